@@ -1,0 +1,109 @@
+"""What a job is, and the states that it may pass through.
+
+    seen → settling → (waiting) → claimed → queued → running → staged → published → done
+                                               ↑        │
+                                               └─ retrying        aside: failed · quarantined · cancelled
+
+`seen`, `settling` and `waiting` are states of *files* and live in memory only, because the inbox itself remembers
+them. The ledger holds a row from `claimed` on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class JobState(StrEnum):
+    """The states that the ledger knows."""
+
+    CLAIMED = "claimed"  # copies are safe in the spool; the originals may still stand in the inbox
+    QUEUED = "queued"  # the originals are out of the inbox; a worker may take it
+    RUNNING = "running"  # an attempt has begun, and was counted before it began
+    RETRYING = "retrying"  # a transient error; waits for `not_before`
+    STAGED = "staged"  # the finished picture and everything beside it are durable in the spool
+    PUBLISHED = "published"  # the picture stands in results/
+    DONE = "done"  # the inputs are archived too
+    FAILED = "failed"
+    QUARANTINED = "quarantined"  # it killed its worker twice
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """True where nothing more happens by itself."""
+        return not TRANSITIONS[self] or self in _ENDED
+
+
+S = JobState
+#: The legal moves. `retry` by a person leads from an ended state back to `queued`.
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
+    {
+        S.CLAIMED: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+        S.QUEUED: frozenset({S.RUNNING, S.FAILED, S.CANCELLED}),
+        S.RUNNING: frozenset(
+            {S.STAGED, S.QUEUED, S.RETRYING, S.FAILED, S.QUARANTINED, S.CANCELLED}
+        ),
+        S.RETRYING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+        S.STAGED: frozenset({S.PUBLISHED, S.QUEUED, S.FAILED, S.CANCELLED}),
+        S.PUBLISHED: frozenset({S.DONE}),
+        S.DONE: frozenset(),
+        S.FAILED: frozenset({S.QUEUED}),
+        S.QUARANTINED: frozenset({S.QUEUED}),
+        S.CANCELLED: frozenset({S.QUEUED}),
+    }
+)
+_ENDED = frozenset({S.DONE, S.FAILED, S.QUARANTINED, S.CANCELLED})
+
+
+class Role(StrEnum):
+    """What an input file is to its job."""
+
+    CONTENT = "content"
+    STYLE = "style"
+    CONTENT_MASK = "content-mask"
+    STYLE_MASK = "style-mask"
+    SETTINGS = "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    """One file of a job, as it lies in the spool.
+
+    role: what it is; name: as the person named it (for people, never used as a path); spooled: its file name inside
+    the job's spool folder; sha256: hex digest of its bytes; size: bytes.
+    """
+
+    role: Role
+    name: str
+    spooled: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of the ledger.
+
+    id: 32 hex digits, unique for ever; name: where the result goes below results/, without suffix ("dog",
+    "starry/IMG_1"); source: what kind of drop it came from; settings: the overrides of this job alone, as they were
+    written; group: whose turn it is counted as (fairness between hot folders); times are seconds since the epoch.
+    """
+
+    id: str
+    name: str
+    source: str
+    state: JobState
+    inputs: tuple[JobInput, ...]
+    created: float
+    updated: float
+    settings: Mapping[str, object] = field(default_factory=dict)
+    group: str = ""
+    priority: int = 0
+    attempts: int = 0
+    deaths: int = 0  # attempts that ended with the worker's death
+    not_before: float = 0.0
+    error: str = ""
+    result: str = ""  # path below results/, once it is reserved
+    staged_sha256: str = ""  # digest of the staged picture: how a published one is recognised after a crash

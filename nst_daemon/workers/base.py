@@ -1,0 +1,135 @@
+"""The seam between the daemon and whatever paints: submit a task, poll events, stop.
+
+Everything that crosses it is a small frozen dataclass of plain values, so that it can cross a process border, and
+nothing here imports torch. A fake executor that obeys this protocol is how the supervisor is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nst_daemon.errors import Retry
+from nst_daemon.jobs import JobInput
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One attempt at one job.
+
+    spool: the job's folder, holding every input under `JobInput.spooled`; stage: an empty folder on the same file
+    system as the spool, into which the worker writes the picture and everything beside it; checkpoint: the file that
+    the worker may write and resume from; settings: merged, not yet validated (the worker validates them again, with
+    the pictures at hand); outputs and limits: those sections of the configuration as plain mappings.
+    """
+
+    job_id: str
+    name: str
+    attempt: int
+    inputs: tuple[JobInput, ...]
+    spool: Path
+    stage: Path
+    checkpoint: Path
+    settings: Mapping[str, object]
+    outputs: Mapping[str, object] = field(default_factory=dict)
+    limits: Mapping[str, object] = field(default_factory=dict)
+    step_down: int = 0  # how often it has run out of memory already
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has loaded its model. `info`: device, precision, weights, versions."""
+
+    worker: str
+    info: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has begun to work on the job (loading it or painting it)."""
+
+    worker: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The painting went on: `done` of `total` iterations, `loss` the newest total loss."""
+
+    worker: str
+    job_id: str
+    done: int
+    total: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The picture is durable in the stage folder.
+
+    files: names inside it, the picture last; sha256: digest of the picture.
+    """
+
+    worker: str
+    job_id: str
+    files: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt ended without a picture. message: one line for people; detail: a traceback."""
+
+    worker: str
+    job_id: str
+    retry: Retry
+    message: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The attempt was interrupted on request; what was painted so far is in the checkpoint."""
+
+    worker: str
+    job_id: str
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker ended without being asked: job_id is what it was working on, if anything."""
+
+    worker: str
+    job_id: str | None
+    reason: str  # for people: "was killed by signal 9 (SIGKILL)", "made no progress for 120 s"
+
+
+Event = Ready | Started | Progress | Staged | Failed | Stopped | Died
+
+
+class Executor(Protocol):
+    """Whatever runs tasks. No method blocks, except `stop`, for at most its grace."""
+
+    def start(self) -> None:
+        """Begin to start the workers; each announces itself by `Ready`."""
+
+    def capacity(self) -> int:
+        """How many more tasks `submit` takes now (one that runs and one to prepare, per worker)."""
+
+    def submit(self, task: Task) -> None:
+        """Hand over a task; exactly one of Staged, Failed, Stopped or Died answers it."""
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job; `Stopped(cancelled=True)` answers, or what came before it."""
+
+    def poll(self, now: float) -> list[Event]:
+        """All events since the last call; enforces deadlines against `now` (monotonic seconds)."""
+
+    def waitables(self) -> Sequence[object]:
+        """Objects for `multiprocessing.connection.wait` that become ready when `poll` has news."""
+
+    def stop(self, grace: float) -> list[Event]:
+        """Checkpoint and end all workers within `grace` seconds; the last events."""
