@@ -106,4 +106,6 @@ class Job:
     not_before: float = 0.0
     error: str = ""
     result: str = ""  # path below results/, once it is reserved
-    staged_sha256: str = ""  # digest of the staged picture: how a published one is recognised after a crash
+    staged_sha256: str = (
+        ""  # digest of the staged picture: how a published one is recognised after a crash
+    )

@@ -1,0 +1,171 @@
+"""VGG19 with its layers named in words (Simonyan & Zisserman 2015), built from torchvision's `vgg19().features`.
+
+`conv4_2` is the map before the ReLU, `relu4_2` the one after it, `pool4` the one after the fourth pooling. In the
+Caffe networks of the style-transfer papers the ReLU runs in place, so what they call conv4_2 is `relu4_2` here.
+
+Callers hold RGB in [0, 1]: the normalisation is a part of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nst_daemon.errors import ModelError, SettingsError
+
+Pooling = Literal["max", "average", "l2"]
+Padding = Literal["replicate", "zeros"]
+
+#: ImageNet's channel statistics for RGB in [0, 1], as torchvision's models expect them.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+#: Average and L2 pooling change the scale of what follows; these factors restore it for photographs.
+POOLING_RESCALE: Mapping[Pooling, float] = {"max": 1.0, "average": 2.0, "l2": 0.78}
+
+_TORCHVISION_FEATURES = {"vgg19": "vgg19", "vgg16": "vgg16"}
+
+
+def bare_features(network: str = "vgg19") -> nn.Sequential:
+    """torchvision's `features` without memory for its weights (on the meta device)."""
+    import torchvision.models  # noqa: PLC0415 (slow to import, and only the architecture is wanted)
+
+    if network not in _TORCHVISION_FEATURES:
+        known = ", ".join(_TORCHVISION_FEATURES)
+        raise ModelError(f"unknown network {network!r}", remedy=f"known are: {known}")
+    with torch.device("meta"):
+        features = getattr(torchvision.models, _TORCHVISION_FEATURES[network])(
+            weights=None
+        ).features
+    assert isinstance(features, nn.Sequential)
+    return features
+
+
+def layer_names(network: str = "vgg19") -> tuple[str, ...]:
+    """The name of each module of `features`, in order: conv1_1, relu1_1, conv1_2, …, relu5_4, pool5."""
+    names, block, conv = [], 1, 0
+    for module in bare_features(network):
+        if isinstance(module, nn.Conv2d):
+            conv += 1
+            names.append(f"conv{block}_{conv}")
+        elif isinstance(module, nn.ReLU):
+            names.append(f"relu{block}_{conv}")
+        else:
+            names.append(f"pool{block}")
+            block, conv = block + 1, 0
+    return tuple(names)
+
+
+def minimum_side(layers: Iterable[str]) -> int:
+    """The smallest side in pixels that leaves at least one position in each of the layers.
+
+    A layer of block b lies behind b − 1 halvings (b for `pool<b>`).
+    """
+    halvings = [int(n[4]) - (not n.startswith("pool")) for n in layers]
+    return int(2 ** max(halvings, default=0))
+
+
+class VGG(nn.Module):
+    """The network up to the deepest of the layers asked for.
+
+    state: torchvision's layout, `features.<i>.weight` and `.bias` (float16 or float32); layers: names as above;
+    pooling: `max` as trained, `average` as in Gatys et al. 2016 §2, `l2` for the root of the mean of squares;
+    rescale_pooling: multiply pooled maps by `POOLING_RESCALE` (a departure from the papers, off in the literal
+    presets); padding: `replicate` repeats the border at the first convolution instead of putting black around the
+    picture, which shows as a dark frame (a departure as well; deeper layers keep their zeros, as trained).
+
+    Raises ModelError where a tensor is missing or has another shape, SettingsError for an unknown layer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        layers: Iterable[str],
+        *,
+        pooling: Pooling = "max",
+        rescale_pooling: bool = False,
+        padding: Padding = "replicate",
+        network: str = "vgg19",
+    ) -> None:
+        super().__init__()
+        names = layer_names(network)
+        self.layers = frozenset(layers)
+        if unknown := sorted(self.layers - set(names)):
+            raise SettingsError(
+                f"{network} has no layer {unknown[0]!r}",
+                remedy=f"its layers are {', '.join(names)}",
+            )
+        if not self.layers:
+            raise SettingsError("no layer was asked for", remedy=f"choose from {', '.join(names)}")
+        depth = 1 + max(names.index(name) for name in self.layers)
+        features = bare_features(network)[:depth]
+        self.names = names[:depth]
+        self.pooling: Pooling = pooling
+        self.pool_factor = POOLING_RESCALE[pooling] if rescale_pooling else 1.0
+        self.padding: Padding = padding
+        self.features = _with_weights(features, state, self.names)
+        for module in self.features:
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # conv4_2 and relu4_2 may both be asked for
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """The maps of the layers asked for, in the network's order.
+
+        image: (B, 3, H, W), RGB in [0, 1]. Returns name → (B, C, H', W') with H' = H after floor-halving at each
+        pooling on the way.
+        """
+        x = (image - self.mean) / self.std
+        out = {}
+        for i, (name, module) in enumerate(zip(self.names, self.features, strict=True)):
+            if name.startswith("pool"):
+                x = self._pool(x)
+            elif i == 0 and self.padding == "replicate":
+                assert isinstance(module, nn.Conv2d)
+                x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), module.weight, module.bias)
+            else:
+                x = module(x)
+            if name in self.layers:
+                out[name] = x
+        return out
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """Halve (B, C, H, W) with the pooling chosen."""
+        match self.pooling:
+            case "max":
+                y = F.max_pool2d(x, 2)
+            case "average":
+                y = F.avg_pool2d(x, 2)
+            case "l2":
+                # The small constant keeps the root's derivative finite where a window is all zero.
+                y = (F.avg_pool2d(x.square(), 2) + 1e-12).sqrt()
+        return y if self.pool_factor == 1.0 else y * self.pool_factor
+
+
+def _with_weights(
+    features: nn.Sequential, state: Mapping[str, Tensor], names: tuple[str, ...]
+) -> nn.Sequential:
+    """Give the bare features their weights, as float32; name the layer that does not fit."""
+    wanted = {f"features.{key}": tensor.shape for key, tensor in features.state_dict().items()}
+    for key, shape in wanted.items():
+        layer = names[int(key.split(".")[1])]
+        if key not in state:
+            raise ModelError(f"the weights lack {key} ({layer})", remedy="use a whole VGG file")
+        if state[key].shape != shape:
+            raise ModelError(
+                f"the weights' {key} ({layer}) has shape {tuple(state[key].shape)}",
+                remedy=f"{tuple(shape)} is needed: is it a file of another network?",
+            )
+    # clone(): what a caller does to its own tensors later must not reach the network.
+    tensors = {k.removeprefix("features."): state[k].float().clone() for k in wanted}
+    features.load_state_dict(tensors, assign=True)
+    return features
