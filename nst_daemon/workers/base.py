@@ -36,6 +36,33 @@ class Task:
     outputs: Mapping[str, object] = field(default_factory=dict)
     limits: Mapping[str, object] = field(default_factory=dict)
     step_down: int = 0  # how often it has run out of memory already
+    alone: bool = False  # it was in a worker that died: nothing is prepared beside it, so that blame is certain
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What every worker of an executor is started with: plain values, checked by whoever read the configuration.
+
+    network, weights: as in the configuration (`vgg19`; `auto`, `imagenet`, `bundled` or a file); cache_dir,
+    cache_bytes: where prepared styles are kept and how much room they may take; logs: a folder for what the workers
+    print, one file each, begun anew with each start (None: they print to the daemon's own stderr); threads: CPU
+    threads per worker, 0 for this machine's cores shared out evenly; checkpoint_seconds: how much painting may be
+    lost; stall_seconds: how long a worker may go without progress; start_seconds: how long one may take to load;
+    max_memory: bytes of address space of a worker on the CPU, 0 for no limit (a GPU's driver reserves far more than
+    it uses, so there the limit would be meaningless); painter: `module:factory` of what paints.
+    """
+
+    network: str = "vgg19"
+    weights: str = "auto"
+    cache_dir: Path | None = None
+    cache_bytes: int = 2 << 30
+    logs: Path | None = None
+    threads: int = 0
+    checkpoint_seconds: float = 60.0
+    stall_seconds: float = 300.0
+    start_seconds: float = 300.0
+    max_memory: int = 0
+    painter: str = "nst_daemon.painter:Painter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +127,57 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A worker ended without being asked: job_id is what it was working on, if anything."""
+    """A worker ended without being asked: job_id is what it was working on, if anything.
+
+    What it was merely preparing is answered by `Stopped`: it goes back into the queue without blame.
+    """
 
     worker: str
     job_id: str | None
     reason: str  # for people: "was killed by signal 9 (SIGKILL)", "made no progress for 120 s"
+    detail: str = ""  # the end of what it printed: a crash's Python stack, a library's last words
 
 
-Event = Ready | Started | Progress | Staged | Failed | Stopped | Died
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something about the job that people may want to know, in one line; the sidecar says it as well."""
+
+    worker: str
+    job_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """A device has failed again and again and gets no jobs; it is tried again now and then (`Ready` if it works).
+
+    left: how many devices still work; 0 means that nothing can be painted. permanent: another start fails in the
+    same way until a person mends something (the weights are missing, say).
+    """
+
+    worker: str
+    reason: str
+    left: int
+    permanent: bool = False
+
+
+Event = Ready | Started | Progress | Staged | Failed | Stopped | Died | Note | DeviceLost
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What one worker is doing, for status pages and watchdogs.
+
+    state: `starting`, `idle`, `painting`, `waiting` (ended, to be started again after a pause) or `lost`;
+    jobs: the one that is painted first; silent: seconds since it last answered, None before it ever did.
+    """
+
+    worker: str
+    state: str
+    pid: int | None
+    jobs: tuple[str, ...]
+    silent: float | None
+    info: Mapping[str, object]
 
 
 class Executor(Protocol):
@@ -130,6 +200,9 @@ class Executor(Protocol):
 
     def waitables(self) -> Sequence[object]:
         """Objects for `multiprocessing.connection.wait` that become ready when `poll` has news."""
+
+    def status(self, now: float) -> Sequence[WorkerStatus]:
+        """What each worker is doing."""
 
     def stop(self, grace: float) -> list[Event]:
         """Checkpoint and end all workers within `grace` seconds; the last events."""

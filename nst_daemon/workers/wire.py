@@ -1,0 +1,134 @@
+"""What LocalExecutor and its children say to each other, and how: one JSON object per packet.
+
+JSON and not pickle, because a worker decodes strangers' pictures: nothing that it says is executed by the daemon. A
+`SOCK_SEQPACKET` pair keeps each message whole, so a worker that is stopped in the middle of one never makes the
+daemon wait for the rest, and the end of either process is seen at once by the other.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from nst_daemon.workers.base import (
+    Failed,
+    Note,
+    Progress,
+    Ready,
+    Staged,
+    Started,
+    Stopped,
+    Task,
+    WorkerOptions,
+)
+
+#: Larger than any message: tracebacks are cut to `TEXT_LIMIT`, settings come from files with a size limit.
+PACKET = 1 << 17
+#: Characters of a traceback or of what a worker printed that are handed on.
+TEXT_LIMIT = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first packet to a child: which device it serves (`auto`: find out) and how."""
+
+    worker: str
+    device: str
+    options: WorkerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """To a child: end this job."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To a child: checkpoint what is being painted, then end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """From a child, about once a second: the process runs. It says nothing about progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """From a child that was started with `auto`: what it found; it takes the first."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """From a child that ends because it cannot load. permanent: another start fails in the same way."""
+
+    message: str
+    permanent: bool
+    detail: str = ""
+
+
+Message = (
+    Hello
+    | Task
+    | Cancel
+    | Stop
+    | Alive
+    | Devices
+    | StartFailed
+    | Ready
+    | Started
+    | Progress
+    | Staged
+    | Failed
+    | Stopped
+    | Note
+)
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def encode(message: Message) -> bytes:
+    """The packet for a message. Raises ValueError where it holds what JSON cannot, or too much."""
+    kind = type(message)
+    # Not pydantic's own JSON mode: that turns a loss of NaN into null.
+    fields = _adapter(kind).dump_python(message)
+    packet = json.dumps([kind.__name__, fields], default=str).encode()
+    if len(packet) > PACKET:
+        raise ValueError(f"{len(packet)} bytes are too much for one message")
+    return packet
+
+
+def decode(packet: bytes) -> Message:
+    """The message in a packet. Raises ValueError where there is none."""
+    name, fields = json.loads(packet)
+    if name not in _KINDS:
+        raise ValueError(f"unknown message {name!r}")
+    message: Message = _adapter(_KINDS[name]).validate_python(fields)
+    return message
+
+
+def send(end: socket.socket, message: Message) -> None:
+    """Send; waits for room only on a blocking socket. Raises OSError where the other end is gone."""
+    end.send(encode(message))
+
+
+def receive(end: socket.socket) -> Message | None:
+    """The next message, or None where the other end is gone; BlockingIOError where there is none yet."""
+    try:
+        packet = end.recv(PACKET)
+    except ConnectionResetError:
+        # The other end died before it read everything. The error is reported once, and before what it had sent.
+        packet = end.recv(PACKET)
+    return decode(packet) if packet else None
