@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -91,20 +90,17 @@ Message = (
     | Stopped
     | Note
 )
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__args__}
-
-
-@cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    kind.__name__: TypeAdapter(kind) for kind in Message.__args__
+}
 
 
 def encode(message: Message) -> bytes:
     """The packet for a message. Raises ValueError where it holds what JSON cannot, or too much."""
-    kind = type(message)
+    kind = type(message).__name__
     # Not pydantic's own JSON mode: that turns a loss of NaN into null.
-    fields = _adapter(kind).dump_python(message)
-    packet = json.dumps([kind.__name__, fields], default=str).encode()
+    fields = _ADAPTERS[kind].dump_python(message)
+    packet = json.dumps([kind, fields], default=str).encode()
     if len(packet) > PACKET:
         raise ValueError(f"{len(packet)} bytes are too much for one message")
     return packet
@@ -112,10 +108,10 @@ def encode(message: Message) -> bytes:
 
 def decode(packet: bytes) -> Message:
     """The message in a packet. Raises ValueError where there is none."""
-    name, fields = json.loads(packet)
-    if name not in _KINDS:
-        raise ValueError(f"unknown message {name!r}")
-    message: Message = _adapter(_KINDS[name]).validate_python(fields)
+    kind, fields = json.loads(packet)
+    if kind not in _ADAPTERS:
+        raise ValueError(f"unknown message {kind!r}")
+    message: Message = _ADAPTERS[kind].validate_python(fields)
     return message
 
 
