@@ -1,0 +1,325 @@
+"""Everything that a person may choose about a picture, and the one home of every default.
+
+`RenderSettings` is pure data: it crosses process borders, becomes JSON through `dataclasses.asdict`, and needs neither
+torch nor Pillow. Its defaults are the preset `default`; `resolve` puts a preset and overrides together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic.config import ExtraValues
+
+from nst_daemon.engine.presets import PRESETS
+from nst_daemon.errors import SettingsError
+
+_EXTRA: ExtraValues = "forbid"
+_LAYER = re.compile(r"(conv|relu)([12]_[12]|[345]_[1-4])|pool[1-5]")
+_LAYERS_ALLOWED = "a mapping of layers to weights from 0 on, such as {relu1_1: 1.0, conv4_2: 0.5}"
+
+
+def _auto_off(value: object) -> object:
+    """YAML 1.1 reads a bare `off` as false."""
+    return {True: "auto", False: "off"}[value] if isinstance(value, bool) else value
+
+
+def _one_or_many(value: object) -> object:
+    """`iterations: 200` means `iterations: [200]`."""
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Weight = Annotated[float, Ge(0), Lt(float("inf"))]
+Fraction = Annotated[float, Ge(0), Le(1)]
+Layers = Annotated[Mapping[str, Weight], MinLen(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSettings:
+    """The choices for one picture; the defaults are the preset `default`.
+
+    Each field's metadata hold `help` (one sentence for people) and `allowed` (what values it takes).
+    `docs/objective.md` has the formulas.
+    """
+
+    __pydantic_config__ = ConfigDict(extra=_EXTRA)
+
+    # fmt: off
+    preset: str = field(default="default", metadata={
+        "help": "The named set of settings that all others start from; `nst-daemon presets` lists them.",
+        "allowed": "the name of a preset"})
+
+    # The picture
+    size: Annotated[int, Ge(1)] | Literal["auto", "original"] = field(default="auto", metadata={
+        "help": "The longer side of the result in pixels; `original` keeps the content's own size, `auto` too, but at "
+                "most 1280 px on a GPU and 512 px on a CPU.",
+        "allowed": "a whole number of pixels from 1 on, 'auto' or 'original'"})
+    style_scale: Annotated[float, Ge(0.05), Le(20)] = field(default=1.0, metadata={
+        "help": "The size of the strokes: the style is shown to the network this much larger or smaller than in "
+                "proportion to the picture.",
+        "allowed": "a number from 0.05 to 20"})
+    style_weights: tuple[Weight, ...] = field(default=(), metadata={
+        "help": "How much of each of several styles goes into the blend; equal shares when empty.",
+        "allowed": "one number from 0 on for each style, not all 0"})
+
+    # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
+    content_weight: Weight = field(default=0.01, metadata={
+        "help": "The weight of the content, alpha.", "allowed": "a number from 0 on"})
+    content_layers: Layers = field(default_factory=lambda: {"relu4_2": 1.0}, metadata={
+        "help": "The layers at which the picture resembles the content, with their weights.",
+        "allowed": _LAYERS_ALLOWED})
+    content_loss: Literal["mean", "half-sum", "sum"] = field(default="mean", metadata={
+        "help": "The content term of a layer: the mean, half the sum or the sum of (F - P)^2.",
+        "allowed": "'mean', 'half-sum' or 'sum'"})
+    style_weight: Weight = field(default=1.0, metadata={
+        "help": "The weight of the style, beta.", "allowed": "a number from 0 on"})
+    style_layers: Layers = field(default_factory=lambda: dict.fromkeys(
+        ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 0.2), metadata={
+        "help": "The layers whose statistics the picture takes from the style, with their weights.",
+        "allowed": _LAYERS_ALLOWED})
+    style_loss: Literal["gram", "wasserstein"] = field(default="gram", metadata={
+        "help": "How statistics are compared: the squared distance of Gram matrices, or the Wasserstein-2 distance of "
+                "the Gaussians that have the same means and covariances.",
+        "allowed": "'gram' or 'wasserstein'"})
+    gram_norm: Literal["sum", "mean", "quarter-mean", "channels", "elements"] = field(default="mean", metadata={
+        "help": "What the squared distance D of two Gram matrices per position is multiplied by (N channels, M "
+                "positions): 1, 1/N^2, 1/(4 N^2), 1/N^4 or M/N^3. Calibration divides all of them out.",
+        "allowed": "'sum', 'mean', 'quarter-mean', 'channels' or 'elements'"})
+    content_style_ratio: Weight | None = field(default=None, metadata={
+        "help": "alpha/beta as one number, instead of content_weight.",
+        "allowed": "a number from 0 on, or null"})
+    tv_weight: Weight = field(default=0.3, metadata={
+        "help": "The weight of the total variation, gamma.", "allowed": "a number from 0 on"})
+    tv: Literal["absolute", "squared", "nine-point"] = field(default="squared", metadata={
+        "help": "The form of the total variation: the sum of absolute or squared differences of neighbours, or the "
+                "mean of squared differences of all eight neighbours.",
+        "allowed": "'absolute', 'squared' or 'nine-point'"})
+    calibrate: Annotated[Literal["auto", "off"], BeforeValidator(_auto_off)] = field(default="auto", metadata={
+        "help": "`auto` divides each term by its target's own energy, so that a balance holds for any weights and any "
+                "size; `off` uses the bare constants of the preset's source.",
+        "allowed": "'auto' or 'off'"})
+
+    # The network
+    pooling: Literal["max", "average", "l2"] = field(default="max", metadata={
+        "help": "How the network halves its maps.", "allowed": "'max', 'average' or 'l2'"})
+    rescale_pooling: bool = field(default=False, metadata={
+        "help": "Multiply average-pooled and L2-pooled maps so that what follows sees the scale it was trained on.",
+        "allowed": "true or false"})
+    padding: Literal["replicate", "zeros"] = field(default="replicate", metadata={
+        "help": "What the first convolution sees beyond the border: `replicate` repeats the edge, `zeros` is what the "
+                "papers had, and darkens the border.",
+        "allowed": "'replicate' or 'zeros'"})
+    precision: Literal["auto", "float32", "bfloat16"] = field(default="auto", metadata={
+        "help": "The arithmetic of the convolutions; `auto` takes bfloat16 where the hardware gains by it. Statistics, "
+                "losses, the picture and the optimiser are always float32.",
+        "allowed": "'auto', 'float32' or 'bfloat16'"})
+
+    # Where it starts
+    start: Literal["content", "noise", "mix", "style", "grey", "given"] = field(default="content", metadata={
+        "help": "What is painted over: the content, noise, a mix of both, the first style, plain grey, or a picture "
+                "that is given with the job.",
+        "allowed": "'content', 'noise', 'mix', 'style', 'grey' or 'given'"})
+    noise_ratio: Fraction = field(default=0.6, metadata={
+        "help": "The share of noise in the start `mix`.", "allowed": "a number from 0 to 1"})
+    noise_std: Weight = field(default=0.2, metadata={
+        "help": "The standard deviation of the noise, about the network's mean colour, pixels being in [0, 1].",
+        "allowed": "a number from 0 on"})
+    seed: Annotated[int, Ge(0), Lt(2**63)] = field(default=0, metadata={
+        "help": "The seed of the noise.", "allowed": "a whole number from 0 on"})
+
+    # The optimiser
+    optimizer: Literal["lbfgs", "adam"] = field(default="lbfgs", metadata={
+        "help": "How the picture is improved: L-BFGS needs fewer iterations, Adam less memory.",
+        "allowed": "'lbfgs' or 'adam'"})
+    step: Annotated[float, Gt(0), Lt(float("inf"))] = field(default=1.0, metadata={
+        "help": "The step: a factor on L-BFGS's own (1), or Adam's learning rate with pixels in [0, 1] (0.02).",
+        "allowed": "a number above 0"})
+    step_decay: Annotated[float, Gt(0), Le(1)] = field(default=1.0, metadata={
+        "help": "Adam's step is multiplied by this once, half-way through each scale.",
+        "allowed": "a number above 0, at most 1"})
+    betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = field(
+        default=(0.9, 0.999), metadata={
+        "help": "Adam's decay rates of the gradient's first and second moment.",
+        "allowed": "two numbers from 0 to below 1"})
+    averaging: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata={
+        "help": "The decay of the running average of Adam's iterates that is the result; 0 takes the last one.",
+        "allowed": "a number from 0 to below 1"})
+    clamp: bool = field(default=False, metadata={
+        "help": "Hold pixels in [0, 1] after every step of Adam.", "allowed": "true or false"})
+    history: Annotated[int, Ge(1), Le(1000)] = field(default=20, metadata={
+        "help": "How many past steps L-BFGS remembers; each costs two pictures of memory.",
+        "allowed": "a whole number from 1 to 1000"})
+    precondition: Annotated[float, Ge(0), Le(2)] = field(default=0.75, metadata={
+        "help": "Paint in coordinates whose spectrum falls like 1/f to this power, which lets broad changes come as "
+                "easily as fine ones; 0 paints plain pixels.",
+        "allowed": "a number from 0 to 2"})
+
+    # Coarse to fine
+    scales: Literal["halves", "roots"] | tuple[Annotated[float, Gt(0), Le(1)], ...] = field(
+        default="halves", metadata={
+        "help": "The sizes that the picture is painted at, one after the other: `halves` and `roots` go up to the "
+                "size by factors of 2 or the root of 2, beginning at `coarsest` or just above it; or fractions of the "
+                "size, such as [0.5, 1].",
+        "allowed": "'halves', 'roots', or growing fractions that end with 1"})
+    coarsest: Annotated[int, Ge(16)] = field(default=128, metadata={
+        "help": "The longer side in pixels below which `halves` and `roots` do not begin.",
+        "allowed": "a whole number of pixels from 16 on"})
+    iterations: Annotated[tuple[Annotated[int, Ge(1), Le(1_000_000)], ...], MinLen(1),
+                          BeforeValidator(_one_or_many)] = field(default=(150, 100, 80), metadata={
+        "help": "The iterations at each scale, from the coarsest on; the last number serves all further scales.",
+        "allowed": "a whole number from 1 on, or a list of them"})
+    detail: Fraction = field(default=0.5, metadata={
+        "help": "How much of the content's own detail is added when the picture is enlarged for the next scale.",
+        "allowed": "a number from 0 to 1"})
+
+    # Care
+    min_improvement: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata={
+        "help": "End a scale early once ten iterations improve the loss by less than this fraction; 0 never does.",
+        "allowed": "a number from 0 to below 1"})
+    deterministic: bool = field(default=False, metadata={
+        "help": "Same settings, same pictures, same machine: same bytes; slower on a GPU.",
+        "allowed": "true or false"})
+    # fmt: on
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the content, however it was given."""
+        if self.content_style_ratio is None:
+            return self.content_weight
+        return self.content_style_ratio * self.style_weight
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Every layer that the objective looks at."""
+        return frozenset(self.content_layers) | frozenset(self.style_layers)
+
+
+#: What each optimiser wants unless the preset or a person says otherwise.
+OPTIMIZER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "lbfgs": {},
+    "adam": {"step": 0.02, "precondition": 0.0},
+}
+#: Settings that belong to one optimiser and are dropped with a preset's own where a person takes the other.
+_OPTIMIZER_KEYS = frozenset(
+    {"step", "step_decay", "betas", "averaging", "clamp", "history", "precondition"}
+)
+
+
+def resolve(*overrides: Mapping[str, object]) -> RenderSettings:
+    """Settings from the preset that the last override to name one names, then each override in order.
+
+    A preset has two sets of weights: the bare constants of its source (`calibrate: off`) and balances for calibrated
+    terms (`calibrate: auto`); the final value of `calibrate` chooses. Raises SettingsError, before any work, naming
+    the key, the value and what is allowed.
+    """
+    for override in overrides:
+        _refuse_unknown(override)
+        _refuse_contradiction(override)
+    given: dict[str, object] = {}
+    for override in overrides:
+        if "content_weight" in override:  # the later way to say the same thing wins
+            given.pop("content_style_ratio", None)
+            given["content_style_ratio"] = None
+        given |= override
+    chosen = _preset_values(given) | given
+    try:
+        settings: RenderSettings = _adapter().validate_python(chosen)
+    except ValidationError as error:
+        raise _as_settings_error(error) from None
+    _check(settings)
+    return settings
+
+
+def describe(name: str) -> Mapping[str, str]:
+    """`help` and `allowed` of the field called `name`."""
+    return next(f.metadata for f in fields(RenderSettings) if f.name == name)
+
+
+@cache
+def _adapter() -> TypeAdapter[RenderSettings]:
+    return TypeAdapter(RenderSettings)
+
+
+def _preset_values(given: Mapping[str, object]) -> dict[str, object]:
+    """What the preset that `given` names sets, for the optimiser and the calibration that `given` ends with."""
+    name = given.get("preset", "default")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise _refusal("preset", name, f"one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    own = dict(preset.settings)
+    optimizer = given.get("optimizer", own.get("optimizer", "lbfgs"))
+    if optimizer != own.get("optimizer", "lbfgs"):
+        own = {key: value for key, value in own.items() if key not in _OPTIMIZER_KEYS}
+    bare = _auto_off(given.get("calibrate", own.get("calibrate", "auto"))) == "off"
+    wanted = OPTIMIZER_DEFAULTS.get(str(optimizer), {})
+    return {**wanted, **own, **(preset.bare if bare else preset.calibrated)}
+
+
+def _refuse_unknown(override: Mapping[str, object]) -> None:
+    known = [f.name for f in fields(RenderSettings)]
+    for key in override:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise SettingsError(f"there is no setting {key!r}", remedy=hint)
+
+
+def _refuse_contradiction(override: Mapping[str, object]) -> None:
+    if (
+        override.get("content_style_ratio") is not None
+        and override.get("content_weight") is not None
+    ):
+        raise SettingsError(
+            "content_weight and content_style_ratio contradict each other",
+            remedy="give one of them",
+        )
+
+
+def _check(settings: RenderSettings) -> None:
+    """What no single field can say about itself."""
+    for key in ("content_layers", "style_layers"):
+        for layer in getattr(settings, key):
+            if not _LAYER.fullmatch(layer):
+                raise _refusal(key, layer, "conv1_1 … conv5_4, relu1_1 … relu5_4, pool1 … pool5")
+    if settings.alpha == 0 and settings.style_weight == 0:
+        raise _refusal(
+            "style_weight", 0, "more than 0 where content_weight is 0: nothing is asked for"
+        )
+    if settings.style_weights and not any(settings.style_weights):
+        raise _refusal(
+            "style_weights", settings.style_weights, describe("style_weights")["allowed"]
+        )
+    if not isinstance(settings.scales, str) and not _grows_to_one(settings.scales):
+        raise _refusal("scales", settings.scales, describe("scales")["allowed"])
+    if settings.optimizer == "lbfgs":
+        for key, neutral in (("averaging", 0.0), ("clamp", False), ("step_decay", 1.0)):
+            if getattr(settings, key) != neutral:
+                raise _refusal(key, getattr(settings, key), f"{neutral} with optimizer 'lbfgs'")
+    if settings.clamp and settings.precondition:
+        raise _refusal("clamp", True, "false unless precondition is 0")
+
+
+def _grows_to_one(scales: Sequence[float]) -> bool:
+    return bool(scales) and scales[-1] == 1.0 and all(a < b for a, b in pairwise(scales))
+
+
+def _refusal(key: str, value: object, allowed: str) -> SettingsError:
+    return SettingsError(f"setting {key} cannot be {value!r}", remedy=f"allowed is {allowed}")
+
+
+def _as_settings_error(error: ValidationError) -> SettingsError:
+    """Pydantic's first complaint, as one line about one key."""
+    first: Any = error.errors()[0]
+    key = str(first["loc"][0])
+    inner = [str(part) for part in first["loc"][1:] if isinstance(part, int)]
+    label = (
+        f"{key}[{inner[0]}]" if inner and key in ("iterations", "betas", "style_weights") else key
+    )
+    return _refusal(label, first["input"], describe(key)["allowed"])
