@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
 
+from nst_daemon.files import printable
+
 Format = Literal["auto", "text", "journal", "json"]
 
 #: syslog's severities, which journald reads from a `<N>` prefix (sd-daemon(3)).
@@ -24,14 +26,6 @@ _SYSLOG = {
     logging.ERROR: 3,
     logging.CRITICAL: 2,
 }
-
-
-def escape(text: str) -> str:
-    """The text with everything unprintable shown as \\x.., \\u…: safe for a terminal and for one log line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )
 
 
 class _JobLogger(logging.LoggerAdapter[logging.Logger]):
@@ -58,9 +52,9 @@ class _Formatter(logging.Formatter):
         job_id: str = getattr(record, "job_id", "")
         if self.kind == "json":
             return json.dumps(_as_mapping(record, job, job_id, self), ensure_ascii=True)
-        text = escape(record.getMessage())
+        text = printable(record.getMessage())
         if job:
-            text = f"{escape(job)} [{job_id[:8]}]: {text}"
+            text = f"{printable(job)} [{job_id[:8]}]: {text}"
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         if self.kind == "journal":
             # journald stores one entry a line, so each line of a traceback needs its own prefix.
