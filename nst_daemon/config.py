@@ -1,0 +1,304 @@
+"""config.yaml and NST_… variables → validated settings.
+
+The dataclasses below are the one home of every key, its default and its explanation; config.yaml and the
+documentation are held against them by a test. What a job looks like (`render`) has its own home,
+`engine.settings.RenderSettings`.
+
+Later sources win: defaults, then the file, then the environment. `NST_SERVICE__SETTLE_SECONDS=5` sets
+`service.settle_seconds`; values are written as in YAML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
+
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.errors import ConfigError, SettingsError
+
+#: Where a configuration is looked for when none is named.
+SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
+ENV_PREFIX = "NST_"
+NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
+
+Seconds = Annotated[float, Field(ge=0)]
+MiB = 1024 * 1024
+
+
+def _key(default: Any, help: str) -> Any:
+    """A key with its default and its explanation."""
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+class _Strict:
+    """Unknown keys are errors: a misspelt one must not be silently a default."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Folders(_Strict):
+    """Where everything lies. All are below `root` unless set; relative ones are relative to the file."""
+
+    root: Path = _key(Path("nst"), "the folder that holds all others")
+    inbox: Path = _key(Path("inbox"), "where people drop pictures")
+    styles: Path = _key(Path("styles"), "the library of styles; each gets a folder in the inbox")
+    results: Path = _key(Path("results"), "where pictures appear")
+    done: Path = _key(Path("done"), "the inputs of finished jobs")
+    failed: Path = _key(Path("failed"), "the inputs of failed jobs, each with error.txt")
+    state: Path = _key(Path("state"), "ledger, spool, checkpoints and caches; a local disk")
+
+
+@dataclass(frozen=True)
+class Model(_Strict):
+    """Which network looks at the pictures."""
+
+    network: Literal["vgg19"] = _key("vgg19", "the feature extractor")
+    weights: str = _key(
+        "auto", "auto (ImageNet's where present, else bundled), imagenet, bundled or a file"
+    )
+
+
+@dataclass(frozen=True)
+class Service(_Strict):
+    """How the daemon waits, watches and retries."""
+
+    settle_seconds: Seconds = _key(2.0, "a file must be quiet for this long before it is taken")
+    rescan_seconds: Annotated[float, Field(gt=0)] = _key(
+        30.0, "the inbox is scanned at least this often, whatever the kernel reports"
+    )
+    pair_timeout: Seconds = _key(3600.0, "how long one half of a pair waits for the other")
+    truncated_grace: Seconds = _key(
+        60.0, "how long a picture that ends too early may go on arriving"
+    )
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = _key(
+        30.0, "a crash costs at most this much painting"
+    )
+    stall_seconds: Annotated[float, Field(gt=0)] = _key(
+        300.0, "a worker without progress for this long is replaced"
+    )
+    stop_seconds: Annotated[float, Field(gt=0)] = _key(
+        20.0, "how long workers may take to write their checkpoints at the end"
+    )
+    max_attempts: Annotated[int, Field(ge=1)] = _key(
+        3, "how often a job is tried before it has failed"
+    )
+
+
+@dataclass(frozen=True)
+class Limits(_Strict):
+    """What is refused, and when the queue waits."""
+
+    max_bytes: ByteSize = _key(ByteSize(256 * MiB), "largest file that is taken from the inbox")
+    max_pixels: Annotated[int, Field(ge=1)] = _key(150_000_000, "largest picture that is decoded")
+    max_side: Annotated[int, Field(ge=16)] = _key(30_000, "longest side that is decoded, in pixels")
+    max_job_minutes: Annotated[float, Field(gt=0)] = _key(
+        240.0, "longest time for one attempt at a job"
+    )
+    min_free_disk: ByteSize = _key(
+        ByteSize(512 * MiB), "with less free space than this the queue waits"
+    )
+
+
+@dataclass(frozen=True)
+class Outputs(_Strict):
+    """What a result looks like."""
+
+    format: Literal["png", "jpg", "webp"] = _key(
+        "png", "the kind of picture file: png, jpg or webp"
+    )
+    quality: Annotated[int, Field(ge=1, le=100)] = _key(92, "for jpg and webp, 1 to 100")
+    overwrite: bool = _key(
+        False, "true: a new result replaces one of the same name; false: it becomes NAME-2"
+    )
+
+
+@dataclass(frozen=True)
+class Cache(_Strict):
+    """Style statistics that were computed before."""
+
+    max_bytes: ByteSize = _key(ByteSize(1024 * MiB), "the oldest are dropped beyond this size")
+
+
+@dataclass(frozen=True)
+class Log(_Strict):
+    """What the daemon writes to standard error."""
+
+    format: Literal["auto", "text", "journal", "json"] = _key(
+        "auto", "auto (journal under systemd, else text), text, journal or json"
+    )
+    level: Literal["debug", "info", "warning", "error"] = _key(
+        "info", "debug, info, warning or error"
+    )
+
+
+@dataclass(frozen=True)
+class Config(_Strict):
+    """Everything that config.yaml may say."""
+
+    folders: Folders = field(default_factory=Folders)
+    model: Model = field(default_factory=Model)
+    devices: Literal["auto", "cpu"] | list[str] = _key(
+        "auto", "auto (every GPU, else the CPU), cpu, or a list such as [cuda:0, cuda:1]"
+    )
+    default_style: str = _key("", "the library style for pictures that come alone; empty: none")
+    batch_roots: list[Path] = _key(
+        [], "folders outside styles/ that a batch file in the inbox may read"
+    )
+    render: dict[str, Any] = _key({}, "the defaults of each job: see RenderSettings")
+    service: Service = field(default_factory=Service)
+    limits: Limits = field(default_factory=Limits)
+    outputs: Outputs = field(default_factory=Outputs)
+    cache: Cache = field(default_factory=Cache)
+    log: Log = field(default_factory=Log)
+    source: Path | None = field(default=None, metadata={"internal": True})
+
+    def render_settings(self, *overrides: Mapping[str, object]) -> RenderSettings:
+        """The settings of a job: `render` first, then each of the overrides."""
+        return resolve(self.render, *overrides)
+
+
+_ADAPTER = TypeAdapter(Config)
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration.
+
+    path: the file, or None to look at $NST_CONFIG, ./config.yaml and /etc/nst-daemon/config.yaml in this order
+    (none of them has to be there). Raises ConfigError, naming the file and the key.
+    """
+    environ = os.environ if environ is None else environ
+    found = _find(path, environ)
+    written = _read(found) if found else {}
+    _merge(written, _from_environment(environ))
+    base = found.parent.resolve() if found else Path.cwd()
+    where = str(found) if found else "the environment"
+    return _validate(written, base, where, found)
+
+
+def documented_keys() -> Iterator[tuple[str, Any, str]]:
+    """Every key as (dotted name, default, explanation)."""
+    for name, f in _fields(Config()).items():
+        if dataclasses.is_dataclass(section := getattr(Config(), name)):
+            for key, leaf in _fields(section).items():
+                yield f"{name}.{key}", getattr(section, key), leaf.metadata["help"]
+        else:
+            yield name, getattr(Config(), name), f.metadata["help"]
+
+
+def _fields(section: Any) -> dict[str, dataclasses.Field[Any]]:
+    return {f.name: f for f in dataclasses.fields(section) if not f.metadata.get("internal")}
+
+
+def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = path or (Path(environ["NST_CONFIG"]) if environ.get("NST_CONFIG") else None)
+    if named is None:
+        return next((p for p in SEARCH if p.is_file()), None)
+    if not named.is_file():
+        raise ConfigError(
+            f"there is no configuration file {named}",
+            remedy="name an existing file, or leave it away to use the defaults",
+        )
+    return named
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {_one_line(error)}", remedy="mend the file"
+        ) from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} is not a mapping of keys", remedy="see config.yaml for its form")
+    return document
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """NST_A__B=value → {"a": {"b": value}}."""
+    out: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX) or name == "NST_CONFIG":
+            continue
+        *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{name} is not valid YAML: {_one_line(error)}") from error
+        place = out
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
+    return out
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _validate(written: dict[str, Any], base: Path, where: str, source: Path | None) -> Config:
+    if "source" in written:
+        raise ConfigError(f"{where}: source is not a setting", remedy="remove it")
+    # A section with nothing but comments under it is null in YAML, and means its defaults.
+    written = {k: v for k, v in written.items() if v is not None}
+    try:
+        config = _ADAPTER.validate_python(written)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{where}: {_explain(error)}", remedy="see config.yaml for every key"
+        ) from error
+    try:
+        config.render_settings()
+    except SettingsError as error:
+        raise ConfigError(f"{where}: render: {error.message}", remedy=error.remedy) from error
+    return dataclasses.replace(
+        config,
+        folders=_absolute(config.folders, base),
+        model=dataclasses.replace(config.model, weights=_weights(config.model.weights, base)),
+        batch_roots=[(base / p).resolve() for p in config.batch_roots],
+        source=source.resolve() if source else None,
+    )
+
+
+def _absolute(folders: Folders, base: Path) -> Folders:
+    root = (base / folders.root.expanduser()).resolve()
+    rest = {
+        f.name: root / getattr(folders, f.name).expanduser() for f in dataclasses.fields(folders)
+    }
+    return Folders(**{**rest, "root": root})
+
+
+def _weights(named: str, base: Path) -> str:
+    """A file is relative to the configuration, like every path in it; the words stand for themselves."""
+    if named in NAMED_WEIGHTS:
+        return named
+    return str((base / Path(named).expanduser()).resolve())
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of several in one line."""
+    first = error.errors(include_url=False)[0]
+    # The tail of a location may name a branch of a union ("list[str]"): keys are what people wrote.
+    key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{key} is not a setting"
+    return f"{key}: {first['msg']}, got {first['input']!r}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,125 @@
+"""config.yaml and NST_… variables."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nst_daemon import config
+from nst_daemon.engine.presets import PRESETS
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.errors import ConfigError
+
+SHIPPED = Path(__file__).parent.parent / "config.yaml"
+
+
+def write(folder: Path, text: str) -> Path:
+    """A config.yaml in the folder."""
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def flat(document: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """{"a": {"b": 1}} → {"a.b": 1}, leaving `render` whole."""
+    out: dict[str, object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict) and value and prefix + key != "render":
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def test_shipped_file_names_every_key_at_its_default(tmp_path: Path) -> None:
+    """config.yaml holds each key of the dataclasses, none besides, and each at its default."""
+    # Keys that a preset governs stand behind a bare #.
+    document = yaml.safe_load(re.sub(r"(?m)^( *)#(?=\w)", r"\1", SHIPPED.read_text("utf-8")))
+    assert set(flat(document)) == {name for name, _, _ in config.documented_keys()}
+    assert set(document["render"]) == {f.name for f in dataclasses.fields(RenderSettings)}
+    assert resolve(document.pop("render")) == RenderSettings()
+    written = write(tmp_path, yaml.safe_dump(document))
+    assert config.load(written, {}) == config.load(write(tmp_path, ""), {})
+
+
+def test_shipped_file_leaves_presets_alone() -> None:
+    """Choosing another preset in config.yaml, and nothing else, gives exactly that preset."""
+    render = yaml.safe_load(SHIPPED.read_text("utf-8"))["render"]
+    for name in PRESETS:
+        assert resolve(render | {"preset": name}) == resolve({"preset": name})
+
+
+def test_shipped_file_explains_every_key() -> None:
+    """Each key of config.yaml has a comment on its line or right above it."""
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if line.strip() and not line.lstrip().startswith("# "):
+            assert "#" in line or lines[number - 1].lstrip().startswith("# "), line
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    """The environment overrides the file, and the file overrides the defaults."""
+    path = write(tmp_path, "service: {settle_seconds: 5, max_attempts: 7}")
+    loaded = config.load(path, {"NST_SERVICE__SETTLE_SECONDS": "9"})
+    assert loaded.service.settle_seconds == 9
+    assert loaded.service.max_attempts == 7
+    assert loaded.service.rescan_seconds == config.Service().rescan_seconds
+
+
+def test_environment_is_yaml(tmp_path: Path) -> None:
+    """A variable may hold a list, and a size with its unit."""
+    loaded = config.load(
+        write(tmp_path, ""), {"NST_DEVICES": "[cuda:0, cuda:1]", "NST_LIMITS__MAX_BYTES": "3MiB"}
+    )
+    assert loaded.devices == ["cuda:0", "cuda:1"]
+    assert loaded.limits.max_bytes == 3 * 1024**2
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """Folders lie below `root`, `root` lies beside the file, and absolute paths stay."""
+    path = write(tmp_path, "folders: {root: here, inbox: /elsewhere/in}\nmodel: {weights: my.pth}")
+    loaded = config.load(path, {})
+    assert loaded.folders.results == tmp_path / "here" / "results"
+    assert loaded.folders.inbox == Path("/elsewhere/in")
+    assert loaded.model.weights == str(tmp_path / "my.pth")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("servise: {}", "servise is not a setting"),
+        ("service: {settle: 3}", "service.settle is not a setting"),
+        ("service: {settle_seconds: soon}", "service.settle_seconds"),
+        ("service: {settle_seconds: -1}", "service.settle_seconds"),
+        ("service: {settle_seconds: .inf}", "service.settle_seconds"),
+        ("outputs: {format: bmp}", "outputs.format"),
+        ("render: {sise: 5}", "sise"),
+        ("source: x", "source is not a setting"),
+        ("- a list", "not a mapping"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    """A bad file is refused with the file, the key and a remedy in one line."""
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, {})
+    assert expected in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_variable_is_refused() -> None:
+    """A misspelt NST_ variable is an error and not silently ignored."""
+    with pytest.raises(ConfigError, match=r"service\.settel_seconds is not a setting"):
+        config.load(None, {"NST_SERVICE__SETTEL_SECONDS": "3"})
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    """A configuration that was named must exist."""
+    with pytest.raises(ConfigError, match=r"no configuration file"):
+        config.load(tmp_path / "none.yaml", {})
