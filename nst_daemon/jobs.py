@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 
 class JobState(StrEnum):
@@ -33,7 +34,7 @@ class JobState(StrEnum):
     @property
     def terminal(self) -> bool:
         """True where nothing more happens by itself."""
-        return not TRANSITIONS[self] or self in _ENDED
+        return self in _ENDED
 
 
 S = JobState
@@ -65,6 +66,18 @@ class Role(StrEnum):
     CONTENT_MASK = "content-mask"
     STYLE_MASK = "style-mask"
     SETTINGS = "settings"
+    BATCH = "batch"
+    UNKNOWN = "unknown"  # something that was refused
+
+
+class Fingerprint(NamedTuple):
+    """Which file this is and which version of it: two equal fingerprints of one path mean that nobody touched it."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,10 @@ class JobInput:
     """One file of a job, as it lies in the spool.
 
     role: what it is; name: as the person named it (for people, never used as a path); spooled: its file name inside
-    the job's spool folder; sha256: hex digest of its bytes; size: bytes.
+    the job's spool folder; sha256: hex digest of its bytes, "" where it was refused unread; size: bytes.
+
+    origin: where it stood below the inbox (undecodable bytes as surrogates), "" for what stays where it is, like a
+    style of the library; fingerprint: of that original. Both serve to finish an interrupted claim and nothing else.
     """
 
     role: Role
@@ -80,6 +96,8 @@ class JobInput:
     spooled: str
     sha256: str
     size: int
+    origin: str = ""
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +123,9 @@ class Job:
     deaths: int = 0  # attempts that ended with the worker's death
     not_before: float = 0.0
     error: str = ""
-    result: str = ""  # path below results/, once it is reserved
-    staged_sha256: str = (
-        ""  # digest of the staged picture: how a published one is recognised after a crash
+    result: str = ""  # path of the picture below results/, once it is published
+    staged_files: tuple[str, ...] = ()  # names in the stage folder, the picture last
+    staged_sha256: str = ""  # digest of the staged picture
+    archive: str = (
+        ""  # the folder below done/ or failed/ that holds the inputs, once they are there
     )

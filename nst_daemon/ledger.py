@@ -1,0 +1,560 @@
+"""The ledger: one SQLite file that is the queue and the history, and the only truth about every job.
+
+Each method that changes something is one transaction, durable when it returns (synchronous=FULL). Only the daemon
+moves jobs; any other process may read at any time, and may leave a request (`request`) that the daemon picks up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nst_daemon import files
+from nst_daemon.errors import LedgerError, StorageError
+from nst_daemon.jobs import TRANSITIONS, Fingerprint, Job, JobInput, JobState, Role
+
+# Version n of the schema is reached by running the first n of these; `user_version` says where a file stands.
+_MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        source TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created REAL NOT NULL,
+        updated REAL NOT NULL,
+        settings TEXT NOT NULL,
+        "group" TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        deaths INTEGER NOT NULL,
+        not_before REAL NOT NULL,
+        error TEXT NOT NULL,
+        result TEXT NOT NULL,
+        staged_files TEXT NOT NULL,
+        staged_sha256 TEXT NOT NULL,
+        archive TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX jobs_by_state ON jobs (state, updated);
+    CREATE TABLE inputs (
+        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        role TEXT NOT NULL,
+        name TEXT NOT NULL,
+        spooled TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        origin BLOB NOT NULL,
+        fingerprint TEXT NOT NULL,
+        PRIMARY KEY (job, position)
+    ) STRICT;
+    CREATE INDEX inputs_by_origin ON inputs (origin, fingerprint);
+    CREATE TABLE events (
+        number INTEGER PRIMARY KEY,
+        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        at REAL NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        note TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_job ON events (job);
+    CREATE TABLE turns ("group" TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT;
+    CREATE TABLE requests (
+        number INTEGER PRIMARY KEY,
+        job TEXT NOT NULL,
+        verb TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT;
+    """,
+)
+
+_BUSY_SECONDS = 10.0
+#: Fields of Job that `move` and `note` may change; the rest is settled when the job is added.
+_CHANGEABLE = frozenset(
+    {
+        "name",
+        "settings",
+        "priority",
+        "deaths",
+        "not_before",
+        "error",
+        "result",
+        "staged_files",
+        "staged_sha256",
+        "archive",
+    }
+)
+#: What a job forgets when a person sends it back to the queue.
+_FRESH: Mapping[str, object] = {
+    "attempts": 0,
+    "deaths": 0,
+    "not_before": 0.0,
+    "error": "",
+    "result": "",
+    "staged_files": (),
+    "staged_sha256": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One line of a job's history: when it came into which state, in which attempt, and why."""
+
+    at: float
+    state: JobState
+    attempt: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringRequest:
+    """What another process asked for: verb is "cancel" or "retry"."""
+
+    number: int
+    job_id: str
+    verb: str
+    at: float
+
+
+class Ledger:
+    """An open ledger. Use `Ledger.open`, and one instance per thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: What was done about a damaged file at opening, for people; "" in the normal case.
+        self.repaired = ""
+        self._db = _connect(path)
+        self._identity = _identity(path)
+
+    # Opening
+
+    @classmethod
+    def open(cls, path: Path) -> Ledger:
+        """Open for the daemon: create, check, migrate, and keep a backup copy beside it (NAME.backup).
+
+        A damaged file is kept as NAME.damaged-N and replaced by the backup, or by an empty ledger where there is
+        no sound one; `repaired` then says so, and `intake.claim.recover_spool` finds the jobs that it forgot.
+        Raises LedgerError for a schema newer than this program, StorageError.
+        """
+        repaired = ""
+        with files.storage(path.parent):
+            damage = _damage(path)
+            if damage:
+                repaired = _replace_damaged(path, damage)
+        ledger = cls(path)
+        ledger.repaired = repaired
+        ledger._migrate()
+        ledger.back_up()
+        return ledger
+
+    @classmethod
+    def attach(cls, path: Path) -> Ledger:
+        """Open beside a running daemon, to read and to leave requests.
+
+        Raises LedgerError where there is none or another version wrote it.
+        """
+        if not path.exists():
+            raise LedgerError(
+                f"there is no ledger at {path}",
+                remedy="start the daemon once, or name its configuration",
+            )
+        ledger = cls(path)
+        if ledger._version() != len(_MIGRATIONS):
+            ledger.close()
+            raise LedgerError(
+                f"{path} was written by another version of this program",
+                remedy="restart the daemon",
+            )
+        return ledger
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def check(self) -> None:
+        """Raise StorageError where the file behind this ledger has gone or been replaced, as by an unmount."""
+        with files.storage(self.path):
+            identity = _identity(self.path)
+        if identity != self._identity:
+            raise StorageError(
+                f"another file stands at {self.path}",
+                remedy="mount the right folder, or restart the daemon if it was replaced on purpose",
+            )
+
+    def back_up(self) -> None:
+        """Keep a consistent copy beside the ledger, replaced atomically. Raises StorageError."""
+        backup, temporary = _beside(self.path, "backup"), _beside(self.path, "backup.part")
+        with files.storage(backup):
+            temporary.unlink(missing_ok=True)
+            with _translated(self.path):
+                self._db.execute("VACUUM INTO ?", (str(temporary),))
+            temporary.replace(backup)
+            files.fsync_folder(backup.parent)
+
+    # Changing
+
+    def add(self, job: Job, *, note: str = "") -> None:
+        """Enter a new job with its inputs; its state must be `claimed`. Raises LedgerError where the id is known."""
+        if job.state is not JobState.CLAIMED:
+            raise LedgerError(f"job {job.id} cannot begin as {job.state}")
+        with self._transaction():
+            if self.get(job.id) is not None:
+                raise LedgerError(f"job {job.id} is in the ledger already")
+            row = _to_row(job)
+            self._db.execute(
+                f"INSERT INTO jobs VALUES ({_marks(row)})",  # noqa: S608 (question marks)
+                tuple(row.values()),
+            )
+            self._db.executemany(
+                "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(job.id, position, *_input_row(file)) for position, file in enumerate(job.inputs)],
+            )
+            self._event(job, note or job.error)
+
+    def move(self, job_id: str, to: JobState, *, now: float, note: str = "", **changes: Any) -> Job:
+        """Move a job to another state and return it as it is then. `now`: seconds since the epoch.
+
+        changes: other fields of Job that change with it. Moving to `running` counts the attempt and the turn of
+        its group; moving an ended job back to `queued` forgets attempts, deaths, error and result.
+        Raises LedgerError for a move that jobs.TRANSITIONS does not list, an unknown job or field.
+        """
+        _check_changes(changes)
+        with self._transaction():
+            job = self._require(job_id)
+            if to not in TRANSITIONS[job.state]:
+                raise LedgerError(f"job {job.name} ({job.id}) cannot go from {job.state} to {to}")
+            if to is JobState.RUNNING:
+                changes["attempts"] = job.attempts + 1
+                self._take_turn(job.group)
+            elif job.state.terminal:
+                changes = {**_FRESH, **changes}
+            moved = replace(job, state=to, updated=now, **changes)
+            self._update(moved)
+            self._event(moved, note or str(changes.get("error", "")))
+            return moved
+
+    def note(self, job_id: str, *, now: float, note: str = "", **changes: Any) -> Job:
+        """Change fields of a job without moving it; an event tells why where `note` does.
+
+        Raises LedgerError for an unknown job or field.
+        """
+        _check_changes(changes)
+        with self._transaction():
+            changed = replace(self._require(job_id), updated=now, **changes)
+            self._update(changed)
+            if note:
+                self._event(changed, note)
+            return changed
+
+    def release_due(self, now: float) -> list[Job]:
+        """Move every job in `retrying` whose `not_before` has passed to `queued`, and return them."""
+        due = self._select("state = ? AND not_before <= ?", (JobState.RETRYING, now))
+        return [self.move(job.id, JobState.QUEUED, now=now, note="due again") for job in due]
+
+    def prune(self, before: float) -> list[Job]:
+        """Forget jobs that ended before that time, and return them as they were."""
+        ended = [state for state in JobState if state.terminal]
+        with self._transaction():
+            old = self._select(f"updated < ? AND state IN ({_marks(ended)})", (before, *ended))
+            self._db.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in old])
+        return old
+
+    # Reading
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with exactly this id."""
+        return next(iter(self._select("id = ?", (job_id,))), None)
+
+    def find(self, text: str) -> list[Job]:
+        """Jobs whose id begins with `text` or whose name is `text`, newest first."""
+        return self._select(
+            "name = ? OR (? <> '' AND substr(id, 1, length(?)) = ?)",
+            (text, *[text] * 3),
+            "created DESC, id",
+        )
+
+    def jobs(self, *states: JobState) -> list[Job]:
+        """Jobs in these states (in any, where none is named), oldest first."""
+        states = states or tuple(JobState)
+        return self._select(f"state IN ({_marks(states)})", states)
+
+    def history(
+        self, *states: JobState, since: float = 0.0, name: str = "*", limit: int = 100
+    ) -> list[Job]:
+        """Jobs by their latest change, newest first; `name` may hold the wildcards * and ?."""
+        states = states or tuple(JobState)
+        return self._select(
+            f"state IN ({_marks(states)}) AND updated >= ? AND name GLOB ?",
+            (*states, since, name),
+            f"updated DESC, id LIMIT {limit:d}",
+        )
+
+    def events(self, job_id: str) -> list[JobEvent]:
+        """Everything that happened to a job, in order."""
+        rows = self._read(
+            "SELECT at, state, attempt, note FROM events WHERE job = ? ORDER BY number", (job_id,)
+        )
+        return [JobEvent(at, JobState(state), attempt, note) for at, state, attempt, note in rows]
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state; every state is a key."""
+        found = dict(self._read("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
+        return {state: found.get(state.value, 0) for state in JobState}
+
+    def ids(self) -> set[str]:
+        """The ids of all jobs."""
+        return {row[0] for row in self._read("SELECT id FROM jobs")}
+
+    def next_queued(self) -> Job | None:
+        """The job whose turn it is: highest priority, then the group served longest ago, then the oldest."""
+        rows = self._read(
+            'SELECT id FROM jobs LEFT JOIN turns USING ("group") WHERE state = ? '
+            "ORDER BY priority DESC, COALESCE(turn, 0), created, id LIMIT 1",
+            (JobState.QUEUED,),
+        )
+        return self.get(rows[0][0]) if rows else None
+
+    def claimed_before(self, origin: str, fingerprint: Fingerprint) -> Job | None:
+        """The job that took exactly this version of this file already (its original could not be removed)."""
+        rows = self._read(
+            "SELECT job FROM inputs WHERE origin = ? AND fingerprint = ? LIMIT 1",
+            (os.fsencode(origin), json.dumps(fingerprint)),
+        )
+        return self.get(rows[0][0]) if rows else None
+
+    # Steering, from other processes
+
+    def request(self, job_id: str, verb: str, *, now: float) -> None:
+        """Ask the daemon to "cancel" or "retry" a job. Raises LedgerError for another verb or an unknown job."""
+        if verb not in {"cancel", "retry"}:
+            raise LedgerError(f"nothing is known about {verb!r}")
+        with self._transaction():
+            self._require(job_id)
+            self._db.execute(
+                "INSERT INTO requests (job, verb, at) VALUES (?, ?, ?)", (job_id, verb, now)
+            )
+
+    def pending_requests(self) -> list[SteeringRequest]:
+        """Requests that nobody has finished yet, in order."""
+        rows = self._read("SELECT number, job, verb, at FROM requests ORDER BY number")
+        return [SteeringRequest(*row) for row in rows]
+
+    def finish_request(self, number: int) -> None:
+        """Strike a request out, after what it asked for is in the ledger."""
+        with self._transaction():
+            self._db.execute("DELETE FROM requests WHERE number = ?", (number,))
+
+    # Inside
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing; durable at the end. Other processes wait for their turn."""
+        with _translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with _translated(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def _select(self, where: str, values: Sequence[Any], order: str = "created, id") -> list[Job]:
+        rows = self._read(f"SELECT * FROM jobs WHERE {where} ORDER BY {order}", values)  # noqa: S608 (our own text)
+        return [_from_row(row, self._inputs(row["id"])) for row in rows]
+
+    def _inputs(self, job_id: str) -> tuple[JobInput, ...]:
+        rows = self._read("SELECT * FROM inputs WHERE job = ? ORDER BY position", (job_id,))
+        return tuple(_input_from_row(row) for row in rows)
+
+    def _require(self, job_id: str) -> Job:
+        job = self.get(job_id)
+        if job is None:
+            raise LedgerError(f"there is no job {job_id}")
+        return job
+
+    def _update(self, job: Job) -> None:
+        row = _to_row(job)
+        names = ", ".join(f'"{name}" = :{name}' for name in row)
+        self._db.execute(f"UPDATE jobs SET {names} WHERE id = :id", row)  # noqa: S608 (our own names)
+
+    def _event(self, job: Job, note: str) -> None:
+        self._db.execute(
+            "INSERT INTO events (job, at, state, attempt, note) VALUES (?, ?, ?, ?, ?)",
+            (job.id, job.updated, job.state, job.attempts, note),
+        )
+
+    def _take_turn(self, group: str) -> None:
+        self._db.execute(
+            "INSERT INTO turns VALUES (?, (SELECT COALESCE(MAX(turn), 0) + 1 FROM turns)) "
+            'ON CONFLICT ("group") DO UPDATE SET turn = excluded.turn',
+            (group,),
+        )
+
+    def _version(self) -> int:
+        return int(self._read("PRAGMA user_version")[0][0])
+
+    def _migrate(self) -> None:
+        version = self._version()
+        if version > len(_MIGRATIONS):
+            raise LedgerError(
+                f"{self.path} was written by a newer version of this program",
+                remedy="upgrade this one",
+            )
+        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+            with _translated(self.path):
+                self._db.executescript(
+                    f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
+                )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _translated(path):
+        database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        database.row_factory = sqlite3.Row
+        # WAL needs shared memory, which network file systems do not give; the rollback journal works there.
+        mode = "DELETE" if files.network_file_system(path.parent) else "WAL"
+        database.execute(f"PRAGMA journal_mode = {mode}")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+    return database
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """sqlite3's errors as ours: damage is a LedgerError, everything else the disk's or the mount's fault."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            f"the ledger {path} cannot be used: {error}",
+            remedy="look at free space, rights and the mount",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(
+            f"the ledger {path} is damaged: {error}", remedy="restart the daemon: it restores it"
+        ) from error
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with an existing ledger file, "" where it is sound or not there."""
+    if not path.exists():
+        return ""
+    try:
+        database = _connect(path)
+    except LedgerError as error:
+        return error.message
+    try:
+        problems = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
+    except sqlite3.DatabaseError as error:
+        problems = [str(error)]
+    finally:
+        database.close()
+    return "" if problems == ["ok"] else "; ".join(problems)
+
+
+def _replace_damaged(path: Path, damage: str) -> str:
+    """Keep the damaged file under another name, put the backup in its place; what was done, for people."""
+    kept = next(
+        p for p in (_beside(path, f"damaged-{n}") for n in itertools.count(1)) if not p.exists()
+    )
+    for suffix in (
+        "-wal",
+        "-shm",
+        "",
+    ):  # the main file last: as long as it stands, this is begun anew
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(kept.with_name(kept.name + suffix))
+    backup = _beside(path, "backup")
+    sound = backup.exists() and not _damage(backup)
+    if sound:
+        shutil.copyfile(backup, path)
+    files.fsync_folder(path.parent)
+    return f"the ledger was damaged ({damage}) and is kept as {kept.name}; " + (
+        f"{backup.name} took its place"
+        if sound
+        else "there was no sound backup, so a new one was begun"
+    )
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def _check_changes(changes: Mapping[str, Any]) -> None:
+    unknown = changes.keys() - _CHANGEABLE
+    if unknown:
+        raise LedgerError(f"{', '.join(sorted(unknown))} cannot be changed in the ledger")
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+# Rows
+
+
+def _to_row(job: Job) -> dict[str, Any]:
+    """A job's columns, in the order of the table."""
+    row = {field.name: getattr(job, field.name) for field in fields(Job) if field.name != "inputs"}
+    return row | {
+        "settings": json.dumps(dict(job.settings)),
+        "staged_files": json.dumps(job.staged_files),
+    }
+
+
+def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:
+    values = dict(row)
+    values["state"] = JobState(row["state"])
+    values["settings"] = json.loads(row["settings"])
+    values["staged_files"] = tuple(json.loads(row["staged_files"]))
+    return Job(inputs=inputs, **values)
+
+
+def _input_row(file: JobInput) -> tuple[Any, ...]:
+    # Paths may hold bytes that are not UTF-8, hence a BLOB.
+    origin, mark = os.fsencode(file.origin), json.dumps(file.fingerprint)
+    return file.role, file.name, file.spooled, file.sha256, file.size, origin, mark
+
+
+def _input_from_row(row: sqlite3.Row) -> JobInput:
+    mark = json.loads(row["fingerprint"])
+    return JobInput(
+        role=Role(row["role"]),
+        name=row["name"],
+        spooled=row["spooled"],
+        sha256=row["sha256"],
+        size=row["size"],
+        origin=os.fsdecode(row["origin"]),
+        fingerprint=None if mark is None else Fingerprint(*mark),
+    )
