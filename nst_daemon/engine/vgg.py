@@ -105,7 +105,7 @@ class VGG(nn.Module):
         if not self.layers:
             raise SettingsError("no layer was asked for", remedy=f"choose from {', '.join(names)}")
         depth = 1 + max(names.index(name) for name in self.layers)
-        features = nn.Sequential(*bare_features(network)[:depth])
+        features = nn.Sequential(*list(bare_features(network))[:depth])
         self.names = names[:depth]
         self.pooling: Pooling = pooling
         self.pool_factor = POOLING_RESCALE[pooling] if rescale_pooling else 1.0
