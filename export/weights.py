@@ -1,0 +1,215 @@
+"""Which weights, where they lie on this machine, and what is in them. Nothing here downloads anything."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from nst_daemon.errors import ModelError
+from nst_daemon.files import sha256_file
+
+#: torchvision's own file names; the eight digits are the first of the file's SHA-256.
+IMAGENET_FILES: Mapping[str, str] = MappingProxyType(
+    {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
+)
+#: The networks whose weights come with the package.
+BUNDLED_FILES: Mapping[str, str] = MappingProxyType({"vgg19": "vgg19-tinyimagenet.safetensors"})
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights that lie on this machine.
+
+    name: `imagenet`, `bundled`, or the stem of a file of the user's own; sha256: hex digest of the whole file;
+    description: half a line for people.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    network: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A row of `nst-daemon model list`.
+
+    path: where the weights are, or would be looked for; sha256: hex digest, empty where there is no file; automatic:
+    true for the one that `weights: auto` takes.
+    """
+
+    name: str
+    network: str
+    path: Path
+    present: bool
+    sha256: str
+    automatic: bool
+    note: str
+
+
+def resolve(weights: str | Path = "auto", network: str = "vgg19") -> Weights:
+    """Find the weights on this machine and take their digest.
+
+    weights: `auto` (ImageNet's where they are, else the bundled ones), `imagenet`, `bundled` or a file in
+    torchvision's layout (.pth, .safetensors). Raises ModelError where they are missing, or where torchvision's file
+    is not the one that its name promises.
+    """
+    _check_network(network)
+    match str(weights):
+        case "auto":
+            return _automatic(network)
+        case "imagenet":
+            return _imagenet(network)
+        case "bundled":
+            return _bundled(network)
+        case _:
+            return _file(Path(weights).expanduser(), network)
+
+
+def load(weights: Weights) -> dict[str, Tensor]:
+    """The tensors of the convolutions, in torchvision's layout: `features.<i>.weight`, `.bias`.
+
+    They keep the file's precision (float16 in the bundled ones). Nothing in the file is executed. Raises ModelError
+    where the file cannot be read or holds something else.
+    """
+    path = weights.path
+    try:
+        tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelError(
+            f"cannot read the weights {path}: {_first_line(error)}",
+            remedy="a .safetensors or a .pth file of tensors is needed; this one is damaged or of another kind",
+        ) from error
+    features = {k: v for k, v in tensors.items() if k.startswith("features.")}
+    if not features:
+        found = ", ".join(sorted(tensors)[:3]) or "nothing"
+        raise ModelError(
+            f"the weights {path} hold no `features.…` (they hold {found})",
+            remedy="files in other layouts are converted by `nst-daemon model import`",
+        )
+    return features
+
+
+def list_models() -> list[Model]:
+    """Every network's weights that this program knows of, present or not."""
+    rows = []
+    for network, file in IMAGENET_FILES.items():
+        for name, path in (("imagenet", _checkpoints() / file), ("bundled", _packaged(network))):
+            if path is not None:
+                rows.append(_model(name, network, path))
+    return rows
+
+
+def _model(name: str, network: str, path: Path) -> Model:
+    try:
+        found = resolve(name, network)
+    except ModelError as error:
+        return Model(name, network, path, path.exists(), "", False, str(error))
+    automatic = _automatic(network).path == path
+    return Model(name, network, path, True, found.sha256, automatic, found.description)
+
+
+def _check_network(network: str) -> None:
+    if network not in IMAGENET_FILES:
+        known = ", ".join(IMAGENET_FILES)
+        raise ModelError(f"unknown network {network!r}", remedy=f"known are: {known}")
+
+
+def _automatic(network: str) -> Weights:
+    if network not in BUNDLED_FILES or (_checkpoints() / IMAGENET_FILES[network]).exists():
+        return _imagenet(network)
+    return _bundled(network)
+
+
+def _imagenet(network: str) -> Weights:
+    path = _checkpoints() / IMAGENET_FILES[network]
+    if not path.is_file():
+        raise ModelError(
+            f"ImageNet's weights for {network} are not on this machine ({path})",
+            remedy="`nst-daemon model fetch` downloads them",
+        )
+    digest = _digest(path)
+    promised = path.stem.rpartition("-")[2]
+    if not digest.startswith(promised):
+        raise ModelError(
+            f"{path} is damaged: its SHA-256 begins with {digest[:8]} and not with {promised}",
+            remedy="remove it and run `nst-daemon model fetch`, or choose `weights: bundled`",
+        )
+    return Weights("imagenet", path, digest, network, f"{network} trained on ImageNet, torchvision")
+
+
+def _bundled(network: str) -> Weights:
+    path = _packaged(network)
+    if path is None:
+        raise ModelError(
+            f"no weights for {network} come with the package",
+            remedy=f"run `nst-daemon model fetch --network {network}`",
+        )
+    description = f"{network} trained on Tiny ImageNet, bundled"
+    return Weights("bundled", path, _digest(path), network, description)
+
+
+def _file(path: Path, network: str) -> Weights:
+    if not path.is_file():
+        raise ModelError(
+            f"there are no weights at {path}",
+            remedy="`weights` takes auto, imagenet, bundled or the path of a file",
+        )
+    return Weights(path.stem, path, _digest(path), network, f"{network} from {path.name}")
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ModelError(
+            f"cannot read the weights {path}: {error.strerror}",
+            remedy="check the file's and its folders' rights",
+        ) from error
+
+
+def _checkpoints() -> Path:
+    """Where torchvision keeps its downloads (TORCH_HOME and XDG_CACHE_HOME move it)."""
+    from torch import hub  # noqa: PLC0415 (only this question needs it)
+
+    return Path(hub.get_dir()) / "checkpoints"
+
+
+def _packaged(network: str) -> Path | None:
+    if network not in BUNDLED_FILES:
+        return None
+    return Path(str(resources.files("nst_daemon.weights") / BUNDLED_FILES[network]))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    tensors: dict[str, Tensor] = load_file(path)
+    return tensors
+
+
+def _read_pth(path: Path) -> dict[str, Tensor]:
+    import torch  # noqa: PLC0415
+
+    # weights_only refuses every pickled global but tensors and plain containers.
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return dict(_tensors(content))
+
+
+def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if isinstance(key, str) and isinstance(value, Tensor):
+                yield key, value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
