@@ -1,0 +1,440 @@
+"""Paintings made of brush strokes, of a palette knife's strokes, and of glass.
+
+A stroke is a path through a field of directions. Its bristles are drawn as lines beside the path, each with a tone and
+a height of its own; the heights are lit afterwards, which is what makes the paint look thick. Lengths are in mean sides
+of the picture: the square root of width times height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from nst_daemon.samples.raster import (
+    Array,
+    Colour,
+    Drawing,
+    grid,
+    mix,
+    noise,
+    ramp,
+    rgb,
+    smoothstep,
+    to_array,
+)
+
+NIGHT: tuple[Colour, ...] = (
+    (12, 16, 56),
+    (20, 36, 104),
+    (30, 66, 156),
+    (52, 112, 192),
+    (112, 170, 208),
+    (214, 226, 210),
+)
+STARLIGHT: tuple[Colour, ...] = (
+    (104, 160, 198),
+    (196, 206, 150),
+    (246, 196, 52),
+    (255, 222, 92),
+    (255, 248, 214),
+)
+FIELDS: tuple[Colour, ...] = (
+    (8, 18, 42),
+    (14, 40, 66),
+    (26, 76, 88),
+    (70, 116, 84),
+    (180, 168, 84),
+)
+EMBERS: tuple[Colour, ...] = (
+    (22, 15, 16),
+    (66, 20, 20),
+    (138, 28, 22),
+    (198, 60, 26),
+    (222, 128, 38),
+    (236, 184, 88),
+    (248, 228, 184),
+)
+GLASS: tuple[Colour, ...] = (
+    (18, 40, 120),
+    (24, 92, 168),
+    (20, 130, 116),
+    (60, 150, 70),
+    (240, 190, 40),
+    (230, 104, 26),
+    (190, 26, 38),
+    (122, 28, 96),
+)
+LEAD: tuple[Colour, ...] = ((14, 13, 18), (30, 29, 34), (84, 82, 88))
+
+LATTICE = 160  # cells to a mean side in the fields of directions and tones: finer than any stroke
+
+
+# --- Strokes ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A brush or a knife."""
+
+    length: float  # of a stroke
+    width: float
+    bristles: int
+    streak: float  # standard deviation of the tone from bristle to bristle, as a part of the tone
+    ragged: float  # the part of its run that a bristle may lack at either end
+    cover: float  # strokes over each point, on average
+
+
+class Canvas:
+    """Paint, and its height as the fourth channel, while strokes are laid on it."""
+
+    def __init__(self, width: int, height: int, ground: Colour) -> None:
+        self.unit = sqrt(width * height)  # pixels
+        self.extent = (width / self.unit, height / self.unit)
+        self.image = Image.new("RGBA", (width, height), (*ground, 40))
+        self._draw = ImageDraw.Draw(self.image)
+
+    def scatter(self, rng: np.random.Generator, brush: Brush) -> Array:
+        """Middles of strokes, (n, 2): one at random in each cell of a lattice, in random order."""
+        cell = sqrt(brush.length * brush.width / brush.cover)
+        columns, rows = (max(2, round(side / cell)) for side in self.extent)
+        cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
+        points = (cells + rng.random(cells.shape)) / (columns, rows)
+        return rng.permutation(points * self.extent)
+
+    def lay(self, rng: np.random.Generator, brush: Brush, paths: Array, colours: Array) -> None:
+        """Draw strokes along `paths` (n, points, 2) in `colours` (n, 3), the first one undermost."""
+        runs = _bristle_runs(brush, paths) * self.unit
+        strokes, bristles, points, _ = runs.shape
+        paints = _bristle_paints(rng, brush, colours)
+        lacking = rng.random((2, strokes, bristles)) * brush.ragged * points
+        first, last = lacking[0].astype(int), points - lacking[1].astype(int)
+        thickness = max(1, round(1.4 * brush.width * self.unit / bristles))
+        for stroke in range(strokes):
+            for bristle in range(bristles):
+                run = runs[stroke, bristle, first[stroke, bristle] : last[stroke, bristle]]
+                paint = tuple(paints[stroke, bristle].tolist())
+                self._draw.line(run.ravel().tolist(), fill=paint, width=thickness)
+
+    def lit(self, relief: float, gloss: float) -> Array:
+        """The painting under a lamp at the upper left: (H, W, 3)."""
+        blurred = self.image.filter(ImageFilter.GaussianBlur(self.unit / 1100))
+        down, right = np.gradient(to_array(blurred)[..., 3])
+        slope = np.asarray((down + right) * self.unit / 1000)
+        light = 1 + relief * np.tanh(4 * slope)
+        shine = gloss * smoothstep(0.05, 0.25, slope)
+        paint = to_array(self.image)[..., :3]
+        return np.asarray(paint * light[..., None] + shine[..., None])
+
+
+def _bristle_runs(brush: Brush, paths: Array) -> Array:
+    """Lines of the bristles beside each path: (n, bristles, points, 2)."""
+    along = np.gradient(paths, axis=1)
+    along /= np.linalg.norm(along, axis=-1, keepdims=True) + 1e-9
+    across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
+    offsets = np.linspace(-0.5, 0.5, brush.bristles) * brush.width
+    return np.asarray(paths[:, None] + across[:, None] * offsets[None, :, None, None])
+
+
+def _bristle_paints(
+    rng: np.random.Generator, brush: Brush, colours: Array
+) -> npt.NDArray[np.uint8]:
+    """Red, green, blue and height in 0–255 for each bristle of each stroke: (n, bristles, 4)."""
+    shape = (len(colours), brush.bristles)
+    tone = 1 + brush.streak * rng.normal(0, 1, (*shape, 1))
+    shift = 0.06 * brush.streak * rng.normal(0, 1, (*shape, 3))
+    # Paint is pushed to the edges of a stroke, and no two strokes carry the same load.
+    ridge = np.abs(np.linspace(-1, 1, brush.bristles)) ** 3
+    load = rng.uniform(0.2, 0.6, (shape[0], 1))
+    heights = load + 0.3 * ridge + rng.normal(0, 0.08, shape)
+    paints = np.concatenate([colours[:, None] * tone + shift, heights[..., None]], axis=-1)
+    return (paints.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _lattice(canvas: Canvas) -> tuple[Array, Array]:
+    """x (1, columns) and y (rows, 1) of the lattice on which fields of directions and tones are kept."""
+    columns, rows = (round(side * LATTICE) for side in canvas.extent)
+    return grid(columns, rows, LATTICE)
+
+
+def _sample(field: Array, points: Array) -> Array:
+    """Values of a field on the lattice (rows, columns, …) at `points` (…, 2): the nearest cell, clamped."""
+    rows, columns = field.shape[:2]
+    column = (points[..., 0] * LATTICE).astype(int).clip(0, columns - 1)
+    row = (points[..., 1] * LATTICE).astype(int).clip(0, rows - 1)
+    return np.asarray(field[row, column])
+
+
+def _trace(flow: Array, middles: Array, length: float, points: int) -> Array:
+    """Follow unit vectors (rows, columns, 2) both ways from `middles` (n, 2): paths (n, points, 2), `points` odd."""
+    step = length / (points - 1)
+    halves: list[list[Array]] = []
+    for sign in (-1, 1):
+        here, half = middles, []
+        for _ in range(points // 2):
+            here = here + sign * step * _sample(flow, here)
+            half.append(here)
+        halves.append(half)
+    return np.stack([*reversed(halves[0]), middles, *halves[1]], axis=1)
+
+
+def _along_flow(rng: np.random.Generator, flow: Array) -> Array:
+    """Noise smeared along the flow (Cabral and Leedom 1993), (rows, columns) in [0, 1]: tones follow the strokes."""
+    rows, columns = flow.shape[:2]
+    grains = noise(rng, columns, rows, 26.0, octaves=2)
+    points = np.stack(np.broadcast_arrays(*grid(columns, rows, LATTICE)), axis=-1)
+    paths = _trace(flow, points.reshape(-1, 2), 0.5, 41)
+    smeared = _sample(grains, paths).mean(axis=1).reshape(rows, columns)
+    standard = (smeared - smeared.mean()) / (smeared.std() + 1e-6)
+    return np.asarray((0.5 + 0.27 * standard).clip(0, 1))
+
+
+# --- Swirls: a night that turns ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Whirl:
+    """A place about which the night turns: a vortex of the wind, or a star."""
+
+    x: float
+    y: float
+    radius: float
+    spin: float  # +1 or -1
+
+    def distance(self, x: Array, y: Array) -> Array:
+        """From points (1, W) and (H, 1) to the middle, (H, W)."""
+        return np.asarray(np.hypot(x - self.x, y - self.y))
+
+
+@dataclass(frozen=True)
+class Night:
+    """What the swirls are about."""
+
+    vortices: list[Whirl]
+    stars: list[Whirl]
+    horizon: Array  # height at each column of the lattice, (columns,)
+
+
+SKY_BRUSHES = (
+    Brush(0.16, 0.030, 9, 0.10, 0.25, 2.2),
+    Brush(0.10, 0.018, 6, 0.12, 0.3, 2.0),
+    Brush(0.055, 0.011, 4, 0.12, 0.3, 0.9),
+)
+STAR_BRUSH = Brush(0.0, 0.0125, 4, 0.07, 0.25, 0.0)
+
+
+def swirls(width: int, height: int, rng: np.random.Generator) -> Array:
+    """A night sky turning about its stars above dark hills, in thick short strokes."""
+    canvas = Canvas(width, height, NIGHT[0])
+    x, y = _lattice(canvas)
+    vortices = _place(rng, (0.2, 0.15, 0.12), canvas.extent, [])
+    stars = _place(rng, tuple(rng.uniform(0.028, 0.06, 9)), canvas.extent, vortices)
+    night = Night(vortices, stars, _horizon(rng, x.size, canvas.extent[1]))
+    flow = _turning(x, y, night)
+    colours = _night_colours(x, y, night, _along_flow(rng, flow))
+    for brush in SKY_BRUSHES:
+        middles = canvas.scatter(rng, brush)
+        tones = rng.normal(1, 0.09, (len(middles), 1))
+        paths = _trace(flow, middles, brush.length, 11)
+        canvas.lay(rng, brush, paths, _sample(colours, middles) * tones)
+    for star in stars:
+        canvas.lay(rng, STAR_BRUSH, *_star_strokes(rng, star))
+    return canvas.lit(relief=0.5, gloss=0.2)
+
+
+def _place(
+    rng: np.random.Generator,
+    radii: tuple[float, ...],
+    extent: tuple[float, float],
+    taken: list[Whirl],
+) -> list[Whirl]:
+    """A whirl of each radius in the upper part of the picture, clear of each other and of those `taken`."""
+    placed: list[Whirl] = []
+    for radius in radii:
+        tries = (rng.random((40, 2)) * (0.88, 0.5) + (0.06, 0.08)) * extent
+        others = np.array([(w.x, w.y, w.radius) for w in taken + placed] or [(9, 9, 0)])
+        gaps = np.linalg.norm(tries[:, None] - others[:, :2], axis=-1) - others[:, 2]
+        x, y = tries[np.argmax(gaps.min(axis=1))].tolist()
+        placed.append(Whirl(x, y, float(radius), float(rng.choice((-1.0, 1.0)))))
+    return placed
+
+
+def _horizon(rng: np.random.Generator, columns: int, bottom: float) -> Array:
+    """Height of the hills' outline at each column of the lattice."""
+    wave = noise(rng, columns, columns, 2.0, octaves=3)[columns // 2]
+    return np.asarray(bottom * (0.8 + 0.28 * (wave - 0.5)))
+
+
+def _turning(x: Array, y: Array, night: Night) -> Array:
+    """Unit directions, (rows, columns, 2): a slow wave to the right that turns about the whirls; rows on the fields."""
+    along = np.ones(np.broadcast_shapes(x.shape, y.shape))
+    down = 0.45 * np.sin(5 * x + 2 * y)
+    for whirl in night.vortices + night.stars:
+        distance = whirl.distance(x, y) + 1e-4
+        pull = 5 * whirl.spin * np.exp(-((distance / whirl.radius) ** 2) / 1.6) / distance
+        along = along - pull * (y - whirl.y)
+        down = down + pull * (x - whirl.x)
+    fields = y > night.horizon
+    along = np.where(fields, 1.0, along)
+    down = np.where(fields, 0.5 * np.sin(7 * x + 9 * y), down)
+    speed = np.hypot(along, down) + 1e-6
+    return np.stack([along / speed, down / speed], axis=-1)
+
+
+def _night_colours(x: Array, y: Array, night: Night, bands: Array) -> Array:
+    """What the strokes take up, (rows, columns, 3); `bands` (rows, columns) runs along the flow."""
+    colours = ramp(NIGHT, (bands * (0.62 + 0.3 * y)).clip(0, 1))
+    for vortex in night.vortices:
+        core = np.exp(-((vortex.distance(x, y) / vortex.radius) ** 2))
+        colours = mix(colours, rgb(NIGHT[5]), 0.75 * core * smoothstep(0.35, 0.75, bands))
+    for star in night.stars:
+        glow = np.exp(-((star.distance(x, y) / star.radius) ** 2) / 1.6)
+        colours = mix(colours, ramp(STARLIGHT, 0.7 * glow), (1.3 * glow).clip(0, 1))
+    depth = ((y - night.horizon) / 0.25).clip(0, 1)
+    fields = ramp(FIELDS, (0.85 * bands + 0.25 * (1 - depth) - 0.15).clip(0, 1))
+    return np.where((y > night.horizon)[..., None], fields, colours)
+
+
+def _star_strokes(rng: np.random.Generator, star: Whirl) -> tuple[Array, Array]:
+    """Rings of short arcs about a star, paths (n, 9, 2) and colours (n, 3), the outer and darker ones first."""
+    rings = np.arange(1.15, 0.1, -0.21)
+    radius = np.concatenate([np.full(round(4 + 9 * ring), ring) for ring in rings])
+    start = rng.uniform(0, 2 * pi, radius.shape)
+    angle = start[:, None] + np.linspace(0, 0.62, 9) / np.sqrt(radius)[:, None]
+    reach = (radius * star.radius * rng.normal(1, 0.05, radius.shape))[:, None]
+    paths = np.stack([star.x + reach * np.cos(angle), star.y + reach * np.sin(angle)], axis=-1)
+    tone = 1.05 - 0.62 * radius + rng.normal(0, 0.07, radius.shape)
+    return paths, ramp(STARLIGHT, tone.clip(0, 1))
+
+
+# --- Embers: a palette knife ------------------------------------------------------------------------------------------
+
+KNIVES = (
+    Brush(0.30, 0.120, 40, 0.05, 0.05, 2.6),
+    Brush(0.18, 0.070, 26, 0.06, 0.08, 1.3),
+    Brush(0.12, 0.026, 12, 0.08, 0.2, 0.4),
+)
+
+
+def embers(width: int, height: int, rng: np.random.Generator) -> Array:
+    """Ochre, red and black in broad strokes of a knife, a bright band across them."""
+    canvas = Canvas(width, height, EMBERS[0])
+    x, y = _lattice(canvas)
+    warmth = _warmth(rng, x, y, canvas.extent[1])
+    flow = _slants(rng, x.size, y.size)
+    for knife in KNIVES:
+        middles = canvas.scatter(rng, knife)
+        tone = _sample(warmth, middles) + rng.normal(0, 0.12, len(middles))
+        paths = _trace(flow, middles, knife.length, 7)
+        canvas.lay(rng, knife, paths, ramp(EMBERS, tone.clip(0, 1)))
+    return canvas.lit(relief=0.42, gloss=0.1)
+
+
+def _warmth(rng: np.random.Generator, x: Array, y: Array, bottom: float) -> Array:
+    """Place in the palette, (rows, columns) in [0, 1]: a bright band across the picture, broken by noise."""
+    phase, lift = rng.uniform(0, 2 * pi), rng.uniform(0.38, 0.56)
+    middle = bottom * lift + 0.13 * np.sin(4 * x + phase)
+    band = np.exp(-(((y - middle) / 0.24) ** 2))
+    broken = noise(rng, x.size, y.size, 3.0, octaves=4)
+    return np.asarray((0.05 + 0.7 * band * (0.45 + broken) + 0.5 * (broken - 0.45)).clip(0, 1))
+
+
+def _slants(rng: np.random.Generator, columns: int, rows: int) -> Array:
+    """Unit directions, (rows, columns, 2): two slants of the hand that change from patch to patch."""
+    patches = noise(rng, columns, rows, 3.0, octaves=2)
+    wander = noise(rng, columns, rows, 2.0, octaves=2) - 0.5
+    angle = np.where(patches > 0.5, -0.55, 0.75) + 1.2 * wander
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+# --- Mosaic: stained glass --------------------------------------------------------------------------------------------
+
+SECTORS = 26  # panes in a ring
+CORE = 0.1  # keeps the innermost panes from shrinking to nothing
+
+
+def mosaic(width: int, height: int, rng: np.random.Generator) -> Array:
+    """Stained glass: panes in rings about a bright centre, and dark lead between them."""
+    unit = sqrt(width * height)
+    x, y = grid(width, height, unit)
+    dx = x - width / unit * rng.uniform(0.34, 0.6)
+    dy = y - height / unit * rng.uniform(0.36, 0.56)
+    rings, sectors = _around(rng, dx, dy)
+    colours, edge = _panes(rng, rings, sectors)
+    # Panes grow outward; the lead between them is equally wide everywhere.
+    rings_per_unit = np.hypot(*np.gradient(rings)) * unit
+    edge = edge / rings_per_unit
+    centre = np.exp(-np.hypot(dx, dy) / 0.35)
+    light = _glass(rng, width, height) * (0.7 + 0.4 * smoothstep(0.0, 0.03, edge) + 0.35 * centre)
+    return _leaded(colours * light[..., None], edge)
+
+
+def _around(rng: np.random.Generator, dx: Array, dy: Array) -> tuple[Array, Array]:
+    """Rings and sectors about the centre, (H, W) each, counted in panes.
+
+    Log-polar coordinates are conformal: panes that are compact in them are compact in the picture too.
+    """
+    height, width = np.broadcast_shapes(dx.shape, dy.shape)
+    wander = noise(rng, width, height, 2.0, octaves=1) - 0.5
+    scale = SECTORS / (2 * pi)
+    rings = scale * (np.log(np.hypot(dx, dy) + CORE) - np.log(CORE) + 0.25 * wander) + 1
+    sectors = scale * (np.arctan2(dy, dx) + 0.5 * wander) % SECTORS
+    return rings, sectors
+
+
+def _panes(rng: np.random.Generator, rings: Array, sectors: Array) -> tuple[Array, Array]:
+    """Voronoi panes: their colour at each point, (H, W, 3), and its distance to the nearest edge, (H, W).
+
+    The sites are jittered lattice points, so the nearest are among those of the nine cells around (Worley 1996).
+    """
+    count = int(rings.max()) + 3
+    jitter = rng.uniform(0.15, 0.85, (count * SECTORS, 2)).astype(np.float32)
+    row, column = np.floor(rings).astype(int), np.floor(sectors).astype(int)
+    near = np.full(
+        (4, *rings.shape), np.inf, dtype=np.float32
+    )  # squared distance, site (2), its index
+    next_near = near.copy()
+    for i, j in np.ndindex(3, 3):
+        index = (row + i - 1) % count * SECTORS + (column + j - 1) % SECTORS
+        site_ring = row + i - 1 + jitter[index, 0]
+        site_sector = column + j - 1 + jitter[index, 1]
+        squared = (site_ring - rings) ** 2 + (site_sector - sectors) ** 2
+        found = np.stack([squared, site_ring, site_sector, index]).astype(np.float32)
+        next_near = np.where(
+            squared < near[0], near, np.where(squared < next_near[0], found, next_near)
+        )
+        near = np.where(squared < near[0], found, near)
+    apart = np.hypot(next_near[1] - near[1], next_near[2] - near[2])
+    edge = (next_near[0] - near[0]) / (2 * apart)  # to the bisector between the two nearest sites
+    return _pane_colours(rng, count)[near[3].astype(int)], edge
+
+
+def _pane_colours(rng: np.random.Generator, rings: int) -> Array:
+    """Colours of all panes, (rings * SECTORS, 3): spiral arms through the palette, each pane a little off."""
+    ring, sector = np.divmod(np.arange(rings * SECTORS), SECTORS)
+    arms = 3 * 2 * pi * sector / SECTORS + 0.8 * ring
+    place = 0.5 + 0.42 * np.sin(arms) + rng.normal(0, 0.09, ring.shape)
+    palette = np.asarray(GLASS, dtype=np.float32) / 255
+    chosen = palette[(place * len(palette)).astype(int).clip(0, len(palette) - 1)]
+    return np.asarray(chosen * rng.uniform(0.75, 1.2, (len(chosen), 1)), dtype=np.float32)
+
+
+def _glass(rng: np.random.Generator, width: int, height: int) -> Array:
+    """How much light the glass lets through, (H, W) about 1: streaks and clouds."""
+    streaks = noise(rng, width, height, 9.0, octaves=4, stretch=0.35)
+    clouds = noise(rng, width, height, 3.0, octaves=3)
+    return np.asarray(1 + 0.5 * (streaks - 0.5) + 0.7 * (clouds - 0.5))
+
+
+def _leaded(glass: Array, edge: Array) -> Array:
+    """Lead over the glass where `edge` is small; it is round, so it shines along its middle."""
+    lead = smoothstep(0.0068, 0.0052, edge)
+    shine = smoothstep(0.004, 0.0005, edge)
+    return mix(glass, ramp(LEAD, 0.8 * shine), lead)
+
+
+STYLES: Mapping[str, Drawing] = {"swirls": swirls, "embers": embers, "mosaic": mosaic}
