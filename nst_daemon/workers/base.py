@@ -49,7 +49,7 @@ class WorkerOptions:
     threads per worker, 0 for this machine's cores shared out evenly; checkpoint_seconds: how much painting may be
     lost; stall_seconds: how long a worker may go without progress; start_seconds: how long one may take to load;
     max_memory: bytes of address space of a worker on the CPU, 0 for no limit (a GPU's driver reserves far more than
-    it uses, so there the limit would be meaningless); painter: `module:factory` of what paints.
+    it uses, so there the limit would be meaningless); painter: `module:factory` of what paints (a `process.Studio`).
     """
 
     network: str = "vgg19"
@@ -62,7 +62,7 @@ class WorkerOptions:
     stall_seconds: float = 300.0
     start_seconds: float = 300.0
     max_memory: int = 0
-    painter: str = "nst_daemon.painter:Painter"
+    painter: str = "nst_daemon.workers.studio:Studio"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,11 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True)
-class StartFailed:
-    """From a child that ends because it cannot load. permanent: another start fails in the same way."""
+class Leaving:
+    """From a child that ends by itself: it cannot load, or its device has failed.
+
+    permanent: another start fails in the same way.
+    """
 
     message: str
     permanent: bool
@@ -81,7 +84,7 @@ Message = (
     | Stop
     | Alive
     | Devices
-    | StartFailed
+    | Leaving
     | Ready
     | Started
     | Progress

@@ -1,0 +1,563 @@
+"""One worker process per device on this machine, supervised: started, watched, ended, replaced.
+
+A worker is `python -m nst_daemon.workers.process`, a fresh interpreter with one end of a socket pair. Not
+`multiprocessing`: its spawn imports the daemon's `__main__` again in each child, keeps a helper process and speaks
+pickle (see `wire`). The daemon itself never touches CUDA: which devices there are is what the first worker says.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from nst_daemon.errors import Retry
+from nst_daemon.workers import wire
+from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
+    Event,
+    Failed,
+    Note,
+    Progress,
+    Ready,
+    Staged,
+    Started,
+    Stopped,
+    Task,
+    WorkerOptions,
+    WorkerStatus,
+)
+
+#: Tasks per worker: one that is painted, one that is prepared meanwhile.
+SLOTS = 2
+#: A device is lost after this many starts in a row that led nowhere …
+LOST_AFTER_STARTS = 5
+#: … or once this many different jobs in a row have ended with its worker's death. (A bad job ends twice at most.)
+LOST_AFTER_JOBS = 3
+#: The longest pause in seconds before a device that fails to start is tried again while it is not yet lost.
+LONGEST_PAUSE = 60.0
+#: Seconds until a process that was killed and still exists is given up: it hangs inside the kernel.
+REAP_SECONDS = 30.0
+#: A worker is not stuck before this many times its slowest step of the same job.
+PATIENCE = 4.0
+
+
+class LocalExecutor:
+    """Workers on this machine's devices (see `base.Executor`).
+
+    devices: `auto` (every GPU, else the CPU), `cpu`, or names such as `cuda:1`; a name may come twice. lost_seconds:
+    how long a lost device is left alone. clock: the same as that of the `now` that `poll` is given.
+
+    Call it from one thread that lives as long as the workers: where the kernel offers it, they end with that thread.
+    """
+
+    def __init__(
+        self,
+        devices: str | Sequence[str] = "auto",
+        options: WorkerOptions | None = None,
+        *,
+        lost_seconds: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options or WorkerOptions()
+        self._lost_seconds = lost_seconds
+        self._clock = clock
+        self._suspects: set[str] = set()
+        self._unsaid: list[Event] = []
+        self._workers: list[_Worker] = []
+        self._make_workers((devices,) if isinstance(devices, str) else tuple(devices))
+
+    def start(self) -> None:
+        """Begin to start the workers; each announces itself by `Ready`."""
+        for worker in self._workers:
+            self._unsaid += worker.spawn(self._clock())
+
+    def capacity(self) -> int:
+        """How many more tasks `submit` takes now; 0 until a worker is ready."""
+        return sum(worker.room for worker in self._workers)
+
+    def submit(self, task: Task) -> None:
+        """Hand over a task; exactly one of Staged, Failed, Stopped or Died answers it. Needs capacity."""
+        free = [worker for worker in self._workers if worker.room]
+        assert free, "submit needs capacity()"
+        # A job that has ended a worker's life is better tried on another device: either may be the cause.
+        worker = min(free, key=lambda w: (task.job_id in w.victims, len(w.jobs)))
+        alone = task.alone or task.job_id in self._suspects
+        self._unsaid += worker.give(replace(task, alone=alone), self._clock())
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job; `Stopped(cancelled=True)` answers, or what came before it."""
+        for worker in self._workers:
+            if job_id in worker.jobs:
+                self._unsaid += worker.cancel(job_id)
+
+    def poll(self, now: float) -> list[Event]:
+        """All events since the last call; enforces deadlines against `now` (monotonic seconds)."""
+        events, self._unsaid = self._unsaid, []
+        for worker in tuple(self._workers):
+            events += worker.poll(now)
+            self._suspects |= worker.suspects
+            if worker.found:
+                self._make_workers(worker.found, first=worker)
+                worker.found = ()
+        return [self._account(event) for event in events]
+
+    def waitables(self) -> Sequence[object]:
+        """Objects for `multiprocessing.connection.wait` that become ready when `poll` has news."""
+        return [thing for worker in self._workers for thing in worker.waitables()]
+
+    def status(self, now: float) -> Sequence[WorkerStatus]:
+        """What each worker is doing."""
+        return [worker.status(now) for worker in self._workers]
+
+    def stop(self, grace: float) -> list[Event]:
+        """Checkpoint and end all workers within `grace` seconds; the last events.
+
+        Whatever has not ended by itself by then is killed, and its job is `Stopped` all the same: the checkpoint
+        holds what was painted until it was last written. `start` may follow.
+        """
+        deadline = self._clock() + grace
+        events, self._unsaid = self._unsaid, []
+        for worker in self._workers:
+            worker.ask_to_stop()
+        while living := self.waitables():
+            left = max(0.0, deadline - self._clock())
+            wait(living, timeout=left)  # type: ignore[arg-type]
+            for worker in self._workers:
+                events += worker.finish(self._clock(), by_force=not left)
+        return [self._account(event) for event in events]
+
+    def _make_workers(self, devices: Sequence[str], first: _Worker | None = None) -> None:
+        """A worker for each device; `first` is already there (as `auto`) and becomes the first of them."""
+        cores = len(os.sched_getaffinity(0))
+        threads = self._options.threads or max(1, cores // len(devices))
+        if devices == ("auto",):
+            threads = (
+                self._options.threads
+            )  # the worker shares the cores out once it knows the devices
+        options = replace(self._options, threads=threads)
+        for i, device in enumerate(devices):
+            before = devices[:i].count(device)
+            name = f"{device}#{before + 1}" if before else device
+            if i == 0 and first is not None:
+                first.name, first.device, first.options = name, device, options
+                continue
+            worker = _Worker(name, device, options, self._lost_seconds)
+            self._workers.append(worker)
+            if first is not None:
+                self._unsaid += worker.spawn(self._clock())
+
+    def _account(self, event: Event) -> Event:
+        """Keep the suspects, and fill in what a single worker does not know."""
+        match event:
+            case Staged() | Failed(retry=Retry.NEVER):
+                self._suspects.discard(event.job_id)
+            case DeviceLost():
+                return replace(event, left=sum(not worker.lost for worker in self._workers))
+        return event
+
+
+@dataclass(slots=True)
+class _Given:
+    """A task that a worker has been given; sent: the process knows of it."""
+
+    task: Task
+    sent: bool = False
+    cancelled: bool = False
+
+
+class _Process:
+    """One life of a worker: the process and our end of the wire."""
+
+    def __init__(self, hello: wire.Hello) -> None:
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.log = _log_file(hello)
+        with theirs, (self.log or Path(os.devnull)).open("wb") as log:
+            self._popen = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+                # -P: a folder that the daemon happens to stand in lends it no modules.
+                [sys.executable, "-P", "-m", "nst_daemon.workers.process", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log if self.log else None,
+                # A terminal's Ctrl-C goes to a whole group of processes; what it means is for the daemon to say.
+                process_group=0,
+            )
+        self.pid = self._popen.pid
+        self._ended = os.pidfd_open(self.pid)
+        self.socket.setblocking(False)
+        self.open = True
+        self.send(hello)
+
+    def send(self, message: wire.Message) -> None:
+        """Send, without waiting. A process that is gone or does not read is noticed elsewhere."""
+        with suppress(OSError):
+            wire.send(self.socket, message)
+
+    def messages(self) -> Iterator[wire.Message]:
+        """Everything that has arrived; notes when the other end is gone."""
+        while self.open:
+            try:
+                message = wire.receive(self.socket)
+            except BlockingIOError:
+                return
+            if message is None:
+                self.open = False
+                return
+            yield message
+
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    def waitables(self) -> list[object]:
+        """Ready when there are messages, or when it has ended."""
+        return [self.socket, self._ended] if self.open else [self._ended]
+
+    def kill(self) -> None:
+        """SIGKILL; harmless where it has ended."""
+        self._popen.kill()
+
+    def close(self, patience: float) -> None:
+        """Reap it and free its descriptors."""
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(patience)
+        self.socket.close()
+        os.close(self._ended)
+
+    def last_words(self) -> str:
+        """The end of what it printed, if that was kept."""
+        if self.log is None:
+            return ""
+        with suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - wire.TEXT_LIMIT))
+            return file.read().decode(errors="replace").strip()
+        return ""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A device's place: its process, the jobs that it was given, and how it has fared."""
+
+    name: str
+    device: str
+    options: WorkerOptions
+    lost_seconds: float
+    jobs: dict[str, _Given] = field(default_factory=dict)  # the one that is painted first
+    process: _Process | None = None
+    ready: bool = False
+    info: dict[str, object] = field(default_factory=dict)
+    found: tuple[str, ...] = ()  # devices that it has discovered and nobody has read yet
+    start_at: float = math.inf  # when to start the next process
+    spawned: float = 0.0
+    heard: float | None = None  # the last message of any kind
+    moved: float = 0.0  # the last sign of progress
+    slowest: float = 0.0  # the longest pause between two signs of progress of the job at the head
+    head_since: float = 0.0
+    killed: tuple[float, str] | None = None  # when and why we ended it
+    leaving: wire.Leaving | None = None
+    failed_starts: int = 0  # in a row
+    victims: set[str] = field(
+        default_factory=set
+    )  # jobs that ended with its death since one succeeded
+    #: Jobs that were together in the process that died last: nobody knows which of them it was, so from then on each
+    #: is tried by itself.
+    suspects: set[str] = field(default_factory=set)
+    lost: bool = False
+
+    @property
+    def room(self) -> int:
+        """How many tasks it takes now."""
+        return SLOTS - len(self.jobs) if self.ready and not self.killed else 0
+
+    def spawn(self, now: float) -> list[Event]:
+        """Start a process; the events where that is impossible."""
+        assert self.process is None
+        self.ready, self.killed, self.leaving, self.heard = False, None, None, None
+        self.spawned, self.start_at = now, math.inf
+        try:
+            self.process = _Process(wire.Hello(self.name, self.device, self.options))
+        except OSError as error:
+            return self._ended(now, f"could not be started: {error.strerror}")
+        return []
+
+    def give(self, task: Task, now: float) -> list[Event]:
+        """Take a task; the events where that is impossible."""
+        try:
+            wire.encode(task)
+        except (ValueError, TypeError) as error:
+            message = f"the settings cannot be handed to a worker: {error}"
+            return [Failed(self.name, task.job_id, Retry.NEVER, message)]
+        if not self.jobs:
+            self._new_head(now)
+        self.jobs[task.job_id] = _Given(task)
+        self._hand_over()
+        return []
+
+    def cancel(self, job_id: str) -> list[Event]:
+        """Ask for the end of a job; the answer, where it has not even been sent."""
+        given = self.jobs[job_id]
+        if not given.sent:
+            del self.jobs[job_id]
+            return [Stopped(self.name, job_id, cancelled=True)]
+        given.cancelled = True
+        assert self.process is not None
+        self.process.send(wire.Cancel(job_id))
+        return []
+
+    def poll(self, now: float) -> list[Event]:
+        """One look at everything: messages, deadlines, the end of the process, the start of the next."""
+        if self.process is None:
+            return self.spawn(now) if now >= self.start_at else []
+        ended = self.process.exit_code() is not None  # before draining: nothing follows this
+        events = self.drain(now)
+        if ended or self._stuck_in_kernel(now):
+            return events + self._bury(now)
+        if not self.process.open:
+            self._kill(now, "closed its connection")
+        else:
+            self._enforce(now)
+            self._hand_over()
+        return events
+
+    def drain(self, now: float) -> list[Event]:
+        """Handle all messages that have arrived."""
+        events: list[Event] = []
+        if self.process is not None:
+            try:
+                for message in self.process.messages():
+                    events += self._take(message, now)
+            except ValueError as error:
+                self._kill(now, f"sent what cannot be understood ({error})")
+        return events
+
+    def waitables(self) -> list[object]:
+        """What `poll` should be called for."""
+        return self.process.waitables() if self.process else []
+
+    def ask_to_stop(self) -> None:
+        """Ask the process to checkpoint and end; one that is still loading has nothing to lose."""
+        self.start_at = math.inf
+        if self.process is not None:
+            self.process.send(wire.Stop())
+            if not self.ready:
+                self.process.kill()
+
+    def finish(self, now: float, *, by_force: bool) -> list[Event]:
+        """What came since, after `ask_to_stop`; once the process has ended, every job still here is `Stopped`."""
+        if self.process is None:
+            return []
+        ended = self.process.exit_code() is not None
+        events = self.drain(now)
+        if ended or by_force:
+            self.process.kill()
+            self.process.close(patience=1.0)
+            self.process, self.ready = None, False
+            events += self._give_back()
+        return events
+
+    def status(self, now: float) -> WorkerStatus:
+        """What it is doing."""
+        if self.lost:
+            state = "lost"
+        elif self.process is None:
+            state = "waiting"
+        elif not self.ready:
+            state = "starting"
+        else:
+            state = "painting" if self.jobs else "idle"
+        return WorkerStatus(
+            worker=self.name,
+            state=state,
+            pid=self.process.pid if self.process else None,
+            jobs=tuple(self.jobs),
+            silent=None if self.heard is None else now - self.heard,
+            info=self.info,
+        )
+
+    def _take(self, message: wire.Message, now: float) -> list[Event]:
+        """Handle one message; the events that it means."""
+        self.heard = now
+        match message:
+            case wire.Devices(names):
+                self.found = names
+            case wire.Leaving():
+                self.leaving = message
+            case Ready(info=info):
+                self.ready, self.lost, self.failed_starts = True, False, 0
+                self.info = dict(info)
+                return [message]
+            case Started() | Progress() | Note():
+                if message.job_id in self.jobs:
+                    self._moved(now)
+                    return [message]
+            case Staged() | Failed() | Stopped():
+                return self._answered(message, now)
+        return []
+
+    def _answered(self, answer: Staged | Failed | Stopped, now: float) -> list[Event]:
+        """A job has ended."""
+        if answer.job_id not in self.jobs:
+            return []
+        head = answer.job_id == self._head()
+        del self.jobs[answer.job_id]
+        if head:
+            self._new_head(now)
+        match answer:
+            case Staged():
+                self.victims.clear()
+            case Failed(retry=Retry.LATER):
+                self.victims.add(answer.job_id)
+        self._hand_over()
+        return [answer]
+
+    def _head(self) -> str | None:
+        """The job that is painted."""
+        return next(iter(self.jobs), None)
+
+    def _new_head(self, now: float) -> None:
+        self.head_since = self.moved = now
+        self.slowest = 0.0
+
+    def _moved(self, now: float) -> None:
+        self.slowest = max(self.slowest, now - self.moved)
+        self.moved = now
+
+    def _hand_over(self) -> None:
+        """Send what may be sent: the head, and beside it a second unless one of them must be alone."""
+        if self.process is None or not self.ready:
+            return
+        alone = any(given.task.alone for given in self.jobs.values())
+        for given in list(self.jobs.values())[: 1 if alone else SLOTS]:
+            if not given.sent:
+                given.sent = True
+                self.process.send(given.task)
+
+    def _enforce(self, now: float) -> None:
+        """Kill a process that has passed a deadline."""
+        if self.killed:
+            return
+        if not self.ready:
+            if now - self.spawned > self.options.start_seconds:
+                self._kill(now, f"did not load its model within {self.options.start_seconds:g} s")
+            return
+        stall = self.options.stall_seconds
+        silent = now - (self.heard if self.heard is not None else self.spawned)
+        if not self.jobs:
+            if silent > stall:
+                self._kill(now, f"did not answer for {silent:.0f} s")
+            return
+        # One step of a very large picture may take longer than any fixed time: its own pace tells.
+        allowed = max(stall, PATIENCE * self.slowest)
+        still, minutes = now - self.moved, self._minutes_allowed()
+        if still > allowed:
+            how = " and did not answer either" if silent > stall / 2 else ""
+            self._kill(now, f"made no progress for {still:.0f} s{how} (service.stall_seconds)")
+        elif now - self.head_since > 60 * minutes + allowed:
+            # The worker ends such a job by itself between two steps; this is for one that does not.
+            self._kill(now, f"painted for more than {minutes:g} minutes (limits.max_job_minutes)")
+
+    def _minutes_allowed(self) -> float:
+        head = next(iter(self.jobs.values()))
+        minutes = head.task.limits.get("max_job_minutes")
+        return float(minutes) if isinstance(minutes, int | float) else math.inf
+
+    def _kill(self, now: float, reason: str) -> None:
+        if self.process is not None and not self.killed:
+            self.killed = (now, reason)
+            self.process.kill()
+
+    def _stuck_in_kernel(self, now: float) -> bool:
+        """It was killed long ago and is still there, which happens inside a device's driver."""
+        return self.killed is not None and now - self.killed[0] > REAP_SECONDS
+
+    def _bury(self, now: float) -> list[Event]:
+        """The process is gone, or given up."""
+        assert self.process is not None
+        reason = self._reason(self.process.exit_code())
+        detail = self.leaving.detail if self.leaving else self.process.last_words()
+        self.process.close(patience=0.0)
+        self.process = None
+        return self._ended(now, reason, detail)
+
+    def _reason(self, code: int | None) -> str:
+        """Why it ended, for people: what we killed it for, what it said itself, or what the kernel says."""
+        if self.killed:
+            stuck = "; it hangs inside the kernel and cannot be ended" if code is None else ""
+            return self.killed[1] + stuck
+        if self.leaving:
+            return self.leaving.message
+        assert code is not None
+        return _exit_reason(code)
+
+    def _ended(self, now: float, reason: str, detail: str = "") -> list[Event]:
+        """Say that there is no process any more, give its jobs back, and see when to start the next."""
+        events = [Died(self.name, self._blamed(), reason, detail), *self._give_back()]
+        if not self.ready:
+            self.failed_starts += 1
+        permanent = self.leaving is not None and self.leaving.permanent
+        failing = permanent or self._stuck_in_kernel(now)
+        failing |= self.failed_starts >= LOST_AFTER_STARTS or len(self.victims) >= LOST_AFTER_JOBS
+        if failing and not self.lost:
+            events.append(DeviceLost(self.name, reason, left=0, permanent=permanent))
+        self.lost |= failing
+        self.ready = False
+        self.start_at = now + self._pause()
+        return events
+
+    def _blamed(self) -> str | None:
+        """The job at the head is what the process died of, as far as anyone can tell."""
+        head = self._head()
+        if head is None or not self.jobs[head].sent or self.jobs[head].cancelled:
+            return None
+        sent = {job_id for job_id, given in self.jobs.items() if given.sent}
+        self.suspects = sent if len(sent) > 1 else set()
+        self.victims.add(head)
+        del self.jobs[head]
+        return head
+
+    def _give_back(self) -> list[Event]:
+        """Answer all that is left, without blame."""
+        jobs, self.jobs = self.jobs, {}
+        return [Stopped(self.name, j, cancelled=given.cancelled) for j, given in jobs.items()]
+
+    def _pause(self) -> float:
+        """Seconds until the next start: none after a first death, then doubling."""
+        if self.lost:
+            return self.lost_seconds
+        if self.failed_starts == 0:
+            return 0.0
+        return min(LONGEST_PAUSE, 2.0 ** (self.failed_starts - 1))
+
+
+def _exit_reason(code: int) -> str:
+    """An exit status in words."""
+    if code >= 0:
+        return f"ended by itself with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    words = f"was killed by signal {-code} ({name})"
+    if -code == signal.SIGKILL:
+        words += ": by somebody, or by the kernel for want of memory"
+    return words
+
+
+def _log_file(hello: wire.Hello) -> Path | None:
+    """Where this worker's output goes."""
+    folder = hello.options.logs
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hello.worker.replace(':', '-')}.log"
