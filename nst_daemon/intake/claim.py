@@ -1,0 +1,425 @@
+"""From the inbox into the spool, and from the spool into the archive; every step can be cut short and done again.
+
+    claim            copy by descriptor into spool/ID/, hashed and fsynced; .job.json last
+    ledger.add       from here on the ledger knows the job
+    remove_originals the originals leave the inbox
+    archive          spool/ID/ becomes done/NAME/ or failed/NAME/ in one rename
+
+What was refused is not copied: its originals move into spool/ID/ by themselves, and then the same way.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nst_daemon import files
+from nst_daemon.errors import InputError, Retry, StorageError
+from nst_daemon.intake.ignore import is_litter
+from nst_daemon.intake.pairing import Drop, Rejection, Request
+from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
+
+#: The job as it was claimed. It comes last into the spool, so a folder without it is an unfinished copy; it stays in
+#: the archive, so that nothing is ever pruned or brought back that is not that job's.
+CARD = ".job.json"
+ERROR_FILE = "error.txt"
+
+
+class ChangedMeanwhile(InputError):  # noqa: N818 (not an error: look again)
+    """A file is no longer what the scan saw: it has to settle again."""
+
+    retry = Retry.LATER
+
+
+# Inbox -> spool
+
+
+def claim(
+    request: Request,
+    spool: Path,
+    roots: Mapping[str, Path],
+    *,
+    max_bytes: int,
+    now: float,
+    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+) -> Job:
+    """Copy the files of a request into spool/ID/ and return the job, in state `claimed`, not yet in the ledger.
+
+    roots: where "inbox" and "styles" are; max_bytes: of each file; now: seconds since the epoch.
+    Raises ChangedMeanwhile where a file is not what the scan saw (nothing is left behind; scan again), InputError
+    where a file cannot be taken (refuse the request with its text), StorageError where the spool cannot take it.
+    """
+    job = Job(
+        id=make_id(),
+        name=request.name,
+        source=request.source,
+        state=JobState.CLAIMED,
+        inputs=(),
+        created=now,
+        updated=now,
+        settings=request.settings,
+        group=request.group,
+        priority=request.priority,
+    )
+    folder = spool / job.id
+    files.make_folder(folder)
+    try:
+        names = _spool_names(request.files)
+        inputs = tuple(
+            _copy(drop, roots[drop.root], folder / name, max_bytes)
+            for drop, name in zip(request.files, names, strict=True)
+        )
+        job = replace(job, inputs=inputs)
+        # This fsyncs the folder, and with it the copies' names.
+        files.write_atomic(folder / CARD, _to_json(job))
+    except BaseException:
+        files.remove_tree(folder)
+        raise
+    return job
+
+
+def refuse(
+    rejection: Rejection, *, now: float, make_id: Callable[[], str] = lambda: uuid.uuid4().hex
+) -> Job:
+    """The job that stands for a refusal: in state `claimed`, with its error, nothing copied."""
+    names = _spool_names(rejection.files)
+    return Job(
+        id=make_id(),
+        name=rejection.name,
+        source=rejection.source,
+        state=JobState.CLAIMED,
+        inputs=tuple(
+            JobInput(
+                role=drop.role,
+                name=files.printable(_last(drop.path)),
+                spooled=name,
+                sha256="",
+                size=drop.fingerprint.size,
+                origin=drop.path,
+                fingerprint=drop.fingerprint,
+            )
+            for drop, name in zip(rejection.files, names, strict=True)
+        ),
+        created=now,
+        updated=now,
+        group=rejection.group,
+        error=rejection.reason,
+    )
+
+
+def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
+    """Copy one file, hashing it on the way; it must be the version that the scan saw, before and after."""
+    label = files.printable(drop.path)
+    with _reading(label), files.folder_of(root, drop.path) as (folder, name):
+        source, status = files.open_regular(name, folder, max_bytes)
+        try:
+            if files.fingerprint(status) != drop.fingerprint:
+                raise ChangedMeanwhile(f"{label} has changed")
+            digest = _pour(source, target, status)
+            named = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            for after in (os.fstat(source), named):
+                if files.fingerprint(after) != drop.fingerprint:
+                    raise ChangedMeanwhile(f"{label} changed while it was copied")
+        finally:
+            os.close(source)
+    return JobInput(
+        role=drop.role,
+        name=files.printable(name),
+        spooled=target.name,
+        sha256=digest,
+        size=status.st_size,
+        origin=drop.path if drop.root == "inbox" else "",
+        fingerprint=drop.fingerprint if drop.root == "inbox" else None,
+    )
+
+
+def _pour(source: int, target: Path, status: os.stat_result) -> str:
+    """Copy all bytes of a descriptor into a new file, durably, with the original's mtime; hex SHA-256."""
+    digest = hashlib.sha256()
+    with files.storage(target):
+        file = target.open("xb")
+    with file:
+        while chunk := os.read(source, files.CHUNK):
+            digest.update(chunk)
+            with files.storage(target):
+                file.write(chunk)
+                if file.tell() > status.st_size:
+                    raise ChangedMeanwhile(f"{files.printable(target.name)} is growing")
+        with files.storage(target):
+            file.flush()
+            os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _reading(label: str) -> Iterator[None]:
+    """What goes wrong with a dropped file, by whose fault it is."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or str(error)
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO}:
+            raise ChangedMeanwhile(f"{label} is not there any more") from error
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            raise InputError(
+                f"{label} cannot be read: {cause}",
+                remedy="give the daemon's user or group the right to read it",
+            ) from error
+        raise StorageError(
+            f"{label} cannot be read: {cause}", remedy="look into the disk or the mount"
+        ) from error
+
+
+def _spool_names(drops: Sequence[Drop]) -> list[str]:
+    """A distinct, harmless file name for each drop, as close to its own as possible."""
+    names: list[str] = []
+    for drop in drops:
+        path = PurePosixPath(files.clean_name(_last(drop.path)))
+        candidates = (number + path.suffix for number in files.numbered(path.stem))
+        names.append(next(name for name in candidates if name not in {*names, ERROR_FILE}))
+    return names
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def remove_originals(job: Job, inbox: Path, spool: Path) -> list[str]:
+    """Take a claimed job's originals out of the inbox, once the ledger knows it; may be called again at any time.
+
+    Copied ones are removed; refused ones move into spool/ID/. A file that is no longer the version that was claimed
+    stays: it is a new drop. Returns a line for each one that cannot be removed. Raises StorageError where the spool
+    cannot take a refused file.
+    """
+    folder = spool / job.id
+    stuck = []
+    for file in job.inputs:
+        if file.origin:
+            problem = _remove_original(file, inbox, folder)
+            if problem:
+                stuck.append(problem)
+    for parent in sorted({_parent(file.origin) for file in job.inputs if file.origin}):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if job.source == "folder" and parent:
+                _remove_folder(inbox / parent)
+            files.fsync_folder((inbox / parent).parent if parent else inbox)
+            files.fsync_folder(inbox / parent)
+    return stuck
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
+    """Remove one original, or move a refused one into `folder`; a line for people where that is not possible."""
+    label = files.printable(file.origin)
+    try:
+        with files.folder_of(inbox, file.origin) as (parent, name):
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if files.fingerprint(status) != file.fingerprint:
+                return ""
+            if file.sha256:
+                os.unlink(name, dir_fd=parent)
+            else:
+                files.make_folder(folder)
+                _move_original(name, parent, status, folder / file.spooled)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""  # somebody else took it away, or an earlier call did
+    except OSError as error:
+        return (
+            f"{label} cannot be removed from the inbox: {error.strerror}; "
+            "give the daemon's group the right to write to its folder"
+        )
+    return ""
+
+
+def _move_original(name: str, parent: int, status: os.stat_result, target: Path) -> None:
+    """Move a refused file as it is, whatever it is; across file systems only what can be copied survives."""
+    try:
+        os.rename(name, target, src_dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if stat.S_ISDIR(status.st_mode):
+            raise
+        if stat.S_ISLNK(status.st_mode):
+            target.unlink(missing_ok=True)
+            target.symlink_to(os.readlink(name, dir_fd=parent))
+        elif stat.S_ISREG(status.st_mode):
+            source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            with open(source, "rb") as read, files.storage(target), target.open("wb") as write:  # noqa: PTH123
+                shutil.copyfileobj(read, write)
+                write.flush()
+                os.fsync(write.fileno())
+        os.unlink(name, dir_fd=parent)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a job folder where nothing but litter is left in it."""
+    left = [entry.name for entry in os.scandir(folder)]
+    if all(is_litter(name) for name in left):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# Spool -> archive
+
+
+def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str = "") -> str:
+    """Move spool/ID/ to root/NAME/ (root: done/ or failed/) and return its path below root; may be called again.
+
+    error: one line for people, the first of error.txt; detail: what follows it. Of a job that is done, copies of
+    library files do not come along. Raises StorageError.
+    """
+    folder = spool / job.id
+    if not folder.is_dir():
+        if found := _find_archive(job, root):
+            return found
+        files.make_folder(folder)
+    kept = {file.spooled for file in job.inputs if error or file.origin} | {CARD}
+    with files.storage(folder):
+        for path in list(folder.iterdir()):
+            if path.name not in kept:
+                files.remove_tree(
+                    path
+                ) if path.is_dir() and not path.is_symlink() else path.unlink()
+    files.write_atomic(folder / CARD, _to_json(job))
+    if error:
+        text = files.printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
+        files.write_atomic(folder / ERROR_FILE, text.encode(errors="backslashreplace"))
+    return str(files.move_folder(folder, root, job.name).relative_to(root))
+
+
+def _find_archive(job: Job, root: Path) -> str:
+    """Where an earlier call has put the job, "" where it is nowhere."""
+    for name in files.numbered(job.name):
+        if not os.path.lexists(root / name):
+            return ""
+        if _card_id(root / name) == job.id:
+            return name
+    raise AssertionError("unreachable: there is always another number")
+
+
+def unarchive(job: Job, spool: Path, root: Path) -> None:
+    """Bring the inputs of a failed job back from root/ARCHIVE/ into spool/ID/; may be called again.
+
+    Raises InputError where they are gone, StorageError.
+    """
+    folder = spool / job.id
+    if not folder.is_dir():
+        source = root / job.archive
+        if not job.archive or _card_id(source) != job.id:
+            raise InputError(
+                f"the inputs of {job.name} are gone from {root}", remedy="drop them again"
+            )
+        files.move_folder(source, spool, job.id)
+    with files.storage(folder):
+        (folder / ERROR_FILE).unlink(missing_ok=True)
+    absent = [file.name for file in job.inputs if not (folder / file.spooled).is_file()]
+    if absent:
+        raise InputError(
+            f"{', '.join(absent)} of {job.name} is gone", remedy="drop the files again"
+        )
+
+
+def prune_archive(job: Job, root: Path) -> bool:
+    """Remove root/ARCHIVE/ where it is still that job's; what people have put there besides stays.
+
+    Returns whether anything was removed. Raises StorageError.
+    """
+    folder = root / job.archive
+    if not job.archive or _card_id(folder) != job.id:
+        return False
+    with files.storage(folder):
+        for name in [file.spooled for file in job.inputs] + [ERROR_FILE, CARD]:
+            _remove(folder / name)
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# At start
+
+
+def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
+    """Put the spool in order: remove unfinished claims, return the jobs that the ledger should know but does not.
+
+    known: ids of the ledger. A copy whose originals still stand in the inbox, untouched, was not yet in the ledger
+    when the daemon ended: it is removed, and claimed again. A whole one whose originals have gone is all that is left
+    of a job (the ledger was restored from an older copy): add it to the ledger again. Raises StorageError.
+    """
+    known = set(known)
+    orphans = []
+    with files.storage(spool):
+        folders = [path for path in spool.iterdir() if path.is_dir() and path.name not in known]
+    for folder in sorted(folders):
+        job = _read_card(folder)
+        if (
+            job is None
+            or job.id != folder.name
+            or all(_still_there(file, inbox) for file in job.inputs)
+        ):
+            files.remove_tree(folder)
+        else:
+            orphans.append(job)
+    return orphans
+
+
+def _still_there(file: JobInput, inbox: Path) -> bool:
+    if not file.origin:
+        return True
+    try:
+        with files.folder_of(inbox, file.origin) as (parent, name):
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError:
+        return False
+    return files.fingerprint(status) == file.fingerprint
+
+
+# The card
+
+
+def _to_json(job: Job) -> bytes:
+    return json.dumps(asdict(replace(job, settings=dict(job.settings)))).encode()
+
+
+def _read_card(folder: Path) -> Job | None:
+    """The job whose files lie in a folder, in state `claimed`; None where the card is missing or damaged."""
+    try:
+        card = json.loads((folder / CARD).read_bytes())
+        inputs = tuple(_input_from_json(file) for file in card.pop("inputs"))
+        card["staged_files"] = tuple(card["staged_files"])
+        return replace(Job(inputs=inputs, **card), state=JobState.CLAIMED)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _card_id(folder: Path) -> str:
+    job = _read_card(folder)
+    return job.id if job else ""
+
+
+def _input_from_json(values: dict[str, Any]) -> JobInput:
+    mark = values.pop("fingerprint")
+    return JobInput(
+        **{**values, "role": Role(values["role"])},
+        fingerprint=None if mark is None else Fingerprint(*mark),
+    )

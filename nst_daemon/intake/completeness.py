@@ -1,0 +1,70 @@
+"""Does a picture's file look whole? A cheap look at its frame, without decoding anything.
+
+The answer only ever delays: a slow copy that pauses is waited for, and what is still not whole after the grace goes
+to the decoder, which alone decides whether it is a picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+_HEAD = 64
+_TAIL = 64 * 1024
+
+
+def looks_whole(descriptor: int, size: int) -> bool:
+    """False where the file is empty or ends before its own format says; True also for what is not known here.
+
+    descriptor: open for reading, its position is left alone; size: bytes.
+    """
+    if size == 0:
+        return False
+    head = os.pread(descriptor, _HEAD, 0)
+    for recognises, whole in _FORMATS:
+        if recognises(head):
+            return whole(descriptor, size)
+    return True
+
+
+def _tail(descriptor: int, size: int, length: int) -> bytes:
+    length = min(length, size)
+    return os.pread(descriptor, length, size - length)
+
+
+def _jpeg(descriptor: int, size: int) -> bool:
+    # Cameras append previews and padding after the end-of-image marker, so it may lie before the end.
+    tail = _tail(descriptor, size, _TAIL)
+    return b"\xff\xd9" in tail if size > 4 else False
+
+
+def _png(descriptor: int, size: int) -> bool:
+    return b"IEND\xae\x42\x60\x82" in _tail(descriptor, size, _TAIL)
+
+
+def _gif(descriptor: int, size: int) -> bool:
+    return b";" in _tail(descriptor, size, 4)
+
+
+def _riff(descriptor: int, size: int) -> bool:
+    return size >= 8 + int.from_bytes(os.pread(descriptor, 4, 4), "little")
+
+
+def _bmp(descriptor: int, size: int) -> bool:
+    return size >= int.from_bytes(os.pread(descriptor, 4, 2), "little")
+
+
+def _tiff(descriptor: int, size: int) -> bool:
+    """Whether the first directory of pictures lies inside; writers put it last as often as first."""
+    head = os.pread(descriptor, 8, 0)
+    return size > int.from_bytes(head[4:8], "little" if head[:2] == b"II" else "big")
+
+
+_FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[int, int], bool]], ...] = (
+    (lambda head: head.startswith(b"\xff\xd8\xff"), _jpeg),
+    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _png),
+    (lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, _gif),
+    (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", _riff),
+    (lambda head: head[:2] == b"BM" and head[6:10] == b"\0\0\0\0", _bmp),
+    (lambda head: head[:4] in {b"II*\0", b"MM\0*"}, _tiff),
+)

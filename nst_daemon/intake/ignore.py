@@ -1,0 +1,42 @@
+"""Names that are nobody's drop: hidden files, what other programs are still writing, and their litter."""
+
+from __future__ import annotations
+
+import re
+
+_PATTERNS = (
+    r"\.",  # hidden; rsync's and Syncthing's temporaries (.NAME.Xy12Ab, .syncthing.NAME.tmp), .nfs…, ._NAME, .DS_Store
+    r"~",  # ~$document of office programs, ~syncthing~NAME.tmp
+    r"#.*#$",  # Emacs
+    r"@eadir$|@tmp$|#recycle$|#snapshot$",  # Synology, QNAP
+    r"\$recycle\.bin$|system volume information$|recycler$",  # Windows
+    r"thumbs\.db|ehthumbs|desktop\.ini$|lost\+found$",
+    r"__macosx$|icon\r$|network trash folder$|temporary items$",  # macOS
+    r"unconfirmed .*\.crdownload$",
+    r"in\.\..*",  # ProFTPD's HiddenStores
+    r"pureftpd\.tmp|\.in\.",
+    # Suffixes: browsers, download managers, scp and FTP clients, cloud clients, editors, backups
+    r".*\.(crdownload|part|partial|download|opdownload|filepart|tmp|temp|swp|swo|swx|bak|lock|lck)$",
+    r".*\.(!ut|!qb|bc!|!bt|aria2|dwl|dltemp|ftp|inprogress|incomplete|uploading|upload|cloud|icloud)$",
+    r".*\.(sync-conflict-.*|syncpart|owncloudsync|gddownload|gdoc|xfer|writing|pending)$",
+    r".*\.part-\d+$|.*\.part\.met$|.*\.filepart\.\d+$",
+    r".*~$|.*\.~\w{1,8}$|.*\.~tmp~$",  # editors; Unison, rsync --partial-dir and SVN's
+    r"4913$",  # Vim's test for a writable folder
+)
+_IGNORED = re.compile(
+    "|".join(f"(?:{pattern})" for pattern in _PATTERNS), re.IGNORECASE | re.DOTALL
+)
+#: What file managers leave in every folder: not worth keeping a folder for.
+_LITTER = re.compile(
+    r"\.ds_store|\._.*|thumbs\.db|ehthumbs.*|desktop\.ini|icon\r|@eadir", re.IGNORECASE
+)
+
+
+def ignored(name: str) -> bool:
+    """Whether a file or folder of this name is passed over in silence."""
+    return _IGNORED.match(name) is not None
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file of this name may be removed together with the folder that it lies in."""
+    return _LITTER.fullmatch(name) is not None

@@ -1,0 +1,129 @@
+"""YAML that strangers wrote: read as plain data, or refused.
+
+PyYAML's safe loader still expands aliases (a few lines become gigabytes), turns words into dates and forgets the
+first of two equal keys; here all of that is an error that names the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from nst_daemon.errors import SettingsError
+from nst_daemon.files import printable
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 6
+MAX_NODES = 2000
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Null, booleans, numbers, text, lists and mappings; nothing else."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "only plain words may be keys", key.start_mark
+                )
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=True)
+
+
+# Dates stay text: no setting is one, and JSON, which the ledger writes, has none.
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_mapping(data: bytes, name: str) -> dict[str, Any]:
+    """The mapping that a YAML document holds; an empty one is an empty mapping.
+
+    name: of the file, for messages. Raises SettingsError for anything but plain data within the limits.
+    """
+    label = printable(name)
+    if len(data) > MAX_BYTES:
+        raise SettingsError(
+            f"{label} has {len(data):,} bytes of settings", remedy=f"at most {MAX_BYTES:,} are read"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+        _check_events(text)
+        value = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (derived from the safe loader, and stricter)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{label} is not UTF-8 text", remedy="save it as UTF-8") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(
+            f"{label} cannot be read: {_one_line(error)}", remedy="write plain `key: value` lines"
+        ) from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise SettingsError(
+            f"{label} is not a mapping of settings", remedy="write plain `key: value` lines"
+        )
+    return value
+
+
+def _check_events(text: str) -> None:
+    """Refuse aliases, anchors, tags, depth and size before anything is built."""
+    depth = documents = 0
+    for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.YAMLError(f"line {line}: anchors and aliases are not read")
+        if getattr(event, "tag", None):
+            raise yaml.YAMLError(f"line {line}: tags are not read")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"line {line}: nested deeper than {MAX_DEPTH}")
+        if number > MAX_NODES:
+            raise yaml.YAMLError(f"more than {MAX_NODES} entries")
+    if documents > 1:
+        raise yaml.YAMLError("more than one document")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return printable(f"line {error.problem_mark.line + 1}: {error.problem}")
+    return printable(" ".join(str(error).split()))
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What a settings file says: library styles by name, a priority, and the settings of the painting."""
+
+    styles: tuple[str, ...] = ()
+    priority: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_sidecar(data: bytes, name: str) -> Sidecar:
+    """Read `NAME.yaml` or `job.yaml`: `style` (one or a list) and `priority` are the inbox's own keys.
+
+    Raises SettingsError. The other keys are checked by `engine.settings.resolve`.
+    """
+    settings = read_mapping(data, name)
+    styles = settings.pop("style", [])
+    styles = [styles] if isinstance(styles, str) else styles
+    if not isinstance(styles, list) or not all(isinstance(style, str) for style in styles):
+        raise SettingsError(
+            f"{printable(name)}: style must be the name of a style in the library, or a list of names"
+        )
+    priority = settings.pop("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > 1000:
+        raise SettingsError(
+            f"{printable(name)}: priority must be a whole number from -1000 to 1000"
+        )
+    return Sidecar(tuple(styles), priority, settings)
