@@ -13,11 +13,14 @@ import numpy as np
 from PIL import Image
 
 from nst_daemon.errors import UsageError
-from nst_daemon.samples.paintings import STYLES
+from nst_daemon.samples.harbour import harbour
+from nst_daemon.samples.paintings import embers, mosaic, swirls
 from nst_daemon.samples.raster import Drawing, to_array, to_image
-from nst_daemon.samples.scenes import SCENES
 
 __all__ = ["SCENES", "STYLES", "draw_painting", "draw_scene"]
+
+SCENES: Mapping[str, Drawing] = {"harbour": harbour}
+STYLES: Mapping[str, Drawing] = {"swirls": swirls, "embers": embers, "mosaic": mosaic}
 
 SUPERSAMPLING = 2  # drawn at this multiple of the size asked for, then reduced: smooth edges
 SMALLEST = 32  # pixels; below this there is nothing to see

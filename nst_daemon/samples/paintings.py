@@ -7,7 +7,6 @@ of the picture: the square root of width times height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import pi, sqrt
 
@@ -18,7 +17,6 @@ from PIL import Image, ImageDraw, ImageFilter
 from nst_daemon.samples.raster import (
     Array,
     Colour,
-    Drawing,
     grid,
     mix,
     noise,
@@ -26,6 +24,7 @@ from nst_daemon.samples.raster import (
     rgb,
     smoothstep,
     to_array,
+    to_image,
 )
 
 NIGHT: tuple[Colour, ...] = (
@@ -92,11 +91,17 @@ class Brush:
 class Canvas:
     """Paint, and its height as the fourth channel, while strokes are laid on it."""
 
-    def __init__(self, width: int, height: int, ground: Colour) -> None:
+    def __init__(self, width: int, height: int) -> None:
         self.unit = sqrt(width * height)  # pixels
         self.extent = (width / self.unit, height / self.unit)
-        self.image = Image.new("RGBA", (width, height), (*ground, 40))
+        self.image = Image.new("RGBA", (width, height))
         self._draw = ImageDraw.Draw(self.image)
+
+    def prime(self, colours: Array) -> None:
+        """Cover the canvas thinly with `colours` (rows, columns, 3), so that no gap between strokes is bare."""
+        ground = to_image(colours).resize(self.image.size, Image.Resampling.BICUBIC)
+        ground.putalpha(40)
+        self.image.paste(ground)
 
     def scatter(self, rng: np.random.Generator, brush: Brush) -> Array:
         """Middles of strokes, (n, 2): one at random in each cell of a lattice, in random order."""
@@ -107,8 +112,11 @@ class Canvas:
         return rng.permutation(points * self.extent)
 
     def lay(self, rng: np.random.Generator, brush: Brush, paths: Array, colours: Array) -> None:
-        """Draw strokes along `paths` (n, points, 2) in `colours` (n, 3), the first one undermost."""
-        runs = _bristle_runs(brush, paths) * self.unit
+        """Draw strokes along `paths` (n, points, 2), the first one undermost.
+
+        `colours` (n, 2, 3) are those at a stroke's two edges; they mix across it.
+        """
+        runs = _bristle_runs(rng, brush, paths) * self.unit
         strokes, bristles, points, _ = runs.shape
         paints = _bristle_paints(rng, brush, colours)
         lacking = rng.random((2, strokes, bristles)) * brush.ragged * points
@@ -131,13 +139,14 @@ class Canvas:
         return np.asarray(paint * light[..., None] + shine[..., None])
 
 
-def _bristle_runs(brush: Brush, paths: Array) -> Array:
-    """Lines of the bristles beside each path: (n, bristles, points, 2)."""
+def _bristle_runs(rng: np.random.Generator, brush: Brush, paths: Array) -> Array:
+    """Lines of the bristles beside each path, (n, bristles, points, 2); the hand presses more here and less there."""
     along = np.gradient(paths, axis=1)
     along /= np.linalg.norm(along, axis=-1, keepdims=True) + 1e-9
     across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
-    offsets = np.linspace(-0.5, 0.5, brush.bristles) * brush.width
-    return np.asarray(paths[:, None] + across[:, None] * offsets[None, :, None, None])
+    widths = brush.width * rng.uniform(0.7, 1.15, (len(paths), 1))
+    offsets = widths * np.linspace(-0.5, 0.5, brush.bristles)
+    return np.asarray(paths[:, None] + across[:, None] * offsets[..., None, None])
 
 
 def _bristle_paints(
@@ -145,13 +154,15 @@ def _bristle_paints(
 ) -> npt.NDArray[np.uint8]:
     """Red, green, blue and height in 0–255 for each bristle of each stroke: (n, bristles, 4)."""
     shape = (len(colours), brush.bristles)
+    across = np.linspace(0, 1, brush.bristles)[:, None]
+    mixed = colours[:, :1] * (1 - across) + colours[:, 1:] * across
     tone = 1 + brush.streak * rng.normal(0, 1, (*shape, 1))
     shift = 0.06 * brush.streak * rng.normal(0, 1, (*shape, 3))
     # Paint is pushed to the edges of a stroke, and no two strokes carry the same load.
     ridge = np.abs(np.linspace(-1, 1, brush.bristles)) ** 3
     load = rng.uniform(0.2, 0.6, (shape[0], 1))
-    heights = load + 0.3 * ridge + rng.normal(0, 0.08, shape)
-    paints = np.concatenate([colours[:, None] * tone + shift, heights[..., None]], axis=-1)
+    heights = load + 0.3 * ridge + rng.normal(0, 0.1, shape)
+    paints = np.concatenate([mixed * tone + shift, heights[..., None]], axis=-1)
     return (paints.clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -169,17 +180,17 @@ def _sample(field: Array, points: Array) -> Array:
     return np.asarray(field[row, column])
 
 
-def _trace(flow: Array, middles: Array, length: float, points: int) -> Array:
-    """Follow unit vectors (rows, columns, 2) both ways from `middles` (n, 2): paths (n, points, 2), `points` odd."""
-    step = length / (points - 1)
-    halves: list[list[Array]] = []
-    for sign in (-1, 1):
-        here, half = middles, []
-        for _ in range(points // 2):
-            here = here + sign * step * _sample(flow, here)
-            half.append(here)
-        halves.append(half)
-    return np.stack([*reversed(halves[0]), middles, *halves[1]], axis=1)
+def _trace(flow: Array, middles: Array, lengths: Array | float, points: int) -> Array:
+    """Follow unit vectors (rows, columns, 2) both ways from `middles` (n, 2): paths (n, points, 2), `points` odd.
+
+    `lengths` is one for all or (n, 1).
+    """
+    step = lengths / (points - 1)
+    back, forth = [middles], [middles]
+    for _ in range(points // 2):
+        back.append(back[-1] - step * _sample(flow, back[-1]))
+        forth.append(forth[-1] + step * _sample(flow, forth[-1]))
+    return np.stack([*reversed(back[1:]), *forth], axis=1)
 
 
 def _along_flow(rng: np.random.Generator, flow: Array) -> Array:
@@ -224,23 +235,25 @@ SKY_BRUSHES = (
     Brush(0.10, 0.018, 6, 0.12, 0.3, 2.0),
     Brush(0.055, 0.011, 4, 0.12, 0.3, 0.9),
 )
-STAR_BRUSH = Brush(0.0, 0.0125, 4, 0.07, 0.25, 0.0)
+STAR_BRUSH = Brush(0.0, 0.0115, 4, 0.07, 0.25, 0.0)
 
 
 def swirls(width: int, height: int, rng: np.random.Generator) -> Array:
     """A night sky turning about its stars above dark hills, in thick short strokes."""
-    canvas = Canvas(width, height, NIGHT[0])
+    canvas = Canvas(width, height)
     x, y = _lattice(canvas)
     vortices = _place(rng, (0.2, 0.15, 0.12), canvas.extent, [])
-    stars = _place(rng, tuple(rng.uniform(0.028, 0.06, 9)), canvas.extent, vortices)
+    stars = _place(rng, tuple(0.058 * rng.uniform(0.25, 1, 10) ** 0.8), canvas.extent, vortices)
     night = Night(vortices, stars, _horizon(rng, x.size, canvas.extent[1]))
     flow = _turning(x, y, night)
     colours = _night_colours(x, y, night, _along_flow(rng, flow))
+    canvas.prime(colours)
     for brush in SKY_BRUSHES:
         middles = canvas.scatter(rng, brush)
-        tones = rng.normal(1, 0.09, (len(middles), 1))
-        paths = _trace(flow, middles, brush.length, 11)
-        canvas.lay(rng, brush, paths, _sample(colours, middles) * tones)
+        lengths = brush.length * rng.uniform(0.6, 1.2, (len(middles), 1))
+        tones = rng.normal(1, 0.1, (len(middles), 2, 1))
+        paths = _trace(flow, middles, lengths, 11)
+        canvas.lay(rng, brush, paths, _sample(colours, middles)[:, None] * tones)
     for star in stars:
         canvas.lay(rng, STAR_BRUSH, *_star_strokes(rng, star))
     return canvas.lit(relief=0.5, gloss=0.2)
@@ -255,8 +268,8 @@ def _place(
     """A whirl of each radius in the upper part of the picture, clear of each other and of those `taken`."""
     placed: list[Whirl] = []
     for radius in radii:
-        tries = (rng.random((40, 2)) * (0.88, 0.5) + (0.06, 0.08)) * extent
-        others = np.array([(w.x, w.y, w.radius) for w in taken + placed] or [(9, 9, 0)])
+        tries = (rng.random((5, 2)) * (0.88, 0.5) + (0.06, 0.08)) * extent
+        others = np.array([(w.x, w.y, w.radius) for w in taken + placed] or [(-9, -9, 0)])
         gaps = np.linalg.norm(tries[:, None] - others[:, :2], axis=-1) - others[:, 2]
         x, y = tries[np.argmax(gaps.min(axis=1))].tolist()
         placed.append(Whirl(x, y, float(radius), float(rng.choice((-1.0, 1.0)))))
@@ -300,38 +313,41 @@ def _night_colours(x: Array, y: Array, night: Night, bands: Array) -> Array:
 
 
 def _star_strokes(rng: np.random.Generator, star: Whirl) -> tuple[Array, Array]:
-    """Rings of short arcs about a star, paths (n, 9, 2) and colours (n, 3), the outer and darker ones first."""
-    rings = np.arange(1.15, 0.1, -0.21)
-    radius = np.concatenate([np.full(round(4 + 9 * ring), ring) for ring in rings])
+    """Rings of short arcs about a star, paths (n, 9, 2) and colours (n, 2, 3), the outer and darker ones first."""
+    rings = (1.55, 1.3, 1.05, 0.8, 0.55, 0.3, 0.1)
+    radius = np.concatenate([np.full(round(4 + 6 * ring), ring) for ring in rings])
     start = rng.uniform(0, 2 * pi, radius.shape)
     angle = start[:, None] + np.linspace(0, 0.62, 9) / np.sqrt(radius)[:, None]
     reach = (radius * star.radius * rng.normal(1, 0.05, radius.shape))[:, None]
     paths = np.stack([star.x + reach * np.cos(angle), star.y + reach * np.sin(angle)], axis=-1)
-    tone = 1.05 - 0.62 * radius + rng.normal(0, 0.07, radius.shape)
-    return paths, ramp(STARLIGHT, tone.clip(0, 1))
+    tones = (1.05 - 0.68 * radius)[:, None] + rng.normal(0, 0.08, (len(radius), 2))
+    return paths, ramp(STARLIGHT, tones.clip(0, 1))
 
 
 # --- Embers: a palette knife ------------------------------------------------------------------------------------------
 
 KNIVES = (
-    Brush(0.30, 0.120, 40, 0.05, 0.05, 2.6),
-    Brush(0.18, 0.070, 26, 0.06, 0.08, 1.3),
-    Brush(0.12, 0.026, 12, 0.08, 0.2, 0.4),
+    Brush(0.34, 0.130, 30, 0.05, 0.12, 2.6),
+    Brush(0.22, 0.075, 18, 0.06, 0.16, 1.6),
+    Brush(0.13, 0.030, 8, 0.08, 0.2, 0.5),
 )
 
 
 def embers(width: int, height: int, rng: np.random.Generator) -> Array:
     """Ochre, red and black in broad strokes of a knife, a bright band across them."""
-    canvas = Canvas(width, height, EMBERS[0])
+    canvas = Canvas(width, height)
     x, y = _lattice(canvas)
     warmth = _warmth(rng, x, y, canvas.extent[1])
     flow = _slants(rng, x.size, y.size)
+    canvas.prime(ramp(EMBERS, 0.6 * warmth))
     for knife in KNIVES:
         middles = canvas.scatter(rng, knife)
-        tone = _sample(warmth, middles) + rng.normal(0, 0.12, len(middles))
-        paths = _trace(flow, middles, knife.length, 7)
-        canvas.lay(rng, knife, paths, ramp(EMBERS, tone.clip(0, 1)))
-    return canvas.lit(relief=0.42, gloss=0.1)
+        lengths = knife.length * rng.uniform(0.5, 1.2, (len(middles), 1))
+        # Unmixed paint: the two sides of a knife carry different colours.
+        tones = _sample(warmth, middles)[:, None] + rng.normal(0, 0.13, (len(middles), 2))
+        paths = _trace(flow, middles, lengths, 9)
+        canvas.lay(rng, knife, paths, ramp(EMBERS, tones.clip(0, 1)))
+    return canvas.lit(relief=0.75, gloss=0.16)
 
 
 def _warmth(rng: np.random.Generator, x: Array, y: Array, bottom: float) -> Array:
@@ -435,6 +451,3 @@ def _leaded(glass: Array, edge: Array) -> Array:
     lead = smoothstep(0.0068, 0.0052, edge)
     shine = smoothstep(0.004, 0.0005, edge)
     return mix(glass, ramp(LEAD, 0.8 * shine), lead)
-
-
-STYLES: Mapping[str, Drawing] = {"swirls": swirls, "embers": embers, "mosaic": mosaic}

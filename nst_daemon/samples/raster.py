@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 
 Array = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 Colour = tuple[int, int, int]  # red, green, blue in 0–255
+Point = tuple[float, float]
+Fill = tuple[int, ...]
 Drawing = Callable[[int, int, np.random.Generator], Array]
 """(width, height, rng) to an RGB picture (height, width, 3) in [0, 1]."""
 
@@ -86,3 +89,44 @@ def grid(width: int, height: int, unit: float) -> tuple[Array, Array]:
     x = (np.arange(width, dtype=np.float32) + 0.5) / unit
     y = (np.arange(height, dtype=np.float32) + 0.5) / unit
     return x[None, :], y[:, None]
+
+
+class Pencil:
+    """Draws on an RGB picture, in picture heights from its upper left corner.
+
+    A colour may have an opacity as its fourth number, 0–255. The default measures can be moved and scaled with `at`.
+    """
+
+    def __init__(self, image: Image.Image) -> None:
+        self.aspect = image.width / image.height
+        self._draw = ImageDraw.Draw(image, "RGBA")
+        self._unit = float(image.height)
+        self._origin = (0.0, 0.0)
+
+    def at(self, x: float, y: float, scale: float) -> Pencil:
+        """The same pencil with its origin at (x, y) and a unit of `scale`: for drawing a thing in its own measures."""
+        moved = copy(self)
+        moved._origin = (self._origin[0] + x * self._unit, self._origin[1] + y * self._unit)
+        moved._unit = self._unit * scale
+        return moved
+
+    def polygon(self, points: Sequence[Point], fill: Fill) -> None:
+        self._draw.polygon(self._pixels(points), fill=fill)
+
+    def box(self, left: float, top: float, right: float, bottom: float, *, fill: Fill) -> None:
+        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], fill)
+
+    def line(self, points: Sequence[Point], width: float, fill: Fill) -> None:
+        self._draw.line(self._pixels(points), fill=fill, width=max(1, round(width * self._unit)))
+
+    def disc(self, x: float, y: float, rx: float, ry: float, *, fill: Fill) -> None:
+        self._draw.ellipse(self._pixels([(x - rx, y - ry), (x + rx, y + ry)]), fill=fill)
+
+    def _pixels(self, points: Sequence[Point]) -> list[Point]:
+        left, top = self._origin
+        return [(left + x * self._unit, top + y * self._unit) for x, y in points]
+
+
+def pick(rng: np.random.Generator, palette: Sequence[Colour]) -> Colour:
+    """One of the colours."""
+    return palette[int(rng.integers(len(palette)))]

@@ -1,24 +1,26 @@
-"""Scenes that look like photographs: a harbour at dusk, mountains over a lake.
+"""A harbour at dusk.
 
-Lengths are in picture heights from the upper left corner; a picture `aspect` heights wide ends at x = aspect.
+Lengths are in picture heights from the upper left corner; the picture is `aspect` heights wide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
+from nst_daemon.samples.nature import Clouds, cloudy, developed, rippled
 from nst_daemon.samples.raster import (
     Array,
     Colour,
-    Drawing,
+    Pencil,
+    Point,
     grid,
     mix,
     noise,
+    pick,
     ramp,
     rgb,
     smoothstep,
@@ -58,6 +60,9 @@ ROOFS: tuple[Colour, ...] = (
     (104, 60, 54),
 )
 STONE: Colour = (136, 122, 112)
+LIMESTONE: Colour = (214, 190, 160)
+SLATE: Colour = (72, 78, 96)
+CANVAS: Colour = (228, 216, 194)
 TIMBER: Colour = (58, 40, 34)
 DARK_PANE: Colour = (42, 48, 66)
 LAMPLIGHT: tuple[Colour, ...] = ((255, 206, 112), (255, 186, 84), (255, 226, 152))
@@ -65,35 +70,7 @@ FOLIAGE: tuple[Colour, ...] = ((22, 36, 30), (44, 64, 38), (84, 94, 46), (158, 1
 HULLS: tuple[Colour, ...] = ((150, 44, 38), (30, 74, 108), (230, 222, 206), (36, 86, 76))
 DEEP_WATER: Colour = (20, 42, 62)
 
-Point = tuple[float, float]
-
-WATERLINE = 0.70
-
-
-class Pencil:
-    """Draws on an RGB picture in picture heights; colours may have an opacity as a fourth number, 0–255."""
-
-    def __init__(self, image: Image.Image) -> None:
-        self.image = image
-        self.unit = image.height
-        self.aspect = image.width / image.height
-        self.draw = ImageDraw.Draw(image, "RGBA")
-
-    def polygon(self, points: Sequence[Point], fill: tuple[int, ...]) -> None:
-        self.draw.polygon([(x * self.unit, y * self.unit) for x, y in points], fill=fill)
-
-    def box(
-        self, left: float, top: float, right: float, bottom: float, fill: tuple[int, ...]
-    ) -> None:
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], fill)
-
-    def line(self, points: Sequence[Point], width: float, fill: tuple[int, ...]) -> None:
-        pixels = max(1, round(width * self.unit))
-        self.draw.line([(x * self.unit, y * self.unit) for x, y in points], fill=fill, width=pixels)
-
-    def disc(self, x: float, y: float, rx: float, ry: float, fill: tuple[int, ...]) -> None:
-        u = self.unit
-        self.draw.ellipse(((x - rx) * u, (y - ry) * u, (x + rx) * u, (y + ry) * u), fill=fill)
+WATERLINE = 0.70  # of the bay, from the top
 
 
 def _shade(colour: Colour, light: float, haze: float = 0.0) -> Colour:
@@ -105,49 +82,45 @@ def _shade(colour: Colour, light: float, haze: float = 0.0) -> Colour:
     return red, green, blue
 
 
-def _pick(rng: np.random.Generator, palette: Sequence[Colour]) -> Colour:
-    return palette[int(rng.integers(len(palette)))]
-
-
-# --- Harbour ----------------------------------------------------------------------------------------------------------
-
-
 def harbour(width: int, height: int, rng: np.random.Generator) -> Array:
-    """A small town with its church on a bay, the lamps just lit, everything once more in the water."""
-    sun = 0.2 * width / height
-    sky = _dusk_sky(width, height, rng, sun)
+    """A small town with its church on a bay, the lamps just lit, and everything once more in the water."""
+    sun = (0.2 * width / height, 0.46)
+    sky = _dusk(width, height, rng, sun)
     land = _hills(sky, rng, sun)
     image = to_image(land)
     pencil = Pencil(image)
     _town(pencil, rng)
     _quay(pencil, rng)
     _boats(pencil, rng)
-    town = _weathered(to_array(image), land, rng)
-    water = _water(town, rng, sun)
-    return _developed(water)
+    picture = _weathered(to_array(image), land, rng)
+    shore = round(WATERLINE * height)
+    picture[shore:] = _bay(picture[:shore], height - shore, rng, sun)
+    return developed(picture)
 
 
-def _dusk_sky(width: int, height: int, rng: np.random.Generator, sun: float) -> Array:
-    """Sky down to the waterline: a gradient, the sun's glow and clouds that are lit from below."""
+def _dusk(width: int, height: int, rng: np.random.Generator, sun: Point) -> Array:
+    """The sky: a gradient, the glow about the sun, and clouds."""
     x, y = grid(width, height, height)
     drift = noise(rng, width, height, 2.0, octaves=3, stretch=4)
-    picture = ramp(DUSK_SKY, (y / WATERLINE * 1.25 + 0.16 * (drift - 0.5)).clip(0, 1))
-    distance = np.hypot((x - sun) * 0.8, y - 0.46)
-    picture = mix(picture, rgb(SUN), 0.85 * np.exp(-((distance / 0.17) ** 2)))
-    picture = mix(picture, rgb(SUN), 0.3 * np.exp(-distance / 0.3))
-    clouds = noise(rng, width, height, 4.0, octaves=6, stretch=2.6)
-    # Higher clouds are nearer: rows are taken closer together toward the horizon.
-    depth = (1 - (y[:, 0] / WATERLINE).clip(0, 1)) ** 0.6
-    rows = ((1 - depth) * 0.9 * (height - 1)).astype(int)
-    clouds = clouds[rows]
-    below = np.roll(clouds, -max(1, height // 60), axis=0)
-    cover = smoothstep(0.47, 0.68, clouds) * (0.9 - 0.35 * y)
-    lit = smoothstep(-0.05, 0.09, clouds - below) * np.exp(-distance * 0.8)
-    colour = mix(mix(picture, rgb(CLOUD_SHADE), 0.75), rgb(CLOUD_LIT), lit)
-    return mix(picture, colour, cover)
+    sky = ramp(DUSK_SKY, (y / WATERLINE * 1.25 + 0.16 * (drift - 0.5)).clip(0, 1))
+    distance = np.hypot((x - sun[0]) * 0.8, y - sun[1])
+    glow = 0.85 * np.exp(-((distance / 0.17) ** 2)) + 0.2 * np.exp(-distance / 0.3)
+    sky = mix(sky, rgb(SUN), glow.clip(0, 1))
+    return cloudy(sky, rng, Clouds(CLOUD_LIT, CLOUD_SHADE, sun, clear=0.47), WATERLINE)
 
 
-def _hills(sky: Array, rng: np.random.Generator, sun: float) -> Array:
+def _bay(shore: Array, rows: int, rng: np.random.Generator, sun: Point) -> Array:
+    """Water, (rows, W, 3), below `shore`: what stands on it upside down, and the sun's glitter."""
+    height, width = shore.shape[:2]
+    x, y = grid(width, rows, rows)
+    mirrored = shore[::-1][np.linspace(0, height - 1, round(1.25 * height)).astype(int)][:rows]
+    water = rippled(mirrored, rng, DEEP_WATER, choppiness=0.3)
+    column = np.exp(-(((x * rows / (height + rows) - sun[0]) / (0.08 + 0.12 * y)) ** 2))
+    sparks = smoothstep(0.62, 0.8, noise(rng, width, rows, 40.0, octaves=3, stretch=6))
+    return mix(water, rgb(SUN), 0.55 * sparks * column)
+
+
+def _hills(sky: Array, rng: np.random.Generator, sun: Point) -> Array:
     """Three ridges behind one another, the farther the hazier."""
     height, width = sky.shape[:2]
     x, y = grid(width, height, height)
@@ -156,7 +129,7 @@ def _hills(sky: Array, rng: np.random.Generator, sun: float) -> Array:
         ridge = base + swing * (0.5 - noise(rng, width, height, 2.0, octaves=6)[height // 3])
         woods = noise(rng, width, height, 22.0, octaves=5, stretch=1.3)
         slope = np.gradient(ridge) * height
-        light = woods + 0.35 * np.tanh(3 * slope) * np.sign(x[0] - sun)
+        light = woods + 0.35 * np.tanh(3 * slope) * np.sign(x[0] - sun[0])
         colours = ramp(HILLSIDE, (light * 1.3 - 0.25).clip(0, 1))
         foot = smoothstep(0.0, 0.2, y - ridge)  # mist lies in the valleys
         colours = mix(colours, rgb(HAZE), (haze + (1 - haze) * 0.35 * foot).clip(0, 1))
@@ -206,7 +179,7 @@ def _row_of_houses(
     previous: Colour | None = None
     while x < pencil.aspect:
         wide, tall = scale * rng.uniform(0.115, 0.18), scale * rng.uniform(0.14, 0.235)
-        facade = _pick(rng, [c for c in FACADES if c != previous])
+        facade = pick(rng, [c for c in FACADES if c != previous])
         if rng.random() > 0.06:
             House(x, slope.foot(x + wide / 2), wide, tall, haze).draw(pencil, rng, facade)
         previous = facade
@@ -234,18 +207,18 @@ class House:
     def draw(self, pencil: Pencil, rng: np.random.Generator, facade: Colour) -> None:
         """Walls, roof, chimney, windows and door."""
         wall = _shade(facade, rng.uniform(0.82, 1.02), self.haze)
-        roof = _shade(_pick(rng, ROOFS), rng.uniform(0.85, 1.1), self.haze)
+        roof = _shade(pick(rng, ROOFS), rng.uniform(0.85, 1.1), self.haze)
         if rng.random() < 0.6:
             self._gable(pencil, rng.uniform(0.5, 0.72), wall, roof)
         else:
             self._tiles(pencil, rng, roof)
         # The soil below the house is hidden by whatever stands before it.
-        pencil.box(self.left, self.eaves, self.right, self.foot + 0.05, wall)
+        pencil.box(self.left, self.eaves, self.right, self.foot + 0.05, fill=wall)
         pencil.box(
-            self.right - self.wide * 0.1, self.eaves, self.right, self.foot, (20, 16, 40, 40)
+            self.right - self.wide * 0.1, self.eaves, self.right, self.foot, fill=(20, 16, 40, 40)
         )
         pencil.box(
-            self.left, self.eaves, self.right, self.eaves + self.tall * 0.04, (20, 10, 20, 70)
+            self.left, self.eaves, self.right, self.eaves + self.tall * 0.04, fill=(20, 10, 20, 70)
         )
         if rng.random() < 0.35:
             self._timbering(pencil)
@@ -253,7 +226,7 @@ class House:
 
     def _chimney(self, pencil: Pencil, top: float) -> None:
         x = self.left + self.wide * 0.22
-        pencil.box(x, top, x + self.wide * 0.1, self.eaves, _shade(STONE, 0.6, self.haze))
+        pencil.box(x, top, x + self.wide * 0.1, self.eaves, fill=_shade(STONE, 0.6, self.haze))
 
     def _gable(self, pencil: Pencil, pitch: float, wall: Colour, roof: Colour) -> None:
         """A gable to the front, its edge of tiles, a round window in it."""
@@ -274,7 +247,11 @@ class House:
         )
         pane = _shade(DARK_PANE, 1, self.haze)
         pencil.disc(
-            middle, self.eaves - self.wide * pitch * 0.35, self.wide * 0.06, self.wide * 0.07, pane
+            middle,
+            self.eaves - self.wide * pitch * 0.35,
+            self.wide * 0.06,
+            self.wide * 0.07,
+            fill=pane,
         )
 
     def _tiles(self, pencil: Pencil, rng: np.random.Generator, roof: Colour) -> None:
@@ -320,7 +297,7 @@ class House:
         """Storeys of windows, some lit, and a door in the lowest."""
         columns = 3 if self.wide > 0.75 * self.tall else 2
         storeys = 3
-        shutter = _shade(_pick(rng, HULLS), 0.7, self.haze) if rng.random() < 0.5 else None
+        shutter = _shade(pick(rng, HULLS), 0.7, self.haze) if rng.random() < 0.5 else None
         door = int(rng.integers(columns))
         w, h = self.wide * 0.25 / columns, self.tall * 0.31 / storeys
         for storey in range(storeys):
@@ -329,10 +306,10 @@ class House:
                 y = self.eaves + self.tall * (storey + 0.52) / storeys
                 if storey == storeys - 1 and column == door:
                     wood = _shade(TIMBER, 1.1, self.haze)
-                    pencil.box(x - w * 1.1, y - h * 0.9, x + w * 1.1, self.foot, wood)
+                    pencil.box(x - w * 1.1, y - h * 0.9, x + w * 1.1, self.foot, fill=wood)
                     continue
                 if shutter:
-                    pencil.box(x - w * 1.9, y - h, x + w * 1.9, y + h, shutter)
+                    pencil.box(x - w * 1.9, y - h, x + w * 1.9, y + h, fill=shutter)
                 self._window(pencil, rng, (x, y), (w, h))
 
     def _window(self, pencil: Pencil, rng: np.random.Generator, middle: Point, half: Point) -> None:
@@ -341,45 +318,31 @@ class House:
         frame = _shade((226, 216, 200), 0.9, self.haze)
         pane = _shade(DARK_PANE, rng.uniform(0.7, 1.5), self.haze)
         if rng.random() < 0.4:
-            pane = _pick(rng, LAMPLIGHT)
-        pencil.box(x - w * 1.2, y - h * 1.15, x + w * 1.2, y + h * 1.2, frame)
-        pencil.box(x - w, y - h, x + w, y + h, pane)
+            pane = pick(rng, LAMPLIGHT)
+        pencil.box(x - w * 1.2, y - h * 1.15, x + w * 1.2, y + h * 1.2, fill=frame)
+        pencil.box(x - w, y - h, x + w, y + h, fill=pane)
         pencil.line([(x, y - h), (x, y + h)], w * 0.22, frame)
         pencil.line([(x - w, y - h * 0.2), (x + w, y - h * 0.2)], w * 0.22, frame)
 
 
 def _church(pencil: Pencil, x: float, foot: float) -> None:
     """Nave, tower and spire, sunlit from the left."""
-    lit, shaded, slate = (
-        _shade((214, 190, 160), 1, 0.08),
-        _shade((150, 124, 116), 1, 0.08),
-        (72, 78, 96),
-    )
-    nave, tower, half = foot - 0.13, foot - 0.30, 0.036
-    pencil.polygon(
-        [(x, nave), (x + 0.05, nave - 0.085), (x + 0.27, nave - 0.085), (x + 0.3, nave)],
-        (126, 66, 54),
-    )
-    pencil.box(x, nave, x + 0.3, foot, shaded)
-    for i in range(4):
-        window = x + 0.08 + 0.055 * i
-        pencil.box(window - 0.009, nave + 0.03, window + 0.009, foot - 0.02, LAMPLIGHT[0])
-        pencil.disc(window, nave + 0.03, 0.009, 0.014, LAMPLIGHT[0])
-    pencil.box(x - half, tower, x + half * 0.3, foot, lit)
-    pencil.box(x + half * 0.3, tower, x + half, foot, shaded)
-    pencil.polygon(
-        [(x - half * 1.15, tower), (x, tower - 0.2), (x + half * 0.3, tower)], _shade(slate, 1.25)
-    )
-    pencil.polygon(
-        [(x + half * 0.3, tower), (x, tower - 0.2), (x + half * 1.15, tower)], _shade(slate, 0.75)
-    )
-    pencil.line([(x, tower - 0.2), (x, tower - 0.235)], 0.003, (60, 50, 50))
-    pencil.line([(x - 0.008, tower - 0.225), (x + 0.008, tower - 0.225)], 0.003, (60, 50, 50))
-    pencil.disc(x - 0.006, tower + 0.035, 0.015, 0.015, (240, 226, 190))
-    for offset in (-0.02, 0.006):
-        pencil.box(
-            x + offset - 0.006, tower + 0.065, x + offset + 0.006, tower + 0.11, (54, 44, 52)
-        )
+    draw = pencil.at(x, foot, 0.3)  # in lengths of the nave
+    lit, shaded = _shade(LIMESTONE, 1, 0.08), _shade(LIMESTONE, 0.7, 0.08)
+    draw.polygon([(0, -0.43), (0.15, -0.72), (0.9, -0.72), (1, -0.43)], _shade(ROOFS[0], 0.95))
+    draw.box(0, -0.43, 1, 0, fill=shaded)
+    for window in (0.26, 0.44, 0.62, 0.8):
+        draw.box(window - 0.03, -0.32, window + 0.03, -0.06, fill=LAMPLIGHT[0])
+        draw.disc(window, -0.32, 0.03, 0.045, fill=LAMPLIGHT[0])
+    draw.box(-0.12, -1, 0.04, 0, fill=lit)
+    draw.box(0.04, -1, 0.12, 0, fill=shaded)
+    draw.polygon([(-0.14, -1), (0, -1.67), (0.04, -1)], _shade(SLATE, 1.25))
+    draw.polygon([(0.04, -1), (0, -1.67), (0.14, -1)], _shade(SLATE, 0.75))
+    draw.line([(0, -1.67), (0, -1.78)], 0.01, TIMBER)
+    draw.line([(-0.027, -1.75), (0.027, -1.75)], 0.01, TIMBER)
+    draw.disc(-0.04, -0.88, 0.05, 0.05, fill=SUN)
+    for opening in (-0.085, 0.0):
+        draw.box(opening, -0.78, opening + 0.04, -0.63, fill=DARK_PANE)
 
 
 def _trees(
@@ -390,33 +353,34 @@ def _trees(
     haze: float,
 ) -> None:
     """A few round trees of many small leaves, lighter toward the sun and upward."""
-    for x in rng.uniform(0, pencil.aspect, 5):
+    for x in (np.arange(5) + rng.random(5)) * pencil.aspect / 5:
         radius = size * rng.uniform(0.8, 1.4)
         top = slope.foot(x) - radius
-        leaves = rng.normal(0, 0.42, (240, 2)).clip(-1, 1)
+        leaves = rng.normal(0, 0.42, (320, 2)).clip(-1, 1)
         leaves = leaves[np.argsort(-leaves[:, 1])]
         light = 0.5 - 0.4 * leaves[:, 1] - 0.3 * leaves[:, 0] + rng.normal(0, 0.15, len(leaves))
         tones = (ramp(FOLIAGE, light.clip(0, 1)) * 255).astype(int).tolist()
         for (dx, dy), tone in zip(leaves, tones, strict=True):
-            leaf = (x + dx * radius, top + dy * radius * 1.1)
-            pencil.disc(*leaf, radius * 0.11, radius * 0.09, _shade(tuple(tone), 1, haze))
+            middle = (x + dx * radius, top + dy * radius * 1.1)
+            leaf_radius = radius * rng.uniform(0.05, 0.11)
+            pencil.disc(*middle, leaf_radius, 0.8 * leaf_radius, fill=_shade(tuple(tone), 1, haze))
 
 
 def _quay(pencil: Pencil, rng: np.random.Generator) -> None:
     """The wall along the water, in courses of stone, with lamps on it."""
     top = WATERLINE - 0.03
-    pencil.box(0, top, pencil.aspect, WATERLINE, _shade(STONE, 0.8))
+    pencil.box(0, top, pencil.aspect, WATERLINE, fill=_shade(STONE, 0.8))
     for course in range(3):
         y, x = top + 0.01 * course, 0.0
         while x < pencil.aspect:
             wide = float(rng.uniform(0.02, 0.045))
-            pencil.box(x, y, x + wide, y + 0.01, _shade(STONE, float(rng.uniform(0.55, 1.05))))
+            pencil.box(x, y, x + wide, y + 0.01, fill=_shade(STONE, float(rng.uniform(0.55, 1.05))))
             x += wide
-    pencil.box(0, top - 0.004, pencil.aspect, top, _shade(STONE, 1.35))
-    pencil.box(0, WATERLINE - 0.008, pencil.aspect, WATERLINE, (10, 16, 20, 120))
+    pencil.box(0, top - 0.004, pencil.aspect, top, fill=_shade(STONE, 1.35))
+    pencil.box(0, WATERLINE - 0.008, pencil.aspect, WATERLINE, fill=(10, 16, 20, 120))
     for x in np.arange(0.12, pencil.aspect, 0.3):
         pencil.line([(x, top), (x, top - 0.085)], 0.0035, (36, 32, 38))
-        pencil.disc(x, top - 0.09, 0.007, 0.009, LAMPLIGHT[2])
+        pencil.disc(x, top - 0.09, 0.007, 0.009, fill=LAMPLIGHT[2])
 
 
 def _boats(pencil: Pencil, rng: np.random.Generator) -> None:
@@ -429,108 +393,33 @@ def _boats(pencil: Pencil, rng: np.random.Generator) -> None:
 
 
 def _boat(pencil: Pencil, rng: np.random.Generator, left: float, long: float) -> None:
-    """One boat afloat at the waterline: hull, cabin, mast and stays."""
-    hull, right, y = _pick(rng, HULLS), left + long, WATERLINE + 0.004
-    deck = y - long * 0.15
-    mast = left + long * 0.45
-    tall = long * rng.uniform(1.0, 1.5)
-    for end in (left + long * 0.02, right - long * 0.02):
-        pencil.line([(end, deck), (mast, deck - tall)], 0.0014, (50, 40, 44, 200))
-    pencil.line([(mast, deck), (mast, deck - tall)], 0.005, (92, 62, 46))
-    pencil.line(
-        [(mast, deck - long * 0.16), (right - long * 0.1, deck - long * 0.2)],
-        0.013,
-        (214, 196, 168),
-    )
-    pencil.box(
-        left + long * 0.5, deck - long * 0.13, left + long * 0.78, deck + 0.01, (226, 214, 192)
-    )
-    for i in range(3):
-        x = left + long * (0.54 + 0.08 * i)
-        pencil.box(
-            x,
-            deck - long * 0.1,
-            x + long * 0.045,
-            deck - long * 0.04,
-            LAMPLIGHT[0] if i else DARK_PANE,
-        )
-    sheer = [
-        (left - long * 0.05, deck - long * 0.05),
-        (left + long * 0.4, deck + long * 0.02),
-        (right + long * 0.02, deck - long * 0.02),
-    ]
-    pencil.polygon([*sheer, (right - long * 0.05, y), (left + long * 0.07, y)], _shade(hull, 0.9))
-    pencil.polygon(
-        [
-            (left + long * 0.02, y - long * 0.045),
-            (right - long * 0.02, y - long * 0.045),
-            (right - long * 0.05, y),
-            (left + long * 0.07, y),
-        ],
-        _shade(hull, 0.5),
-    )
-    pencil.line(sheer, 0.004, (236, 224, 200))
+    """One boat afloat at the waterline: stays, mast, furled sail, cabin and hull."""
+    draw = pencil.at(left, WATERLINE + 0.004, long)  # in lengths of the boat
+    top = -0.15 - rng.uniform(1.0, 1.5)
+    for end in (0.02, 0.98):
+        draw.line([(end, -0.15), (0.45, top)], 0.008, (*TIMBER, 200))
+    draw.line([(0.45, -0.15), (0.45, top)], 0.026, _shade(TIMBER, 1.6))
+    draw.line([(0.45, -0.31), (0.9, -0.35)], 0.07, _shade(CANVAS, 0.93))
+    draw.box(0.5, -0.28, 0.78, -0.14, fill=CANVAS)
+    for window, pane in ((0.54, DARK_PANE), (0.62, LAMPLIGHT[0]), (0.70, LAMPLIGHT[0])):
+        draw.box(window, -0.25, window + 0.045, -0.19, fill=pane)
+    hull, sheer = pick(rng, HULLS), [(-0.05, -0.2), (0.4, -0.13), (1.02, -0.17)]
+    draw.polygon([*sheer, (0.95, 0), (0.07, 0)], _shade(hull, 0.9))
+    draw.polygon([(0.02, -0.045), (0.98, -0.045), (0.95, 0), (0.07, 0)], _shade(hull, 0.5))
+    draw.line(sheer, 0.02, CANVAS)
 
 
 def _weathered(drawn: Array, bare: Array, rng: np.random.Generator) -> Array:
-    """Grain of plaster, tiles and leaves over everything that was drawn, and the glow of the lamps around them."""
+    """Grain of plaster, tiles and leaves over everything that was drawn on `bare`, and a glow around the lamps."""
     height, width = drawn.shape[:2]
-    built = (np.abs(drawn - bare).max(axis=-1) > 0.01).astype(np.float32)
-    coarse = noise(rng, width, height, 14.0, octaves=3)
-    fine = noise(rng, width, height, 120.0, octaves=2, stretch=1.5)
-    texture = 1 + built * (0.22 * (coarse - 0.5) + 0.5 * (fine - 0.5))
-    drawn = drawn * texture[..., None]
-    lamps = (
-        smoothstep(0.5, 0.75, drawn[..., 0] - drawn[..., 2] + 0.0) * built * (drawn[..., 0] > 0.9)
-    )
+    built = np.abs(drawn - bare).max(axis=-1) > 0.01
+    lamps = built & (drawn[..., 0] > 0.97) & (drawn[..., 0] - drawn[..., 2] > 0.35)
+    coarse = noise(rng, width, height, 14.0, octaves=3) - 0.5
+    fine = noise(rng, width, height, 200.0, octaves=2) - 0.5
+    texture = 1 + built * (0.2 * coarse + 0.35 * fine)
     light = Image.fromarray((lamps * 255).astype(np.uint8))
-    halo = np.zeros((height, width), dtype=np.float32)
-    for radius, gain in ((0.006, 0.8), (0.025, 0.9)):
-        halo += (
-            gain
-            * np.asarray(light.filter(ImageFilter.GaussianBlur(radius * height)), dtype=np.float32)
-            / 255
-        )
-    return drawn + halo[..., None] * rgb(LAMPLIGHT[1])
-
-
-def _water(picture: Array, rng: np.random.Generator, sun: float) -> Array:
-    """Below the waterline: the picture above it upside down, broken by ripples that grow toward us."""
-    height, width = picture.shape[:2]
-    top = round(WATERLINE * height)
-    x, y = grid(width, height - top, height)
-    near = y / (1 - WATERLINE)
-    swell = _ripples(width, height - top, rng)
-    down = y * 1.05 * height + swell * (5 + 26 * near) * height / 480
-    across = np.roll(swell, 7, axis=0) * (1 + 7 * near) * height / 480
-    rows = (top - 1 - down).clip(0, top - 1).astype(int)
-    columns = (np.arange(width)[None, :] + across).clip(0, width - 1).astype(int)
-    mirrored = picture[rows, columns]
-    reflecting = (0.86 - 0.34 * near + 0.5 * swell).clip(0.15, 1)
-    water = mix(np.broadcast_to(rgb(DEEP_WATER), mirrored.shape), mirrored, reflecting)
-    glitter = smoothstep(0.16, 0.4, swell) * np.exp(-(((x - sun) / (0.1 + 0.15 * near)) ** 2))
-    water = mix(water, rgb(SUN), 0.6 * glitter)
-    picture = picture.copy()
-    picture[top:] = water
-    return picture
-
-
-def _ripples(width: int, rows: int, rng: np.random.Generator) -> Array:
-    """Slopes of the water's surface, (rows, width) about in [-0.5, 0.5], seen in perspective."""
-    flat = noise(rng, width, rows * 2, 46.0, octaves=4, stretch=6.0) - 0.5
-    # Equal steps on the water shrink toward the horizon: depth goes with 1 / distance below it.
-    near = (np.arange(rows) + 1) / rows
-    taken = (0.22 / (near + 0.12)) / (0.22 / 0.12)
-    return np.asarray(1.6 * flat[(taken * (2 * rows - 1)).astype(int)])
-
-
-def _developed(picture: Array) -> Array:
-    """As a camera gives it: a little more contrast and darker corners."""
-    height, width = picture.shape[:2]
-    x, y = grid(width, height, height)
-    corner = np.hypot((x - width / height / 2) / (width / height), y - 0.5)
-    picture = picture * (1 - 0.35 * corner**2)[..., None]
-    return mix(picture, smoothstep(0, 1, picture.clip(0, 1)), 0.35)
-
-
-SCENES: Mapping[str, Drawing] = {"harbour": harbour}
+    near, far = (
+        to_array(light.filter(ImageFilter.GaussianBlur(radius * height)))[..., None]
+        for radius in (0.005, 0.022)
+    )
+    return np.asarray(drawn * texture[..., None] + (0.35 * near + 0.45 * far) * rgb(LAMPLIGHT[1]))
