@@ -283,6 +283,6 @@ def _exif_of(metadata: Mapping[str, str]) -> Image.Exif:
                 name
             ].encode()  # bytes pass as they are; text would lose its accents
     if _TAKEN in metadata:
-        sub = cast("dict[int, bytes]", exif.get_ifd(ExifTags.IFD.Exif))
-        sub[ExifTags.Base.DateTimeOriginal] = metadata[_TAKEN].encode()
+        sub = cast("dict[int, str]", exif.get_ifd(ExifTags.IFD.Exif))
+        sub[ExifTags.Base.DateTimeOriginal] = metadata[_TAKEN]
     return exif

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
+
+from nst_daemon.engine.settings import RenderSettings
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def tv_loss(image: Tensor, form: str) -> Tensor:
     the differences along both diagonals, edges replicated (crowsonkb, style-transfer-pytorch).
     """
     if form == "nine-point":
-        x = torch.nn.functional.pad(image, (0, 1, 0, 1), mode="replicate")
+        x = nnf.pad(image, (0, 1, 0, 1), mode="replicate")
         here, right, down, diagonal = (
             x[..., :-1, :-1], x[..., :-1, 1:], x[..., 1:, :-1], x[..., 1:, 1:]
         )  # fmt: skip
@@ -100,3 +103,111 @@ def tv_loss(image: Tensor, form: str) -> Tensor:
     if form == "absolute":
         return dx.abs().sum() + dy.abs().sum()
     return dx.square().sum() + dy.square().sum()
+
+
+def wasserstein_loss(F: StyleStatistics, A: StyleStatistics, epsilon: float) -> Tensor:
+    """Squared Wasserstein-2 distance of two Gaussians, divided by N, summed over regions.
+
+    mean (μ − μ')² + mean diag(C + C' − 2(C'^½ C C'^½)^½), C = G − μμᵀ + εI the covariances (crowsonkb,
+    style-transfer-pytorch). The trace of a root is the sum of the roots of the eigenvalues, whose derivative, unlike
+    that of the eigenvectors, stays finite where eigenvalues meet.
+    """
+    N = F.mean.shape[-1]
+    C, root = _covariance(F, epsilon), _root(_covariance(A, epsilon))
+    overlap: Tensor = torch.linalg.eigvalsh(root @ C @ root).clamp_min(epsilon**2).sqrt().sum()
+    traces = _trace(C) + _trace(root @ root)
+    distance: Tensor = ((F.mean - A.mean).square().sum() + traces - 2 * overlap) / N
+    return distance
+
+
+def _covariance(S: StyleStatistics, epsilon: float) -> Tensor:
+    eye = torch.eye(S.mean.shape[-1], device=S.mean.device, dtype=S.mean.dtype)
+    return S.gram - S.mean[:, :, None] * S.mean[:, None, :] + epsilon * eye
+
+
+def _root(C: Tensor) -> Tensor:
+    """The symmetric square root of (R, N, N), which carries no gradient."""
+    values, vectors = torch.linalg.eigh(C.detach())
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()[:, None, :]) @ vectors.mT
+    return root
+
+
+def _trace(C: Tensor) -> Tensor:
+    return C.diagonal(dim1=-2, dim2=-1).sum()
+
+
+class Objective:
+    """α·content + β·Σ_l w_l·style_l + γ·tv of one scale, as a vector of terms and their weights.
+
+    content: layer → P (1, N, h, w); style: layer → statistics, those of several styles already blended. With
+    `calibrate: auto` a content term is Σ(F − P)²/ΣP² and a style term D̂/ΣÂ², whatever their forms, and tv is divided
+    by the number of values in the picture: then the balance depends neither on the scale of the network's activations
+    nor on the size of the picture.
+
+    names: of the terms, "content relu4_2", "style relu1_1", …, "tv"; weights: (terms,), α, β, w and γ multiplied out;
+    energies: what the terms are divided by.
+    """
+
+    def __init__(
+        self,
+        content: Mapping[str, Tensor],
+        style: Mapping[str, StyleStatistics],
+        settings: RenderSettings,
+    ) -> None:
+        self.settings = settings
+        self.content = {layer: content[layer].float() for layer in settings.content_layers}
+        self.style = {layer: style[layer] for layer in settings.style_layers}
+        device = next(iter(self.content.values())).device
+        alpha, beta = settings.alpha, settings.style_weight
+        weights = {f"content {k}": alpha * w for k, w in settings.content_layers.items()}
+        weights |= {f"style {k}": beta * w for k, w in settings.style_layers.items()}
+        weights["tv"] = settings.tv_weight
+        self.names = tuple(weights)
+        self.weights = torch.tensor(list(weights.values()), device=device)
+        self.calibrated = settings.calibrate == "auto"
+        energies = self._energies() if self.calibrated else {}
+        self.energies = {name: energies.get(name, 1.0) for name in self.names}
+
+    def __call__(self, features: Mapping[str, Tensor], image: Tensor) -> Tensor:
+        """(terms,), unweighted. features: layer → (1, N, h, w); image: (1, 3, H, W) in [0, 1]."""
+        terms = [self._content(layer, features[layer]) for layer in self.content]
+        terms += [self._style(layer, features[layer]) for layer in self.style]
+        return torch.stack([*terms, self._tv(image)])
+
+    def by_name(self, values: Tensor) -> dict[str, float]:
+        """The terms as numbers, with content = Σ w·content_l, style = Σ w·style_l and total = α·content + β·style
+        + γ·tv. This waits for the device.
+        """
+        terms = dict(zip(self.names, values.tolist(), strict=True))
+        s = self.settings
+        content = sum(w * terms[f"content {layer}"] for layer, w in s.content_layers.items())
+        style = sum(w * terms[f"style {layer}"] for layer, w in s.style_layers.items())
+        total = s.alpha * content + s.style_weight * style + s.tv_weight * terms["tv"]
+        return {"total": total, "content": content, "style": style, **terms}
+
+    def _content(self, layer: str, F: Tensor) -> Tensor:
+        form = "sum" if self.calibrated else self.settings.content_loss
+        return content_loss(F, self.content[layer], form) / self.energies[f"content {layer}"]
+
+    def _style(self, layer: str, F: Tensor) -> Tensor:
+        target, energy = self.style[layer], self.energies[f"style {layer}"]
+        painted = statistics(F)
+        if self.settings.style_loss == "wasserstein":
+            # The constant that keeps roots away from 0 is relative to the energy as well.
+            return wasserstein_loss(painted, target, 1e-4 * energy) / energy
+        form = "sum" if self.calibrated else self.settings.gram_norm
+        return gram_loss(painted.gram, target.gram, F.shape[-2] * F.shape[-1], form) / energy
+
+    def _tv(self, image: Tensor) -> Tensor:
+        tv = tv_loss(image, self.settings.tv)
+        mean = self.settings.tv == "nine-point" or not self.calibrated
+        return tv if mean else tv / image.numel()
+
+    def _energies(self) -> dict[str, float]:
+        """ΣP² and ΣÂ² (for Wasserstein: the distance to nothing, the mean of the second moments); 1 in place of 0."""
+        energies = {f"content {k}": P.square().sum() for k, P in self.content.items()}
+        for k, A in self.style.items():
+            moments = _trace(A.gram) / A.mean.shape[-1]
+            gram = A.gram.square().sum()
+            energies[f"style {k}"] = moments if self.settings.style_loss == "wasserstein" else gram
+        return {name: float(energy) or 1.0 for name, energy in energies.items()}

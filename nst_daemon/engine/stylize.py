@@ -1,48 +1,95 @@
-"""The multi-scale loop: `prepare` a scene, then `stylize` it step by step."""
+"""The painting: `prepare` a scene, then `stylize` it step by step, from coarse to fine."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isfinite, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.losses import TargetSource
+from nst_daemon.engine.images import resize
+from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
+from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.engine.vgg import VGG
+from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype, minimum_side
+from nst_daemon.errors import PaintingError, SettingsError
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+#: The longer side that `size: auto` does not exceed.
+AUTO_SIZE = {"cuda": 1280, "cpu": 512}
+#: How often the host looks at the loss: rarely enough not to slow a GPU, often enough to lose little.
+CHECK_EVERY = 10
+MAX_ROLLBACKS = 5
+#: A loss this many times the last good one, and beyond that of an empty canvas, has diverged.
+DIVERGED = 4.0
+#: Root mean square of L-BFGS's first step and of its longest, in units of the pixels' range.
+FIRST_STEP, LONGEST_STEP = 0.01, 0.5
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One size of the painting and its targets; content: (1, 3, h, w)."""
+
+    size: Size
+    content: Tensor
+    objective: Objective
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything about a picture that can be made ready while another one is being painted."""
+    """Everything about a picture that can be made ready while another one is being painted.
 
-    size: tuple[int, int]  # (height, width) of the result in pixels
-    notes: tuple[str, ...]  # what people should know, for the log and the sidecar
+    size: of the result; start: (1, 3, h, w) at the coarsest scale; notes: what people should know, for the log and
+    the sidecar.
+    """
 
-
-class Step:
-    """The state after one iteration; `image`, `losses` and `state` are valid until the next step is asked for."""
-
-    iteration: int  # from 1, over all scales
-    iterations: int  # planned in all
-    scale: int  # from 1
-    scales: int
-    size: tuple[int, int]  # (height, width) being painted
-    events: tuple[str, ...]  # what went wrong and was mended since the start, one line each
+    size: Size
+    scales: tuple[Scale, ...]
+    start: Tensor
+    notes: tuple[str, ...]
 
     @property
-    def losses(self) -> Mapping[str, float]:
-        """Unweighted terms and the weighted total; reading it waits for the device."""
-        raise NotImplementedError
+    def calibration(self) -> list[dict[str, float]]:
+        """What each term was divided by, for each scale."""
+        return [dict(scale.objective.energies) for scale in self.scales]
 
-    def image(self) -> Tensor:
-        """(1, 3, H, W) in [0, 1], on the device."""
-        raise NotImplementedError
 
-    def state(self) -> dict[str, object]:
-        """Everything needed to go on from here: plain values and CPU tensors."""
-        raise NotImplementedError
+def picture_size(content: Size, size: int | str, device: torch.device) -> Size:
+    """(height, width) of the result: `size` is the longer side, `original` or `auto`; proportions are kept."""
+    longer = max(content)
+    if size == "original":
+        return content
+    wanted = min(longer, AUTO_SIZE.get(device.type, 512)) if size == "auto" else int(size)
+    h, w = (max(1, round(side * wanted / longer)) for side in content)
+    return h, w
+
+
+def scale_sizes(size: Size, settings: RenderSettings) -> list[Size]:
+    """The sizes to paint at, from coarse to fine, the last one being `size`.
+
+    Raises SettingsError where `size` leaves the deepest layer nothing to see; smaller scales that would are left out.
+    """
+    least = minimum_side(settings.layers)
+    if min(size) < least:
+        raise SettingsError(
+            f"a picture of {size[1]} × {size[0]} pixels is too small for layer "
+            f"{max(settings.layers, key=lambda name: minimum_side([name]))}",
+            remedy=f"its shorter side must be {least} pixels or more: set a larger size",
+        )
+    if isinstance(settings.scales, str):
+        ratio = 2.0 if settings.scales == "halves" else sqrt(2)
+        fractions = [1.0]
+        while max(size) * fractions[0] / ratio >= settings.coarsest:
+            fractions.insert(0, fractions[0] / ratio)
+    else:
+        fractions = list(settings.scales)
+    sizes = [(round(size[0] * f), round(size[1] * f)) for f in fractions]
+    return [s for s in sizes if min(s) >= least]
 
 
 def prepare(
@@ -56,9 +103,84 @@ def prepare(
 ) -> Scene:
     """Sizes, resized pictures, targets and calibration for each scale.
 
-    content, styles, start: (3, H, W), RGB in [0, 1].
+    content, styles, start: (3, H, W), RGB in [0, 1]; start: what to paint over where `settings.start` is `given`.
+    Raises SettingsError where settings and pictures do not go together.
     """
-    raise NotImplementedError
+    shares = _shares(settings, styles)
+    if (settings.start == "given") != (start is not None):
+        raise SettingsError(
+            f"setting start is {settings.start!r} and {'no' if start is None else 'a'} picture to start from is given",
+            remedy="give a picture exactly where start is 'given'",
+        )
+    size = picture_size(_size(content), settings.size, device)
+    sizes = scale_sizes(size, settings)
+    scales = []
+    for scale_size in sizes:
+        small = resize(content[None], scale_size)
+        style_sizes = [style_size(_size(s), scale_size, settings) for s in styles]
+        blended = _blend(
+            [targets.style(resize(s[None], z)) for s, z in zip(styles, style_sizes, strict=True)],
+            shares,
+        )
+        features = {k: v.to(device) for k, v in targets.content(small).items()}
+        statistics = {
+            k: StyleStatistics(v.gram.to(device), v.mean.to(device)) for k, v in blended.items()
+        }
+        scales.append(
+            Scale(scale_size, small.to(device), Objective(features, statistics, settings))
+        )
+    first = _start(settings, scales[0].content, styles[0], start)
+    return Scene(size, tuple(scales), first.to(device), _notes(content, styles, size, settings))
+
+
+def style_size(style: Size, painted: Size, settings: RenderSettings) -> Size:
+    """The style's size that gives it `style_scale`² times the area of the picture being painted.
+
+    Strokes then keep their proportion to the picture at any size. Raises SettingsError where that leaves the deepest
+    layer nothing to see.
+    """
+    factor = settings.style_scale * sqrt(painted[0] * painted[1] / (style[0] * style[1]))
+    size = (max(1, round(style[0] * factor)), max(1, round(style[1] * factor)))
+    least = minimum_side(settings.style_layers)
+    if min(size) < least:
+        raise SettingsError(
+            f"setting style_scale {settings.style_scale} shows the style at {size[1]} × {size[0]} pixels",
+            remedy=f"its style layers need {least} or more: set a larger style_scale or size",
+        )
+    return size
+
+
+class Step:
+    """The painting after one iteration. `losses`, `image` and `state` hold until the next step is asked for.
+
+    iteration: from 1, over all scales (it jumps where a scale ends early); iterations: planned in all; scale: from 1;
+    size: being painted; events: what went wrong and was mended since the start, or ended early, one line each.
+    """
+
+    def __init__(self, painting: _Painting) -> None:
+        self._painting = painting
+        self.iteration = painting.offset + painting.done
+        self.iterations = sum(painting.plan)
+        self.scale = painting.scale + 1
+        self.scales = len(painting.plan)
+        self.size = painting.now.size
+        self.events = tuple(painting.events)
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        """Unweighted terms, their sums and the weighted total (`Objective.by_name`), of `image` before averaging.
+
+        Reading it waits for the device.
+        """
+        return self._painting.now.objective.by_name(self._painting.values)
+
+    def image(self) -> Tensor:
+        """(1, 3, h, w) in [0, 1], on the device."""
+        return self._painting.picture().clamp(0, 1)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on from here: plain values and CPU tensors, for torch.save."""
+        return self._painting.state()
 
 
 def stylize(
@@ -66,7 +188,320 @@ def stylize(
     network: VGG,
     settings: RenderSettings,
     *,
-    state: Mapping[str, object] | None = None,
+    state: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
-    """Paint `scene`, yielding after every iteration; the last step's image is the picture."""
-    raise NotImplementedError
+    """Paint `scene`, yielding after every iteration; the last step's image is the picture.
+
+    network: float32, on the scene's device, with the settings' pooling and padding; state: of an earlier `Step` of
+    the same scene and settings: on a CPU, or with `deterministic`, the end is the same to the bit.
+
+    Raises PaintingError where the loss stays non-finite or diverges in spite of rolling back, SettingsError where
+    `state` belongs to something else.
+    """
+    painting = _Painting(scene, network, settings)
+    if state is not None:
+        painting.load(state)
+    while painting.advance():
+        yield Step(painting)
+
+
+class _Coordinates:
+    """What the optimiser moves: z, flat, with picture = base + irfft(rfft(z) · (0.52/(f + 0.02))^exponent).
+
+    f is in cycles per pixel, so that the finest detail is moved one to one and broad changes many times as easily.
+    The map is linear and self-adjoint. With exponent 0 z is the picture itself and the base is 0.
+    """
+
+    def __init__(self, base: Tensor, exponent: float) -> None:
+        self.shape = base.shape
+        self.exponent = exponent
+        self.base = base if exponent else torch.zeros_like(base)
+        self.start = (torch.zeros_like(base) if exponent else base).flatten()
+        if exponent:
+            h, w = base.shape[-2:]
+            fy = torch.fft.fftfreq(h, device=base.device)[:, None]
+            fx = torch.fft.rfftfreq(w, device=base.device)[None]
+            self.gain = (0.52 / ((fy.square() + fx.square()).sqrt() + 0.02)) ** exponent
+
+    def picture(self, z: Tensor) -> Tensor:
+        """(1, 3, h, w) of z (n,)."""
+        return self.base + self._spread(z.view(self.shape))
+
+    def gradient(self, g: Tensor) -> Tensor:
+        """With respect to z (n,), of one with respect to the picture."""
+        return self._spread(g).flatten()
+
+    def _spread(self, x: Tensor) -> Tensor:
+        if not self.exponent:
+            return x
+        spread: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * self.gain, s=x.shape[-2:])
+        return spread
+
+
+class _Painting:
+    """The moving parts of one picture: which scale, how far, and what the optimiser knows."""
+
+    optimizer: LBFGS | Adam
+    coordinates: _Coordinates
+    origin: Tensor  # (1, 3, h, w), where the optimiser set out
+    good: Tensor  # (1, 3, h, w), the best picture that a check has seen at this scale
+    good_loss: float
+    values: Tensor  # (terms,), of the optimiser's solution
+    moved: Tensor  # () bool, has any step been accepted since the last check
+    blank: Tensor  # (), the total for activations that are all zero
+
+    def __init__(self, scene: Scene, network: VGG, settings: RenderSettings) -> None:
+        self.scene, self.settings = scene, settings
+        self.network = network
+        dtype = compute_dtype(settings.precision, scene.start.device)
+        self.fast_network = (
+            network if dtype == torch.float32 else copy.deepcopy(network).compute_in(dtype)
+        )
+        counts = settings.iterations
+        self.plan = [counts[min(i, len(counts) - 1)] for i in range(len(scene.scales))]
+        self.events: list[str] = []
+        self.rollbacks = 0
+        self.scale = -1
+        self.ended = True
+        self.done = 0
+
+    @property
+    def now(self) -> Scale:
+        return self.scene.scales[self.scale]
+
+    @property
+    def offset(self) -> int:
+        """Iterations planned for the scales before this one."""
+        return sum(self.plan[: self.scale])
+
+    def picture(self) -> Tensor:
+        """(1, 3, h, w), not yet held in [0, 1]."""
+        return self.coordinates.picture(self.optimizer.solution())
+
+    def advance(self) -> bool:
+        """One iteration; False where there is none left."""
+        if self.ended:
+            if self.scale + 1 == len(self.plan):
+                return False
+            self._next_scale()
+        z = self.optimizer.propose()
+        values, total, gradient = self._evaluate(z)
+        self.optimizer.tell(total, gradient)
+        self.values = torch.where(self.optimizer.accepted, values, self.values)
+        self.moved = self.moved | self.optimizer.accepted
+        self.done += 1
+        self.ended = self.done == self.plan[self.scale]
+        if self.done % CHECK_EVERY == 0 or self.ended:
+            self._check()
+        if self.done == self.plan[self.scale] // 2:
+            self.optimizer.set_step(self._step())
+        return True
+
+    def _evaluate(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Terms (terms,), total () and gradient with respect to z (n,)."""
+        network = self.network if self.rollbacks else self.fast_network
+        image = self.coordinates.picture(z).detach().requires_grad_()
+        with torch.enable_grad():
+            features = network(image)
+            values = self.now.objective(features, image)
+            total = values @ self.now.objective.weights
+            (gradient,) = torch.autograd.grad(total, image)
+        if self.done == 0:
+            nothing = {name: torch.zeros_like(f) for name, f in features.items()}
+            self.blank = self.now.objective(nothing, image.detach()) @ self.now.objective.weights
+        return values.detach(), total.detach(), self.coordinates.gradient(gradient)
+
+    def _next_scale(self) -> None:
+        if self.scale < 0:
+            base, moments = self.scene.start, None
+        else:
+            finer = self.scene.scales[self.scale + 1]
+            base = self._enlarged(finer)
+            moments = self._enlarged_moments(finer.size)
+        self.scale += 1
+        self.done, self.ended = 0, False
+        self._begin(base, moments)
+
+    def _begin(self, base: Tensor, moments: Mapping[str, Tensor] | None = None) -> None:
+        """Set out from a picture with an optimiser that knows nothing (but carried moments)."""
+        s = self.settings
+        self.origin = base
+        self.coordinates = _Coordinates(base, s.precondition)
+        start, step = self.coordinates.start, self._step()
+        if s.optimizer == "lbfgs":
+            self.optimizer = LBFGS(
+                start, step=step, history=s.history, first=FIRST_STEP, longest=LONGEST_STEP
+            )
+        else:
+            self.optimizer = Adam(
+                start,
+                step=step,
+                betas=s.betas,
+                averaging=s.averaging,
+                clamp=s.clamp,
+                moments=moments,
+            )
+        terms = len(self.now.objective.names)
+        self.values = torch.full((terms,), torch.nan, device=base.device)
+        self.moved = torch.zeros((), dtype=torch.bool, device=base.device)
+        self.good, self.good_loss = base, float("inf")
+
+    def _step(self) -> float:
+        """The optimiser's step: halved by each rollback, decayed from half-way through the scale on."""
+        s = self.settings
+        decayed = self.done >= self.plan[self.scale] // 2
+        return s.step * 0.5**self.rollbacks * (s.step_decay if decayed else 1.0)
+
+    def _check(self) -> None:
+        """What the host has to decide, now and then: is it going well, is it worth going on?"""
+        loss, moved = float(self.values @ self.now.objective.weights), bool(self.moved)
+        self.moved = torch.zeros_like(self.moved)
+        if not isfinite(loss):
+            self._roll_back("the loss was not finite")
+        elif loss > DIVERGED * self.good_loss and loss > float(self.blank):
+            self._roll_back(f"the loss diverged from {self.good_loss:.4g} to {loss:.4g}")
+        elif not moved and not self.rollbacks:
+            self._roll_back(f"no step improved on a loss of {loss:.4g}")
+        elif not moved or self.good_loss - loss < self.settings.min_improvement * self.good_loss:
+            if not self.ended:
+                self._note(f"ended early, at a loss of {loss:.4g} that no longer improves")
+            self.ended = True
+        elif loss < self.good_loss:
+            self.good, self.good_loss = self.picture(), loss
+
+    def _roll_back(self, reason: str) -> None:
+        self.rollbacks += 1
+        if self.rollbacks > MAX_ROLLBACKS:
+            raise PaintingError(
+                f"{reason} after {MAX_ROLLBACKS} rollbacks",
+                remedy="try other settings (a smaller step, precision float32) or other weights",
+            )
+        self._note(f"{reason}: back to the last good picture, on in float32 with half the step")
+        self._begin(self.good)
+
+    def _note(self, text: str) -> None:
+        self.events.append(f"scale {self.scale + 1}, iteration {self.done}: {text}")
+
+    def _enlarged(self, finer: Scale) -> Tensor:
+        """The picture at the next size, with some of the content's detail that enlarging cannot bring."""
+        larger = resize(self.picture(), finer.size)
+        if not self.settings.alpha:
+            return larger
+        blurred = resize(self.now.content, finer.size)
+        return larger + self.settings.detail * (finer.content - blurred)
+
+    def _enlarged_moments(self, size: Size) -> Mapping[str, Tensor] | None:
+        """Adam's moments at the next size (crowsonkb); second moments must stay positive."""
+        if not isinstance(self.optimizer, Adam):
+            return None
+        moments = dict(self.optimizer.moments())
+        for name in ("exp_avg", "exp_avg_sq"):
+            mode = "bicubic" if name == "exp_avg" else "bilinear"
+            map_ = moments[name].view(self.coordinates.shape)
+            moments[name] = torch.nn.functional.interpolate(map_, size=size, mode=mode).flatten()
+        return moments
+
+    def state(self) -> dict[str, Any]:
+        tensors = {name: getattr(self, name) for name in self._TENSORS}
+        return {
+            "settings": asdict(self.settings),
+            "sizes": [list(scale.size) for scale in self.scene.scales],
+            "tensors": _copied(tensors),
+            "optimizer": _copied(self.optimizer.state()),
+            **{name: copy.copy(getattr(self, name)) for name in self._VALUES},
+        }
+
+    _TENSORS = ("origin", "values", "moved", "good", "blank")
+    _VALUES = ("scale", "done", "ended", "rollbacks", "events", "good_loss")
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        sizes = [list(scale.size) for scale in self.scene.scales]
+        if state["settings"] != asdict(self.settings) or state["sizes"] != sizes:
+            raise SettingsError(
+                "the saved state belongs to other settings or sizes", remedy="begin anew without it"
+            )
+        for name in self._VALUES:
+            setattr(self, name, copy.copy(state[name]))
+        device = self.scene.start.device
+        tensors = {name: t.to(device, copy=True) for name, t in state["tensors"].items()}
+        self._begin(tensors["origin"])
+        self.optimizer.load(state["optimizer"])
+        for name, tensor in tensors.items():
+            setattr(self, name, tensor)
+        self.good_loss = state["good_loss"]
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def _size(image: Tensor) -> Size:
+    return int(image.shape[-2]), int(image.shape[-1])
+
+
+def _shares(settings: RenderSettings, styles: Sequence[Tensor]) -> list[float]:
+    """Each style's share of the blend; they sum to 1."""
+    if not styles:
+        raise SettingsError("there is no style", remedy="give at least one style picture")
+    weights = settings.style_weights or (1.0,) * len(styles)
+    if len(weights) != len(styles):
+        raise SettingsError(
+            f"setting style_weights has {len(weights)} weights for {len(styles)} styles",
+            remedy="give one weight for each style, or none",
+        )
+    return [w / sum(weights) for w in weights]
+
+
+def _blend(
+    each: Sequence[Mapping[str, StyleStatistics]], shares: Sequence[float]
+) -> dict[str, StyleStatistics]:
+    """The statistics of a mixture: second moments and means are averaged."""
+    return {
+        layer: StyleStatistics(
+            sum_of([w * s[layer].gram for w, s in zip(shares, each, strict=True)]),
+            sum_of([w * s[layer].mean for w, s in zip(shares, each, strict=True)]),
+        )
+        for layer in each[0]
+    }
+
+
+def sum_of(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).sum(0)
+
+
+def _start(
+    settings: RenderSettings, content: Tensor, style: Tensor, given: Tensor | None
+) -> Tensor:
+    """(1, 3, h, w): what is painted over at the coarsest scale."""
+    size = _size(content)
+    match settings.start:
+        case "style":
+            return resize(style[None], size)
+        case "given":
+            assert given is not None
+            return resize(given[None], size)
+        case "grey":
+            return torch.full_like(content, 0.5)
+        case "content":
+            return content
+    # The CPU's generator: the same seed is the same noise on every device.
+    noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(settings.seed))
+    noise = noise * settings.noise_std + torch.tensor(MEAN).view(1, 3, 1, 1)
+    if settings.start == "noise":
+        return noise
+    return settings.noise_ratio * noise + (1 - settings.noise_ratio) * content.cpu()
+
+
+def _notes(
+    content: Tensor, styles: Sequence[Tensor], size: Size, settings: RenderSettings
+) -> tuple[str, ...]:
+    notes = [f"painted at {size[1]} × {size[0]} pixels (size: {settings.size})"]
+    if max(size) > max(_size(content)):
+        notes.append(f"the content, {content.shape[2]} × {content.shape[1]}, was enlarged to that")
+    for i, style in enumerate(styles, 1):
+        factor = style_size(_size(style), size, settings)[1] / style.shape[2]
+        if factor > 1.5:
+            notes.append(
+                f"style {i} was enlarged {factor:.1f} times: a larger one has finer strokes"
+            )
+    return tuple(notes)

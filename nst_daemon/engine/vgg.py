@@ -69,6 +69,19 @@ def minimum_side(layers: Iterable[str]) -> int:
     return int(2 ** max(halvings, default=0))
 
 
+def compute_dtype(
+    precision: Literal["auto", "float32", "bfloat16"], device: torch.device
+) -> torch.dtype:
+    """What the convolutions compute in: `auto` is bfloat16 only where the hardware multiplies it faster."""
+    if precision != "auto":
+        return torch.float32 if precision == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        faster = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        faster = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if faster else torch.float32
+
+
 class VGG(nn.Module):
     """The network up to the deepest of the layers asked for.
 
@@ -110,6 +123,7 @@ class VGG(nn.Module):
         self.pooling: Pooling = pooling
         self.pool_factor = POOLING_RESCALE[pooling] if rescale_pooling else 1.0
         self.padding: Padding = padding
+        self.dtype = torch.float32  # of the convolutions
         self.features = _with_weights(features, state, self.names)
         for module in self.features:
             if isinstance(module, nn.ReLU):
@@ -117,6 +131,7 @@ class VGG(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
+        self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """The maps of the layers asked for, in the network's order.
@@ -124,7 +139,7 @@ class VGG(nn.Module):
         image: (B, 3, H, W), RGB in [0, 1]. Returns name → (B, C, H', W') with H' = H after floor-halving at each
         pooling on the way.
         """
-        x = (image - self.mean) / self.std
+        x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
         out = {}
         for i, (name, module) in enumerate(zip(self.names, self.features, strict=True)):
             if name.startswith("pool"):
@@ -137,6 +152,12 @@ class VGG(nn.Module):
             if name in self.layers:
                 out[name] = x
         return out
+
+    def compute_in(self, dtype: torch.dtype) -> VGG:
+        """Convolve in `dtype` from now on; the maps come out in it too. Returns itself."""
+        self.features.to(dtype)
+        self.dtype = dtype
+        return self
 
     def _pool(self, x: Tensor) -> Tensor:
         """Halve (B, C, H, W) with the pooling chosen."""

@@ -1,0 +1,218 @@
+"""Adam and L-BFGS that stay on the device: no loop here ever waits for the host.
+
+Both are called alike. `propose()` is the point to evaluate next; `tell(loss, gradient)` takes what was found there;
+`solution()` is the best that the optimiser stands by, and `accepted` says on the device whether that is the point just
+told. All vectors are flat, float32, of length n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+class Optimizer(Protocol):
+    """What the painting loop needs."""
+
+    accepted: Tensor  # () bool
+
+    def propose(self) -> Tensor:
+        """The point (n,) at which loss and gradient are wanted."""
+
+    def tell(self, loss: Tensor, gradient: Tensor) -> None:
+        """loss () and gradient (n,) at the point proposed last; makes the next proposal."""
+
+    def solution(self) -> Tensor:
+        """The point (n,) to take as the result so far."""
+
+    def set_step(self, step: float) -> None:
+        """Go on with another step."""
+
+    def state(self) -> State:
+        """Its tensors themselves, by name; copy them to keep them."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a saved state, bit for bit."""
+
+
+class LBFGS:
+    """L-BFGS (Liu & Nocedal 1989) without a line search, its guards computed on the device.
+
+    The direction is the compact form of the two-loop recursion (Byrd, Nocedal & Schnabel 1994, eq. 3.1) over the
+    inner products of the history (the vector-free form of Chen et al., NIPS 2014): two products of the history with
+    single vectors for each step, and one small triangular system in float64.
+
+    Guards, in place of a line search: a pair (s, y) counts only where sᵀy > ε‖s‖‖y‖; a direction that is not one of
+    descent, or not finite, becomes −g; no step is longer in its root mean square than `longest`; a point whose loss is
+    higher than `slack` allows, or not finite, is given up and the step from the last good point shortened instead.
+
+    start: (n,); step: factor on every step; history: pairs remembered; first, longest: root mean square of the first
+    step and of any.
+    """
+
+    epsilon = 1e-6
+    slack = 0.02  # small rises are part of L-BFGS without a line search and lead to better places
+    shorten = 0.3
+
+    def __init__(
+        self, start: Tensor, *, step: float = 1.0, history: int = 20, first: float, longest: float
+    ) -> None:
+        n, m, device = start.numel(), history, start.device
+        self.step, self.m, self.first, self.longest = step, m, first, longest
+        self.pairs = torch.zeros(2 * m, n, device=device)  # S above Y, a ring
+        self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=torch.float64)
+        self.valid = torch.zeros(m, dtype=torch.bool, device=device)
+        self.count = torch.zeros((), dtype=torch.int64, device=device)  # points told
+        self.base = start.clone()  # the last good point, its loss and its gradient
+        self.base_loss = torch.full((), torch.inf, device=device)
+        self.base_gradient = torch.zeros(n, device=device)
+        self.move = torch.zeros(n, device=device)  # from there to the next proposal
+        self.damping = torch.ones((), device=device)  # of the move, after points that were given up
+        self.accepted = torch.ones((), dtype=torch.bool, device=device)
+
+    def propose(self) -> Tensor:
+        return self.base + self.move
+
+    def solution(self) -> Tensor:
+        return self.base
+
+    def tell(self, loss: Tensor, gradient: Tensor) -> None:
+        limit = self.base_loss + self.slack * self.base_loss.abs()
+        finite = loss.isfinite() & gradient.isfinite().all()
+        self.accepted = finite & ((self.count == 0) | (loss <= limit))
+        # Curvature seen on a step that went too far is true all the same; only numbers that are none stay out.
+        self._remember(self.move, gradient - self.base_gradient, finite & (self.count > 0))
+        self.base = torch.where(self.accepted, self.base + self.move, self.base)
+        self.base_loss = torch.where(self.accepted, loss, self.base_loss)
+        self.base_gradient = torch.where(self.accepted, gradient, self.base_gradient)
+        self.damping = torch.where(self.accepted, 1.0, self.damping * self.shorten)
+        self.move = self.damping * self._step(self.base_gradient)
+        self.count = self.count + 1
+
+    def _remember(self, s: Tensor, y: Tensor, wanted: Tensor) -> None:
+        """Put a pair into the ring's next slot and refresh its inner products; a bad one leaves the slot empty."""
+        m = self.m
+        sy, ss, yy = s @ y, s @ s, y @ y
+        good = wanted & (sy > self.epsilon * (ss * yy).sqrt())
+        # The very first point has no predecessor: slot m − 1, the last to be filled, takes its empty pair.
+        slot = (self.count - 1) % m
+        rows = torch.stack([slot, slot + m])
+        new = torch.where(good, torch.stack([s, y]), 0.0)
+        self.pairs.index_copy_(0, rows, new)
+        block = (self.pairs @ new.T).double()  # (2m, 2)
+        self.products.index_copy_(1, rows, block)
+        self.products.index_copy_(0, rows, block.T.contiguous())
+        self.valid.index_copy_(0, slot[None], good[None])
+
+    def _step(self, g: Tensor) -> Tensor:
+        """−step·H·g (n,), or −g where that is no descent; not longer than it may be."""
+        newton = -self._times_inverse_hessian(g)
+        descent = newton.isfinite().all() & (newton @ g < 0) & self.valid.any()
+        move = torch.where(descent, self.step * newton, -g)
+        rms = move.square().mean().sqrt().clamp_min(1e-30)
+        # Nothing says how far −g should go: it is scaled to a step of known length.
+        return move * torch.where(descent, (self.longest / rms).clamp_max(1.0), self.first / rms)
+
+    def _times_inverse_hessian(self, g: Tensor) -> Tensor:
+        """H·g = γg + S·R⁻ᵀ((D + γYᵀY)·p − γYᵀg) − γY·p with p = R⁻¹Sᵀg, R the upper triangle of SᵀY, D its diagonal."""
+        m = self.m
+        order = (self.count + torch.arange(m, device=g.device)) % m  # oldest first
+        both = torch.cat([order, order + m])
+        valid = self.valid[order]
+        B = self.products[both][:, both]
+        SY, YY = B[:m, m:], B[m:, m:]
+        D = SY.diagonal()
+        R = SY.triu() + (~valid).double().diag()  # an empty pair takes no part: zeros, and a 1 here
+        newest = torch.where(valid, torch.arange(m, device=g.device), -1).argmax()
+        gamma = torch.where(valid[newest], D[newest] / YY[newest, newest], 1.0)
+        Sg, Yg = (self.pairs @ g).double()[both][:, None].chunk(2)
+        p = torch.linalg.solve_triangular(R, Sg, upper=True)
+        q = torch.linalg.solve_triangular(
+            R.T, (D.diag() + gamma * YY) @ p - gamma * Yg, upper=False
+        )
+        coefficients = torch.zeros(2 * m, device=g.device, dtype=torch.float64)
+        coefficients.index_copy_(0, both, torch.cat([q, -gamma * p])[:, 0])
+        return gamma.float() * g + coefficients.float() @ self.pairs
+
+    def set_step(self, step: float) -> None:
+        self.step = step
+
+    def state(self) -> State:
+        names = (
+            "pairs", "products", "valid", "count", "base", "base_loss", "base_gradient", "move", "damping", "accepted",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.state().items():
+            setattr(self, name, state[name].to(tensor.device, tensor.dtype, copy=True))
+
+
+class Adam:
+    """torch's Adam with the result averaged over its iterates, and moments that can be carried to another size.
+
+    start: (n,); step: learning rate; averaging: decay of the running average, with the bias of its start removed
+    (0: the last iterate); clamp: hold the iterates in [0, 1]; moments: state of an earlier scale, already enlarged.
+    """
+
+    def __init__(
+        self,
+        start: Tensor,
+        *,
+        step: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        averaging: float = 0.0,
+        clamp: bool = False,
+        moments: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.averaging, self.clamp = averaging, clamp
+        self.x = start.clone()
+        self.told = start.clone()  # the iterate that was evaluated last
+        self.inner = torch.optim.Adam([self.x], lr=step, betas=betas, capturable=start.is_cuda)
+        zeros = {"step": torch.zeros((), device=start.device)} | {
+            name: torch.zeros_like(start) for name in ("exp_avg", "exp_avg_sq")
+        }
+        self.inner.state[self.x] = zeros
+        self.average = torch.zeros_like(start)
+        self.missing = torch.ones((), device=start.device)  # averaging ** (number of terms)
+        self.accepted = torch.ones((), dtype=torch.bool, device=start.device)
+        for name, tensor in (moments or {}).items():
+            zeros[name].copy_(tensor)
+
+    def propose(self) -> Tensor:
+        return self.x
+
+    def tell(self, loss: Tensor, gradient: Tensor) -> None:
+        self.told = self.x.clone()
+        self.average = self.averaging * self.average + (1 - self.averaging) * self.told
+        self.missing = self.averaging * self.missing
+        self.x.grad = gradient
+        self.inner.step()
+        if self.clamp:
+            self.x.clamp_(0, 1)
+
+    def solution(self) -> Tensor:
+        averaged = self.average / (1 - self.missing)
+        return torch.where(self.missing < 1, averaged, self.told)  # nothing told yet: the start
+
+    def set_step(self, step: float) -> None:
+        for group in self.inner.param_groups:
+            group["lr"] = step
+
+    def moments(self) -> State:
+        """`step` (), `exp_avg` and `exp_avg_sq` (n,)."""
+        moments: State = self.inner.state[self.x]
+        return moments
+
+    def state(self) -> State:
+        own = {name: getattr(self, name) for name in ("x", "told", "average", "missing")}
+        return own | self.moments()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
