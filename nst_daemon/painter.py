@@ -182,6 +182,10 @@ class Painter:
             padding=settings.padding,
         )
 
+    def onnx_file(self, settings: RenderSettings) -> Path:
+        """Where the ONNX file for these settings is, or will be."""
+        return self._onnx_folder / str(self.spec(settings).filename)
+
     def export(self, settings: RenderSettings | None = None) -> Path:
         """Write the ONNX file for these settings, whether it is there or not, and return its path."""
         return self._export(self.spec(settings or RenderSettings()))
