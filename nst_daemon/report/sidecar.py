@@ -1,0 +1,122 @@
+"""`NAME.json` beside a picture: everything that made it, enough to make it again.
+
+The form, for programs: `schema` is raised whenever a key changes its meaning or goes; keys may be added without.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nst_daemon import __version__
+from nst_daemon.errors import InputError
+from nst_daemon.files import printable
+from nst_daemon.jobs import JobInput
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """What a finished picture has to say of itself.
+
+    file, sha256, size, width, height: the picture, in bytes and pixels; settings: every one, as `dataclasses.asdict`
+    gives them; machine: `Painter.info()`: device, threads, network, weights with digest, providers, versions;
+    iterations: done and planned; losses: the last ones, by term; history: (iteration, seconds of painting, total loss),
+    a sample; seconds: by stage; resumed: the iterations after which it was taken up again; notes: what was converted,
+    mended or chosen.
+    """
+
+    job_id: str
+    name: str
+    attempt: int
+    inputs: Sequence[JobInput]
+    file: str
+    sha256: str
+    size: int
+    width: int
+    height: int
+    settings: Mapping[str, object]
+    machine: Mapping[str, object]
+    iterations: tuple[int, int]
+    losses: Mapping[str, float]
+    seconds: Mapping[str, float]
+    history: Sequence[tuple[int, float, float]] = ()
+    resumed: Sequence[int] = ()
+    notes: Sequence[str] = field(default=())
+
+
+def build(painted: Painted, when: datetime) -> dict[str, object]:
+    """The sidecar as plain values; when: the end of the painting, with its time zone."""
+    model = ("network", "weights", "weights_sha256", "weights_description")
+    machine = dict(painted.machine)
+    versions = machine.pop("versions", {})
+    done, planned = painted.iterations
+    return {
+        "schema": SCHEMA,
+        "program": "nst-daemon",
+        "version": __version__,
+        "finished": when.astimezone(UTC).isoformat(timespec="seconds"),
+        "job": {"id": painted.job_id, "name": printable(painted.name), "attempt": painted.attempt},
+        "picture": {
+            "file": painted.file,
+            "sha256": painted.sha256,
+            "bytes": painted.size,
+            "width": painted.width,
+            "height": painted.height,
+        },
+        "inputs": [
+            {"role": i.role, "name": printable(i.name), "sha256": i.sha256, "bytes": i.size}
+            for i in painted.inputs
+        ],
+        "settings": dict(painted.settings),
+        "model": {key: machine.pop(key) for key in model if key in machine},
+        "machine": machine,
+        "versions": versions,
+        "iterations": {"done": done, "planned": planned, "resumed_after": list(painted.resumed)},
+        "losses": dict(painted.losses),
+        "loss_history": [list(sample) for sample in painted.history],
+        "seconds": {stage: round(seconds, 3) for stage, seconds in painted.seconds.items()},
+        "notes": list(painted.notes),
+    }
+
+
+def encode(sidecar: Mapping[str, object]) -> bytes:
+    """The file's bytes: JSON in UTF-8, indented, its keys in the order given. Refuses NaN, which JSON has not."""
+    return json.dumps(sidecar, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What another run needs: the settings (unvalidated), the inputs by digest, the weights' digest."""
+
+    name: str
+    settings: Mapping[str, Any]
+    inputs: tuple[Mapping[str, Any], ...]
+    weights_sha256: str
+
+
+def read(path: Path) -> Recipe:
+    """The recipe in a sidecar. Raises InputError where it is none, or of a later schema."""
+    try:
+        found = json.loads(path.read_bytes())
+        if found["schema"] > SCHEMA:
+            raise InputError(
+                f"{printable(path.name)} was written by nst-daemon {found['version']}",
+                remedy="use that version or a later one",
+            )
+        return Recipe(
+            found["job"]["name"],
+            found["settings"],
+            tuple(found["inputs"]),
+            found["model"]["weights_sha256"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{printable(path.name)} is not a sidecar of nst-daemon ({error})",
+            remedy="name the .json that lies beside a result",
+        ) from error

@@ -1,0 +1,319 @@
+"""One attempt at one picture, inside a worker: take up the checkpoint, paint, report, write checkpoints, stage.
+
+It knows nothing of torch: what paints is a `Studio`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Any, Protocol
+
+from nst_daemon import __version__, files
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.errors import NstError, PaintingError, StorageError
+from nst_daemon.report import sidecar
+from nst_daemon.workers import checkpoint, wire
+from nst_daemon.workers.base import Note, Progress, Staged, Stopped, Task
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two reports of progress; each reads the losses, for which the device is waited for.
+PROGRESS_SECONDS = 0.5
+#: A checkpoint is written no oftener than this many times what it takes from the painting: at most 2 % of its time.
+CHECKPOINT_REST = 50.0
+#: How many points of the loss curve go into the sidecar.
+HISTORY = 200
+
+
+class Step(Protocol):
+    """One iteration of a painting (see `engine.stylize.Step`)."""
+
+    iteration: int
+    iterations: int
+    events: tuple[str, ...]
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        """Terms by name, and `total`."""
+
+
+class Prepared(Protocol):
+    """A job that can be painted."""
+
+    @property
+    def settings(self) -> RenderSettings:
+        """The whole settings."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result in pixels."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was converted or chosen."""
+
+
+class Studio(Protocol):
+    """What paints, as a worker needs it: tasks in, files out. `workers.studio.Studio` is the real one.
+
+    It is made by `factory(options, device)`. Every method may raise NstErrors; `explain` turns what else it raises
+    into one, or returns None for what nobody foresaw.
+    """
+
+    def info(self) -> Mapping[str, object]:
+        """Device, threads, network, weights with their digest, versions: for the log, status and sidecars."""
+
+    def prepare(self, task: Task) -> Any:
+        """Validate, decode, compute targets: a `Prepared`. Called from one thread while another paints."""
+
+    def paint(self, prepared: Any, state: bytes | None) -> Iterator[Any]:
+        """Paint, yielding a `Step` after each iteration; state: what `dump` returned."""
+
+    def dump(self, step: Any) -> bytes:
+        """Everything needed to go on from this step."""
+
+    def save(self, prepared: Any, step: Any, path: Path, outputs: Mapping[str, object]) -> None:
+        """Write the picture as this step left it."""
+
+    def explain(self, error: BaseException) -> NstError | None:
+        """What a library's exception means."""
+
+
+class Painting:
+    """One attempt.
+
+    worker: its name, for the events; info: the studio's; prepare_seconds: what preparing took, for the sidecar; say:
+    sends an event; cancelled, stopping: whether to end after the current step, and for which reason; clock: monotonic
+    seconds.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        task: Task,
+        prepared: Prepared,
+        *,
+        worker: str,
+        info: Mapping[str, object],
+        checkpoint_seconds: float,
+        prepare_seconds: float,
+        say: Callable[[wire.Message], None],
+        cancelled: Callable[[], bool],
+        stopping: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._studio, self._task, self._prepared = studio, task, prepared
+        self._worker, self._info = worker, info
+        self._checkpoint_seconds = checkpoint_seconds
+        self._prepare_seconds = prepare_seconds
+        self._say, self._cancelled, self._stopping, self._clock = say, cancelled, stopping, clock
+        self._notes: list[str] = list(prepared.notes)
+        self._before = checkpoint.SoFar(iteration=0, seconds=0.0)
+        self._history: list[tuple[int, float, float]] = []
+        self._began = self._next_report = clock()
+        self._next_save = self._began + checkpoint_seconds
+        self._blocked = 0.0  # seconds that checkpoints took from the painting
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+
+    def run(self) -> Staged | Stopped:
+        """Paint until the picture is staged or somebody wants the end. Raises NstError and what libraries raise."""
+        try:
+            step = None
+            for step in self._studio.paint(self._prepared, self._taken_up()):
+                if (answer := self._interrupted(step)) is not None:
+                    return answer
+                self._report(step)
+                self._save_when_due(step)
+            if step is None:
+                raise PaintingError("the engine took not a single step")
+            return self._stage(step)
+        finally:
+            # Nothing is written any more once the daemon has its answer: it may remove the checkpoint then.
+            self._writer.shutdown(wait=True)
+
+    # Checkpoints
+
+    def _owner(self) -> checkpoint.Owner:
+        """What a checkpoint of this painting belongs to."""
+        picture = {
+            "inputs": [(i.role, i.sha256) for i in self._task.inputs],
+            "settings": asdict(self._prepared.settings),
+            "size": self._prepared.size,
+            "weights": self._info.get("weights_sha256"),
+            "program version": __version__,
+        }
+        machine = {key: self._info.get(key) for key in ("device_name", "threads", "versions")}
+        return checkpoint.Owner(picture, machine)
+
+    def _taken_up(self) -> bytes | None:
+        """The state to go on from, if there is one that fits."""
+        exactly = self._prepared.settings.deterministic
+        try:
+            found = checkpoint.load(self._task.checkpoint, self._owner(), exactly=exactly)
+        except checkpoint.UnusableCheckpoint as error:
+            self._note(f"the checkpoint {error}; painting from the beginning")
+            return None
+        if found is None:
+            return None
+        self._before, state = found
+        self._history = list(self._before.history)
+        return state
+
+    def _so_far(self, step: Step) -> checkpoint.SoFar:
+        """How far the painting is, over all attempts that it was made in."""
+        return checkpoint.SoFar(
+            step.iteration, self._seconds(), tuple(self._history), self._resumed()
+        )
+
+    def _resumed(self) -> tuple[int, ...]:
+        before = self._before
+        return (*before.resumed, before.iteration) if before.iteration else ()
+
+    def _seconds(self) -> float:
+        """Seconds of painting, over all attempts."""
+        return self._before.seconds + self._clock() - self._began
+
+    def _save_when_due(self, step: Step) -> None:
+        """Begin to write a checkpoint where it is time; only copying the state holds the painting up."""
+        now = self._clock()
+        if now < self._next_save or step.iteration >= step.iterations:
+            return
+        if self._writing is not None and not self._writing.done():
+            return
+        self._save(step)
+        took = self._clock() - now
+        self._blocked += took
+        self._next_save = now + max(self._checkpoint_seconds, CHECKPOINT_REST * took)
+
+    def _save(self, step: Step) -> Future[None]:
+        """Copy the state, and write it in the thread for that."""
+        state, owner, so_far = self._studio.dump(step), self._owner(), self._so_far(step)
+        self._writing = self._writer.submit(self._write, owner, so_far, state)
+        return self._writing
+
+    def _write(self, owner: checkpoint.Owner, so_far: checkpoint.SoFar, state: bytes) -> None:
+        try:
+            checkpoint.save(self._task.checkpoint, owner, so_far, state)
+        except StorageError as error:
+            # The painting may well finish without one.
+            self._note(f"no checkpoint could be written: {error}")
+
+    # Along the way
+
+    def _interrupted(self, step: Step) -> Stopped | None:
+        """The answer, where somebody wants the end or time is up. Raises PaintingError for the latter."""
+        if self._cancelled():
+            return Stopped(self._worker, self._task.job_id, cancelled=True)
+        if step.iteration >= step.iterations:
+            return None  # it is finished: staging takes no longer than a checkpoint
+        if self._stopping():
+            self._save(step).result()
+            return Stopped(self._worker, self._task.job_id)
+        minutes = self._task.limits.get("max_job_minutes")
+        if isinstance(minutes, int | float) and self._clock() - self._began > 60 * minutes:
+            raise PaintingError(
+                f"not finished after {minutes:g} minutes, at iteration {step.iteration} of {step.iterations}",
+                remedy="choose a smaller size or fewer iterations, or raise limits.max_job_minutes",
+            )
+        return None
+
+    def _report(self, step: Step) -> None:
+        """Tell how far it is, now and then."""
+        now = self._clock()
+        if now < self._next_report and step.iteration < step.iterations:
+            return
+        self._next_report = now + PROGRESS_SECONDS
+        loss = step.losses["total"]
+        self._history.append((step.iteration, round(self._seconds(), 3), loss))
+        if len(self._history) > 2 * HISTORY:
+            del self._history[1::2]
+        self._say(Progress(self._worker, self._task.job_id, step.iteration, step.iterations, loss))
+
+    def _note(self, message: str) -> None:
+        """Tell people now, and in the sidecar."""
+        self._notes.append(message)
+        self._say(Note(self._worker, self._task.job_id, message))
+
+    # The end
+
+    def _stage(self, step: Step) -> Staged:
+        """Write the picture and what lies beside it into the stage folder, durably."""
+        painted = self._seconds()
+        losses = dict(step.losses)
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise PaintingError(
+                "the painting ended in numbers that are none (NaN or infinity)",
+                remedy="use precision: float32, or a smaller step",
+            )
+        stage, outputs = self._task.stage, self._task.outputs
+        stem = PurePath(self._task.name).name
+        picture = stage / f"{stem}.{outputs.get('format', 'png')}"
+        began = self._clock()
+        with files.storage(stage):
+            _empty(stage)
+            self._studio.save(self._prepared, step, picture, outputs)
+            sha256 = files.sha256_file(picture)
+            beside = stage / f"{stem}.json"
+            seconds = {
+                "prepare": self._prepare_seconds,
+                "paint": painted,
+                "checkpoints": self._blocked,
+                "save": self._clock() - began,
+            }
+            document = self._sidecar(step, picture, sha256, losses, seconds)
+            beside.write_bytes(sidecar.encode(document))
+            for path in (beside, picture):
+                _fsync(path)
+            files.fsync_folder(stage)
+        return Staged(self._worker, self._task.job_id, (beside.name, picture.name), sha256)
+
+    def _sidecar(
+        self,
+        step: Step,
+        picture: Path,
+        sha256: str,
+        losses: Mapping[str, float],
+        seconds: Mapping[str, float],
+    ) -> dict[str, object]:
+        width, height = self._prepared.size
+        painted = sidecar.Painted(
+            job_id=self._task.job_id,
+            name=self._task.name,
+            attempt=self._task.attempt,
+            inputs=self._task.inputs,
+            file=picture.name,
+            sha256=sha256,
+            size=picture.stat().st_size,
+            width=width,
+            height=height,
+            settings=asdict(self._prepared.settings),
+            machine=self._info,
+            iterations=(step.iteration, step.iterations),
+            losses=losses,
+            seconds=seconds,
+            history=self._history,
+            resumed=self._resumed(),
+            notes=[*self._notes, *step.events],
+        )
+        return sidecar.build(painted, datetime.now(UTC))
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier attempt has left."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,314 @@
+"""A worker: one process, one device, a resident model, one picture after the other.
+
+Three threads. The main thread paints. `_listen` hears what the daemon says, and tells it that the process lives.
+`_prepare` makes the next job ready while this one is painted. Only the main thread reports progress: a process that
+lives and paints nothing must not look well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
+from nst_daemon.workers import wire
+from nst_daemon.workers.base import Failed, Ready, Staged, Started, Stopped, Task, WorkerOptions
+from nst_daemon.workers.painting import Painting, Prepared, Studio
+
+#: Seconds between two signs of life.
+HEARTBEAT = 1.0
+#: The daemon is gone. Nobody reads this status.
+ORPHANED = 1
+_PR_SET_PDEATHSIG = 1
+
+Factory = Callable[[WorkerOptions, str], Studio]
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A task on its way through this process."""
+
+    task: Task
+    prepared: Prepared | None = None
+    prepare_seconds: float = 0.0
+    cancelled: bool = False
+
+
+class Worker:
+    """The life of a worker, from the daemon's greeting to its end. end: our end of the wire."""
+
+    def __init__(self, end: socket.socket, hello: wire.Hello) -> None:
+        self._end = end
+        self._name = hello.worker
+        self._device = hello.device
+        self._options = hello.options
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()  # guards _jobs and the flags of its jobs
+        self._jobs: list[_Job] = []  # the first is painted, or will be next
+        self._stopping = False
+        self._ready = False
+        self._broken: NstError | None = None  # why this process must be replaced
+
+    def run(self) -> None:
+        """Load, then paint until told to stop, or until the device fails."""
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        try:
+            self._studio: Studio = self._load()
+        except Exception as error:  # noqa: BLE001 (whatever it is, the daemon has to hear of it)
+            self._say(self._no_start(error))
+            return
+        self._info = dict(self._studio.info())
+        self._say(Ready(self._name, self._info))
+        self._ready = True
+        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
+        while (job := self._next()) is not None:
+            self._work(job)
+        self._release()
+
+    def stop(self) -> None:
+        """Checkpoint what is being painted, then end. May be called from a signal handler."""
+        if not self._ready:
+            os._exit(0)
+        self._stopping = True
+        with self._changed:
+            self._changed.notify_all()
+
+    # The threads beside the painting
+
+    def _listen(self) -> None:
+        """Hear what the daemon says; tell it that we live."""
+        while True:
+            heard, _, _ = select.select([self._end], [], [], HEARTBEAT)
+            if not heard:
+                self._say(wire.Alive())
+                continue
+            match wire.receive(self._end):
+                case Task() as task:
+                    with self._changed:
+                        self._jobs.append(_Job(task))
+                        self._changed.notify_all()
+                case wire.Cancel(job_id):
+                    self._cancel(job_id)
+                case wire.Stop():
+                    self.stop()
+                case None:
+                    # The daemon is gone, and a new one may already have given our job to another worker: whatever we
+                    # still wrote would be in its way.
+                    os._exit(ORPHANED)
+
+    def _prepare(self) -> None:
+        """Make jobs ready, one after the other."""
+        with suppress(OSError):
+            # On Linux the niceness belongs to the thread. Painting goes first; this has a whole picture's time.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        while True:
+            job = self._wait_for_unprepared()
+            began = time.monotonic()
+            try:
+                prepared = self._studio.prepare(job.task)
+            except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
+                self._fail(job, error)
+            else:
+                with self._changed:
+                    job.prepare_seconds = time.monotonic() - began
+                    job.prepared = prepared
+                    self._changed.notify_all()
+
+    def _wait_for_unprepared(self) -> _Job:
+        with self._changed:
+            while True:
+                for job in self._jobs:
+                    if job.prepared is None:
+                        return job
+                self._changed.wait()
+
+    def _cancel(self, job_id: str) -> None:
+        """End the job: at once where it is not painted yet, else after the step that is being taken."""
+        with self._changed:
+            job = next((job for job in self._jobs if job.task.job_id == job_id), None)
+            if job is None:
+                return
+            job.cancelled = True
+            if job is not self._jobs[0] or job.prepared is None:
+                self._answer(job, Stopped(self._name, job_id, cancelled=True))
+
+    # The main thread
+
+    def _load(self) -> Studio:
+        """Make the studio, on the device that was named or is found."""
+        options, device = self._options, self._device
+        if device == "auto":
+            devices = _find_devices()
+            self._say(wire.Devices(devices))
+            device = devices[0]
+            cores = len(os.sched_getaffinity(0))
+            threads = options.threads or max(1, cores // len(devices))
+            options = replace(options, threads=threads)
+        if device == "cpu" and options.max_memory:
+            resource.setrlimit(resource.RLIMIT_AS, (options.max_memory, options.max_memory))
+        return _factory(options.painter)(options, device)
+
+    def _no_start(self, error: Exception) -> wire.Leaving:
+        """Why there is no studio. What an NstError calls permanent is not mended by another start."""
+        known = isinstance(error, NstError)
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
+        return wire.Leaving(f"could not start: {message}", permanent, _trace(error))
+
+    def _next(self) -> _Job | None:
+        """The next job, once it is prepared; None when it is time to end."""
+        announced: _Job | None = None
+        with self._changed:
+            while not self._stopping and self._broken is None:
+                head = self._jobs[0] if self._jobs else None
+                if head is not None and head is not announced:
+                    self._say(Started(self._name, head.task.job_id))
+                    announced = head
+                if head is not None and head.prepared is not None:
+                    return head
+                self._changed.wait(
+                    HEARTBEAT
+                )  # a signal may set _stopping between the test and this
+        return None
+
+    def _work(self, job: _Job) -> None:
+        """Paint one job, and answer for it whatever happens."""
+        try:
+            self._answer(job, self._paint(job))
+        except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
+            self._fail(job, error)
+
+    def _paint(self, job: _Job) -> Staged | Stopped:
+        """From the prepared job to the staged picture, or to the checkpoint where it is interrupted."""
+        assert job.prepared is not None
+        painting = Painting(
+            self._studio,
+            job.task,
+            job.prepared,
+            worker=self._name,
+            info=self._info,
+            checkpoint_seconds=self._options.checkpoint_seconds,
+            prepare_seconds=job.prepare_seconds,
+            say=self._say,
+            cancelled=lambda: job.cancelled,
+            stopping=lambda: self._stopping,
+        )
+        return painting.run()
+
+    def _release(self) -> None:
+        """Give back what is left, without blame, and say why we leave where nobody asked for it."""
+        with self._changed:
+            for job in tuple(self._jobs):
+                self._answer(job, Stopped(self._name, job.task.job_id, cancelled=job.cancelled))
+        if self._broken is not None:
+            self._say(wire.Leaving(str(self._broken), permanent=False))
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        """Answer for a job that ended with an exception."""
+        if isinstance(error, Cancelled):
+            self._answer(job, Stopped(self._name, job.task.job_id, cancelled=True))
+            return
+        known = error if isinstance(error, NstError) else self._explain(error)
+        if known is None:
+            message = f"unexpected error: {type(error).__name__}: {error}"
+            failed = Failed(self._name, job.task.job_id, Retry.NEVER, message, _trace(error))
+        else:
+            failed = Failed(self._name, job.task.job_id, known.retry, str(known), _trace(error))
+        if isinstance(known, DeviceError) and not isinstance(known, OutOfMemory):
+            with self._changed:
+                self._broken = known
+                self._changed.notify_all()
+        self._answer(job, failed)
+
+    def _explain(self, error: Exception) -> NstError | None:
+        if isinstance(error, MemoryError):
+            return OutOfMemory(
+                "there is not enough memory for this picture", remedy="choose a smaller size"
+            )
+        return self._studio.explain(error)
+
+    # Speaking
+
+    def _answer(self, job: _Job, answer: Staged | Failed | Stopped) -> None:
+        """Say how a job ended, once; it is no longer ours."""
+        with self._changed:
+            if job not in self._jobs:
+                return
+            self._jobs.remove(job)
+            self._say(answer)
+            self._changed.notify_all()
+
+    def _say(self, message: wire.Message) -> None:
+        try:
+            with self._sending:
+                wire.send(self._end, message)
+        except OSError:
+            os._exit(ORPHANED)
+
+
+def _trace(error: BaseException) -> str:
+    """The end of its traceback."""
+    return "".join(traceback.format_exception(error))[-wire.TEXT_LIMIT :]
+
+
+def _find_devices() -> tuple[str, ...]:
+    """Every GPU that torch can use, else the CPU."""
+    import torch  # noqa: PLC0415 (slow; only needed where no device was named)
+
+    return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or ("cpu",)
+
+
+def _factory(path: str) -> Factory:
+    """What `module:factory` names."""
+    module, _, name = path.partition(":")
+    factory: Factory = getattr(importlib.import_module(module), name)
+    return factory
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill us with the daemon's thread that started us; where it cannot, the wire's end tells."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve the daemon at the other end of the descriptor that the first argument names."""
+    _die_with_parent()
+    faulthandler.enable()  # a crash in native code leaves the Python stacks in the worker's log
+    for ignored in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # what a terminal sends is for the daemon to interpret
+        signal.signal(ignored, signal.SIG_IGN)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    end = socket.socket(fileno=int(sys.argv[1]))
+    end.set_inheritable(False)
+    hello = wire.receive(end)
+    if not isinstance(hello, wire.Hello):
+        sys.exit("this is started by nst-daemon itself")
+    worker = Worker(end, hello)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.run()
+    logging.shutdown()
+    # Threads may be deep in native code, and libraries' own destructors have crashed over that; nothing is left to do.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

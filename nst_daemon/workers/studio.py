@@ -1,0 +1,115 @@
+"""The real `painting.Studio`: a `Painter` with its pictures in the spool, its states as bytes, its errors in words."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from nst_daemon.engine.images import save_picture
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.stylize import Step
+from nst_daemon.errors import DeviceError, NstError, OutOfMemory
+from nst_daemon.jobs import Role
+from nst_daemon.painter import Painter, Prepared
+from nst_daemon.workers.base import Task, WorkerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A job that can be painted; see `painting.Prepared`."""
+
+    prepared: Prepared
+
+    @property
+    def settings(self) -> RenderSettings:
+        """The whole settings."""
+        return self.prepared.settings
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result in pixels."""
+        height, width = self.prepared.scene.size
+        return width, height
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted or chosen."""
+        return self.prepared.notes
+
+
+class Studio:
+    """The engine on one device. Raises ModelError, DeviceError."""
+
+    def __init__(self, options: WorkerOptions, device: str) -> None:
+        self._painter = Painter(
+            options.network,
+            options.weights,
+            device=device,
+            cache_dir=options.cache_dir,
+            cache_bytes=options.cache_bytes,
+            threads=options.threads or None,
+        )
+
+    def info(self) -> Mapping[str, object]:
+        """Device, threads, network, weights with their digest, versions."""
+        return self._painter.info()
+
+    def prepare(self, task: Task) -> Canvas:
+        """Validate the settings, decode the inputs, compute the targets. Raises SettingsError, PictureError."""
+        settings = _stepped_down(resolve(task.settings), task.step_down)
+        spooled = [(i.role, task.spool / i.spooled) for i in task.inputs]
+        content = next(path for role, path in spooled if role is Role.CONTENT)
+        styles = [path for role, path in spooled if role is Role.STYLE]
+        limits = {
+            k: int(str(task.limits[k])) for k in ("max_pixels", "max_side") if k in task.limits
+        }
+        return Canvas(self._painter.prepare(content, styles, settings, **limits))
+
+    def paint(self, canvas: Canvas, state: bytes | None) -> Iterator[Step]:
+        """Paint, yielding after each iteration."""
+        loaded = None
+        if state is not None:
+            loaded = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+        return self._painter.paint(canvas.prepared, loaded)
+
+    def dump(self, step: Step) -> bytes:
+        """The step's state as torch writes it."""
+        buffer = io.BytesIO()
+        torch.save(step.state(), buffer)
+        return buffer.getvalue()
+
+    def save(self, canvas: Canvas, step: Step, path: Path, outputs: Mapping[str, object]) -> None:
+        """Write the picture in the format and quality that the outputs name."""
+        picture = canvas.prepared.picture(step)
+        save_picture(
+            picture.rgb,
+            path,
+            format=str(outputs.get("format", "png")),
+            quality=int(str(outputs.get("quality", 92))),
+            alpha=picture.alpha,
+            metadata=picture.metadata,
+        )
+
+    def explain(self, error: BaseException) -> NstError | None:
+        """What torch's exceptions mean."""
+        first = str(error).partition("\n")[0]
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
+            return OutOfMemory(
+                f"the picture does not fit into memory: {first}", remedy="choose a smaller size"
+            )
+        if isinstance(error, torch.AcceleratorError) or first.startswith(
+            ("CUDA error", "cuDNN error")
+        ):
+            return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
+        return None
+
+
+def _stepped_down(settings: RenderSettings, steps: int) -> RenderSettings:
+    """Settings that need less memory: each step leaves L-BFGS a quarter of its history."""
+    if steps == 0 or settings.optimizer != "lbfgs":
+        return settings
+    return replace(settings, history=max(2, settings.history >> 2 * steps))

@@ -1,0 +1,196 @@
+"""A studio that paints in milliseconds and misbehaves on demand, for workers: `painter="tests.fakes:Studio"`.
+
+What it does with a job stands in the job's content file, as JSON (anything else is a picture to be painted well):
+
+    iterations: 20            how many steps
+    seconds: 0.0              how long each takes
+    at, do                    in iteration `at` it does `do` (see `MISCHIEF`); at 0 while it is prepared
+    once: PATH                … only where this file does not exist yet, and makes it
+    gate: PATH, gate_at: 1    in iteration `gate_at` (0: while it is prepared) it waits until this file exists
+
+The picture is a function of the content, the settings and the number of steps, whether it was interrupted or not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import math
+import os
+import signal
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory
+from nst_daemon.jobs import Role
+from nst_daemon.workers.base import Task, WorkerOptions
+
+
+@dataclass
+class Step:
+    """One iteration; `digest` is the whole state."""
+
+    iteration: int
+    iterations: int
+    digest: str
+    loss: float
+    events: tuple[str, ...] = ()
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        return {"total": self.loss}
+
+
+@dataclass
+class Prepared:
+    """A job that can be painted."""
+
+    script: dict[str, Any]
+    settings: RenderSettings
+    digest: str
+    size: tuple[int, int] = (1, 1)
+    notes: tuple[str, ...] = ("a fake",)
+
+
+def hang() -> None:
+    """Stay in one operator for ever, as a stuck kernel does; other threads go on."""
+    while True:
+        time.sleep(60)
+
+
+def allocate() -> None:
+    """Ask for more memory than any limit of a test allows."""
+    bytearray(1 << 42)
+
+
+def raise_(error: Exception) -> Callable[[], None]:
+    """What raises `error`."""
+
+    def act() -> None:
+        raise error
+
+    return act
+
+
+MISCHIEF: Mapping[str, Callable[[], object]] = {
+    "hang": hang,
+    "allocate": allocate,
+    "segv": lambda: ctypes.string_at(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "raise": raise_(RuntimeError("a fault in the engine")),
+    "device": raise_(DeviceError("the fake device fell off the bus", remedy="push it back")),
+    "memory": raise_(OutOfMemory("the fake device is full", remedy="choose a smaller size")),
+    "nan": lambda: None,
+}
+
+
+class Studio:
+    """The fake `painting.Studio`."""
+
+    def __init__(self, options: WorkerOptions, device: str) -> None:
+        self.options, self.device = options, device
+
+    def info(self) -> Mapping[str, object]:
+        return {
+            "device": self.device,
+            "device_name": "fake",
+            "threads": self.options.threads,
+            "network": "fake",
+            "weights": "fake",
+            "weights_sha256": "0" * 64,
+            "weights_description": "no weights at all",
+            "versions": {},
+        }
+
+    def prepare(self, task: Task) -> Prepared:
+        settings = resolve(task.settings)
+        content = next(i for i in task.inputs if i.role is Role.CONTENT)
+        data = (task.spool / content.spooled).read_bytes()
+        digest = hashlib.sha256(repr((data, settings)).encode()).hexdigest()
+        prepared = Prepared(_script(data), settings, digest)
+        _obey(prepared.script, 0)
+        return prepared
+
+    def paint(self, prepared: Prepared, state: bytes | None) -> Iterator[Step]:
+        script = prepared.script
+        total = int(script.get("iterations", 20))
+        done, digest = json.loads(state) if state else (0, prepared.digest)
+        for i in range(done + 1, total + 1):
+            _obey(script, i)
+            time.sleep(script.get("seconds", 0.0))
+            digest = hashlib.sha256(digest.encode()).hexdigest()
+            bad = script.get("do") == "nan" and i >= script["at"]
+            yield Step(i, total, digest, math.nan if bad else 1 / i)
+
+    def dump(self, step: Step) -> bytes:
+        return json.dumps([step.iteration, step.digest]).encode()
+
+    def save(
+        self, prepared: Prepared, step: Step, path: Path, outputs: Mapping[str, object]
+    ) -> None:
+        path.write_bytes(_png(bytes.fromhex(step.digest)[:3]))
+
+    def explain(self, error: BaseException) -> NstError | None:
+        return None
+
+
+def no_studio(options: WorkerOptions, device: str) -> Studio:
+    """A factory whose weights are not there."""
+    raise ModelError("the fake weights are not there", remedy="fetch them")
+
+
+def crashing_studio(options: WorkerOptions, device: str) -> Studio:
+    """A factory that takes its process down."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def hanging_studio(options: WorkerOptions, device: str) -> Studio:
+    """A factory that never ends."""
+    hang()
+    raise AssertionError
+
+
+def _script(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _obey(script: Mapping[str, Any], iteration: int) -> None:
+    """Do what the script says for this iteration."""
+    if "gate" in script and script.get("gate_at", 1) == iteration:
+        while not Path(script["gate"]).exists():
+            time.sleep(0.002)
+    if "do" in script and script["at"] == iteration:
+        if once := script.get("once"):
+            try:
+                Path(once).touch(exist_ok=False)
+            except FileExistsError:
+                return
+        MISCHIEF[script["do"]]()
+
+
+def _png(rgb: bytes) -> bytes:
+    """A picture of one pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\x00" + rgb)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )

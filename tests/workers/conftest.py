@@ -1,0 +1,140 @@
+"""Real worker processes under test, and jobs for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from nst_daemon.jobs import JobInput, Role
+from nst_daemon.workers.base import Died, Event, Failed, Ready, Staged, Stopped, Task, WorkerOptions
+from nst_daemon.workers.local import LocalExecutor
+
+ROOT = Path(__file__).parents[2]
+E = TypeVar("E")
+
+
+@dataclass
+class Bench:
+    """An executor and everything that it has said. A test ends in a failure, not in a wait, after `patience`."""
+
+    executor: LocalExecutor
+    events: list[Event] = field(default_factory=list)
+    patience: float = 60.0
+
+    def until(self, enough: Callable[[], object], *, ahead: float = 0.0) -> None:
+        """Poll until `enough`; ahead: by how many seconds the clock given to `poll` runs before the real one."""
+        deadline = time.monotonic() + self.patience
+        while not enough():
+            assert time.monotonic() < deadline, f"still waiting, after {self.events}"
+            wait(self.executor.waitables(), timeout=0.05)
+            self.events += self.executor.poll(time.monotonic() + ahead)
+
+    def ready(self, workers: int = 1) -> None:
+        """Start, and wait until so many workers are ready."""
+        self.executor.start()
+        self.until(lambda: len(self.of(Ready)) >= workers)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def answers(self, job: str) -> list[Any]:
+        """How a job ended, each time."""
+        ends = Staged | Failed | Stopped | Died
+        return [e for e in self.events if isinstance(e, ends) and e.job_id == job]
+
+    def answer(self, job: str, *, ahead: float = 0.0) -> Any:
+        """Wait for the end of a job and return how it ended."""
+        before = len(self.answers(job))
+        self.until(lambda: len(self.answers(job)) > before, ahead=ahead)
+        return self.answers(job)[-1]
+
+    def paint(self, task: Task) -> Any:
+        """Submit and wait for the answer."""
+        self.until(self.executor.capacity)
+        self.executor.submit(task)
+        return self.answer(task.job_id)
+
+    def pid(self, worker: int = 0) -> int:
+        """The process of a worker."""
+        pid = self.executor.status(time.monotonic())[worker].pid
+        assert pid is not None
+        return pid
+
+
+@dataclass
+class Jobs:
+    """Makes tasks for the fake studio."""
+
+    folder: Path
+
+    def __call__(
+        self, name: str, *, limits: dict[str, object] | None = None, **script: object
+    ) -> Task:
+        """A task whose content is the script (see `tests.fakes`)."""
+        return self.of(name, json.dumps(script).encode(), limits=limits)
+
+    def of(
+        self,
+        name: str,
+        content: bytes,
+        style: bytes = b"a style",
+        *,
+        settings: dict[str, object] | None = None,
+        limits: dict[str, object] | None = None,
+    ) -> Task:
+        """A task with these inputs."""
+        spool = self.folder / name
+        spool.mkdir()
+        (spool / "stage").mkdir()
+        inputs = []
+        for role, data in ((Role.CONTENT, content), (Role.STYLE, style)):
+            (spool / role).write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            inputs.append(JobInput(role, f"{name}.{role}.png", str(role), digest, len(data)))
+        return Task(
+            job_id=f"{name}-id",
+            name=name,
+            attempt=1,
+            inputs=tuple(inputs),
+            spool=spool,
+            stage=spool / "stage",
+            checkpoint=spool / "checkpoint",
+            settings=settings or {},
+            outputs={"format": "png", "quality": 92},
+            limits=limits or {},
+        )
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    """A maker of tasks."""
+    return Jobs(tmp_path)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
+    """A maker of executors, with the fake studio unless told otherwise; they are stopped at the end."""
+    # The workers do not have the checkout on their path by themselves.
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    made: list[Bench] = []
+
+    def make(
+        devices: str | Sequence[str] = "cpu", lost_seconds: float = 600.0, **options: Any
+    ) -> Bench:
+        base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
+        executor = LocalExecutor(devices, replace(base, **options), lost_seconds=lost_seconds)
+        made.append(Bench(executor))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.executor.stop(0.0)
