@@ -84,6 +84,7 @@ _CHANGEABLE = frozenset(
         "name",
         "settings",
         "priority",
+        "attempts",
         "deaths",
         "not_before",
         "error",

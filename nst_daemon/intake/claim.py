@@ -24,21 +24,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nst_daemon import files
-from nst_daemon.errors import InputError, Retry, StorageError
+from nst_daemon.errors import InputError, StorageError
 from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.pairing import Drop, Rejection, Request
+from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
 
 #: The job as it was claimed. It comes last into the spool, so a folder without it is an unfinished copy; it stays in
 #: the archive, so that nothing is ever pruned or brought back that is not that job's.
 CARD = ".job.json"
 ERROR_FILE = "error.txt"
-
-
-class ChangedMeanwhile(InputError):  # noqa: N818 (not an error: look again)
-    """A file is no longer what the scan saw: it has to settle again."""
-
-    retry = Retry.LATER
 
 
 # Inbox -> spool
@@ -212,7 +207,7 @@ def remove_originals(job: Job, inbox: Path, spool: Path) -> list[str]:
     for parent in sorted({_parent(file.origin) for file in job.inputs if file.origin}):
         with suppress(FileNotFoundError, NotADirectoryError):
             if job.source == "folder" and parent:
-                _remove_folder(inbox / parent)
+                remove_if_empty(inbox / parent)
             files.fsync_folder((inbox / parent).parent if parent else inbox)
             files.fsync_folder(inbox / parent)
     return stuck
@@ -266,11 +261,11 @@ def _move_original(name: str, parent: int, status: os.stat_result, target: Path)
         os.unlink(name, dir_fd=parent)
 
 
-def _remove_folder(folder: Path) -> None:
-    """Remove a job folder where nothing but litter is left in it."""
-    left = [entry.name for entry in os.scandir(folder)]
-    if all(is_litter(name) for name in left):
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder of the inbox where nothing but litter is left in it; leave it where that cannot be done."""
+    with suppress(OSError):
+        if all(is_litter(path.name) for path in folder.iterdir()):
+            shutil.rmtree(folder)
 
 
 # Spool -> archive

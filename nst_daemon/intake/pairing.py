@@ -23,6 +23,7 @@ from typing import Literal
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.files import clean_name, printable
+from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.sidecar import Sidecar
 from nst_daemon.jobs import Fingerprint, Role
 
@@ -81,10 +82,9 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """A style of the library: its picture, its settings file and what that says."""
+    """A style of the library: its picture, the settings beside it, and why it cannot be used, if so."""
 
     picture: Drop
-    settings_file: Drop | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     problem: str = ""
 
@@ -141,8 +141,8 @@ class Outcome:
 class Rules:
     """What the meaning of a drop depends on.
 
-    styles: the settled library by name; unsettled: names of styles that are still being copied; pair_timeout:
-    seconds; read_sidecar: reads a settled settings file of the inbox, raises SettingsError.
+    styles: the settled library by name (`normal`); unsettled: names of styles that are still being copied; pair_timeout:
+    seconds; read_sidecar: reads a settled settings file, raises SettingsError or ChangedMeanwhile.
     """
 
     styles: Mapping[str, Style]
@@ -157,7 +157,7 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
 
     settled: whether the folder itself has been quiet (no name came or went).
     """
-    top = folder.partition("/")[0]
+    top = normal(folder.partition("/")[0])
     if top and (top in rules.styles or top in rules.unsettled):
         return _hot_folder(folder, entries, top, rules)
     if folder and any(_marks_job_folder(entry) for entry in entries):
@@ -210,7 +210,7 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
             else:
                 by_stem[stem].append(_Part(entry, Role.SETTINGS))
         elif match:
-            by_stem[_normal(match["stem"])].append(_part(entry, match))
+            by_stem[normal(match["stem"])].append(_part(entry, match))
         elif entry.suffix in PICTURES or entry.problem:
             lone[stem].append(_Part(entry, Role.CONTENT))
         else:
@@ -288,10 +288,13 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
                 sidecar = rules.read_sidecar(part.entry)
         except SettingsError as error:
             reason = str(error)
+        except ChangedMeanwhile:
+            outcome.settling.extend(part.entry.path for part in files.parts)
+            return
     names = [files.style] if files.source == "hot" else []
-    names += sidecar.styles
+    names += map(normal, sidecar.styles)
     if not names and files.style:
-        names = [files.style]
+        names = [normal(files.style)]
     if any(name in rules.unsettled for name in names):
         outcome.settling.extend(part.entry.path for part in files.parts)
         return
@@ -421,10 +424,10 @@ def _is_job_settings(entry: Entry) -> bool:
 
 
 def _stem(entry: Entry) -> str:
-    return _normal(PurePosixPath(entry.name).stem)
+    return normal(PurePosixPath(entry.name).stem)
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
     """macOS writes é as two characters and everybody else as one; both halves of a pair must meet."""
     return unicodedata.normalize("NFC", name)
 

@@ -7,18 +7,23 @@ been as they are; a restart loses nothing but a few seconds of patience.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from nst_daemon import files
 from nst_daemon.errors import InputError, SettingsError
-from nst_daemon.intake import completeness, sidecar
-from nst_daemon.intake.ignore import ignored, is_litter
+from nst_daemon.intake.claim import remove_if_empty
+from nst_daemon.intake.completeness import looks_whole
+from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.pairing import (
     PICTURES,
     SETTINGS,
@@ -31,9 +36,10 @@ from nst_daemon.intake.pairing import (
     Style,
     Waiting,
     interpret,
+    normal,
 )
-from nst_daemon.intake.settle import Settler
-from nst_daemon.intake.sidecar import Sidecar
+from nst_daemon.intake.settle import ChangedMeanwhile, Look, Settler
+from nst_daemon.intake.sidecar import MAX_BYTES, Sidecar, parse_sidecar, read_mapping
 from nst_daemon.jobs import Fingerprint, Role
 
 MAX_DEPTH = 8
@@ -52,15 +58,6 @@ class Scan:
     waiting: tuple[Waiting, ...]
     settling: tuple[str, ...]
     problems: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _Folder:
-    path: str
-    entries: list[Entry]
-    settled: bool
-    empty: bool  # holds nothing but litter
-    quiet: float  # seconds since a name came or went
 
 
 class Intake:
@@ -87,10 +84,11 @@ class Intake:
         self.max_bytes = max_bytes
         self.default_style = default_style
         self._settler = Settler(settle_seconds, truncated_grace)
-        self._first_age: dict[str, tuple[Fingerprint, float]] = {}
-        self._sidecars: dict[str, tuple[Fingerprint, Sidecar | SettingsError]] = {}
+        self._settings: dict[str, tuple[Fingerprint, dict[str, Any] | SettingsError]] = {}
         self._muted: dict[str, Fingerprint] = {}
-        self._filled: set[str] = set()  # folders that have held files
+        self._filled: set[str] = (
+            set()
+        )  # folders that have held files, which may go when they are empty
 
     def scan(self, now: float, wall: float) -> Scan:
         """Look at everything once. now: monotonic seconds; wall: seconds since the epoch.
@@ -98,48 +96,280 @@ class Intake:
         Creates the hot folders that are missing. Raises StorageError where the inbox or the library is not there;
         anything else that is wrong inside them ends up in the result.
         """
-        walk = _Walk(self, now, wall)
-        library, unsettled = walk.library()
-        self._make_hot_folders(library)
+        visit = _Visit(now, wall)
+        styles, unsettled = self._library(visit)
+        self._make_hot_folders(styles, visit)
         rules = Rules(
-            styles=library,
+            styles=styles,
             read_sidecar=self._read_sidecar,
             unsettled=frozenset(unsettled),
             default_style=self.default_style,
             pair_timeout=self.pair_timeout,
         )
-        outcome = Outcome(rejections=walk.rejections)
-        for folder in walk.inbox():
-            found = interpret(folder.path, folder.entries, folder.settled, rules)
-            outcome.requests += found.requests
-            outcome.rejections += found.rejections
-            outcome.waiting += found.waiting
-            outcome.settling += found.settling
-            self._tidy(folder, library)
-        self._forget_all_but(walk.seen)
+        outcome = Outcome()
+        with files.storage(self.inbox):
+            root = os.open(self.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for folder in self._walk(root, "", visit):
+                found = interpret(folder.path, folder.entries, folder.look.settled, rules)
+                outcome.requests += found.requests
+                outcome.rejections += found.rejections
+                outcome.waiting += found.waiting
+                outcome.settling += found.settling
+                self._tidy(folder, rules)
+        finally:
+            os.close(root)
+        self._forget(visit.seen)
         return Scan(
             requests=tuple(_in_turns(outcome.requests)),
-            rejections=tuple(outcome.rejections),
+            rejections=(*outcome.rejections, *visit.rejections),
             waiting=tuple(outcome.waiting),
             settling=tuple(outcome.settling),
-            problems=tuple(walk.problems),
+            problems=tuple(visit.problems),
         )
 
     def mute(self, drops: Iterable[Drop]) -> None:
         """Pass these versions of these files over from now on: they were dealt with but cannot be taken away."""
         self._muted.update({drop.path: drop.fingerprint for drop in drops if drop.root == "inbox"})
 
-    # Inside
+    # The inbox
+
+    def _walk(self, descriptor: int, path: str, visit: _Visit) -> Iterator[_Folder]:
+        """Every folder below an open one, itself first. `path`: its path below the inbox."""
+        own = self._look(f"inbox/{path}/", os.fstat(descriptor), _always, visit)
+        prefix = f"{path}/" if path else ""
+        entries: list[Entry] = []
+        inner: list[str] = []
+        for name, status in _list(descriptor, visit, path):
+            below = prefix + name
+            if stat.S_ISDIR(status.st_mode):
+                inner.append(name)
+            elif self._muted.get(below) != files.fingerprint(status):
+                entries.append(self._entry(below, name, status, descriptor, visit))
+        yield _Folder(path, entries, own, empty=not entries and not inner)
+        for name in inner:
+            yield from self._walk_into(descriptor, name, prefix + name, visit)
+
+    def _walk_into(self, parent: int, name: str, path: str, visit: _Visit) -> Iterator[_Folder]:
+        try:
+            descriptor = files.open_folder(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                visit.problems.append(
+                    f"the folder {files.printable(path)} cannot be looked into: {error.strerror}; "
+                    "give the daemon's group the right to read and enter it"
+                )
+            return
+        try:
+            if path.count("/") < MAX_DEPTH:
+                yield from self._walk(descriptor, path, visit)
+            else:
+                self._refuse_depth(path, os.fstat(descriptor), visit)
+        finally:
+            os.close(descriptor)
+
+    def _refuse_depth(self, path: str, status: os.stat_result, visit: _Visit) -> None:
+        if self._look(f"inbox/{path}/", status, _always, visit).settled:
+            name = "/".join(files.clean_name(part) for part in path.split("/"))
+            drop = Drop(Role.UNKNOWN, path, files.fingerprint(status))
+            reason = f"{files.printable(path)} lies more than {MAX_DEPTH} folders deep; drop it further up"
+            visit.rejections.append(Rejection(name, "refused", "", (drop,), reason))
+
+    def _entry(
+        self, path: str, name: str, status: os.stat_result, descriptor: int, visit: _Visit
+    ) -> Entry:
+        problem = ""
+        try:
+            files.check_droppable(status, name, self.max_bytes)
+        except InputError as error:
+            problem = str(error)
+        check = _always if problem else partial(_looks_whole, name, descriptor, status.st_size)
+        look = self._look(f"inbox/{path}", status, check, visit)
+        return Entry(path, files.fingerprint(status), look.settled, look.age, problem)
+
+    def _tidy(self, folder: _Folder, rules: Rules) -> None:
+        """Remove a dropped folder that has been emptied and then left alone; hot folders stay."""
+        hot = folder.path in rules.styles or folder.path in rules.unsettled
+        if not folder.empty:
+            self._filled.add(folder.path)
+        elif (
+            folder.path in self._filled - {""} and not hot and folder.look.quiet > self.pair_timeout
+        ):
+            remove_if_empty(self.inbox / folder.path)
 
     def _read_sidecar(self, entry: Entry) -> Sidecar:
-        """Read a settled settings file of the inbox, once per version. Raises SettingsError."""
-        return self._cached_sidecar(self.inbox, entry.path, entry.fingerprint)
+        return parse_sidecar(
+            self._read_settings("inbox", entry.path, entry.fingerprint), entry.name
+        )
 
-    def _cached_sidecar(self, root: Path, path: str, mark: Fingerprint) -> Sidecar:
-        key = f"{root.name}/{path}"
-        cached = self._sidecars.get(key)
-        if cached is None or cached[0] != mark:
-            cached = self._sidecars[key] = (mark, _load_sidecar(root, path))
-        if isinstance(cached[1], SettingsError):
-            raise cached[1]
-        return cached[1]
+    # The library
+
+    def _library(self, visit: _Visit) -> tuple[dict[str, Style], set[str]]:
+        """The settled styles by name, and the names of those that are still being copied."""
+        pictures: dict[str, list[Drop]] = defaultdict(list)
+        settings: dict[str, list[Drop]] = defaultdict(list)
+        problems: dict[str, str] = {}
+        unsettled: set[str] = set()
+        with files.storage(self.styles):
+            root = os.open(self.styles, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name, status in _list(root, visit, "styles"):
+                path = PurePosixPath(name)
+                style, suffix = normal(path.stem), path.suffix.lower()
+                if suffix not in PICTURES | SETTINGS or stat.S_ISDIR(status.st_mode):
+                    continue
+                try:
+                    files.check_droppable(status, name, self.max_bytes)
+                except InputError as error:
+                    problems[style] = str(error)
+                check = partial(_looks_whole, name, root, status.st_size)
+                if not self._look(f"styles/{name}", status, check, visit).settled:
+                    unsettled.add(style)
+                role, kind = (
+                    (Role.STYLE, pictures) if suffix in PICTURES else (Role.SETTINGS, settings)
+                )
+                kind[style].append(Drop(role, name, files.fingerprint(status), "styles"))
+        finally:
+            os.close(root)
+        styles = {
+            style: self._style(found, settings[style], problems.get(style, ""))
+            for style, found in pictures.items()
+            if style not in unsettled
+        }
+        return styles, unsettled & pictures.keys()
+
+    def _style(self, pictures: list[Drop], settings: list[Drop], problem: str) -> Style:
+        values: dict[str, Any] = {}
+        if len(pictures) > 1 or len(settings) > 1:
+            names = sorted(drop.path for drop in (pictures if len(pictures) > 1 else settings))
+            problem = problem or f"{' and '.join(map(files.printable, names))} have the same name"
+        elif settings and not problem:
+            try:
+                values = self._read_settings("styles", settings[0].path, settings[0].fingerprint)
+            except (SettingsError, ChangedMeanwhile) as error:
+                problem = str(error)
+        return Style(pictures[0], values, problem)
+
+    def _make_hot_folders(self, styles: Iterable[str], visit: _Visit) -> None:
+        for style in styles:
+            folder = self.inbox / style
+            if not folder.is_dir():
+                try:
+                    folder.mkdir()
+                except OSError as error:
+                    label = files.printable(style)
+                    visit.problems.append(
+                        f"no folder {label} can be made in the inbox: {error.strerror}"
+                    )
+
+    # Both
+
+    def _look(
+        self, key: str, status: os.stat_result, looks_whole: Callable[[], bool], visit: _Visit
+    ) -> Look:
+        visit.seen.add(key)
+        mark = files.fingerprint(status)
+        return self._settler.look(key, mark, looks_whole, now=visit.now, wall=visit.wall)
+
+    def _read_settings(self, root: str, path: str, mark: Fingerprint) -> dict[str, Any]:
+        """Read a settings file once per version. Raises SettingsError, ChangedMeanwhile."""
+        key = f"{root}/{path}"
+        version, result = self._settings.get(key, (None, {}))
+        if version != mark:
+            try:
+                result = _load(self.inbox if root == "inbox" else self.styles, path, mark)
+            except SettingsError as error:
+                result = error
+            self._settings[key] = (mark, result)
+        if isinstance(result, SettingsError):
+            raise result
+        return result
+
+    def _forget(self, seen: set[str]) -> None:
+        self._settler.forget_all_but(seen)
+        self._settings = {key: value for key, value in self._settings.items() if key in seen}
+        self._muted = {path: mark for path, mark in self._muted.items() if f"inbox/{path}" in seen}
+        self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
+
+
+@dataclass(slots=True)
+class _Folder:
+    path: str
+    entries: list[Entry]
+    look: Look
+    empty: bool  # of everything that is not ignored
+
+
+@dataclass(slots=True)
+class _Visit:
+    """What one scan carries along."""
+
+    now: float
+    wall: float
+    seen: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+def _list(descriptor: int, visit: _Visit, path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Names and facts in a folder, without what is ignored; what vanishes meanwhile is left out."""
+    try:
+        with os.scandir(descriptor) as items:
+            for item in items:
+                if not ignored(item.name):
+                    with suppress(FileNotFoundError):
+                        yield item.name, item.stat(follow_symlinks=False)
+    except OSError as error:
+        visit.problems.append(
+            f"the folder {files.printable(path) or 'inbox'} cannot be read: {error.strerror}"
+        )
+
+
+def _always() -> bool:
+    """What is not a picture's file is always whole."""
+    return True
+
+
+def _looks_whole(name: str, folder: int, size: int) -> bool:
+    """Ask `completeness`; what cannot be opened is left for the claim to complain about."""
+    try:
+        descriptor = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+        )
+    except OSError:
+        return True
+    try:
+        return looks_whole(descriptor, size)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _load(root: Path, path: str, mark: Fingerprint) -> dict[str, Any]:
+    label = files.printable(path)
+    try:
+        with files.folder_of(root, path) as (folder, name):
+            descriptor, status = files.open_regular(name, folder, MAX_BYTES)
+            with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
+                if files.fingerprint(status) != mark:
+                    raise ChangedMeanwhile(f"{label} has changed")
+                return read_mapping(file.read(MAX_BYTES + 1), name)
+    except SettingsError:
+        raise
+    except PermissionError as error:
+        raise SettingsError(
+            f"{label} cannot be read: {error.strerror}",
+            remedy="give the daemon's group the right to read it",
+        ) from error
+    except OSError as error:
+        raise ChangedMeanwhile(f"{label} is not there any more") from error
+
+
+def _in_turns(requests: Iterable[Request]) -> Iterator[Request]:
+    """One of each group, then the next of each, so that a full folder does not hold up the others."""
+    groups: dict[str, list[Request]] = defaultdict(list)
+    for request in requests:
+        groups[request.group].append(request)
+    for turn in zip_longest(*groups.values()):
+        yield from (request for request in turn if request is not None)

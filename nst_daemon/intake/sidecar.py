@@ -109,12 +109,12 @@ class Sidecar:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_sidecar(data: bytes, name: str) -> Sidecar:
-    """Read `NAME.yaml` or `job.yaml`: `style` (one or a list) and `priority` are the inbox's own keys.
+def parse_sidecar(values: Mapping[str, Any], name: str) -> Sidecar:
+    """What `NAME.yaml` or `job.yaml` says: `style` (one or a list) and `priority` are the inbox's own keys.
 
     Raises SettingsError. The other keys are checked by `engine.settings.resolve`.
     """
-    settings = read_mapping(data, name)
+    settings = dict(values)
     styles = settings.pop("style", [])
     styles = [styles] if isinstance(styles, str) else styles
     if not isinstance(styles, list) or not all(isinstance(style, str) for style in styles):
