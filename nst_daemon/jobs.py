@@ -65,6 +65,7 @@ class Role(StrEnum):
     STYLE = "style"
     CONTENT_MASK = "content-mask"
     STYLE_MASK = "style-mask"
+    START = "start"  # what `start: given` begins with
     SETTINGS = "settings"
     BATCH = "batch"
     UNKNOWN = "unknown"  # something that was refused
