@@ -57,6 +57,31 @@ class Folders(_Strict):
     failed: Path = _key(Path("failed"), "the inputs of failed jobs, each with error.txt")
     state: Path = _key(Path("state"), "ledger, spool, checkpoints and caches; a local disk")
 
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.state / "ledger.sqlite"
+
+    @property
+    def spool(self) -> Path:
+        """Holds the inputs of each job that has not ended, in a folder named by its id."""
+        return self.state / "spool"
+
+    @property
+    def stage(self) -> Path:
+        """Holds what a worker has made for a job, in a folder named by its id."""
+        return self.state / "stage"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Holds the interrupted paintings, in files named by their job's id."""
+        return self.state / "checkpoints"
+
+    @property
+    def cache(self) -> Path:
+        """Where ONNX files and style statistics are kept."""
+        return self.state / "cache"
+
 
 @dataclass(frozen=True)
 class Model(_Strict):

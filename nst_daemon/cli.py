@@ -1,0 +1,317 @@
+"""The commands. Exceptions become exit codes in `main`, and nowhere else.
+
+Everything heavy (torch, onnxruntime) is imported inside the command that needs it, so that `--help` is quick and the
+daemon's own process stays small.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from nst_daemon import __version__
+from nst_daemon.config import Config, load
+from nst_daemon.errors import Cancelled, NstError, UsageError
+from nst_daemon.files import printable
+from nst_daemon.ops import logs
+
+OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
+
+if TYPE_CHECKING:
+    from nst_daemon.painter import Painter
+
+app = typer.Typer(
+    name="nst-daemon",
+    help="A watched folder that paints: drop a photo and a style, and a painting appears in results/.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+model_app = typer.Typer(help="The weights of the network.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration; else $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def main() -> None:
+    """Run a command; end with its exit code."""
+    try:
+        app()
+    except NstError as error:
+        sys.exit(_complain(str(error), error.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted", Cancelled.exit_code))
+    except BrokenPipeError:
+        # Whoever read our output has left (`nst-daemon … | head`); the flush at exit must not fail again.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"nst-daemon: {printable(message)}", file=sys.stderr)
+    return code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"nst-daemon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
+    ] = False,
+) -> None:
+    """A watched folder that paints."""
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Watch the inbox and paint what is dropped there, until SIGTERM or Ctrl-C."""
+    _serve(load(config), drain=False)
+
+
+@app.command()
+def once(
+    config: ConfigOption = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for files that are still arriving.")
+    ] = 120.0,
+) -> None:
+    """Paint what is in the inbox, then end: for cron and timers.
+
+    Exit code 0: all done; 1: some jobs failed; 6: a daemon serves this root already.
+    """
+    if _serve(load(config), drain=True, wait=wait):
+        raise typer.Exit(1)
+
+
+def _serve(config: Config, *, drain: bool, wait: float = 0.0) -> int:
+    """Run the supervisor with this machine's devices; the number of jobs that failed."""
+    from nst_daemon.ops.progress import Bars
+    from nst_daemon.supervisor import serve
+    from nst_daemon.workers.base import WorkerOptions
+    from nst_daemon.workers.local import LocalExecutor
+
+    logs.setup(config.log.format, config.log.level)
+    options = WorkerOptions(
+        network=config.model.network,
+        weights=config.model.weights,
+        cache_dir=config.folders.cache,
+        cache_bytes=config.cache.max_bytes,
+        checkpoint_seconds=config.service.checkpoint_seconds,
+        stall_seconds=config.service.stall_seconds,
+    )
+    executor = LocalExecutor(config.devices, options)
+    with Bars(enabled=drain and sys.stderr.isatty()) as bars:
+        return serve(config, executor, drain=drain, patience=wait, observer=bars)
+
+
+@app.command()
+def stylize(  # noqa: PLR0917 (a command line, not a call)
+    content: Annotated[Path, typer.Argument(help="The picture to be painted.")],
+    style: Annotated[list[Path], typer.Argument(help="One or more pictures to paint it like.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the painting goes.")],
+    size: Annotated[
+        str | None, typer.Option(help="Longer side in pixels, `original`, or `auto`.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A named set of settings.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The start of all randomness.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace OUTPUT where it exists.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Paint one picture here and now, without the daemon."""
+    loaded = load(config)
+    named = {"size": size, "preset": preset, "seed": seed}
+    wanted = _assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
+    resolved = loaded.render_settings(wanted)
+    kind = _check_output(output, overwrite=overwrite)
+
+    from nst_daemon.engine.images import save_picture
+    from nst_daemon.ops.progress import Bars
+    from nst_daemon.painter import Painter
+
+    painter = Painter(loaded.model.network, loaded.model.weights, device=device)
+    prepared = painter.prepare(
+        content,
+        style,
+        resolved,
+        max_pixels=loaded.limits.max_pixels,
+        max_side=loaded.limits.max_side,
+    )
+    step = None
+    with Bars(enabled=True) as bars:
+        try:
+            for step in painter.paint(prepared):
+                bars.update("", output.name, step.iteration, step.iterations)
+        except KeyboardInterrupt:
+            if step is None:
+                raise
+            # Hours of painting are not thrown away: what is there is saved, and the exit code says the rest.
+            output = output.with_stem(f"{output.stem}.partial")
+    assert step is not None
+    picture = prepared.picture(step)
+    save_picture(
+        picture.rgb,
+        output,
+        format=kind,
+        quality=loaded.outputs.quality,
+        alpha=picture.alpha,
+        metadata=picture.metadata,
+    )
+    for note in picture.notes:
+        print(f"nst-daemon: {printable(note)}", file=sys.stderr)
+    print(output)
+    if step.iteration < step.iterations and output.stem.endswith(".partial"):
+        raise Cancelled(f"interrupted after {step.iteration} of {step.iterations} iterations")
+
+
+def _check_output(path: Path, *, overwrite: bool) -> str:
+    """The format that a path asks for. Raises UsageError, before any work, where the picture could not be written."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in OUTPUT_KINDS:
+        raise UsageError(
+            f"{path} does not say which kind of picture it is",
+            remedy=f"end it in {', '.join(OUTPUT_KINDS)}",
+        )
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists", remedy="choose another name, or give --overwrite")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(
+            f"{path.parent} is not a folder that can be written to", remedy="create it"
+        )
+    return kind
+
+
+def _assignments(pairs: list[str]) -> dict[str, Any]:
+    """["tv_weight=0.1"] → {"tv_weight": 0.1}, values as in YAML."""
+    out = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {pair} is not KEY=VALUE", remedy="for example --set seed=3")
+        try:
+            out[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {pair}: the value is not valid YAML") from error
+    return out
+
+
+@app.command()
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Look at everything that painting needs, and say what to mend.
+
+    Exit code 0: nothing bad was found; 1: something was.
+    """
+    from nst_daemon.ops.doctor import diagnose
+
+    findings = diagnose(load(config))
+    if as_json:
+        print(json.dumps([f.__dict__ for f in findings], indent=2))
+    else:
+        for finding in findings:
+            print(finding)
+    if any(f.level == "bad" for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(config: ConfigOption = None) -> None:
+    """Write the ONNX file that the configuration needs, and hold it against torch."""
+
+    from nst_daemon.export.parity import TOLERANCE, require_parity
+
+    loaded = load(config)
+    logs.setup(loaded.log.format, loaded.log.level)
+    painter, settings = _painter(loaded), loaded.render_settings()
+    path = painter.export(settings)
+    rows = painter.parity(settings)
+    table = Table(title=f"onnxruntime against torch, relative error (allowed {TOLERANCE:.0e})")
+    for heading in ("output", "height × width", "error", ""):
+        table.add_column(heading)
+    for row in rows:
+        height, width = row.size
+        verdict = "ok" if row.passed else "too far"
+        table.add_row(row.output, f"{height} × {width}", f"{row.error:.1e}", verdict)
+    Console().print(table)
+    require_parity(rows)
+    print(path)
+
+
+def _painter(config: Config, device: str = "auto") -> Painter:
+    """The engine as the daemon would use it, with the daemon's own cache."""
+    from nst_daemon.painter import Painter
+
+    return Painter(
+        config.model.network,
+        config.model.weights,
+        device=device,
+        cache_dir=config.folders.cache,
+        cache_bytes=config.cache.max_bytes,
+    )
+
+
+@model_app.command("list")
+def model_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Which weights there are, and which of them `weights: auto` takes."""
+
+    from nst_daemon.export.weights import list_models
+
+    models = list_models()
+    if as_json:
+        print(json.dumps([asdict(m) for m in models], default=str, indent=2))
+        return
+    table = Table(title=f"weights: {load(config).model.weights}")
+    for heading in ("", "network", "weights", "file", "SHA-256", ""):
+        table.add_column(heading, overflow="fold")
+    for model in models:
+        chosen = "auto →" if model.automatic else ""
+        where = str(model.path) if model.present else "not here"
+        table.add_row(chosen, model.network, model.name, where, model.sha256[:12], model.note)
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to work; it is kept.")] = Path("demo"),
+    size: Annotated[int, typer.Option(help="Longer side of the painting in pixels.")] = 320,
+) -> None:
+    """Draw a scene and a painting, drop both into an inbox, and let the daemon paint them."""
+    from nst_daemon.samples import draw_painting, draw_scene
+
+    inbox = folder / "inbox"
+    inbox.mkdir(parents=True, exist_ok=True)
+    draw_scene(640, 480).save(inbox / "harbour.content.png")
+    draw_painting(640, 480).save(inbox / "harbour.style.png")
+    print(f"dropped harbour.content.png and harbour.style.png into {inbox}", file=sys.stderr)
+    environment = {"NST_FOLDERS__ROOT": str(folder.resolve()), "NST_RENDER__SIZE": str(size)}
+    failed = _serve(load(None, environment), drain=True)
+    if failed:
+        raise typer.Exit(1)
+    newest = max((folder / "results").glob("harbour*.png"), key=lambda p: p.stat().st_mtime_ns)
+    print(newest)

@@ -1,0 +1,665 @@
+"""The daemon's loop: `Supervisor.step` does one round, and everything that matters is in the ledger between rounds.
+
+A round takes in what has settled, hands queued jobs to free workers, answers the workers' events, and finishes what is
+staged or ended. It never blocks for long and never paints; `serve` calls it again and again and waits in between for
+whatever may bring news: a worker, the kernel, a signal, the clock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol, Self
+
+from nst_daemon import files
+from nst_daemon.config import Config
+from nst_daemon.errors import BusyError, DeviceError, InputError, Retry, StorageError
+from nst_daemon.intake import claim
+from nst_daemon.intake.pairing import Rejection, Request
+from nst_daemon.intake.scan import Intake, Scan
+from nst_daemon.intake.watch import Watcher
+from nst_daemon.jobs import TRANSITIONS, Job, JobState
+from nst_daemon.ledger import Ledger
+from nst_daemon.ops.logs import job_logger
+from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
+    Event,
+    Executor,
+    Failed,
+    Note,
+    Progress,
+    Ready,
+    Staged,
+    Started,
+    Stopped,
+    Task,
+)
+
+log = logging.getLogger(__name__)
+
+S = JobState
+MiB = 1024 * 1024
+JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
+#: Seconds before a transient error is tried again, doubled with each attempt.
+BACK_OFF = 15.0
+LONGEST_BACK_OFF = 1800.0
+#: How often a job may run out of memory before that is an error.
+MOST_STEP_DOWNS = 3
+#: So many deaths of its worker, and a job is quarantined.
+MOST_DEATHS = 2
+#: Claims in one round: copying 10,000 files must not keep the workers waiting.
+CLAIMS_A_ROUND = 16
+#: Seconds between two scans, however much is going on in the inbox.
+SHORTEST_LOOK = 0.2
+#: Seconds between two log lines about one job's progress.
+PROGRESS_SECONDS = 30.0
+#: Seconds between two looks at what else may have changed: requests, free space, folders.
+HOUSEKEEPING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, on both clocks: `wall` (seconds since the epoch) is for the ledger and people, `steady` for waiting."""
+
+    wall: float
+    steady: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """The real time."""
+        return cls(time.time(), time.monotonic())
+
+
+class Observer(Protocol):
+    """Whoever shows progress to people (`ops.progress.Bars`)."""
+
+    def update(self, key: str, name: str, done: int, total: int, loss: float | None = None) -> None:
+        """The job `key` has painted `done` of `total` iterations."""
+
+    def end(self, key: str) -> None:
+        """The job `key` is not painted any more."""
+
+
+class Supervisor:
+    """One root, one ledger, one executor. `recover` comes first, then `step` does one round after the other.
+
+    executor: not started yet; observer: shows progress, or None; drain: end when the inbox is empty, and then start
+    workers only once there is work.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        executor: Executor,
+        *,
+        observer: Observer | None = None,
+        drain: bool = False,
+    ) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.executor = executor
+        self.observer = observer
+        self.intake = Intake(
+            config.folders.inbox,
+            config.folders.styles,
+            settle_seconds=config.service.settle_seconds,
+            truncated_grace=config.service.truncated_grace,
+            # `once` leaves lone halves where they are: their other half may come with the next batch.
+            pair_timeout=math.inf if drain else config.service.pair_timeout,
+            max_bytes=config.limits.max_bytes,
+            default_style=config.default_style,
+        )
+        #: Why nothing is taken in or handed out at the moment ("" where all is well), for people.
+        self.paused = ""
+        #: How many jobs have ended in each state since the start.
+        self.ended: Counter[JobState] = Counter()
+        #: What the last scan saw; None before the first.
+        self.seen: Scan | None = None
+        self._lazy = drain
+        self._started = False
+        self._wanted: list[Request | Rejection] = []
+        self._running: dict[str, Job] = {}
+        self._unfinished: dict[str, Job] = {}
+        self._details: dict[str, str] = {}
+        self._step_downs: Counter[str] = Counter()
+        self._logged: dict[str, float] = {}
+        self._lost = ""  # why there is no device to paint on
+        self._last_scan = self._next_scan = self._next_housekeeping = -math.inf
+
+    # One round
+
+    def step(self, now: Moment, *, woken: bool = False) -> None:
+        """Do one round: workers' events, what has ended, the inbox, the queue. `woken`: look at the inbox now."""
+        for event in self.executor.poll(now.steady):
+            self._answer(event, now)
+        if now.steady >= self._next_housekeeping:
+            self._next_housekeeping = now.steady + HOUSEKEEPING_SECONDS
+            self._keep_house(now)
+        if self.paused:
+            return
+        if woken:
+            self._next_scan = min(self._next_scan, self._last_scan + SHORTEST_LOOK)
+        try:
+            self._finish(now)
+            self._take_in(now)
+            self._hand_out(now)
+        except StorageError as error:
+            self._pause(str(error))
+
+    def due(self, now: Moment) -> float:
+        """Seconds until `step` has something to do, if no news comes before."""
+        if self._wanted and not self.paused:
+            return 0.0
+        return max(0.0, min(self._next_scan, self._next_housekeeping) - now.steady)
+
+    def _keep_house(self, now: Moment) -> None:
+        """What need not happen in every round: requests of people, due retries, room on the disk."""
+        try:
+            self.ledger.check()
+            self._check_room()
+            self._steer(now)
+            self.ledger.release_due(now.wall)
+        except StorageError as error:
+            self._pause(str(error))
+        else:
+            self._resume()
+
+    # What the workers say
+
+    def _answer(self, event: Event, now: Moment) -> None:
+        match event:
+            case Ready():
+                self._lost = ""
+                log.info("worker %s is ready: %s", event.worker, _facts(event.info))
+            case DeviceLost():
+                self._lost = "" if event.left else f"no device is left: {event.reason}"
+                log.error("%s is taken out: %s (%d left)", event.worker, event.reason, event.left)
+            case Died(job_id=None):
+                log.warning("worker %s %s", event.worker, event.reason)
+            case _:
+                self._answer_for_job(event, now)
+
+    def _answer_for_job(self, event: JobEvent, now: Moment) -> None:
+        job = self._running.get(event.job_id or "")
+        if job is None:  # an answer about a job that has ended meanwhile changes nothing
+            log.debug("%s about a job that is not running", type(event).__name__)
+            return
+        said = job_logger(log, job.name, job.id)
+        match event:
+            case Started():
+                said.info("painting on %s", event.worker)
+            case Note():
+                said.info("%s", event.message)
+            case Progress():
+                self._show(job, event, now)
+            case Staged():
+                self._leave(job)
+                changes = {"staged_files": event.files, "staged_sha256": event.sha256}
+                self._unfinished[job.id] = self._move(job, S.STAGED, now, **changes)
+            case Stopped(cancelled=True):
+                self._leave(job)
+                self._end(job, S.CANCELLED, now, error="cancelled by request")
+            case Stopped():
+                self._leave(job)
+                # An attempt that was interrupted on request says nothing about the job.
+                self._move(job, S.QUEUED, now, note="interrupted", attempts=job.attempts - 1)
+            case Failed():
+                self._leave(job)
+                self._failed(job, event, now)
+            case Died():
+                self._leave(job)
+                self._died(job, event, now)
+
+    def _failed(self, job: Job, event: Failed, now: Moment) -> None:
+        said = job_logger(log, job.name, job.id)
+        if event.retry is Retry.PAUSED:
+            self._move(job, S.QUEUED, now, note=event.message, attempts=job.attempts - 1)
+            self._pause(event.message)
+        elif event.retry is Retry.SMALLER and self._step_downs[job.id] < MOST_STEP_DOWNS:
+            self._step_downs[job.id] += 1
+            said.warning("%s; trying with less memory", event.message)
+            self._move(job, S.QUEUED, now, note=event.message)
+        elif event.retry is Retry.LATER and job.attempts < self.config.service.max_attempts:
+            pause = min(BACK_OFF * 2 ** (job.attempts - 1), LONGEST_BACK_OFF)
+            said.warning("%s; attempt %d follows in %.0f s", event.message, job.attempts + 1, pause)
+            self._move(job, S.RETRYING, now, note=event.message, not_before=now.wall + pause)
+        else:
+            self._end(job, S.FAILED, now, error=event.message, detail=event.detail)
+
+    def _died(self, job: Job, event: Died, now: Moment) -> None:
+        deaths = job.deaths + 1
+        why = f"the worker that painted it {event.reason}"
+        if deaths < MOST_DEATHS:
+            job_logger(log, job.name, job.id).warning("%s; it is tried once more", why)
+            self._move(job, S.QUEUED, now, note=why, deaths=deaths)
+        else:
+            error = f"{why}, {deaths} times; look into the detail below, then `nst-daemon retry`"
+            self._end(job, S.QUARANTINED, now, error=error, detail=event.detail, deaths=deaths)
+
+    def _show(self, job: Job, progress: Progress, now: Moment) -> None:
+        if self.observer:
+            self.observer.update(job.id, job.name, progress.done, progress.total, progress.loss)
+        if now.steady - self._logged.get(job.id, now.steady - PROGRESS_SECONDS) >= PROGRESS_SECONDS:
+            self._logged[job.id] = now.steady
+            percent = 100 * progress.done // max(progress.total, 1)
+            job_logger(log, job.name, job.id).info("%d %%, loss %.4g", percent, progress.loss)
+
+    def _leave(self, job: Job) -> None:
+        """The job is with no worker any more."""
+        del self._running[job.id]
+        self._logged.pop(job.id, None)
+        if self.observer:
+            self.observer.end(job.id)
+
+    # From the inbox into the queue
+
+    def _take_in(self, now: Moment) -> None:
+        """Claim what has settled, a few at a time."""
+        if not self._wanted and now.steady >= self._next_scan:
+            self._scan(now)
+        batch = self._wanted[:CLAIMS_A_ROUND]
+        del self._wanted[:CLAIMS_A_ROUND]
+        for wanted in batch:
+            self._claim(wanted, now)
+
+    def _scan(self, now: Moment) -> None:
+        seen = self.intake.scan(now.steady, now.wall)
+        for problem in set(seen.problems) - (set(self.seen.problems) if self.seen else set()):
+            log.warning("%s", problem)
+        self._wanted = [*seen.rejections, *seen.requests]
+        self.seen, self._last_scan = seen, now.steady
+        pause = self.config.service.rescan_seconds
+        if seen.settling or seen.requests:
+            # A second look is all that a file needs that has come to rest.
+            pause = min(pause, max(self.config.service.settle_seconds / 2, SHORTEST_LOOK))
+        self._next_scan = now.steady + pause
+
+    def _claim(self, wanted: Request | Rejection, now: Moment) -> None:
+        """Copy into the spool, enter into the ledger, take out of the inbox; in this order."""
+        if self._claimed_before(wanted):
+            return
+        if isinstance(wanted, Request):
+            try:
+                self.config.render_settings(wanted.settings)
+                job = claim.claim(
+                    wanted,
+                    self.config.folders.spool,
+                    {"inbox": self.config.folders.inbox, "styles": self.config.folders.styles},
+                    max_bytes=self.config.limits.max_bytes,
+                    now=now.wall,
+                )
+            except claim.ChangedMeanwhile as error:
+                log.debug("%s", error)
+                return
+            except InputError as error:
+                job = claim.refuse(wanted.refuse(str(error)), now=now.wall)
+        else:
+            job = claim.refuse(wanted, now=now.wall)
+        self.ledger.add(job)
+        self._enter(job, now)
+
+    def _claimed_before(self, wanted: Request | Rejection) -> bool:
+        """True for what was claimed already but could not be taken out of the inbox: it is no new drop."""
+        own = [file for file in wanted.files if file.root == "inbox"]
+        if not own or not all(self.ledger.claimed_before(f.path, f.fingerprint) for f in own):
+            return False
+        self.intake.mute(own)
+        return True
+
+    def _enter(self, job: Job, now: Moment) -> None:
+        """From `claimed` on: the originals leave the inbox, and the job joins the queue or has failed already."""
+        said = job_logger(log, job.name, job.id)
+        for problem in claim.remove_originals(
+            job, self.config.folders.inbox, self.config.folders.spool
+        ):
+            said.warning("%s", problem)
+        if job.error:
+            self._end(job, S.FAILED, now, error=job.error)
+        else:
+            said.info("taken in: %s", ", ".join(file.name for file in job.inputs))
+            self._move(job, S.QUEUED, now)
+
+    # From the queue to the workers
+
+    def _hand_out(self, now: Moment) -> None:
+        if not self._started and not (self._lazy and not self.ledger.next_queued()):
+            self.executor.start()
+            self._started = True
+        while self._started and self.executor.capacity() > 0 and (job := self.ledger.next_queued()):
+            job = self._move(job, S.RUNNING, now)
+            stage = self.config.folders.stage / job.id
+            files.remove_tree(stage)
+            files.make_folder(stage)
+            self._running[job.id] = job
+            self.executor.submit(self._task(job, stage))
+
+    def _task(self, job: Job, stage: Path) -> Task:
+        return Task(
+            job_id=job.id,
+            name=job.name,
+            attempt=job.attempts,
+            inputs=job.inputs,
+            spool=self.config.folders.spool / job.id,
+            stage=stage,
+            checkpoint=self.config.folders.checkpoints / job.id,
+            settings=asdict(self.config.render_settings(job.settings)),
+            outputs=asdict(self.config.outputs),
+            limits=asdict(self.config.limits),
+            step_down=self._step_downs[job.id],
+        )
+
+    # From the stage to the end
+
+    def _finish(self, now: Moment) -> None:
+        """Publish what is staged, archive what has ended; what cannot be finished now stays for the next round."""
+        for job in list(self._unfinished.values()):
+            if job.state is S.STAGED:
+                self._publish(job, now)
+            self._archive(self._unfinished[job.id], now)
+            del self._unfinished[job.id]
+
+    def _publish(self, job: Job, now: Moment) -> None:
+        folders = self.config.folders
+        picture = files.publish(
+            folders.stage / job.id,
+            job.staged_files,
+            folders.results,
+            job.name,
+            overwrite=self.config.outputs.overwrite,
+        )
+        result = str(picture.relative_to(folders.results))
+        self._unfinished[job.id] = self._move(job, S.PUBLISHED, now, result=result)
+
+    def _archive(self, job: Job, now: Moment) -> None:
+        """Move the inputs to done/ or failed/, and forget what only the work needed."""
+        folders = self.config.folders
+        well = job.state is S.PUBLISHED
+        archive = claim.archive(
+            job,
+            folders.spool,
+            folders.done if well else folders.failed,
+            error=job.error,
+            detail=self._details.pop(job.id, ""),
+        )
+        files.remove_tree(folders.stage / job.id)
+        (folders.checkpoints / job.id).unlink(missing_ok=True)
+        said = job_logger(log, job.name, job.id)
+        if well:
+            job = self._move(job, S.DONE, now, archive=archive)
+            said.info("done: %s", folders.results / job.result)
+        else:
+            job = self.ledger.note(job.id, now=now.wall, archive=archive)
+            said.error("%s: %s", job.state, job.error)
+        self.ended[job.state] += 1
+        del self._step_downs[job.id]
+
+    def _end(
+        self,
+        job: Job,
+        state: JobState,
+        now: Moment,
+        *,
+        error: str,
+        detail: str = "",
+        **changes: object,
+    ) -> None:
+        """The job ends without a picture; its inputs go to failed/ in `_finish`."""
+        self._details[job.id] = detail
+        self._unfinished[job.id] = self._move(job, state, now, error=error, **changes)
+
+    def _move(self, job: Job, to: JobState, now: Moment, **changes: Any) -> Job:
+        return self.ledger.move(job.id, to, now=now.wall, **changes)
+
+    # Steering
+
+    def _steer(self, now: Moment) -> None:
+        """Do what other processes have asked for through the ledger."""
+        for request in self.ledger.pending_requests():
+            job = self.ledger.get(request.job_id)
+            if job is not None and request.verb == "cancel":
+                self._cancel(job, now)
+            elif job is not None and request.verb == "retry":
+                self._retry(job, now)
+            self.ledger.finish_request(request.number)
+
+    def _cancel(self, job: Job, now: Moment) -> None:
+        if job.id in self._running:
+            self.executor.cancel(job.id)
+        elif S.CANCELLED in TRANSITIONS[job.state]:
+            self._end(job, S.CANCELLED, now, error="cancelled by request")
+
+    def _retry(self, job: Job, now: Moment) -> None:
+        said = job_logger(log, job.name, job.id)
+        if S.QUEUED not in TRANSITIONS[job.state] or not job.state.terminal:
+            said.warning("only what has ended without a picture can be tried again")
+            return
+        try:
+            claim.unarchive(job, self.config.folders.spool, self.config.folders.failed)
+        except InputError as error:
+            said.warning("%s", error)
+        else:
+            self._move(job, S.QUEUED, now, archive="", note="tried again by request")
+
+    # Trouble with the disk
+
+    def _check_room(self) -> None:
+        """Raise StorageError where there is too little space, or a folder has gone."""
+        folders = self.config.folders
+        for folder in (folders.inbox, folders.results, folders.done, folders.failed, folders.state):
+            if not folder.is_dir():
+                raise StorageError(f"{folder} is not there", remedy="mount it or create it")
+        for folder in (folders.state, folders.results):
+            free, least = files.free_bytes(folder), self.config.limits.min_free_disk
+            if free < least:
+                raise StorageError(
+                    f"{folder} has {free // MiB:,} MiB of free space, "
+                    f"and limits.min_free_disk asks for {least // MiB:,} MiB",
+                    remedy="free some space",
+                )
+
+    def _pause(self, reason: str) -> None:
+        if reason != self.paused:
+            log.error("paused: %s; the queue goes on by itself when that is mended", reason)
+        self.paused = reason
+
+    def _resume(self) -> None:
+        if self.paused:
+            log.info("going on: it is mended")
+        self.paused = ""
+
+    # Beginning and end
+
+    def recover(self, now: Moment) -> None:
+        """Bring every job that a crash or a shutdown has left behind to where it can go on."""
+        folders = self.config.folders
+        for job in claim.recover_spool(folders.spool, self.ledger.ids(), folders.inbox):
+            self.ledger.add(job, note="found in the spool, unknown to the ledger")
+        for job in self.ledger.jobs(S.CLAIMED):
+            self._enter(job, now)
+        for job in self.ledger.jobs(S.RUNNING):
+            self._recover_running(job, now)
+        for job in self.ledger.jobs(S.STAGED, S.PUBLISHED):
+            self._unfinished[job.id] = job
+        for job in self.ledger.jobs(S.FAILED, S.QUARANTINED, S.CANCELLED):
+            if not job.archive:
+                self._unfinished[job.id] = job
+
+    def _recover_running(self, job: Job, now: Moment) -> None:
+        """The daemon itself ended in the middle of an attempt, so nobody knows whether the job was the reason."""
+        if job.attempts < self.config.service.max_attempts + MOST_DEATHS:
+            self._move(job, S.QUEUED, now, note="the daemon ended in the middle of this attempt")
+        else:
+            error = f"the daemon ended {job.attempts} times while this was painted; `nst-daemon retry` tries it again"
+            self._end(job, S.QUARANTINED, now, error=error)
+
+    def stop(self, now: Moment) -> None:
+        """Let the workers write their checkpoints and end; what is staged is still published."""
+        for event in self.executor.stop(self.config.service.stop_seconds):
+            self._answer(event, now)
+        with suppress(StorageError):
+            self._finish(now)
+
+    # What `once` asks
+
+    @property
+    def failures(self) -> int:
+        """How many jobs have ended badly since the start."""
+        return self.ended[S.FAILED] + self.ended[S.QUARANTINED]
+
+    @property
+    def settling(self) -> bool:
+        """True where something in the inbox is still being written."""
+        return self.seen is None or bool(self.seen.settling)
+
+    @property
+    def drained(self) -> bool:
+        """True where nothing is left to do but wait for files that are being written, or for new ones."""
+        if self._wanted or self._unfinished or self.seen is None:
+            return False
+        if self.seen.requests or self.seen.rejections:
+            return False
+        counts = self.ledger.counts()
+        return not any(counts[state] for state in JobState if not state.terminal)
+
+    @property
+    def stuck(self) -> bool:
+        """True where the work that is left waits for something to be mended."""
+        return bool(self.paused or self._lost)
+
+    def give_up(self) -> None:
+        """Say what stays undone when patience has ended. Raises what keeps it from being done, if anything does."""
+        if self.paused:
+            raise StorageError(self.paused)
+        if self._lost:
+            raise DeviceError(self._lost)
+        assert self.seen is not None
+        for path in self.seen.settling:
+            log.warning("%s is still being written, and stays for the next time", path)
+
+
+# The process around the supervisor
+
+
+def serve(
+    config: Config,
+    executor: Executor,
+    *,
+    drain: bool = False,
+    patience: float = 0.0,
+    observer: Observer | None = None,
+) -> int:
+    """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty. Returns how many jobs failed.
+
+    patience: with `drain`, seconds to wait for files that are still arriving, or for room on the disk. A second SIGINT
+    ends at once; what was checkpointed stays. Raises BusyError where another process serves the root, StorageError,
+    LedgerError, and with `drain` DeviceError where no device is left.
+    """
+    folders = config.folders
+    for folder in (folders.inbox, folders.styles, folders.results, folders.done, folders.failed):
+        files.make_folder(folder)
+    for folder in (folders.spool, folders.stage, folders.checkpoints, folders.cache):
+        files.make_folder(folder)
+    with ExitStack() as stack:
+        stack.enter_context(_sole_owner(folders.state))
+        ledger = stack.enter_context(Ledger.open(folders.ledger))
+        if ledger.repaired:
+            log.error("%s", ledger.repaired)
+        signals = stack.enter_context(_Signals())
+        watcher = stack.enter_context(Watcher(folders.inbox, folders.styles))
+        supervisor = Supervisor(config, ledger, executor, observer=observer, drain=drain)
+        supervisor.recover(Moment.now())
+        log.info("serving %s", folders.root)
+        try:
+            _loop(supervisor, signals, watcher, patience if drain else math.inf)
+        finally:
+            log.info("stopping")
+            supervisor.stop(Moment.now())
+        return supervisor.failures
+
+
+def _loop(supervisor: Supervisor, signals: _Signals, watcher: Watcher, patience: float) -> None:
+    """Step until a signal comes or, where patience is finite, nothing is left to do."""
+    busy_until = time.monotonic()
+    woken = True
+    while not signals.received:
+        now = Moment.now()
+        supervisor.step(now, woken=woken)
+        if patience < math.inf:
+            if not supervisor.stuck and not supervisor.drained:
+                busy_until = now.steady
+            if supervisor.drained and not supervisor.settling:
+                return
+            if now.steady - busy_until >= patience:
+                supervisor.give_up()
+                return
+        sources: list[Any] = [*supervisor.executor.waitables(), watcher, signals]
+        news = wait(sources, supervisor.due(now))
+        woken = watcher in news and watcher.clear()
+
+
+@contextmanager
+def _sole_owner(state: Path) -> Iterator[None]:
+    """Hold the lock of a root; the kernel lets go of it however this process ends."""
+    path = state / "lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise BusyError(
+                f"process {file.read().strip() or '?'} serves {state.parent} already",
+                remedy="drop files into its inbox, or stop it first",
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+class _Signals:
+    """SIGTERM and SIGINT as something to wait for; the handlers only set a flag."""
+
+    def __enter__(self) -> Self:
+        self.received = 0
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+        self._before = {n: signal.signal(n, self._note) for n in (signal.SIGTERM, signal.SIGINT)}
+        self._fd_before = signal.set_wakeup_fd(self._write.fileno())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._fd_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._read.close()
+        self._write.close()
+
+    def fileno(self) -> int:
+        return self._read.fileno()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        log.info("%s: ending; once more ends at once", signal.Signals(number).name)
+        self.received = number
+        # The second one is a KeyboardInterrupt wherever the ending has got to.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _facts(info: Mapping[str, object]) -> str:
+    """The short facts of a worker in one line."""
+    wanted = ("device_name", "threads", "weights_description")
+    return ", ".join(f"{info[key]}" for key in wanted if info.get(key))

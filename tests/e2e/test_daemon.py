@@ -1,0 +1,119 @@
+"""From a dropped pair to a picture, with the real process, the real worker and the real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nst_daemon.samples import draw_painting, draw_scene
+from tests.e2e.conftest import Daemon
+
+
+def drop_pair(inbox: Path, name: str = "dog") -> None:
+    """Put a small pair into the inbox."""
+    inbox.mkdir(exist_ok=True)
+    draw_scene(96, 64).save(inbox / f"{name}.content.png")
+    draw_painting(80, 80).save(inbox / f"{name}.style.jpg")
+
+
+def names(folder: Path) -> set[str]:
+    """What is in a folder, below it and not hidden."""
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.name.startswith(".")}
+
+
+def test_a_dropped_pair_becomes_a_picture(daemon: Daemon) -> None:
+    """A pair dropped while the daemon runs appears in results/ with its JSON, and its inputs in done/."""
+    daemon.start()
+    daemon.until((daemon.root / "inbox").is_dir, "inbox")
+    drop_pair(daemon.root / "inbox")
+    daemon.until((daemon.root / "done" / "dog").is_dir, "done job")
+    with Image.open(daemon.root / "results" / "dog.png") as picture:
+        assert picture.size == (64, 43)
+        assert len(picture.getcolors(maxcolors=64 * 43) or ()) > 100
+    sidecar = json.loads((daemon.root / "results" / "dog.json").read_text())
+    assert sidecar["settings"]["size"] == 64
+    assert names(daemon.root / "done") >= {"dog/dog.content.png", "dog/dog.style.jpg"}
+    assert names(daemon.root / "inbox") == set()
+    assert daemon.end() == 0
+
+
+def test_bad_input_costs_nothing_else(daemon: Daemon) -> None:
+    """Each bad drop ends in failed/ with one clear line, and the good pair beside them is painted."""
+    inbox = daemon.root / "inbox"
+    drop_pair(inbox, "empty")
+    (inbox / "empty.content.png").write_bytes(b"")
+    drop_pair(inbox, "text")
+    (inbox / "text.style.jpg").write_text("this is not a picture")
+    drop_pair(inbox, "half")
+    whole = (inbox / "half.content.png").read_bytes()
+    (inbox / "half.content.png").write_bytes(whole[: len(whole) // 2])
+    drop_pair(inbox, "unknown-key")
+    (inbox / "unknown-key.yaml").write_text("sise: 512")
+    drop_pair(inbox, "wrong-value")
+    (inbox / "wrong-value.yaml").write_text("size: enormous")
+    drop_pair(inbox, "vast")
+    Image.new("1", (40_000, 40)).save(inbox / "vast.content.png")
+    drop_pair(inbox, "good")
+    daemon.start("once")
+    assert daemon.process is not None
+    assert daemon.process.wait(180) == 1, daemon.text()
+    said = {
+        name: (daemon.root / "failed" / name / "error.txt").read_text().splitlines()[0]
+        for name in os.listdir(daemon.root / "failed")
+    }
+    assert set(said) == {"empty", "text", "half", "unknown-key", "wrong-value", "vast"}
+    assert "empty.content.png" in said["empty"]
+    assert "text.style.jpg" in said["text"]
+    assert "half.content.png" in said["half"]
+    assert "sise" in said["unknown-key"]
+    assert "size" in said["unknown-key"], "it suggests the key that was meant"
+    assert "enormous" in said["wrong-value"]
+    assert "vast.content.png" in said["vast"]
+    assert {n for n in names(daemon.root / "results") if n.endswith(".png")} == {"good.png"}
+    assert names(daemon.root / "failed" / "half") >= {"half.content.png", "half.style.jpg"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_job_goes_on(daemon: Daemon, number: int) -> None:
+    """A signal in the middle of a painting ends the daemon with 0, and the next start finishes the job."""
+    daemon.environment["NST_RENDER__ITERATIONS"] = "4000"
+    drop_pair(daemon.root / "inbox")
+    daemon.start()
+    daemon.until(lambda: "painting" in daemon.text(), "painting")
+    assert daemon.end(number) == 0, daemon.text()
+    assert not (daemon.root / "results" / "dog.png").exists()
+    daemon.environment["NST_RENDER__ITERATIONS"] = "5"
+    daemon.start("once")
+    assert daemon.process is not None
+    assert daemon.process.wait(180) == 0, daemon.text()
+    assert (daemon.root / "results" / "dog.png").exists()
+
+
+def test_a_second_daemon_is_refused(daemon: Daemon) -> None:
+    """A second daemon, or `once`, on a root that is served ends with code 6 and says why."""
+    daemon.start()
+    daemon.until((daemon.root / "inbox").is_dir, "inbox")
+    second = Daemon(daemon.root, daemon.root / "state")
+    second.log = daemon.root / "second.log"
+    second.start("once")
+    assert second.process is not None
+    assert second.process.wait(60) == 6
+    assert "serves" in second.text()
+    assert daemon.end() == 0
+
+
+def test_an_existing_result_is_not_overwritten(daemon: Daemon) -> None:
+    """Dropping the same name twice gives NAME.png and NAME-2.png."""
+    for _ in range(2):
+        drop_pair(daemon.root / "inbox")
+        daemon.start("once")
+        assert daemon.process is not None
+        assert daemon.process.wait(180) == 0, daemon.text()
+    found = {n for n in names(daemon.root / "results") if n.endswith(".png")}
+    assert found == {"dog.png", "dog-2.png"}
+    assert {"dog", "dog-2"} <= names(daemon.root / "done")

@@ -1,0 +1,128 @@
+"""The rooms of the house: who may import whom, and which rooms must stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "nst_daemon"
+HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy")
+
+LEAVES = {"errors", "jobs"}
+#: What each room may import of ours. A room is the first matching prefix, the longest first.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "jobs": set(),
+    "files": LEAVES,
+    "ledger": LEAVES | {"files"},
+    "intake": LEAVES | {"files", "ledger", "intake"},
+    "config": {"errors", "engine.settings"},
+    "engine": {"errors", "files", "engine"},
+    "export": {"errors", "files", "engine", "export", "weights"},
+    "painter": {"errors", "files", "engine", "export"},
+    "samples": {"errors", "samples"},
+    "report": LEAVES | {"files", "report"},
+    "ops": LEAVES | {"files", "ledger", "config", "ops"},
+    "workers.base": LEAVES,
+    "workers.wire": LEAVES | {"workers.base"},
+    "workers.local": LEAVES | {"workers.base", "workers.wire"},
+    "workers": LEAVES | {"files", "painter", "engine", "export", "report", "workers"},
+    "supervisor": LEAVES | {"files", "ledger", "config", "intake", "ops", "workers.base"},
+}
+#: The command line puts everything together, and only its functions may import the heavy rooms.
+ENTRY = {"cli", "__main__", "__init__"}
+LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers.local", "ops.doctor")
+LIGHT = [
+    "cli",
+    "config",
+    "engine.presets",
+    "engine.settings",
+    "errors",
+    "files",
+    "intake.claim",
+    "intake.pairing",
+    "intake.settle",
+    "intake.watch",
+    "jobs",
+    "ledger",
+    "supervisor",
+    "workers.base",
+    "workers.local",
+]
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Every module of ours as (name without `nst_daemon.`, file)."""
+    found = []
+    for base, prefix in ((PACKAGE, ""), (ROOT / "export", "export.")):
+        for path in sorted(base.rglob("*.py")):
+            name = prefix + ".".join(path.relative_to(base).with_suffix("").parts)
+            found.append((name.removesuffix(".__init__") or "__init__", path))
+    return found
+
+
+def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """The modules of ours that a file imports, without the leading `nst_daemon.`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {n.removeprefix("nst_daemon.") for n in names if n.startswith("nst_daemon.")}
+
+
+def within(name: str, room: str) -> bool:
+    """True where `name` is the room, or something in it."""
+    return name == room or name.startswith(room + ".")
+
+
+def room_of(name: str) -> str:
+    """The key of ALLOWED that a module belongs to."""
+    rooms = [room for room in ALLOWED if within(name, room)]
+    assert rooms, f"{name} belongs to no room: give it one in {__name__}"
+    return max(rooms, key=len)
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda v: v if isinstance(v, str) else "")
+def test_imports_run_one_way(name: str, path: Path) -> None:
+    """No module imports from a room that its own room may not know."""
+    if name in ENTRY:
+        heavy = {i for i in imported(path, top_level_only=True) if i.startswith(LAZY_IN_ENTRY)}
+        # The settings are torch-free, and the command line shows them.
+        assert not {i for i in heavy if not i.startswith(("engine.settings", "engine.presets"))}
+        return
+    allowed = ALLOWED[room_of(name)] | {"__version__"}
+    wrong = {i for i in imported(path) if not any(within(i, room) for room in allowed)}
+    assert not wrong, f"{name} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_rooms_stay_light(name: str) -> None:
+    """Importing a room of the parent process loads neither torch nor any other heavy library."""
+    code = f"import sys, nst_daemon.{name}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_importing_has_no_side_effects(tmp_path: Path) -> None:
+    """Importing all modules prints nothing, writes no file and starts no thread."""
+    names = [f"nst_daemon.{name}" for name, _ in modules() if name not in ENTRY] + ["nst_daemon"]
+    code = (
+        "import importlib, os, threading\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert threading.active_count() == 1, (name, threading.enumerate())\n"
+        "    assert os.listdir('.') == [], (name, os.listdir('.'))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
