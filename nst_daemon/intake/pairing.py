@@ -141,8 +141,8 @@ class Outcome:
 class Rules:
     """What the meaning of a drop depends on.
 
-    styles: the settled library by name (`normal`); unsettled: names of styles that are still being copied; pair_timeout:
-    seconds; read_sidecar: reads a settled settings file, raises SettingsError or ChangedMeanwhile.
+    styles: the settled library by name (`normal`); unsettled: names of styles that are still being copied;
+    pair_timeout: seconds; read_sidecar: reads a settled settings file, raises SettingsError or ChangedMeanwhile.
     """
 
     styles: Mapping[str, Style]
