@@ -14,12 +14,13 @@ from PIL import Image
 
 from nst_daemon.errors import UsageError
 from nst_daemon.samples.harbour import harbour
+from nst_daemon.samples.mountains import mountains
 from nst_daemon.samples.paintings import embers, mosaic, swirls
 from nst_daemon.samples.raster import Drawing, to_array, to_image
 
 __all__ = ["SCENES", "STYLES", "draw_painting", "draw_scene"]
 
-SCENES: Mapping[str, Drawing] = {"harbour": harbour}
+SCENES: Mapping[str, Drawing] = {"harbour": harbour, "mountains": mountains}
 STYLES: Mapping[str, Drawing] = {"swirls": swirls, "embers": embers, "mosaic": mosaic}
 
 SUPERSAMPLING = 2  # drawn at this multiple of the size asked for, then reduced: smooth edges
