@@ -6,6 +6,7 @@ The form, for programs: `schema` is raised whenever a key changes its meaning or
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -86,8 +87,11 @@ def build(painted: Painted, when: datetime) -> dict[str, object]:
 
 
 def encode(sidecar: Mapping[str, object]) -> bytes:
-    """The file's bytes: JSON in UTF-8, indented, its keys in the order given. Refuses NaN, which JSON has not."""
-    return json.dumps(sidecar, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    """The file's bytes: JSON in UTF-8, indented for people. Raises ValueError for NaN, which JSON has not."""
+    text = json.dumps(sidecar, indent=2, ensure_ascii=False, allow_nan=False)
+    # A list of numbers takes one line. (No string is touched: none holds a line break.)
+    text = re.sub(r"\[\n[-+.\deE,\s]+\]", lambda found: " ".join(found[0].split()), text)
+    return text.encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

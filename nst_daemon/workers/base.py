@@ -43,17 +43,19 @@ class Task:
 class WorkerOptions:
     """What every worker of an executor is started with: plain values, checked by whoever read the configuration.
 
-    network, weights: as in the configuration (`vgg19`; `auto`, `imagenet`, `bundled` or a file); cache_dir,
+    network, weights: as in the configuration (`vgg19`; `auto`, `imagenet`, `bundled` or a file); settings: the
+    render settings that most jobs will have, for which a worker makes itself ready before it says so; cache_dir,
     cache_bytes: where prepared styles are kept and how much room they may take; logs: a folder for what the workers
     print, one file each, begun anew with each start (None: they print to the daemon's own stderr); threads: CPU
     threads per worker, 0 for this machine's cores shared out evenly; checkpoint_seconds: how much painting may be
     lost; stall_seconds: how long a worker may go without progress; start_seconds: how long one may take to load;
-    max_memory: bytes of address space of a worker on the CPU, 0 for no limit (a GPU's driver reserves far more than
-    it uses, so there the limit would be meaningless); painter: `module:factory` of what paints (a `process.Studio`).
+    max_memory: bytes that a worker on the CPU may use, 0 for what the machine (or its control group) has: asking for
+    more is then an error that the worker survives, and not the kernel's reason to kill it; painter: `module:factory` of what paints (a `process.Studio`).
     """
 
     network: str = "vgg19"
     weights: str = "auto"
+    settings: Mapping[str, object] = field(default_factory=dict)
     cache_dir: Path | None = None
     cache_bytes: int = 2 << 30
     logs: Path | None = None

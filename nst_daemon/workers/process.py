@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
 from nst_daemon.workers import wire
@@ -154,12 +155,14 @@ class Worker:
         if device == "auto":
             devices = _find_devices()
             self._say(wire.Devices(devices))
-            device = devices[0]
+            device = self._name = devices[0]
             cores = len(os.sched_getaffinity(0))
             threads = options.threads or max(1, cores // len(devices))
             options = replace(options, threads=threads)
-        if device == "cpu" and options.max_memory:
-            resource.setrlimit(resource.RLIMIT_AS, (options.max_memory, options.max_memory))
+        if device == "cpu":
+            # Not RLIMIT_AS, which counts what is merely mapped; and not for a GPU, whose driver maps all of its memory.
+            limit = options.max_memory or _machine_memory()
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         return _factory(options.painter)(options, device)
 
     def _no_start(self, error: Exception) -> wire.Leaving:
@@ -270,6 +273,20 @@ def _find_devices() -> tuple[str, ...]:
     import torch  # noqa: PLC0415 (slow; only needed where no device was named)
 
     return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or ("cpu",)
+
+
+def _machine_memory() -> int:
+    """Bytes of memory that this machine has, or that the control groups which this process is in may use."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError, ValueError):
+        group = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        folder = Path("/sys/fs/cgroup") / group
+        for place in (folder, *folder.parents):
+            with suppress(
+                OSError, ValueError
+            ):  # no such file at the top, "max" where there is no limit
+                limits.append(int((place / "memory.max").read_text()))
+    return min(limits)
 
 
 def _factory(path: str) -> Factory:

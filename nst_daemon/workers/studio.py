@@ -42,7 +42,7 @@ class Canvas:
 
 
 class Studio:
-    """The engine on one device. Raises ModelError, DeviceError."""
+    """The engine on one device, ready for the usual settings. Raises ModelError, SettingsError, DeviceError."""
 
     def __init__(self, options: WorkerOptions, device: str) -> None:
         self._painter = Painter(
@@ -53,6 +53,7 @@ class Studio:
             cache_bytes=options.cache_bytes,
             threads=options.threads or None,
         )
+        self._painter.load(resolve(options.settings))
 
     def info(self) -> Mapping[str, object]:
         """Device, threads, network, weights with their digest, versions."""
