@@ -50,7 +50,8 @@ class WorkerOptions:
     threads per worker, 0 for this machine's cores shared out evenly; checkpoint_seconds: how much painting may be
     lost; stall_seconds: how long a worker may go without progress; start_seconds: how long one may take to load;
     max_memory: bytes that a worker on the CPU may use, 0 for what the machine (or its control group) has: asking for
-    more is then an error that the worker survives, and not the kernel's reason to kill it; painter: `module:factory` of what paints (a `process.Studio`).
+    more is then an error that the worker survives, and not the kernel's reason to kill it; painter: `module:factory`
+    of what paints (a `painting.Studio`).
     """
 
     network: str = "vgg19"

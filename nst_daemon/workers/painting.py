@@ -189,7 +189,10 @@ class Painting:
             return
         if self._writing is not None and not self._writing.done():
             return
-        self._save(step)
+        try:
+            self._save(step)
+        except MemoryError:
+            self._note("there is not enough memory to write a checkpoint")
         took = self._clock() - now
         self._blocked += took
         self._next_save = now + max(self._checkpoint_seconds, CHECKPOINT_REST * took)

@@ -17,6 +17,17 @@ from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.workers.base import Task, WorkerOptions
 
+#: What torch, oneDNN, cuBLAS, cuDNN and onnxruntime say where memory or the device fails; most of it is a plain
+#: RuntimeError. Memory is looked for first, because some of its words hold those of the device.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "Failed to allocate memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "_STATUS_ALLOC_FAILED",
+)
+_NO_DEVICE = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
+
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
@@ -97,14 +108,13 @@ class Studio:
 
     def explain(self, error: BaseException) -> NstError | None:
         """What torch's exceptions mean."""
-        first = str(error).partition("\n")[0]
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
+        text = str(error)
+        first = text.partition("\n")[0]
+        if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
             return OutOfMemory(
                 f"the picture does not fit into memory: {first}", remedy="choose a smaller size"
             )
-        if isinstance(error, torch.AcceleratorError) or first.startswith(
-            ("CUDA error", "cuDNN error")
-        ):
+        if isinstance(error, torch.AcceleratorError) or any(words in text for words in _NO_DEVICE):
             return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
         return None
 
