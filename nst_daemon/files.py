@@ -354,8 +354,6 @@ def move_folder(source: Path, root: Path, name: str) -> Path:
             temporary.rename(target)
             shutil.rmtree(source)
         fsync_folder(parent)
-        with suppress(FileNotFoundError):
-            fsync_folder(source.parent)
     return target
 
 

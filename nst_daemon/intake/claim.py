@@ -204,12 +204,10 @@ def remove_originals(job: Job, inbox: Path, spool: Path) -> list[str]:
             problem = _remove_original(file, inbox, folder)
             if problem:
                 stuck.append(problem)
-    for parent in sorted({_parent(file.origin) for file in job.inputs if file.origin}):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            if job.source == "folder" and parent:
-                remove_if_empty(inbox / parent)
-            files.fsync_folder((inbox / parent).parent if parent else inbox)
-            files.fsync_folder(inbox / parent)
+    if job.source == "folder":
+        for parent in {_parent(file.origin) for file in job.inputs if file.origin}:
+            remove_if_empty(inbox / parent)
+    # No fsync: an original that a power cut brings back is recognised (`Ledger.claimed_before`) and removed again.
     return stuck
 
 
@@ -289,7 +287,8 @@ def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str =
                 files.remove_tree(
                     path
                 ) if path.is_dir() and not path.is_symlink() else path.unlink()
-    files.write_atomic(folder / CARD, _to_json(job))
+    if not (folder / CARD).exists():  # refused, and so never copied
+        files.write_atomic(folder / CARD, _to_json(job))
     if error:
         text = files.printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
         files.write_atomic(folder / ERROR_FILE, text.encode(errors="backslashreplace"))

@@ -5,23 +5,21 @@ from __future__ import annotations
 import re
 
 _PATTERNS = (
-    r"\.",  # hidden; rsync's and Syncthing's temporaries (.NAME.Xy12Ab, .syncthing.NAME.tmp), .nfs…, ._NAME, .DS_Store
+    # Hidden: temporaries of rsync (.NAME.Xy12Ab), Syncthing, ProFTPD and Pure-FTPd, .nfs…, ._NAME, .DS_Store
+    r"\.",
     r"~",  # ~$document of office programs, ~syncthing~NAME.tmp
     r"#.*#$",  # Emacs
     r"@eadir$|@tmp$|#recycle$|#snapshot$",  # Synology, QNAP
-    r"\$recycle\.bin$|system volume information$|recycler$",  # Windows
-    r"thumbs\.db|ehthumbs|desktop\.ini$|lost\+found$",
+    r"\$recycle\.bin$|system volume information$|recycler$|thumbs\.db|ehthumbs|desktop\.ini$",  # Windows
     r"__macosx$|icon\r$|network trash folder$|temporary items$",  # macOS
-    r"unconfirmed .*\.crdownload$",
-    r"in\.\..*",  # ProFTPD's HiddenStores
-    r"pureftpd\.tmp|\.in\.",
-    # Suffixes: browsers, download managers, scp and FTP clients, cloud clients, editors, backups
-    r".*\.(crdownload|part|partial|download|opdownload|filepart|tmp|temp|swp|swo|swx|bak|lock|lck)$",
-    r".*\.(!ut|!qb|bc!|!bt|aria2|dwl|dltemp|ftp|inprogress|incomplete|uploading|upload|cloud|icloud)$",
-    r".*\.(sync-conflict-.*|syncpart|owncloudsync|gddownload|gdoc|xfer|writing|pending)$",
-    r".*\.part-\d+$|.*\.part\.met$|.*\.filepart\.\d+$",
-    r".*~$|.*\.~\w{1,8}$|.*\.~tmp~$",  # editors; Unison, rsync --partial-dir and SVN's
+    r"lost\+found$",
     r"4913$",  # Vim's test for a writable folder
+    # Browsers, download managers, scp and FTP clients, cloud clients, editors, backups
+    r".*\.(crdownload|part|partial|download|opdownload|filepart|tmp|temp|swp|swo|swx|bak|lock|lck)$",
+    r".*\.(!ut|!qb|bc!|!bt|aria2|dwl|dltemp|ftp|inprogress|incomplete|uploading|upload|icloud)$",
+    r".*\.sync-conflict-|.*\.(owncloudsync|gddownload)$",
+    r".*\.part-\d+$|.*\.part\.met$|.*\.filepart\.\d+$",
+    r".*~$|.*\.~\w{1,8}$",  # editors, Unison
 )
 _IGNORED = re.compile(
     "|".join(f"(?:{pattern})" for pattern in _PATTERNS), re.IGNORECASE | re.DOTALL

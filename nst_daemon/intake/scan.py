@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,7 +103,7 @@ class Intake:
             styles=styles,
             read_sidecar=self._read_sidecar,
             unsettled=frozenset(unsettled),
-            default_style=self.default_style,
+            default_style=self._default(styles.keys() | unsettled, visit),
             pair_timeout=self.pair_timeout,
         )
         outcome = Outcome()
@@ -249,6 +249,16 @@ class Intake:
             except (SettingsError, ChangedMeanwhile) as error:
                 problem = str(error)
         return Style(pictures[0], values, problem)
+
+    def _default(self, known: Set[str], visit: _Visit) -> str:
+        """The default style; none where it is not in the library, because that is not the picture's fault."""
+        if not self.default_style or normal(self.default_style) in known:
+            return self.default_style
+        visit.problems.append(
+            f"default_style is {files.printable(self.default_style)}, which is not in {self.styles}; "
+            "put it there or change the configuration"
+        )
+        return ""
 
     def _make_hot_folders(self, styles: Iterable[str], visit: _Visit) -> None:
         for style in styles:

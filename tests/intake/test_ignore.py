@@ -1,0 +1,36 @@
+"""Whose files are passed over in silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from nst_daemon.intake.ignore import ignored
+
+PARTIAL = [
+    "dog.jpg.part", "dog.jpg.crdownload", "Unconfirmed 12345.crdownload", "dog.jpg.download", "dog.jpg.opdownload",
+    "dog.jpg.partial", ".dog.jpg.Xy12Ab", "dog.jpg.filepart", "dog.jpg.aria2", ".syncthing.dog.jpg.tmp",
+    "~syncthing~dog.jpg.tmp", "dog.sync-conflict-20260101-120000-ABCDEFG.jpg", ".in.dog.jpg",
+    ".pureftpd-upload.5a.15.1", "dog.jpg.!ut", "dog.jpg.!qB", "dog.jpg.tmp", "dog.jpg.swp", ".dog.jpg.swp", "4913",
+    "dog.jpg~", "#dog.jpg#", ".#dog.jpg", "dog.jpg.bak", "~$dog.docx", ".~lock.dog.jpg#",
+]  # fmt: skip
+LITTER = [
+    ".DS_Store", "._dog.jpg", ".Spotlight-V100", "__MACOSX", "Icon\r", "Thumbs.db", "ehthumbs.db", "desktop.ini",
+    "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".nfs00000000012", ".stfolder",
+    ".Trash-1000", ".nst-daemon", ".snapshot", "@tmp",
+]  # fmt: skip
+WANTED = [
+    "dog.jpg", "dog.content.jpg", "partial.jpg", "temp.png", "in.jpg", "part.jpg", "lock.jpg", "a~b.jpg", "#1.jpg",
+    "49131.jpg", "dog part 1.jpg", "icon.png", "download.jpg", "$100.jpg", "@home.jpg",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTIAL + LITTER)
+def test_what_nobody_dropped_is_ignored(name: str) -> None:
+    """Names of unfinished transfers and of litter are ignored."""
+    assert ignored(name)
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_what_somebody_dropped_is_not(name: str) -> None:
+    """Names that only resemble those are not ignored."""
+    assert not ignored(name)

@@ -1,0 +1,90 @@
+"""When a file counts as complete. There is no real clock here."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nst_daemon.intake.settle import Look, Settler
+from nst_daemon.jobs import Fingerprint
+
+FILE = Fingerprint(dev=1, ino=2, size=3, mtime_ns=4, ctime_ns=100 * 10**9)
+
+
+def look(
+    settler: Settler, now: float, mark: Fingerprint = FILE, *, whole: bool = True, wall: float = 0.0
+) -> Look:
+    """One look at one path."""
+    return settler.look("dog.png", mark, lambda: whole, now=now, wall=wall)
+
+
+def test_one_look_is_never_enough() -> None:
+    """A file that was seen once has not settled, whatever its own times say."""
+    assert not look(Settler(0.0, 0.0), 10.0).settled
+
+
+def test_two_looks_far_enough_apart_settle() -> None:
+    """A file that is unchanged settles at the first look that comes settle_seconds after the first."""
+    settler = Settler(2.0, 60.0)
+    assert [look(settler, t).settled for t in (0.0, 1.9, 2.0)] == [False, False, True]
+
+
+def test_each_part_of_the_fingerprint_counts() -> None:
+    """A change of device, inode, size, mtime or ctime begins the wait anew."""
+    for field in Fingerprint._fields:
+        settler = Settler(2.0, 60.0)
+        look(settler, 0.0)
+        changed = FILE._replace(**{field: getattr(FILE, field) + 1})
+        assert not look(settler, 2.0, changed).settled, field
+        assert look(settler, 4.0, changed).settled, field
+
+
+def test_a_truncated_file_waits_for_its_grace() -> None:
+    """What does not look whole settles after truncated_grace and not after settle_seconds."""
+    settler = Settler(2.0, 60.0)
+    looks = [look(settler, t, whole=False).settled for t in (0.0, 2.0, 59.9, 60.0)]
+    assert looks == [False, False, False, True]
+
+
+def test_completeness_is_asked_once_per_version() -> None:
+    """However often a file is looked at, its contents are read once, and again after a change."""
+    settler, asked = Settler(2.0, 60.0), []
+
+    def read() -> bool:
+        asked.append(1)
+        return False
+
+    for now in (0.0, 1.0, 2.0, 3.0, 4.0):
+        settler.look("a", FILE, read, now=now, wall=0.0)
+    assert len(asked) == 1
+    for now in (5.0, 7.0, 9.0):
+        settler.look("a", FILE._replace(size=9), read, now=now, wall=0.0)
+    assert len(asked) == 2
+
+
+def test_a_file_that_was_away_begins_anew() -> None:
+    """A path that was missing in one scan has to be seen twice again."""
+    settler = Settler(2.0, 60.0)
+    look(settler, 0.0)
+    settler.forget_all_but(set())
+    assert not look(settler, 5.0).settled
+
+
+def test_age_survives_a_restart() -> None:
+    """The age at first sight is taken from the ctime, so a restart does not make a file younger."""
+    assert look(Settler(2.0, 60.0), 0.0, wall=150.0).age == 50.0
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=20))
+def test_a_clock_that_jumps_changes_nothing(jumps: list[float]) -> None:
+    """However the wall clock is set while a file is watched, its age grows by monotonic seconds alone."""
+    settler = Settler(2.0, 60.0)
+    ages = [
+        look(settler, float(t), wall=150.0 + jump * (t > 0)).age for t, jump in enumerate(jumps)
+    ]
+    assert ages == [50.0 + t for t in range(len(jumps))]
+
+
+def test_a_ctime_in_the_future_is_now() -> None:
+    """A file from the future is of age zero, not of a negative one."""
+    assert look(Settler(2.0, 60.0), 0.0, wall=1.0).age == 0.0
