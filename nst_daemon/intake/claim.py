@@ -67,8 +67,8 @@ def claim(
         priority=request.priority,
     )
     folder = spool / job.id
-    files.make_folder(folder)
     try:
+        files.make_folder(folder)
         names = _spool_names(request.files)
         inputs = tuple(
             _copy(drop, roots[drop.root], folder / name, max_bytes)

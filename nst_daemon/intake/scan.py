@@ -144,7 +144,9 @@ class Intake:
             below = prefix + name
             if stat.S_ISDIR(status.st_mode):
                 inner.append(name)
-            elif self._muted.get(below) != files.fingerprint(status):
+            elif self._muted.get(below) == files.fingerprint(status):
+                visit.seen.add(f"inbox/{below}")
+            else:
                 entries.append(self._entry(below, name, status, descriptor, visit))
         yield _Folder(path, entries, own, empty=not entries and not inner)
         for name in inner:

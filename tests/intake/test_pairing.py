@@ -1,0 +1,376 @@
+"""What names mean. Nothing here touches a disk."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nst_daemon.errors import SettingsError
+from nst_daemon.intake.pairing import WAYS, Drop, Entry, Outcome, Request, Rules, Style, interpret
+from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.sidecar import Sidecar
+from nst_daemon.jobs import Fingerprint, Role
+
+MARK = Fingerprint(0, 0, 0, 0, 0)
+STARRY = Style(Drop(Role.STYLE, "starry.jpg", MARK, "styles"), {"size": 100, "seed": 1})
+NIGHT = Style(Drop(Role.STYLE, "night.png", MARK, "styles"))
+
+
+def entries(*paths: str, settled: bool = True, age: float = 10.0, problem: str = "") -> list[Entry]:
+    """Files as a scan would report them."""
+    return [Entry(path, MARK, settled, age, problem) for path in paths]
+
+
+def rules(
+    default: str = "", sidecar: Sidecar | Exception | None = None, unsettled: tuple[str, ...] = ()
+) -> Rules:
+    """A library of two styles; every settings file says `sidecar`."""
+
+    def read(entry: Entry) -> Sidecar:
+        if isinstance(sidecar, Exception):
+            raise sidecar
+        return sidecar or Sidecar()
+
+    return Rules({"starry": STARRY, "night": NIGHT}, read, frozenset(unsettled), default, 3600.0)
+
+
+def of(*paths: str, folder: str = "", given: Rules | None = None) -> Outcome:
+    """What settled files with these names amount to."""
+    return interpret(folder, entries(*paths), True, given or rules())
+
+
+def only(outcome: Outcome) -> Request:
+    """The one request, where there is nothing else."""
+    assert (outcome.rejections, outcome.waiting, outcome.settling) == ([], [], [])
+    (request,) = outcome.requests
+    return request
+
+
+def roles(request: Request) -> list[tuple[str, str]]:
+    """(role, path) of every file, in order."""
+    return [(file.role.value, file.path) for file in request.files]
+
+
+@pytest.mark.parametrize("separator", [".", "_", "-"])
+@pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
+def test_a_pair_is_found_by_its_stem(separator: str, case: type[str]) -> None:
+    """Both halves meet whatever separates the role, and whatever case it is written in."""
+    paths = [f"dog{separator}{case('content')}.jpg", f"dog.{case('style')}.PNG"]
+    request = only(of(*paths))
+    assert (request.name, request.source, request.group) == ("dog", "pair", "")
+    assert roles(request) == [("content", paths[0]), ("style", paths[1])]
+
+
+@given(st.permutations(["dog.content.jpg", "dog.style.jpg", "dog.yaml"]))
+def test_order_never_matters(paths: list[str]) -> None:
+    """The same files in any order are the same request."""
+    assert only(of(*paths)) == only(of(*sorted(paths)))
+
+
+def test_several_styles_come_in_the_order_of_their_numbers() -> None:
+    """style-2 comes before style-10, and a style without a number before both."""
+    request = only(of("dog.style-10.jpg", "dog.content.jpg", "dog.style.jpg", "dog_style2.jpg"))
+    names = [path for role, path in roles(request) if role == "style"]
+    assert names == ["dog.style.jpg", "dog_style2.jpg", "dog.style-10.jpg"]
+
+
+def test_a_stem_may_hold_what_separates() -> None:
+    """The last separator counts, so stems may hold dots, dashes and the words themselves."""
+    assert only(of("my.style-dog.content.jpg", "my.style-dog_style.jpg")).name == "my.style-dog"
+
+
+def test_two_ways_to_write_a_letter_are_one() -> None:
+    """A half from macOS (é as two characters) meets a half from elsewhere (as one)."""
+    composed, split = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    request = only(of(f"{composed}.content.jpg", f"{split}.style.jpg"))
+    assert request.name == composed
+
+
+def test_a_pair_brings_its_settings() -> None:
+    """dog.yaml belongs to the pair dog: its settings and its priority are the request's."""
+    sidecar = Sidecar(priority=5, settings={"size": 64})
+    request = only(of("dog.content.jpg", "dog.style.jpg", "dog.yaml", given=rules(sidecar=sidecar)))
+    assert (request.settings, request.priority) == ({"size": 64}, 5)
+    assert ("settings", "dog.yaml") in roles(request)
+
+
+def test_masks_and_a_start_come_along() -> None:
+    """Masks of the content and of each style, and a given start, take their roles."""
+    request = only(
+        of(
+            "d.content.jpg",
+            "d.style-2.jpg",
+            "d.content-mask.png",
+            "d.style-2-mask.png",
+            "d.start.png",
+        )
+    )
+    assert roles(request) == [
+        ("content", "d.content.jpg"),
+        ("style", "d.style-2.jpg"),
+        ("content-mask", "d.content-mask.png"),
+        ("style-mask", "d.style-2-mask.png"),
+        ("start", "d.start.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [["d.content-mask.png"], ["d.style-mask.png"], ["d.content-mask.png", "d.style-2-mask.png"]],
+)
+def test_masks_must_match(masks: list[str]) -> None:
+    """Masks for some of the pictures only are refused."""
+    (rejection,) = of("d.content.jpg", "d.style.jpg", *masks).rejections
+    assert "masks of d do not match" in rejection.reason
+
+
+def test_halves_wait_for_each_other() -> None:
+    """A half waits, and says for what and how long."""
+    (waiting,) = of("dog.content.jpg").waiting
+    assert (waiting.reason, waiting.left) == ("no style came for dog.content.jpg", 3590.0)
+    (waiting,) = of("dog.style.jpg").waiting
+    assert waiting.reason == "no content came for dog.style.jpg"
+    (waiting,) = of("dog.yaml").waiting
+    assert waiting.reason == "no content came for dog.yaml"
+
+
+def test_a_half_is_given_up_with_the_ways_to_name_a_drop() -> None:
+    """Past pair_timeout a half is refused with every way to name a drop, and the youngest file counts."""
+    old = entries("dog.style.jpg", age=5000.0)
+    (rejection,) = interpret("", old, True, rules()).rejections
+    assert rejection.reason == f"no content came for dog.style.jpg within 60 minutes; {WAYS}"
+    both = old + entries("dog.yaml", age=10.0)
+    assert interpret("", both, True, rules()).rejections == []
+
+
+def test_a_lone_picture_takes_the_default_style() -> None:
+    """Where default_style is set, a picture without a role is a job; its settings come from the library."""
+    request = only(of("dog.jpg", given=rules(default="starry")))
+    assert (request.name, request.source) == ("dog", "default")
+    assert [(file.root, file.path) for file in request.files] == [
+        ("inbox", "dog.jpg"),
+        ("styles", "starry.jpg"),
+    ]
+    assert request.settings == {"size": 100, "seed": 1}
+
+
+def test_a_lone_picture_without_a_default_style_waits() -> None:
+    """Where no default_style is set, a picture without a role waits, and then fails with the ways."""
+    (waiting,) = of("dog.jpg").waiting
+    assert waiting.reason == "nothing said in which style dog.jpg is to be painted"
+    (rejection,) = interpret("", entries("dog.jpg", age=9999.0), True, rules()).rejections
+    assert WAYS in rejection.reason
+
+
+def test_half_of_a_pair_never_takes_the_default_style() -> None:
+    """Who names a content expects a style to come: the default does not step in."""
+    assert of("dog.content.jpg", given=rules(default="starry")).requests == []
+
+
+def test_settings_may_name_a_style_of_the_library() -> None:
+    """dog.jpg with `style: night` is painted in it, before any default; its own settings win over the style's."""
+    sidecar = Sidecar(styles=("night", "starry"), settings={"seed": 7})
+    request = only(of("dog.jpg", "dog.yaml", given=rules("starry", sidecar)))
+    assert request.source == "named"
+    assert [p for r, p in roles(request) if r == "style"] == ["night.png", "starry.jpg"]
+    assert request.settings == {"size": 100, "seed": 7}
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "nosuch", "starry.jpg"])
+def test_settings_name_nothing_but_the_library(name: str) -> None:
+    """A path, or a name that the library does not have, is refused and the names that it has are listed."""
+    sidecar = Sidecar(styles=(name,))
+    (rejection,) = of("dog.jpg", "dog.yaml", given=rules(sidecar=sidecar)).rejections
+    assert (
+        rejection.reason == f"there is no style {name!r} in the library; there are: night, starry"
+    )
+
+
+def test_a_style_that_is_being_copied_is_waited_for() -> None:
+    """A request for a style that has not settled counts as settling, not as refused."""
+    given = rules(sidecar=Sidecar(styles=("new",)), unsettled=("new",))
+    assert sorted(of("dog.jpg", "dog.yaml", given=given).settling) == ["dog.jpg", "dog.yaml"]
+
+
+def test_bad_settings_refuse_the_whole_set() -> None:
+    """A settings file that cannot be read takes its pair with it to failed/, with its own message."""
+    given = rules(sidecar=SettingsError("dog.yaml is odd"))
+    (rejection,) = of("dog.content.jpg", "dog.style.jpg", "dog.yaml", given=given).rejections
+    assert rejection.reason == "dog.yaml is odd"
+    assert len(rejection.files) == 3
+
+
+def test_settings_that_change_while_they_are_read_settle_again() -> None:
+    """A settings file that is no longer what the scan saw holds its pair back."""
+    given = rules(sidecar=ChangedMeanwhile("dog.yaml has changed"))
+    outcome = of("dog.content.jpg", "dog.style.jpg", "dog.yaml", given=given)
+    assert outcome.requests == outcome.rejections == []
+    assert len(outcome.settling) == 3
+
+
+def test_every_picture_of_a_hot_folder_is_a_job() -> None:
+    """Whatever the names, each picture in a folder named like a style is painted in it."""
+    outcome = of("starry/IMG_1.jpg", "starry/x.content.png", "starry/x.style.png", folder="starry")
+    assert [request.name for request in outcome.requests] == [
+        "starry/IMG_1",
+        "starry/x.content",
+        "starry/x.style",
+    ]
+    assert {(request.source, request.group) for request in outcome.requests} == {("hot", "starry")}
+    assert all(request.files[-1].path == "starry.jpg" for request in outcome.requests)
+
+
+def test_a_hot_folder_is_hot_all_the_way_down() -> None:
+    """An album moved into a hot folder keeps its own name in the results."""
+    request = only(of("starry/album/a.jpg", folder="starry/album"))
+    assert (request.name, request.group) == ("starry/album/a", "starry")
+
+
+def test_a_hot_folder_named_like_a_role_stays_hot() -> None:
+    """content.* and style.* in a hot folder are two pictures and not a job folder."""
+    assert len(of("starry/content.jpg", "starry/style.jpg", folder="starry").requests) == 2
+
+
+def test_two_pictures_of_one_stem_are_two_jobs() -> None:
+    """dog.jpg and dog.png, each alone, are two jobs; with one dog.yaml for both they are refused."""
+    assert len(of("starry/dog.jpg", "starry/dog.png", folder="starry").requests) == 2
+    assert len(of("dog.jpg", "dog.png", given=rules("starry")).requests) == 2
+    (rejection,) = of("dog.jpg", "dog.png", "dog.yaml", given=rules("starry")).rejections
+    assert (
+        rejection.reason == "dog.jpg and dog.png are both the content of dog; drop only one of them"
+    )
+
+
+def test_a_job_folder_is_one_job() -> None:
+    """content.*, style-1.*, style-2.* and job.yaml in a folder are one job that is named after it."""
+    paths = ("w/content.jpg", "w/style-1.jpg", "w/style-2.jpg", "w/job.yaml")
+    request = only(of(*paths, folder="w"))
+    assert (request.name, request.source, request.group) == ("w", "folder", "")
+    assert [path for _, path in roles(request)] == list(paths)
+
+
+def test_a_job_folder_settles_as_a_whole() -> None:
+    """As long as the folder itself, or any file in it, is not quiet, nothing in it is taken."""
+    files = entries("w/content.jpg", "w/style.jpg")
+    assert interpret("w", files, False, rules()).settling == ["w"]
+    files += entries("w/style-2.jpg", settled=False)
+    assert interpret("w", files, True, rules()).settling == ["w/style-2.jpg"]
+
+
+def test_a_job_folder_with_job_yaml_may_name_its_style() -> None:
+    """content.* and a job.yaml that names a style of the library are enough."""
+    given = rules(sidecar=Sidecar(styles=("night",)))
+    assert roles(only(of("w/content.jpg", "w/job.yaml", folder="w", given=given)))[-1] == (
+        "style",
+        "night.png",
+    )
+
+
+def test_a_job_folder_holds_nothing_else() -> None:
+    """A file without a meaning refuses the folder and says what it may hold."""
+    (rejection,) = of("w/content.jpg", "w/style.jpg", "w/more.jpg", folder="w").rejections
+    assert rejection.reason.startswith(
+        "more.jpg has no meaning in a job folder; it holds content.*"
+    )
+    assert len(rejection.files) == 3
+
+
+def test_any_other_folder_is_an_inbox_of_its_own() -> None:
+    """Pairs in a folder are pairs, their results go to a folder of that name, and it is their group."""
+    request = only(of("trip/dog.content.jpg", "trip/dog.style.jpg", folder="trip"))
+    assert (request.name, request.source, request.group) == ("trip/dog", "pair", "trip")
+
+
+def test_a_nested_job_folder_keeps_its_path() -> None:
+    """A job folder inside a folder is named by both, and grouped by the outer one."""
+    request = only(of("a/b/content.jpg", "a/b/style.jpg", folder="a/b"))
+    assert (request.name, request.group) == ("a/b", "a")
+
+
+def test_a_batch_file_is_handed_on() -> None:
+    """night.batch.yaml is a batch named night, whose contents nobody reads here."""
+    request = only(of("night.batch.yaml", given=rules(sidecar=SettingsError("was read"))))
+    assert (request.name, request.source, roles(request)) == (
+        "night",
+        "batch",
+        [("batch", "night.batch.yaml")],
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["dog.svg", "dog.content.pdf", "dog.style.eps", "notes.txt", "noext", "dog.gz"]
+)
+def test_what_is_no_picture_by_its_name_is_refused(name: str) -> None:
+    """Other kinds of files are refused at once, with the kinds that are known."""
+    (rejection,) = of(name).rejections
+    assert rejection.reason.startswith(f"{name} is no picture by its name; known are bmp, gif, ")
+
+
+def test_a_faulty_half_takes_the_other_along() -> None:
+    """A pair one half of which can never be taken is refused as a whole, so that it is seen as a whole."""
+    files = entries("dog.content.jpg") + entries(
+        "dog.style.jpg", problem="dog.style.jpg is a socket; x"
+    )
+    (rejection,) = interpret("", files, True, rules()).rejections
+    assert rejection.reason == "dog.style.jpg is a socket; x"
+    assert {file.path for file in rejection.files} == {"dog.content.jpg", "dog.style.jpg"}
+
+
+def test_two_contents_are_refused() -> None:
+    """Two files that claim the same role of a job are refused by name."""
+    outcome = of("dog.content.jpg", "dog_content.png", "dog.style.jpg")
+    (rejection,) = outcome.rejections
+    assert rejection.reason == (
+        "dog.content.jpg and dog_content.png are both the content of dog; drop only one of them"
+    )
+
+
+def test_an_unsettled_part_holds_its_set_back_and_nothing_else() -> None:
+    """While dog.yaml is being written its pair waits, and another pair goes on."""
+    files = entries("dog.content.jpg", "dog.style.jpg", "cat.content.jpg", "cat.style.jpg")
+    outcome = interpret("", files + entries("dog.yaml", settled=False), True, rules())
+    assert [request.name for request in outcome.requests] == ["cat"]
+    assert outcome.settling == ["dog.yaml"]
+
+
+def test_a_library_style_with_a_fault_says_so() -> None:
+    """A picture for a style that cannot be used is refused with the style's own fault."""
+    broken = Style(STARRY.picture, {}, "starry.yaml: line 1: tags are not read")
+    given = Rules({"starry": broken}, lambda entry: Sidecar())
+    (rejection,) = of("starry/a.jpg", folder="starry", given=given).rejections
+    assert (
+        rejection.reason
+        == "the style starry cannot be used: starry.yaml: line 1: tags are not read"
+    )
+    assert [file.root for file in rejection.files] == ["inbox"]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [f"{stem}{role}.{suffix}" for stem in ("a", "b", "..", "é", "\udcff") for role in
+             ("", ".content", "_style", "-style-2", ".content-mask", ".start") for suffix in ("jpg", "yaml", "txt")]
+        ),
+        unique=True,
+    ),
+    st.sampled_from(["", "starry", "album", "a/b"]),
+    st.sampled_from(["", "starry"]),
+)  # fmt: skip
+def test_every_file_has_exactly_one_fate(names: list[str], folder: str, default: str) -> None:
+    """Whatever names lie together, each file is in exactly one request, rejection, wait or settling set."""
+    paths = [f"{folder}/{name}" if folder else name for name in names]
+    outcome = interpret(folder, entries(*paths), True, rules(default))
+    fates = [
+        file.path
+        for found in (*outcome.requests, *outcome.rejections)
+        for file in found.files
+        if file.root == "inbox"
+    ]
+    fates += [path for waiting in outcome.waiting for path in waiting.paths] + outcome.settling
+    assert sorted(fates) == sorted(paths)
+    for found in (*outcome.requests, *outcome.rejections):
+        assert ".." not in found.name.split("/")
+        found.name.encode()  # always UTF-8

@@ -1,0 +1,300 @@
+"""One look at a real inbox."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.errors import StorageError
+from nst_daemon.intake.scan import MAX_DEPTH, Scan
+from tests.intake.conftest import MAX_BYTES, NEVER, PNG, House, tree
+
+
+def names(scan: Scan) -> list[str]:
+    """The names of the jobs that are asked for."""
+    return [request.name for request in scan.requests]
+
+
+def test_a_pair_settles_and_is_asked_for(house: House) -> None:
+    """A pair is asked for at the first look that comes settle_seconds after it was seen first."""
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    assert [names(house.scan(wait)) for wait in (0, 1.9, 0.1)] == [[], [], ["dog"]]
+
+
+def test_a_restart_is_no_shortcut(house: House) -> None:
+    """After a restart, what has stood in the inbox for long has to be seen twice as well."""
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    house.settled()
+    house.restart()
+    assert names(house.scan(1000)) == []
+    assert names(house.scan(2)) == ["dog"]
+
+
+def test_a_file_that_grows_is_never_taken(house: House) -> None:
+    """As long as a file is written to between looks, its pair is not asked for, however long that takes."""
+    house.drop("dog.style.png")
+    path = house.drop("dog.content.png")
+    for _ in range(20):
+        with path.open("ab") as file:
+            file.write(b"more")
+        scan = house.scan(100)
+        assert names(scan) == []
+        assert "dog.content.png" in scan.settling
+
+
+def test_a_touch_begins_the_wait_anew(house: House) -> None:
+    """A file that is touched, with the same contents, has to be quiet once more."""
+    house.drop("dog.style.png")
+    path = house.drop("dog.content.png")
+    house.scan()
+    os.utime(path, ns=(1, 1))
+    assert names(house.scan(3)) == []
+    assert names(house.scan(2)) == ["dog"]
+
+
+@pytest.mark.parametrize("data", [b"", PNG[:-10]])
+def test_an_unfinished_picture_has_its_grace(house: House, data: bytes) -> None:
+    """An empty or truncated picture is left alone until truncated_grace is over, then the decoder may judge it."""
+    house.drop("dog.style.png")
+    house.drop("dog.content.png", data)
+    house.scan()
+    assert names(house.scan(59)) == []
+    assert names(house.scan(1)) == ["dog"]
+
+
+def test_hot_folders_are_made(house: House) -> None:
+    """Every settled style of the library gets a folder in the inbox, and what is dropped there is its job."""
+    house.style("starry.jpg")
+    house.style("notes.txt")
+    house.settled()
+    assert tree(house.inbox) == {"starry/"}
+    house.drop("starry/a.png")
+    house.drop("starry/album/b.png")
+    assert names(house.settled()) == ["starry/a", "starry/album/b"]
+
+
+def test_a_style_is_not_used_before_it_has_settled(house: House) -> None:
+    """While a new style is still being copied, its folder is not made and its pictures wait."""
+    house.drop("starry/a.png")
+    house.scan()
+    house.style("starry.jpg", PNG[:-10])
+    scan = house.scan(3)
+    assert scan.settling == ("starry/a.png",)
+    assert not scan.waiting
+
+
+def test_style_settings_reach_the_job(house: House) -> None:
+    """styles/starry.yaml gives a hot folder's jobs their settings, and NAME.yaml overrides them."""
+    house.style("starry.jpg")
+    house.style("starry.yaml", "size: 100\nseed: 1\n")
+    house.drop("starry/a.png")
+    house.drop("starry/b.png")
+    house.drop("starry/b.yaml", "seed: 2\n")
+    settings = {request.name: request.settings for request in house.settled().requests}
+    assert settings == {
+        "starry/a": {"size": 100, "seed": 1},
+        "starry/b": {"size": 100, "seed": 2},
+    }
+
+
+def test_two_styles_of_one_name_are_refused(house: House) -> None:
+    """starry.jpg and starry.png in the library refuse the pictures for it, and name both files."""
+    house.style("starry.jpg")
+    house.style("starry.png")
+    house.drop("starry/a.png")
+    (rejection,) = house.settled().rejections
+    assert (
+        rejection.reason
+        == "the style starry cannot be used: starry.jpg and starry.png have the same name"
+    )
+
+
+def test_settings_are_read_once_per_version(house: House) -> None:
+    """A settings file that changes is read again after it has settled."""
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    path = house.drop("dog.yaml", "size: 64\n")
+    assert house.settled().requests[0].settings == {"size": 64}
+    path.write_text("size: 65\n")
+    assert house.settled().requests[0].settings == {"size": 65}
+
+
+def test_groups_take_turns(house: House) -> None:
+    """A full hot folder does not hold up another: requests come in turns."""
+    for style in ("night", "starry"):
+        house.style(f"{style}.jpg")
+    for number in range(4):
+        house.drop(f"night/{number}.png")
+    house.drop("starry/a.png")
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    groups = [request.group for request in house.settled().requests]
+    assert sorted(groups[:3]) == ["", "night", "starry"]
+
+
+def test_special_files_are_refused(house: House, tmp_path: Path) -> None:
+    """Links, pipes, sockets and hard links are refused by what they are; nothing of them is opened."""
+    house.drop("real.style.png")
+    (tmp_path / "secret.png").write_bytes(PNG)
+    (house.inbox / "link.content.png").symlink_to(tmp_path / "secret.png")
+    (house.inbox / "dangling.png").symlink_to("/nonexistent")
+    (house.inbox / "folder").symlink_to(tmp_path)
+    os.mkfifo(house.inbox / "pipe.content.png")
+    os.link(tmp_path / "secret.png", house.inbox / "hard.content.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(house.inbox / "socket.png"))
+        reasons = {rejection.name: rejection.reason for rejection in house.settled().rejections}
+    assert {name: reason.split("; ")[0] for name, reason in reasons.items()} == {
+        "link": "link.content.png is a symbolic link",
+        "dangling": "dangling.png is a symbolic link",
+        "folder": "folder is a symbolic link",
+        "pipe": "pipe.content.png is a named pipe",
+        "hard": "hard.content.png has 2 hard links, so its contents belong to another place as well",
+        "socket": "socket.png is a socket",
+    }
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(house: House) -> None:
+    """A file larger than max_bytes is refused by its size; a sparse one of a terabyte costs no time."""
+    path = house.drop("huge.content.png", b"")
+    os.truncate(path, 2**40)
+    (rejection,) = house.settled().rejections
+    assert rejection.reason.startswith(
+        f"huge.content.png has 1,099,511,627,776 bytes and at most {MAX_BYTES:,} are taken"
+    )
+
+
+def test_odd_names_are_only_names(house: House) -> None:
+    """Names in any encoding, with control characters or dots, or of 255 bytes give jobs with harmless names."""
+    odd = [
+        b"caf\xe9",
+        b"line\nbreak",
+        b"esc\x1b[31m",
+        b"..",
+        b"a..b",
+        b" ",
+        "日本".encode(),
+        b"x" * 243,
+    ]
+    for name in odd:
+        for role in (".content.png", ".style.png"):
+            house.drop("_" * (name == b"..") + os.fsdecode(name) + role)
+    scan = house.settled()
+    assert not scan.rejections
+    found = names(scan)
+    assert len(found) == len(odd)
+    assert {"caf_", "line_break", "esc_[31m", "a..b", "日本"} <= set(found)
+    assert all(name.isprintable() and len(name.encode()) <= 200 for name in found)
+
+
+def test_ignored_names_are_passed_over(house: House) -> None:
+    """Partial downloads and litter are neither taken nor refused nor settling."""
+    for name in ("dog.content.png.part", ".hidden.png", "Thumbs.db", "starry/.DS_Store"):
+        house.drop(name)
+    scan = house.settled()
+    assert (scan.requests, scan.rejections, scan.waiting, scan.settling) == ((), (), (), ())
+
+
+def test_folders_have_a_bottom(house: House) -> None:
+    """A folder that lies too deep is refused as a whole, and what lies above it is taken."""
+    deep = "/".join("abcdefghijkl")
+    house.drop(f"{deep}/dog.content.png")
+    house.drop("a/cat.content.png")
+    house.drop("a/cat.style.png")
+    scan = house.settled()
+    assert names(scan) == ["a/cat"]
+    (rejection,) = scan.rejections
+    assert f"more than {MAX_DEPTH} folders deep" in rejection.reason
+    house.take(rejection)
+    assert len(list(house.failed.rglob("dog.content.png"))) == 1
+    assert not list(house.inbox.rglob("dog*"))
+
+
+def test_a_directory_named_like_a_picture_is_a_folder(house: House) -> None:
+    """An empty folder dog.content.png is nobody's half: it stays, and the real half waits."""
+    (house.inbox / "dog.content.png").mkdir()
+    house.drop("dog.style.png")
+    scan = house.settled()
+    assert (scan.requests, scan.rejections) == ((), ())
+    assert [waiting.name for waiting in scan.waiting] == ["dog"]
+
+
+def test_what_is_muted_stays_unseen_until_it_changes(house: House) -> None:
+    """A file that was dealt with but cannot be removed is not asked for again, but a new version is."""
+    house.style("starry.jpg")
+    path = house.drop("starry/a.png")
+    house.intake.mute(house.settled().requests[0].files)
+    assert names(house.settled()) == []
+    path.write_bytes(PNG + b"new")
+    assert names(house.settled()) == ["starry/a"]
+
+
+def test_a_dropped_folder_goes_when_it_has_long_been_empty(house: House) -> None:
+    """A folder whose files were taken is removed once it was quiet for pair_timeout; hot folders stay."""
+    house.style("starry.jpg")
+    house.drop("trip/dog.content.png")
+    house.drop("trip/dog.style.png")
+    house.drop("starry/a.png")
+    for request in house.settled().requests:
+        house.take(request)
+    (house.inbox / "mine").mkdir()
+    house.scan(1)
+    house.scan(3599)
+    assert tree(house.inbox) == {"trip/", "starry/", "mine/"}
+    house.scan(10)
+    assert tree(house.inbox) == {"starry/", "mine/"}
+
+
+def test_a_default_style_that_is_not_there_hurts_no_picture(house: House) -> None:
+    """Where default_style is not in the library, pictures wait and the log says what is wrong."""
+    house.options["default_style"] = "nosuch"
+    house.restart()
+    house.drop("dog.png")
+    scan = house.settled()
+    assert [waiting.name for waiting in scan.waiting] == ["dog"]
+    assert scan.problems[0].startswith("default_style is nosuch, which is not in")
+
+
+def test_a_half_is_given_up_by_its_own_age(house: House) -> None:
+    """pair_timeout counts from the file's ctime, through restarts; with an endless one it is never given up."""
+    house.drop("dog.content.png")
+    house.scan(3590)
+    house.restart()
+    house.settled()
+    assert [rejection.name for rejection in house.scan(10).rejections] == ["dog"]
+    house.options["pair_timeout"] = NEVER
+    house.restart()
+    house.scan(1e9)
+    assert house.scan(10).rejections == ()
+
+
+def test_an_inbox_that_has_gone_is_the_disks_fault(house: House) -> None:
+    """Without its inbox or its library a scan raises StorageError; when they come back it goes on as before."""
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    for folder in (house.inbox, house.styles):
+        folder.rename(folder.with_suffix(".away"))
+        with pytest.raises(StorageError, match="mount it or create it"):
+            house.scan()
+        folder.with_suffix(".away").rename(folder)
+    assert names(house.settled()) == ["dog"]
+
+
+def test_ten_thousand_pairs_are_all_seen(house: House) -> None:
+    """Of 10,000 pairs that are dropped at once, each is asked for exactly once."""
+    folder = os.open(house.inbox, os.O_RDONLY)
+    for number in range(10_000):
+        for role in ("content", "style"):
+            os.close(
+                os.open(f"{number}.{role}.png", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=folder)
+            )
+    os.close(folder)
+    house.options["truncated_grace"] = 0.0
+    house.restart()
+    found = names(house.settled())
+    assert sorted(found, key=int) == [str(number) for number in range(10_000)]
