@@ -277,7 +277,7 @@ def _painter(config: Config, device: str = "auto") -> Painter:
 
 
 @model_app.command("list")
-def model_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def model_list(as_json: JsonOption = False) -> None:
     """Which weights there are, and which of them `weights: auto` takes."""
 
     from nst_daemon.export.weights import list_models
@@ -286,13 +286,13 @@ def model_list(config: ConfigOption = None, as_json: JsonOption = False) -> None
     if as_json:
         print(json.dumps([asdict(m) for m in models], default=str, indent=2))
         return
-    table = Table(title=f"weights: {load(config).model.weights}")
-    for heading in ("", "network", "weights", "file", "SHA-256", ""):
+    table = Table(box=None)
+    for heading in ("", "network", "weights", "SHA-256", "", ""):
         table.add_column(heading, overflow="fold")
     for model in models:
         chosen = "auto →" if model.automatic else ""
-        where = str(model.path) if model.present else "not here"
-        table.add_row(chosen, model.network, model.name, where, model.sha256[:12], model.note)
+        said = model.note if model.present else "not on this machine"
+        table.add_row(chosen, model.network, model.name, model.sha256[:12], said, str(model.path))
     Console().print(table)
 
 

@@ -29,6 +29,7 @@ from nst_daemon.errors import BusyError, DeviceError, InputError, Retry, Storage
 from nst_daemon.intake import claim
 from nst_daemon.intake.pairing import Rejection, Request
 from nst_daemon.intake.scan import Intake, Scan
+from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.watch import Watcher
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger import Ledger
@@ -302,7 +303,7 @@ class Supervisor:
                     max_bytes=self.config.limits.max_bytes,
                     now=now.wall,
                 )
-            except claim.ChangedMeanwhile as error:
+            except ChangedMeanwhile as error:
                 log.debug("%s", error)
                 return
             except InputError as error:
@@ -597,6 +598,7 @@ def _loop(supervisor: Supervisor, signals: _Signals, watcher: Watcher, patience:
     woken = True
     while not signals.received:
         now = Moment.now()
+        watcher.tend(now.steady)
         supervisor.step(now, woken=woken)
         if patience < math.inf:
             if not supervisor.stuck and not supervisor.drained:
@@ -607,7 +609,7 @@ def _loop(supervisor: Supervisor, signals: _Signals, watcher: Watcher, patience:
                 supervisor.give_up()
                 return
         sources: list[Any] = [*supervisor.executor.waitables(), watcher, signals]
-        news = wait(sources, supervisor.due(now))
+        news: list[Any] = wait(sources, supervisor.due(now))
         woken = watcher in news and watcher.clear()
 
 
