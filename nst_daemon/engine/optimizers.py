@@ -62,17 +62,18 @@ class LBFGS:
     def __init__(
         self, start: Tensor, *, step: float = 1.0, history: int = 20, first: float, longest: float
     ) -> None:
-        n, m, device = start.numel(), history, start.device
+        n, m, device, dtype = start.numel(), history, start.device, start.dtype
         self.step, self.m, self.first, self.longest = step, m, first, longest
-        self.pairs = torch.zeros(2 * m, n, device=device)  # S above Y, a ring
+        self.pairs = torch.zeros(2 * m, n, device=device, dtype=dtype)  # S above Y, a ring
         self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=torch.float64)
         self.valid = torch.zeros(m, dtype=torch.bool, device=device)
         self.count = torch.zeros((), dtype=torch.int64, device=device)  # points told
         self.base = start.clone()  # the last good point, its loss and its gradient
-        self.base_loss = torch.full((), torch.inf, device=device)
-        self.base_gradient = torch.zeros(n, device=device)
-        self.move = torch.zeros(n, device=device)  # from there to the next proposal
-        self.damping = torch.ones((), device=device)  # of the move, after points that were given up
+        self.base_loss = torch.full((), torch.inf, device=device, dtype=dtype)
+        self.base_gradient = torch.zeros_like(start)
+        self.move = torch.zeros_like(start)  # from there to the next proposal
+        # Of the move, less than 1 after points that were given up.
+        self.damping = torch.ones((), device=device, dtype=dtype)
         self.accepted = torch.ones((), dtype=torch.bool, device=device)
 
     def propose(self) -> Tensor:
@@ -128,16 +129,17 @@ class LBFGS:
         SY, YY = B[:m, m:], B[m:, m:]
         D = SY.diagonal()
         R = SY.triu() + (~valid).double().diag()  # an empty pair takes no part: zeros, and a 1 here
-        newest = torch.where(valid, torch.arange(m, device=g.device), -1).argmax()
-        gamma = torch.where(valid[newest], D[newest] / YY[newest, newest], 1.0)
+        # keepdim: an index without dimensions would be read by the host.
+        newest = torch.where(valid, torch.arange(m, device=g.device), -1).argmax(0, keepdim=True)
+        gamma = torch.where(valid[newest], D[newest] / YY.diagonal()[newest], 1.0)[:, None]
         Sg, Yg = (self.pairs @ g).double()[both][:, None].chunk(2)
         p = torch.linalg.solve_triangular(R, Sg, upper=True)
         q = torch.linalg.solve_triangular(
             R.T, (D.diag() + gamma * YY) @ p - gamma * Yg, upper=False
         )
-        coefficients = torch.zeros(2 * m, device=g.device, dtype=torch.float64)
+        coefficients = torch.zeros_like(self.products[0])
         coefficients.index_copy_(0, both, torch.cat([q, -gamma * p])[:, 0])
-        return gamma.float() * g + coefficients.float() @ self.pairs
+        return gamma[0].to(g.dtype) * g + coefficients.to(g.dtype) @ self.pairs
 
     def set_step(self, step: float) -> None:
         self.step = step

@@ -1,0 +1,85 @@
+"""Small pictures, the bundled weights, and targets computed by torch in place of onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import nst_daemon
+from nst_daemon.engine.losses import StyleStatistics, statistics
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.stylize import Scene, prepare
+from nst_daemon.engine.vgg import VGG
+
+CPU = torch.device("cpu")
+
+
+class TorchTargets:
+    """The protocol of `TargetSource`, by the network itself."""
+
+    def __init__(self, network: VGG, settings: RenderSettings) -> None:
+        self.network, self.settings = network, settings
+
+    def content(self, image: Tensor) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            features = self.network(image)
+        return {layer: features[layer] for layer in self.settings.content_layers}
+
+    def style(self, image: Tensor, guide: Tensor | None = None) -> Mapping[str, StyleStatistics]:
+        with torch.no_grad():
+            features = self.network(image)
+        return {layer: statistics(features[layer], guide) for layer in self.settings.style_layers}
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, Tensor]:
+    folder = Path(nst_daemon.__file__).parent / "weights"
+    return load_file(folder / "vgg19-tinyimagenet.safetensors")
+
+
+@pytest.fixture(scope="session")
+def content() -> Tensor:
+    """(3, 40, 48): a bright disc over a gradient; odd enough to be recognised."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 48), indexing="ij")
+    disc = ((x - 0.4) ** 2 + (y - 0.5) ** 2 < 0.06).float()
+    return torch.stack([0.3 + 0.5 * disc, 0.6 * y + 0.2 * disc, 0.8 - 0.5 * x]).clamp(0, 1)
+
+
+@pytest.fixture(scope="session")
+def style() -> Tensor:
+    """(3, 57, 61): slanted stripes in two warm colours."""
+    y, x = torch.meshgrid(torch.arange(57.0), torch.arange(61.0), indexing="ij")
+    wave = 0.5 + 0.5 * torch.sin((x + 0.7 * y) * 0.9)
+    return torch.stack([0.5 + 0.5 * wave, 0.7 * wave, 0.1 + 0.2 * (1 - wave)])
+
+
+SceneMaker = Callable[..., tuple[Scene, VGG]]
+
+
+@pytest.fixture(scope="session")
+def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> SceneMaker:
+    """(scene, network) for settings, of the pictures above or others."""
+
+    def make(
+        settings: RenderSettings,
+        *,
+        content: Tensor = content,
+        styles: Sequence[Tensor] = (style,),
+        start: Tensor | None = None,
+    ) -> tuple[Scene, VGG]:
+        network = VGG(
+            weights,
+            settings.layers,
+            pooling=settings.pooling,
+            rescale_pooling=settings.rescale_pooling,
+            padding=settings.padding,
+        )
+        targets = TorchTargets(network, settings)
+        return prepare(content, styles, settings, targets, device=CPU, start=start), network
+
+    return make

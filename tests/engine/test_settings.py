@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, fields
+from typing import Any
+
+import pytest
+
+from nst_daemon.engine.presets import PRESETS
+from nst_daemon.engine.settings import RenderSettings, describe, resolve
+from nst_daemon.errors import SettingsError
+
+
+def test_no_override_is_the_preset_default() -> None:
+    """`resolve()` is the dataclass's own defaults."""
+    assert resolve() == RenderSettings()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("calibrate", ["auto", "off"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_every_preset_resolves(preset: str, calibrate: str, optimizer: str) -> None:
+    """Each preset is valid with either calibration and either optimiser."""
+    settings = resolve({"preset": preset, "calibrate": calibrate, "optimizer": optimizer})
+    assert (settings.preset, settings.calibrate, settings.optimizer) == (
+        preset,
+        calibrate,
+        optimizer,
+    )
+
+
+def test_later_overrides_win_whichever_names_the_preset() -> None:
+    """The last preset named is the base, and all overrides apply on it in order."""
+    settings = resolve(
+        {"preset": "gatys2016", "size": 64}, {"preset": "neural-style"}, {"size": 99}
+    )
+    assert (settings.gram_norm, settings.size) == ("channels", 99)
+
+
+def test_calibration_chooses_the_weights_and_a_person_overrides_them() -> None:
+    """`calibrate: off` brings the source's constants; a weight that is given stands in both cases."""
+    assert resolve({"preset": "gatys2016", "calibrate": "off"}).style_weight == 1e3
+    assert resolve({"preset": "gatys2016"}).style_weight == 1.0
+    for calibrate in ("auto", "off"):
+        given = {"preset": "gatys2016", "style_weight": 7, "calibrate": calibrate}
+        assert resolve(given).style_weight == 7
+
+
+def test_another_optimiser_drops_what_the_preset_meant_for_its_own() -> None:
+    """Adam's averaging and clamp do not follow a preset to L-BFGS, and Adam gets its own step."""
+    assert resolve({"preset": "wasserstein", "optimizer": "lbfgs"}).averaging == 0
+    assert resolve({"optimizer": "adam"}).step == 0.02
+
+
+def test_the_ratio_replaces_the_content_weight() -> None:
+    """alpha is ratio times beta; whichever of ratio and content_weight comes later counts."""
+    assert resolve({"content_style_ratio": 0.5, "style_weight": 4}).alpha == 2
+    assert resolve({"content_style_ratio": 0.5}, {"content_weight": 3}).alpha == 3
+    assert resolve({"content_weight": 3}, {"content_style_ratio": 0.5}).alpha == 0.5
+
+
+def test_what_yaml_and_the_environment_write_is_understood() -> None:
+    """A bare `off`, numbers as text and a single number of iterations mean what they say."""
+    settings = resolve({"calibrate": False, "size": "256", "iterations": 30})
+    assert (settings.calibrate, settings.size, settings.iterations) == ("off", 256, (30,))
+
+
+BAD: list[tuple[dict[str, Any], list[str]]] = [
+    ({"sizes": 3}, ["'sizes'", "did you mean 'size'"]),
+    ({"zzz": 3}, ["'zzz'", "known are"]),
+    ({"preset": "gatys"}, ["preset", "'gatys'", "gatys2016"]),
+    ({"preset": 3}, ["preset", "3"]),
+    ({"size": "huge"}, ["size", "'huge'", "'original'"]),
+    ({"size": 0}, ["size", "0", "from 1 on"]),
+    ({"style_scale": float("nan")}, ["style_scale", "nan", "0.05 to 20"]),
+    ({"style_layers": {"relu9_1": 1}}, ["style_layers", "relu9_1", "relu5_4"]),
+    ({"style_layers": {"relu3_5": 1}}, ["style_layers", "relu3_5"]),
+    ({"content_layers": {"conv2_3": 1}}, ["content_layers", "conv2_3"]),
+    ({"style_layers": {"relu1_1": -1}}, ["style_layers", "-1", "0 on"]),
+    ({"style_layers": {}}, ["style_layers"]),
+    ({"style_layers": ["relu1_1"]}, ["style_layers", "mapping"]),
+    ({"content_weight": -0.1}, ["content_weight", "-0.1"]),
+    ({"content_weight": 0, "style_weight": 0}, ["style_weight", "more than 0"]),
+    ({"content_weight": 1, "content_style_ratio": 2}, ["content_weight", "content_style_ratio"]),
+    ({"tv": "l7"}, ["tv", "'l7'", "'absolute'"]),
+    ({"scales": [0.5, 0.25, 1]}, ["scales", "growing"]),
+    ({"scales": [0.25, 0.5]}, ["scales", "end with 1"]),
+    ({"iterations": [10, 0]}, ["iterations[1]", "0"]),
+    ({"iterations": []}, ["iterations"]),
+    ({"style_weights": [0, 0]}, ["style_weights"]),
+    ({"averaging": 0.9}, ["averaging", "0.9", "lbfgs"]),
+    ({"optimizer": "adam", "clamp": True, "precondition": 0.5}, ["clamp", "precondition"]),
+    ({"precision": "fp8"}, ["precision", "'fp8'", "'float32'"]),
+    ({"seed": -1}, ["seed", "-1"]),
+    ({"deterministic": "perhaps"}, ["deterministic", "'perhaps'"]),
+    ({"history": 0}, ["history", "0"]),
+    ({"min_improvement": 1}, ["min_improvement", "1"]),
+]
+
+
+@pytest.mark.parametrize(("override", "parts"), BAD, ids=[str(list(o)) for o, _ in BAD])
+def test_bad_settings_are_refused_by_name(override: dict[str, Any], parts: list[str]) -> None:
+    """The message is one line that names the key, the value and what is allowed."""
+    with pytest.raises(SettingsError) as caught:
+        resolve(override)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_settings_are_plain_data() -> None:
+    """They survive pickle, and JSON through asdict and back through resolve."""
+    settings = resolve({"preset": "wasserstein", "style_weights": [1, 2]})
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert resolve(json.loads(json.dumps(asdict(settings)))) == settings
+
+
+def test_every_setting_explains_itself() -> None:
+    """Each field has a sentence of help and says what it allows."""
+    for field in fields(RenderSettings):
+        about = describe(field.name)
+        assert about["help"].endswith(".") and about["allowed"]
