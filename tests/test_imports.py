@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"errors", "files", "engine"},
     "export": {"errors", "files", "engine", "export", "weights"},
     "painter": {"errors", "files", "engine", "export"},
+    "weights": set(),
     "probe": {"errors", "engine", "export", "painter"},
     "samples": {"errors", "samples"},
     "report": LEAVES | {"files", "report"},
