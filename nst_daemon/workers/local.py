@@ -46,7 +46,8 @@ LOST_AFTER_STARTS = 5
 LOST_AFTER_JOBS = 3
 #: The longest pause in seconds before a device that fails to start is tried again while it is not yet lost.
 LONGEST_PAUSE = 60.0
-#: Seconds until a process that was killed and still exists is given up: it hangs inside the kernel.
+#: Seconds until a process that has closed its end is killed, and until one that was killed and still exists is given
+#: up: it hangs inside the kernel.
 REAP_SECONDS = 30.0
 #: A worker is not stuck before this many times its slowest step of the same job.
 PATIENCE = 4.0
@@ -264,6 +265,7 @@ class _Worker:
     moved: float = 0.0  # the last sign of progress
     slowest: float = 0.0  # the longest pause between two signs of progress of the job at the head
     head_since: float = 0.0
+    closed: float | None = None  # when its end of the wire was found closed
     killed: tuple[float, str] | None = None  # when and why we ended it
     leaving: wire.Leaving | None = None
     failed_starts: int = 0  # in a row
@@ -283,7 +285,8 @@ class _Worker:
     def spawn(self, now: float) -> list[Event]:
         """Start a process; the events where that is impossible."""
         assert self.process is None
-        self.ready, self.killed, self.leaving, self.heard = False, None, None, None
+        self.ready, self.killed, self.leaving = False, None, None
+        self.heard = self.closed = None
         self.spawned, self.start_at = now, math.inf
         try:
             self.process = _Process(wire.Hello(self.name, self.device, self.options))
@@ -323,11 +326,8 @@ class _Worker:
         events = self.drain(now)
         if ended or self._stuck_in_kernel(now):
             return events + self._bury(now)
-        if not self.process.open:
-            self._kill(now, "closed its connection")
-        else:
-            self._enforce(now)
-            self._hand_over()
+        self._enforce(now)
+        self._hand_over()
         return events
 
     def drain(self, now: float) -> list[Event]:
@@ -445,7 +445,12 @@ class _Worker:
 
     def _enforce(self, now: float) -> None:
         """Kill a process that has passed a deadline."""
-        if self.killed:
+        if self.killed or self.process is None:
+            return
+        if not self.process.open:  # it is about to end, as a rule
+            self.closed = self.closed or now
+            if now - self.closed > REAP_SECONDS:
+                self._kill(now, "closed its connection and did not end")
             return
         if not self.ready:
             if now - self.spawned > self.options.start_seconds:

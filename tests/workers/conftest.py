@@ -28,6 +28,7 @@ class Bench:
     executor: LocalExecutor
     events: list[Event] = field(default_factory=list)
     patience: float = 60.0
+    _heard: dict[str, int] = field(default_factory=dict)
 
     def until(self, enough: Callable[[], object], *, ahead: float = 0.0) -> None:
         """Poll until `enough`; ahead: by how many seconds the clock given to `poll` runs before the real one."""
@@ -52,10 +53,11 @@ class Bench:
         return [e for e in self.events if isinstance(e, ends) and e.job_id == job]
 
     def answer(self, job: str, *, ahead: float = 0.0) -> Any:
-        """Wait for the end of a job and return how it ended."""
-        before = len(self.answers(job))
-        self.until(lambda: len(self.answers(job)) > before, ahead=ahead)
-        return self.answers(job)[-1]
+        """Wait for the end of a job's next attempt and return how it ended."""
+        heard = self._heard.get(job, 0)
+        self.until(lambda: len(self.answers(job)) > heard, ahead=ahead)
+        self._heard[job] = heard + 1
+        return self.answers(job)[heard]
 
     def paint(self, task: Task) -> Any:
         """Submit and wait for the answer."""

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import wait
+from pathlib import Path
 
-from nst_daemon.workers.base import Progress, Ready, Staged, Started
-from tests.workers.conftest import Bench, Jobs
+import pytest
+
+from nst_daemon.errors import Retry
+from nst_daemon.workers import local
+from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
+    Failed,
+    Progress,
+    Ready,
+    Staged,
+    Started,
+    Stopped,
+)
+from tests.workers.conftest import ROOT, Bench, Jobs
 
 Benches = Callable[..., Bench]
 
@@ -27,3 +49,521 @@ def test_a_task_becomes_a_staged_picture(bench: Benches, jobs: Jobs) -> None:
     assert (last.done, last.total) == (20, 20)
     sidecar = json.loads((task.stage / "dog.json").read_bytes())
     assert sidecar["picture"]["sha256"] == answer.sha256
+
+
+def test_leftovers_in_the_stage_are_removed(bench: Benches, jobs: Jobs) -> None:
+    """What an earlier attempt left in the stage folder is not there after the next one."""
+    b, task = bench(), jobs("dog")
+    (task.stage / "dog.png").write_bytes(b"half a picture")
+    (task.stage / "other").write_bytes(b"rubbish")
+    b.ready()
+    b.paint(task)
+    assert sorted(path.name for path in task.stage.iterdir()) == ["dog.json", "dog.png"]
+
+
+def test_the_next_job_is_prepared_while_one_is_painted(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """The preparation of a second job ends while the first one is still being painted."""
+    b = bench()
+    b.ready()
+    first = jobs("first", gate=str(tmp_path / "gate"), gate_at=5)
+    # Preparing the second job opens the gate that the first one waits at: else both wait for ever.
+    second = jobs("second", do="touch", at=0, once=str(tmp_path / "gate"))
+    b.executor.submit(first)
+    b.executor.submit(second)
+    assert b.executor.capacity() == 0
+    assert isinstance(b.answer("first-id"), Staged)
+    assert isinstance(b.answer("second-id"), Staged)
+    assert b.executor.capacity() == 2
+
+
+@pytest.mark.parametrize("at", [0, 7])
+@pytest.mark.parametrize(
+    ("mischief", "words"),
+    [
+        ("kill", "was killed by signal 9 (SIGKILL)"),
+        ("segv", "was killed by signal 11 (SIGSEGV)"),
+    ],
+)
+def test_a_crash_costs_one_worker_and_no_job(
+    bench: Benches, jobs: Jobs, tmp_path: Path, mischief: str, words: str, at: int
+) -> None:
+    """A worker that crashes over a job is said to have died of it, is replaced, and paints it on the next attempt."""
+    b = bench()
+    b.ready()
+    task = jobs("dog", do=mischief, at=at, once=str(tmp_path / "marker"))
+    died = b.paint(task)
+    assert isinstance(died, Died)
+    assert words in died.reason
+    assert isinstance(b.paint(task), Staged)
+    assert len(b.of(Ready)) == 2
+
+
+def test_a_crash_in_native_code_leaves_a_stack(bench: Benches, jobs: Jobs) -> None:
+    """What a worker printed last, such as Python's stack at a segmentation fault, comes with its death."""
+    b = bench()
+    b.ready()
+    died = b.paint(jobs("dog", do="segv", at=3))
+    assert "Segmentation fault" in died.detail
+    assert "in paint" in died.detail
+
+
+def test_the_neighbour_of_a_crash_is_not_blamed(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """A job that was merely being prepared when the worker died is given back as stopped."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    b.executor.submit(jobs("bad", gate=str(gate), gate_at=1, do="kill", at=2))
+    b.executor.submit(jobs("good", do="touch", at=0, once=str(gate)))
+    assert isinstance(b.answer("bad-id"), Died)
+    assert b.answers("good-id") == [Stopped("cpu", "good-id")]
+
+
+def test_jobs_that_died_together_are_tried_alone(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """A job whose preparation kills the worker twice harms its neighbour once at most: then each is tried alone."""
+    b = bench()
+    b.ready()
+    innocent = jobs("innocent", gate=str(tmp_path / "never"), gate_at=1)
+    guilty = jobs("guilty", do="kill", at=0)
+    b.executor.submit(innocent)
+    b.executor.submit(guilty)
+    assert isinstance(b.answer("innocent-id"), Died)  # nobody can know better, the first time
+    assert isinstance(b.answers("guilty-id")[-1], Stopped)
+    (tmp_path / "never").touch()
+    b.until(b.executor.capacity)
+    b.executor.submit(innocent)
+    b.executor.submit(guilty)
+    assert isinstance(b.answer("innocent-id"), Staged)
+    assert isinstance(b.answer("guilty-id"), Died)
+
+
+def test_a_task_marked_alone_has_no_neighbour(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """Beside a task that shall be alone nothing is prepared, even where the daemon has been started anew."""
+    b = bench()
+    b.ready()
+    b.executor.submit(replace(jobs("guilty", do="kill", at=5), alone=True))
+    marker = tmp_path / "prepared"
+    b.executor.submit(jobs("other", do="touch", at=0, once=str(marker)))
+    assert isinstance(b.answer("guilty-id"), Died)
+    assert not marker.exists()
+
+
+def test_a_frozen_worker_is_replaced(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """A stopped process (SIGSTOP) is killed once stall_seconds have passed, and people are told why."""
+    b = bench(stall_seconds=50)
+    b.ready()
+    b.executor.submit(jobs("dog", do="freeze", at=5, once=str(tmp_path / "marker")))
+    b.until((tmp_path / "marker").exists)
+    died = b.answer("dog-id", ahead=60)
+    assert "made no progress for" in died.reason
+    assert "did not answer either" in died.reason
+
+
+def test_a_stuck_worker_is_replaced(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """A worker that lives and answers but makes no progress for stall_seconds is killed."""
+    b = bench(stall_seconds=50)
+    b.ready()
+    b.executor.submit(jobs("dog", do="hang", at=5, once=str(tmp_path / "marker")))
+    b.until((tmp_path / "marker").exists)
+    b.events += b.executor.poll(time.monotonic() + 40)
+    assert not b.answers("dog-id")
+    alive = b.executor.status(time.monotonic())[0]
+    assert alive.silent is not None
+    # It still answers, in this far future too; the progress alone is missing.
+    b.until(lambda: b.executor.status(time.monotonic() + 60)[0].silent < 5, ahead=40)  # type: ignore[operator]
+    died = b.answer("dog-id", ahead=60)
+    assert died.reason.startswith("made no progress for")
+    assert "service.stall_seconds" in died.reason
+    b.until(b.executor.capacity)
+
+
+def test_an_idle_worker_that_freezes_is_replaced(bench: Benches) -> None:
+    """A worker without a job is killed when it does not answer for stall_seconds."""
+    b = bench(stall_seconds=50)
+    b.ready()
+    pid = b.pid()
+    os.kill(pid, signal.SIGSTOP)
+    b.until(lambda: b.of(Died), ahead=60)
+    assert b.of(Died)[0].job_id is None
+    b.until(lambda: len(b.of(Ready)) == 2)
+    assert b.pid() != pid
+
+
+def test_an_engine_that_raises_fails_the_job_alone(bench: Benches, jobs: Jobs) -> None:
+    """An unforeseen exception fails its job for good, with a traceback, and the same worker paints the next."""
+    b = bench()
+    b.ready()
+    failed = b.paint(jobs("bad", do="raise", at=4))
+    assert (failed.retry, failed.message) == (
+        Retry.NEVER,
+        "unexpected error: RuntimeError: a fault in the engine",
+    )
+    assert "in paint" in failed.detail
+    assert isinstance(b.paint(jobs("good")), Staged)
+    assert not b.of(Died)
+
+
+def test_a_failure_in_preparation_is_told_at_once(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """A job that cannot be prepared fails while its neighbour is still being painted."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    b.executor.submit(jobs("good", gate=str(gate), gate_at=3))
+    b.executor.submit(jobs.of("bad", b"{}", settings={"sise": 64}))
+    failed = b.answer("bad-id")
+    assert failed.retry is Retry.NEVER
+    assert "sise" in failed.message
+    assert not b.answers("good-id")
+    gate.touch()
+    assert isinstance(b.answer("good-id"), Staged)
+
+
+def test_numbers_that_are_none_are_no_picture(bench: Benches, jobs: Jobs) -> None:
+    """A painting that ends in NaN fails, with a remedy, and stages nothing."""
+    b = bench()
+    b.ready()
+    task = jobs("dog", do="nan", at=10)
+    failed = b.paint(task)
+    assert failed.retry is Retry.NEVER
+    assert "NaN" in failed.message
+    assert list(task.stage.iterdir()) == []
+
+
+def test_an_impossible_allocation_is_out_of_memory(bench: Benches, jobs: Jobs) -> None:
+    """Asking for more memory than the limit fails the job as out of memory, and the worker survives."""
+    b = bench(max_memory=2 << 30)
+    b.ready()
+    failed = b.paint(jobs("large", do="allocate", at=2))
+    assert failed.retry is Retry.SMALLER
+    assert isinstance(b.paint(jobs("small")), Staged)
+    assert not b.of(Died)
+
+
+def test_a_device_error_replaces_the_worker(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """After a device error the job is to be tried again, its neighbour comes back, and the worker is a new one."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    b.executor.submit(jobs("bad", gate=str(gate), do="device", at=2))
+    b.executor.submit(jobs("good"))
+    gate.touch()
+    failed = b.answer("bad-id")
+    assert failed.retry is Retry.LATER
+    assert "fell off the bus" in failed.message
+    assert isinstance(b.answer("good-id"), Stopped)
+    b.until(lambda: len(b.of(Ready)) == 2)
+    assert [died.job_id for died in b.of(Died)] == [None]
+    assert "fell off the bus" in b.of(Died)[0].reason
+
+
+def test_missing_weights_take_the_device_out_at_once(bench: Benches) -> None:
+    """A worker that says that another start would fail as well is lost after the first, and says what to do."""
+    b = bench(painter="tests.fakes:no_studio")
+    b.executor.start()
+    b.until(lambda: b.of(DeviceLost))
+    lost = b.of(DeviceLost)[0]
+    assert (lost.left, lost.permanent) == (0, True)
+    assert "the fake weights are not there; fetch them" in lost.reason
+    assert len(b.of(Died)) == 1
+
+
+def test_a_device_that_never_starts_is_backed_off_and_taken_out(bench: Benches) -> None:
+    """A worker that dies at each start is started again after 0, 1, 2, 4 and 8 s, and then lost."""
+    b = bench(painter="tests.fakes:crashing_studio", lost_seconds=1000)
+    b.executor.start()
+    ahead, starts = 0.0, []
+    for pause in (0.0, 1.0, 2.0, 4.0, 8.0):
+        b.until(lambda n=len(starts) + 1: len(b.of(Died)) == n, ahead=ahead)  # type: ignore[misc]
+        starts.append(time.monotonic() + ahead)
+        status = b.executor.status(time.monotonic())[0]
+        assert status.pid is None
+        ahead += pause + 1.0
+    assert [lost.left for lost in b.of(DeviceLost)] == [0]
+    assert b.executor.status(0.0)[0].state == "lost"
+    b.events += b.executor.poll(time.monotonic() + ahead + 900)
+    assert b.executor.status(0.0)[0].pid is None
+    b.events += b.executor.poll(time.monotonic() + ahead + 1100)
+    assert b.executor.status(0.0)[0].pid is not None
+
+
+def test_a_worker_that_never_gets_ready_is_killed(bench: Benches) -> None:
+    """A worker that does not load within start_seconds is killed and counted as a failed start."""
+    b = bench(painter="tests.fakes:hanging_studio", start_seconds=30)
+    b.executor.start()
+    b.until(lambda: b.of(Died), ahead=40)
+    assert b.of(Died)[0].reason == "did not load its model within 30 s"
+
+
+def test_a_device_over_which_several_jobs_died_is_taken_out(bench: Benches, jobs: Jobs) -> None:
+    """Three different jobs that died in a row on one device take it out; the other one goes on."""
+    b = bench(["cpu", "cpu"])
+    b.ready(2)
+    for i in range(local.LOST_AFTER_JOBS):
+        # Both workers are idle, and the first of them is preferred.
+        b.until(lambda: b.executor.capacity() == 4)
+        assert isinstance(b.paint(jobs(f"bad{i}", do="kill", at=1)), Died)
+    b.until(lambda: b.of(DeviceLost))
+    assert [(lost.worker, lost.left) for lost in b.of(DeviceLost)] == [("cpu", 1)]
+    assert b.paint(jobs("good")).worker == "cpu#2"
+
+
+def test_a_job_that_died_is_tried_on_another_device(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """The second attempt at a job goes to a device that it has not died on."""
+    b = bench(["cpu", "cpu"])
+    b.ready(2)
+    task = jobs("dog", do="kill", at=1, once=str(tmp_path / "marker"))
+    assert b.paint(task).worker == "cpu"
+    b.until(lambda: b.executor.capacity() == 4)
+    assert b.paint(task).worker == "cpu#2"
+
+
+def test_two_workers_share_a_queue(bench: Benches, jobs: Jobs) -> None:
+    """Ten jobs on two workers are all painted, and both workers take part."""
+    b = bench(["cpu", "cpu"])
+    b.ready(2)
+    waiting = [jobs(f"job{i}", seconds=0.005) for i in range(10)]
+
+    def done() -> bool:
+        while waiting and b.executor.capacity():
+            b.executor.submit(waiting.pop())
+        return len(b.of(Staged)) == 10
+
+    b.until(done)
+    assert {staged.worker for staged in b.of(Staged)} == {"cpu", "cpu#2"}
+
+
+def test_auto_finds_the_devices_in_the_worker(bench: Benches) -> None:
+    """`auto` is resolved by the first worker: every GPU, or the CPU where torch sees none."""
+    import torch
+
+    expected = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    b = bench("auto")
+    b.ready(len(expected))
+    assert sorted(ready.worker for ready in b.of(Ready)) == sorted(expected)
+    assert [s.worker for s in b.executor.status(0.0)] == expected
+
+
+def test_cancelling_what_is_painted(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """Cancelling a running job ends it after its current step, and the worker goes on to the next."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    task = jobs("dog", iterations=10**6, gate=str(gate))
+    b.executor.submit(task)
+    b.until(lambda: b.of(Started))
+    b.executor.cancel("dog-id")
+    gate.touch()
+    assert b.answer("dog-id") == Stopped("cpu", "dog-id", cancelled=True)
+    assert list(task.stage.iterdir()) == []
+    assert isinstance(b.paint(jobs("next")), Staged)
+
+
+def test_cancelling_what_waits(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """Cancelling a job that waits behind another is answered while that one is still being painted."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    b.executor.submit(jobs("first", gate=str(gate)))
+    b.executor.submit(jobs("second"))
+    b.executor.cancel("second-id")
+    assert b.answer("second-id") == Stopped("cpu", "second-id", cancelled=True)
+    assert not b.answers("first-id")
+    gate.touch()
+    assert isinstance(b.answer("first-id"), Staged)
+
+
+def test_a_cancelled_job_whose_worker_dies_is_cancelled(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """A job that was cancelled and then hung is answered as cancelled, not as a death."""
+    b = bench(stall_seconds=50)
+    b.ready()
+    b.executor.submit(jobs("dog", do="hang", at=2, once=str(tmp_path / "marker")))
+    b.until((tmp_path / "marker").exists)
+    b.executor.cancel("dog-id")
+    assert b.answer("dog-id", ahead=60) == Stopped("cpu", "dog-id", cancelled=True)
+
+
+def test_stop_writes_a_checkpoint_and_gives_all_back(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """Stopping answers every job, leaves a checkpoint of the running one, and no process."""
+    b = bench()
+    b.ready()
+    task = jobs("dog", iterations=10**6)
+    b.executor.submit(task)
+    b.executor.submit(jobs("next"))
+    b.until(lambda: b.of(Progress))
+    pid = b.pid()
+    events = b.executor.stop(20.0)
+    assert {(type(e), e.job_id) for e in events if not isinstance(e, Progress | Started)} == {  # type: ignore[union-attr]
+        (Stopped, "dog-id"),
+        (Stopped, "next-id"),
+    }
+    assert task.checkpoint.exists()
+    assert not exists(pid)
+    assert b.executor.capacity() == 0
+    assert b.executor.poll(time.monotonic() + 10000) == []
+
+
+def test_a_stopped_painting_ends_in_the_same_picture(bench: Benches, jobs: Jobs) -> None:
+    """A painting that was stopped and taken up again equals the one that was not, and says where it was taken up."""
+    b = bench()
+    b.ready()
+    whole = b.paint(jobs("whole", iterations=300, seconds=0.005))
+    script = json.dumps({"iterations": 300, "seconds": 0.005}).encode()
+    task = jobs.of("halves", script)
+    b.executor.submit(task)
+    b.until(lambda: [p for p in b.of(Progress) if p.job_id == "halves-id" and p.done > 1])
+    assert Stopped("cpu", "halves-id") in b.executor.stop(20.0)
+    b.executor.start()
+    again = b.paint(task)
+    assert again.sha256 == whole.sha256
+    sidecar = json.loads((task.stage / "halves.json").read_bytes())
+    assert 0 < sidecar["iterations"]["resumed_after"][0] < 300
+
+
+def test_stop_ends_within_its_grace_even_if_stuck(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """Stopping a worker that is stuck in one operator takes the grace and no longer, and gives its job back."""
+    b = bench()
+    b.ready()
+    b.executor.submit(jobs("dog", do="hang", at=2, once=str(tmp_path / "marker")))
+    b.until((tmp_path / "marker").exists)
+    pid, began = b.pid(), time.monotonic()
+    events = b.executor.stop(0.5)
+    assert 0.4 < time.monotonic() - began < 3.0
+    assert events[-1] == Stopped("cpu", "dog-id")
+    assert not exists(pid)
+
+
+def test_stop_without_grace_keeps_the_last_checkpoint(bench: Benches, jobs: Jobs) -> None:
+    """`stop(0)` ends at once, and the checkpoint that was written before is whole and used."""
+    b = bench(checkpoint_seconds=0.0)
+    b.ready()
+    task = jobs("dog", iterations=600, seconds=0.002)
+    b.executor.submit(task)
+    b.until(task.checkpoint.exists)
+    began = time.monotonic()
+    b.executor.stop(0.0)
+    assert time.monotonic() - began < 2.0
+    b.executor.start()
+    b.paint(task)
+    assert json.loads((task.stage / "dog.json").read_bytes())["iterations"]["resumed_after"]
+
+
+def test_a_worker_that_is_loading_stops_at_once(bench: Benches) -> None:
+    """Stopping does not wait for a worker that is still loading its model."""
+    b = bench(painter="tests.fakes:hanging_studio")
+    b.executor.start()
+    pid, began = b.pid(), time.monotonic()
+    b.executor.stop(30.0)
+    assert time.monotonic() - began < 5.0
+    assert not exists(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_terminal_does_not_end_a_worker(
+    bench: Benches, jobs: Jobs, number: signal.Signals
+) -> None:
+    """What a terminal sends (Ctrl-C, hanging up) does not touch a worker: the daemon decides."""
+    b = bench()
+    b.ready()
+    os.kill(b.pid(), number)
+    assert isinstance(b.paint(jobs("dog")), Staged)
+    assert not b.of(Died)
+    assert os.getpgid(b.pid()) != os.getpgid(0)
+
+
+def test_a_worker_that_is_told_to_end_checkpoints_first(bench: Benches, jobs: Jobs) -> None:
+    """SIGTERM to a worker, as systemd may send to all, makes it checkpoint, give its job back and end."""
+    b = bench()
+    b.ready()
+    task = jobs("dog", iterations=10**6)
+    b.executor.submit(task)
+    b.until(lambda: b.of(Progress))
+    os.kill(b.pid(), signal.SIGTERM)
+    assert b.answer("dog-id") == Stopped("cpu", "dog-id")
+    assert task.checkpoint.exists()
+    b.until(lambda: len(b.of(Ready)) == 2)
+
+
+def test_workers_do_not_outlive_the_daemon(tmp_path: Path) -> None:
+    """When the daemon is killed, its worker ends within seconds, in the middle of an operator too."""
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from tests.workers.conftest import Bench, Jobs\n"
+        "from nst_daemon.workers.base import WorkerOptions\n"
+        "from nst_daemon.workers.local import LocalExecutor\n"
+        "folder = Path(sys.argv[1])\n"
+        "b = Bench(LocalExecutor('cpu', WorkerOptions(painter='tests.fakes:Studio')))\n"
+        "b.ready()\n"
+        "b.executor.submit(Jobs(folder)('dog', do='hang', at=1, once=str(folder / 'marker')))\n"
+        "b.until((folder / 'marker').exists)\n"
+        "print(b.pid(), flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, env=environment
+    ) as daemon:
+        assert daemon.stdout is not None
+        worker = os.pidfd_open(int(daemon.stdout.readline()))
+        daemon.kill()
+        assert select.select([worker], [], [], 10.0)[0]
+        os.close(worker)
+
+
+def test_poll_is_called_for_by_waitables(bench: Benches, jobs: Jobs) -> None:
+    """An idle executor's waitables stay quiet but for signs of life, and a message or a death makes one ready."""
+    b = bench()
+    b.ready()
+    b.paint(jobs("dog"))
+    os.kill(b.pid(), signal.SIGSTOP)
+    while wait(b.executor.waitables(), timeout=0):
+        b.events += b.executor.poll(time.monotonic())
+    os.kill(b.pid(), signal.SIGKILL)
+    assert wait(b.executor.waitables(), timeout=10)
+
+
+def test_settings_that_cannot_be_sent_fail_the_job(bench: Benches, jobs: Jobs) -> None:
+    """A task too large for a message fails by itself and does not disturb the executor."""
+    b = bench()
+    b.ready()
+    task = replace(jobs("dog"), settings={"preset": "x" * 10**6})
+    failed = b.paint(task)
+    assert isinstance(failed, Failed)
+    assert failed.retry is Retry.NEVER
+    assert isinstance(b.paint(jobs("next")), Staged)
+
+
+def test_a_worker_that_cannot_be_started_at_all(
+    bench: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system starts no process the executor says so and tries again later."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    b = bench()
+    b.executor.start()
+    b.until(lambda: b.of(Died))
+    assert b.of(Died)[0].reason == "could not be started: No such file or directory"
+    monkeypatch.undo()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    b.until(lambda: b.of(Ready), ahead=2.0)
+
+
+def exists(pid: int) -> bool:
+    """Is there such a process?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
