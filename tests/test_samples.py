@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from nst_daemon.samples import SCENES, STYLES, draw_painting, draw_scene
 DRAWINGS = [*SCENES, *STYLES]
 
 
+@lru_cache(maxsize=64)
 def draw(name: str, width: int = 96, height: int = 72, seed: int = 0) -> Image.Image:
     """The scene or painting of that name."""
     if name in SCENES:
@@ -38,30 +40,29 @@ def hsv(image: Image.Image) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
     """Drawing twice from one seed gives equal pixels."""
-    assert draw(name, seed=3).tobytes() == draw(name, seed=3).tobytes()
+    again = draw.__wrapped__(name)
+    assert again is not draw(name)
+    assert again.tobytes() == draw(name).tobytes()
 
 
 def test_another_process_gives_the_same_bytes() -> None:
     """A picture does not depend on the process that draws it, as it would with hashes of strings or global state."""
     program = (
-        "import hashlib; from nst_daemon.samples import draw_painting as d;"
-        "print(hashlib.sha256(d(48, 48).tobytes()).hexdigest())"
+        "import sys; from nst_daemon.samples import draw_painting;"
+        "sys.stdout.buffer.write(draw_painting(48, 48).tobytes())"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
-    assert runs[0].stdout == runs[1].stdout
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+    assert other == draw_painting(48, 48).tobytes()
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_other_seeds_give_other_pictures(name: str) -> None:
     """Two seeds differ by far more than the grain: by 4 % of the range on average."""
-    assert np.abs(pixels(draw(name, seed=1)) - pixels(draw(name, seed=2))).mean() > 0.04
+    assert np.abs(pixels(draw(name)) - pixels(draw(name, seed=1))).mean() > 0.04
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-@pytest.mark.parametrize(("width", "height"), [(96, 72), (61, 97), (150, 40), (32, 32)])
+@pytest.mark.parametrize(("width", "height"), [(61, 97), (150, 40), (32, 32)])
 def test_sizes_are_obeyed(name: str, width: int, height: int) -> None:
     """Odd, upright, wide and the smallest sizes come out as asked for, in RGB."""
     image = draw(name, width, height)
@@ -71,7 +72,7 @@ def test_sizes_are_obeyed(name: str, width: int, height: int) -> None:
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_a_larger_picture_is_the_same_picture(name: str) -> None:
     """Reduced to half its size, a picture correlates with the one that was drawn at half the size."""
-    small, large = draw(name, 120, 90), draw(name, 240, 180).resize((120, 90), Image.Resampling.BOX)
+    small, large = draw(name), draw(name, 192, 144).resize((96, 72), Image.Resampling.BOX)
     assert np.corrcoef(pixels(small).ravel(), pixels(large).ravel())[0, 1] > 0.85
 
 
@@ -80,6 +81,15 @@ def test_pictures_have_contrast(name: str) -> None:
     """Every picture has lights and darks: the 2nd and the 98th percentile of luminance lie half the range apart."""
     dark, light = np.percentile(pixels(draw(name).convert("L")), (2, 98))
     assert light - dark > 0.5
+
+
+def test_harbour_mirrors_its_town() -> None:
+    """What lies below the waterline correlates with the town above it turned upside down, and not with the town."""
+    town = pixels(draw("harbour", 192, 144).convert("L").resize((96, 72), Image.Resampling.BOX))
+    shore, rows = round(0.7 * 72), 12
+    water, above = town[shore : shore + rows], town[shore - rows : shore]
+    assert np.corrcoef(water.ravel(), above[::-1].ravel())[0, 1] > 0.5
+    assert np.corrcoef(water.ravel(), above.ravel())[0, 1] < 0.3
 
 
 def test_swirls_are_blue_with_yellow_lights() -> None:
@@ -97,7 +107,7 @@ def test_embers_are_warm() -> None:
 
 def test_mosaic_has_many_hues_and_dark_lead() -> None:
     """Reds, yellows, greens, blues and purples fill 3 % of the mosaic each, and dark grey lead 8 %."""
-    hue, saturation, value = hsv(draw("mosaic", 240, 180))
+    hue, saturation, value = hsv(draw("mosaic", 192, 144))
     for low, high in ((0, 30), (30, 60), (90, 180), (180, 240), (285, 360)):
         assert np.mean((hue >= low) & (hue < high) & (saturation > 0.4) & (value > 0.3)) > 0.03
     assert np.mean((saturation < 0.4) & (value < 0.3)) > 0.08

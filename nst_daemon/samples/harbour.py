@@ -112,10 +112,9 @@ def _dusk(width: int, height: int, rng: np.random.Generator, sun: Point) -> Arra
 def _bay(shore: Array, rows: int, rng: np.random.Generator, sun: Point) -> Array:
     """Water, (rows, W, 3), below `shore`: what stands on it upside down, and the sun's glitter."""
     height, width = shore.shape[:2]
-    x, y = grid(width, rows, rows)
-    mirrored = shore[::-1][np.linspace(0, height - 1, round(1.25 * height)).astype(int)][:rows]
-    water = rippled(mirrored, rng, DEEP_WATER, choppiness=0.3)
-    column = np.exp(-(((x * rows / (height + rows) - sun[0]) / (0.08 + 0.12 * y)) ** 2))
+    x, y = grid(width, rows, height + rows)
+    water = rippled(shore[::-1][:rows], rng, DEEP_WATER, choppiness=0.3)
+    column = np.exp(-(((x - sun[0]) / (0.08 + 0.4 * y)) ** 2))
     sparks = smoothstep(0.62, 0.8, noise(rng, width, rows, 40.0, octaves=3, stretch=6))
     return mix(water, rgb(SUN), 0.55 * sparks * column)
 
@@ -141,18 +140,18 @@ def _town(pencil: Pencil, rng: np.random.Generator) -> None:
     """Rows of houses down the slope to the quay, with the church and trees between them."""
     church = pencil.aspect * rng.uniform(0.54, 0.66)
     for foot, climb, scale, haze in (
-        (0.585, 0.150, 0.42, 0.34),
-        (0.615, 0.120, 0.50, 0.25),
-        (0.645, 0.075, 0.60, 0.14),
+        (0.575, 0.190, 0.52, 0.34),
+        (0.605, 0.140, 0.62, 0.25),
+        (0.640, 0.080, 0.76, 0.14),
     ):
         slope = Slope(church + 0.06, foot, climb)
         _row_of_houses(pencil, rng, slope, scale, haze)
         _trees(pencil, rng, slope, 0.07 * scale, haze)
-        if climb == 0.120:
-            _church(pencil, church, foot=0.56)
+        if climb == 0.140:
+            _church(pencil, church, foot=0.575)
     quay = Slope(church, WATERLINE - 0.012, 0.0)
-    _row_of_houses(pencil, rng, quay, 0.86, 0.0)
-    _trees(pencil, rng, quay, 0.05, 0.0)
+    _row_of_houses(pencil, rng, quay, 1.08, 0.0)
+    _trees(pencil, rng, quay, 0.058, 0.0)
 
 
 @dataclass(frozen=True)
@@ -327,7 +326,7 @@ class House:
 
 def _church(pencil: Pencil, x: float, foot: float) -> None:
     """Nave, tower and spire, sunlit from the left."""
-    draw = pencil.at(x, foot, 0.3)  # in lengths of the nave
+    draw = pencil.at(x, foot, 0.31)  # in lengths of the nave
     lit, shaded = _shade(LIMESTONE, 1, 0.08), _shade(LIMESTONE, 0.7, 0.08)
     draw.polygon([(0, -0.43), (0.15, -0.72), (0.9, -0.72), (1, -0.43)], _shade(ROOFS[0], 0.95))
     draw.box(0, -0.43, 1, 0, fill=shaded)
@@ -336,10 +335,10 @@ def _church(pencil: Pencil, x: float, foot: float) -> None:
         draw.disc(window, -0.32, 0.03, 0.045, fill=LAMPLIGHT[0])
     draw.box(-0.12, -1, 0.04, 0, fill=lit)
     draw.box(0.04, -1, 0.12, 0, fill=shaded)
-    draw.polygon([(-0.14, -1), (0, -1.67), (0.04, -1)], _shade(SLATE, 1.25))
-    draw.polygon([(0.04, -1), (0, -1.67), (0.14, -1)], _shade(SLATE, 0.75))
-    draw.line([(0, -1.67), (0, -1.78)], 0.01, TIMBER)
-    draw.line([(-0.027, -1.75), (0.027, -1.75)], 0.01, TIMBER)
+    draw.polygon([(-0.14, -1), (0, -1.55), (0.04, -1)], _shade(SLATE, 1.25))
+    draw.polygon([(0.04, -1), (0, -1.55), (0.14, -1)], _shade(SLATE, 0.75))
+    draw.line([(0, -1.55), (0, -1.64)], 0.01, TIMBER)
+    draw.line([(-0.027, -1.615), (0.027, -1.615)], 0.01, TIMBER)
     draw.disc(-0.04, -0.88, 0.05, 0.05, fill=SUN)
     for opening in (-0.085, 0.0):
         draw.box(opening, -0.78, opening + 0.04, -0.63, fill=DARK_PANE)

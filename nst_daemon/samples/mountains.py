@@ -47,13 +47,14 @@ DEEP_WATER: Colour = (18, 58, 72)
 
 CELLS = 640  # of the relief, each way
 SPAN = 8.0  # kilometres each way
-DISTANCES = np.geomspace(0.3, 7.9, 320)  # kilometres: where a ray is held against the relief
+DISTANCES = np.geomspace(
+    0.3, 7.9, 320, dtype=np.float32
+)  # kilometres: where a ray is held against the relief
 EYE = 0.13  # kilometres above the lake
 ZOOM = 1.2  # how high, in picture heights, a thing looks that is as high as it is far away
 HORIZON = 0.60  # picture heights from the top
-TO_SUN = np.array(
-    (-0.74, 0.56, -0.36)
-)  # to the right, up and away from us: it stands on the left, behind us
+# To the right, up and away from us: the sun stands on the left, behind us.
+TO_SUN = (-0.74, 0.56, -0.36)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def _relief(rng: np.random.Generator) -> Array:
         ridge = 1 - np.abs(noise(rng, CELLS, CELLS, cells, octaves=1) - 0.5) / 0.4
         ridges += weight * ridge * 0.48**octave
         weight = (0.25 + ridge).clip(0, 1)  # rough on the ridges, smooth in the valleys
-    return np.asarray(0.16 * inland.clip(-1, 0.6) + rise * (0.1 + 1.35 * (ridges - 0.5)))
+    height = 0.16 * inland.clip(-1, 0.6) + rise * (0.1 + 1.35 * (ridges - 0.5))
+    return np.asarray(height, dtype=np.float32)
 
 
 def _cover(relief: Array, rng: np.random.Generator) -> Array:
@@ -127,7 +129,7 @@ def _lit(relief: Array, cover: Array) -> Array:
     ray = relief + np.arange(CELLS) * SPAN / CELLS * -TO_SUN[1] / TO_SUN[0]
     sunny = smoothstep(0.06, 0.0, np.maximum.accumulate(ray, axis=1) - ray)
     sun = (lambert * sunny)[..., None] * rgb(SUNSHINE) * 1.3
-    return np.asarray(cover * (sun + 0.75 * rgb(SKYLIGHT)))
+    return np.asarray(cover * (sun + 0.75 * rgb(SKYLIGHT)), dtype=np.float32)
 
 
 # --- Looking ----------------------------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ def _view(
     """
     height, width = sky.shape[:2]
     bearing = (grid(width, height, height)[0][0] - width / height / 2) / ZOOM
-    land = np.where(ground.height > 0, ground.height, lake)
+    land = np.where(ground.height > 0, ground.height, np.float32(lake))
     heights = _at(land, bearing[:, None] * DISTANCES, DISTANCES)
     skyline = np.maximum.accumulate(ZOOM * (heights - eye) / DISTANCES, axis=1)
     steps = np.stack([np.searchsorted(line, elevations) for line in skyline], axis=1)
@@ -166,7 +168,7 @@ def _rough(picture: Array, rng: np.random.Generator) -> Array:
     """`picture` with the grain of trees and stones, finer than the relief is."""
     height, width = picture.shape[:2]
     return np.asarray(
-        picture * (0.8 + 0.4 * noise(rng, width, height, 110.0, octaves=3))[..., None]
+        picture * (0.88 + 0.24 * noise(rng, width, height, 150.0, octaves=2))[..., None]
     )
 
 
@@ -209,17 +211,15 @@ def _foreground(pencil: Pencil, rng: np.random.Generator) -> None:
 def _pine(draw: Pencil, rng: np.random.Generator) -> None:
     """One pine, standing at the origin and 1 high: drooping twigs from the foot to the top, lit on the left."""
     draw.polygon([(-0.018, 0), (0, -1), (0.018, 0)], PINE[0])
-    for up in np.linspace(0.06, 0.98, 46):
-        reach = 0.2 * (1 - up) ** 0.85 + 0.012
-        for _ in range(9):
-            side = rng.uniform(-1, 1)
-            tip = (
-                side * reach * rng.uniform(0.75, 1.1),
-                -up + abs(side) * 0.07 + rng.normal(0, 0.008),
-            )
-            light = 0.4 - 0.45 * side + rng.normal(0, 0.22)
-            red, green, blue = (ramp(PINE, np.clip(light, 0, 1)) * 255).astype(int).tolist()
-            draw.line([(0, -up - 0.02), tip], 0.013, (red, green, blue))
+    up = np.repeat(np.linspace(0.06, 0.98, 46), 9)
+    side = rng.uniform(-1, 1, up.shape)
+    reach = (0.2 * (1 - up) ** 0.85 + 0.012) * rng.uniform(0.75, 1.1, up.shape)
+    droop = 0.07 * np.abs(side) + rng.normal(0, 0.008, up.shape)
+    light = 0.4 - 0.45 * side + rng.normal(0, 0.22, up.shape)
+    colours = (ramp(PINE, light.clip(0, 1)) * 255).astype(int).tolist()
+    tips = np.stack([side * reach, droop - up], axis=-1).tolist()
+    for height, tip, colour in zip(up.tolist(), tips, colours, strict=True):
+        draw.line([(0, -height - 0.02), tip], 0.013, tuple(colour))
 
 
 def _bank(pencil: Pencil, rng: np.random.Generator) -> None:

@@ -370,7 +370,8 @@ def _slants(rng: np.random.Generator, columns: int, rows: int) -> Array:
 # --- Mosaic: stained glass --------------------------------------------------------------------------------------------
 
 SECTORS = 26  # panes in a ring
-CORE = 0.1  # keeps the innermost panes from shrinking to nothing
+CORE = 0.1  # keeps the panes from shrinking to nothing at the centre, where
+BOSS = 0.045  # the radius of one round pane
 
 
 def mosaic(width: int, height: int, rng: np.random.Generator) -> Array:
@@ -384,8 +385,11 @@ def mosaic(width: int, height: int, rng: np.random.Generator) -> Array:
     # Panes grow outward; the lead between them is equally wide everywhere.
     rings_per_unit = np.hypot(*np.gradient(rings)) * unit
     edge = edge / rings_per_unit
-    centre = np.exp(-np.hypot(dx, dy) / 0.35)
-    light = _glass(rng, width, height) * (0.7 + 0.4 * smoothstep(0.0, 0.03, edge) + 0.35 * centre)
+    radius = np.hypot(dx, dy)
+    colours = np.where((radius < BOSS)[..., None], rgb(GLASS[4]), colours)
+    edge = np.where(radius < BOSS, BOSS - radius, np.minimum(edge, radius - BOSS))
+    bright = 0.75 + 0.45 * smoothstep(0.0, 0.03, edge) + 0.4 * np.exp(-radius / 0.35)
+    light = _glass(rng, width, height) * bright
     return _leaded(colours * light[..., None], edge)
 
 
