@@ -1,0 +1,132 @@
+"""What is installed away from the checkout."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.samples import draw_painting, draw_scene
+
+ROOT = Path(__file__).parent.parent
+
+
+def tracked() -> list[Path]:
+    """The files that git tracks, and new ones that it does not ignore."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, cwd=ROOT, check=True).stdout
+    paths = [ROOT / name.decode() for name in listed.split(b"\0") if name]
+    return [path for path in paths if path.exists()]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin/ folder of a clean environment that holds the built wheel; dependencies are borrowed from this one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+    ]
+    subprocess.run([*build, str(source)], check=True, cwd=folder)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "env", with_pip=False)
+    python = folder / "env" / "bin" / "python"
+    site = Path(
+        subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    )
+    # A path in a .pth file is added behind site-packages, and the .pth files in it are not read:
+    # the borrowed environment lends its libraries, and not the checkout that is installed there.
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    subprocess.run([*install, "--no-deps", str(wheel)], check=True)
+    return python.parent
+
+
+def run(installed: Path, *arguments: str, cwd: Path) -> str:
+    """Standard output of the installed program; its errors are shown where it fails."""
+    done = subprocess.run(
+        [installed / "nst-daemon", *arguments], capture_output=True, text=True, cwd=cwd, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_wheel_paints_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
+    """The wheel, in a clean environment, exports its network, paints, and takes nothing from the checkout."""
+    code = "import nst_daemon.export as e, nst_daemon as n; print(e.__file__, n.__file__)"
+    where = subprocess.run(
+        [installed / "python", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    ).stdout
+    assert str(ROOT) not in where
+    draw_scene(64, 48).save(tmp_path / "a.png")
+    draw_painting(64, 48).save(tmp_path / "b.png")
+    said = run(
+        *(installed, "stylize", "a.png", "b.png", "-o", "c.png"),
+        *("--size", "48", "--set", "iterations=2"),
+        cwd=tmp_path,
+    )
+    assert said.strip() == "c.png"
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+def test_wheel_holds_no_module_called_export(installed: Path, tmp_path: Path) -> None:
+    """`import export` finds nothing where the wheel is installed."""
+    done = subprocess.run(
+        [installed / "python", "-c", "import export"],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert b"No module named 'export'" in done.stderr
+
+
+def test_wheel_holds_its_data(installed: Path, tmp_path: Path) -> None:
+    """The bundled weights, their card and config.yaml are in the wheel, as they are in the checkout."""
+    code = "import nst_daemon, pathlib; print(pathlib.Path(nst_daemon.__file__).parent)"
+    package = Path(
+        subprocess.run(
+            [installed / "python", "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=True,
+        ).stdout.strip()
+    )
+    assert (package / "config.yaml").read_bytes() == (ROOT / "config.yaml").read_bytes()
+    assert {p.name for p in (package / "weights").iterdir()} >= {
+        "README.md",
+        "vgg19-tinyimagenet.safetensors",
+    }
+
+
+def test_every_package_is_listed() -> None:
+    """pyproject.toml names each folder of modules, so that none is missing from the wheel."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(document["tool"]["setuptools"]["packages"])
+    folders = {p.parent for p in (ROOT / "nst_daemon").rglob("__init__.py")}
+    found = {".".join(p.relative_to(ROOT).parts) for p in folders} | {"nst_daemon.export"}
+    assert listed == found
+
+
+def test_tracked_tree_is_small() -> None:
+    """Everything that git tracks is under 60 MB, and no exported network is among it."""
+    files = tracked()
+    assert sum(f.stat().st_size for f in files) < 60_000_000
+    assert not [f for f in files if f.suffix == ".onnx"]
