@@ -29,6 +29,11 @@ def tracked() -> list[Path]:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin/ folder of a clean environment that holds the built wheel; dependencies are borrowed from this one."""
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for path in tracked():  # a copy: setuptools leaves what it has built beside what it builds from
+        copy = source / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy, follow_symlinks=False)
     build = [
         sys.executable,
         "-m",
