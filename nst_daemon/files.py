@@ -171,9 +171,13 @@ def clean_name(name: str) -> str:
     Unicode stays; what could harm a terminal, a path or a listing becomes "_". A suffix survives shortening.
     """
     name = unicodedata.normalize("NFC", name)
-    name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name).strip()
+    if not name.isprintable() or "/" in name or "\\" in name:
+        name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)
+    name = name.strip()
     if name.startswith(".") or not name:
         name = "_" + name.lstrip(".")
+    if len(name.encode()) <= NAME_BYTES:
+        return name
     suffix = PurePath(name).suffix
     if len(suffix.encode()) > 20:
         suffix = ""

@@ -18,7 +18,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Literal
 
 from nst_daemon.errors import SettingsError
@@ -41,6 +40,8 @@ WAYS = (
 _ROLE = r"(?P<role>content|style|content[-_]mask|style(?:[-_]?(?P<number>\d{1,3}))?(?P<mask>[-_]mask)?|start)"
 _IN_PAIR = re.compile(rf"(?P<stem>.+)[._-]{_ROLE}", re.IGNORECASE | re.DOTALL)
 _BARE = re.compile(_ROLE, re.IGNORECASE)
+
+_ORDER = {role: place for place, role in enumerate(Role)}
 
 Source = Literal["pair", "folder", "hot", "default", "named", "batch", "refused"]
 
@@ -65,9 +66,16 @@ class Entry:
         return self.path.rpartition("/")[2]
 
     @property
+    def stem(self) -> str:
+        """The name without its suffix, composed (`normal`)."""
+        stem, dot, suffix = self.name.rpartition(".")
+        return normal(stem if dot else suffix)
+
+    @property
     def suffix(self) -> str:
-        """The suffix in lower case, with its dot."""
-        return PurePosixPath(self.name).suffix.lower()
+        """The suffix in lower case, with its dot; "" where there is none."""
+        _, dot, suffix = self.name.rpartition(".")
+        return (dot + suffix).lower() if dot else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +208,7 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
     lone: dict[str, list[_Part]] = defaultdict(list)
     sets: list[_Set] = []
     for entry in entries:
-        stem = _stem(entry)
+        stem = entry.stem
         match = _IN_PAIR.fullmatch(stem)
         if entry.suffix in SETTINGS:
             if stem.lower().endswith(".batch"):
@@ -235,7 +243,7 @@ def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules)
     by_stem: dict[str, list[_Part]] = defaultdict(list)
     for entry in entries:
         settings = entry.suffix in SETTINGS
-        by_stem[_stem(entry)].append(_Part(entry, Role.SETTINGS if settings else Role.CONTENT))
+        by_stem[entry.stem].append(_Part(entry, Role.SETTINGS if settings else Role.CONTENT))
     sets: list[_Set] = []
     for stem, parts in by_stem.items():
         name = _join(folder, stem)
@@ -252,7 +260,7 @@ def _job_folder(folder: str, entries: Sequence[Entry], settled: bool, rules: Rul
         return Outcome(settling=[folder])
     parts = []
     for entry in entries:
-        match = _BARE.fullmatch(_stem(entry))
+        match = _BARE.fullmatch(entry.stem)
         if _is_job_settings(entry):
             parts.append(_Part(entry, Role.SETTINGS))
         elif match:
@@ -318,8 +326,7 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
 
 def _request(files: _Set, styles: Sequence[Style], sidecar: Sidecar) -> Request:
     """The request for a set, its content first, then its own styles, then those of the library."""
-    order = list(Role)
-    own = sorted(files.parts, key=lambda part: (order.index(part.role), part.number))
+    own = sorted(files.parts, key=lambda part: (_ORDER[part.role], part.number))
     drops = [Drop(part.role, part.entry.path, part.entry.fingerprint) for part in own]
     settings: dict[str, object] = {}
     for style in styles:
@@ -342,23 +349,22 @@ def _fault(files: _Set) -> str:
     for part in files.parts:
         if part.entry.problem:
             return part.entry.problem
+    seen: dict[tuple[Role, int], Entry] = {}
     for part in files.parts:
-        label = printable(part.entry.name)
+        label = part.entry.name
         if part.role is Role.UNKNOWN and files.source == "folder":
             return (
-                f"{label} has no meaning in a job folder; it holds content.*, style.* (or style-1.*, style-2.*, …) "
-                "and job.yaml"
+                f"{printable(label)} has no meaning in a job folder; "
+                "it holds content.*, style.* (or style-1.*, style-2.*, …) and job.yaml"
             )
         if part.role not in {Role.SETTINGS, Role.BATCH} and part.entry.suffix not in PICTURES:
             known = ", ".join(sorted(suffix[1:] for suffix in PICTURES))
-            return f"{label} is no picture by its name; known are {known}"
-    seen: dict[tuple[Role, int], str] = {}
-    for part in files.parts:
-        label = printable(part.entry.name)
-        other = seen.setdefault((part.role, part.number), label)
-        if other != label:
+            return f"{printable(label)} is no picture by its name; known are {known}"
+        other = seen.setdefault((part.role, part.number), part.entry)
+        if other is not part.entry:
             what = f"style {part.number}" if part.number else part.role.value
-            return f"{other} and {label} are both the {what} of {files.name}; drop only one of them"
+            names = f"{printable(other.name)} and {printable(label)}"
+            return f"{names} are both the {what} of {files.name}; drop only one of them"
     return ""
 
 
@@ -414,17 +420,13 @@ def _part(entry: Entry, match: re.Match[str]) -> _Part:
 
 
 def _marks_job_folder(entry: Entry) -> bool:
-    match = _BARE.fullmatch(_stem(entry))
+    match = _BARE.fullmatch(entry.stem)
     is_half = match is not None and entry.suffix in PICTURES and match["role"].lower() != "start"
     return is_half or _is_job_settings(entry)
 
 
 def _is_job_settings(entry: Entry) -> bool:
-    return entry.suffix in SETTINGS and _stem(entry).lower() == "job"
-
-
-def _stem(entry: Entry) -> str:
-    return normal(PurePosixPath(entry.name).stem)
+    return entry.suffix in SETTINGS and entry.stem.lower() == "job"
 
 
 def normal(name: str) -> str:

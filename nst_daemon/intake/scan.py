@@ -136,18 +136,21 @@ class Intake:
 
     def _walk(self, descriptor: int, path: str, visit: _Visit) -> Iterator[_Folder]:
         """Every folder below an open one, itself first. `path`: its path below the inbox."""
-        own = self._look(f"inbox/{path}/", os.fstat(descriptor), _always, visit)
+        own = self._look(f"inbox/{path}/", files.fingerprint(os.fstat(descriptor)), _always, visit)
         prefix = f"{path}/" if path else ""
         entries: list[Entry] = []
         inner: list[str] = []
         for name, status in _list(descriptor, visit, path):
             below = prefix + name
+            mark = files.fingerprint(status)
             if stat.S_ISDIR(status.st_mode):
                 inner.append(name)
-            elif self._muted.get(below) == files.fingerprint(status):
+            elif self._muted.get(below) == mark:
                 visit.seen.add(f"inbox/{below}")
             else:
-                entries.append(self._entry(below, name, status, descriptor, visit))
+                entries.append(
+                    self._entry(below, name, status, mark, folder=descriptor, visit=visit)
+                )
         yield _Folder(path, entries, own, empty=not entries and not inner)
         for name in inner:
             yield from self._walk_into(descriptor, name, prefix + name, visit)
@@ -166,28 +169,35 @@ class Intake:
             if path.count("/") < MAX_DEPTH:
                 yield from self._walk(descriptor, path, visit)
             else:
-                self._refuse_depth(path, os.fstat(descriptor), visit)
+                self._refuse_depth(path, files.fingerprint(os.fstat(descriptor)), visit)
         finally:
             os.close(descriptor)
 
-    def _refuse_depth(self, path: str, status: os.stat_result, visit: _Visit) -> None:
-        if self._look(f"inbox/{path}/", status, _always, visit).settled:
+    def _refuse_depth(self, path: str, mark: Fingerprint, visit: _Visit) -> None:
+        if self._look(f"inbox/{path}/", mark, _always, visit).settled:
             name = "/".join(files.clean_name(part) for part in path.split("/"))
-            drop = Drop(Role.UNKNOWN, path, files.fingerprint(status))
+            drop = Drop(Role.UNKNOWN, path, mark)
             reason = f"{files.printable(path)} lies more than {MAX_DEPTH} folders deep; drop it further up"
             visit.rejections.append(Rejection(name, "refused", "", (drop,), reason))
 
     def _entry(
-        self, path: str, name: str, status: os.stat_result, descriptor: int, visit: _Visit
+        self,
+        path: str,
+        name: str,
+        status: os.stat_result,
+        mark: Fingerprint,
+        *,
+        folder: int,
+        visit: _Visit,
     ) -> Entry:
         problem = ""
         try:
             files.check_droppable(status, name, self.max_bytes)
         except InputError as error:
             problem = str(error)
-        check = _always if problem else partial(_looks_whole, name, descriptor, status.st_size)
-        look = self._look(f"inbox/{path}", status, check, visit)
-        return Entry(path, files.fingerprint(status), look.settled, look.age, problem)
+        check = _always if problem else partial(_looks_whole, name, folder, status.st_size)
+        look = self._look(f"inbox/{path}", mark, check, visit)
+        return Entry(path, mark, look.settled, look.age, problem)
 
     def _tidy(self, folder: _Folder, rules: Rules) -> None:
         """Remove a dropped folder that has been emptied and then left alone; hot folders stay."""
@@ -225,12 +235,13 @@ class Intake:
                 except InputError as error:
                     problems[style] = str(error)
                 check = partial(_looks_whole, name, root, status.st_size)
-                if not self._look(f"styles/{name}", status, check, visit).settled:
+                mark = files.fingerprint(status)
+                if not self._look(f"styles/{name}", mark, check, visit).settled:
                     unsettled.add(style)
                 role, kind = (
                     (Role.STYLE, pictures) if suffix in PICTURES else (Role.SETTINGS, settings)
                 )
-                kind[style].append(Drop(role, name, files.fingerprint(status), "styles"))
+                kind[style].append(Drop(role, name, mark, "styles"))
         finally:
             os.close(root)
         styles = {
@@ -277,10 +288,9 @@ class Intake:
     # Both
 
     def _look(
-        self, key: str, status: os.stat_result, looks_whole: Callable[[], bool], visit: _Visit
+        self, key: str, mark: Fingerprint, looks_whole: Callable[[], bool], visit: _Visit
     ) -> Look:
         visit.seen.add(key)
-        mark = files.fingerprint(status)
         return self._settler.look(key, mark, looks_whole, now=visit.now, wall=visit.wall)
 
     def _read_settings(self, root: str, path: str, mark: Fingerprint) -> dict[str, Any]:
