@@ -47,9 +47,8 @@ DEEP_WATER: Colour = (18, 58, 72)
 
 CELLS = 640  # of the relief, each way
 SPAN = 8.0  # kilometres each way
-DISTANCES = np.geomspace(
-    0.3, 7.9, 320, dtype=np.float32
-)  # kilometres: where a ray is held against the relief
+# Kilometres away: where rays are held against the relief.
+DISTANCES = np.geomspace(0.3, 7.9, 320, dtype=np.float32)
 EYE = 0.13  # kilometres above the lake
 ZOOM = 1.2  # how high, in picture heights, a thing looks that is as high as it is far away
 HORIZON = 0.60  # picture heights from the top
@@ -72,8 +71,8 @@ def mountains(width: int, height: int, rng: np.random.Generator) -> Array:
     sky = _morning(width, height, rng)
     elevations = HORIZON - grid(width, height, height)[1][:, 0]
     picture, level = _view(ground, sky, elevations, EYE, lake=0.0)
-    # Looking down at a lake is looking up from as far below it. The lake itself is in nobody's way then.
-    picture = np.where((level < 9)[..., None], _rough(picture, rng), picture)
+    picture = np.where(np.isfinite(level)[..., None], _rough(picture, rng), picture)
+    # Looking down into a lake is looking up from as far below it, and then its surface is in nobody's way.
     below = elevations < 0
     mirrored, _ = _view(ground, sky, -elevations[below], -EYE, lake=-9.0)
     water = rippled(mirrored, rng, DEEP_WATER, choppiness=0.1)
@@ -140,8 +139,8 @@ def _view(
 ) -> tuple[Array, Array]:
     """What is seen at `elevations` (rows,), in picture heights above the horizon, from `eye` kilometres.
 
-    Gives the picture, (rows, W, 3), and how high the land is that is seen, (rows, W); the sky counts as 9 km. Land
-    under water counts as `lake` kilometres high.
+    Gives the picture, (rows, W, 3), and how high the land is that is seen, (rows, W); infinite for the sky. The
+    ground under water counts as `lake` kilometres high.
     """
     height, width = sky.shape[:2]
     bearing = (grid(width, height, height)[0][0] - width / height / 2) / ZOOM
@@ -150,7 +149,7 @@ def _view(
     skyline = np.maximum.accumulate(ZOOM * (heights - eye) / DISTANCES, axis=1)
     steps = np.stack([np.searchsorted(line, elevations) for line in skyline], axis=1)
     picture = sky[((HORIZON - elevations) * height).astype(int).clip(0, height - 1)]
-    level = np.full(steps.shape, 9.0)
+    level = np.full(steps.shape, np.inf)
     row, column = np.nonzero(steps < len(DISTANCES))
     after = steps[row, column]
     before = (after - 1).clip(0)
@@ -167,9 +166,8 @@ def _view(
 def _rough(picture: Array, rng: np.random.Generator) -> Array:
     """`picture` with the grain of trees and stones, finer than the relief is."""
     height, width = picture.shape[:2]
-    return np.asarray(
-        picture * (0.88 + 0.24 * noise(rng, width, height, 150.0, octaves=2))[..., None]
-    )
+    grain = 0.88 + 0.24 * noise(rng, width, height, 150.0, octaves=2)
+    return np.asarray(picture * grain[..., None])
 
 
 def _at(field: Array, x: Array, z: Array) -> Array:

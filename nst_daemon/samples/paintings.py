@@ -243,7 +243,7 @@ def swirls(width: int, height: int, rng: np.random.Generator) -> Array:
     canvas = Canvas(width, height)
     x, y = _lattice(canvas)
     vortices = _place(rng, (0.2, 0.15, 0.12), canvas.extent, [])
-    stars = _place(rng, tuple(0.058 * rng.uniform(0.25, 1, 10) ** 0.8), canvas.extent, vortices)
+    stars = _place(rng, tuple(0.058 * rng.uniform(0.25, 1, 9) ** 0.8), canvas.extent, vortices)
     night = Night(vortices, stars, _horizon(rng, x.size, canvas.extent[1]))
     flow = _turning(x, y, night)
     colours = _night_colours(x, y, night, _along_flow(rng, flow))
@@ -268,7 +268,7 @@ def _place(
     """A whirl of each radius in the upper part of the picture, clear of each other and of those `taken`."""
     placed: list[Whirl] = []
     for radius in radii:
-        tries = (rng.random((5, 2)) * (0.88, 0.5) + (0.06, 0.08)) * extent
+        tries = (rng.random((20, 2)) * (0.88, 0.5) + (0.06, 0.08)) * extent
         others = np.array([(w.x, w.y, w.radius) for w in taken + placed] or [(-9, -9, 0)])
         gaps = np.linalg.norm(tries[:, None] - others[:, :2], axis=-1) - others[:, 2]
         x, y = tries[np.argmax(gaps.min(axis=1))].tolist()
@@ -402,7 +402,7 @@ def _around(rng: np.random.Generator, dx: Array, dy: Array) -> tuple[Array, Arra
     wander = noise(rng, width, height, 2.0, octaves=1) - 0.5
     scale = SECTORS / (2 * pi)
     rings = scale * (np.log(np.hypot(dx, dy) + CORE) - np.log(CORE) + 0.25 * wander) + 1
-    sectors = scale * (np.arctan2(dy, dx) + 0.5 * wander) % SECTORS
+    sectors = scale * (np.arctan2(dy, dx) + 0.3 * wander) % SECTORS
     return rings, sectors
 
 

@@ -11,10 +11,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 Array = npt.NDArray[np.floating[Any]]
-Mask = npt.NDArray[np.bool_]
 Colour = tuple[int, int, int]  # red, green, blue in 0–255
 Point = tuple[float, float]
-Fill = tuple[int, ...]
+Fill = tuple[int, ...]  # a colour, or a colour and its opacity, all in 0–255
 Drawing = Callable[[int, int, np.random.Generator], Array]
 """(width, height, rng) to an RGB picture (height, width, 3) in [0, 1]."""
 
@@ -49,6 +48,8 @@ def noise(
     `cells` lattice cells span the height in the first octave; each is `stretch` times as long as high. The lattice does
     not depend on the resolution, so a larger picture has the same noise.
     """
+    # A generator of its own: how many numbers the lattice takes must not shift what is drawn later.
+    rng = rng.spawn(1)[0]
     total = np.zeros((height, width), dtype=np.float32)
     gain = 0.5
     for _ in range(octaves):
@@ -94,7 +95,7 @@ def grid(width: int, height: int, unit: float) -> tuple[Array, Array]:
 class Pencil:
     """Draws on an RGB picture, in picture heights from its upper left corner.
 
-    A colour may have an opacity as its fourth number, 0–255. The default measures can be moved and scaled with `at`.
+    `at` gives a pencil for other measures; `aspect` is the whole picture's width in its heights.
     """
 
     def __init__(self, image: Image.Image) -> None:
