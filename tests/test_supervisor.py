@@ -1,0 +1,421 @@
+"""The daemon's loop with a fake executor behind the real seam, the real ledger and folders, and an injected clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from nst_daemon import config as configuration
+from nst_daemon import files
+from nst_daemon.errors import DeviceError, Retry, StorageError
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger import Ledger
+from nst_daemon.supervisor import BACK_OFF, MOST_STEP_DOWNS, Moment, Supervisor
+from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
+    Event,
+    Failed,
+    Progress,
+    Ready,
+    Staged,
+    Started,
+    Stopped,
+    Task,
+)
+
+#: The smallest PNG that looks whole; nobody decodes it here.
+PNG = b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000049454e44ae426082")
+
+
+class FakeExecutor:
+    """Takes tasks and answers as a test tells it to; paints nothing."""
+
+    def __init__(self, room: int = 2) -> None:
+        self.room = room
+        self.tasks: list[Task] = []
+        self.events: list[Event] = []
+        self.cancelled: list[str] = []
+        self.started = False
+
+    def start(self) -> None:
+        """Be ready at once."""
+        self.started = True
+        self.events.append(Ready("fake", {}))
+
+    def capacity(self) -> int:
+        """So many more tasks."""
+        return self.room - len(self.tasks)
+
+    def submit(self, task: Task) -> None:
+        """Keep the task until it is answered."""
+        self.tasks.append(task)
+        self.events.append(Started("fake", task.job_id))
+
+    def cancel(self, job_id: str) -> None:
+        """Note the wish."""
+        self.cancelled.append(job_id)
+
+    def poll(self, now: float) -> list[Event]:
+        """What the test has put there."""
+        events, self.events = self.events, []
+        return events
+
+    def waitables(self) -> Sequence[object]:
+        """Nothing to wait for."""
+        return ()
+
+    def stop(self, grace: float) -> list[Event]:
+        """Give every task back."""
+        return [Stopped("fake", task.job_id) for task in self.tasks]
+
+    def answer(self, make: Callable[[Task], Event]) -> Task:
+        """Answer the oldest task."""
+        task = self.tasks.pop(0)
+        self.events.append(make(task))
+        return task
+
+    def paint(self) -> Task:
+        """Stage a picture and its sidecar for the oldest task."""
+        stage = self.tasks[0].stage
+        (stage / "picture.json").write_text(self.tasks[0].job_id)
+        (stage / "picture.png").write_bytes(PNG + self.tasks[0].job_id.encode())
+        digest = files.sha256_file(stage / "picture.png")
+        names = ("picture.json", "picture.png")
+        return self.answer(lambda task: Staged("fake", task.job_id, names, digest))
+
+
+class Bench:
+    """A supervisor on a root of its own, and a clock that the test moves."""
+
+    def __init__(self, root: Path, **sections: object) -> None:
+        loaded = configuration.load(None, {"NST_FOLDERS__ROOT": str(root)})
+        limits = dataclasses.replace(loaded.limits, min_free_disk=0)
+        self.config = dataclasses.replace(loaded, limits=limits, **sections)  # type: ignore[arg-type]
+        self.folders = self.config.folders
+        for name in (
+            "inbox",
+            "styles",
+            "results",
+            "done",
+            "failed",
+            "spool",
+            "stage",
+            "checkpoints",
+        ):
+            getattr(self.folders, name).mkdir(parents=True, exist_ok=True)
+        self.time = 0.0
+        self.drain = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Start, as after a crash: nothing but the disk is left of what was before."""
+        self.executor = FakeExecutor()
+        self.ledger = Ledger.open(self.folders.ledger)
+        self.supervisor = Supervisor(self.config, self.ledger, self.executor, drain=self.drain)
+        self.supervisor.recover(self.now)
+
+    @property
+    def now(self) -> Moment:
+        """The time on both clocks."""
+        return Moment(wall=2_000_000_000.0 + self.time, steady=self.time)
+
+    def step(self, seconds: float = 0.0, times: int = 1) -> None:
+        """Do some rounds, each after so many seconds."""
+        for _ in range(times):
+            self.time += seconds
+            self.supervisor.step(self.now, woken=True)
+
+    def drop(self, name: str = "dog", **extra: bytes) -> None:
+        """Put a pair into the inbox, and let it settle until it is with the executor."""
+        (self.folders.inbox / f"{name}.content.png").write_bytes(PNG)
+        (self.folders.inbox / f"{name}.style.png").write_bytes(PNG)
+        for suffix, data in extra.items():
+            (self.folders.inbox / f"{name}.{suffix}").write_bytes(data)
+        self.step(1.5, times=4)
+
+    def job(self) -> Job:
+        """The only job there is."""
+        (job,) = self.ledger.jobs()
+        return job
+
+    def error(self, name: str = "dog") -> str:
+        """The first line of error.txt."""
+        return (self.folders.failed / name / "error.txt").read_text().splitlines()[0]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A supervisor that has just started."""
+    return Bench(tmp_path)
+
+
+def test_pair_becomes_result(bench: Bench) -> None:
+    """A pair is queued, painted, published with its sidecar, and archived; nothing is left in between."""
+    bench.drop()
+    assert bench.job().state is JobState.RUNNING
+    bench.executor.events.append(Progress("fake", bench.job().id, 5, 10, 0.5))
+    bench.executor.paint()
+    bench.step(1)
+    assert bench.job().state is JobState.DONE
+    assert bench.job().result == "dog.png"
+    assert (bench.folders.results / "dog.json").read_text() == bench.job().id
+    assert (bench.folders.done / "dog" / "dog.content.png").read_bytes() == PNG
+    for folder in (bench.folders.inbox, bench.folders.spool, bench.folders.stage):
+        assert list(folder.iterdir()) == []
+
+
+def test_settings_are_merged_for_the_worker(tmp_path: Path) -> None:
+    """The worker gets the configuration's settings with the sidecar's on top."""
+    bench = Bench(tmp_path, render={"size": 100, "seed": 3})
+    bench.drop(yaml=b"seed: 4")
+    (task,) = bench.executor.tasks
+    assert (task.settings["size"], task.settings["seed"]) == (100, 4)
+
+
+def test_bad_settings_fail_before_any_work(bench: Bench) -> None:
+    """A sidecar with an unknown key fails at once, names the key, and reaches no worker."""
+    bench.drop(yaml=b"colour: red")
+    assert bench.executor.tasks == []
+    assert bench.job().state is JobState.FAILED
+    assert "colour" in bench.error()
+    assert (bench.folders.failed / "dog" / "dog.yaml").exists()
+
+
+def test_permanent_error_fails_at_once(bench: Bench) -> None:
+    """An error that would come again is not tried again, and its reason stands beside the inputs."""
+    bench.drop()
+    bench.executor.answer(
+        lambda task: Failed(
+            "fake", task.job_id, Retry.NEVER, "dog.content.png is truncated", "Traceback"
+        )
+    )
+    bench.step(1)
+    assert bench.job().state is JobState.FAILED
+    assert bench.error() == "dog.content.png is truncated"
+    assert "Traceback" in (bench.folders.failed / "dog" / "error.txt").read_text()
+
+
+def test_transient_error_backs_off(bench: Bench) -> None:
+    """A transient error is tried again only after its pause, longer each time, and at most max_attempts times."""
+
+    def fail() -> None:
+        bench.executor.answer(
+            lambda task: Failed("fake", task.job_id, Retry.LATER, "the device stumbled")
+        )
+        bench.step(1)
+
+    bench.drop()
+    fail()
+    assert bench.job().state is JobState.RETRYING
+    bench.step(BACK_OFF - 3)
+    assert bench.executor.tasks == []
+    bench.step(3, times=2)
+    assert bench.executor.tasks[0].attempt == 2
+    fail()
+    bench.step(BACK_OFF + 1, times=1)
+    assert bench.executor.tasks == []
+    bench.step(BACK_OFF, times=2)
+    fail()
+    assert bench.job().state is JobState.FAILED
+    assert bench.job().attempts == bench.config.service.max_attempts == 3
+
+
+def test_out_of_memory_steps_down(bench: Bench) -> None:
+    """Each time that memory runs out the next attempt is told to use less, until that is an error."""
+    bench.drop()
+    for attempt in range(MOST_STEP_DOWNS + 1):
+        assert bench.executor.tasks[0].step_down == attempt
+        bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.SMALLER, "too large"))
+        bench.step(1)
+    assert bench.job().state is JobState.FAILED
+    assert bench.error() == "too large"
+
+
+def test_two_deaths_quarantine(bench: Bench) -> None:
+    """A job whose worker died is tried once more, and after a second death it is put aside with what is known."""
+    bench.drop()
+    bench.executor.answer(
+        lambda task: Died("fake", task.job_id, "was killed by signal 11", "stack")
+    )
+    bench.step(1)
+    assert bench.job().state is JobState.RUNNING
+    bench.executor.answer(
+        lambda task: Died("fake", task.job_id, "was killed by signal 11", "stack")
+    )
+    bench.step(1)
+    assert bench.job().state is JobState.QUARANTINED
+    assert "signal 11" in bench.error()
+    assert "stack" in (bench.folders.failed / "dog" / "error.txt").read_text()
+    assert bench.supervisor.failures == 1
+
+
+def test_stopping_is_no_failure(bench: Bench) -> None:
+    """An attempt that is interrupted by the end of the daemon is not counted, and goes on after the next start."""
+    bench.drop()
+    bench.supervisor.stop(bench.now)
+    assert (bench.job().state, bench.job().attempts) == (JobState.QUEUED, 0)
+    bench.begin()
+    bench.step(1)
+    assert bench.executor.tasks[0].attempt == 1
+
+
+def test_killed_daemon_goes_on(bench: Bench) -> None:
+    """A job that ran when the daemon was killed runs again after the next start, and the attempt is counted."""
+    bench.drop()
+    bench.begin()
+    bench.step(1)
+    assert bench.executor.tasks[0].attempt == 2
+
+
+def test_daemon_that_dies_again_and_again_lets_go(bench: Bench) -> None:
+    """A job in whose attempts the daemon itself keeps dying is quarantined instead of being tried for ever."""
+    bench.drop()
+    for _ in range(10):
+        bench.begin()
+        bench.step(1)
+    assert bench.job().state is JobState.QUARANTINED
+    assert "nst-daemon retry" in bench.error()
+
+
+def test_crash_between_publishing_and_the_ledger(bench: Bench) -> None:
+    """A picture that was published before the ledger heard of it is recognised, and not published twice."""
+    bench.drop()
+    bench.executor.paint()
+    for event in bench.executor.poll(0):
+        bench.supervisor._answer(event, bench.now)
+    job = bench.job()
+    assert job.state is JobState.STAGED
+    files.publish(bench.folders.stage / job.id, job.staged_files, bench.folders.results, job.name)
+    bench.begin()
+    bench.step(1)
+    assert bench.job().state is JobState.DONE
+    assert sorted(p.name for p in bench.folders.results.iterdir()) == ["dog.json", "dog.png"]
+
+
+def test_crash_before_archiving_a_failure(bench: Bench) -> None:
+    """The inputs of a job that failed right before a crash are in failed/ after the next start."""
+    bench.drop()
+    bench.ledger.move(bench.job().id, JobState.FAILED, now=bench.now.wall, error="it was bad")
+    bench.begin()
+    bench.step(1)
+    assert bench.error() == "it was bad"
+
+
+def test_cancel_and_retry_through_the_ledger(bench: Bench) -> None:
+    """Another process can cancel a queued job and have a cancelled one tried again."""
+    bench.executor.room = 0
+    bench.drop()
+    with Ledger.attach(bench.folders.ledger) as other:
+        other.request(bench.job().id, "cancel", now=bench.now.wall)
+    bench.step(2)
+    assert bench.job().state is JobState.CANCELLED
+    assert bench.error() == "cancelled by request"
+    bench.executor.room = 1
+    with Ledger.attach(bench.folders.ledger) as other:
+        other.request(bench.job().id, "retry", now=bench.now.wall)
+    bench.step(2)
+    assert bench.job().state is JobState.RUNNING
+    assert not (bench.folders.failed / "dog").exists()
+
+
+def test_cancelling_what_runs(bench: Bench) -> None:
+    """A running job is cancelled by its worker, and its inputs are kept."""
+    bench.drop()
+    bench.ledger.request(bench.job().id, "cancel", now=bench.now.wall)
+    bench.step(2)
+    assert bench.executor.cancelled == [bench.job().id]
+    bench.executor.answer(lambda task: Stopped("fake", task.job_id, cancelled=True))
+    bench.step(1)
+    assert bench.job().state is JobState.CANCELLED
+    assert (bench.folders.failed / "dog" / "dog.style.png").exists()
+
+
+def test_too_little_space_pauses(bench: Bench) -> None:
+    """With less free space than asked for nothing is taken in, and the queue goes on by itself afterwards."""
+    limits = bench.config.limits
+    bench.supervisor.config = dataclasses.replace(
+        bench.config, limits=dataclasses.replace(limits, min_free_disk=2**62)
+    )
+    bench.drop()
+    assert "min_free_disk" in bench.supervisor.paused
+    assert bench.ledger.jobs() == []
+    bench.supervisor.config = bench.config
+    bench.step(2, times=4)
+    assert bench.job().state is JobState.RUNNING
+
+
+def test_vanished_results_pause_and_come_back(bench: Bench) -> None:
+    """A picture that cannot be published because results/ has gone is published once it is back."""
+    bench.drop()
+    bench.folders.results.rename(bench.folders.root / "away")
+    bench.executor.paint()
+    bench.step(2, times=2)
+    assert bench.job().state is JobState.STAGED
+    assert "results" in bench.supervisor.paused
+    (bench.folders.root / "away").rename(bench.folders.results)
+    bench.step(2, times=2)
+    assert bench.job().state is JobState.DONE
+
+
+def test_stuck_original_is_not_taken_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair whose originals cannot be removed becomes one job, also after a restart."""
+    monkeypatch.setattr(
+        "nst_daemon.intake.claim.remove_originals", lambda *_: ["no right to remove it"]
+    )
+    bench.drop()
+    bench.step(2, times=4)
+    assert len(bench.ledger.jobs()) == 1
+    bench.begin()
+    bench.step(2, times=6)
+    assert len(bench.ledger.jobs()) == 1
+
+
+def test_answers_about_ended_jobs_change_nothing(bench: Bench) -> None:
+    """A late answer about a job that has ended is ignored."""
+    bench.drop()
+    task = bench.executor.paint()
+    bench.step(1)
+    bench.executor.events.append(Failed("fake", task.job_id, Retry.NEVER, "too late"))
+    bench.step(1)
+    assert bench.job().state is JobState.DONE
+
+
+def test_draining_starts_no_worker_without_work(tmp_path: Path) -> None:
+    """`once` on an empty inbox starts no worker and has nothing left to do."""
+    bench = Bench(tmp_path)
+    bench.drain = True
+    bench.begin()
+    bench.step(1, times=3)
+    assert not bench.executor.started
+    assert bench.supervisor.drained
+    assert not bench.supervisor.settling
+
+
+def test_draining_leaves_lone_halves(tmp_path: Path) -> None:
+    """`once` leaves half a pair in the inbox, however long it has waited, and counts no failure."""
+    bench = Bench(tmp_path)
+    bench.drain = True
+    bench.begin()
+    (bench.folders.inbox / "dog.content.png").write_bytes(PNG)
+    bench.step(1e6, times=4)
+    assert bench.supervisor.drained
+    assert bench.ledger.jobs() == []
+    assert (bench.folders.inbox / "dog.content.png").exists()
+
+
+def test_giving_up_says_why(tmp_path: Path) -> None:
+    """Where `once` cannot go on it ends with what has to be mended: the disk, or the device."""
+    bench = Bench(tmp_path)
+    bench.executor.events.append(DeviceLost("cuda:0", "the driver is gone", 0))
+    bench.step(1)
+    assert bench.supervisor.stuck
+    with pytest.raises(DeviceError, match="the driver is gone"):
+        bench.supervisor.give_up()
+    bench.folders.results.rmdir()
+    bench.step(2)
+    with pytest.raises(StorageError, match="results"):
+        bench.supervisor.give_up()
