@@ -117,8 +117,10 @@ def _serve(config: Config, *, drain: bool, wait: float = 0.0) -> int:
     options = WorkerOptions(
         network=config.model.network,
         weights=config.model.weights,
+        settings=asdict(config.render_settings()),
         cache_dir=config.folders.cache,
         cache_bytes=config.cache.max_bytes,
+        logs=config.folders.logs,
         checkpoint_seconds=config.service.checkpoint_seconds,
         stall_seconds=config.service.stall_seconds,
     )

@@ -78,6 +78,11 @@ class Folders(_Strict):
         return self.state / "checkpoints"
 
     @property
+    def logs(self) -> Path:
+        """Holds what each worker has printed since its last start."""
+        return self.state / "logs"
+
+    @property
     def cache(self) -> Path:
         """Where ONNX files and style statistics are kept."""
         return self.state / "cache"

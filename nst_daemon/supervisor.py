@@ -361,6 +361,7 @@ class Supervisor:
             outputs=asdict(self.config.outputs),
             limits=asdict(self.config.limits),
             step_down=self._step_downs[job.id],
+            alone=job.deaths > 0,
         )
 
     # From the stage to the end
@@ -572,7 +573,7 @@ def serve(
     folders = config.folders
     for folder in (folders.inbox, folders.styles, folders.results, folders.done, folders.failed):
         files.make_folder(folder)
-    for folder in (folders.spool, folders.stage, folders.checkpoints, folders.cache):
+    for folder in (folders.spool, folders.stage, folders.checkpoints, folders.cache, folders.logs):
         files.make_folder(folder)
     with ExitStack() as stack:
         stack.enter_context(_sole_owner(folders.state))
