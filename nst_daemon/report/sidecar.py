@@ -113,9 +113,12 @@ def read(path: Path) -> Recipe:
                 f"{printable(path.name)} was written by nst-daemon {found['version']}",
                 remedy="use that version or a later one",
             )
+        settings = found["settings"]
+        if settings["content_style_ratio"] is not None:
+            del settings["content_weight"]  # it did not count, and the two contradict each other
         return Recipe(
             found["job"]["name"],
-            found["settings"],
+            settings,
             tuple(found["inputs"]),
             found["model"]["weights_sha256"],
         )

@@ -111,11 +111,11 @@ def encode(message: Message) -> bytes:
 
 def decode(packet: bytes) -> Message:
     """The message in a packet. Raises ValueError where there is none."""
-    kind, fields = json.loads(packet)
-    if kind not in _ADAPTERS:
-        raise ValueError(f"unknown message {kind!r}")
-    message: Message = _ADAPTERS[kind].validate_python(fields)
-    return message
+    match json.loads(packet):
+        case [str(kind), dict(fields)] if kind in _ADAPTERS:
+            message: Message = _ADAPTERS[kind].validate_python(fields)
+            return message
+    raise ValueError("not a message")
 
 
 def send(end: socket.socket, message: Message) -> None:

@@ -1,0 +1,95 @@
+"""The JSON beside a picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.engine.presets import PRESETS
+from nst_daemon.engine.settings import resolve
+from nst_daemon.errors import InputError
+from nst_daemon.jobs import JobInput, Role
+from nst_daemon.report import sidecar
+
+NOW = datetime(2024, 2, 29, 12, tzinfo=UTC)
+PAINTED = sidecar.Painted(
+    job_id="0" * 32,
+    name="starry/Ünïcode “quotes”",
+    attempt=2,
+    inputs=(JobInput(Role.CONTENT, "dog.jpg", "content.jpg", "a" * 64, 10),),
+    file="dog.png",
+    sha256="b" * 64,
+    size=20,
+    width=64,
+    height=48,
+    settings=asdict(resolve({})),
+    machine={"device": "cpu", "threads": 2, "weights_sha256": "c" * 64, "versions": {"torch": "2"}},
+    iterations=(100, 100),
+    losses={"total": 0.25},
+    seconds={"paint": 1.23456},
+    history=((1, 0.5, 2.0), (100, 60.0, 0.25)),
+    resumed=(40,),
+    notes=("mended [1,   2] twice",),
+)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_sidecar_makes_the_same_settings_again(tmp_path: Path, preset: str) -> None:
+    """The settings read from a sidecar resolve to those that it was written with, for every preset."""
+    settings = resolve({"preset": preset, "size": 300, "style_weights": [0.5]})
+    document = sidecar.build(replace(PAINTED, settings=asdict(settings)), NOW)
+    path = tmp_path / "dog.json"
+    path.write_bytes(sidecar.encode(document))
+    recipe = sidecar.read(path)
+    assert resolve(recipe.settings) == settings
+    assert recipe.weights_sha256 == "c" * 64
+    assert [i["sha256"] for i in recipe.inputs] == ["a" * 64]
+
+
+def test_time_is_utc() -> None:
+    """The end of the painting stands in UTC, wherever the machine is."""
+    local = NOW.astimezone(timezone(timedelta(hours=5)))
+    assert sidecar.build(PAINTED, local)["finished"] == "2024-02-29T12:00:00+00:00"
+
+
+def test_it_is_json_for_people_too() -> None:
+    """Numbers of a list stand in one line, and no text is changed by that."""
+    data = sidecar.encode(sidecar.build(PAINTED, NOW))
+    assert b"[ 1, 0.5, 2.0 ]" in data
+    found = json.loads(data)
+    assert found["notes"] == list(PAINTED.notes)
+    assert found["job"]["name"] == PAINTED.name
+    assert found["loss_history"] == [[1, 0.5, 2.0], [100, 60.0, 0.25]]
+    assert found["seconds"] == {"paint": 1.235}
+
+
+def test_names_cannot_harm_a_reader() -> None:
+    """Bytes that are not UTF-8 and control characters in a name are escaped, so the file is valid UTF-8."""
+    document = sidecar.build(replace(PAINTED, name="a\udcff\x1b[2Jb"), NOW)
+    assert json.loads(sidecar.encode(document))["job"]["name"] == "a\\xff\\x1b[2Jb"
+
+
+def test_a_loss_that_is_no_number_is_refused() -> None:
+    """NaN never reaches a sidecar: other programs could not read it."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        sidecar.encode(sidecar.build(replace(PAINTED, losses={"total": float("nan")}), NOW))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": "one"}', b"\xff"])
+def test_what_is_no_sidecar_is_an_input_error(tmp_path: Path, content: bytes) -> None:
+    """Any other file is refused with its name and what to give instead."""
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.json is not a sidecar"):
+        sidecar.read(tmp_path / "x.json")
+
+
+def test_a_later_schema_is_refused(tmp_path: Path) -> None:
+    """A sidecar of a later schema names the version that wrote it."""
+    document = sidecar.build(PAINTED, NOW) | {"schema": sidecar.SCHEMA + 1, "version": "9.9"}
+    (tmp_path / "x.json").write_bytes(sidecar.encode(document))
+    with pytest.raises(InputError, match=r"written by nst-daemon 9\.9"):
+        sidecar.read(tmp_path / "x.json")
