@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench clean
+.PHONY: demo test check lint types docs-images clean
 
 demo: $(STAMP)  ## paint a sample pair with the real daemon and say where the picture is
 	$(BIN)/nst-daemon demo
@@ -20,6 +20,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+docs-images: $(STAMP)  ## the pictures of the documentation, painted from the sample pictures
+	$(BIN)/python docs/make_images.py
 
 clean:  ## remove everything that the targets above have made
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,97 @@
+"""The documentation against the program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from nst_daemon import errors
+from nst_daemon.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by its whole name ("model list")."""
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_documented(name: str) -> None:
+    """README's table has a row for each command, with each of its options."""
+    row = re.search(rf"(?m)^\| `nst-daemon {name}\b.*$", README)
+    assert row, f"README has no row for {name}"
+    for parameter in COMMANDS[name].params:
+        options = [o for o in parameter.opts if o.startswith("--")]
+        if options and options != ["--config"]:
+            assert any(option in row[0] for option in (*parameter.opts,)), options
+
+
+def test_readme_invents_no_command_or_option() -> None:
+    """Each `nst-daemon …` line of README's transcripts names a command and options that exist."""
+    lines = re.findall(r"(?m)^\$ nst-daemon (.*?)(?:\s+#.*)?$", README)
+    assert len(lines) >= 4
+    for line in lines:
+        words = line.split()
+        name = next(n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS)
+        known = {o for parameter in COMMANDS[name].params for o in parameter.opts}
+        assert {w for w in words if w.startswith("-")} <= known, line
+
+
+def test_exit_codes_are_documented() -> None:
+    """README's table of exit codes lists the code of each exception, and no other."""
+
+    def codes(cls: type[errors.NstError]) -> set[int]:
+        return {cls.exit_code}.union(*(codes(sub) for sub in cls.__subclasses__()))
+
+    table = README[README.index("| code | meaning |") :].split("\n\n")[0]
+    assert {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", table)} == codes(
+        errors.NstError
+    ) | {0}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link and picture of a page exists."""
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+def test_readme_example_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python example of README runs as it stands, on small pictures."""
+    from nst_daemon.samples import draw_painting, draw_scene
+
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    draw_scene(64, 48).save(tmp_path / "dog.jpg")
+    draw_painting(64, 48).save(tmp_path / "hokusai.jpg")
+    monkeypatch.chdir(tmp_path)
+    # The only change: a size, and a number of iterations, that do not take a minute.
+    exec(example.replace("size=512", "size=48, iterations=2"), {})
+    assert (tmp_path / "painted.png").stat().st_size > 1000
+
+
+def test_make_targets_exist() -> None:
+    """Each `make TARGET` that a page names is a target of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?m)^([a-z-]+):", makefile))
+    for page in PAGES:
+        named = set(re.findall(r"`?\bmake ([a-z-]+)`", page.read_text(encoding="utf-8")))
+        named |= set(re.findall(r"(?m)^\$ make ([a-z-]+)", page.read_text(encoding="utf-8")))
+        assert named <= targets, page
