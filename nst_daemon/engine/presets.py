@@ -82,7 +82,7 @@ PRESETS: Mapping[str, Preset] = {
             "iterations": (500, 200),
         },
         bare=_GATYS_PYTORCH_BARE,
-        calibrated={"content_weight": 0.01, "style_layers": _layers(_FIVE, 1 / 5)},
+        calibrated={"content_weight": 0.03, "style_layers": _layers(_FIVE, 1 / 5)},
     ),
     "neural-style": Preset(
         "the best-known program: mean losses, absolute total variation",

@@ -70,7 +70,7 @@ class RenderSettings:
         "allowed": "one number from 0 on for each style, not all 0"})
 
     # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
-    content_weight: Weight = field(default=0.01, metadata={
+    content_weight: Weight = field(default=0.03, metadata={
         "help": "The weight of the content, alpha.", "allowed": "a number from 0 on"})
     content_layers: Layers = field(default_factory=lambda: {"relu4_2": 1.0}, metadata={
         "help": "The layers at which the picture resembles the content, with their weights.",
@@ -95,7 +95,7 @@ class RenderSettings:
     content_style_ratio: Weight | None = field(default=None, metadata={
         "help": "alpha/beta as one number, instead of content_weight.",
         "allowed": "a number from 0 on, or null"})
-    tv_weight: Weight = field(default=0.3, metadata={
+    tv_weight: Weight = field(default=0.5, metadata={
         "help": "The weight of the total variation, gamma.", "allowed": "a number from 0 on"})
     tv: Literal["absolute", "squared", "nine-point"] = field(default="squared", metadata={
         "help": "The form of the total variation: the sum of absolute or squared differences of neighbours, or the "
@@ -172,7 +172,7 @@ class RenderSettings:
         "help": "The longer side in pixels below which `halves` and `roots` do not begin.",
         "allowed": "a whole number of pixels from 16 on"})
     iterations: Annotated[tuple[Annotated[int, Ge(1), Le(1_000_000)], ...], MinLen(1),
-                          BeforeValidator(_one_or_many)] = field(default=(150, 100, 80), metadata={
+                          BeforeValidator(_one_or_many)] = field(default=(120, 80, 60), metadata={
         "help": "The iterations at each scale, from the coarsest on; the last number serves all further scales.",
         "allowed": "a whole number from 1 on, or a list of them"})
     detail: Fraction = field(default=0.5, metadata={

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import io
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nst_daemon.engine import stylize as module
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.stylize import Step, picture_size, prepare, scale_sizes, style_size, stylize
+from nst_daemon.engine.vgg import VGG
+from nst_daemon.errors import PaintingError, SettingsError
+from tests.engine.conftest import CPU, SceneMaker, TorchTargets
+
+#: Two scales, shallow layers: a few milliseconds for each iteration.
+QUICK: dict[str, Any] = {
+    "size": 48,
+    "coarsest": 24,
+    "iterations": (12, 14),
+    "content_layers": {"relu2_2": 1.0},
+    "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
+}
+ADAM: dict[str, Any] = {"optimizer": "adam", "averaging": 0.9, "clamp": True, "step_decay": 0.5}
+
+
+def last(steps: Any) -> Step:
+    *_, step = steps
+    assert isinstance(step, Step)
+    return step
+
+
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
+    """Through torch.save, and back without executing pickled code."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_steps_count_over_all_scales(scene_of: SceneMaker) -> None:
+    """Iterations run from 1 to the planned total, scales from coarse to fine, up to the size asked for."""
+    settings = resolve(QUICK)
+    scene, network = scene_of(settings)
+    seen = [(s.iteration, s.scale, s.size) for s in stylize(scene, network, settings)]
+    assert [i for i, _, _ in seen] == list(range(1, 27))
+    assert seen[11][1:] == (1, (20, 24))
+    assert seen[12][1:] == (2, (40, 48))
+    step = last(stylize(scene, network, settings))
+    image = step.image()
+    assert step.iterations == 26 and step.scales == 2
+    assert image.shape == (1, 3, 40, 48)
+    assert image.min() >= 0 and image.max() <= 1 and not image.requires_grad
+
+
+@pytest.mark.parametrize("extra", [{}, ADAM, {"style_loss": "wasserstein", "tv": "nine-point"}])
+def test_painting_lowers_the_loss(scene_of: SceneMaker, extra: dict[str, Any]) -> None:
+    """At each scale the total at the end is below half of the total at its first step."""
+    settings = resolve(QUICK, {"iterations": 30, **extra})
+    scene, network = scene_of(settings)
+    totals = [s.losses["total"] for s in stylize(scene, network, settings)]
+    assert totals[29] < totals[0] / 2
+    assert totals[59] < totals[30]
+
+
+@pytest.mark.parametrize("extra", [{}, ADAM], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("stop", [1, 7, 12, 13, 20])
+def test_a_restored_painting_ends_in_the_same_bits(
+    scene_of: SceneMaker, extra: dict[str, Any], stop: int
+) -> None:
+    """Stopped anywhere, saved, loaded in a new scene and finished, it is bit for bit the uninterrupted one."""
+    settings = resolve(QUICK, extra)
+    scene, network = scene_of(settings)
+    whole = last(stylize(scene, network, settings))
+    half = last(islice(stylize(scene, network, settings), stop))
+    state = saved_and_loaded(half.state())
+    again, network = scene_of(settings)
+    rest = list(stylize(again, network, settings, state=state))
+    assert rest[0].iteration == stop + 1
+    assert rest[-1].iteration == whole.iteration
+    assert torch.equal(rest[-1].image(), whole.image())
+    assert rest[-1].losses == whole.losses
+
+
+def test_a_state_is_not_changed_by_what_comes_after(scene_of: SceneMaker) -> None:
+    """The same saved state serves twice."""
+    settings = resolve(QUICK)
+    scene, network = scene_of(settings)
+    steps = stylize(scene, network, settings)
+    state = last(islice(steps, 5)).state()
+    first = last(stylize(scene, network, settings, state=state)).image()
+    list(steps)
+    assert torch.equal(last(stylize(scene, network, settings, state=state)).image(), first)
+
+
+def test_a_state_of_another_job_is_refused(scene_of: SceneMaker) -> None:
+    """A state saved under other settings raises SettingsError before anything is painted."""
+    settings = resolve(QUICK)
+    scene, network = scene_of(settings)
+    state = next(stylize(scene, network, settings)).state()
+    other = resolve(QUICK, {"tv_weight": 9})
+    scene, network = scene_of(other)
+    with pytest.raises(SettingsError, match="other settings"):
+        next(stylize(scene, network, other, state=state))
+
+
+def test_the_same_seed_is_the_same_picture(scene_of: SceneMaker) -> None:
+    """Two runs from noise with one seed agree to the bit; another seed does not."""
+    pictures = []
+    for seed in (3, 3, 4):
+        settings = resolve(QUICK, {"start": "noise", "seed": seed, "deterministic": True})
+        pictures.append(last(stylize(*scene_of(settings), settings)).image())
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+
+
+class Faulty(VGG):
+    """A network that answers wrongly for some of its calls; `wrong` says what it does to the maps."""
+
+    calls = 0
+    faults: range = range(0)
+    factor = float("nan")
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        self.calls += 1
+        maps = super().forward(image)
+        if self.calls in self.faults:
+            return {name: m * self.factor for name, m in maps.items()}
+        return maps
+
+
+def faulty(network: VGG, faults: range, factor: float) -> VGG:
+    network.__class__ = Faulty
+    assert isinstance(network, Faulty)
+    network.faults, network.factor = faults, factor
+    return network
+
+
+def test_lbfgs_paints_on_through_a_few_bad_numbers(scene_of: SceneMaker) -> None:
+    """Three non-finite evaluations cost those iterations only, and every picture shown is finite."""
+    settings = resolve(QUICK, {"iterations": 40, "coarsest": 48})
+    scene, network = scene_of(settings)
+    clean = last(stylize(scene, network, settings)).losses["total"]
+    network = faulty(network, range(8, 11), float("nan"))
+    steps = [
+        (s.image().isfinite().all(), s.losses["total"]) for s in stylize(scene, network, settings)
+    ]
+    assert all(finite for finite, _ in steps)
+    assert steps[-1][1] < 1.5 * clean
+
+
+@pytest.mark.parametrize("factor", [float("nan"), 1e3], ids=["non-finite", "diverging"])
+def test_adam_rolls_back_to_the_last_good_picture(scene_of: SceneMaker, factor: float) -> None:
+    """After a bad stretch the picture is the last checked one, an event says so, and it gets better again."""
+    settings = resolve(QUICK, ADAM, {"iterations": 60, "coarsest": 48, "averaging": 0.0})
+    scene, network = scene_of(settings)
+    network = faulty(network, range(18, 21), factor)
+    seen = [
+        (s.losses["total"], s.image().clone(), s.events) for s in stylize(scene, network, settings)
+    ]
+    assert seen[18][2] == ()
+    assert len(seen[19][2]) == 1
+    assert "iteration 20" in seen[19][2][0] and "float32 with half the step" in seen[19][2][0]
+    torch.testing.assert_close(seen[19][1], seen[9][1])
+    assert seen[-1][0] < seen[9][0]
+    assert len(seen[-1][2]) == 1
+
+
+def test_a_hopeless_painting_is_given_up(scene_of: SceneMaker) -> None:
+    """A network that never gives a finite loss raises PaintingError, after five rollbacks."""
+    settings = resolve(QUICK, {"iterations": 200})
+    scene, network = scene_of(settings)
+    network = faulty(network, range(1, 10_000), float("nan"))
+    with pytest.raises(PaintingError, match="after 5 rollbacks"):
+        list(stylize(scene, network, settings))
+
+
+def test_a_rollback_survives_a_restart(scene_of: SceneMaker) -> None:
+    """Care and events are part of the state: the restored painting keeps both."""
+    settings = resolve(QUICK, ADAM, {"iterations": 40, "coarsest": 48})
+    scene, network = scene_of(settings)
+    steps = stylize(scene, faulty(network, range(8, 11), float("nan")), settings)
+    state = saved_and_loaded(last(islice(steps, 15)).state())
+    whole = last(steps)
+    scene, network = scene_of(settings)
+    restored = last(stylize(scene, network, settings, state=state))
+    assert len(restored.events) == 1
+    assert torch.equal(restored.image(), whole.image())
+
+
+def test_a_scale_ends_early_when_nothing_improves(scene_of: SceneMaker) -> None:
+    """With `min_improvement` a scale that stalls is cut short, which is said; the next begins as planned."""
+    settings = resolve(QUICK, {"iterations": (200, 20), "min_improvement": 0.05})
+    scene, network = scene_of(settings)
+    steps = [(s.iteration, s.scale, s.events) for s in stylize(scene, network, settings)]
+    first = [i for i, scale, _ in steps if scale == 1]
+    second = [i for i, scale, _ in steps if scale == 2]
+    assert len(first) < 200 and first[-1] % 10 == 0
+    assert second[0] == 201
+    assert "ended early" in steps[-1][2][0]
+
+
+def test_content_alone_reproduces_the_content(scene_of: SceneMaker) -> None:
+    """From the content, with nothing but the content wanted, the picture stays the content, without an error."""
+    settings = resolve(QUICK, {"style_weight": 0, "tv_weight": 0, "coarsest": 48})
+    scene, network = scene_of(settings)
+    step = last(stylize(scene, network, settings))
+    assert (step.image() - scene.scales[-1].content).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "expected"),
+    [
+        ("original", "cpu", (600, 901)),
+        ("auto", "cpu", (341, 512)),
+        ("auto", "cuda", (600, 901)),
+        (100, "cpu", (67, 100)),
+        (1802, "cuda", (1200, 1802)),
+    ],
+)
+def test_sizes_follow_the_rules(size: int | str, device: str, expected: tuple[int, int]) -> None:
+    """`original` is the content's own, `auto` too within the device's limit, a number is the longer side."""
+    assert picture_size((600, 901), size, torch.device(device)) == expected
+
+
+def test_auto_is_limited_on_a_gpu() -> None:
+    """On a GPU `auto` stops at 1280."""
+    assert picture_size((2000, 4000), "auto", torch.device("cuda")) == (640, 1280)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ({}, [(64, 128), (128, 256), (256, 512)]),
+        ({"coarsest": 300}, [(256, 512)]),
+        ({"scales": "roots", "coarsest": 250}, [(128, 256), (181, 362), (256, 512)]),
+        ({"scales": (0.25, 1.0)}, [(64, 128), (256, 512)]),
+        ({"coarsest": 16}, [(16, 32), (32, 64), (64, 128), (128, 256), (256, 512)]),
+    ],
+)
+def test_scales_lead_up_to_the_size(override: dict[str, Any], expected: list[Any]) -> None:
+    """Scales grow by 2 or its root from `coarsest` on, or are fractions; too small ones are left out."""
+    assert scale_sizes((256, 512), resolve(override)) == expected
+
+
+def test_a_preview_shares_its_scales_with_the_large_picture() -> None:
+    """The scales of 256 px are the first scales of 1024 px."""
+    settings = RenderSettings()
+    assert scale_sizes((768, 1024), settings)[:2] == scale_sizes((192, 256), settings)
+
+
+def test_strokes_keep_their_proportion_to_the_picture() -> None:
+    """The style is shown at the picture's area times style_scale², in its own proportions, whatever the size."""
+    settings = resolve({"style_scale": 0.5})
+    small, large = (style_size((300, 600), (s, s), settings) for s in (256, 1024))
+    assert large == pytest.approx((4 * small[0], 4 * small[1]), abs=4)  # of rounding
+    assert small[0] * small[1] == pytest.approx(256 * 256 * 0.25, rel=0.02)
+    assert small[1] == 2 * small[0]
+
+
+def refuse(message: str, settings: RenderSettings, weights: Any, **pictures: Any) -> None:
+    network = VGG(weights, settings.layers)
+    targets = TorchTargets(network, settings)
+    network.forward = None  # type: ignore[method-assign, assignment]
+    given = {"content": torch.rand(3, 60, 80), "styles": [torch.rand(3, 60, 80)], **pictures}
+    with pytest.raises(SettingsError, match=message):
+        prepare(settings=settings, targets=targets, device=CPU, **given)
+
+
+def test_impossible_requests_are_refused_before_any_work(weights: Any) -> None:
+    """Each is a SettingsError that names the matter, raised before the network is used."""
+    two = [torch.rand(3, 60, 80)] * 2
+    refuse("too small for layer relu5_1", resolve({"size": 15}), weights)
+    refuse("too small for layer", resolve({"size": 64}), weights, content=torch.rand(3, 10, 80))
+    refuse("style_scale 0.1", resolve({"style_scale": 0.1}), weights)
+    refuse("1 weights for 2 styles", resolve({"style_weights": [1]}), weights, styles=two)
+    refuse("there is no style", RenderSettings(), weights, styles=[])
+    refuse("'given' and no picture", resolve({"start": "given"}), weights)
+    refuse("'content' and a picture", RenderSettings(), weights, start=torch.rand(3, 9, 9))
+
+
+def test_two_styles_blend_by_weight(scene_of: SceneMaker, style: Tensor) -> None:
+    """The target is the weighted mean of both styles' Gram matrices; a weight of 0 leaves a style out."""
+    other = style.flip(0)
+
+    def gram(styles: list[Tensor], weights: tuple[float, ...]) -> Tensor:
+        settings = resolve(QUICK, {"style_weights": weights})
+        scene, _ = scene_of(settings, styles=styles)
+        return scene.scales[0].objective.style["relu2_1"].gram
+
+    one, two = gram([style], ()), gram([other], ())
+    torch.testing.assert_close(gram([style, other], (3, 1)), 0.75 * one + 0.25 * two)
+    torch.testing.assert_close(gram([style, other], (2, 0)), one)
+
+
+def test_each_start_is_what_it_says(scene_of: SceneMaker, content: Tensor, style: Tensor) -> None:
+    """Content, style, grey and a given picture are taken as they are; a mixture lies between noise and content."""
+
+    def start(name: str, **extra: Any) -> Tensor:
+        settings = resolve(QUICK, {"start": name, "coarsest": 48, **extra})
+        given = 1 - content if name == "given" else None
+        return scene_of(settings, start=given)[0].start
+
+    assert torch.equal(start("content")[0], content)
+    assert start("grey").unique().tolist() == [0.5]
+    assert torch.equal(start("given")[0], 1 - content)
+    assert start("style").shape == (1, 3, 40, 48)
+    noise = start("noise", noise_std=0.1)
+    assert noise.std(dim=(2, 3)).mean().item() == pytest.approx(0.1, rel=0.1)
+    torch.testing.assert_close(
+        start("mix", noise_std=0.1, noise_ratio=0.3), 0.3 * noise + 0.7 * content[None]
+    )
+
+
+def test_enlarging_is_told(scene_of: SceneMaker) -> None:
+    """A content or a style that has to be enlarged is said in the notes."""
+    scene, _ = scene_of(resolve(QUICK, {"size": 120}))
+    assert any("content, 48 × 40, was enlarged" in note for note in scene.notes)
+    assert any("style 1 was enlarged" in note for note in scene.notes)
+    scene, _ = scene_of(resolve(QUICK))
+    assert len(scene.notes) == 1
+
+
+def test_texture_takes_no_detail_from_the_content(scene_of: SceneMaker) -> None:
+    """Without a content weight the content's pixels have no influence on the picture."""
+    settings = resolve(QUICK, {"content_weight": 0, "start": "grey"})
+    pictures = []
+    for brightness in (0.2, 0.9):
+        scene, network = scene_of(settings, content=torch.full((3, 40, 48), brightness))
+        pictures.append(last(stylize(scene, network, settings)).image())
+    assert torch.equal(*pictures)
+
+
+def test_adams_moments_grow_with_the_picture(scene_of: SceneMaker) -> None:
+    """At the start of the second scale Adam has the first scale's moments, enlarged, and its count of steps."""
+    settings = resolve(QUICK, ADAM)
+    scene, network = scene_of(settings)
+    state = last(islice(stylize(scene, network, settings), 13)).state()
+    assert float(state["optimizer"]["step"]) == 13
+    assert (state["optimizer"]["exp_avg_sq"] >= 0).all()
+    assert state["optimizer"]["exp_avg"].numel() == 3 * 40 * 48
+
+
+def test_coordinates_map_is_self_adjoint_and_full() -> None:
+    """⟨P·a, b⟩ = ⟨a, P·b⟩ at an odd size, and no direction is lost."""
+    base = torch.rand(1, 3, 7, 9)
+    coordinates = module._Coordinates(base, 0.75)
+    a, b = torch.randn(2, base.numel())
+    left = (coordinates.picture(a) - base).flatten() @ b
+    right = a @ coordinates.gradient(b.view(base.shape))
+    torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
+    assert coordinates.gain.min() > 0.7
+    assert torch.equal(coordinates.picture(coordinates.start), base)
+
+
+def test_bfloat16_paints_almost_the_same(scene_of: SceneMaker) -> None:
+    """With bfloat16 convolutions the final float32 loss is within 10 % of float32's, and the network given is left alone."""
+    settings = resolve(QUICK, {"precision": "float32", "coarsest": 48, "iterations": 25})
+    scene, network = scene_of(settings)
+    exact = last(stylize(scene, network, settings)).losses["total"]
+    half = resolve(QUICK, {"precision": "bfloat16", "coarsest": 48, "iterations": 25})
+    image = last(stylize(scene, network, half)).image()
+    objective = scene.scales[-1].objective
+    with torch.no_grad():
+        total = float(objective(network(image), image) @ objective.weights)
+    assert total < 1.1 * exact
+    assert next(network.parameters()).dtype == torch.float32
