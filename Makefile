@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types docs-images clean
+.PHONY: demo test check lint types config docs-images clean
 
 demo: $(STAMP)  ## paint a sample pair with the real daemon and say where the picture is
 	$(BIN)/nst-daemon demo
@@ -20,6 +20,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+config: $(STAMP)  ## config.yaml, from the settings in the code
+	$(BIN)/python docs/make_config.py
 
 docs-images: $(STAMP)  ## the pictures of the documentation, painted from the sample pictures
 	$(BIN)/python docs/make_images.py

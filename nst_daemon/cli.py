@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,7 +89,7 @@ def _root(
 @app.command()
 def run(config: ConfigOption = None) -> None:
     """Watch the inbox and paint what is dropped there, until SIGTERM or Ctrl-C."""
-    _serve(load(config), drain=False)
+    _serve(config, drain=False)
 
 
 @app.command()
@@ -102,17 +103,24 @@ def once(
 
     Exit code 0: all done; 1: some jobs failed; 6: a daemon serves this root already.
     """
-    if _serve(load(config), drain=True, wait=wait):
+    if _serve(config, drain=True, wait=wait):
         raise typer.Exit(1)
 
 
-def _serve(config: Config, *, drain: bool, wait: float = 0.0) -> int:
+def _serve(
+    path: Path | None,
+    *,
+    drain: bool,
+    wait: float = 0.0,
+    environ: Mapping[str, str] | None = None,
+) -> int:
     """Run the supervisor with this machine's devices; the number of jobs that failed."""
     from nst_daemon.ops.progress import Bars
     from nst_daemon.supervisor import serve
     from nst_daemon.workers.base import WorkerOptions
     from nst_daemon.workers.local import LocalExecutor
 
+    config = load(path, environ)
     logs.setup(config.log.format, config.log.level)
     options = WorkerOptions(
         network=config.model.network,
@@ -126,7 +134,14 @@ def _serve(config: Config, *, drain: bool, wait: float = 0.0) -> int:
     )
     executor = LocalExecutor(config.devices, options)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:
-        return serve(config, executor, drain=drain, patience=wait, observer=bars)
+        return serve(
+            config,
+            executor,
+            drain=drain,
+            patience=wait,
+            observer=bars,
+            reload=lambda: load(path, environ),
+        )
 
 
 @app.command()
@@ -312,7 +327,7 @@ def demo(
     draw_painting(640, 480).save(inbox / "harbour.style.png")
     print(f"dropped harbour.content.png and harbour.style.png into {inbox}", file=sys.stderr)
     environment = {"NST_FOLDERS__ROOT": str(folder.resolve()), "NST_RENDER__SIZE": str(size)}
-    failed = _serve(load(None, environment), drain=True)
+    failed = _serve(None, drain=True, environ=environment)
     if failed:
         raise typer.Exit(1)
     newest = max((folder / "results").glob("harbour*.png"), key=lambda p: p.stat().st_mtime_ns)

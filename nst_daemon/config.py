@@ -29,6 +29,7 @@ ENV_PREFIX = "NST_"
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
 
 Seconds = Annotated[float, Field(ge=0)]
+Days = Annotated[float, Field(ge=0)] | None
 MiB = 1024 * 1024
 
 
@@ -153,6 +154,17 @@ class Outputs(_Strict):
 
 
 @dataclass(frozen=True)
+class Keep(_Strict):
+    """How long what is over is kept, in days; null keeps it for ever."""
+
+    done_days: Days = _key(None, "inputs of finished jobs in done/")
+    failed_days: Days = _key(None, "inputs of failed jobs in failed/")
+    ledger_days: Days = _key(
+        None, "the history of ended jobs; never forgotten before their inputs are removed"
+    )
+
+
+@dataclass(frozen=True)
 class Cache(_Strict):
     """Style statistics that were computed before."""
 
@@ -188,6 +200,7 @@ class Config(_Strict):
     service: Service = field(default_factory=Service)
     limits: Limits = field(default_factory=Limits)
     outputs: Outputs = field(default_factory=Outputs)
+    keep: Keep = field(default_factory=Keep)
     cache: Cache = field(default_factory=Cache)
     log: Log = field(default_factory=Log)
     source: Path | None = field(default=None, metadata={"internal": True})
@@ -296,6 +309,7 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
         config.render_settings()
     except SettingsError as error:
         raise ConfigError(f"{where}: render: {error.message}", remedy=error.remedy) from error
+    _check_keep(config.keep, where)
     return dataclasses.replace(
         config,
         folders=_absolute(config.folders, base),
@@ -303,6 +317,18 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
         batch_roots=[(base / p).resolve() for p in config.batch_roots],
         source=source.resolve() if source else None,
     )
+
+
+def _check_keep(keep: Keep, where: str) -> None:
+    """The ledger knows which files in done/ and failed/ are the daemon's to remove; so it forgets last."""
+    if keep.ledger_days is None:
+        return
+    for name, days in (("done_days", keep.done_days), ("failed_days", keep.failed_days)):
+        if days is not None and days > keep.ledger_days:
+            raise ConfigError(
+                f"{where}: keep.ledger_days ({keep.ledger_days:g}) is less than keep.{name} ({days:g})",
+                remedy="keep the ledger's history at least as long as the files it knows of",
+            )
 
 
 def _absolute(folders: Folders, base: Path) -> Folders:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -300,13 +301,18 @@ class Ledger:
         return self._select(f"state IN ({_marks(states)})", states)
 
     def history(
-        self, *states: JobState, since: float = 0.0, name: str = "*", limit: int = 100
+        self,
+        *states: JobState,
+        since: float = 0.0,
+        before: float = math.inf,
+        name: str = "*",
+        limit: int = 100,
     ) -> list[Job]:
-        """Jobs by their latest change, newest first; `name` may hold the wildcards * and ?."""
+        """Jobs by their latest change, newest first; `name` may hold the wildcards * and ?; limit: -1 for all."""
         states = states or tuple(JobState)
         return self._select(
-            f"state IN ({_marks(states)}) AND updated >= ? AND name GLOB ?",
-            (*states, since, name),
+            f"state IN ({_marks(states)}) AND updated >= ? AND updated < ? AND name GLOB ?",
+            (*states, since, before, name),
             f"updated DESC, id LIMIT {limit:d}",
         )
 

@@ -15,9 +15,9 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from typing import Any, Protocol, Self
 
 from nst_daemon import files
 from nst_daemon.config import Config
-from nst_daemon.errors import BusyError, DeviceError, InputError, Retry, StorageError
+from nst_daemon.errors import BusyError, DeviceError, InputError, NstError, Retry, StorageError
 from nst_daemon.intake import claim
 from nst_daemon.intake.pairing import Rejection, Request
 from nst_daemon.intake.scan import Intake, Scan
@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 S = JobState
 MiB = 1024 * 1024
 JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
+#: What the folders, the workers and the log are built from.
+NEEDS_RESTART = ("folders", "model", "devices", "cache", "log")
 #: Seconds before a transient error is tried again, doubled with each attempt.
 BACK_OFF = 15.0
 LONGEST_BACK_OFF = 1800.0
@@ -65,6 +67,9 @@ MOST_DEATHS = 2
 CLAIMS_A_ROUND = 16
 #: Seconds between two scans, however much is going on in the inbox.
 SHORTEST_LOOK = 0.2
+#: Seconds between two looks for what has been kept for long enough, and for how many jobs at most each time.
+RETENTION_SECONDS = 3600.0
+DAY = 86400.0
 #: Seconds between two log lines about one job's progress.
 PROGRESS_SECONDS = 30.0
 #: Seconds between two looks at what else may have changed: requests, free space, folders.
@@ -114,23 +119,14 @@ class Supervisor:
         self.ledger = ledger
         self.executor = executor
         self.observer = observer
-        self.intake = Intake(
-            config.folders.inbox,
-            config.folders.styles,
-            settle_seconds=config.service.settle_seconds,
-            truncated_grace=config.service.truncated_grace,
-            # `once` leaves lone halves where they are: their other half may come with the next batch.
-            pair_timeout=math.inf if drain else config.service.pair_timeout,
-            max_bytes=config.limits.max_bytes,
-            default_style=config.default_style,
-        )
+        self.drain = drain
+        self.intake = self._make_intake()
         #: Why nothing is taken in or handed out at the moment ("" where all is well), for people.
         self.paused = ""
         #: How many jobs have ended in each state since the start.
         self.ended: Counter[JobState] = Counter()
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
-        self._lazy = drain
         self._started = False
         self._wanted: list[Request | Rejection] = []
         self._running: dict[str, Job] = {}
@@ -140,6 +136,33 @@ class Supervisor:
         self._logged: dict[str, float] = {}
         self._lost = ""  # why there is no device to paint on
         self._last_scan = self._next_scan = self._next_housekeeping = -math.inf
+        self._next_retention = math.inf
+        self._removed_until: dict[Path, float] = {}
+
+    def _make_intake(self) -> Intake:
+        config = self.config
+        return Intake(
+            config.folders.inbox,
+            config.folders.styles,
+            settle_seconds=config.service.settle_seconds,
+            truncated_grace=config.service.truncated_grace,
+            # `once` leaves lone halves where they are: their other half may come with the next batch.
+            pair_timeout=math.inf if self.drain else config.service.pair_timeout,
+            max_bytes=config.limits.max_bytes,
+            default_style=config.default_style,
+        )
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with another configuration; what only a restart can change stays, and is said."""
+        old, self.config = self.config, config
+        for key in NEEDS_RESTART:
+            if getattr(old, key) != getattr(config, key):
+                log.warning("%s has changed: that takes effect with the next start", key)
+                self.config = replace(self.config, **{key: getattr(old, key)})
+        self.intake = self._make_intake()  # what was settling settles again
+        self._wanted.clear()
+        self._next_scan = -math.inf
+        log.info("going on with the new configuration")
 
     # One round
 
@@ -174,6 +197,8 @@ class Supervisor:
             self._check_room()
             self._steer(now)
             self.ledger.release_due(now.wall)
+            if now.steady >= self._next_retention:
+                self._retain(now)
         except StorageError as error:
             self._pause(str(error))
         else:
@@ -337,7 +362,7 @@ class Supervisor:
     # From the queue to the workers
 
     def _hand_out(self, now: Moment) -> None:
-        if not self._started and not (self._lazy and not self.ledger.next_queued()):
+        if not self._started and not (self.drain and not self.ledger.next_queued()):
             self.executor.start()
             self._started = True
         while self._started and self.executor.capacity() > 0 and (job := self.ledger.next_queued()):
@@ -456,6 +481,35 @@ class Supervisor:
         else:
             self._move(job, S.QUEUED, now, archive="", note="tried again by request")
 
+    # What has been kept for long enough
+
+    def _retain(self, now: Moment) -> None:
+        """Remove archived inputs and forget history as `keep` says, and nothing that is not the daemon's."""
+        self._next_retention = now.steady + RETENTION_SECONDS
+        drift = (now.wall - self._began.wall) - (now.steady - self._began.steady)
+        if abs(drift) > RETENTION_SECONDS:
+            log.warning(
+                "the clock was set by %.0f s: nothing is removed by age until the next start", drift
+            )
+            return
+        keep, folders = self.config.keep, self.config.folders
+        for days, root, states in (
+            (keep.done_days, folders.done, (S.DONE,)),
+            (keep.failed_days, folders.failed, (S.FAILED, S.QUARANTINED, S.CANCELLED)),
+        ):
+            if days is not None:
+                self._remove_archives(root, states, now.wall - days * DAY)
+        if keep.ledger_days is not None:
+            forgotten = self.ledger.prune(now.wall - keep.ledger_days * DAY)
+            log.info("forgot %d jobs that ended %g days ago", len(forgotten), keep.ledger_days)
+
+    def _remove_archives(self, root: Path, states: Sequence[JobState], before: float) -> None:
+        since = self._removed_until.get(root, 0.0)
+        for job in self.ledger.history(*states, since=since, before=before, limit=-1):
+            if claim.prune_archive(job, root):
+                job_logger(log, job.name, job.id).info("removed its inputs from %s", root)
+        self._removed_until[root] = before
+
     # Trouble with the disk
 
     def _check_room(self) -> None:
@@ -488,6 +542,9 @@ class Supervisor:
     def recover(self, now: Moment) -> None:
         """Bring every job that a crash or a shutdown has left behind to where it can go on."""
         folders = self.config.folders
+        self._began = now
+        # Not at once: right after a boot the clock may still be wrong.
+        self._next_retention = now.steady + RETENTION_SECONDS
         for job in claim.recover_spool(folders.spool, self.ledger.ids(), folders.inbox):
             self.ledger.add(job, note="found in the spool, unknown to the ledger")
         for job in self.ledger.jobs(S.CLAIMED):
@@ -563,11 +620,13 @@ def serve(
     drain: bool = False,
     patience: float = 0.0,
     observer: Observer | None = None,
+    reload: Callable[[], Config] | None = None,
 ) -> int:
     """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty. Returns how many jobs failed.
 
-    patience: with `drain`, seconds to wait for files that are still arriving, or for room on the disk. A second SIGINT
-    ends at once; what was checkpointed stays. Raises BusyError where another process serves the root, StorageError,
+    patience: with `drain`, seconds to wait for files that are still arriving, or for room on the disk; reload: reads
+    the configuration again on SIGHUP; what it raises is logged, and the old one stays. A second SIGINT ends at once;
+    what was checkpointed stays. Raises BusyError where another process serves the root, StorageError,
     LedgerError, and with `drain` DeviceError where no device is left.
     """
     folders = config.folders
@@ -586,18 +645,26 @@ def serve(
         supervisor.recover(Moment.now())
         log.info("serving %s", folders.root)
         try:
-            _loop(supervisor, signals, watcher, patience if drain else math.inf)
+            _loop(supervisor, signals, watcher, patience if drain else math.inf, reload)
         finally:
             log.info("stopping")
             supervisor.stop(Moment.now())
         return supervisor.failures
 
 
-def _loop(supervisor: Supervisor, signals: _Signals, watcher: Watcher, patience: float) -> None:
+def _loop(
+    supervisor: Supervisor,
+    signals: _Signals,
+    watcher: Watcher,
+    patience: float,
+    reload: Callable[[], Config] | None,
+) -> None:
     """Step until a signal comes or, where patience is finite, nothing is left to do."""
     busy_until = time.monotonic()
     woken = True
-    while not signals.received:
+    while not signals.end:
+        if signals.take_reload() and reload:
+            _reload(supervisor, reload)
         now = Moment.now()
         watcher.tend(now.steady)
         supervisor.step(now, woken=woken)
@@ -612,6 +679,15 @@ def _loop(supervisor: Supervisor, signals: _Signals, watcher: Watcher, patience:
         sources: list[Any] = [*supervisor.executor.waitables(), watcher, signals]
         news: list[Any] = wait(sources, supervisor.due(now))
         woken = watcher in news and watcher.clear()
+
+
+def _reload(supervisor: Supervisor, reload: Callable[[], Config]) -> None:
+    try:
+        config = reload()
+    except NstError as error:
+        log.error("the configuration stays as it was: %s", error)
+    else:
+        supervisor.reconfigure(config)
 
 
 @contextmanager
@@ -634,14 +710,16 @@ def _sole_owner(state: Path) -> Iterator[None]:
 
 
 class _Signals:
-    """SIGTERM and SIGINT as something to wait for; the handlers only set a flag."""
+    """SIGTERM, SIGINT and SIGHUP as something to wait for; the handlers only set a flag."""
 
     def __enter__(self) -> Self:
-        self.received = 0
+        self.end = False
+        self._reload = False
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
-        self._before = {n: signal.signal(n, self._note) for n in (signal.SIGTERM, signal.SIGINT)}
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
         self._fd_before = signal.set_wakeup_fd(self._write.fileno())
         return self
 
@@ -655,9 +733,18 @@ class _Signals:
     def fileno(self) -> int:
         return self._read.fileno()
 
+    def take_reload(self) -> bool:
+        """Whether a SIGHUP has come since the last call; also empties what the kernel woke us with."""
+        with suppress(BlockingIOError):
+            self._read.recv(4096)
+        wanted, self._reload = self._reload, False
+        return wanted
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        log.info("%s: ending; once more ends at once", signal.Signals(number).name)
-        self.received = number
+        if number == signal.SIGHUP:
+            self._reload = True
+            return
+        self.end = True
         # The second one is a KeyboardInterrupt wherever the ending has got to.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

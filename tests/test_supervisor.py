@@ -13,7 +13,7 @@ from nst_daemon import files
 from nst_daemon.errors import DeviceError, Retry, StorageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.supervisor import BACK_OFF, MOST_STEP_DOWNS, Moment, Supervisor
+from nst_daemon.supervisor import BACK_OFF, DAY, MOST_STEP_DOWNS, Moment, Supervisor
 from nst_daemon.workers.base import (
     DeviceLost,
     Died,
@@ -419,3 +419,54 @@ def test_giving_up_says_why(tmp_path: Path) -> None:
     bench.step(2)
     with pytest.raises(StorageError, match="results"):
         bench.supervisor.give_up()
+
+
+def test_reconfiguring_keeps_what_runs(bench: Bench) -> None:
+    """A new configuration changes the settings of later jobs, and neither the running one nor the folders."""
+    bench.drop("first")
+    folders = dataclasses.replace(bench.folders, inbox=bench.folders.root / "elsewhere")
+    bench.supervisor.reconfigure(
+        dataclasses.replace(bench.config, render={"seed": 9}, folders=folders)
+    )
+    bench.drop("second")
+    assert [task.settings["seed"] for task in bench.executor.tasks] == [0, 9]
+
+
+def test_nothing_is_removed_by_default(bench: Bench) -> None:
+    """However much time passes, the inputs and the history of a finished job stay."""
+    bench.drop()
+    bench.executor.paint()
+    bench.step(1)
+    bench.begin()
+    bench.step(10 * 365 * DAY, times=2)
+    assert bench.job().state is JobState.DONE
+    assert (bench.folders.done / "dog" / "dog.content.png").exists()
+
+
+def test_old_inputs_and_history_are_removed_by_rule(tmp_path: Path) -> None:
+    """Inputs go after done_days and history after ledger_days, and not before; results stay."""
+    bench = Bench(tmp_path, keep=configuration.Keep(done_days=10, ledger_days=20))
+    bench.drop()
+    bench.executor.paint()
+    bench.step(1)
+    mine = bench.folders.done / "dog" / "notes.txt"
+    mine.write_text("put there by a person")
+    bench.step(9 * DAY)
+    assert (bench.folders.done / "dog" / "dog.content.png").exists()
+    bench.step(2 * DAY)
+    assert [p.name for p in (bench.folders.done / "dog").iterdir()] == ["notes.txt"]
+    assert bench.job().state is JobState.DONE
+    bench.step(10 * DAY)
+    assert bench.ledger.jobs() == []
+    assert (bench.folders.results / "dog.png").exists()
+
+
+def test_a_clock_that_jumps_removes_nothing(tmp_path: Path) -> None:
+    """A wall clock that is set forward by years makes nothing old."""
+    bench = Bench(tmp_path, keep=configuration.Keep(done_days=10))
+    bench.drop()
+    bench.executor.paint()
+    bench.step(1)
+    jumped = Moment(wall=bench.now.wall + 3650 * DAY, steady=bench.now.steady + DAY)
+    bench.supervisor.step(jumped)
+    assert (bench.folders.done / "dog" / "dog.content.png").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -63,8 +62,8 @@ def test_bad_input_costs_nothing_else(daemon: Daemon) -> None:
     assert daemon.process is not None
     assert daemon.process.wait(180) == 1, daemon.text()
     said = {
-        name: (daemon.root / "failed" / name / "error.txt").read_text().splitlines()[0]
-        for name in os.listdir(daemon.root / "failed")
+        folder.name: (folder / "error.txt").read_text().splitlines()[0]
+        for folder in (daemon.root / "failed").iterdir()
     }
     assert set(said) == {"empty", "text", "half", "unknown-key", "wrong-value", "vast"}
     assert "empty.content.png" in said["empty"]
@@ -117,3 +116,24 @@ def test_an_existing_result_is_not_overwritten(daemon: Daemon) -> None:
     found = {n for n in names(daemon.root / "results") if n.endswith(".png")}
     assert found == {"dog.png", "dog-2.png"}
     assert {"dog", "dog-2"} <= names(daemon.root / "done")
+
+
+def test_reload(daemon: Daemon) -> None:
+    """SIGHUP brings in a valid configuration, and refuses an invalid one while going on with the old."""
+    path = daemon.root / "config.yaml"
+    path.write_text("render: {size: 48}\n")
+    del daemon.environment["NST_RENDER__SIZE"]
+    daemon.start("run", "--config", str(path))
+    daemon.until(lambda: "serving" in daemon.text(), "start")
+    assert daemon.process is not None
+    path.write_text("rendre: {size: 32}\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until(lambda: "rendre is not a setting" in daemon.text(), "refusal")
+    path.write_text("render: {size: 32}\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until(lambda: "new configuration" in daemon.text(), "reload")
+    drop_pair(daemon.root / "inbox")
+    daemon.until((daemon.root / "results" / "dog.png").exists, "result")
+    with Image.open(daemon.root / "results" / "dog.png") as picture:
+        assert max(picture.size) == 32
+    assert daemon.end() == 0
