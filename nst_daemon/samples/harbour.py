@@ -29,15 +29,15 @@ from nst_daemon.samples.raster import (
 )
 
 DUSK_SKY: tuple[Colour, ...] = (
-    (40, 62, 118),
-    (72, 96, 154),
-    (134, 128, 170),
-    (214, 150, 144),
-    (250, 192, 136),
-    (255, 220, 162),
+    (70, 104, 164),
+    (116, 142, 190),
+    (176, 168, 196),
+    (234, 178, 164),
+    (253, 206, 152),
+    (255, 226, 172),
 )
-CLOUD_SHADE: Colour = (92, 84, 124)
-CLOUD_LIT: Colour = (255, 190, 150)
+CLOUD_SHADE: Colour = (136, 122, 158)
+CLOUD_LIT: Colour = (255, 206, 172)
 SUN: Colour = (255, 236, 190)
 HAZE: Colour = (226, 168, 150)
 HILLSIDE: tuple[Colour, ...] = ((34, 46, 44), (66, 78, 54), (122, 112, 66))
@@ -53,15 +53,15 @@ FACADES: tuple[Colour, ...] = (
     (186, 130, 112),
 )
 ROOFS: tuple[Colour, ...] = (
-    (142, 66, 48),
-    (118, 56, 46),
-    (158, 84, 58),
-    (80, 72, 82),
-    (104, 60, 54),
+    (132, 54, 40),
+    (104, 46, 40),
+    (146, 70, 46),
+    (66, 60, 70),
+    (92, 50, 46),
 )
 STONE: Colour = (136, 122, 112)
 LIMESTONE: Colour = (214, 190, 160)
-SLATE: Colour = (72, 78, 96)
+SLATE: Colour = (54, 56, 70)
 CANVAS: Colour = (228, 216, 194)
 TIMBER: Colour = (58, 40, 34)
 DARK_PANE: Colour = (42, 48, 66)
