@@ -138,13 +138,14 @@ def statistics(features: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def export_onnx(vgg: VGG, spec: GraphSpec, folder: Path) -> Path:
-    """Write the graph of `vgg` into `folder` as `spec.filename` and return its path.
+    """Write the graph of `vgg` (float32, on the CPU) into `folder` as `spec.filename` and return its path.
 
     The file holds the weights too (no external data). It appears whole or not at all, so that two processes may
     export the same file at once. Raises ModelError where the exporter fails, StorageError where the folder cannot be
     written.
     """
-    program = _trace(TargetGraph(vgg.cpu().float(), spec), spec)
+    make_folder(folder)  # before the work, which takes seconds
+    program = _trace(TargetGraph(vgg, spec), spec)
     model = program.model_proto
     del model.metadata_props[:]
     for key, value in spec.metadata().items():
@@ -153,7 +154,6 @@ def export_onnx(vgg: VGG, spec: GraphSpec, folder: Path) -> Path:
         # The exporter leaves stack traces here: paths of this machine, and nothing that a reader needs.
         del item.metadata_props[:]
     path = folder / spec.filename
-    make_folder(folder)
     write_atomic(path, model.SerializeToString(deterministic=True))
     return path
 

@@ -65,7 +65,7 @@ def resolve(weights: str | Path = "auto", network: str = "vgg19") -> Weights:
     _check_network(network)
     match str(weights):
         case "auto":
-            return _automatic(network)
+            return resolve(_automatic(network), network)
         case "imagenet":
             return _imagenet(network)
         case "bundled":
@@ -113,7 +113,7 @@ def _model(name: str, network: str, path: Path) -> Model:
         found = resolve(name, network)
     except ModelError as error:
         return Model(name, network, path, path.exists(), "", False, str(error))
-    automatic = _automatic(network).path == path
+    automatic = name == _automatic(network)
     return Model(name, network, path, True, found.sha256, automatic, found.description)
 
 
@@ -123,10 +123,10 @@ def _check_network(network: str) -> None:
         raise ModelError(f"unknown network {network!r}", remedy=f"known are: {known}")
 
 
-def _automatic(network: str) -> Weights:
-    if network not in BUNDLED_FILES or (_checkpoints() / IMAGENET_FILES[network]).exists():
-        return _imagenet(network)
-    return _bundled(network)
+def _automatic(network: str) -> str:
+    """What `auto` means here: ImageNet's weights, unless only bundled ones are on the machine."""
+    here = (_checkpoints() / IMAGENET_FILES[network]).exists()
+    return "imagenet" if here or network not in BUNDLED_FILES else "bundled"
 
 
 def _imagenet(network: str) -> Weights:

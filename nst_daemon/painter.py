@@ -241,12 +241,19 @@ def stylize(
 ) -> Picture:
     """Paint `content` in the manner of `style`; several styles are blended.
 
-    Pictures are paths or `Picture`s. The choices come as `RenderSettings`, or as keywords beginning from a preset;
-    `progress` is called after each iteration. The model stays loaded for the next call.
+    Pictures are paths, open descriptors or `Picture`s. The choices come as `RenderSettings`, or as keywords that change
+    a preset (`preset="gatys2016"`, or the default one). `progress` is called after each iteration. The model stays
+    loaded for the next call. Raises PictureError, SettingsError, ModelError, DeviceError, PaintingError.
 
     >>> from nst_daemon import stylize
-    >>> from nst_daemon.samples import content, style  # doctest: +SKIP
-    >>> painting = stylize("dog.jpg", "starry.jpg", size=512)  # doctest: +SKIP
+    >>> from nst_daemon.engine.images import save_picture
+    >>> from nst_daemon.samples import draw_painting, draw_scene
+    >>> draw_scene(96, 64).save("harbour.png")
+    >>> draw_painting(80, 80).save("swirls.png")
+    >>> painting = stylize("harbour.png", "swirls.png", size=48, iterations=2)
+    >>> tuple(painting.rgb.shape)  # red, green and blue in [0, 1], height, width
+    (3, 32, 48)
+    >>> save_picture(painting.rgb, Path("painting.png"))
     """
     if settings is not None and overrides:
         raise SettingsError(

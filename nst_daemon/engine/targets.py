@@ -250,7 +250,10 @@ def _output_names(file: Path) -> list[str]:
     """The graph's outputs, without reading the weights into memory twice."""
     import onnx  # noqa: PLC0415
 
-    return [output.name for output in onnx.load(file).graph.output]
+    names = [output.name for output in onnx.load(file).graph.output]
+    if not names:
+        raise ValueError("it has no outputs")
+    return names
 
 
 def _unusable(file: Path, error: Exception) -> ModelError:

@@ -1,0 +1,252 @@
+"""Targets by onnxruntime, and the cache of styles: fast where it can be, right whatever happens to its files."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nst_daemon.engine.losses import StyleStatistics
+from nst_daemon.engine.targets import OnnxTargets, StyleCache
+from nst_daemon.engine.vgg import VGG
+from nst_daemon.errors import ModelError
+
+BIG = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def onnx_file(model_cache: Path) -> Path:
+    (file,) = (model_cache / "onnx").glob("*.onnx")
+    return file
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> StyleCache:
+    return StyleCache(tmp_path / "styles", BIG)
+
+
+@pytest.fixture
+def targets(onnx_file: Path, cache: StyleCache) -> OnnxTargets:
+    return OnnxTargets(onnx_file, cache=cache)
+
+
+def equal(a: Mapping[str, StyleStatistics], b: Mapping[str, StyleStatistics]) -> bool:
+    return a.keys() == b.keys() and all(
+        torch.equal(a[k].gram, b[k].gram) and torch.equal(a[k].mean, b[k].mean) for k in a
+    )
+
+
+def entry(cache: StyleCache) -> Path:
+    """The only file in the cache."""
+    (file,) = cache.folder.iterdir()
+    return file
+
+
+def poison(cache: StyleCache, key: str) -> None:
+    """Put something under the key that no network computes, so that a hit shows."""
+    stored = cache.get(key)
+    assert stored is not None
+    cache.put(key, {name: torch.full_like(t, -1.0) for name, t in stored.items()})
+
+
+def test_content_is_what_the_network_sees(
+    targets: OnnxTargets, weights: Mapping[str, Tensor], content: Tensor
+) -> None:
+    """Content features equal torch's to 1e-4 relative, whatever the layout and precision of the picture fed."""
+    with torch.no_grad():
+        wanted = VGG(weights, ["relu4_2"])(content[None])["relu4_2"]
+    for image in (
+        content[None],
+        content[None].double(),
+        content.permute(1, 2, 0)[None].permute(0, 3, 1, 2),
+    ):
+        found = targets.content(image)
+        assert found.keys() == {"relu4_2"}
+        assert found["relu4_2"].dtype == torch.float32
+        assert (found["relu4_2"] - wanted).norm() <= 1e-4 * wanted.norm()
+
+
+def test_a_guide_of_ones_is_no_guide(targets: OnnxTargets, style: Tensor) -> None:
+    """Without a guide the statistics are those of one region that covers everything."""
+    assert equal(targets.style(style[None]), targets.style(style[None], torch.ones(1, 1, 57, 61)))
+
+
+def test_a_region_sees_only_its_part(targets: OnnxTargets, style: Tensor) -> None:
+    """Changing the picture where a region's guide is zero, beyond what a layer sees, does not change its statistics."""
+    guide = torch.zeros(1, 1, 57, 61)
+    guide[..., :16] = 1
+    other = style.clone()
+    other[..., 20:] = 0.5  # relu1_1 sees one pixel to each side
+    before, after = targets.style(style[None], guide), targets.style(other[None], guide)
+    torch.testing.assert_close(before["relu1_1"].gram, after["relu1_1"].gram)
+    assert not torch.allclose(before["relu5_1"].gram, after["relu5_1"].gram)
+
+
+def test_the_second_time_comes_from_the_cache(
+    targets: OnnxTargets, cache: StyleCache, style: Tensor
+) -> None:
+    """The same pixels are not computed twice: what stands in the cache is what comes back."""
+    first = targets.style(style[None])
+    assert equal(first, targets.style(style[None].clone()))
+    poison(cache, entry(cache).stem)
+    assert (targets.style(style[None])["relu1_1"].gram == -1).all()
+
+
+def test_one_pixel_or_guide_apart_is_another_style(
+    targets: OnnxTargets, cache: StyleCache, style: Tensor
+) -> None:
+    """A different pixel, size, guide or ONNX file is another entry."""
+    changed = style.clone()
+    changed[0, 3, 4] += 1 / 512
+    half = torch.ones(1, 1, 57, 61)
+    half[..., :30] = 0
+    targets.style(style[None])
+    targets.style(changed[None])
+    targets.style(style[None, :, :48])
+    targets.style(style[None], half)
+    targets.digest = "another file"
+    targets.style(style[None])
+    assert len(list(cache.folder.iterdir())) == 5
+
+
+def test_the_same_bytes_in_another_shape_are_another_style(targets: OnnxTargets) -> None:
+    """Two pictures with the same bytes and different sizes do not share an entry."""
+    tall, wide = torch.full((1, 3, 64, 32), 0.5), torch.full((1, 3, 32, 64), 0.5)
+    assert targets._key(tall, tall[:, :1]) != targets._key(wide, wide[:, :1])
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "digest only"])
+def test_a_damaged_entry_is_a_miss(
+    targets: OnnxTargets,
+    cache: StyleCache,
+    style: Tensor,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A flipped bit or a torn write is noticed, computed again and mended, with a warning and without an error."""
+    first = targets.style(style[None])
+    file = entry(cache)
+    whole = file.read_bytes()
+    flipped = whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:]
+    file.write_bytes(
+        {"flipped": flipped, "cut": whole[:-5], "empty": b"", "digest only": whole[:32]}[damage]
+    )
+    with caplog.at_level(logging.WARNING):
+        assert equal(first, targets.style(style[None]))
+    assert file.name in caplog.text
+    assert file.read_bytes() == whole
+
+
+def test_the_longest_unused_go_first(tmp_path: Path) -> None:
+    """Beyond its bound the cache drops what was not used for longest, and use counts, not age."""
+    tensors = {"t": torch.zeros(1000)}
+    cache = StyleCache(tmp_path, 3 * 4500)
+    for i, key in enumerate("abc"):
+        cache.put(key, tensors)
+        os.utime(tmp_path / f"{key}.style", (i, i))
+    assert cache.get("a") is not None  # now the newest
+    cache.put("d", tensors)
+    assert {path.stem for path in tmp_path.iterdir()} == {"a", "c", "d"}
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= cache.max_bytes
+
+
+def test_leftovers_of_a_crash_go_too(tmp_path: Path) -> None:
+    """A half-written file that a crash left behind counts, and goes when it is the oldest."""
+    (tmp_path / ".x.style.1234.part").write_bytes(bytes(5000))
+    os.utime(tmp_path / ".x.style.1234.part", (0, 0))
+    cache = StyleCache(tmp_path, 6000)
+    cache.put("a", {"t": torch.zeros(1000)})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.style"]
+
+
+def test_what_exceeds_the_bound_alone_is_not_kept(tmp_path: Path) -> None:
+    """An entry larger than the whole cache does not empty it."""
+    cache = StyleCache(tmp_path, 5000)
+    cache.put("small", {"t": torch.zeros(1000)})
+    cache.put("large", {"t": torch.zeros(2000)})
+    assert [path.stem for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_an_unusable_folder_only_costs_time(
+    onnx_file: Path, tmp_path: Path, style: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the cache's folder cannot be used, styles are computed, with a warning."""
+    (tmp_path / "styles").write_text("a file in the folder's place")
+    targets = OnnxTargets(onnx_file, cache=StyleCache(tmp_path / "styles", BIG))
+    with caplog.at_level(logging.WARNING):
+        assert equal(targets.style(style[None]), targets.style(style[None]))
+    assert "styles" in caplog.text
+
+
+def _hammer(folder: Path, value: float) -> int:
+    """Write and read the same few keys again and again; how many reads were wrong."""
+    cache = StyleCache(folder, 5 * 4_500)
+    wrong = 0
+    for i in range(150):
+        key = str(i % 8)
+        cache.put(key, {"t": torch.full((1000,), value)})
+        found = cache.get(key)
+        wrong += found is not None and len(found["t"].unique()) != 1
+    return wrong
+
+
+def test_two_processes_share_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two processes that write, read and evict in one folder never see a torn entry, and keep to the bound."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool, caplog.at_level(logging.WARNING):
+        other = pool.apply_async(_hammer, (tmp_path, 1.0))
+        assert _hammer(tmp_path, 2.0) == 0
+        assert other.get(120) == 0
+    assert not caplog.text
+    StyleCache(tmp_path, 5 * 4_500).put("last", {"t": torch.zeros(1000)})
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 5 * 4_500
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """An ONNX file that is not there is named, with the remedy."""
+    with pytest.raises(ModelError, match=r"gone\.onnx.*No such file"):
+        OnnxTargets(tmp_path / "gone.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", bytes(1000)])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    """An ONNX file that cannot be read, or holds no outputs of ours, is named."""
+    file = tmp_path / "bad.onnx"
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"bad\.onnx.*exported again"):
+        OnnxTargets(file)
+
+
+def test_a_file_cut_short_is_named(onnx_file: Path, tmp_path: Path) -> None:
+    """An ONNX file that ends too early is named, before any picture is painted with it."""
+    file = tmp_path / "cut.onnx"
+    whole = onnx_file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"cut\.onnx"):
+        OnnxTargets(file)
+
+
+def test_what_really_loaded_is_said(targets: OnnxTargets) -> None:
+    """Without a GPU the only provider that loads is the CPU's."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert targets.providers == ("CPUExecutionProvider",)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_computes_the_same(onnx_file: Path, style: Tensor) -> None:
+    """On a GPU the CUDA provider loads, results stay there, and agree with the CPU's within 1e-4."""
+    gpu = OnnxTargets(onnx_file, device="cuda")
+    assert gpu.providers[0] == "CUDAExecutionProvider"
+    found, wanted = gpu.style(style[None]), OnnxTargets(onnx_file).style(style[None])
+    for layer, statistics in wanted.items():
+        assert found[layer].gram.device.type == "cuda"
+        error = (found[layer].gram.cpu() - statistics.gram).norm() / statistics.gram.norm()
+        assert error <= 1e-4

@@ -1,0 +1,1 @@
+"""Weights, the ONNX export and its parity."""

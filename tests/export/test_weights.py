@@ -1,0 +1,178 @@
+"""Which weights are taken, and what becomes of files that are missing, damaged or malicious."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nst_daemon.errors import ModelError
+from nst_daemon.export import weights
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for torchvision's downloads."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    return {"features.0.weight": torch.rand(4, 3, 3, 3), "features.0.bias": torch.rand(4)}
+
+
+@pytest.fixture
+def imagenet(hub: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of torchvision's layout under a name that holds its own digest, as torchvision names its files."""
+    unnamed = hub / "unnamed.pth"
+    torch.save(state | {"classifier.0.bias": torch.rand(2)}, unnamed)
+    digest = hashlib.sha256(unnamed.read_bytes()).hexdigest()
+    file = unnamed.rename(hub / f"vgg19-{digest[:8]}.pth")
+    monkeypatch.setattr(weights, "IMAGENET_FILES", {"vgg19": file.name})
+    return file
+
+
+def test_auto_takes_the_bundled_ones_by_default(hub: Path) -> None:
+    """Without ImageNet's file on the machine `auto` is the bundled weights."""
+    assert weights.resolve("auto") == weights.resolve("bundled")
+
+
+def test_auto_takes_imagenets_where_they_are(imagenet: Path, state: dict[str, Tensor]) -> None:
+    """With ImageNet's file on the machine `auto` takes it, and loads its convolutions only."""
+    found = weights.resolve("auto")
+    assert (found.name, found.path) == ("imagenet", imagenet)
+    loaded = weights.load(found)
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_a_damaged_download_is_refused(imagenet: Path) -> None:
+    """A file whose digest is not the one in its name is refused, not silently replaced by the bundled weights."""
+    imagenet.write_bytes(imagenet.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=rf"{imagenet.name} is damaged.*bundled"):
+        weights.resolve("auto")
+
+
+def test_missing_imagenet_weights_name_the_command(hub: Path) -> None:
+    """Asking for ImageNet's weights where they are missing names the command that fetches them."""
+    with pytest.raises(ModelError, match=r"not on this machine.*nst-daemon model fetch"):
+        weights.resolve("imagenet")
+
+
+def test_a_network_without_bundled_weights_says_so(hub: Path) -> None:
+    """VGG16 has no bundled weights: `bundled` and `auto` both say how to get some."""
+    for name in ("bundled", "auto"):
+        with pytest.raises(ModelError, match="model fetch"):
+            weights.resolve(name, "vgg16")
+
+
+def test_an_unknown_network_is_refused() -> None:
+    """A network that nobody knows is named, with those that are known."""
+    with pytest.raises(ModelError, match=r"unknown network 'vgg20'.*vgg19"):
+        weights.resolve("auto", "vgg20")
+
+
+def test_the_names_are_torchvisions() -> None:
+    """The files that are looked for have the names of the URLs that torchvision itself downloads."""
+    for network, file in weights.IMAGENET_FILES.items():
+        url = torchvision.models.get_model_weights(network).IMAGENET1K_V1.url
+        assert url.rpartition("/")[2] == file
+
+
+def test_the_bundled_file_is_the_one_on_its_card() -> None:
+    """The digest of the bundled weights stands on their card."""
+    found = weights.resolve("bundled")
+    assert found.sha256 in (found.path.parent / "README.md").read_text()
+
+
+def test_files_load_alike(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    """The same tensors in a .pth and in a .safetensors file load as the same."""
+    torch.save(state, tmp_path / "mine.pth")
+    save_file(state, tmp_path / "mine.safetensors")
+    for suffix in (".pth", ".safetensors"):
+        found = weights.resolve(tmp_path / f"mine{suffix}")
+        assert found.name == "mine"
+        loaded = weights.load(found)
+        assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A path with nothing there is named, with what may be written instead."""
+    with pytest.raises(ModelError, match=r"no weights at .*gone\.pth.*auto, imagenet, bundled"):
+        weights.resolve(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
+def test_a_damaged_file_is_named(
+    tmp_path: Path, state: dict[str, Tensor], suffix: str, damage: str
+) -> None:
+    """Cut short, overwritten or empty: loading ends with a ModelError that names the file."""
+    file = tmp_path / f"mine{suffix}"
+    torch.save(state, file) if suffix == ".pth" else save_file(state, file)
+    whole = file.read_bytes()
+    file.write_bytes({"cut": whole[: len(whole) // 2], "noise": bytes(1000), "empty": b""}[damage])
+    with pytest.raises(ModelError, match=rf"mine\{suffix}"):
+        weights.load(weights.resolve(file))
+
+
+def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
+    """A .pth that would run code when unpickled is refused, and the code does not run."""
+    trap = tmp_path / "sprung"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (trap,))
+
+    file = tmp_path / "evil.pth"
+    torch.save({"features.0.weight": Trap()}, file)
+    with pytest.raises(ModelError, match=r"evil\.pth"):
+        weights.load(weights.resolve(file))
+    file.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ModelError, match=r"evil\.pth"):
+        weights.load(weights.resolve(file))
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("content", [{"conv1_1.weight": torch.zeros(1)}, [1, 2], {}])
+def test_another_layout_names_the_import(tmp_path: Path, content: object) -> None:
+    """A file without `features.…` is refused, and the command that converts other layouts is named."""
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=r"other\.pth hold no .*model import"):
+        weights.load(weights.resolve(tmp_path / "other.pth"))
+
+
+def test_the_list_marks_what_auto_takes(hub: Path, imagenet: Path) -> None:
+    """The list has a row for each kind of weights, and marks the one that `auto` takes."""
+    rows = {(row.network, row.name): row for row in weights.list_models()}
+    assert rows["vgg19", "imagenet"].automatic
+    assert rows["vgg19", "bundled"].present
+    assert not rows["vgg19", "bundled"].automatic
+    imagenet.unlink()
+    rows = {(row.network, row.name): row for row in weights.list_models()}
+    assert not rows["vgg19", "imagenet"].present
+    assert rows["vgg19", "bundled"].automatic
+
+
+def test_the_list_says_what_is_damaged(imagenet: Path) -> None:
+    """A damaged file stays in the list, as present, with what is wrong with it."""
+    imagenet.write_bytes(b"")
+    row = next(row for row in weights.list_models() if row.name == "imagenet")
+    assert row.present
+    assert "damaged" in row.note
+
+
+def test_loading_needs_only_a_path(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    """`load` reads the file that it is given and asks for nothing else of it."""
+    save_file(state, tmp_path / "x.safetensors")
+    assert weights.load(SimpleNamespace(path=tmp_path / "x.safetensors")).keys() == state.keys()  # type: ignore[arg-type]
