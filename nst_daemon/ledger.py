@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
 import os
 import shutil
@@ -22,6 +23,8 @@ from typing import Any, Self
 from nst_daemon import files
 from nst_daemon.errors import LedgerError, StorageError
 from nst_daemon.jobs import TRANSITIONS, Fingerprint, Job, JobInput, JobState, Role
+
+log = logging.getLogger(__name__)
 
 # Version n of the schema is reached by running the first n of these; `user_version` says where a file stands.
 _MIGRATIONS: Sequence[str] = (
@@ -155,7 +158,10 @@ class Ledger:
         ledger = cls(path)
         ledger.repaired = repaired
         ledger._migrate()
-        ledger.back_up()
+        try:
+            ledger.back_up()
+        except StorageError as error:  # no room: the daemon starts nevertheless, and waits
+            log.warning("the backup of the ledger is not new: %s", error)
         return ledger
 
     @classmethod
@@ -165,13 +171,13 @@ class Ledger:
         Raises LedgerError where there is none or another version wrote it.
         """
         if not path.exists():
-            raise LedgerError(
-                f"there is no ledger at {path}",
-                remedy="start the daemon once, or name its configuration",
-            )
+            raise _no_ledger(path)
         ledger = cls(path)
-        if ledger._version() != len(_MIGRATIONS):
+        version = ledger._version()
+        if version != len(_MIGRATIONS):
             ledger.close()
+            if version == 0:  # a daemon is just making it
+                raise _no_ledger(path)
             raise LedgerError(
                 f"{path} was written by another version of this program",
                 remedy="restart the daemon",
@@ -437,6 +443,13 @@ class Ledger:
                 self._db.executescript(
                     f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
                 )
+
+
+def _no_ledger(path: Path) -> LedgerError:
+    return LedgerError(
+        f"there is no ledger at {path}",
+        remedy="start the daemon once, or name its configuration",
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -128,6 +128,7 @@ class Supervisor:
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
         self._started = False
+        self._events: list[Event] = []
         self._wanted: list[Request | Rejection] = []
         self._running: dict[str, Job] = {}
         self._unfinished: dict[str, Job] = {}
@@ -168,8 +169,8 @@ class Supervisor:
 
     def step(self, now: Moment, *, woken: bool = False) -> None:
         """Do one round: workers' events, what has ended, the inbox, the queue. `woken`: look at the inbox now."""
-        for event in self.executor.poll(now.steady):
-            self._answer(event, now)
+        self._events += self.executor.poll(now.steady)
+        self._listen(now)
         if now.steady >= self._next_housekeeping:
             self._next_housekeeping = now.steady + HOUSEKEEPING_SECONDS
             self._keep_house(now)
@@ -206,6 +207,15 @@ class Supervisor:
 
     # What the workers say
 
+    def _listen(self, now: Moment) -> None:
+        """Answer the workers' events; what the ledger cannot take down now is answered again in the next round."""
+        try:
+            while self._events:
+                self._answer(self._events[0], now)
+                del self._events[0]
+        except StorageError as error:
+            self._pause(str(error))
+
     def _answer(self, event: Event, now: Moment) -> None:
         match event:
             case Ready():
@@ -233,22 +243,19 @@ class Supervisor:
             case Progress():
                 self._show(job, event, now)
             case Staged():
-                self._leave(job)
                 changes = {"staged_files": event.files, "staged_sha256": event.sha256}
                 self._unfinished[job.id] = self._move(job, S.STAGED, now, **changes)
             case Stopped(cancelled=True):
-                self._leave(job)
                 self._end(job, S.CANCELLED, now, error="cancelled by request")
             case Stopped():
-                self._leave(job)
                 # An attempt that was interrupted on request says nothing about the job.
                 self._move(job, S.QUEUED, now, note="interrupted", attempts=job.attempts - 1)
             case Failed():
-                self._leave(job)
                 self._failed(job, event, now)
             case Died():
-                self._leave(job)
                 self._died(job, event, now)
+        if isinstance(event, Staged | Stopped | Failed | Died):
+            self._leave(job)
 
     def _failed(self, job: Job, event: Failed, now: Moment) -> None:
         said = job_logger(log, job.name, job.id)
@@ -336,14 +343,22 @@ class Supervisor:
         else:
             job = claim.refuse(wanted, now=now.wall)
         self.ledger.add(job)
+        self._unfinished[job.id] = job
         self._enter(job, now)
 
     def _claimed_before(self, wanted: Request | Rejection) -> bool:
-        """True for what was claimed already but could not be taken out of the inbox: it is no new drop."""
+        """True for what was claimed already, and is still there: it could not be removed, or a power cut undid that."""
+        folders = self.config.folders
         own = [file for file in wanted.files if file.root == "inbox"]
-        if not own or not all(self.ledger.claimed_before(f.path, f.fingerprint) for f in own):
+        jobs = [self.ledger.claimed_before(file.path, file.fingerprint) for file in own]
+        if not own or not all(jobs):
             return False
-        self.intake.mute(own)
+        for job in jobs:
+            assert job is not None
+            if claim.remove_originals(job, folders.inbox, folders.spool):
+                self.intake.mute(own)
+            elif job.state.terminal and (folders.spool / job.id).is_dir():
+                self._unfinished[job.id] = job  # something refused that can be moved at last
         return True
 
     def _enter(self, job: Job, now: Moment) -> None:
@@ -358,6 +373,7 @@ class Supervisor:
         else:
             said.info("taken in: %s", ", ".join(file.name for file in job.inputs))
             self._move(job, S.QUEUED, now)
+            del self._unfinished[job.id]
 
     # From the queue to the workers
 
@@ -366,12 +382,19 @@ class Supervisor:
             self.executor.start()
             self._started = True
         while self._started and self.executor.capacity() > 0 and (job := self.ledger.next_queued()):
-            job = self._move(job, S.RUNNING, now)
             stage = self.config.folders.stage / job.id
             files.remove_tree(stage)
             files.make_folder(stage)
+            job = self._move(job, S.RUNNING, now)
+            try:
+                task = self._task(job, stage)
+            except (
+                InputError
+            ) as error:  # settings that the configuration, reloaded, does not go with
+                self._end(job, S.FAILED, now, error=str(error))
+                continue
             self._running[job.id] = job
-            self.executor.submit(self._task(job, stage))
+            self.executor.submit(task)
 
     def _task(self, job: Job, stage: Path) -> Task:
         return Task(
@@ -392,15 +415,26 @@ class Supervisor:
     # From the stage to the end
 
     def _finish(self, now: Moment) -> None:
-        """Publish what is staged, archive what has ended; what cannot be finished now stays for the next round."""
+        """Enter what is claimed, publish what is staged, archive what has ended.
+
+        What cannot be finished now stays for the next round.
+        """
         for job in list(self._unfinished.values()):
-            if job.state is S.STAGED:
+            if job.state is S.CLAIMED:
+                self._enter(job, now)
+            elif job.state is S.STAGED:
                 self._publish(job, now)
-            self._archive(self._unfinished[job.id], now)
-            del self._unfinished[job.id]
+            ended = self._unfinished.get(job.id)
+            if ended:
+                self._archive(ended, now)
+                del self._unfinished[job.id]
 
     def _publish(self, job: Job, now: Moment) -> None:
         folders = self.config.folders
+        if not all((folders.stage / job.id / name).is_file() for name in job.staged_files):
+            self._move(job, S.QUEUED, now, note="its staged picture has gone; it is painted again")
+            del self._unfinished[job.id]
+            return
         picture = files.publish(
             folders.stage / job.id,
             job.staged_files,
@@ -420,7 +454,7 @@ class Supervisor:
             folders.spool,
             folders.done if well else folders.failed,
             error=job.error,
-            detail=self._details.pop(job.id, ""),
+            detail=self._details.get(job.id, ""),
         )
         files.remove_tree(folders.stage / job.id)
         (folders.checkpoints / job.id).unlink(missing_ok=True)
@@ -432,6 +466,7 @@ class Supervisor:
             job = self.ledger.note(job.id, now=now.wall, archive=archive)
             said.error("%s: %s", job.state, job.error)
         self.ended[job.state] += 1
+        self._details.pop(job.id, None)
         del self._step_downs[job.id]
 
     def _end(
@@ -547,11 +582,9 @@ class Supervisor:
         self._next_retention = now.steady + RETENTION_SECONDS
         for job in claim.recover_spool(folders.spool, self.ledger.ids(), folders.inbox):
             self.ledger.add(job, note="found in the spool, unknown to the ledger")
-        for job in self.ledger.jobs(S.CLAIMED):
-            self._enter(job, now)
         for job in self.ledger.jobs(S.RUNNING):
             self._recover_running(job, now)
-        for job in self.ledger.jobs(S.STAGED, S.PUBLISHED):
+        for job in self.ledger.jobs(S.CLAIMED, S.STAGED, S.PUBLISHED):
             self._unfinished[job.id] = job
         for job in self.ledger.jobs(S.FAILED, S.QUARANTINED, S.CANCELLED):
             if not job.archive:
@@ -567,8 +600,8 @@ class Supervisor:
 
     def stop(self, now: Moment) -> None:
         """Let the workers write their checkpoints and end; what is staged is still published."""
-        for event in self.executor.stop(self.config.service.stop_seconds):
-            self._answer(event, now)
+        self._events += self.executor.stop(self.config.service.stop_seconds)
+        self._listen(now)
         with suppress(StorageError):
             self._finish(now)
 

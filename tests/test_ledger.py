@@ -240,8 +240,8 @@ def test_pruning_takes_only_what_ended_long_ago(ledger: Ledger) -> None:
     old, young, living = job("old"), job("young"), job("living")
     for added in (old, young, living):
         ledger.add(added)
-    ledger.move(old.id, S.CANCELLED, now=10.0)
-    ledger.move(young.id, S.CANCELLED, now=20.0)
+    ledger.move(old.id, S.FAILED, now=10.0)
+    ledger.move(young.id, S.FAILED, now=20.0)
     assert [gone.name for gone in ledger.prune(15.0)] == ["old"]
     assert ledger.events(old.id) == []
     assert ledger.ids() == {young.id, living.id}

@@ -1,0 +1,222 @@
+"""The real daemon is killed with SIGKILL after every transition and before every change of a file, and started again.
+
+The points are not listed here: an undisturbed run of each scenario records them, so new code brings its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.jobs import TRANSITIONS, JobState
+from nst_daemon.ledger import Ledger
+from tests.torture.root import Root, Victim
+
+S = JobState
+
+
+def nothing(victim: Victim) -> None:
+    """Leave the daemon alone."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is dropped, what is done while the daemon runs, and how it ends.
+
+    prepare: drops, and runs that are not disturbed; during: what another process does meanwhile; everything: whether
+    to kill before every change of a file as well, or only after transitions.
+    """
+
+    prepare: Callable[[Root], None]
+    during: Callable[[Victim], None] = nothing
+    everything: bool = False
+
+
+def pair_and_refusal(root: Root) -> None:
+    """A good pair, a job folder, a hot folder and something that is no picture."""
+    root.pair("dog")
+    root.drop("notes", {"notes.txt": b"hello"}, S.FAILED)
+    root.drop("w", {"w/content.png": b"a folder's content", "w/style.png": b"a folder's style"})
+
+
+def troubles(root: Root) -> None:
+    """A device that fails once, an engine that raises, a job that kills its worker."""
+    root.pair("device", do="device", at=1, once="failed-once")
+    root.pair("raise", S.FAILED, do="raise", at=2)
+    root.pair("kill", S.QUARANTINED, do="kill", at=2)
+
+
+def cancel_while_running(root: Root) -> None:
+    """A painting that goes on until it is told to stop."""
+    root.pair("slow", S.CANCELLED, iterations=100_000, seconds=0.01)
+
+
+def request(root: Root, name: str, verb: str) -> None:
+    """Ask for something, as another process does."""
+    with Ledger.attach(root.ledger_path) as ledger:
+        (job,) = ledger.find(name)
+        if not any(pending.job_id == job.id for pending in ledger.pending_requests()):
+            ledger.request(job.id, verb, now=1.0)
+
+
+def cancel(victim: Victim) -> None:
+    """Cancel the painting once it runs."""
+    if victim.until(lambda: victim.state("slow") is S.RUNNING):
+        request(victim.root, "slow", "cancel")
+
+
+def die_after(root: Root, transition: str, **script: object) -> None:
+    """Let a daemon claim the pair "dog" and die right after this transition."""
+    root.pair("dog", **script)
+    copy = Root(root.path.with_name(root.path.name + "-copy"))
+    copy.pair("dog", **script)
+    points = root.path / "points"
+    copy.run(record=points)
+    place = points.read_text().splitlines().index(transition) + 1
+    assert root.run(die_at=place) == -9
+
+
+def cancel_after(transition: str, **script: object) -> Callable[[Root], None]:
+    """The daemon died after this transition, and its job is cancelled before the next one starts."""
+
+    def prepare(root: Root) -> None:
+        die_after(root, transition, **script)
+        root.drops["dog"].outcomes = {S.CANCELLED}
+        request(root, "dog", "cancel")
+
+    return prepare
+
+
+def lose_the_stage(root: Root) -> None:
+    """The daemon died with a staged picture, and the stage is lost before the next one starts."""
+    die_after(root, "running>staged")
+    shutil.rmtree(root.path / "state" / "stage")
+
+
+def retry_after(*outcomes: JobState, **script: object) -> Callable[[Root], None]:
+    """A job that ended badly, and whose retry is asked for while no daemon runs."""
+
+    def prepare(root: Root) -> None:
+        root.pair("late", *outcomes, at=2, **script)
+        root.run()
+        request(root, "late", "retry")
+
+    return prepare
+
+
+def retry_cancelled(root: Root) -> None:
+    """A cancelled job that is wanted again."""
+    cancel_after("claimed>queued")(root)
+    root.run()
+    root.drops["dog"].outcomes = {S.DONE}
+    request(root, "dog", "retry")
+
+
+def stop_while_running(root: Root) -> None:
+    """A painting that is long enough to be interrupted."""
+    root.pair("long", iterations=150, seconds=0.01)
+
+
+def stop(victim: Victim) -> None:
+    """SIGTERM while the painting runs."""
+    if victim.until(lambda: victim.state("long") is S.RUNNING):
+        victim.process.terminate()
+
+
+SCENARIOS = {
+    "a pair and a refusal": Scenario(pair_and_refusal, everything=True),
+    "troubles": Scenario(troubles),
+    "cancelled while running": Scenario(cancel_while_running, cancel),
+    "cancelled while queued": Scenario(cancel_after("claimed>queued")),
+    "cancelled while retrying": Scenario(cancel_after("running>retrying", do="device", at=1)),
+    "cancelled while staged": Scenario(cancel_after("running>staged")),
+    "the stage is lost": Scenario(lose_the_stage),
+    "retried after a failure": Scenario(retry_after(do="raise", once="failed-once")),
+    "retried after a quarantine": Scenario(retry_after(S.QUARANTINED, do="kill")),
+    "retried after being cancelled": Scenario(retry_cancelled),
+    "stopped": Scenario(stop_while_running, stop),
+}
+
+
+def record(scenario: Scenario, path: Path) -> tuple[list[str], Root]:
+    """Run a scenario undisturbed; the names of its points, and what it made."""
+    root = Root(path)
+    scenario.prepare(root)
+    names = path.with_name(path.name + "-points")
+    victim = root.start(record=names)
+    scenario.during(victim)
+    victim.wait()
+    finish(root)
+    root.check_end()
+    return names.read_text().splitlines(), root
+
+
+def finish(root: Root) -> None:
+    """Start the daemon again until it ends by itself."""
+    assert root.run() in {0, 1}, root.text()[-3000:]
+
+
+def is_transition(name: str) -> bool:
+    """Whether a point is a transition of the ledger, and not a change of a file."""
+    return ">" in name
+
+
+def places(names: list[str], everything: bool) -> Iterator[int]:
+    """The numbers of the points to die at: each transition and each kind of change, where it comes first."""
+    for name in dict.fromkeys(names):
+        if everything or is_transition(name):
+            yield names.index(name) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("what", SCENARIOS)
+def test_killed_anywhere_it_ends_as_if_it_had_not_been(what: str, tmp_path: Path) -> None:
+    """Killed at any point and started again, each input has one outcome and at most one result, the same picture."""
+    scenario = SCENARIOS[what]
+    names, reference = record(scenario, tmp_path / "reference")
+    pictures = reference.pictures()
+
+    def kill_at(place: int) -> bool:
+        root = Root(tmp_path / str(place))
+        scenario.prepare(root)
+        victim = root.start(die_at=place)
+        scenario.during(victim)
+        died = victim.wait() == -9
+        root.check_now()
+        finish_again(scenario, root)
+        root.check_end()
+        assert root.pictures() == pictures, f"killed at {names[place - 1]}: other pictures"
+        return died
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        numbers = list(places(names, scenario.everything))
+        killed = dict(zip(numbers, pool.map(kill_at, numbers), strict=True))
+    # With several workers the order of events differs a little, so that a late point may not be reached.
+    assert sum(killed.values()) >= 0.8 * len(killed)
+
+
+def finish_again(scenario: Scenario, root: Root) -> None:
+    """What the person had begun before the kill is asked for again, and the daemon runs to its end."""
+    victim = root.start()
+    scenario.during(victim)
+    victim.wait()
+    finish(root)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_every_transition_is_made_by_some_scenario(tmp_path: Path) -> None:
+    """The scenarios together make every move that the states allow, so that no move is untested."""
+    made = set()
+    for number, scenario in enumerate(SCENARIOS.values()):
+        names, _ = record(scenario, tmp_path / str(number))
+        made |= {name for name in names if is_transition(name)}
+    legal = {f"{a}>{b}" for a, targets in TRANSITIONS.items() for b in targets}
+    assert made - {"seen>claimed"} == legal

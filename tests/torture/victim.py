@@ -1,0 +1,143 @@
+"""The daemon as a process that can be made to die anywhere: `python -m tests.torture.victim ROOT`.
+
+Everything is real (supervisor, ledger, worker processes, SIGKILL); only the painter may be the fake of `tests.fakes`.
+Nothing in the program knows of this. Points at which it can die are seen from outside:
+
+    <state>            right after the ledger has committed that transition ("queued>running")
+    <event> <path>     right before a system call that changes a file below ROOT (Python's audit events)
+
+TORTURE_PLAN is a JSON object: `die_at` (the number of the point to die at), `record` (a file that takes down the names
+of all points, in order), `painter`, `once`. The process kills itself with SIGKILL, and its workers see their pipe end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: Audit events of calls that change names or contents, and the argument that is the path.
+CHANGES = {
+    "os.rename": 0,
+    "os.link": 0,
+    "os.remove": 0,
+    "os.rmdir": 0,
+    "os.mkdir": 0,
+    "os.truncate": 0,
+}
+#: Names of the program's own; all others come from drops.
+KNOWN = {
+    "inbox",
+    "styles",
+    "results",
+    "done",
+    "failed",
+    "state",
+    "spool",
+    "stage",
+    "checkpoints",
+    "cache",
+    "logs",
+    "lock",
+}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+class Points:
+    """Counts points and dies at one of them."""
+
+    def __init__(self, root: Path, die_at: int | None, record: Path | None) -> None:
+        self.root, self.die_at, self.record = str(root), die_at, record
+        self.count = 0
+        self.busy = False
+
+    def reach(self, name: str) -> None:
+        """Come past a point."""
+        self.count += 1
+        if self.record:
+            self.busy, before = True, self.busy
+            descriptor = os.open(self.record, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(descriptor, (name + "\n").encode(errors="backslashreplace"))
+            os.close(descriptor)
+            self.busy = before
+        if self.count == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """The interpreter's audit hook."""
+        if self.busy:
+            return
+        self.busy = True
+        try:
+            if event in CHANGES:
+                path = arguments[CHANGES[event]]
+            elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
+                path = arguments[0]
+            else:
+                return
+            path = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+            # Paths that are relative to a descriptor are those of the inbox.
+            if path.startswith(self.root) or (path and not path.startswith("/")):
+                self.reach(f"{event} {generic(path.removeprefix(self.root))}")
+        finally:
+            self.busy = False
+
+
+def generic(path: str) -> str:
+    """A path without what differs from job to job and from run to run."""
+    *folders, name = re.sub(r"[0-9a-f]{32}|\.[0-9a-f]{8}\.", "*", path).split("/")
+    return "/".join(
+        [*folders, name if name in KNOWN or "*" in name else "NAME" + Path(name).suffix]
+    )
+
+
+def main() -> int:
+    root = Path(sys.argv[1])
+    plan = json.loads(os.environ.get("TORTURE_PLAN", "{}"))
+
+    from nst_daemon import supervisor
+    from nst_daemon.config import load
+    from nst_daemon.ledger import Ledger
+    from nst_daemon.ops import logs
+    from nst_daemon.workers.base import WorkerOptions
+    from nst_daemon.workers.local import LocalExecutor
+
+    supervisor.BACK_OFF = 0.01
+    record = Path(plan["record"]) if "record" in plan else None
+    points = Points(root, plan.get("die_at"), record)
+
+    def after(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
+            before = ledger.get(arguments[0]) if isinstance(arguments[0], str) else None
+            result = call(ledger, *arguments, **options)
+            job = result or arguments[0]
+            points.reach(f"{before.state if before else 'seen'}>{job.state}")
+            return result
+
+        return wrapped
+
+    for name in ("add", "move"):
+        setattr(Ledger, name, after(getattr(Ledger, name)))
+    config = load(None)
+    logs.setup(config.log.format, config.log.level)
+    options = WorkerOptions(
+        network=config.model.network,
+        weights=config.model.weights,
+        cache_dir=config.folders.cache,
+        cache_bytes=config.cache.max_bytes,
+        checkpoint_seconds=config.service.checkpoint_seconds,
+        stall_seconds=config.service.stall_seconds,
+        painter=plan.get("painter", "tests.fakes:Studio"),
+    )
+    executor = LocalExecutor(config.devices, options)
+    sys.addaudithook(points.audit)
+    return supervisor.serve(config, executor, drain=plan.get("once", True), patience=60.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
