@@ -44,7 +44,7 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level:<8} {self.subject + ':':<12} {files.printable(self.message)}"
+        line = f"{self.level:<8} {self.subject + ':':<14} {files.printable(self.message)}"
         return f"{line}\n{'':23} → {files.printable(self.remedy)}" if self.remedy else line
 
 

@@ -1,0 +1,203 @@
+"""The doctor: each look finds what is amiss, says so in one line and names the remedy."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from watchdog.observers import Observer
+
+from nst_daemon.config import Config, load
+from nst_daemon.ops import doctor
+from nst_daemon.ops.doctor import Finding
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """The default configuration over an empty root."""
+    return load(None, {"NST_FOLDERS__ROOT": str(tmp_path / "nst"), "NST_DEVICES": "cpu"})
+
+
+def mounts(*lines: tuple[Path, str]) -> str:
+    """A mount table: the root on ext4, and these."""
+    return "/dev/sda / ext4 rw 0 0\n" + "".join(f"x {at} {kind} rw 0 0\n" for at, kind in lines)
+
+
+def only(findings: object) -> Finding:
+    (finding,) = findings  # type: ignore[misc]
+    assert isinstance(finding, Finding)
+    return finding
+
+
+@pytest.mark.slow
+def test_a_sound_machine_has_nothing_bad(config: Config) -> None:
+    """On a machine that can paint nothing is bad, and everything of the page was looked at."""
+    findings = doctor.diagnose(config)
+    assert [f for f in findings if f.level == "bad"] == []
+    subjects = {f.subject for f in findings}
+    assert subjects >= {
+        "Python", "packages", "device", "onnxruntime", "weights", "onnx file", "folders", "file systems",
+        "inotify", "disk",
+    }  # fmt: skip
+    missing = next(f for f in findings if f.subject == "onnx file")
+    assert (missing.level, missing.remedy) == ("warning", "run `nst-daemon export` once")
+    assert not config.folders.root.exists(), "the doctor only looks"
+
+
+@pytest.mark.slow
+def test_the_probe_holds_an_exported_file_against_torch(config: Config, model_cache: Path) -> None:
+    """Where the ONNX file is there, its parity is measured, and bad weights do not hide the other findings."""
+    config.folders.cache.parent.mkdir(parents=True)
+    config.folders.cache.symlink_to(model_cache)
+    found = {f.subject: f for f in doctor.probe(config)}
+    assert found["onnx file"].level == "good"
+    assert "agree within" in found["onnx file"].message
+    lost = replace(config, model=replace(config.model, weights="/nowhere/lost.pth"))
+    found = {f.subject: f for f in doctor.probe(lost)}
+    assert found["weights"].level == "bad"
+    assert "lost.pth" in found["weights"].message
+    assert found["device"].level == "good"
+
+
+def test_a_probe_that_dies_is_a_finding(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that ends without an answer is one bad finding with its last words, and no traceback."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    finding = only(doctor.probe(config))
+    assert finding.level == "bad"
+    assert "status 1" in finding.message
+
+
+def test_a_probe_that_hangs_is_a_finding(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that does not answer in time is one bad finding."""
+    monkeypatch.setattr(doctor, "PROBE_SECONDS", 0.01)
+    finding = only(doctor.probe(config))
+    assert finding.level == "bad"
+    assert "0.01 s" in finding.message
+
+
+def test_missing_and_wrong_packages_are_named() -> None:
+    """A package that is missing, or has a version that is not allowed, is named; extras and other systems' are not."""
+    lines = [
+        "no-such-package>=1",
+        "pillow>=900",
+        "numpy",
+        "also-missing; extra == 'dev'",
+        "not-here; platform_machine == 'vax'",
+    ]
+    findings = list(doctor.check_packages(lines))
+    assert [f.level for f in findings] == ["bad", "bad"]
+    assert "no-such-package is not installed" in findings[0].message
+    assert "pillow" in findings[1].message
+    assert ">=900" in findings[1].message
+
+
+def test_two_onnxruntimes_hide_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU and the GPU package of onnxruntime installed together is a warning."""
+    monkeypatch.setattr(doctor, "_installed", lambda name: "1.23.0")
+    findings = list(doctor.check_packages([]))
+    assert [f.level for f in findings] == ["good", "warning"]
+    assert "pip uninstall" in findings[1].remedy
+
+
+def test_folders_that_can_be_used_are_good(config: Config) -> None:
+    """Folders that exist, and folders that can be created, are good."""
+    assert only(doctor.check_folders(config.folders)).level == "good"
+    config.folders.inbox.mkdir(parents=True)
+    assert only(doctor.check_folders(config.folders)).level == "good"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
+def test_a_folder_without_rights_is_bad(config: Config) -> None:
+    """A folder that this user cannot write to is bad, by its key and path."""
+    config.folders.results.mkdir(parents=True)
+    config.folders.results.chmod(0o500)
+    finding = only(doctor.check_folders(config.folders))
+    assert finding.level == "bad"
+    assert str(config.folders.results) in finding.message
+
+
+def test_a_file_in_a_folders_place_is_bad(config: Config) -> None:
+    """A file where a folder should be is bad, by its key and path."""
+    config.folders.root.mkdir()
+    config.folders.results.write_text("in the way")
+    finding = only(doctor.check_folders(config.folders))
+    assert finding.level == "bad"
+    assert finding.message == f"results: {config.folders.results} is not a folder"
+
+
+def test_network_file_systems_are_told(config: Config) -> None:
+    """An inbox on NFS is a warning that names the scan; a state folder there is bad; local disks are good."""
+    folders = config.folders
+    folders.inbox.mkdir(parents=True)
+    assert only(doctor.check_file_systems(folders, 30, mounts())).level == "good"
+    inbox = only(doctor.check_file_systems(folders, 30, mounts((folders.inbox, "nfs4"))))
+    assert inbox.level == "warning"
+    assert "nfs4" in inbox.message
+    assert "30 s" in inbox.remedy
+    levels = [
+        f.level for f in doctor.check_file_systems(folders, 30, mounts((folders.root, "cifs")))
+    ]
+    assert levels == ["bad", "warning"]
+
+
+def test_watches_that_do_not_suffice_are_told(tmp_path: Path) -> None:
+    """With more folders than half the watches that the kernel allows, the sysctl that helps is named."""
+    inbox, sysctl = tmp_path / "inbox", tmp_path / "sys"
+    sysctl.mkdir()
+    for name in "abc":
+        (inbox / name / "deep").mkdir(parents=True)
+    (sysctl / "max_user_watches").write_text("14\n")
+    assert doctor.check_watching(inbox, sysctl).level == "good"
+    (sysctl / "max_user_watches").write_text("13\n")
+    finding = doctor.check_watching(inbox, sysctl)
+    assert finding.level == "warning"
+    assert "7 folders" in finding.message
+    assert finding.remedy == "sysctl fs.inotify.max_user_watches=8192"
+
+
+def test_an_inbox_that_cannot_be_watched_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel gives no inotify instance, the limit to raise is named."""
+
+    def start(observer: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Observer, "start", start)
+    finding = doctor.check_watching(tmp_path)
+    assert finding.level == "warning"
+    assert "Too many open files" in finding.message
+    assert "max_user_instances" in finding.remedy
+
+
+def test_the_disk_is_measured_against_the_limit(tmp_path: Path) -> None:
+    """Free space below the limit is bad, below twice the limit a warning, and else good, also where nothing is yet."""
+    free = os.statvfs(tmp_path)
+    free_bytes = free.f_bavail * free.f_frsize
+    nowhere = tmp_path / "not" / "yet"
+    assert doctor.check_disk(nowhere, 0).level == "good"
+    assert doctor.check_disk(nowhere, free_bytes * 3 // 4).level == "warning"
+    assert doctor.check_disk(nowhere, free_bytes + GIB).level == "bad"
+
+
+def test_a_finding_is_printed_with_its_remedy() -> None:
+    """A line has level, subject and message, and the remedy below; nothing unprintable reaches the terminal."""
+    assert str(Finding("good", "disk", "fine")) == "good     disk:          fine"
+    text = str(Finding("bad", "folders", "a\x1b[31mb", "mend it"))
+    assert "\x1b" not in text
+    assert text.endswith("→ mend it")
+
+
+def test_the_doctor_stays_light() -> None:
+    """Importing the doctor loads neither torch nor onnxruntime."""
+    code = "import sys, json, nst_daemon.ops.doctor; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert not {"torch", "onnxruntime", "onnx"} & set(json.loads(done.stdout))

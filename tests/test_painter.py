@@ -1,0 +1,202 @@
+"""The painter puts the engine together: what it exports, keeps, refuses and hands over."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+import nst_daemon
+from nst_daemon import painter as module
+from nst_daemon.engine.images import Picture, save_picture
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.errors import DeviceError, ModelError, SettingsError
+from nst_daemon.painter import Painter, default_cache_dir, find_device, stylize
+
+#: Layers near the input, so that the export takes a second or two.
+SHALLOW = {"style_layers": {"relu1_1": 1.0}, "content_layers": {"relu1_2": 1.0}}
+
+
+def picture(height: int, width: int, alpha: bool = False) -> Picture:
+    generator = torch.Generator().manual_seed(height)
+    opacity = torch.linspace(0, 1, width).expand(1, height, width) if alpha else None
+    return Picture(
+        torch.rand(3, height, width, generator=generator), opacity, {"copyright": "© nobody"}
+    )
+
+
+@pytest.fixture(scope="module")
+def painter(model_cache: Path) -> Painter:
+    return Painter(device="cpu", cache_dir=model_cache)
+
+
+def test_the_docstrings_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_cache: Path
+) -> None:
+    """The example in `stylize`'s docstring gives what it says and leaves a picture."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(model_cache.parent))
+    finder = doctest.DocTestFinder(recurse=False)
+    (example,) = finder.find(stylize, "stylize", globs={"Path": Path})
+    assert len(example.examples) >= 6
+    assert doctest.DocTestRunner().run(example).failed == 0
+    assert (tmp_path / "painting.png").stat().st_size > 0
+
+
+def test_the_package_offers_the_api() -> None:
+    """`from nst_daemon import stylize, RenderSettings` gives the real ones, and nothing else is invented."""
+    assert nst_daemon.stylize is stylize
+    assert nst_daemon.RenderSettings is RenderSettings
+    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+        nst_daemon.paint  # noqa: B018
+
+
+def test_paths_and_pictures_are_painted_alike(painter: Painter, tmp_path: Path) -> None:
+    """A file and the picture decoded from it prepare the same scene."""
+    content = picture(32, 40)
+    save_picture(content.rgb, tmp_path / "content.png")
+    decoded = module.load_picture(tmp_path / "content.png")
+    settings = resolve({"size": 40, "iterations": 1})
+    scenes = [
+        painter.prepare(source, [picture(24, 24)], settings).scene
+        for source in (tmp_path / "content.png", decoded)
+    ]
+    assert torch.equal(scenes[0].start, scenes[1].start)
+    assert scenes[0].calibration == scenes[1].calibration
+
+
+def test_the_result_keeps_what_belongs_to_the_content(painter: Painter) -> None:
+    """The result has the content's transparency, at its own size, its metadata and the notes."""
+    content = picture(40, 80, alpha=True)
+    prepared = painter.prepare(content, [picture(32, 32)], resolve({"size": 32, "iterations": 1}))
+    (step,) = painter.paint(prepared)
+    result = prepared.picture(step)
+    assert result.rgb.shape == (3, 16, 32)
+    assert result.alpha is not None
+    assert result.alpha.shape == (1, 16, 32)
+    assert result.alpha[0, 8, 0] < 0.1
+    assert result.alpha[0, 8, -1] > 0.9
+    assert result.metadata == content.metadata
+    assert set(prepared.notes) <= set(result.notes)
+
+
+def test_painting_goes_on_from_a_state(painter: Painter) -> None:
+    """A painting that goes on from a saved state ends in the same picture to the bit."""
+    settings = resolve({"size": 32, "iterations": 4})
+    prepared = painter.prepare(picture(32, 32), [picture(40, 40)], settings)
+    state = None
+    for step in painter.paint(prepared):
+        if step.iteration == 2:
+            state = step.state()
+    assert state is not None
+    *_, resumed = painter.paint(prepared, state)
+    assert torch.equal(resumed.image(), step.image())
+
+
+def test_networks_and_sessions_stay_loaded(painter: Painter) -> None:
+    """Settings with the same layers and pooling share one network and one source of targets."""
+    one, other = resolve({"size": 64}), resolve({"iterations": 7, "tv_weight": 0.1})
+    assert painter.network(one) is painter.network(other)
+    assert painter.targets(one) is painter.targets(other)
+
+
+def test_few_networks_stay_loaded(painter: Painter) -> None:
+    """However many choices of layers come, only the latest few networks stay in memory."""
+    for i in range(1, 5):
+        painter.network(
+            resolve({"style_layers": {f"relu3_{i}": 1.0}, "content_layers": {"relu1_1": 1.0}})
+        )
+    usual = painter.network(RenderSettings())
+    painter.network(resolve(SHALLOW))
+    assert painter.network(RenderSettings()) is usual
+    assert len(painter._networks) == module.RESIDENT
+
+
+def test_a_missing_onnx_file_is_exported_and_a_damaged_one_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file is exported where it is missing, used where it is there, and made anew where it is damaged."""
+    settings = resolve(SHALLOW)
+
+    def file_of_a_new_painter() -> Path:
+        painter = Painter(device="cpu", cache_dir=tmp_path)
+        painter.targets(settings)
+        return painter.onnx_file(settings)
+
+    file = file_of_a_new_painter()
+    made = file.stat().st_mtime_ns
+    assert file_of_a_new_painter().stat().st_mtime_ns == made
+    file.write_bytes(file.read_bytes()[:1000])
+    with caplog.at_level(logging.WARNING):
+        assert file_of_a_new_painter().stat().st_mtime_ns != made
+    assert file.name in caplog.text
+
+
+def test_parity_holds_for_the_default_file(painter: Painter) -> None:
+    """The file that the daemon uses by default agrees with torch at every output."""
+    rows = painter.parity()
+    assert len(rows) == 2 * 11
+    assert all(row.passed for row in rows)
+
+
+def test_info_says_what_is_used(painter: Painter) -> None:
+    """The information names device, weights with their digest, versions and the providers that loaded."""
+    painter.load()
+    info = painter.info()
+    assert info["device"] == "cpu"
+    assert info["weights_sha256"] == painter.weights.sha256
+    assert info["providers"] == ["CPUExecutionProvider"]
+    assert isinstance(info["versions"], dict)
+    assert info["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
+
+
+def test_threads_are_torchs(model_cache: Path) -> None:
+    """The number of threads asked for is the number that torch then uses."""
+    before = torch.get_num_threads()
+    try:
+        assert Painter(device="cpu", cache_dir=model_cache, threads=1).info()["threads"] == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_settings_and_keywords_do_not_mix() -> None:
+    """Giving both RenderSettings and keywords is refused before anything is loaded."""
+    with pytest.raises(SettingsError, match="'size'"):
+        stylize("a.png", "b.png", RenderSettings(), size=64)
+
+
+def test_an_unknown_keyword_is_refused() -> None:
+    """A keyword that is no setting is refused before anything is loaded, with the nearest one that is."""
+    with pytest.raises(SettingsError, match="iterations"):
+        stylize("a.png", "b.png", iteration=5)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", "meta", "rubbish:x", ""])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    """A device that does not exist or cannot be used is a DeviceError that says what can be."""
+    with pytest.raises(DeviceError, match=r"device|supported|NVIDIA"):
+        find_device(name)
+
+
+def test_missing_weights_are_refused_at_once(tmp_path: Path) -> None:
+    """Weights that are not there are refused when the painter is made, not at its first picture."""
+    with pytest.raises(ModelError, match=r"gone\.pth"):
+        Painter(weights=tmp_path / "gone.pth", cache_dir=tmp_path)
+
+
+def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """XDG_CACHE_HOME moves the default cache; unset or empty it is ~/.cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "nst-daemon"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert default_cache_dir() == Path.home() / ".cache" / "nst-daemon"
+
+
+def test_the_example_is_in_the_docstring() -> None:
+    """The example that runs above is the one that people read in help(stylize)."""
+    assert ">>> painting = stylize(" in (inspect.getdoc(stylize) or "")
