@@ -82,6 +82,17 @@ def load_picture(
         ) from error
 
 
+def from_image(image: Image.Image) -> Picture:
+    """A drawing that is in memory as the engine takes pictures; it is taken as sRGB."""
+    return Picture(_tensor_of(image.convert("RGB")), _alpha_of(image))
+
+
+def to_image(image: Tensor) -> Image.Image:
+    """An 8-bit RGB or RGBA picture of (C, H, W) or (1, C, H, W) in [0, 1]."""
+    pixels = image.detach().reshape(-1, *image.shape[-2:]).clamp(0, 1) * 255
+    return Image.fromarray(pixels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, C, H, W) or (C, H, W) in [0, 1] resampled to (height, width): bicubic, antialiased where it shrinks."""
     if tuple(image.shape[-2:]) == tuple(size):
@@ -111,7 +122,6 @@ def save_picture(
         pixels = pixels * alpha.to(pixels) + (1 - alpha.to(pixels))
     elif alpha is not None:
         pixels = torch.cat([pixels, alpha.to(pixels)])
-    array = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     options: dict[str, object] = {"icc_profile": srgb_profile(), "exif": _exif_of(metadata or {})}
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
@@ -119,7 +129,7 @@ def save_picture(
         options["subsampling"] = 0  # strokes are colour edges: halved chroma smears them
     if kind == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
-    Image.fromarray(array).save(Path(path), format=kind, **options)
+    to_image(pixels).save(Path(path), format=kind, **options)
 
 
 @cache

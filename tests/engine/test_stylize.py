@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import stylize as module
+from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step, picture_size, prepare, scale_sizes, style_size, stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import PaintingError, SettingsError
+from nst_daemon.samples import draw_painting, draw_scene
 from tests.engine.conftest import CPU, SceneMaker, TorchTargets
 
 #: Two scales, shallow layers: a few milliseconds for each iteration.
@@ -259,7 +261,7 @@ def test_strokes_keep_their_proportion_to_the_picture() -> None:
     small, large = (style_size((300, 600), (s, s), settings) for s in (256, 1024))
     assert large == pytest.approx((4 * small[0], 4 * small[1]), abs=4)  # of rounding
     assert small[0] * small[1] == pytest.approx(256 * 256 * 0.25, rel=0.02)
-    assert small[1] == 2 * small[0]
+    assert small[1] == pytest.approx(2 * small[0], abs=2)
 
 
 def refuse(message: str, settings: RenderSettings, weights: Any, **pictures: Any) -> None:
@@ -358,14 +360,15 @@ def test_coordinates_map_is_self_adjoint_and_full() -> None:
 
 
 def test_bfloat16_paints_almost_the_same(scene_of: SceneMaker) -> None:
-    """With bfloat16 convolutions the final float32 loss is within 10 % of float32's, and the network given is left alone."""
-    settings = resolve(QUICK, {"precision": "float32", "coarsest": 48, "iterations": 25})
-    scene, network = scene_of(settings)
-    exact = last(stylize(scene, network, settings)).losses["total"]
-    half = resolve(QUICK, {"precision": "bfloat16", "coarsest": 48, "iterations": 25})
-    image = last(stylize(scene, network, half)).image()
-    objective = scene.scales[-1].objective
-    with torch.no_grad():
-        total = float(objective(network(image), image) @ objective.weights)
-    assert total < 1.1 * exact
-    assert next(network.parameters()).dtype == torch.float32
+    """With bfloat16 convolutions the final float32 loss of a drawn pair is within 2 % of float32's."""
+    scene_picture = from_image(draw_scene(64, 48)).rgb
+    painting = from_image(draw_painting(64, 48)).rgb
+    totals = []
+    for precision in ("float32", "bfloat16"):
+        settings = resolve(QUICK, {"precision": precision, "iterations": 30})
+        scene, network = scene_of(settings, content=scene_picture, styles=[painting])
+        image = last(stylize(scene, network, settings)).image()
+        objective = scene.scales[-1].objective
+        with torch.no_grad():
+            totals.append(float(objective(network(image), image) @ objective.weights))
+    assert totals[1] < 1.02 * totals[0]
