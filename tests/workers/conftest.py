@@ -23,20 +23,40 @@ E = TypeVar("E")
 
 @dataclass
 class Bench:
-    """An executor and everything that it has said. A test ends in a failure, not in a wait, after `patience`."""
+    """An executor and everything that it has said. A test ends in a failure, not in a wait, after `patience`.
 
-    executor: LocalExecutor
+    ahead: by how many seconds its clock runs before the real one; it is never set back.
+    """
+
+    devices: str | Sequence[str]
+    options: WorkerOptions
+    lost_seconds: float = 600.0
+    ahead: float = 0.0
     events: list[Event] = field(default_factory=list)
     patience: float = 60.0
     _heard: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.executor = LocalExecutor(
+            self.devices, self.options, lost_seconds=self.lost_seconds, clock=self.now
+        )
+
+    def now(self) -> float:
+        """The time that the executor sees."""
+        return time.monotonic() + self.ahead
+
+    def poll(self, ahead: float = 0.0) -> None:
+        """Poll once, this far ahead."""
+        self.ahead = max(self.ahead, ahead)
+        self.events += self.executor.poll(self.now())
+
     def until(self, enough: Callable[[], object], *, ahead: float = 0.0) -> None:
-        """Poll until `enough`; ahead: by how many seconds the clock given to `poll` runs before the real one."""
+        """Poll until `enough`, this far ahead."""
         deadline = time.monotonic() + self.patience
         while not enough():
             assert time.monotonic() < deadline, f"still waiting, after {self.events}"
             wait(self.executor.waitables(), timeout=0.05)
-            self.events += self.executor.poll(time.monotonic() + ahead)
+            self.poll(ahead)
 
     def ready(self, workers: int = 1) -> None:
         """Start, and wait until so many workers are ready."""
@@ -67,7 +87,7 @@ class Bench:
 
     def pid(self, worker: int = 0) -> int:
         """The process of a worker."""
-        pid = self.executor.status(time.monotonic())[worker].pid
+        pid = self.executor.status(self.now())[worker].pid
         assert pid is not None
         return pid
 
@@ -133,8 +153,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         devices: str | Sequence[str] = "cpu", lost_seconds: float = 600.0, **options: Any
     ) -> Bench:
         base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
-        executor = LocalExecutor(devices, replace(base, **options), lost_seconds=lost_seconds)
-        made.append(Bench(executor))
+        made.append(Bench(devices, replace(base, **options), lost_seconds))
         return made[-1]
 
     yield make

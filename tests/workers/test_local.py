@@ -165,10 +165,10 @@ def test_a_stuck_worker_is_replaced(bench: Benches, jobs: Jobs, tmp_path: Path) 
     b.ready()
     b.executor.submit(jobs("dog", do="hang", at=5, once=str(tmp_path / "marker")))
     b.until((tmp_path / "marker").exists)
-    b.events += b.executor.poll(time.monotonic() + 40)
+    b.poll(40)
     assert not b.answers("dog-id")
     # It still answers, in this future too: nothing but the progress is missing.
-    b.until(lambda: (b.executor.status(time.monotonic() + 40)[0].silent or 99) < 5, ahead=40)
+    b.until(lambda: (b.executor.status(b.now())[0].silent or 99) < 5, ahead=40)
     died = b.answer("dog-id", ahead=60)
     assert died.reason.startswith("made no progress for")
     assert died.reason.endswith(" s (service.stall_seconds)")
@@ -202,7 +202,7 @@ def test_a_slow_picture_is_given_time_by_its_own_pace(
     gate.touch()
     b.until(lambda: len(b.of(Progress)) > before, ahead=45)  # 45 s after the one before
     b.until(hung.exists, ahead=45)
-    b.events += b.executor.poll(time.monotonic() + 45 + 3.5 * 45)
+    b.poll(45 + 3.5 * 45)
     assert not b.answers("dog-id")
     assert isinstance(b.answer("dog-id", ahead=45 + 4.5 * 45), Died)
 
@@ -308,12 +308,12 @@ def test_a_device_that_never_starts_is_backed_off_and_taken_out(bench: Benches) 
     for deaths, pause in enumerate((1.0, 2.0, 4.0, 8.0, 1000.0), start=1):
         b.until(lambda n=deaths: len(b.of(Died)) == n, ahead=ahead)  # type: ignore[misc]
         assert bool(b.of(DeviceLost)) == (deaths == local.LOST_AFTER_STARTS)
-        b.events += b.executor.poll(time.monotonic() + ahead + 0.5 * pause)
+        b.poll(ahead + 0.5 * pause)
         assert b.executor.status(0.0)[0].pid is None
         ahead += 1.1 * pause
     assert [lost.left for lost in b.of(DeviceLost)] == [0]
     assert b.executor.status(0.0)[0].state == "lost"
-    b.events += b.executor.poll(time.monotonic() + ahead)
+    b.poll(ahead)
     assert b.executor.status(0.0)[0].pid is not None
 
 
@@ -529,9 +529,8 @@ def test_workers_do_not_outlive_the_daemon(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from tests.workers.conftest import Bench, Jobs\n"
         "from nst_daemon.workers.base import WorkerOptions\n"
-        "from nst_daemon.workers.local import LocalExecutor\n"
         "folder = Path(sys.argv[1])\n"
-        "b = Bench(LocalExecutor('cpu', WorkerOptions(painter='tests.fakes:Studio')))\n"
+        "b = Bench('cpu', WorkerOptions(painter='tests.fakes:Studio'))\n"
         "b.ready()\n"
         "b.executor.submit(Jobs(folder)('dog', do='hang', at=1, once=str(folder / 'marker')))\n"
         "b.until((folder / 'marker').exists)\n"
@@ -556,7 +555,7 @@ def test_poll_is_called_for_by_waitables(bench: Benches, jobs: Jobs) -> None:
     b.paint(jobs("dog"))
     os.kill(b.pid(), signal.SIGSTOP)
     while wait(b.executor.waitables(), timeout=0):
-        b.events += b.executor.poll(time.monotonic())
+        b.poll()
     os.kill(b.pid(), signal.SIGKILL)
     assert wait(b.executor.waitables(), timeout=10)
 

@@ -1,0 +1,149 @@
+"""Workers with the real engine: what happens to jobs, neighbours and people when things go wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst_daemon.errors import Retry
+from nst_daemon.workers.base import Died, Progress, Staged, Stopped, Task
+from tests.workers.conftest import Bench, Jobs
+
+pytestmark = pytest.mark.slow
+
+Benches = Callable[..., Bench]
+#: Two scales, few iterations, reproducible.
+SMALL = {"size": 64, "scales": [0.5, 1.0], "iterations": [12, 24], "deterministic": True}
+
+
+def picture(seed: int, width: int = 96, height: int = 70) -> bytes:
+    """A PNG of soft random colours."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (5, 7, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def real(bench: Benches, tmp_path_factory: pytest.TempPathFactory) -> Benches:
+    """A maker of executors with the real engine; all share one cache, so the network is exported once."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    studio = "nst_daemon.workers.studio:Studio"
+    return partial(bench, painter=studio, weights="bundled", cache_dir=cache)
+
+
+@pytest.fixture
+def pair(jobs: Jobs) -> Callable[..., Task]:
+    """A maker of tasks with real pictures."""
+
+    def make(name: str, seed: int = 1, **settings: object) -> Task:
+        return jobs.of(name, picture(seed), picture(0), settings=SMALL | settings)
+
+    return make
+
+
+def sidecar(task: Task) -> dict[str, object]:
+    """What lies beside the staged picture."""
+    found: dict[str, object] = json.loads((task.stage / f"{task.name}.json").read_bytes())
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_resumed_bytes_equal_uninterrupted_bytes(real: Benches, pair: Callable[..., Task]) -> None:
+    """Paintings whose worker is killed at ten random moments end in the same bytes as one left in peace."""
+    b = real(checkpoint_seconds=0.02)
+    b.patience = 120.0
+    b.ready()
+    began = time.monotonic()
+    whole = b.paint(pair("whole"))
+    duration = time.monotonic() - began
+    seed = random.randrange(1000)
+    moments = random.Random(seed)
+    task, deaths, takes = pair("killed"), 0, []
+    while deaths < 10 or not takes:
+        b.until(b.executor.capacity)
+        b.executor.submit(task)
+        so_far = len(b.of(Progress))
+        kill_at = moments.uniform(0.0, duration) if deaths < 10 else math.inf
+        b.until(lambda n=so_far: len(b.of(Progress)) > n)  # type: ignore[misc]
+        kill_at += time.monotonic()
+        b.until(lambda at=kill_at: time.monotonic() > at or b.executor.capacity() == 2)  # type: ignore[misc]
+        if deaths < 10:
+            os.kill(b.pid(), signal.SIGKILL)
+        answer = b.answer("killed-id")
+        if isinstance(answer, Died):
+            deaths += 1
+        else:
+            assert answer.sha256 == whole.sha256, f"moments from seed {seed}"
+            takes.append(len(sidecar(task)["iterations"]["resumed_after"]))
+            task.checkpoint.unlink(missing_ok=True)
+    assert sum(takes) > 0, "no painting was ever taken up"
+
+
+def test_signals_and_neighbours(real: Benches, pair: Callable[..., Task]) -> None:
+    """A segmentation fault and a hang cost one attempt of the job that was painted; its neighbour is painted too."""
+    b = real(stall_seconds=200)
+    b.patience = 120.0
+    b.ready()
+    for number, words in (
+        (signal.SIGSEGV, "was killed by signal 11 (SIGSEGV)"),
+        (signal.SIGSTOP, "made no progress for"),
+    ):
+        first, second = pair(f"first{number}"), pair(f"second{number}", seed=2)
+        b.until(b.executor.capacity)
+        b.executor.submit(first)
+        b.executor.submit(second)
+        so_far = len(b.of(Progress))
+        b.until(lambda n=so_far: len(b.of(Progress)) > n)  # type: ignore[misc]
+        os.kill(b.pid(), number)
+        died = b.answer(first.job_id, ahead=300 if number is signal.SIGSTOP else 0)
+        assert died.reason.startswith(words)
+        assert isinstance(b.answer(second.job_id), Stopped)
+        for task in (first, second):
+            assert isinstance(b.paint(task), Staged)
+
+
+def test_too_large_a_picture_is_out_of_memory(real: Benches, pair: Callable[..., Task]) -> None:
+    """A picture that needs more memory than a worker may use fails as that, and the worker paints the next one."""
+    b = real(max_memory=2 << 30)
+    b.patience = 120.0
+    b.ready()
+    failed = b.paint(pair("large", size=6000))
+    assert failed.retry is Retry.SMALLER
+    assert "memory" in failed.message
+    assert isinstance(b.paint(pair("small")), Staged)
+    assert not b.of(Died)
+
+
+def test_an_engine_that_finds_only_nan_fails_its_job(
+    real: Benches, pair: Callable[..., Task]
+) -> None:
+    """A painting that stays non-finite in spite of rolling back fails for good, with a remedy."""
+    b = real()
+    b.patience = 120.0
+    b.ready()
+    failed = b.paint(pair("nan", optimizer="adam", step=1e30, iterations=[100]))
+    assert failed.retry is Retry.NEVER
+    assert "rollbacks; try" in failed.message
+    assert isinstance(b.paint(pair("good")), Staged)
+
+
+def test_a_bad_picture_fails_with_its_name(real: Benches, jobs: Jobs) -> None:
+    """A file that is no picture fails its job for good, in one line."""
+    b = real()
+    b.patience = 120.0
+    b.ready()
+    failed = b.paint(jobs.of("bad", b"this is no picture", picture(0)))
+    assert failed.retry is Retry.NEVER
+    assert "\n" not in failed.message
