@@ -1,0 +1,153 @@
+"""Loss against time and iterations: our L-BFGS and Adam, and torch's, on one objective.
+
+    python -m benchmarks.optimizers --size 128 --evaluations 200 --out optimizers
+
+Same pictures, targets, weights, start and scale for all; an iteration is one evaluation of the loss and its gradient.
+Each optimiser runs as it would be used: ours as in `default` and on plain pixels, torch's L-BFGS with lr 1, history
+100 and no line search (as published programs have it), both Adams with 0.02. Writes OUT.json and OUT.png, and prints
+how many evaluations and seconds each needs to come as low as torch's L-BFGS ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import matplotlib as mpl
+import torch
+from torch import Tensor
+
+from nst_daemon.engine.images import from_image, load_picture
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.stylize import Scene, stylize
+from nst_daemon.engine.vgg import VGG
+from nst_daemon.painter import Painter
+from nst_daemon.samples import draw_painting, draw_scene
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+Curve = list[tuple[float, float]]  # (seconds, total) after each evaluation
+Run = Callable[[Scene, VGG, RenderSettings], Iterator[float]]
+
+
+def ours(scene: Scene, network: VGG, settings: RenderSettings) -> Iterator[float]:
+    """The painting loop itself."""
+    for step in stylize(scene, network, settings):
+        yield step.losses["total"]
+
+
+def torch_lbfgs(scene: Scene, network: VGG, settings: RenderSettings) -> Iterator[float]:
+    """torch.optim.LBFGS, one iteration a call, one evaluation an iteration."""
+    image = scene.start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [image], lr=1, max_iter=1, history_size=100, tolerance_grad=0, tolerance_change=0
+    )
+    return _torch_loop(optimizer, image, scene, network, settings)
+
+
+def torch_adam(scene: Scene, network: VGG, settings: RenderSettings) -> Iterator[float]:
+    """torch.optim.Adam with the step of `default`'s Adam."""
+    image = scene.start.clone().requires_grad_()
+    return _torch_loop(torch.optim.Adam([image], lr=0.02), image, scene, network, settings)
+
+
+def _torch_loop(
+    optimizer: torch.optim.Optimizer,
+    image: Tensor,
+    scene: Scene,
+    network: VGG,
+    settings: RenderSettings,
+) -> Iterator[float]:
+    objective = scene.scales[-1].objective
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = objective(network(image), image) @ objective.weights
+        total.backward()  # type: ignore[no-untyped-call]
+        return total.detach()
+
+    for _ in range(settings.iterations[0]):
+        # The loss is that of the point the step set out from.
+        yield float(optimizer.step(closure))  # type: ignore[arg-type]
+
+
+def contenders(base: RenderSettings) -> Mapping[str, tuple[Run, RenderSettings]]:
+    """Name → how it runs, with which settings."""
+    adam = replace(base, optimizer="adam", step=0.02, precondition=0.0)
+    return {
+        "L-BFGS, default": (ours, base),
+        "L-BFGS, plain pixels": (ours, replace(base, precondition=0.0)),
+        "Adam, ours": (ours, adam),
+        "torch L-BFGS": (torch_lbfgs, base),
+        "torch Adam": (torch_adam, base),
+    }
+
+
+def measure(scene: Scene, network: VGG, base: RenderSettings) -> dict[str, Curve]:
+    """Every contender's curve, one after the other on the same scene."""
+    curves = {}
+    for name, (run, settings) in contenders(base).items():
+        start = perf_counter()
+        curves[name] = [(perf_counter() - start, total) for total in run(scene, network, settings)]
+        print(f"{name:22} {curves[name][-1][1]:.5f} in {curves[name][-1][0]:.0f} s", flush=True)
+    return curves
+
+
+def reaches(curve: Curve, target: float) -> tuple[int, float] | None:
+    """(evaluations, seconds) until the total is no higher than `target`."""
+    return next(((i, t) for i, (t, total) in enumerate(curve, 1) if total <= target), None)
+
+
+def draw(curves: Mapping[str, Curve], path: Path) -> None:
+    """Total against evaluations and against seconds, both logarithmic in the total."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    for name, curve in curves.items():
+        totals = [total for _, total in curve]
+        axes[0].plot(range(1, len(curve) + 1), totals, label=name)
+        axes[1].plot([t for t, _ in curve], totals, label=name)
+    axes[0].set(xlabel="evaluations", ylabel="total loss", yscale="log")
+    axes[1].set(xlabel="seconds")
+    lowest = min(total for curve in curves.values() for _, total in curve)
+    axes[0].set_ylim(0.9 * lowest, 10 * lowest)
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--content", type=Path, help="a picture; our own sample scene unless given")
+    parser.add_argument(
+        "--style", type=Path, help="a picture; our own sample painting unless given"
+    )
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--evaluations", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path("optimizers"), help="without suffix")
+    args = parser.parse_args()
+    base = resolve({"size": args.size, "scales": (1.0,), "iterations": args.evaluations})
+    content = load_picture(args.content) if args.content else from_image(draw_scene())
+    style = load_picture(args.style) if args.style else from_image(draw_painting())
+    painter = Painter()
+    scene = painter.prepare(content, [style], base).scene
+    curves = measure(scene, painter.network(base), base)
+    target = curves["torch L-BFGS"][-1][1]
+    for name, curve in curves.items():
+        found = reaches(curve, target)
+        after = f"{found[0]} evaluations, {found[1]:.1f} s" if found else "not reached"
+        print(f"{name:22} to {target:.5f}: {after}")
+    args.out.with_suffix(".json").write_text(
+        json.dumps({"size": args.size, "curves": curves}) + "\n"
+    )
+    draw(curves, args.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
