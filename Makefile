@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types config docs-images clean
+.PHONY: demo test check lint types bench config docs-images clean
 
 demo: $(STAMP)  ## paint a sample pair with the real daemon and say where the picture is
 	$(BIN)/nst-daemon demo
@@ -20,6 +20,10 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+bench: $(STAMP)  ## measure: the precompute, and the optimisers against torch's own
+	$(BIN)/python -m benchmarks.precompute --sizes 256 512
+	$(BIN)/python -m benchmarks.optimizers --size 128 --evaluations 150 --out optimizers
 
 config: $(STAMP)  ## config.yaml, from the settings in the code
 	$(BIN)/python docs/make_config.py
