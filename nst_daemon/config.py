@@ -64,6 +64,11 @@ class Folders(_Strict):
         return self.state / "ledger.sqlite"
 
     @property
+    def status(self) -> Path:
+        """What the running daemon says of itself, for `nst-daemon status`."""
+        return self.state / "status.json"
+
+    @property
     def spool(self) -> Path:
         """Holds the inputs of each job that has not ended, in a folder named by its id."""
         return self.state / "spool"

@@ -340,12 +340,17 @@ class Ledger:
 
     def next_queued(self) -> Job | None:
         """The job whose turn it is: highest priority, then the group served longest ago, then the oldest."""
+        return next(iter(self.queue(1)), None)
+
+    def queue(self, limit: int) -> list[Job]:
+        """The first jobs in the queue as it is ordered now; `limit`: so many, -1 for all."""
         rows = self._read(
             'SELECT id FROM jobs LEFT JOIN turns USING ("group") WHERE state = ? '
-            "ORDER BY priority DESC, COALESCE(turn, 0), created, id LIMIT 1",
-            (JobState.QUEUED,),
+            "ORDER BY priority DESC, COALESCE(turn, 0), created, id LIMIT ?",
+            (JobState.QUEUED, limit),
         )
-        return self.get(rows[0][0]) if rows else None
+        found = (self.get(row[0]) for row in rows)
+        return [job for job in found if job is not None]
 
     def claimed_before(self, origin: str, fingerprint: Fingerprint) -> Job | None:
         """The job that took exactly this version of this file already (its original could not be removed)."""

@@ -34,6 +34,8 @@ from nst_daemon.intake.watch import Watcher
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops.logs import job_logger
+from nst_daemon.ops.pace import Pace
+from nst_daemon.ops.status import Live, Painting
 from nst_daemon.workers.base import (
     DeviceLost,
     Died,
@@ -134,6 +136,8 @@ class Supervisor:
         self._unfinished: dict[str, Job] = {}
         self._details: dict[str, str] = {}
         self._step_downs: Counter[str] = Counter()
+        self._paces: dict[str, Pace] = {}
+        self._memory: dict[str, int] = {}  # bytes that each worker holds on its device
         self._logged: dict[str, float] = {}
         self._lost = ""  # why there is no device to paint on
         self._last_scan = self._next_scan = self._next_housekeeping = -math.inf
@@ -174,6 +178,7 @@ class Supervisor:
         if now.steady >= self._next_housekeeping:
             self._next_housekeeping = now.steady + HOUSEKEEPING_SECONDS
             self._keep_house(now)
+            self._publish_status(now)
         if self.paused:
             return
         if woken:
@@ -284,16 +289,19 @@ class Supervisor:
             self._end(job, S.QUARANTINED, now, error=error, detail=event.detail, deaths=deaths)
 
     def _show(self, job: Job, progress: Progress, now: Moment) -> None:
+        self._memory[progress.worker] = progress.memory
+        pace = self._paces[job.id]
+        pace.update(now.steady, progress.done, progress.total)
         if self.observer:
             self.observer.update(job.id, job.name, progress.done, progress.total, progress.loss)
         if now.steady - self._logged.get(job.id, now.steady - PROGRESS_SECONDS) >= PROGRESS_SECONDS:
             self._logged[job.id] = now.steady
-            percent = 100 * progress.done // max(progress.total, 1)
-            job_logger(log, job.name, job.id).info("%d %%, loss %.4g", percent, progress.loss)
+            job_logger(log, job.name, job.id).info("%d %%, loss %.4g", pace.percent, progress.loss)
 
     def _leave(self, job: Job) -> None:
         """The job is with no worker any more."""
         del self._running[job.id]
+        del self._paces[job.id]
         self._logged.pop(job.id, None)
         if self.observer:
             self.observer.end(job.id)
@@ -394,6 +402,8 @@ class Supervisor:
                 self._end(job, S.FAILED, now, error=str(error))
                 continue
             self._running[job.id] = job
+            settings = self.config.render_settings(job.settings)
+            self._paces[job.id] = Pace(settings.scales, settings.iterations)
             self.executor.submit(task)
 
     def _task(self, job: Job, stage: Path) -> Task:
@@ -515,6 +525,73 @@ class Supervisor:
             said.warning("%s", error)
         else:
             self._move(job, S.QUEUED, now, archive="", note="tried again by request")
+
+    # What others see of it
+
+    def _publish_status(self, now: Moment) -> None:
+        """Leave the status where `nst-daemon status` finds it; no room on the disk is no reason to stop."""
+        with suppress(StorageError):
+            self.live(now).write(self.config.folders.status)
+
+    def live(self, now: Moment) -> Live:
+        """What only this process knows."""
+        statuses = self.executor.status(now.steady)
+        where = {job_id: status.worker for status in statuses for job_id in status.jobs[:1]}
+        paintings = [
+            Painting(
+                id=job_id,
+                name=self._running[job_id].name,
+                worker=worker,
+                done=pace.done,
+                total=pace.total,
+                percent=pace.percent,
+                speed=pace.speed,
+                left=pace.left,
+            )
+            for job_id, worker in where.items()
+            if (pace := self._paces.get(job_id)) and pace.total
+        ]
+        loading = any(status.state == "starting" for status in statuses)
+        state, reason = self._condition(painting=bool(self._running), loading=loading)
+        return Live(
+            pid=os.getpid(),
+            since=self._began.wall,
+            at=now.wall,
+            state=state,
+            reason=reason,
+            headline=self._headline(state, reason, paintings),
+            paintings=paintings,
+            workers=[
+                {
+                    "worker": status.worker,
+                    "state": status.state,
+                    "pid": status.pid,
+                    "device_memory": self._memory.get(status.worker, 0) if status.pid else 0,
+                    "info": dict(status.info),
+                }
+                for status in statuses
+            ],
+            settling=self.seen.settling if self.seen else (),
+            waiting={w.name: w.reason for w in self.seen.waiting} if self.seen else {},
+        )
+
+    def _condition(self, *, painting: bool, loading: bool) -> tuple[str, str]:
+        """The state of the whole in one word, and why it is not at work."""
+        if self.paused:
+            return "paused", self.paused
+        if self._lost:
+            return "lost", self._lost
+        if loading:
+            return "loading", ""
+        return ("painting" if painting else "idle"), ""
+
+    def _headline(self, state: str, reason: str, paintings: Sequence[Painting]) -> str:
+        """The status in one line: "painting dog 42 %, 7 waiting"."""
+        counts = self.ledger.counts()
+        queued = counts[S.QUEUED] + counts[S.RETRYING] + counts[S.RUNNING] - len(paintings)
+        what = ", ".join(f"{job.name} {job.percent} %" for job in paintings)
+        line = f"{state} {what}".rstrip() + (f": {reason}" if reason else "")
+        return f"{line}, {queued} waiting" if queued else line
 
     # What has been kept for long enough
 

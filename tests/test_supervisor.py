@@ -25,6 +25,7 @@ from nst_daemon.workers.base import (
     Started,
     Stopped,
     Task,
+    WorkerStatus,
 )
 
 #: The smallest PNG that looks whole; nobody decodes it here.
@@ -67,6 +68,12 @@ class FakeExecutor:
     def waitables(self) -> Sequence[object]:
         """Nothing to wait for."""
         return ()
+
+    def status(self, now: float) -> Sequence[WorkerStatus]:
+        """One worker, which has all tasks."""
+        state = "painting" if self.tasks else "idle"
+        jobs = tuple(task.job_id for task in self.tasks)
+        return [WorkerStatus("fake", state, None, jobs, 0.0, {"device_name": "no device"})]
 
     def stop(self, grace: float) -> list[Event]:
         """Give every task back."""

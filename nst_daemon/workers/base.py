@@ -86,13 +86,17 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The painting went on: `done` of `total` iterations, `loss` the newest total loss."""
+    """The painting went on: `done` of `total` iterations, `loss` the newest total loss.
+
+    memory: bytes of its own memory that the device has given to this worker, 0 for the CPU.
+    """
 
     worker: str
     job_id: str
     done: int
     total: int
     loss: float
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
