@@ -299,7 +299,9 @@ class Intake:
         version, result = self._settings.get(key, (None, {}))
         if version != mark:
             try:
-                result = _load(self.inbox if root == "inbox" else self.styles, path, mark)
+                result = _load(
+                    self.inbox if root == "inbox" else self.styles, path, mark, self.max_bytes
+                )
             except SettingsError as error:
                 result = error
             self._settings[key] = (mark, result)
@@ -368,24 +370,24 @@ def _looks_whole(name: str, folder: int, size: int) -> bool:
         os.close(descriptor)
 
 
-def _load(root: Path, path: str, mark: Fingerprint) -> dict[str, Any]:
+def _load(root: Path, path: str, mark: Fingerprint, max_bytes: int) -> dict[str, Any]:
+    """Read a settings file, if it still is that version. Raises SettingsError, ChangedMeanwhile."""
     label = files.printable(path)
     try:
         with files.folder_of(root, path) as (folder, name):
-            descriptor, status = files.open_regular(name, folder, MAX_BYTES)
+            descriptor, status = files.open_regular(name, folder, max_bytes)
             with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
-                if files.fingerprint(status) != mark:
-                    raise ChangedMeanwhile(f"{label} has changed")
-                return read_mapping(file.read(MAX_BYTES + 1), name)
-    except SettingsError:
-        raise
+                data = file.read(MAX_BYTES + 1)
     except PermissionError as error:
         raise SettingsError(
             f"{label} cannot be read: {error.strerror}",
             remedy="give the daemon's group the right to read it",
         ) from error
-    except OSError as error:
+    except (OSError, InputError) as error:  # a plain file, when the scan saw it
         raise ChangedMeanwhile(f"{label} is not there any more") from error
+    if files.fingerprint(status) != mark:
+        raise ChangedMeanwhile(f"{label} has changed")
+    return read_mapping(data, files.printable(name))
 
 
 def _in_turns(requests: Iterable[Request]) -> Iterator[Request]:

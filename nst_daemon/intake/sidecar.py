@@ -53,7 +53,7 @@ def read_mapping(data: bytes, name: str) -> dict[str, Any]:
     label = printable(name)
     if len(data) > MAX_BYTES:
         raise SettingsError(
-            f"{label} has {len(data):,} bytes of settings", remedy=f"at most {MAX_BYTES:,} are read"
+            f"{label} has more than {MAX_BYTES:,} bytes", remedy="write only the settings"
         )
     try:
         text = data.decode("utf-8-sig")
