@@ -22,7 +22,9 @@ from rich.table import Table
 from nst_daemon import __version__
 from nst_daemon.config import Config, load
 from nst_daemon.errors import Cancelled, NstError, UsageError
-from nst_daemon.files import printable
+from nst_daemon.files import printable, sha256_file
+from nst_daemon.jobs import TRANSITIONS, JobInput, JobState, Role
+from nst_daemon.ledger import Ledger
 from nst_daemon.ops import logs
 
 OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
@@ -172,6 +174,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.engine.images import save_picture
     from nst_daemon.ops.progress import Bars
     from nst_daemon.painter import Painter
+    from nst_daemon.report import sidecar
 
     painter = Painter(loaded.model.network, loaded.model.weights, device=device)
     prepared = painter.prepare(
@@ -200,12 +203,18 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         quality=loaded.outputs.quality,
         alpha=picture.alpha,
         metadata=picture.metadata,
+        about=sidecar.embed(inputs, asdict(resolved), painter.info()),
     )
     for note in picture.notes:
         print(f"nst-daemon: {printable(note)}", file=sys.stderr)
     print(output)
     if step.iteration < step.iterations and output.stem.endswith(".partial"):
         raise Cancelled(f"interrupted after {step.iteration} of {step.iterations} iterations")
+
+
+def _input(role: Role, path: Path) -> JobInput:
+    """A file that stays where it is, for the record."""
+    return JobInput(role, path.name, path.name, sha256_file(path), path.stat().st_size)
 
 
 def _check_output(path: Path, *, overwrite: bool) -> str:
@@ -255,6 +264,169 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             print(finding)
     if any(f.level == "bad" for f in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def submit(  # noqa: PLR0917 (a command line, not a call)
+    content: Annotated[Path, typer.Argument(help="The picture to be painted.")],
+    style: Annotated[
+        list[str], typer.Argument(help="One or more pictures, or names of styles in the library.")
+    ],
+    name: Annotated[str, typer.Option(help="What the result is called; else like CONTENT.")] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(min=-1000, max=1000, help="Higher ones are painted first.")
+    ] = 0,
+    config: ConfigOption = None,
+) -> None:
+    """Copy pictures into the inbox, properly named; the name of the job is printed."""
+    from nst_daemon.intake.submit import Part, drop, numbered_styles, styles_and_names
+
+    loaded = load(config)
+    wanted = _assignments(settings or [])
+    loaded.render_settings(wanted)
+    pictures, names = styles_and_names(style, loaded.folders.styles)
+    if names:
+        wanted["style"] = names
+    if priority:
+        wanted["priority"] = priority
+    parts = [Part(Role.CONTENT, content), *numbered_styles(pictures)]
+    print(drop(loaded.folders.inbox, name or content.stem, parts, wanted))
+
+
+@app.command()
+def rerun(
+    result: Annotated[Path, typer.Argument(help="A result, or the .json that lies beside it.")],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--input", help="A picture, or a folder to look for them; may be repeated."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Put the job that made a picture into the inbox again; its inputs are found by their contents."""
+    from nst_daemon.intake.submit import drop, recipe_parts
+    from nst_daemon.report import sidecar
+
+    loaded = load(config)
+    beside = result.with_suffix(".json")
+    recipe = sidecar.read(beside if beside.is_file() else result)
+    loaded.render_settings(recipe.settings)
+    folders = loaded.folders
+    places = [*(inputs or []), folders.done, folders.styles, *loaded.batch_roots, folders.failed]
+    parts = recipe_parts(recipe.inputs, places)
+    print(drop(folders.inbox, recipe.name.replace("/", "-"), parts, recipe.settings))
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, once a second.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What is being painted, what waits, what has failed; with --watch and --json a line each second."""
+    from nst_daemon.ops import status as page
+
+    folders = load(config).folders
+    if not watch:
+        found = page.gather(folders)
+        _print(page.page(found), found.as_json(), as_json)
+    elif as_json:
+        page.follow(lambda: print(json.dumps(page.gather(folders).as_json()), flush=True))
+    else:
+        with Live(auto_refresh=False) as live:
+            page.follow(lambda: live.update(page.page(page.gather(folders)), refresh=True))
+
+
+@app.command()
+def history(  # noqa: PLR0917 (a command line, not a call)
+    job: Annotated[str, typer.Argument(help="An id, its beginning or a name: all about it.")] = "",
+    state: Annotated[
+        list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Only these names; * and ? are wildcards.")] = "*",
+    since: Annotated[
+        str, typer.Option(help="Only what changed since: 90m, 12h, 7d, or a date and time.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=-1, help="At most so many; -1 for all.")] = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What has become of jobs, the latest first; of one job everything that happened to it."""
+    from nst_daemon.ops import status as page
+
+    with Ledger.attach(load(config).folders.ledger) as ledger:
+        if job:
+            found = page.find_job(ledger, job)
+            events = ledger.events(found.id)
+            _print(page.story(found, events), page.story_json(found, events), as_json)
+        else:
+            moment = page.parse_since(since)
+            jobs = ledger.history(*(state or []), since=moment, name=name, limit=limit)
+            _print(page.history(jobs), [page.brief(j) for j in jobs], as_json)
+
+
+@app.command()
+def retry(
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="Ids, their beginnings or names.")
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Everything that failed or was quarantined.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Paint jobs again that have ended without a picture; where no daemon runs, once one starts."""
+    if failed == bool(jobs):
+        raise UsageError("name jobs to retry, or give --failed")
+    states = (JobState.FAILED, JobState.QUARANTINED)
+    _ask("retry", jobs or [], load(config), states if failed else ())
+
+
+@app.command()
+def cancel(
+    jobs: Annotated[list[str], typer.Argument(help="Ids, their beginnings or names.")],
+    config: ConfigOption = None,
+) -> None:
+    """End jobs that wait or are being painted; where no daemon runs, once one starts."""
+    _ask("cancel", jobs, load(config))
+
+
+def _ask(verb: str, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
+    """Leave a request for each job in the ledger: only the daemon moves jobs."""
+    from nst_daemon.ops.status import find_job, served
+
+    with Ledger.attach(config.folders.ledger) as ledger:
+        found = [find_job(ledger, text) for text in named]
+        found += ledger.jobs(*states) if states else []
+        for job in found:
+            ended = job.state.terminal
+            possible = TRANSITIONS[job.state] and ended if verb == "retry" else not ended
+            if not possible:
+                raise UsageError(
+                    f"{job.name} is {job.state}, and there is nothing to {verb}",
+                    remedy=f"`nst-daemon history {job.id[:8]}` tells all about it",
+                )
+        for job in found:
+            ledger.request(job.id, verb, now=time.time())
+            print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
+    if found and not served(config.folders.state):
+        print("nst-daemon: no daemon runs here; it is done when one starts", file=sys.stderr)
+
+
+@app.command()
+def presets(as_json: JsonOption = False) -> None:
+    """The named sets of settings, and where each is from."""
+    from nst_daemon.engine.presets import PRESETS
+
+    table = Table(box=None)
+    for heading in ("preset", "what it is", "source"):
+        table.add_column(heading, overflow="fold")
+    for name, preset in PRESETS.items():
+        table.add_row(name, preset.summary, preset.source)
+    _print(table, {name: asdict(preset) for name, preset in PRESETS.items()}, as_json)
 
 
 @app.command()

@@ -135,7 +135,12 @@ class Studio:
         return json.dumps([step.iteration, step.digest]).encode()
 
     def save(
-        self, prepared: Prepared, step: Step, path: Path, outputs: Mapping[str, object]
+        self,
+        prepared: Prepared,
+        step: Step,
+        path: Path,
+        outputs: Mapping[str, object],
+        about: str,
     ) -> None:
         path.write_bytes(_png(bytes.fromhex(step.digest)[:3]))
 

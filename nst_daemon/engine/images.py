@@ -20,7 +20,7 @@ from typing import IO, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from nst_daemon.errors import PictureError
@@ -35,6 +35,11 @@ CARRIED = {
     "copyright": ExifTags.Base.Copyright,
 }
 _TAKEN = "datetime_original"  # lives in EXIF's sub-directory
+
+#: The keyword of PNG's iTXt chunk that says how the picture was made; the others have it in EXIF's UserComment.
+ABOUT = "nst-daemon"
+#: EXIF 2.32, 4.6.5: a UserComment begins with the name of its character code.
+ASCII = b"ASCII\0\0\0"
 
 _SAVERS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 
@@ -110,11 +115,12 @@ def save_picture(
     quality: int = 92,
     alpha: Tensor | None = None,
     metadata: Mapping[str, str] | None = None,
+    about: str = "",
 ) -> None:
     """Write (3, H, W) or (1, 3, H, W) in [0, 1] with sRGB's profile embedded; the same input gives the same bytes.
 
     format: png, jpeg, webp or tiff; quality: 1 to 100, of JPEG and WebP; alpha: (1, H, W) (JPEG, which has none, shows
-    white instead); metadata: as in `Picture`.
+    white instead); metadata: as in `Picture`; about: ASCII that says how the picture was made (`report.sidecar.embed`).
     """
     kind = _SAVERS[format.lower()]
     pixels = image.detach().reshape(3, *image.shape[-2:])
@@ -122,13 +128,16 @@ def save_picture(
         pixels = pixels * alpha.to(pixels) + (1 - alpha.to(pixels))
     elif alpha is not None:
         pixels = torch.cat([pixels, alpha.to(pixels)])
-    options: dict[str, object] = {"icc_profile": srgb_profile(), "exif": _exif_of(metadata or {})}
+    exif = _exif_of(metadata or {}, "" if kind == "PNG" else about)
+    options: dict[str, object] = {"icc_profile": srgb_profile(), "exif": exif}
+    if kind == "PNG" and about:
+        options["pnginfo"] = chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt(ABOUT, about)
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
     if kind == "JPEG":
         options["subsampling"] = 0  # strokes are colour edges: halved chroma smears them
-    if kind == "TIFF":
-        options["compression"] = "tiff_adobe_deflate"
+    # TIFF stays uncompressed: libtiff, which would compress, cannot write the EXIF directory from Pillow.
     to_image(pixels).save(Path(path), format=kind, **options)
 
 
@@ -285,14 +294,18 @@ def _readable(value: str) -> str:
         return raw.decode("latin-1")
 
 
-def _exif_of(metadata: Mapping[str, str]) -> Image.Exif:
+def _exif_of(metadata: Mapping[str, str], about: str) -> Image.Exif:
     exif = Image.Exif()
     for name, tag in CARRIED.items():
         if name in metadata:
             exif[tag] = metadata[
                 name
             ].encode()  # bytes pass as they are; text would lose its accents
+    sub = cast("dict[int, str | bytes]", exif.get_ifd(ExifTags.IFD.Exif))
     if _TAKEN in metadata:
-        sub = cast("dict[int, str]", exif.get_ifd(ExifTags.IFD.Exif))
         sub[ExifTags.Base.DateTimeOriginal] = metadata[_TAKEN]
+    if about:
+        sub[ExifTags.Base.UserComment] = ASCII + about.encode("ascii")
+    if sub:
+        exif[ExifTags.IFD.Exif] = sub  # Pillow's TIFF writer overlooks it otherwise
     return exif

@@ -1,5 +1,7 @@
 """`NAME.json` beside a picture: everything that made it, enough to make it again.
 
+The essentials stand in the picture as well, so that it can be made again where the file beside it is lost.
+
 The form, for programs: `schema` is raised whenever a key changes its meaning or goes; keys may be added without.
 """
 
@@ -13,12 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from PIL import ExifTags, Image
+
 from nst_daemon import __version__
 from nst_daemon.errors import InputError
 from nst_daemon.files import printable
 from nst_daemon.jobs import JobInput
 
 SCHEMA = 1
+#: Where the essentials stand in a picture: the keyword of PNG's iTXt chunk, the head of EXIF's UserComment elsewhere.
+#: `engine.images.save_picture` writes both.
+KEYWORD, ASCII = "nst-daemon", b"ASCII\0\0\0"
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +59,35 @@ class Painted:
     notes: Sequence[str] = field(default=())
 
 
+_PROGRAM = {"schema": SCHEMA, "program": "nst-daemon", "version": __version__}
+#: What a sidecar says of the network, of all that `Painter.info()` does.
+MODEL = ("network", "weights", "weights_sha256", "weights_description")
+
+
+def embed(
+    inputs: Sequence[JobInput], settings: Mapping[str, object], machine: Mapping[str, object]
+) -> str:
+    """The essentials for the inside of a picture, in ASCII; see `Painted` for the arguments.
+
+    No time, no job and no names: equal paintings are equal bytes, and a picture that is passed on does not tell what
+    files were called. The digests say which they were.
+    """
+    files = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in inputs]
+    essentials = {**_PROGRAM, "inputs": files, "settings": settings, "model": _model(machine)}
+    return json.dumps(essentials, allow_nan=False, separators=(",", ":"))
+
+
+def _model(machine: Mapping[str, object]) -> dict[str, object]:
+    return {key: machine[key] for key in MODEL if key in machine}
+
+
 def build(painted: Painted, when: datetime) -> dict[str, object]:
     """The sidecar as plain values; when: the end of the painting, with its time zone."""
-    model = ("network", "weights", "weights_sha256", "weights_description")
-    machine = dict(painted.machine)
+    machine = {key: value for key, value in painted.machine.items() if key not in MODEL}
     versions = machine.pop("versions", {})
     done, planned = painted.iterations
     return {
-        "schema": SCHEMA,
-        "program": "nst-daemon",
-        "version": __version__,
+        **_PROGRAM,
         "finished": when.astimezone(UTC).isoformat(timespec="seconds"),
         "job": {"id": painted.job_id, "name": printable(painted.name), "attempt": painted.attempt},
         "picture": {
@@ -75,7 +102,7 @@ def build(painted: Painted, when: datetime) -> dict[str, object]:
             for i in painted.inputs
         ],
         "settings": dict(painted.settings),
-        "model": {key: machine.pop(key) for key in model if key in machine},
+        "model": _model(painted.machine),
         "machine": machine,
         "versions": versions,
         "iterations": {"done": done, "planned": planned, "resumed_after": list(painted.resumed)},
@@ -96,7 +123,11 @@ def encode(sidecar: Mapping[str, object]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What another run needs: the settings (unvalidated), the inputs by digest, the weights' digest."""
+    """What another run needs: the settings (unvalidated), the inputs by digest, the weights' digest.
+
+    name: of the job, or where a picture alone is read its file's; inputs: role, sha256 and bytes of each, and from a
+    sidecar their names.
+    """
 
     name: str
     settings: Mapping[str, Any]
@@ -105,25 +136,33 @@ class Recipe:
 
 
 def read(path: Path) -> Recipe:
-    """The recipe in a sidecar. Raises InputError where it is none, or of a later schema."""
+    """The recipe in a sidecar or in a picture. Raises InputError where there is none, or one of a later schema."""
+    label = printable(path.name)
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(_text(path))
         if found["schema"] > SCHEMA:
             raise InputError(
-                f"{printable(path.name)} was written by nst-daemon {found['version']}",
+                f"{label} was written by nst-daemon {found['version']}",
                 remedy="use that version or a later one",
             )
         settings = found["settings"]
         if settings["content_style_ratio"] is not None:
             del settings["content_weight"]  # it did not count, and the two contradict each other
-        return Recipe(
-            found["job"]["name"],
-            settings,
-            tuple(found["inputs"]),
-            found["model"]["weights_sha256"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        name = found["job"]["name"] if "job" in found else path.stem
+        return Recipe(name, settings, tuple(found["inputs"]), found["model"]["weights_sha256"])
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
         raise InputError(
-            f"{printable(path.name)} is not a sidecar of nst-daemon ({error})",
-            remedy="name the .json that lies beside a result",
+            f"{label} is not a sidecar of nst-daemon, nor a picture that it has painted ({error})",
+            remedy="name a result, or the .json that lies beside it",
         ) from error
+
+
+def _text(path: Path) -> str | bytes:
+    """The JSON in a file: all of it, or what a picture says of itself."""
+    if path.suffix.lower() == ".json":
+        return path.read_bytes()
+    with Image.open(path, formats=FORMATS) as image:
+        if image.format == "PNG":
+            return str(image.info[KEYWORD])
+        comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+        return bytes(comment).removeprefix(ASCII)

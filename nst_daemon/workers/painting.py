@@ -80,8 +80,10 @@ class Studio(Protocol):
     def dump(self, step: Any) -> bytes:
         """Everything needed to go on from this step."""
 
-    def save(self, prepared: Any, step: Any, path: Path, outputs: Mapping[str, object]) -> None:
-        """Write the picture as this step left it."""
+    def save(
+        self, prepared: Any, step: Any, path: Path, outputs: Mapping[str, object], about: str
+    ) -> None:
+        """Write the picture as this step left it; about: what it says of itself (`sidecar.embed`)."""
 
     def explain(self, error: BaseException) -> NstError | None:
         """What a library's exception means."""
@@ -263,7 +265,9 @@ class Painting:
         began = self._clock()
         with files.storage(stage):
             _empty(stage)
-            self._studio.save(self._prepared, step, picture, outputs)
+            settings = asdict(self._prepared.settings)
+            about = sidecar.embed(self._task.inputs, settings, self._info)
+            self._studio.save(self._prepared, step, picture, outputs, about)
             sha256 = files.sha256_file(picture)
             beside = stage / f"{stem}.json"
             seconds = {

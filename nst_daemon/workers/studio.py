@@ -94,7 +94,9 @@ class Studio:
         torch.save(step.state(), buffer)
         return buffer.getvalue()
 
-    def save(self, canvas: Canvas, step: Step, path: Path, outputs: Mapping[str, object]) -> None:
+    def save(
+        self, canvas: Canvas, step: Step, path: Path, outputs: Mapping[str, object], about: str
+    ) -> None:
         """Write the picture in the format and quality that the outputs name."""
         picture = canvas.prepared.picture(step)
         save_picture(
@@ -104,6 +106,7 @@ class Studio:
             quality=int(str(outputs.get("quality", 92))),
             alpha=picture.alpha,
             metadata=picture.metadata,
+            about=about,
         )
 
     def explain(self, error: BaseException) -> NstError | None:
