@@ -170,10 +170,11 @@ class LocalExecutor:
 
 @dataclass(slots=True)
 class _Given:
-    """A task that a worker has been given; sent: the process knows of it."""
+    """A task that a worker has been given; sent: to the process; started: the process has said so."""
 
     task: Task
     sent: bool = False
+    started: bool = False
     cancelled: bool = False
 
 
@@ -399,6 +400,7 @@ class _Worker:
                 return [message]
             case Started() | Progress() | Note():
                 if message.job_id in self.jobs:
+                    self.jobs[message.job_id].started |= isinstance(message, Started)
                     self._moved(now)
                     return [message]
             case Staged() | Failed() | Stopped():
@@ -523,7 +525,7 @@ class _Worker:
     def _blamed(self) -> str | None:
         """The job at the head is what the process died of, as far as anyone can tell."""
         head = self._head()
-        if head is None or not self.jobs[head].sent or self.jobs[head].cancelled:
+        if head is None or not self.jobs[head].started or self.jobs[head].cancelled:
             return None
         sent = {job_id for job_id, given in self.jobs.items() if given.sent}
         self.suspects = sent if len(sent) > 1 else set()

@@ -46,6 +46,7 @@ class _Job:
     task: Task
     prepared: Prepared | None = None
     prepare_seconds: float = 0.0
+    announced: bool = False
     cancelled: bool = False
 
 
@@ -101,7 +102,7 @@ class Worker:
                 case Task() as task:
                     with self._changed:
                         self._jobs.append(_Job(task))
-                        self._changed.notify_all()
+                        self._announce()
                 case wire.Cancel(job_id):
                     self._cancel(job_id)
                 case wire.Stop():
@@ -174,15 +175,10 @@ class Worker:
 
     def _next(self) -> _Job | None:
         """The next job, once it is prepared; None when it is time to end."""
-        announced: _Job | None = None
         with self._changed:
             while not self._stopping and self._broken is None:
-                head = self._jobs[0] if self._jobs else None
-                if head is not None and head is not announced:
-                    self._say(Started(self._name, head.task.job_id))
-                    announced = head
-                if head is not None and head.prepared is not None:
-                    return head
+                if self._jobs and self._jobs[0].prepared is not None:
+                    return self._jobs[0]
                 self._changed.wait(
                     HEARTBEAT
                 )  # a signal may set _stopping between the test and this
@@ -253,7 +249,14 @@ class Worker:
                 return
             self._jobs.remove(job)
             self._say(answer)
-            self._changed.notify_all()
+            self._announce()
+
+    def _announce(self) -> None:
+        """Say which job is at the head, before anything is done to it: it is the one to be blamed for a crash."""
+        if self._jobs and not self._jobs[0].announced:
+            self._jobs[0].announced = True
+            self._say(Started(self._name, self._jobs[0].task.job_id))
+        self._changed.notify_all()
 
     def _say(self, message: wire.Message) -> None:
         try:

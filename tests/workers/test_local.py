@@ -117,6 +117,16 @@ def test_the_neighbour_of_a_crash_is_not_blamed(bench: Benches, jobs: Jobs, tmp_
     assert b.answers("good-id") == [Stopped("cpu", "good-id")]
 
 
+def test_a_job_that_never_started_is_not_blamed(bench: Benches, jobs: Jobs) -> None:
+    """A task that was handed to a process which was already dead comes back without blame."""
+    b = bench()
+    b.ready()
+    os.kill(b.pid(), signal.SIGKILL)
+    b.executor.submit(jobs("dog"))
+    assert b.answer("dog-id") == Stopped("cpu", "dog-id")
+    assert [died.job_id for died in b.of(Died)] == [None]
+
+
 def test_jobs_that_died_together_are_tried_alone(
     bench: Benches, jobs: Jobs, tmp_path: Path
 ) -> None:
