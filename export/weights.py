@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,8 +13,8 @@ from types import MappingProxyType
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nst_daemon.errors import ModelError
-from nst_daemon.files import sha256_file
+from nst_daemon.errors import ModelError, StorageError
+from nst_daemon.files import sha256_file, write_atomic
 
 #: torchvision's own file names; the eight digits are the first of the file's SHA-256.
 IMAGENET_FILES: Mapping[str, str] = MappingProxyType(
@@ -80,29 +81,35 @@ def load(weights: Weights) -> dict[str, Tensor]:
     They keep the file's precision (float16 in the bundled ones). Nothing in the file is executed. Raises ModelError
     where the file cannot be read or holds something else.
     """
-    path = weights.path
+    tensors = read_tensors(weights.path)
+    features = {k: v for k, v in tensors.items() if k.startswith("features.")}
+    if not features:
+        found = ", ".join(sorted(tensors)[:3]) or "nothing"
+        raise ModelError(
+            f"the weights {weights.path} hold no `features.…` (they hold {found})",
+            remedy="files in other layouts are converted by `nst-daemon model import`",
+        )
+    if weights.name == "imagenet":
+        _record(weights)
+    return features
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every named tensor of a .safetensors or .pth file. Nothing in the file is executed. Raises ModelError."""
     try:
-        tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ModelError(
             f"cannot read the weights {path}: {_first_line(error)}",
             remedy="a .safetensors or a .pth file of tensors is needed; this one is damaged or of another kind",
         ) from error
-    features = {k: v for k, v in tensors.items() if k.startswith("features.")}
-    if not features:
-        found = ", ".join(sorted(tensors)[:3]) or "nothing"
-        raise ModelError(
-            f"the weights {path} hold no `features.…` (they hold {found})",
-            remedy="files in other layouts are converted by `nst-daemon model import`",
-        )
-    return features
 
 
 def list_models() -> list[Model]:
     """Every network's weights that this program knows of, present or not."""
     rows = []
-    for network, file in IMAGENET_FILES.items():
-        for name, path in (("imagenet", _checkpoints() / file), ("bundled", _packaged(network))):
+    for network in IMAGENET_FILES:
+        for name, path in (("imagenet", imagenet_path(network)), ("bundled", _packaged(network))):
             if path is not None:
                 rows.append(_model(name, network, path))
     return rows
@@ -117,6 +124,14 @@ def _model(name: str, network: str, path: Path) -> Model:
     return Model(name, network, path, True, found.sha256, automatic, found.description)
 
 
+def imagenet_path(network: str) -> Path:
+    """Where torchvision keeps this network's weights (TORCH_HOME and XDG_CACHE_HOME move it)."""
+    from torch import hub  # noqa: PLC0415 (only this question needs it)
+
+    _check_network(network)
+    return Path(hub.get_dir()) / "checkpoints" / IMAGENET_FILES[network]
+
+
 def _check_network(network: str) -> None:
     if network not in IMAGENET_FILES:
         known = ", ".join(IMAGENET_FILES)
@@ -125,25 +140,45 @@ def _check_network(network: str) -> None:
 
 def _automatic(network: str) -> str:
     """What `auto` means here: ImageNet's weights, unless only bundled ones are on the machine."""
-    here = (_checkpoints() / IMAGENET_FILES[network]).exists()
+    here = (imagenet_path(network)).exists()
     return "imagenet" if here or network not in BUNDLED_FILES else "bundled"
 
 
 def _imagenet(network: str) -> Weights:
-    path = _checkpoints() / IMAGENET_FILES[network]
+    path = imagenet_path(network)
     if not path.is_file():
         raise ModelError(
             f"ImageNet's weights for {network} are not on this machine ({path})",
             remedy="`nst-daemon model fetch` downloads them",
         )
     digest = _digest(path)
-    promised = path.stem.rpartition("-")[2]
+    promised = _recorded(path) or path.stem.rpartition("-")[2]
     if not digest.startswith(promised):
         raise ModelError(
-            f"{path} is damaged: its SHA-256 begins with {digest[:8]} and not with {promised}",
+            f"{path} is damaged: its SHA-256 is {digest} and should begin with {promised}",
             remedy="remove it and run `nst-daemon model fetch`, or choose `weights: bundled`",
         )
     return Weights("imagenet", path, digest, network, f"{network} trained on ImageNet, torchvision")
+
+
+def _recorded(path: Path) -> str:
+    """The whole digest that the file had at its first use, if anybody wrote it down; its name has eight digits."""
+    try:
+        return _record_of(path).read_text().partition(" ")[0]
+    except OSError:
+        return ""
+
+
+def _record(weights: Weights) -> None:
+    """Write the digest down beside the file, as sha256sum would, where that can be done."""
+    if not _recorded(weights.path):
+        with suppress(StorageError):
+            line = f"{weights.sha256}  {weights.path.name}\n"
+            write_atomic(_record_of(weights.path), line.encode())
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
 
 
 def _bundled(network: str) -> Weights:
@@ -174,13 +209,6 @@ def _digest(path: Path) -> str:
             f"cannot read the weights {path}: {error.strerror}",
             remedy="check the file's and its folders' rights",
         ) from error
-
-
-def _checkpoints() -> Path:
-    """Where torchvision keeps its downloads (TORCH_HOME and XDG_CACHE_HOME move it)."""
-    from torch import hub  # noqa: PLC0415 (only this question needs it)
-
-    return Path(hub.get_dir()) / "checkpoints"
 
 
 def _packaged(network: str) -> Path | None:

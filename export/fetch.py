@@ -1,0 +1,169 @@
+"""ImageNet's weights from torchvision's own address or a mirror: resumed, checked, and put where torchvision looks."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+
+from nst_daemon.errors import BusyError, ModelError, StorageError
+from nst_daemon.files import free_bytes, fsync_folder, make_folder, storage
+
+from .weights import Weights, imagenet_path, resolve
+
+#: Called with the bytes that are there and the bytes in all (0 where nobody knows).
+Progress = Callable[[int, int], None]
+
+CHUNK = 1 << 20
+TIMEOUT = 30.0  # seconds without a byte
+PATIENCE = 5  # interruptions in a row, without a single byte in between, before it gives up
+
+
+def fetch(
+    network: str = "vgg19",
+    source: str | None = None,
+    *,
+    progress: Progress | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Weights:
+    """Bring ImageNet's weights onto this machine, where they are not there yet, and return them.
+
+    source: torchvision's address where None; else a mirror's folder or file (http, https), or the path of a file that
+    somebody brought along. What an interrupted fetch has left is continued. A file whose digest is not the one
+    in torchvision's name is removed and refused. Raises ModelError, StorageError, BusyError where another process is
+    fetching the same file.
+    """
+    path = imagenet_path(network)
+    if path.exists():
+        return resolve("imagenet", network)
+    make_folder(path.parent)
+    part = path.with_name(path.name + ".part")
+    with storage(part):
+        file = part.open("ab")
+    with file:
+        _lock(file, part)
+        if not path.exists():  # another process may have been quicker
+            if source is not None and Path(source).expanduser().is_file():
+                _copy(Path(source).expanduser(), file)
+            else:
+                _download(_address(source, path.name), file, progress, sleep)
+            with storage(part):
+                os.fsync(file.fileno())
+                part.rename(path)
+                fsync_folder(path.parent)
+    try:
+        return resolve("imagenet", network)
+    except ModelError as error:
+        path.unlink()
+        raise ModelError(
+            f"what came from {source or 'torchvision'} is not {path.name}: {error.message}",
+            remedy="fetch it again, from another source if this one stays wrong",
+        ) from error
+
+
+def _copy(source: Path, file: IO[bytes]) -> None:
+    with storage(source), source.open("rb") as given:
+        file.truncate(0)
+        shutil.copyfileobj(given, file, CHUNK)
+        file.flush()
+
+
+def _address(source: str | None, name: str) -> str:
+    if source is None:
+        return f"https://download.pytorch.org/models/{name}"
+    if not source.startswith(("https://", "http://")):
+        raise ModelError(
+            f"there is no file {source}",
+            remedy="give a path, or an address with http:// or https://",
+        )
+    return source if source.endswith(".pth") else f"{source.rstrip('/')}/{name}"
+
+
+def _lock(file: IO[bytes], part: Path) -> None:
+    """Whoever holds the file is fetching; the lock ends with the process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BusyError(
+            f"another process is fetching {part}", remedy="wait until it is done"
+        ) from error
+
+
+def _download(
+    url: str, file: IO[bytes], progress: Progress | None, sleep: Callable[[float], None]
+) -> None:
+    """Append to `file` what is missing, going on after interruptions as long as something comes."""
+    failures = 0
+    while True:
+        before = _size(file)
+        try:
+            if _receive(url, file, progress):
+                return
+            reason = "the connection ended early"
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+                raise _unreachable(url, f"{error.code} {error.reason}") from error
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        failures = 0 if _size(file) > before else failures + 1
+        if failures == PATIENCE:
+            raise _unreachable(url, reason)
+        sleep(2.0**failures)
+
+
+def _receive(url: str, file: IO[bytes], progress: Progress | None) -> bool:
+    """One request for the rest; True where all of it has come."""
+    have = _size(file)
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (http or https: `_address`)
+    try:
+        reply = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310 (the same)
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return True  # nothing is missing; the digest will tell whether that is so
+        raise
+    with reply:
+        if have and reply.status != HTTPStatus.PARTIAL_CONTENT:
+            file.truncate(0)  # this server sends it all
+            have = 0
+        length = int(reply.headers.get("Content-Length") or 0)
+        total = have + length if length else 0
+        _check_room(file, length)
+        while chunk := reply.read(CHUNK):
+            with storage(Path(file.name)):
+                file.write(chunk)
+            have += len(chunk)
+            if progress:
+                progress(have, total)
+    return have >= total
+
+
+def _size(file: IO[bytes]) -> int:
+    """Bytes in the file; `tell` knows nothing of truncating."""
+    with storage(Path(file.name)):
+        file.flush()
+    return os.fstat(file.fileno()).st_size
+
+
+def _check_room(file: IO[bytes], wanted: int) -> None:
+    folder = Path(file.name).parent
+    free = free_bytes(folder)
+    if free < wanted:
+        raise StorageError(
+            f"{folder} has {free / 1e6:.0f} MB left and {wanted / 1e6:.0f} MB are to come",
+            remedy="free some space, or set TORCH_HOME to another disk",
+        )
+
+
+def _unreachable(url: str, reason: str) -> ModelError:
+    return ModelError(
+        f"cannot fetch {url}: {reason}",
+        remedy="check the connection, or fetch from a mirror or a file; what has come so far is kept",
+    )
