@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,8 @@ from nst_daemon.errors import BusyError, ModelError, StorageError
 from nst_daemon.files import free_bytes, fsync_folder, make_folder, storage
 
 from .weights import Weights, imagenet_path, resolve
+
+log = logging.getLogger(__name__)
 
 #: Called with the bytes that are there and the bytes in all (0 where nobody knows).
 Progress = Callable[[int, int], None]
@@ -64,7 +67,7 @@ def fetch(
     except ModelError as error:
         path.unlink()
         raise ModelError(
-            f"what came from {source or 'torchvision'} is not {path.name}: {error.message}",
+            f"what came from {source or 'torchvision'} is not {path.name}: {error.message.partition(': ')[2]}",
             remedy="fetch it again, from another source if this one stays wrong",
         ) from error
 
@@ -115,7 +118,9 @@ def _download(
         failures = 0 if _size(file) > before else failures + 1
         if failures == PATIENCE:
             raise _unreachable(url, reason)
-        sleep(2.0**failures)
+        pause = 2.0**failures
+        log.warning("%s: %s; going on in %.0f s", url, reason, pause)
+        sleep(pause)
 
 
 def _receive(url: str, file: IO[bytes], progress: Progress | None) -> bool:

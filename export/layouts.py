@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -72,6 +72,10 @@ def import_weights(
     for torchvision's). Raises ModelError where the file is damaged or does not fit, naming the layer; UsageError
     where the target would overwrite something or has another suffix.
     """
+    if layout not in get_args(Layout):
+        raise UsageError(
+            f"there is no layout {layout!r}", remedy=f"choose from {', '.join(get_args(Layout))}"
+        )
     if target.suffix != ".safetensors":
         raise UsageError(f"{target} does not end in .safetensors", remedy="choose such a name")
     if target.exists():

@@ -72,6 +72,17 @@ def test_content_is_what_the_network_sees(
         assert (found["relu4_2"] - wanted).norm() <= 1e-4 * wanted.norm()
 
 
+def test_results_outlive_the_next_run(targets: OnnxTargets, content: Tensor) -> None:
+    """What one run returned is not overwritten by the next one, though nothing is copied."""
+    first = targets.content(content[None])["relu4_2"]
+    kept = first.clone()
+    for seed in range(3):
+        targets.content(
+            torch.rand(content.shape, generator=torch.Generator().manual_seed(seed))[None]
+        )
+    assert torch.equal(first, kept)
+
+
 def test_a_guide_of_ones_is_no_guide(targets: OnnxTargets, style: Tensor) -> None:
     """Without a guide the statistics are those of one region that covers everything."""
     assert equal(targets.style(style[None]), targets.style(style[None], torch.ones(1, 1, 57, 61)))
