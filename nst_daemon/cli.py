@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.table import Table
 
 from nst_daemon import __version__
@@ -66,6 +68,14 @@ def main() -> None:
         # Whoever read our output has left (`nst-daemon … | head`); the flush at exit must not fail again.
         sys.stderr.close()
         sys.exit(0)
+
+
+def _print(table: RenderableType, document: object, as_json: bool) -> None:
+    """A table for people, or JSON for programs."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        Console().print(table)
 
 
 def _complain(message: str, code: int) -> int:
@@ -196,6 +206,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
             output = output.with_stem(f"{output.stem}.partial")
     assert step is not None
     picture = prepared.picture(step)
+    inputs = [_input(Role.CONTENT, content), *(_input(Role.STYLE, path) for path in style)]
     save_picture(
         picture.rgb,
         output,
@@ -246,24 +257,6 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UsageError(f"--set {pair}: the value is not valid YAML") from error
     return out
-
-
-@app.command()
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Look at everything that painting needs, and say what to mend.
-
-    Exit code 0: nothing bad was found; 1: something was.
-    """
-    from nst_daemon.ops.doctor import diagnose
-
-    findings = diagnose(load(config))
-    if as_json:
-        print(json.dumps([f.__dict__ for f in findings], indent=2))
-    else:
-        for finding in findings:
-            print(finding)
-    if any(f.level == "bad" for f in findings):
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -430,6 +423,24 @@ def presets(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Look at everything that painting needs, and say what to mend.
+
+    Exit code 0: nothing bad was found; 1: something was.
+    """
+    from nst_daemon.ops.doctor import diagnose
+
+    findings = diagnose(load(config))
+    if as_json:
+        print(json.dumps([f.__dict__ for f in findings], indent=2))
+    else:
+        for finding in findings:
+            print(finding)
+    if any(f.level == "bad" for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(config: ConfigOption = None) -> None:
     """Write the ONNX file that the configuration needs, and hold it against torch."""
 
@@ -483,6 +494,51 @@ def model_list(as_json: JsonOption = False) -> None:
         said = model.note if model.present else "not on this machine"
         table.add_row(chosen, model.network, model.name, model.sha256[:12], said, str(model.path))
     Console().print(table)
+
+
+@model_app.command("fetch")
+def model_fetch(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A mirror's address, or a file; torchvision's own address if left out."
+        ),
+    ] = None,
+    network: Annotated[str, typer.Option(help="vgg19 or vgg16.")] = "vgg19",
+) -> None:
+    """Download ImageNet's weights to where torchvision looks for them; goes on where it was interrupted."""
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    from nst_daemon.export.fetch import fetch
+
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(network, total=None)
+        found = fetch(
+            network,
+            source,
+            progress=lambda done, total: bar.update(task, completed=done, total=total or None),
+        )
+    print(found.path)
+
+
+@model_app.command("import")
+def model_import(
+    file: Annotated[Path, typer.Argument(help="A .pth, .safetensors, .mat or .h5 file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Else FILE's name with .safetensors, here."),
+    ] = None,
+    network: Annotated[str, typer.Option(help="vgg19 or vgg16.")] = "vgg19",
+    layout: Annotated[
+        str, typer.Option(help="auto, or what a file with `features.…` holds: torchvision, caffe.")
+    ] = "auto",
+) -> None:
+    """Convert weights that other programs use, for `model.weights` in the configuration."""
+    from nst_daemon.export.layouts import import_weights
+
+    target = output or Path(file.with_suffix(".safetensors").name)
+    print(import_weights(file, target, network=network, layout=layout).path)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from itertools import accumulate
 
 #: Seconds of the past that the speed is measured over.
 WINDOW = 60.0
+#: More than any picture has: the square root of 2 to this power is 2,896.
+MOST_SCALES = 23
 
 
 class Pace:
@@ -69,9 +71,10 @@ class Pace:
     def _counts(self) -> list[int]:
         """Iterations at each scale. How many scales there are follows from the total, which is their sum."""
         counts: list[int] = []
-        while sum(counts) < self.total:
+        while sum(counts) < self.total and len(counts) <= MOST_SCALES:
             counts.append(self._iterations[min(len(counts), len(self._iterations) - 1)])
-        return counts or [1]
+        # A painter with a plan of its own is taken to paint at one scale.
+        return counts if sum(counts) == self.total else [self.total]
 
     def _sides(self, scales: int) -> list[float]:
         """The side of each scale, as a fraction of the full one's."""

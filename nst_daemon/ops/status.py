@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +24,7 @@ from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
 from nst_daemon.files import printable, storage
 from nst_daemon.jobs import Job, JobState
-from nst_daemon.ledger import Ledger
+from nst_daemon.ledger import JobEvent, Ledger
 
 S = JobState
 #: How many jobs that are next, or have failed of late, a page shows.
@@ -169,6 +171,14 @@ def resident(pid: int | None) -> int | None:
         return None
 
 
+def follow(show: Callable[[], object], pause: Callable[[float], object] = time.sleep) -> None:
+    """Show again and again, once a second, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            show()
+            pause(1.0)
+
+
 # For people
 
 
@@ -261,6 +271,41 @@ def history(jobs: Sequence[Job]) -> Table:
     return table
 
 
+def story(job: Job, events: Sequence[JobEvent]) -> RenderableType:
+    """Everything about one job."""
+    facts = Table.grid(padding=(0, 2))
+    files = ", ".join(f"{i.name} ({i.role})" for i in job.inputs)
+    settings = ", ".join(f"{key}: {value}" for key, value in job.settings.items())
+    for key, value in {
+        "job": job.name,
+        "id": job.id,
+        "state": job.state,
+        "inputs": files,
+        "settings": settings,
+        "result": job.result,
+        "inputs went to": job.archive,
+        "error": job.error,
+    }.items():
+        if value:
+            facts.add_row(key, Text(printable(value)))
+    happened = _grid(("at", "state", "attempt", ""))
+    for event in events:
+        note = Text(printable(event.note))
+        happened.add_row(when(event.at), event.state, str(event.attempt), note)
+    return Group(facts, Text(), happened)
+
+
+def story_json(job: Job, events: Sequence[JobEvent]) -> dict[str, Any]:
+    """Everything about one job, for programs."""
+    inputs = [
+        {"role": i.role.value, "name": i.name, "sha256": i.sha256, "bytes": i.size}
+        for i in job.inputs
+    ]
+    happened = [{**asdict(event), "state": event.state.value} for event in events]
+    more = {"inputs": inputs, "settings": dict(job.settings), "archive": job.archive}
+    return {**brief(job), **more, "events": happened}
+
+
 def _grid(headings: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
@@ -271,6 +316,24 @@ def _grid(headings: Sequence[str]) -> Table:
 def when(seconds: float) -> str:
     """A time as people here write it."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def parse_since(text: str, now: float | None = None) -> float:
+    """A moment in seconds since the epoch from `90m`, `12h`, `7d` ago, or an ISO date (local) with or without a time.
+
+    "" is the beginning of time. Raises UsageError.
+    """
+    units = {"m": 60, "h": 3600, "d": 86400}
+    if not text:
+        return 0.0
+    try:
+        if text[-1] in units:
+            return (time.time() if now is None else now) - float(text[:-1]) * units[text[-1]]
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise UsageError(
+            f"{printable(text)!r} is no moment", remedy="write 90m, 12h, 7d or 2026-05-01T22:00"
+        ) from error
 
 
 def span(seconds: float) -> str:

@@ -1,0 +1,148 @@
+"""What `nst-daemon status` and `history` show."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+
+from nst_daemon.config import Folders, load
+from nst_daemon.errors import UsageError
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger import Ledger
+from nst_daemon.ops import status
+from nst_daemon.ops.status import Live, Painting
+from tests.test_supervisor import Bench, Progress
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """The folders of a root that no daemon has served yet."""
+    return load(None, {"NST_FOLDERS__ROOT": str(tmp_path)}).folders
+
+
+def shown(page: RenderableType) -> str:
+    """What a page looks like on a wide terminal."""
+    console = Console(file=io.StringIO(), width=200)
+    console.print(page)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def job(number: int, name: str, **changes: object) -> Job:
+    """A claimed job."""
+    values = {"settings": {}, "created": float(number), "updated": float(number), **changes}
+    return Job(f"{number:032x}", name, "pair", JobState.CLAIMED, (), **values)  # type: ignore[arg-type]
+
+
+def test_a_root_without_a_daemon(folders: Folders) -> None:
+    """Before the first start there is nothing, and status says so without making a ledger."""
+    found = status.gather(folders)
+    assert not found.running
+    assert "no daemon runs here" in shown(status.page(found))
+    assert not folders.ledger.exists()
+
+
+def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
+    """Progress, speed, time left, what is next and what waits are in the file that the supervisor leaves."""
+    bench = Bench(tmp_path)
+    for name in ("one", "two", "three"):
+        bench.drop(name)
+    (bench.folders.inbox / "lone.content.png").write_bytes(b"x")
+    first = bench.executor.tasks[0]
+    for done in (10, 20):
+        bench.step(5)
+        bench.executor.events.append(Progress("fake", first.job_id, done, 260, 0.5))
+    bench.step(5)
+    live = Live.read(bench.folders.status)
+    assert live is not None
+    (painting,) = live.paintings
+    assert (painting.name, painting.done, painting.speed) == (first.name, 20, 2.0)
+    assert painting.left is not None
+    assert live.headline == f"painting {first.name} 1 %, 2 waiting"
+    assert live.workers[0]["worker"] == "fake"
+    assert live.pid == os.getpid()
+    found = status.gather(bench.folders)
+    assert not found.running, "the lock tells, and nobody holds it here"
+    assert found.counts[JobState.RUNNING] == 2
+    assert [j.name for j in found.next] == ["two" if first.name == "one" else "one"] or found.next
+
+
+def test_status_is_not_written_more_than_once_a_second(tmp_path: Path) -> None:
+    """Rounds that follow each other closely leave the file alone."""
+    bench = Bench(tmp_path)
+    bench.step(0)
+    before = bench.folders.status.stat().st_ino
+    bench.step(0.2, times=4)
+    assert bench.folders.status.stat().st_ino == before
+    bench.step(0.3)
+    assert bench.folders.status.stat().st_ino != before
+
+
+def test_a_page_escapes_names() -> None:
+    """A name from a file cannot move the cursor or colour the page."""
+    bad = "a\x1b[31m[red]b"
+    painting = Painting("0" * 32, bad, "cpu", 1, 2, 50, 1.0, 2.0)
+    live = Live(1, 0.0, 0.0, "painting", "", bad, [painting], (), (bad,), {bad: "no style"})
+    found = status.Status(Path(bad), live, True, dict.fromkeys(JobState, 0), (job(1, bad),), (), {})
+    text = shown(status.page(found, now=0.0))
+    assert "\x1b" not in text
+    assert text.count("a\\x1b[31m[red]b") == 6
+    assert "\x1b" not in shown(status.history([job(1, bad)]))
+    assert "\x1b" not in shown(status.story(job(1, bad, settings={bad: bad}), []))
+
+
+def test_json_is_json(folders: Folders) -> None:
+    """What programs get can be encoded, and has a schema."""
+    folders.state.mkdir(parents=True)
+    with Ledger.open(folders.ledger) as ledger:
+        ledger.add(job(1, "dog"))
+        ledger.move(f"{1:032x}", JobState.FAILED, now=3.0, error="no")
+        ledger.request(f"{1:032x}", "retry", now=4.0)
+        story = status.story_json(ledger.jobs()[0], ledger.events(f"{1:032x}"))
+    found = json.loads(json.dumps(status.gather(folders).as_json()))
+    assert found["schema"] == status.SCHEMA
+    assert found["failed"][0]["error"] == "no"
+    assert found["asked"] == {f"{1:032x}": "retry"}
+    assert [event["state"] for event in json.loads(json.dumps(story))["events"]] == [
+        "claimed",
+        "failed",
+    ]
+
+
+def test_a_job_is_found_by_name_or_beginning(folders: Folders) -> None:
+    """A name means the newest job of that name, a beginning the only id that has it; all else is an error."""
+    folders.state.mkdir(parents=True)
+    with Ledger.open(folders.ledger) as ledger:
+        ledger.add(job(1, "dog"))
+        ledger.add(job(2, "dog"))
+        ledger.add(job(0xF << 124, "cat"))
+        assert status.find_job(ledger, "dog").id == f"{2:032x}"
+        assert status.find_job(ledger, "f").name == "cat"
+        for text in ("0", "bird"):
+            with pytest.raises(UsageError):
+                status.find_job(ledger, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [("", 0.0), ("90m", 1e6 - 5400), ("12h", 1e6 - 43200), ("7d", 1e6 - 604800)],
+)
+def test_moments(text: str, moment: float) -> None:
+    """Minutes, hours and days are counted back from now."""
+    assert status.parse_since(text, now=1e6) == moment
+    with pytest.raises(UsageError):
+        status.parse_since("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (89, "89 s"), (600, "10 min"), (11_100, "3 h 05 min"), (10**6, "11 days")],
+)
+def test_spans(seconds: float, text: str) -> None:
+    """Lengths of time are rounded to what people care about."""
+    assert status.span(seconds) == text
