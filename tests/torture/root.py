@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,8 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nst_daemon.errors import LedgerError
@@ -54,6 +56,11 @@ class Root:
     def ledger_path(self) -> Path:
         """The ledger's file."""
         return self.path / "state" / "ledger.sqlite"
+
+    def copy(self, path: Path) -> Root:
+        """The same root elsewhere, to go another way from here."""
+        shutil.copytree(self.path, path)
+        return replace(self, path=path, drops=deepcopy(self.drops))
 
     # Dropping
 
@@ -129,9 +136,9 @@ class Root:
         for name, drop in self.drops.items():
             for digest in drop.digests:
                 assert there[digest] >= 1, f"a file of {name} is lost"
-        for picture in (self.path / "results").rglob("*.png"):
-            assert _is_whole_png(picture.read_bytes()), f"{picture} is partial"
-            json.loads(picture.with_suffix(".json").read_text())
+        for name, data in self.pictures().items():
+            assert _is_whole_png(data), f"{name}.png is partial"
+            json.loads((self.path / "results" / f"{name}.json").read_text())
 
     def check_end(self) -> dict[str, JobState]:
         """When all is drained: one outcome and at most one result for each input; the states by name."""
@@ -151,11 +158,7 @@ class Root:
         for name, drop in self.drops.items():
             assert states[name] in drop.outcomes, f"{name} is {states[name]}"
         done = {name for name, state in states.items() if state is S.DONE}
-        results = self.path / "results"
-        pictures = {
-            str(path.relative_to(results).with_suffix("")) for path in results.rglob("*.png")
-        }
-        assert pictures == done
+        assert self.pictures().keys() == done
         archived = self._digests("done", "failed")
         wanted = Counter(digest for drop in self.drops.values() for digest in drop.digests)
         assert wanted <= archived, "an input is not in done/ or failed/"
@@ -172,10 +175,12 @@ class Root:
         return states
 
     def pictures(self) -> dict[str, bytes]:
-        """Every picture in results/."""
+        """Every picture in results/, by its name without suffix; not the plots beside them."""
         results = self.path / "results"
         return {
-            str(path.relative_to(results)): path.read_bytes() for path in results.rglob("*.png")
+            str(path.relative_to(results).with_suffix("")): path.read_bytes()
+            for path in results.rglob("*.png")
+            if not path.name.endswith(".loss.png")
         }
 
     def _digests(self, *folders: str) -> Counter[str]:
@@ -213,7 +218,7 @@ class Victim:
         while self.process.poll() is None:
             if condition():
                 return True
-            with_timeout(self.process, 0.01)
+            _wait_for(self.process, 0.01)
         return condition()
 
     def state(self, name: str) -> JobState | None:
@@ -225,7 +230,7 @@ class Victim:
             return None
 
 
-def with_timeout(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _wait_for(process: subprocess.Popen[bytes], seconds: float) -> None:
     """Wait a little, less where the process ends."""
     try:
         process.wait(seconds)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,8 +76,7 @@ def cancel(victim: Victim) -> None:
 def die_after(root: Root, transition: str, **script: object) -> None:
     """Let a daemon claim the pair "dog" and die right after this transition."""
     root.pair("dog", **script)
-    copy = Root(root.path.with_name(root.path.name + "-copy"))
-    copy.pair("dog", **script)
+    copy = root.copy(root.path.with_name(root.path.name + "-copy"))
     points = root.path / "points"
     copy.run(record=points)
     place = points.read_text().splitlines().index(transition) + 1
@@ -144,79 +145,100 @@ SCENARIOS = {
 }
 
 
-def record(scenario: Scenario, path: Path) -> tuple[list[str], Root]:
-    """Run a scenario undisturbed; the names of its points, and what it made."""
-    root = Root(path)
-    scenario.prepare(root)
-    names = path.with_name(path.name + "-points")
-    victim = root.start(record=names)
+@dataclass(frozen=True)
+class Recording:
+    """A scenario as it goes undisturbed: how it begins, the names of its points, and what it paints."""
+
+    scenario: Scenario
+    beginning: Root
+    points: list[str]
+    pictures: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Recording]:
+    """Records a scenario, once for all tests."""
+    made: dict[str, Recording] = {}
+
+    def recording(what: str) -> Recording:
+        if what not in made:
+            made[what] = record(SCENARIOS[what], tmp_path_factory.mktemp("scenario"))
+        return made[what]
+
+    return recording
+
+
+def record(scenario: Scenario, folder: Path) -> Recording:
+    """Prepare a scenario and run it undisturbed."""
+    beginning = Root(folder / "beginning")
+    scenario.prepare(beginning)
+    root = beginning.copy(folder / "undisturbed")
+    points = folder / "points"
+    play(scenario, root, record=points)
+    finish(scenario, root)
+    return Recording(scenario, beginning, points.read_text().splitlines(), root.pictures())
+
+
+def play(scenario: Scenario, root: Root, **options: Any) -> int:
+    """Run the daemon once, with what happens meanwhile; its exit code."""
+    victim = root.start(**options)
     scenario.during(victim)
-    victim.wait()
-    finish(root)
+    return victim.wait()
+
+
+def finish(scenario: Scenario, root: Root) -> None:
+    """Run the daemon until it ends by itself with nothing left to do."""
+    code = play(scenario, root)
+    if scenario.during is not nothing:  # it may have been told to end
+        code = root.run()
+    assert code in {0, 1}, root.text()[-3000:]
     root.check_end()
-    return names.read_text().splitlines(), root
 
 
-def finish(root: Root) -> None:
-    """Start the daemon again until it ends by itself."""
-    assert root.run() in {0, 1}, root.text()[-3000:]
-
-
-def is_transition(name: str) -> bool:
+def is_transition(point: str) -> bool:
     """Whether a point is a transition of the ledger, and not a change of a file."""
-    return ">" in name
+    return ">" in point
 
 
-def places(names: list[str], everything: bool) -> Iterator[int]:
+def places(recording: Recording) -> list[int]:
     """The numbers of the points to die at: each transition and each kind of change, where it comes first."""
-    for name in dict.fromkeys(names):
-        if everything or is_transition(name):
-            yield names.index(name) + 1
+    return [
+        recording.points.index(point) + 1
+        for point in dict.fromkeys(recording.points)
+        if recording.scenario.everything or is_transition(point)
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("what", SCENARIOS)
-def test_killed_anywhere_it_ends_as_if_it_had_not_been(what: str, tmp_path: Path) -> None:
+def test_killed_anywhere_it_ends_as_if_it_had_not_been(
+    what: str, recordings: Callable[[str], Recording], tmp_path: Path
+) -> None:
     """Killed at any point and started again, each input has one outcome and at most one result, the same picture."""
-    scenario = SCENARIOS[what]
-    names, reference = record(scenario, tmp_path / "reference")
-    pictures = reference.pictures()
+    recording = recordings(what)
 
     def kill_at(place: int) -> bool:
-        root = Root(tmp_path / str(place))
-        scenario.prepare(root)
-        victim = root.start(die_at=place)
-        scenario.during(victim)
-        died = victim.wait() == -9
+        root = recording.beginning.copy(tmp_path / str(place))
+        died = play(recording.scenario, root, die_at=place) == -signal.SIGKILL
         root.check_now()
-        finish_again(scenario, root)
-        root.check_end()
-        assert root.pictures() == pictures, f"killed at {names[place - 1]}: other pictures"
+        finish(recording.scenario, root)
+        point = recording.points[place - 1]
+        assert root.pictures() == recording.pictures, f"killed at {point}: other pictures"
         return died
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        numbers = list(places(names, scenario.everything))
-        killed = dict(zip(numbers, pool.map(kill_at, numbers), strict=True))
-    # With several workers the order of events differs a little, so that a late point may not be reached.
-    assert sum(killed.values()) >= 0.8 * len(killed)
-
-
-def finish_again(scenario: Scenario, root: Root) -> None:
-    """What the person had begun before the kill is asked for again, and the daemon runs to its end."""
-    victim = root.start()
-    scenario.during(victim)
-    victim.wait()
-    finish(root)
+        died = list(pool.map(kill_at, places(recording)))
+    # What the workers say comes in another order each time, so that a late point is not always reached.
+    assert sum(died) >= 0.8 * len(died)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_transition_is_made_by_some_scenario(tmp_path: Path) -> None:
-    """The scenarios together make every move that the states allow, so that no move is untested."""
-    made = set()
-    for number, scenario in enumerate(SCENARIOS.values()):
-        names, _ = record(scenario, tmp_path / str(number))
-        made |= {name for name in names if is_transition(name)}
+def test_every_transition_is_made_by_some_scenario(recordings: Callable[[str], Recording]) -> None:
+    """The scenarios together make every move that the states allow, and no other."""
+    made = {
+        point for what in SCENARIOS for point in recordings(what).points if is_transition(point)
+    }
     legal = {f"{a}>{b}" for a, targets in TRANSITIONS.items() for b in targets}
-    assert made - {"seen>claimed"} == legal
+    assert made == legal | {"seen>claimed"}

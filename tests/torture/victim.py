@@ -136,7 +136,8 @@ def main() -> int:
     )
     executor = LocalExecutor(config.devices, options)
     sys.addaudithook(points.audit)
-    return supervisor.serve(config, executor, drain=plan.get("once", True), patience=60.0)
+    failures = supervisor.serve(config, executor, drain=plan.get("once", True), patience=60.0)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,176 @@
+"""Kill the daemon at random, again and again, and count what becomes of its inputs: `python -m tests.torture`.
+
+While drops of all kinds arrive, the real daemon is killed with SIGKILL at random moments, or made to kill itself at a
+random point (see `victim`), and started again. After each kill nothing may be lost and nothing partial may stand in
+results/; in the end each input has exactly one outcome and at most one result. The last line gives the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nst_daemon.jobs import JobState
+from tests.torture.root import Root
+
+S = JobState
+#: A job that was interrupted by the daemon's own end so often is quarantined; here that says nothing about the job.
+PATIENT = {"NST_SERVICE__MAX_ATTEMPTS": "100000"}
+Dropper = Callable[[Root, int, random.Random], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to be tortured. seconds: the longest life of a daemon; drop: what arrives before each."""
+
+    painter: str
+    seconds: float
+    drop: Dropper
+    settings: dict[str, str]
+
+
+def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
+    """Something of any kind, for the fake painter."""
+    name = f"n{number}"
+    once = f"mischief-{number}"
+    kinds: list[Callable[[], None]] = [
+        lambda: root.pair(name, iterations=chance.randrange(1, 200)),
+        lambda: root.pair(name, iterations=40, seconds=0.01),
+        lambda: root.pair(f"trip/{name}"),
+        lambda: root.drop(name, {f"{name}/content.png": b"c%d" % number, f"{name}/style.png": b"s%d" % number}),
+        lambda: root.drop(f"starry/{name}", {f"starry/{name}.png": b"hot %d" % number}),
+        lambda: root.drop(name, {f"{name}.txt": b"refused %d" % number}, S.FAILED),
+        lambda: root.pair(name, S.FAILED, do="raise", at=2),
+        lambda: root.pair(name, do="device", at=1, once=once),
+        lambda: root.pair(name, do="kill", at=2, once=once),
+        lambda: root.pair(name, S.QUARANTINED, do="kill", at=2),
+    ]  # fmt: skip
+    weights = [6, 3, 2, 3, 3, 2, 2, 2, 1, 0.3]
+    chance.choices(kinds, weights)[0]()
+
+
+def drop_pictures(root: Root, number: int, chance: random.Random) -> None:
+    """A small pair of real pictures, or one that is none."""
+    name = f"n{number}"
+    if chance.random() < 0.2:
+        root.drop(
+            name,
+            {f"{name}.content.png": b"none %d" % number, f"{name}.style.png": _picture(number)},
+            S.FAILED,
+        )
+    else:
+        root.drop(
+            name,
+            {
+                f"{name}.content.png": _picture(2 * number),
+                f"{name}.style.png": _picture(2 * number + 1),
+            },
+        )
+
+
+def _picture(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((64, 48)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+TRIALS = {
+    "fake": Trial("tests.fakes:Studio", 2.5, drop_fakes, PATIENT),
+    "real": Trial(
+        "nst_daemon.workers.studio:Studio",
+        25.0,
+        drop_pictures,
+        PATIENT | {"NST_RENDER__SIZE": "64", "NST_RENDER__ITERATIONS": "20", "NST_SERVICE__CHECKPOINT_SECONDS": "0.2"},
+    ),
+}  # fmt: skip
+
+
+def torture(trial: Trial, kills: int, folder: Path, seed: int) -> Counter[str]:
+    """Kill one root's daemon so many times; the figures. Raises AssertionError where anything is lost or doubled."""
+    chance = random.Random(seed)
+    root = Root(folder, painter=trial.painter, settings=trial.settings)
+    (folder / "styles").mkdir()
+    (folder / "styles" / "starry.png").write_bytes(_picture(0))
+    figures: Counter[str] = Counter()
+    number = 0
+    while figures["kills"] < kills:
+        for _ in range(chance.randrange(4)):
+            number += 1
+            trial.drop(root, number, chance)
+        die_at = chance.randrange(1, 120) if chance.random() < 0.5 else None
+        victim = root.start(die_at=die_at, once=chance.random() < 0.5)
+        alive_until = time.monotonic() + chance.uniform(0.3, trial.seconds)
+        victim.until(lambda end=alive_until: time.monotonic() > end)  # type: ignore[misc]
+        if victim.process.poll() is None:
+            victim.kill()
+        figures["kills"] += victim.process.returncode == -9
+        figures["own points" if die_at else "any moment"] += victim.process.returncode == -9
+        figures["starts"] += 1
+        root.check_now()
+    code = root.run()
+    assert code in {0, 1}, root.text()[-3000:]
+    states = Counter(root.check_end().values())
+    figures.update({f"{state}": count for state, count in states.items()})
+    figures["inputs"] = len(root.drops)
+    figures["results"] = len(root.pictures())
+    return figures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--fake", type=int, default=300, help="kills with a painter that takes milliseconds"
+    )
+    parser.add_argument("--real", type=int, default=20, help="kills with the real engine at 64 px")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of all chance")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="nst-torture-") as scratch:
+        for name, trial in TRIALS.items():
+            kills = getattr(options, name)
+            # The fake leaves most of the time to processes that start, so that two roots go side by side.
+            roots = min(os.cpu_count() or 1, 2) if name == "fake" else 1
+            shares = [kills // roots + (i < kills % roots) for i in range(roots)]
+            with ThreadPoolExecutor(roots) as pool:
+                folders = [Path(scratch, f"{name}-{i}") for i in range(roots)]
+                seeds = [options.seed + i for i in range(roots)]
+                figures = sum(
+                    pool.map(torture, [trial] * roots, shares, folders, seeds),
+                    Counter[str](),
+                )
+            print(json.dumps({"painter": name, **figures}), flush=True)
+            _report(name, figures, time.monotonic() - began)
+    return 0
+
+
+def _report(name: str, figures: Counter[str], seconds: float) -> None:
+    """The figures for people."""
+    print(
+        f"{name} painter: {figures['kills']} kills ({figures['own points']} at chosen points, "
+        f"{figures['any moment']} at any moment), {figures['inputs']} inputs, "
+        f"{sum(figures[state] for state in S)} outcomes, {figures['done']} done, {figures['results']} results; "
+        f"0 lost, 0 doubled, 0 partial, ledger sound; {seconds:.0f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
