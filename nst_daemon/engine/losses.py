@@ -105,31 +105,37 @@ def tv_loss(image: Tensor, form: str) -> Tensor:
     return dx.square().sum() + dy.square().sum()
 
 
-def wasserstein_loss(F: StyleStatistics, A: StyleStatistics, epsilon: float) -> Tensor:
+@dataclass(frozen=True)
+class Gaussian:
+    """A style as a normal distribution; mean: (R, N); root: (R, N, N), the symmetric root of its covariance."""
+
+    mean: Tensor
+    root: Tensor
+
+
+def gaussian(S: StyleStatistics, epsilon: float) -> Gaussian:
+    """The normal distribution with these moments and εI added to its covariance; it carries no gradient."""
+    values, vectors = torch.linalg.eigh(_covariance(S, epsilon).detach())
+    return Gaussian(S.mean, (vectors * values.clamp_min(0).sqrt()[:, None, :]) @ vectors.mT)
+
+
+def wasserstein_loss(F: StyleStatistics, style: Gaussian, epsilon: float) -> Tensor:
     """Squared Wasserstein-2 distance of two Gaussians, divided by N, summed over regions.
 
     mean (μ − μ')² + mean diag(C + C' − 2(C'^½ C C'^½)^½), C = G − μμᵀ + εI the covariances (crowsonkb,
     style-transfer-pytorch). The trace of a root is the sum of the roots of the eigenvalues, whose derivative, unlike
     that of the eigenvectors, stays finite where eigenvalues meet.
     """
-    N = F.mean.shape[-1]
-    C, root = _covariance(F, epsilon), _root(_covariance(A, epsilon))
+    C, root = _covariance(F, epsilon), style.root
     overlap: Tensor = torch.linalg.eigvalsh(root @ C @ root).clamp_min(epsilon**2).sqrt().sum()
     traces = _trace(C) + _trace(root @ root)
-    distance: Tensor = ((F.mean - A.mean).square().sum() + traces - 2 * overlap) / N
-    return distance
+    distance: Tensor = (F.mean - style.mean).square().sum() + traces - 2 * overlap
+    return distance / F.mean.shape[-1]
 
 
 def _covariance(S: StyleStatistics, epsilon: float) -> Tensor:
     eye = torch.eye(S.mean.shape[-1], device=S.mean.device, dtype=S.mean.dtype)
     return S.gram - S.mean[:, :, None] * S.mean[:, None, :] + epsilon * eye
-
-
-def _root(C: Tensor) -> Tensor:
-    """The symmetric square root of (R, N, N), which carries no gradient."""
-    values, vectors = torch.linalg.eigh(C.detach())
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()[:, None, :]) @ vectors.mT
-    return root
 
 
 def _trace(C: Tensor) -> Tensor:
@@ -167,6 +173,11 @@ class Objective:
         self.calibrated = settings.calibrate == "auto"
         energies = self._energies() if self.calibrated else {}
         self.energies = {name: energies.get(name, 1.0) for name in self.names}
+        self.gaussians = {
+            layer: gaussian(S, self._epsilon(layer))
+            for layer, S in self.style.items()
+            if settings.style_loss == "wasserstein"
+        }
 
     def __call__(self, features: Mapping[str, Tensor], image: Tensor) -> Tensor:
         """(terms,), unweighted. features: layer → (1, N, h, w); image: (1, 3, H, W) in [0, 1]."""
@@ -190,13 +201,17 @@ class Objective:
         return content_loss(F, self.content[layer], form) / self.energies[f"content {layer}"]
 
     def _style(self, layer: str, F: Tensor) -> Tensor:
-        target, energy = self.style[layer], self.energies[f"style {layer}"]
+        energy = self.energies[f"style {layer}"]
         painted = statistics(F)
         if self.settings.style_loss == "wasserstein":
-            # The constant that keeps roots away from 0 is relative to the energy as well.
-            return wasserstein_loss(painted, target, 1e-4 * energy) / energy
+            return wasserstein_loss(painted, self.gaussians[layer], self._epsilon(layer)) / energy
         form = "sum" if self.calibrated else self.settings.gram_norm
-        return gram_loss(painted.gram, target.gram, F.shape[-2] * F.shape[-1], form) / energy
+        positions = F.shape[-2] * F.shape[-1]
+        return gram_loss(painted.gram, self.style[layer].gram, positions, form) / energy
+
+    def _epsilon(self, layer: str) -> float:
+        """What keeps covariances away from 0: 1e-4 (crowsonkb), calibrated as everything else is."""
+        return 1e-4 * self.energies[f"style {layer}"]
 
     def _tv(self, image: Tensor) -> Tensor:
         tv = tv_loss(image, self.settings.tv)

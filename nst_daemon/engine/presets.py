@@ -67,7 +67,7 @@ PRESETS: Mapping[str, Preset] = {
             "iterations": (500,),
         },
         bare={"content_weight": 1.0, "style_weight": 1e3},
-        calibrated={"content_weight": 0.02, "style_weight": 1.0},
+        calibrated={"content_weight": 0.08, "style_weight": 1.0},
     ),
     "gatys-pytorch": Preset(
         "the author's own code: from the content, a second pass at the full size",
@@ -82,7 +82,7 @@ PRESETS: Mapping[str, Preset] = {
             "iterations": (500, 200),
         },
         bare=_GATYS_PYTORCH_BARE,
-        calibrated={"content_weight": 0.03, "style_layers": _layers(_FIVE, 1 / 5)},
+        calibrated={"content_weight": 0.08, "style_layers": _layers(_FIVE, 1 / 5)},
     ),
     "neural-style": Preset(
         "the best-known program: mean losses, absolute total variation",
@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
             "tv_weight": 1e-3 * 255,  # its pixels are in 0-255, here in [0, 1]
         },
         calibrated={
-            "content_weight": 0.02,
+            "content_weight": 0.08,
             "style_layers": _layers(_FIVE, 1 / 5),
             "tv_weight": 0.01,
         },
@@ -141,7 +141,7 @@ PRESETS: Mapping[str, Preset] = {
             "iterations": (500,),
         },
         bare={"content_weight": 1.0, "style_weight": 4.0},
-        calibrated={"content_weight": 0.02, "style_weight": 1.0},
+        calibrated={"content_weight": 0.08, "style_weight": 1.0},
     ),
     "ratio": Preset(
         "the balance as one number, alpha over beta",
@@ -155,7 +155,7 @@ PRESETS: Mapping[str, Preset] = {
             "iterations": (1000,),
         },
         bare={"content_style_ratio": 1e-6},
-        calibrated={"content_style_ratio": 0.04},
+        calibrated={"content_style_ratio": 0.15},
     ),
     "normalised-gram": Preset(
         "Gram matrices divided by their channels, from a blank canvas",
@@ -177,7 +177,7 @@ PRESETS: Mapping[str, Preset] = {
             "tv_weight": 5e-2,
         },
         calibrated={
-            "content_weight": 0.02,
+            "content_weight": 0.08,
             "style_layers": _layers("relu1_1 relu2_1 relu3_1 relu4_1", 1 / 4),
             "tv_weight": 0.1,
         },
@@ -202,7 +202,7 @@ PRESETS: Mapping[str, Preset] = {
         },
         bare={"content_weight": 0.015, "tv_weight": 2.0},
         calibrated={
-            "content_weight": 0.02,
+            "content_weight": 0.15,
             "style_layers": _layers(_FIVE, 1 / 5),
             "tv_weight": 0.5,
         },

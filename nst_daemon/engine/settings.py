@@ -70,7 +70,7 @@ class RenderSettings:
         "allowed": "one number from 0 on for each style, not all 0"})
 
     # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
-    content_weight: Weight = field(default=0.03, metadata={
+    content_weight: Weight = field(default=0.08, metadata={
         "help": "The weight of the content, alpha.", "allowed": "a number from 0 on"})
     content_layers: Layers = field(default_factory=lambda: {"relu4_2": 1.0}, metadata={
         "help": "The layers at which the picture resembles the content, with their weights.",
@@ -168,11 +168,11 @@ class RenderSettings:
                 "size by factors of 2 or the root of 2, beginning at `coarsest` or just above it; or fractions of the "
                 "size, such as [0.5, 1].",
         "allowed": "'halves', 'roots', or growing fractions that end with 1"})
-    coarsest: Annotated[int, Ge(16)] = field(default=128, metadata={
+    coarsest: Annotated[int, Ge(16)] = field(default=256, metadata={
         "help": "The longer side in pixels below which `halves` and `roots` do not begin.",
         "allowed": "a whole number of pixels from 16 on"})
     iterations: Annotated[tuple[Annotated[int, Ge(1), Le(1_000_000)], ...], MinLen(1),
-                          BeforeValidator(_one_or_many)] = field(default=(120, 80, 60), metadata={
+                          BeforeValidator(_one_or_many)] = field(default=(100, 60, 50), metadata={
         "help": "The iterations at each scale, from the coarsest on; the last number serves all further scales.",
         "allowed": "a whole number from 1 on, or a list of them"})
     detail: Fraction = field(default=0.5, metadata={
