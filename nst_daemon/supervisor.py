@@ -34,6 +34,7 @@ from nst_daemon.intake.watch import Watcher
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops.logs import job_logger
+from nst_daemon.ops.notify import Notifier
 from nst_daemon.ops.pace import Pace
 from nst_daemon.ops.status import Live, Painting
 from nst_daemon.workers.base import (
@@ -141,6 +142,9 @@ class Supervisor:
         self._logged: dict[str, float] = {}
         self._lost = ""  # why there is no device to paint on
         self._last_scan = self._next_scan = self._next_housekeeping = -math.inf
+        self._last_intake = self._last_housekeeping = math.inf
+        #: What is going on, in one line for people.
+        self.headline = "starting"
         self._next_retention = math.inf
         self._removed_until: dict[Path, float] = {}
 
@@ -178,6 +182,7 @@ class Supervisor:
         if now.steady >= self._next_housekeeping:
             self._next_housekeeping = now.steady + HOUSEKEEPING_SECONDS
             self._keep_house(now)
+            self._last_housekeeping = now.steady
             self._publish_status(now)
         if self.paused:
             return
@@ -316,6 +321,7 @@ class Supervisor:
         del self._wanted[:CLAIMS_A_ROUND]
         for wanted in batch:
             self._claim(wanted, now)
+        self._last_intake = now.steady
 
     def _scan(self, now: Moment) -> None:
         seen = self.intake.scan(now.steady, now.wall)
@@ -418,9 +424,14 @@ class Supervisor:
             settings=asdict(self.config.render_settings(job.settings)),
             outputs=asdict(self.config.outputs),
             limits=asdict(self.config.limits),
+            preview=self._preview(job) if self.config.outputs.preview else None,
             step_down=self._step_downs[job.id],
             alone=job.deaths > 0,
         )
+
+    def _preview(self, job: Job) -> Path:
+        """Where the live preview goes. Every part of a job's name has gone through `files.clean_name`."""
+        return self.config.folders.previews / f"{job.name}.jpg"
 
     # From the stage to the end
 
@@ -470,6 +481,8 @@ class Supervisor:
         (folders.checkpoints / job.id).unlink(missing_ok=True)
         said = job_logger(log, job.name, job.id)
         if well:
+            with suppress(OSError):  # it is hidden, and `_retain` comes by again
+                self._preview(job).unlink(missing_ok=True)
             job = self._move(job, S.DONE, now, archive=archive)
             said.info("done: %s", folders.results / job.result)
         else:
@@ -531,7 +544,9 @@ class Supervisor:
     def _publish_status(self, now: Moment) -> None:
         """Leave the status where `nst-daemon status` finds it; no room on the disk is no reason to stop."""
         with suppress(StorageError):
-            self.live(now).write(self.config.folders.status)
+            live = self.live(now)
+            self.headline = live.headline
+            live.write(self.config.folders.status)
 
     def live(self, now: Moment) -> Live:
         """What only this process knows."""
@@ -575,6 +590,21 @@ class Supervisor:
             waiting={w.name: w.reason for w in self.seen.waiting} if self.seen else {},
         )
 
+    def ailment(self, now: Moment, patience: float) -> str:
+        """Why this is not alive although the process is, "" where it is; `patience`: seconds of silence allowed.
+
+        What waits for something to be mended is alive.
+        """
+        if now.steady - self._last_housekeeping > patience:
+            return "the ledger has not been looked at"
+        scanned = now.steady - self._last_intake
+        if not self.paused and scanned > self.config.service.rescan_seconds + patience:
+            return "the inbox has not been looked at"
+        for worker in self.executor.status(now.steady):
+            if worker.pid and worker.silent is not None and worker.silent > patience:
+                return f"worker {worker.worker} has not answered for {worker.silent:.0f} s"
+        return ""
+
     def _condition(self, *, painting: bool, loading: bool) -> tuple[str, str]:
         """The state of the whole in one word, and why it is not at work."""
         if self.paused:
@@ -611,6 +641,8 @@ class Supervisor:
         ):
             if days is not None:
                 self._remove_archives(root, states, now.wall - days * DAY)
+        if keep.previews_days is not None:
+            files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)
         if keep.ledger_days is not None:
             forgotten = self.ledger.prune(now.wall - keep.ledger_days * DAY)
             log.info("forgot %d jobs that ended %g days ago", len(forgotten), keep.ledger_days)
@@ -655,6 +687,7 @@ class Supervisor:
         """Bring every job that a crash or a shutdown has left behind to where it can go on."""
         folders = self.config.folders
         self._began = now
+        self._last_intake = self._last_housekeeping = now.steady
         # Not at once: right after a boot the clock may still be wrong.
         self._next_retention = now.steady + RETENTION_SECONDS
         for job in claim.recover_spool(folders.spool, self.ledger.ids(), folders.inbox):
@@ -753,11 +786,20 @@ def serve(
         watcher = stack.enter_context(Watcher(folders.inbox, folders.styles))
         supervisor = Supervisor(config, ledger, executor, observer=observer, drain=drain)
         supervisor.recover(Moment.now())
+        notifier = Notifier(os.environ)
+        if 0 < notifier.patience <= config.service.stall_seconds:
+            log.warning(
+                "WatchdogSec is less than twice service.stall_seconds: "
+                "systemd may end this daemon where it would have replaced a worker"
+            )
         log.info("serving %s", folders.root)
+        notifier.ready()
         try:
-            _loop(supervisor, signals, watcher, patience if drain else math.inf, reload)
+            limit = patience if drain else math.inf
+            _loop(supervisor, signals, watcher, notifier, patience=limit, reload=reload)
         finally:
             log.info("stopping")
+            notifier.stopping()
             supervisor.stop(Moment.now())
         return supervisor.failures
 
@@ -766,6 +808,8 @@ def _loop(
     supervisor: Supervisor,
     signals: _Signals,
     watcher: Watcher,
+    notifier: Notifier,
+    *,
     patience: float,
     reload: Callable[[], Config] | None,
 ) -> None:
@@ -774,10 +818,13 @@ def _loop(
     woken = True
     while not signals.end:
         if signals.take_reload() and reload:
+            notifier.reloading()
             _reload(supervisor, reload)
+            notifier.ready()
         now = Moment.now()
         watcher.tend(now.steady)
         supervisor.step(now, woken=woken)
+        _sign_of_life(supervisor, notifier, now)
         if patience < math.inf:
             if not supervisor.stuck and not supervisor.drained:
                 busy_until = now.steady
@@ -789,6 +836,14 @@ def _loop(
         sources: list[Any] = [*supervisor.executor.waitables(), watcher, signals]
         news: list[Any] = wait(sources, supervisor.due(now))
         woken = watcher in news and watcher.clear()
+
+
+def _sign_of_life(supervisor: Supervisor, notifier: Notifier, now: Moment) -> None:
+    """Feed systemd's watchdog only while the scanner, the ledger and the workers are alive."""
+    ailment = supervisor.ailment(now, notifier.patience) if notifier.watchdog else ""
+    notifier.status(ailment or supervisor.headline)
+    if not ailment:
+        notifier.alive(now.steady)
 
 
 def _reload(supervisor: Supervisor, reload: Callable[[], Config]) -> None:
