@@ -89,6 +89,11 @@ class Folders(_Strict):
         return self.state / "logs"
 
     @property
+    def previews(self) -> Path:
+        """Holds what is being painted as it looks now; hidden, and no result."""
+        return self.results / ".preview"
+
+    @property
     def cache(self) -> Path:
         """Where ONNX files and style statistics are kept."""
         return self.state / "cache"
@@ -153,6 +158,11 @@ class Outputs(_Strict):
         "png", "the kind of picture file: png, jpg or webp"
     )
     quality: Annotated[int, Field(ge=1, le=100)] = _key(92, "for jpg and webp, 1 to 100")
+    loss_plot: bool = _key(True, "write NAME.loss.png: how the loss fell")
+    progress: bool = _key(True, "write NAME.progress.webp: a time-lapse of the painting")
+    preview: bool = _key(
+        True, "show what is being painted in results/.preview/NAME.jpg, every few seconds"
+    )
     overwrite: bool = _key(
         False, "true: a new result replaces one of the same name; false: it becomes NAME-2"
     )
@@ -164,6 +174,9 @@ class Keep(_Strict):
 
     done_days: Days = _key(None, "inputs of finished jobs in done/")
     failed_days: Days = _key(None, "inputs of failed jobs in failed/")
+    previews_days: Days = _key(
+        7.0, "the last preview of jobs that ended without a picture, in results/.preview/"
+    )
     ledger_days: Days = _key(
         None, "the history of ended jobs; never forgotten before their inputs are removed"
     )

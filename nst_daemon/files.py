@@ -367,6 +367,20 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def remove_older(folder: Path, before: float) -> None:
+    """Remove what was last written before `before` (seconds since the epoch) from a folder of ours, and what is empty.
+
+    Fine where it is not there. No link is followed. Raises StorageError.
+    """
+    with storage(folder):
+        for parent, _, names in os.walk(folder, topdown=False):
+            for path in (Path(parent, name) for name in names):
+                if path.lstat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty
+                Path(parent).rmdir()
+
+
 # What the folders stand on
 
 

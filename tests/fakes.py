@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
@@ -41,6 +43,7 @@ class Step:
     iterations: int
     digest: str
     loss: float
+    size: tuple[int, int] = (1, 1)
     events: tuple[str, ...] = ()
 
     @property
@@ -143,6 +146,9 @@ class Studio:
         about: str,
     ) -> None:
         path.write_bytes(_png(bytes.fromhex(step.digest)[:3]))
+
+    def sketch(self, prepared: Prepared, step: Step, side: int) -> Image.Image:
+        return Image.new("RGB", (side, side // 2), "#" + step.digest[:6])
 
     def explain(self, error: BaseException) -> NstError | None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -477,3 +478,58 @@ def test_a_clock_that_jumps_removes_nothing(tmp_path: Path) -> None:
     jumped = Moment(wall=bench.now.wall + 3650 * DAY, steady=bench.now.steady + DAY)
     bench.supervisor.step(jumped)
     assert (bench.folders.done / "dog" / "dog.content.png").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["dog", "<script>", "Ünïcode “quotes”", "a..", "-rf", "con\x1b[2J", "x" * 240]
+)
+def test_previews_stay_in_their_folder(bench: Bench, name: str) -> None:
+    """Whatever a drop is called, its live preview has a printable, visible name right in results/.preview."""
+    bench.drop(name)
+    (task,) = bench.executor.tasks
+    assert task.preview is not None
+    assert task.preview.resolve().parent == bench.folders.results.resolve() / ".preview"
+    assert task.preview.name.isprintable()
+    assert not task.preview.name.startswith(".")
+    assert len(task.preview.name.encode()) < 250
+
+
+def test_the_preview_of_a_finished_job_is_removed(bench: Bench) -> None:
+    """Once the picture stands in results/ its preview is gone."""
+    bench.drop()
+    preview = leave_preview(bench)
+    bench.executor.paint()
+    bench.step(1)
+    assert (bench.folders.results / "dog.png").exists()
+    assert not preview.exists()
+
+
+def test_the_preview_of_a_failed_job_stays_for_some_days(tmp_path: Path) -> None:
+    """The last preview of a job that failed is kept for previews_days, and no longer."""
+    bench = Bench(tmp_path, keep=configuration.Keep(previews_days=3))
+    bench.drop()
+    preview = leave_preview(bench)
+    os.utime(preview, (bench.now.wall, bench.now.wall))
+    bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.NEVER, "no"))
+    bench.step(1)
+    assert bench.job().state is JobState.FAILED
+    bench.step(2 * DAY)
+    assert preview.exists()
+    bench.step(2 * DAY)
+    assert not preview.exists()
+
+
+def test_previews_can_be_switched_off(tmp_path: Path) -> None:
+    """With outputs.preview off the worker is given no place for one."""
+    bench = Bench(tmp_path, outputs=configuration.Outputs(preview=False))
+    bench.drop()
+    assert bench.executor.tasks[0].preview is None
+
+
+def leave_preview(bench: Bench) -> Path:
+    """Write the preview of what is being painted, as its worker does."""
+    preview = bench.executor.tasks[0].preview
+    assert preview is not None
+    preview.parent.mkdir(parents=True)
+    preview.write_bytes(b"as it looks now")
+    return preview

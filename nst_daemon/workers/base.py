@@ -22,7 +22,8 @@ class Task:
     spool: the job's folder, holding every input under `JobInput.spooled`; stage: an empty folder on the same file
     system as the spool, into which the worker writes the picture and everything beside it; checkpoint: the file that
     the worker may write and resume from; settings: merged, not yet validated (the worker validates them again, with
-    the pictures at hand); outputs and limits: those sections of the configuration as plain mappings.
+    the pictures at hand); outputs and limits: those sections of the configuration as plain mappings; preview: the
+    JPEG that shows the painting as it is, replaced now and then, None for none.
     """
 
     job_id: str
@@ -36,6 +37,7 @@ class Task:
     outputs: Mapping[str, object] = field(default_factory=dict)
     limits: Mapping[str, object] = field(default_factory=dict)
     step_down: int = 0  # how often it has run out of memory already
+    preview: Path | None = None
     alone: bool = False  # it was in a worker that died: nothing is prepared beside it, so that blame is certain
 
 

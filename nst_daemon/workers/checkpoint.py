@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nst_daemon import files
+from nst_daemon.report.history import Sample
 
-_MAGIC = b"nst-daemon checkpoint 1 "
+_MAGIC = b"nst-daemon checkpoint 2 "
 
 
 class UnusableCheckpoint(Exception):  # noqa: N818 (never an error for anyone: the picture is begun anew)
@@ -38,13 +40,14 @@ class Owner:
 class SoFar:
     """How far it was, for the sidecar of the picture that it becomes.
 
-    iteration: the last one that is in the state; seconds: of painting until then; history: (iteration, seconds, total
-    loss), a sample; resumed: the iterations after which it was taken up before.
+    iteration: the last one that is in the state; seconds: of painting until then; history: the loss curve; frames: the
+    time-lapse, in JPEG; resumed: the iterations after which it was taken up before.
     """
 
     iteration: int
     seconds: float
-    history: tuple[tuple[int, float, float], ...] = ()
+    history: tuple[Sample, ...] = ()
+    frames: tuple[bytes, ...] = ()
     resumed: tuple[int, ...] = field(default=())
 
 
@@ -53,7 +56,9 @@ def save(path: Path, owner: Owner, so_far: SoFar, state: bytes) -> None:
 
     Raises StorageError.
     """
-    head = json.dumps({"owner": asdict(owner), "so_far": asdict(so_far)}, default=str)
+    frames = [b64encode(frame).decode() for frame in so_far.frames]
+    values = {"owner": asdict(owner), "so_far": asdict(so_far) | {"frames": frames}}
+    head = json.dumps(values, default=str)
     rest = head.encode() + b"\n" + state
     digest = hashlib.sha256(rest).hexdigest().encode()
     files.write_atomic(path, _MAGIC + digest + b"\n" + rest)
@@ -76,8 +81,9 @@ def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[SoFar, bytes] | No
     if exactly:
         _compare(head["owner"]["machine"], owner.machine)
     found = head["so_far"]
-    history = tuple((int(i), float(s), float(loss)) for i, s, loss in found["history"])
-    so_far = SoFar(found["iteration"], found["seconds"], history, tuple(found["resumed"]))
+    history = tuple(Sample(*sample) for sample in found["history"])
+    frames = tuple(b64decode(frame) for frame in found["frames"])
+    so_far = SoFar(found["iteration"], found["seconds"], history, frames, tuple(found["resumed"]))
     return so_far, state
 
 

@@ -14,14 +14,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nst_daemon import __version__, files
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import NstError, PaintingError, StorageError
-from nst_daemon.report import sidecar
+from nst_daemon.report import history, sidecar
 from nst_daemon.workers import checkpoint, wire
 from nst_daemon.workers.base import Note, Progress, Staged, Stopped, Task
+from nst_daemon.workers.record import Record
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +33,6 @@ log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 0.5
 #: A checkpoint is written no oftener than this many times what it takes from the painting: at most 2 % of its time.
 CHECKPOINT_REST = 50.0
-#: How many points of the loss curve go into the sidecar.
-HISTORY = 200
 
 
 class Step(Protocol):
@@ -38,6 +40,7 @@ class Step(Protocol):
 
     iteration: int
     iterations: int
+    size: tuple[int, int]
     events: tuple[str, ...]
 
     @property
@@ -85,6 +88,9 @@ class Studio(Protocol):
     ) -> None:
         """Write the picture as this step left it; about: what it says of itself (`sidecar.embed`)."""
 
+    def sketch(self, prepared: Any, step: Any, side: int) -> Image.Image:
+        """The picture in RGB as this step left it, its longer side at most `side` pixels, the same at every scale."""
+
     def explain(self, error: BaseException) -> NstError | None:
         """What a library's exception means."""
 
@@ -119,7 +125,6 @@ class Painting:
         self._say, self._cancelled, self._stopping, self._clock = say, cancelled, stopping, clock
         self._notes: list[str] = list(prepared.notes)
         self._before = checkpoint.SoFar(iteration=0, seconds=0.0)
-        self._history: list[tuple[int, float, float]] = []
         self._began = self._next_report = clock()
         self._next_save = self._began + checkpoint_seconds
         self._blocked = 0.0  # seconds that checkpoints took from the painting
@@ -129,8 +134,11 @@ class Painting:
     def run(self) -> Staged | Stopped:
         """Paint until the picture is staged or somebody wants the end. Raises NstError and what libraries raise."""
         try:
-            step = None
-            for step in self._studio.paint(self._prepared, self._taken_up()):
+            step, state = None, self._taken_up()
+            self._record = self._new_record()
+            self._writer.submit(self._record.prepare)
+            for step in self._studio.paint(self._prepared, state):
+                self._record.see(step, self._seconds())
                 if (answer := self._interrupted(step)) is not None:
                     return answer
                 self._report(step)
@@ -167,13 +175,25 @@ class Painting:
         if found is None:
             return None
         self._before, state = found
-        self._history = list(self._before.history)
         return state
+
+    def _new_record(self) -> Record:
+        """What is gathered along the way, from where the checkpoint leaves off."""
+        return Record(
+            lambda step, side: self._studio.sketch(self._prepared, step, side),
+            outputs=self._task.outputs,
+            preview=self._task.preview,
+            clock=self._clock,
+            note=self._note,
+            history=self._before.history,
+            frames=self._before.frames,
+        )
 
     def _so_far(self, step: Step) -> checkpoint.SoFar:
         """How far the painting is, over all attempts that it was made in."""
+        record = self._record
         return checkpoint.SoFar(
-            step.iteration, self._seconds(), tuple(self._history), self._resumed()
+            step.iteration, self._seconds(), record.history, record.frames, self._resumed()
         )
 
     def _resumed(self) -> tuple[int, ...]:
@@ -238,9 +258,6 @@ class Painting:
             return
         self._next_report = now + PROGRESS_SECONDS
         loss = step.losses["total"]
-        self._history.append((step.iteration, round(self._seconds(), 3), loss))
-        if len(self._history) > 2 * HISTORY:
-            del self._history[1::2]
         self._say(Progress(self._worker, self._task.job_id, step.iteration, step.iterations, loss))
 
     def _note(self, message: str) -> None:
@@ -260,28 +277,42 @@ class Painting:
                 remedy="use precision: float32, or a smaller step",
             )
         stage, outputs = self._task.stage, self._task.outputs
-        stem = PurePath(self._task.name).name
-        picture = stage / f"{stem}.{outputs.get('format', 'png')}"
+        stem = stage / PurePath(self._task.name).name
+        picture, document = (
+            _beside(stem, f".{outputs.get('format', 'png')}"),
+            _beside(stem, ".json"),
+        )
         began = self._clock()
         with files.storage(stage):
             _empty(stage)
+            extras = self._writer.submit(self._record.write, stem, self._weights())
             settings = asdict(self._prepared.settings)
             about = sidecar.embed(self._task.inputs, settings, self._info)
             self._studio.save(self._prepared, step, picture, outputs, about)
             sha256 = files.sha256_file(picture)
-            beside = stage / f"{stem}.json"
+            beside = extras.result()
             seconds = {
                 "prepare": self._prepare_seconds,
                 "paint": painted,
                 "checkpoints": self._blocked,
+                "looking": self._record.seconds,
                 "save": self._clock() - began,
             }
-            document = self._sidecar(step, picture, sha256, losses, seconds)
-            beside.write_bytes(sidecar.encode(document))
-            for path in (beside, picture):
+            values = self._sidecar(step, picture, sha256, losses, seconds)
+            document.write_bytes(sidecar.encode(values))
+            staged = [document, *beside, picture]
+            for path in staged:
                 _fsync(path)
             files.fsync_folder(stage)
-        return Staged(self._worker, self._task.job_id, (beside.name, picture.name), sha256)
+        names = tuple(path.name for path in staged)
+        return Staged(self._worker, self._task.job_id, names, sha256)
+
+    def _weights(self) -> dict[str, float]:
+        """What each term of the loss counts in the total."""
+        s = self._prepared.settings
+        weights = {f"content {k}": s.alpha * w for k, w in s.content_layers.items()}
+        weights |= {f"style {k}": s.style_weight * w for k, w in s.style_layers.items()}
+        return weights | {"tv": s.tv_weight}
 
     def _sidecar(
         self,
@@ -307,11 +338,16 @@ class Painting:
             iterations=(step.iteration, step.iterations),
             losses=losses,
             seconds=seconds,
-            history=self._history,
+            history=history.columns(self._record.history),
             resumed=self._resumed(),
             notes=[*self._notes, *step.events],
         )
         return sidecar.build(painted, datetime.now(UTC))
+
+
+def _beside(stem: Path, suffix: str) -> Path:
+    """A name may hold dots: `with_suffix` would cut it."""
+    return stem.with_name(stem.name + suffix)
 
 
 def _empty(folder: Path) -> None:

@@ -153,6 +153,9 @@ class Worker:
     def _load(self) -> Studio:
         """Make the studio, on the device that was named or is found."""
         options, device = self._options, self._device
+        if options.cache_dir:
+            # matplotlib looks for fonts once, which takes seconds; a service has no home to remember them in.
+            os.environ.setdefault("MPLCONFIGDIR", str(options.cache_dir / "matplotlib"))
         if device == "auto":
             devices = _find_devices()
             self._say(wire.Devices(devices))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from nst_daemon.engine.images import save_picture
+from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, to_image
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import DeviceError, NstError, OutOfMemory
@@ -120,6 +121,18 @@ class Studio:
         if isinstance(error, torch.AcceleratorError) or any(words in text for words in _NO_DEVICE):
             return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
         return None
+
+    def sketch(self, canvas: Canvas, step: Step, side: int) -> Image.Image:
+        """The picture in RGB, of one size at every scale and on white where it is transparent."""
+        width, height = canvas.size
+        factor = min(1.0, side / max(width, height))
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+        rgb = resize(step.image().detach().float(), size)[0].cpu()
+        alpha = canvas.prepared.content.alpha
+        if alpha is not None:
+            shown = resize(alpha, size)
+            rgb = rgb * shown + (1 - shown)
+        return to_image(rgb)
 
 
 def _stepped_down(settings: RenderSettings, steps: int) -> RenderSettings:

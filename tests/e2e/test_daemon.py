@@ -25,6 +25,11 @@ def names(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.name.startswith(".")}
 
 
+def pictures(results: Path) -> set[str]:
+    """The results, without what lies beside them."""
+    return {n for n in names(results) if n.endswith(".png") and not n.endswith(".loss.png")}
+
+
 def test_a_dropped_pair_becomes_a_picture(daemon: Daemon) -> None:
     """A pair dropped while the daemon runs appears in results/ with its JSON, and its inputs in done/."""
     daemon.start()
@@ -36,6 +41,13 @@ def test_a_dropped_pair_becomes_a_picture(daemon: Daemon) -> None:
         assert len(picture.getcolors(maxcolors=64 * 43) or ()) > 100
     sidecar = json.loads((daemon.root / "results" / "dog.json").read_text())
     assert sidecar["settings"]["size"] == 64
+    assert names(daemon.root / "results") == {
+        "dog.json", "dog.loss.png", "dog.progress.webp", "dog.png"
+    }, "the preview is hidden, and gone"  # fmt: skip
+    with Image.open(daemon.root / "results" / "dog.loss.png") as curve:
+        assert curve.width > 600
+    with Image.open(daemon.root / "results" / "dog.progress.webp") as lapse:
+        assert lapse.size == (64, 43)
     assert names(daemon.root / "done") >= {"dog/dog.content.png", "dog/dog.style.jpg"}
     assert names(daemon.root / "inbox") == set()
     assert daemon.end() == 0
@@ -73,7 +85,7 @@ def test_bad_input_costs_nothing_else(daemon: Daemon) -> None:
     assert "size" in said["unknown-key"], "it suggests the key that was meant"
     assert "enormous" in said["wrong-value"]
     assert "vast.content.png" in said["vast"]
-    assert {n for n in names(daemon.root / "results") if n.endswith(".png")} == {"good.png"}
+    assert pictures(daemon.root / "results") == {"good.png"}
     assert names(daemon.root / "failed" / "half") >= {"half.content.png", "half.style.jpg"}
 
 
@@ -113,8 +125,7 @@ def test_an_existing_result_is_not_overwritten(daemon: Daemon) -> None:
         daemon.start("once")
         assert daemon.process is not None
         assert daemon.process.wait(180) == 0, daemon.text()
-    found = {n for n in names(daemon.root / "results") if n.endswith(".png")}
-    assert found == {"dog.png", "dog-2.png"}
+    assert pictures(daemon.root / "results") == {"dog.png", "dog-2.png"}
     assert {"dog", "dog-2"} <= names(daemon.root / "done")
 
 

@@ -31,7 +31,7 @@ PAINTED = sidecar.Painted(
     iterations=(100, 100),
     losses={"total": 0.25},
     seconds={"paint": 1.23456},
-    history=((1, 0.5, 2.0), (100, 60.0, 0.25)),
+    history={"iteration": [1, 100], "seconds": [0.5, 60.0], "total": [2.0, 0.25]},
     resumed=(40,),
     notes=("mended [1,   2] twice",),
 )
@@ -59,11 +59,11 @@ def test_time_is_utc() -> None:
 def test_it_is_json_for_people_too() -> None:
     """Numbers of a list stand in one line, and no text is changed by that."""
     data = sidecar.encode(sidecar.build(PAINTED, NOW))
-    assert b"[ 1, 0.5, 2.0 ]" in data
+    assert b"[ 2.0, 0.25 ]" in data
     found = json.loads(data)
     assert found["notes"] == list(PAINTED.notes)
     assert found["job"]["name"] == PAINTED.name
-    assert found["loss_history"] == [[1, 0.5, 2.0], [100, 60.0, 0.25]]
+    assert found["loss_history"] == PAINTED.history
     assert found["seconds"] == {"paint": 1.235}
 
 

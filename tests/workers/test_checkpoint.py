@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst_daemon.errors import StorageError
+from nst_daemon.report.history import Sample
 from nst_daemon.workers import checkpoint
 from nst_daemon.workers.checkpoint import Owner, SoFar, UnusableCheckpoint
 
 OWNER = Owner({"inputs": [("content", "ab")], "settings": {"betas": (0.9, 0.99)}}, {"threads": 2})
-SO_FAR = SoFar(7, 1.5, ((1, 0.1, 2.0), (7, 1.4, 1.0)), (3,))
+SO_FAR = SoFar(
+    7,
+    1.5,
+    (Sample(1, 0.1, 64, {"total": 2.0}), Sample(7, 1.4, 64, {"total": 1.0})),
+    (b"\xff\xd8",),
+    (3,),
+)
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:

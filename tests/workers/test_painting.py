@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from nst_daemon.errors import PaintingError
-from nst_daemon.workers import checkpoint, painting, wire
+from nst_daemon.workers import checkpoint, painting, record, wire
 from nst_daemon.workers.base import Note, Progress, Staged, Stopped, Task, WorkerOptions
 from nst_daemon.workers.painting import Painting
 from tests import fakes
@@ -29,7 +30,7 @@ class Attempt:
     now: float = 0.0
     said: list[wire.Message] = field(default_factory=list)
     dumped: list[float] = field(default_factory=list)
-    before_step: Callable[[fakes.Step], None] = lambda step: None
+    before_step: Callable[[fakes.Step], object] = lambda step: None
     cancelled: bool = False
     stopping: bool = False
     info: Mapping[str, object] = field(default_factory=dict)
@@ -76,9 +77,19 @@ class Attempt:
         return [m.message for m in self.said if isinstance(m, Note)]
 
 
+def written(path: Path) -> None:
+    """Wait until it is there."""
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_checkpoints_come_in_their_interval(jobs: Jobs) -> None:
     """A state is copied every checkpoint_seconds, and never at the last iteration."""
     attempt = Attempt(jobs("dog", iterations=90))
+    # The disk keeps real time, and the second one is not begun before the first is written.
+    attempt.before_step = lambda step: step.iteration == 59 and written(attempt.task.checkpoint)
     attempt()
     assert attempt.dumped == [30.0, 60.0]
 
@@ -103,13 +114,13 @@ def test_progress_is_rate_limited(jobs: Jobs) -> None:
 
 
 def test_the_loss_history_stays_short(jobs: Jobs) -> None:
-    """The curve in the sidecar has at most 2 * HISTORY points, from the first iteration to the last."""
+    """The curve in the sidecar has at most HISTORY points, from the first iteration to the last."""
     attempt = Attempt(jobs("dog", iterations=3000))
     attempt()
-    curve = attempt.sidecar()["loss_history"]
-    assert painting.HISTORY / 2 <= len(curve) <= 2 * painting.HISTORY
-    assert (curve[0][0], curve[-1][0]) == (1, 3000)
-    assert [point[0] for point in curve] == sorted(point[0] for point in curve)
+    curve = attempt.sidecar()["loss_history"]["iteration"]
+    assert record.HISTORY / 2 <= len(curve) <= record.HISTORY
+    assert (curve[0], curve[-1]) == (1, 3000)
+    assert curve == sorted(curve)
 
 
 def test_a_job_past_its_time_fails_for_good(jobs: Jobs) -> None:
@@ -134,7 +145,7 @@ def test_stopping_keeps_the_step_that_was_taken(jobs: Jobs) -> None:
     sidecar = attempt.sidecar()
     assert sidecar["iterations"] == {"done": 100, "planned": 100, "resumed_after": [40]}
     assert sidecar["seconds"]["paint"] == 100.0
-    curve = [point[0] for point in sidecar["loss_history"]]
+    curve = sidecar["loss_history"]["iteration"]
     assert curve == sorted(set(curve))
 
 
@@ -234,6 +245,12 @@ def test_the_sidecar_tells_the_whole_story(jobs: Jobs) -> None:
     assert sidecar["settings"]["preset"] == "default"
     assert sidecar["model"]["weights_sha256"] == "0" * 64
     assert sidecar["machine"]["device_name"] == "fake"
-    assert sidecar["seconds"] == {"prepare": 2.5, "paint": 10.0, "checkpoints": 0.0, "save": 0.0}
+    assert sidecar["seconds"] == {
+        "prepare": 2.5,
+        "paint": 10.0,
+        "checkpoints": 0.0,
+        "looking": 0.0,
+        "save": 0.0,
+    }
     assert sidecar["losses"] == {"total": 0.1}
     assert sidecar["notes"] == ["a fake"]

@@ -1,0 +1,153 @@
+"""The time-lapse and the loss curve."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst_daemon.report import loss_plot, time_lapse
+from nst_daemon.report.history import Sample, columns, sides, thinned
+from nst_daemon.report.time_lapse import TimeLapse
+from nst_daemon.samples import draw_painting, draw_scene
+
+SCENE, PAINTING = draw_scene(80, 60), draw_painting(80, 60)
+
+
+def shown(data: bytes) -> list[Image.Image]:
+    """The frames of an animation."""
+    with Image.open(io.BytesIO(data)) as image:
+        frames = []
+        for i in range(image.n_frames):
+            image.seek(i)
+            frames.append(image.convert("RGB"))
+        return frames
+
+
+def steps(frames: Sequence[Image.Image]) -> list[float]:
+    """How much each frame differs from the one before, of 255."""
+    arrays = [np.asarray(f, dtype=np.float64) for f in frames]
+    return [float(np.sqrt(np.square(a - b).mean())) for a, b in pairwise(arrays)]
+
+
+def test_frames_are_spaced_by_change() -> None:
+    """Of a painting that changes ever more slowly, the time-lapse shows changes of like size."""
+    lapse = TimeLapse()
+    shares = [1 - 0.5 ** (i / 40) for i in range(400)]
+    for share in shares:
+        lapse.add(Image.blend(SCENE, PAINTING, share))
+    kept = steps(shown(lapse.encode()))
+    even = steps([Image.blend(SCENE, PAINTING, share) for share in shares[::10]])
+    assert len(kept) == time_lapse.FRAMES - 1
+    assert max(kept) < 3 * np.median(kept), "spaced by count it would be more"
+    assert max(even) > 10 * np.median(even)
+
+
+def test_it_begins_and_ends_with_the_picture() -> None:
+    """The first frame is the first picture and the last one the last, however many there were between."""
+    lapse = TimeLapse()
+    for i in range(200):
+        lapse.add(Image.blend(SCENE, PAINTING, i / 199))
+    assert len(lapse.frames) == time_lapse.FRAMES
+    for picture, frame in ((SCENE, lapse.frames[0]), (PAINTING, lapse.frames[-1])):
+        alone = TimeLapse()
+        alone.add(picture)
+        assert (frame,) == alone.frames
+
+
+def test_what_does_not_change_takes_no_frame() -> None:
+    """A hundred equal pictures are one frame."""
+    lapse = TimeLapse()
+    for _ in range(100):
+        lapse.add(SCENE)
+    assert len(lapse.frames) == 1
+    assert len(shown(lapse.encode())) == 1
+
+
+def test_it_goes_on_where_it_was_interrupted() -> None:
+    """A time-lapse that was taken up from its frames begins with the first picture of the first attempt."""
+    first = TimeLapse()
+    for i in range(50):
+        first.add(Image.blend(SCENE, PAINTING, i / 99))
+    second = TimeLapse(first.frames)
+    for i in range(50, 100):
+        second.add(Image.blend(SCENE, PAINTING, i / 99))
+    frames = shown(second.encode())
+    assert steps([SCENE, frames[0]])[0] < 20
+    assert max(steps(frames)) < 3 * np.median(steps(frames))
+
+
+def test_the_worst_pictures_stay_below_two_megabytes() -> None:
+    """Forty frames of noise, at the full size, are encoded within the limit."""
+    noise = np.random.default_rng(0)
+    lapse = TimeLapse()
+    size = (time_lapse.SIDE, time_lapse.SIDE, 3)
+    for _ in range(time_lapse.FRAMES):
+        lapse.add(Image.fromarray(noise.integers(0, 256, size, dtype=np.uint8)))
+        # Noise is grey when it is small: only a change of brightness tells the frames apart.
+        lapse.add(Image.fromarray(noise.integers(0, 100, size, dtype=np.uint8)))
+    data = lapse.encode()
+    assert len(shown(data)) == time_lapse.FRAMES
+    assert len(data) <= time_lapse.LIMIT
+
+
+HISTORY = tuple(
+    Sample(
+        i, i * 0.1, 64 if i < 30 else 128, {"total": 3 / i, "content relu4_2": 1 / i, "tv": 2 / i}
+    )
+    for i in range(1, 60)
+)
+
+
+@pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]], ids=["many", "one"])
+def test_the_plot_has_a_curve_for_each_term_that_counts(
+    history: tuple[Sample, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On both axes stand the total and each term with a weight above 0, multiplied by it."""
+    from matplotlib.figure import Figure
+
+    figures: list[Figure] = []
+    saved = Figure.savefig
+
+    def keep(self: Figure, *args: object, **options: object) -> None:
+        figures.append(self)
+        saved(self, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    data = loss_plot.draw(history, {"content relu4_2": 0.5, "style relu1_1": 0.0, "tv": 2.0})
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (loss_plot.WIDTH, loss_plot.HEIGHT)
+    for axes in figures[0].axes:
+        curves = {line.get_label(): line.get_ydata() for line in axes.lines}
+        assert {name for name in curves if not str(name).startswith("_")} == {
+            "total", "content relu4_2", "tv"
+        }  # fmt: skip
+        assert list(curves["tv"]) == [2 * sample.losses["tv"] for sample in history]
+        assert axes.get_yscale() == "log"
+    iterations, seconds = figures[0].axes
+    assert list(iterations.lines[0].get_xdata()) == [sample.iteration for sample in history]
+    assert list(seconds.lines[0].get_xdata()) == [sample.seconds for sample in history]
+    marks = [text.get_text() for text in iterations.texts]
+    assert marks == [f"{side} px" for _, _, side in sides(history)]
+
+
+def test_a_thinned_history_keeps_its_ends() -> None:
+    """However often it is thinned, the first and the last sample stay, and the order."""
+    for most in (2, 10, 58):
+        kept = thinned(HISTORY, most)
+        assert 2 <= len(kept) <= most
+        assert (kept[0], kept[-1]) == (HISTORY[0], HISTORY[-1])
+        assert kept == sorted(kept)
+
+
+def test_columns_are_of_one_length() -> None:
+    """The sidecar's columns have one number for each sample, to six digits."""
+    table = columns(HISTORY)
+    assert {len(values) for values in table.values()} == {len(HISTORY)}
+    assert table["iteration"] == [s.iteration for s in HISTORY]
+    assert table["total"][6] == 0.428571
+    assert columns(()) == {"iteration": [], "seconds": [], "side": []}
