@@ -1,0 +1,189 @@
+"""What the workers cost: the gap between two jobs, preparing beside painting, checkpoints, two workers for one.
+
+    python -m benchmarks.workers [--size 128] [--iterations 40] [--jobs 6] [--devices cpu]
+
+The gap is the time from a staged picture to the first iteration of the next, on one device; without preparation each
+job is submitted when the one before is done. Each job has a style of its own, so that nothing comes from the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing.connection import wait
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from nst_daemon.jobs import JobInput, Role
+from nst_daemon.samples import draw_painting, draw_scene
+from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
+    Event,
+    Failed,
+    Progress,
+    Ready,
+    Staged,
+    Task,
+    WorkerOptions,
+)
+from nst_daemon.workers.local import LocalExecutor
+
+
+@dataclass
+class Run:
+    """Jobs through one executor; at_once: how many it is given at a time."""
+
+    folder: Path
+    devices: list[str]
+    at_once: int
+    threads: int = 0
+    checkpoint_seconds: float = 1e9
+    seconds: float = 0.0  # from the first job handed over to the last one done
+    gaps: list[float] = field(default_factory=list)
+
+    def __call__(self, tasks: Iterable[Task]) -> Run:
+        waiting = list(tasks)
+        options = WorkerOptions(
+            weights="bundled",
+            cache_dir=self.folder / "cache",
+            logs=self.folder / "logs",
+            threads=self.threads,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+        executor = LocalExecutor(self.devices, options)
+        executor.start()
+        left, ready, given = len(waiting), 0, 0
+        done_at: dict[str, float] = {}  # worker → when its last picture was staged
+        began = time.monotonic()
+        for event in events(executor):
+            now = time.monotonic()
+            match event:
+                case Ready():
+                    ready += 1
+                    began = now
+                case Progress(worker=worker) if worker in done_at:
+                    self.gaps.append(now - done_at.pop(worker))
+                case Staged(worker=worker):
+                    done_at[worker] = now
+                    left, given = left - 1, given - 1
+                case Failed() | Died() | DeviceLost():
+                    raise SystemExit(f"cannot go on: {event}")
+            while ready == len(self.devices) and waiting and given < self.at_once:
+                executor.submit(waiting.pop(0))
+                given += 1
+            if not left:
+                break
+        self.seconds = time.monotonic() - began
+        executor.stop(10.0)
+        return self
+
+
+def events(executor: LocalExecutor) -> Iterator[Event]:
+    """All events, as they come."""
+    while True:
+        wait(executor.waitables(), timeout=1.0)  # type: ignore[arg-type]
+        yield from executor.poll(time.monotonic())
+
+
+class Tasks:
+    """Makes jobs with pictures of our own."""
+
+    def __init__(self, folder: Path, size: int, iterations: int) -> None:
+        self.folder, self.size, self.iterations = folder, size, iterations
+        self.numbers = count()
+
+    def __call__(self, jobs: int) -> list[Task]:
+        return [self.make(next(self.numbers)) for _ in range(jobs)]
+
+    def make(self, number: int) -> Task:
+        """A job whose content and style nobody has seen before."""
+        spool = self.folder / f"job{number}"
+        (spool / "stage").mkdir(parents=True)
+        inputs = []
+        for role, draw in ((Role.CONTENT, draw_scene), (Role.STYLE, draw_painting)):
+            buffer = io.BytesIO()
+            draw(1024, 768, seed=number).save(buffer, "JPEG")
+            (spool / role).write_bytes(buffer.getvalue())
+            digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+            inputs.append(JobInput(role, role, role, digest, len(buffer.getvalue())))
+        return Task(
+            job_id=str(number),
+            name="picture",
+            attempt=1,
+            inputs=tuple(inputs),
+            spool=spool,
+            stage=spool / "stage",
+            checkpoint=spool / "checkpoint",
+            settings={"size": self.size, "iterations": [self.iterations], "scales": [1.0]},
+        )
+
+
+def sidecars(tasks: Iterable[Task]) -> list[dict[str, float]]:
+    """The timings that each picture came with."""
+    files = [json.loads((task.stage / "picture.json").read_bytes()) for task in tasks]
+    return [file["seconds"] for file in files]
+
+
+def per_iteration(tasks: list[Task], iterations: int) -> str:
+    """The median of seconds per iteration, without the first job, which warms up."""
+    return f"{median(s['paint'] for s in sidecars(tasks[1:])) / iterations:.3f}"
+
+
+def main() -> None:
+    """Measure and print a table."""
+    a = parse()
+    devices = a.devices
+    table = Table(title=f"{a.jobs} jobs of {a.iterations} iterations at {a.size} px")
+    for heading in ("", "jobs/min", "gap s", "s/iteration", "checkpoints %"):
+        table.add_column(heading)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make = Tasks(folder, a.size, a.iterations)
+        rows: list[tuple[str, Run]] = [
+            ("warming up", Run(folder, devices[:1], 1)),
+            ("one by one", Run(folder, devices[:1], 1)),
+            ("prepared beside", Run(folder, devices[:1], 2)),
+            ("checkpoint every 5 s", Run(folder, devices[:1], 2, checkpoint_seconds=5.0)),
+        ]
+        if devices == ["cpu"]:
+            rows += [("two workers, one thread each", Run(folder, ["cpu", "cpu"], 4, threads=1))]
+        elif len(devices) > 1:
+            rows += [("all devices", Run(folder, devices, 2 * len(devices)))]
+        for label, run in rows:
+            tasks = make(2 if label == "warming up" else a.jobs)
+            run(tasks)
+            seconds = sidecars(tasks)
+            share = sum(s["checkpoints"] for s in seconds) / sum(s["paint"] for s in seconds)
+            table.add_row(
+                label,
+                f"{60 * len(tasks) / run.seconds:.1f}",
+                f"{median(run.gaps):.3f}" if run.gaps else "–",
+                per_iteration(tasks, a.iterations),
+                f"{100 * share:.2f}",
+            )
+    Console().print(table)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--size", type=int, default=128, help="longer side in pixels")
+    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--jobs", type=int, default=6)
+    parser.add_argument("--devices", nargs="+", default=["cpu"])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
