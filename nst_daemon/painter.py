@@ -21,7 +21,7 @@ from nst_daemon.engine import stylize as engine
 from nst_daemon.engine.images import Picture, load_picture, resize
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
-from nst_daemon.engine.vgg import VGG
+from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.errors import DeviceError, ModelError, SettingsError
 from nst_daemon.export.graph import GraphSpec, export_onnx
 from nst_daemon.export.parity import ParityRow, parity
@@ -35,6 +35,8 @@ Source = Picture | str | os.PathLike[str] | int
 
 #: How many networks (one for each choice of layers, pooling and padding) stay loaded.
 RESIDENT = 4
+#: How many ONNX files (50 MB each) stay in the cache folder.
+ONNX_FILES = 20
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Painter:
             "device": str(self.device),
             "device_name": device_name(self.device),
             "threads": torch.get_num_threads(),
+            "precision": str(compute_dtype("auto", self.device)).removeprefix("torch."),
             "network": self.weights.network,
             "weights": self.weights.name,
             "weights_sha256": self.weights.sha256,
@@ -209,10 +212,14 @@ class Painter:
         )
 
     def _export(self, spec: GraphSpec) -> Path:
+        """Export, then remove the files that were used longest ago."""
         began = monotonic()
         log.info("exporting %s to ONNX (once for these layers and weights)", spec.network)
         path: Path = export_onnx(self._vgg(spec), spec, self._onnx_folder)
         log.info("exported %s in %.1f s", path, monotonic() - began)
+        others = set(self._onnx_folder.glob("*.onnx")) - {path}
+        for old in sorted(others, key=_modified, reverse=True)[ONNX_FILES - 1 :]:
+            old.unlink(missing_ok=True)
         return path
 
     def _open_targets(self, spec: GraphSpec) -> OnnxTargets:
@@ -225,7 +232,10 @@ class Painter:
         return self._open(self._export(spec))
 
     def _open(self, path: Path) -> OnnxTargets:
-        return OnnxTargets(path, device=self.device, cache=self._cache)
+        targets = OnnxTargets(path, device=self.device, cache=self._cache)
+        with suppress(OSError):
+            os.utime(path)  # used: see _export
+        return targets
 
 
 def stylize(
@@ -321,6 +331,14 @@ def _resident(shelf: dict[Hashable, T], key: Hashable, make: Callable[[], T]) ->
     if len(shelf) > RESIDENT:
         del shelf[next(iter(shelf))]
     return item
+
+
+def _modified(path: Path) -> float:
+    """Seconds since the epoch; 0 where another process has just removed the file."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _onnxruntime_package() -> str:

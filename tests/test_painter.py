@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -128,12 +129,24 @@ def test_a_missing_onnx_file_is_exported_and_a_damaged_one_replaced(
         return painter.onnx_file(settings)
 
     file = file_of_a_new_painter()
-    made = file.stat().st_mtime_ns
-    assert file_of_a_new_painter().stat().st_mtime_ns == made
+    made = file.stat().st_ino
+    assert file_of_a_new_painter().stat().st_ino == made
     file.write_bytes(file.read_bytes()[:1000])
     with caplog.at_level(logging.WARNING):
-        assert file_of_a_new_painter().stat().st_mtime_ns != made
+        assert file_of_a_new_painter().stat().st_ino != made
     assert file.name in caplog.text
+
+
+def test_few_onnx_files_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the ONNX files that were used longest ago go, and never the one that was just made."""
+    monkeypatch.setattr(module, "ONNX_FILES", 2)
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    for age, name in enumerate(("older.onnx", "oldest.onnx")):
+        (folder / name).write_text("another")
+        os.utime(folder / name, (100 - age, 100 - age))
+    file = Painter(device="cpu", cache_dir=tmp_path).export(resolve(SHALLOW))
+    assert {path.name for path in folder.iterdir()} == {"older.onnx", file.name}
 
 
 def test_parity_holds_for_the_default_file(painter: Painter) -> None:
