@@ -31,6 +31,36 @@ config: $(STAMP)  ## config.yaml, from the settings in the code
 docs-images: $(STAMP)  ## the pictures of the documentation, painted from the sample pictures
 	$(BIN)/python docs/make_images.py
 
+# Where `make install` puts things. DESTDIR stands before each path, for packages.
+DESTDIR ?=
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+PIP_OPTIONS ?=
+LIB := $(DESTDIR)$(PREFIX)/lib
+UNITS := nst-daemon.service nst-batch.service nst-batch.timer nst-nvidia.service
+
+install:  ## the program in an environment of its own, units, users, folders and a configuration; docs/operations.md
+	rm -rf build
+	$(PYTHON) -m venv $(LIB)/nst-daemon
+	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) .
+	install -D -m 755 systemd/nst-daemon.sh $(DESTDIR)$(PREFIX)/bin/nst-daemon
+	install -d $(LIB)/systemd/system $(DESTDIR)$(SYSCONFDIR)/nst-daemon
+	for unit in $(UNITS); do \
+		sed -e 's|/usr/local|$(PREFIX)|g' -e 's|/etc/nst-daemon|$(SYSCONFDIR)/nst-daemon|g' \
+			systemd/$$unit > $(LIB)/systemd/system/$$unit || exit 1; \
+	done
+	install -D -m 644 systemd/nst-daemon.sysusers $(LIB)/sysusers.d/nst-daemon.conf
+	install -D -m 644 systemd/nst-daemon.tmpfiles $(LIB)/tmpfiles.d/nst-daemon.conf
+	install -D -m 644 systemd/cpu-only.conf $(DESTDIR)$(PREFIX)/share/nst-daemon/cpu-only.conf
+	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e environment || install -m 640 $(CURDIR)/systemd/environment .
+	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e config.yaml || \
+		sed 's|^  root: nst$$|  root: /var/lib/nst-daemon|' $(CURDIR)/config.yaml > config.yaml
+
+uninstall:  ## what `install` has put there, but not the configuration and not the pictures
+	rm -rf $(LIB)/nst-daemon $(DESTDIR)$(PREFIX)/share/nst-daemon
+	rm -f $(DESTDIR)$(PREFIX)/bin/nst-daemon $(UNITS:%=$(LIB)/systemd/system/%)
+	rm -f $(LIB)/sysusers.d/nst-daemon.conf $(LIB)/tmpfiles.d/nst-daemon.conf
+
 clean:  ## remove everything that the targets above have made
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 

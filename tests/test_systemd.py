@@ -1,0 +1,165 @@
+"""The units, and what `make install` puts in place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.test_package import tracked
+
+ROOT = Path(__file__).parent.parent
+UNITS = ("nst-daemon.service", "nst-batch.service", "nst-batch.timer", "nst-nvidia.service")
+ANALYZE = shutil.which("systemd-analyze")
+needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="there is no systemd-analyze")
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units with a program that exists, so that `verify` has nothing to say about that."""
+    for name in UNITS:
+        text = (ROOT / "systemd" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/usr/local/bin/nst-daemon", "/bin/true"))
+    return tmp_path
+
+
+def analyze(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze on units in a folder."""
+    assert ANALYZE is not None
+    command = [ANALYZE, "--no-pager", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def section(text: str, first: str) -> str:
+    """A unit from the line that begins with `first` to the end of its service."""
+    return text[text.index(first) :].partition("\n[Install]")[0].strip()
+
+
+@needs_systemd
+def test_units_are_clean(units: Path) -> None:
+    """`systemd-analyze verify` accepts every unit and says nothing."""
+    done = analyze("verify", "--man=no", *(f"./{name}" for name in UNITS), cwd=units)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", ["nst-daemon.service", "nst-batch.service"])
+@pytest.mark.parametrize(("drop_in", "most"), [(None, 1.6), ("cpu-only.conf", 1.2)])
+def test_services_are_confined(units: Path, unit: str, drop_in: str | None, most: float) -> None:
+    """The exposure is at most 1.6 with the GPU left possible, and at most 1.2 with the drop-in for CPUs."""
+    if drop_in:
+        (units / f"{unit}.d").mkdir()
+        shutil.copy(ROOT / "systemd" / drop_in, units / f"{unit}.d")
+    threshold = f"--threshold={10 * most:.0f}"
+    done = analyze("security", "--offline=true", threshold, f"./{unit}", cwd=units)
+    assert done.returncode == 0, done.stdout
+    assert ("✗ PrivateDevices=" in done.stdout) == (drop_in is None)
+    strict = analyze("security", "--offline=true", "--threshold=1", f"./{unit}", cwd=units)
+    assert strict.returncode != 0, "the threshold is really looked at"
+
+
+def test_both_services_are_confined_alike() -> None:
+    """Limits, folders, devices and hardening of the nightly service are those of the daemon."""
+    daemon, batch = ((ROOT / "systemd" / name).read_text() for name in UNITS[:2])
+    assert section(daemon, "# SIGTERM goes to") == section(batch, "# SIGTERM goes to")
+
+
+def test_what_breaks_painting_is_not_asked_for() -> None:
+    """No unit and no drop-in sets what PyTorch or NVIDIA's driver cannot live with."""
+    for path in (ROOT / "systemd").glob("*"):
+        lines = path.read_text().splitlines()
+        assert not [
+            line for line in lines if line.startswith(("MemoryDenyWriteExecute=y", "ProcSub"))
+        ]
+        assert sum(line.startswith("ReadWritePaths=") for line in lines) == 0
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DESTDIR that `make install` has filled from a copy of the tree; the dependencies are borrowed."""
+    folder = tmp_path_factory.mktemp("install")
+    for path in tracked():
+        copy = folder / "source" / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy, follow_symlinks=False)
+    command = ["make", "install", f"DESTDIR={folder}/dest", "PREFIX=/opt/nst"]
+    done = subprocess.run(
+        [*command, f"PYTHON={sys.executable}", "PIP_OPTIONS=--no-deps"],
+        cwd=folder / "source",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (site,) = (folder / "dest/opt/nst/lib/nst-daemon/lib").glob("python*/site-packages")
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "dest"
+
+
+def test_the_installed_program_starts(installed: Path, tmp_path: Path) -> None:
+    """The launcher below DESTDIR runs the installed package, also after everything was moved somewhere else."""
+    moved = tmp_path / "moved"
+    shutil.copytree(installed, moved, symlinks=True)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["NST_FOLDERS__ROOT"] = str(tmp_path / "nst")
+    for place in (installed, moved):
+        done = subprocess.run(
+            [place / "opt/nst/bin/nst-daemon", "status", "--json"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**environment, "NST_CONFIG": str(place / "etc/nst-daemon/config.yaml")},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["running"] is False
+        python = place / "opt/nst/lib/nst-daemon/bin/python"
+        code = "import nst_daemon; print(nst_daemon.__file__)"
+        where = subprocess.run(
+            [python, "-P", "-c", code], capture_output=True, text=True, env=environment, check=True
+        )
+        assert where.stdout.startswith(str(place))
+
+
+def test_everything_is_in_place(installed: Path) -> None:
+    """Units name the prefix, the configuration the system's folder; a second install keeps what was changed."""
+    unit = (installed / "opt/nst/lib/systemd/system/nst-daemon.service").read_text()
+    assert "ExecStart=/opt/nst/bin/nst-daemon run --config /etc/nst-daemon/config.yaml" in unit
+    assert "/usr/local" not in unit
+    assert (
+        "\n  root: /var/lib/nst-daemon\n" in (installed / "etc/nst-daemon/config.yaml").read_text()
+    )
+    there = {str(p.relative_to(installed)) for p in installed.rglob("*") if p.is_file()}
+    assert there >= {
+        *(f"opt/nst/lib/systemd/system/{unit}" for unit in UNITS),
+        "opt/nst/lib/sysusers.d/nst-daemon.conf",
+        "opt/nst/lib/tmpfiles.d/nst-daemon.conf",
+        "opt/nst/share/nst-daemon/cpu-only.conf",
+        "etc/nst-daemon/environment",
+    }
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="there is no systemd-sysusers")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and their folders")
+def test_users_and_folders(installed: Path, tmp_path: Path) -> None:
+    """systemd makes the user, and folders that belong to the group and hand it on."""
+    lib, system = installed / "opt/nst/lib", tmp_path / "usr/lib"
+    (tmp_path / "etc").mkdir()
+    for kind in ("sysusers", "tmpfiles"):
+        (system / f"{kind}.d").mkdir(parents=True)
+        shutil.copy(lib / f"{kind}.d/nst-daemon.conf", system / f"{kind}.d")
+        extra = ["--create"] if kind == "tmpfiles" else []
+        command = [f"systemd-{kind}", f"--root={tmp_path}", *extra]
+        subprocess.run(command, check=True, capture_output=True)
+    assert "nst:" in (tmp_path / "etc/passwd").read_text()
+    root = tmp_path / "var/lib/nst-daemon"
+    modes = {p.name: oct(p.stat().st_mode & 0o7777) for p in [root, *root.iterdir()]}
+    assert modes["inbox"] == "0o2775"
+    assert modes["state"] == "0o2770"
+    assert modes["nst-daemon"] == "0o2755"
