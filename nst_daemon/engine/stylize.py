@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
 from typing import Any
@@ -201,8 +203,28 @@ def stylize(
     painting = _Painting(scene, network, settings)
     if state is not None:
         painting.load(state)
-    while painting.advance():
+    while True:
+        with _reproducible() if settings.deterministic else nullcontext():
+            if not painting.advance():
+                return
         yield Step(painting)
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """Only algorithms whose sums always run in the same order, where there is one (a warning says where not)."""
+    # cuBLAS reads this when its first handle is made.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 class _Coordinates:

@@ -120,6 +120,22 @@ def test_the_same_seed_is_the_same_picture(scene_of: SceneMaker) -> None:
     assert not torch.equal(pictures[0], pictures[2])
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_holds_while_painting_and_no_longer(
+    scene_of: SceneMaker, deterministic: bool
+) -> None:
+    """torch's deterministic mode is on exactly inside a step that asked for it, and as before outside."""
+    settings = resolve(QUICK, {"deterministic": deterministic})
+    scene, network = scene_of(settings)
+    modes: list[bool] = []
+    network.register_forward_pre_hook(
+        lambda *_: modes.append(torch.are_deterministic_algorithms_enabled())
+    )
+    next(stylize(scene, network, settings))
+    assert modes == [deterministic]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 class Faulty(VGG):
     """A network that answers wrongly for some of its calls; `wrong` says what it does to the maps."""
 
