@@ -150,8 +150,11 @@ class Studio:
     def sketch(self, prepared: Prepared, step: Step, side: int) -> Image.Image:
         return Image.new("RGB", (side, side // 2), "#" + step.digest[:6])
 
+    def memory(self) -> int:
+        return 1234
+
     def explain(self, error: BaseException) -> NstError | None:
-        return None
+        return OutOfMemory("the fake memory is full") if isinstance(error, MemoryError) else None
 
 
 def no_studio(options: WorkerOptions, device: str) -> Studio:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nst_daemon import __version__, files
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import NstError, PaintingError, StorageError
+from nst_daemon.errors import NstError, PaintingError, PictureError, StorageError
 from nst_daemon.report import history, sidecar
 from nst_daemon.workers import checkpoint, wire
 from nst_daemon.workers.base import Note, Progress, Staged, Stopped, Task
@@ -90,6 +90,9 @@ class Studio(Protocol):
 
     def sketch(self, prepared: Any, step: Any, side: int) -> Image.Image:
         """The picture in RGB as this step left it, its longer side at most `side` pixels, the same at every scale."""
+
+    def memory(self) -> int:
+        """Bytes of the device's own memory that this process has, 0 for the CPU."""
 
     def explain(self, error: BaseException) -> NstError | None:
         """What a library's exception means."""
@@ -258,7 +261,16 @@ class Painting:
             return
         self._next_report = now + PROGRESS_SECONDS
         loss = step.losses["total"]
-        self._say(Progress(self._worker, self._task.job_id, step.iteration, step.iterations, loss))
+        self._say(
+            Progress(
+                self._worker,
+                self._task.job_id,
+                step.iteration,
+                step.iterations,
+                loss,
+                memory=self._studio.memory(),
+            )
+        )
 
     def _note(self, message: str) -> None:
         """Tell people now, and in the sidecar."""
@@ -288,7 +300,7 @@ class Painting:
             extras = self._writer.submit(self._record.write, stem, self._weights())
             settings = asdict(self._prepared.settings)
             about = sidecar.embed(self._task.inputs, settings, self._info)
-            self._studio.save(self._prepared, step, picture, outputs, about)
+            self._save_picture(step, picture, about)
             sha256 = files.sha256_file(picture)
             beside = extras.result()
             seconds = {
@@ -306,6 +318,18 @@ class Painting:
             files.fsync_folder(stage)
         names = tuple(path.name for path in staged)
         return Staged(self._worker, self._task.job_id, names, sha256)
+
+    def _save_picture(self, step: Step, path: Path, about: str) -> None:
+        try:
+            self._studio.save(self._prepared, step, path, self._task.outputs, about)
+        except OSError as error:
+            if error.errno is not None:
+                raise  # the disk: the queue waits
+            width, height = self._prepared.size
+            raise PictureError(
+                f"{width} × {height} pixels cannot be written as {path.suffix[1:]}: {error}",
+                remedy="choose another outputs.format, or a smaller size",
+            ) from error
 
     def _weights(self) -> dict[str, float]:
         """What each term of the loss counts in the total."""

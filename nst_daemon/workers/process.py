@@ -224,7 +224,7 @@ class Worker:
         if isinstance(error, Cancelled):
             self._answer(job, Stopped(self._name, job.task.job_id, cancelled=True))
             return
-        known = error if isinstance(error, NstError) else self._explain(error)
+        known = error if isinstance(error, NstError) else self._studio.explain(error)
         if known is None:
             message = f"unexpected error: {type(error).__name__}: {error}"
             failed = Failed(self._name, job.task.job_id, Retry.NEVER, message, _trace(error))
@@ -235,13 +235,6 @@ class Worker:
                 self._broken = known
                 self._changed.notify_all()
         self._answer(job, failed)
-
-    def _explain(self, error: Exception) -> NstError | None:
-        if isinstance(error, MemoryError):
-            return OutOfMemory(
-                "there is not enough memory for this picture", remedy="choose a smaller size"
-            )
-        return self._studio.explain(error)
 
     # Speaking
 

@@ -17,6 +17,7 @@ from nst_daemon.errors import DeviceError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.workers.base import Task, WorkerOptions
+from nst_daemon.workers.memory import footprint, peak_bytes
 
 #: What torch, oneDNN, cuBLAS, cuDNN and onnxruntime say where memory or the device fails; most of it is a plain
 #: RuntimeError. Memory is looked for first, because some of its words hold those of the device.
@@ -26,6 +27,7 @@ _NO_MEMORY = (
     "bad_alloc",
     "could not create a memory object",
     "_STATUS_ALLOC_FAILED",
+    "Resource temporarily unavailable",  # no room for the stack of a new thread
 )
 _NO_DEVICE = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
 
@@ -66,6 +68,7 @@ class Studio:
             threads=options.threads or None,
         )
         self._painter.load(resolve(options.settings))
+        self._footprint = footprint(self._painter.device)
 
     def info(self) -> Mapping[str, object]:
         """Device, threads, network, weights with their digest, versions."""
@@ -74,20 +77,48 @@ class Studio:
     def prepare(self, task: Task) -> Canvas:
         """Validate the settings, decode the inputs, compute the targets. Raises SettingsError, PictureError."""
         settings = _stepped_down(resolve(task.settings), task.step_down)
-        spooled = [(i.role, task.spool / i.spooled) for i in task.inputs]
-        content = next(path for role, path in spooled if role is Role.CONTENT)
-        styles = [path for role, path in spooled if role is Role.STYLE]
-        limits = {
-            k: int(str(task.limits[k])) for k in ("max_pixels", "max_side") if k in task.limits
-        }
-        return Canvas(self._painter.prepare(content, styles, settings, **limits))
+
+        def limit(name: str, default: int) -> int:
+            return int(str(task.limits.get(name, default)))
+
+        def decoded(role: Role) -> list[Picture]:
+            return [
+                load_picture(
+                    task.spool / file.spooled,
+                    # Messages name the file as the person did, not where it lies in the spool.
+                    name=file.name,
+                    max_pixels=limit("max_pixels", 200_000_000),
+                    max_side=limit("max_side", 32_768),
+                )
+                for file in task.inputs
+                if file.role is role
+            ]
+
+        (content,) = decoded(Role.CONTENT)
+        return Canvas(self._painter.prepare(content, decoded(Role.STYLE), settings))
 
     def paint(self, canvas: Canvas, state: bytes | None) -> Iterator[Step]:
         """Paint, yielding after each iteration."""
         loaded = None
         if state is not None:
             loaded = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-        return self._painter.paint(canvas.prepared, loaded)
+        size = None
+        for step in self._painter.paint(canvas.prepared, loaded):
+            if size is not None and size != step.size:
+                self._learn(size)
+            size = step.size
+            yield step
+        if size is not None:
+            self._learn(size)
+
+    def _learn(self, size: tuple[int, int]) -> None:
+        """A whole scale was painted: remember what it needed."""
+        self._footprint.painted(size[0] * size[1], peak_bytes(self._painter.device))
+
+    def memory(self) -> int:
+        """Bytes of the device's own memory that this process has, 0 for the CPU."""
+        device = self._painter.device
+        return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
 
     def dump(self, step: Step) -> bytes:
         """The step's state as torch writes it."""
@@ -110,18 +141,6 @@ class Studio:
             about=about,
         )
 
-    def explain(self, error: BaseException) -> NstError | None:
-        """What torch's exceptions mean."""
-        text = str(error)
-        first = text.partition("\n")[0]
-        if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
-            return OutOfMemory(
-                f"the picture does not fit into memory: {first}", remedy="choose a smaller size"
-            )
-        if isinstance(error, torch.AcceleratorError) or any(words in text for words in _NO_DEVICE):
-            return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
-        return None
-
     def sketch(self, canvas: Canvas, step: Step, side: int) -> Image.Image:
         """The picture in RGB, of one size at every scale and on white where it is transparent."""
         width, height = canvas.size
@@ -133,6 +152,26 @@ class Studio:
             shown = resize(alpha, size)
             rgb = rgb * shown + (1 - shown)
         return to_image(rgb)
+
+    def _out_of_memory(self, cause: str) -> OutOfMemory:
+        """The error, with the size that would have fitted as far as that is known."""
+        side = self._footprint.largest_side()
+        known = f": about {side} px should fit (4:3)" if side else ""
+        return OutOfMemory(
+            f"the picture does not fit into memory ({cause})",
+            remedy=f"choose a smaller size{known}",
+        )
+
+    def explain(self, error: BaseException) -> NstError | None:
+        """What torch's exceptions mean."""
+        text = str(error)
+        first = text.partition("\n")[0]
+        no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if no_memory or any(words in text for words in _NO_MEMORY):
+            return self._out_of_memory(first or "out of memory")
+        if isinstance(error, torch.AcceleratorError) or any(words in text for words in _NO_DEVICE):
+            return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
+        return None
 
 
 def _stepped_down(settings: RenderSettings, steps: int) -> RenderSettings:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -115,14 +116,18 @@ def test_signals_and_neighbours(real: Benches, pair: Callable[..., Task]) -> Non
 
 
 def test_too_large_a_picture_is_out_of_memory(real: Benches, pair: Callable[..., Task]) -> None:
-    """A picture that needs more memory than a worker may use fails as that, and the worker paints the next one."""
+    """A picture that needs more memory than there is fails with the size that would fit, and its worker lives."""
     b = real(max_memory=2 << 30)
     b.patience = 120.0
     b.ready()
-    failed = b.paint(pair("large", size=6000))
-    assert failed.retry is Retry.SMALLER
-    assert "memory" in failed.message
     assert isinstance(b.paint(pair("small")), Staged)
+    failed = b.paint(pair("large", size=3000))
+    assert failed.retry is Retry.SMALLER
+    assert "does not fit into memory" in failed.message
+    fits = re.search(r"about (\d+) px should fit", failed.message)
+    assert fits is not None
+    assert 64 < int(fits[1]) < 3000
+    assert isinstance(b.paint(pair("another")), Staged)
     assert not b.of(Died)
 
 
