@@ -29,7 +29,8 @@ def main() -> None:
     asked = json.load(sys.stdin)
     rows: list[Row] = []
     for look in (_devices, _onnxruntime, _weights, _onnx_file):
-        rows += _safely(look, asked)
+        told = {message for _, _, message, _ in rows}
+        rows += [row for row in _safely(look, asked) if row[2] not in told]
     json.dump(rows, sys.stdout)
 
 

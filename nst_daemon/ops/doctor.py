@@ -209,7 +209,7 @@ def check_watching(inbox: Path, sysctl: Path = _SYSCTL) -> Finding:
             f"sysctl fs.inotify.max_user_watches={max(8192, 4 * folders)}",
         )
     allowed = "an unknown number" if watches is None else f"{watches:,}"
-    return Finding("good", "inotify", f"{folders} folders to watch, {allowed} allowed")
+    return Finding("good", "inotify", f"folders to watch: {folders}, allowed: {allowed}")
 
 
 def check_disk(folder: Path, least: int) -> Finding:
