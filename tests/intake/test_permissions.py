@@ -1,0 +1,220 @@
+"""What a daemon without special rights makes of rights that it lacks. Root would pass all of this vacuously."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import stat
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.errors import InputError, StorageError
+from nst_daemon.files import publish, write_atomic
+from nst_daemon.ledger import Ledger
+from tests.intake.conftest import PNG, House, tree
+
+NOBODY = 65534
+
+
+def unprivileged(test: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Run a test in a process of its own, as nobody where we are root; what fails there fails here."""
+
+    @wraps(test)
+    def run(place: Path) -> None:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                if os.geteuid() == 0:
+                    os.setgroups([])
+                    os.setgid(NOBODY)
+                    os.setuid(NOBODY)
+                assert os.geteuid() != 0
+                os.umask(0o022)
+                test(place)
+            except BaseException:  # noqa: BLE001 (told to the parent)
+                os.write(write, traceback.format_exc().encode()[:60_000])
+            finally:
+                sys.stdout.flush()
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        assert not said, said
+
+    return run
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that an unprivileged user may reach and write to."""
+    folder = Path(tempfile.mkdtemp(prefix="nst-rights-", dir="/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o777)
+    shutil.rmtree(folder)
+
+
+@unprivileged
+def test_an_unreadable_picture_is_refused(place: Path) -> None:
+    """A file without read permission is refused with the remedy, and moves to failed/ all the same."""
+    house = House(place)
+    house.drop("dog.content.png").chmod(0)
+    house.drop("dog.style.png")
+    (request,) = house.settled().requests
+    with pytest.raises(InputError) as refused:
+        house.claim(request)
+    assert str(refused.value) == (
+        "dog.content.png cannot be read: Permission denied; "
+        "give the daemon's user or group the right to read it"
+    )
+    assert tree(house.spool) == set()
+    house.take(request.refuse(str(refused.value)))
+    assert tree(house.inbox) == set()
+    assert tree(house.failed) == {
+        "dog/",
+        "dog/dog.content.png",
+        "dog/dog.style.png",
+        "dog/error.txt",
+    }
+
+
+@unprivileged
+def test_unreadable_settings_are_refused(place: Path) -> None:
+    """A settings file without read permission refuses its pair, with the reason."""
+    house = House(place)
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    house.drop("dog.yaml", "size: 64\n").chmod(0)
+    (rejection,) = house.settled().rejections
+    assert rejection.reason.startswith(
+        "dog.yaml cannot be read: Permission denied; give the daemon's group"
+    )
+
+
+@unprivileged
+def test_an_unreadable_folder_stops_nothing(place: Path) -> None:
+    """A folder that cannot be entered is reported as a problem, and what lies beside it is taken."""
+    house = House(place)
+    house.drop("closed/x.content.png")
+    (house.inbox / "closed").chmod(0)
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    scan = house.settled()
+    assert [request.name for request in scan.requests] == ["dog"]
+    assert scan.problems == (
+        "the folder closed cannot be looked into: Permission denied; "
+        "give the daemon's group the right to read and enter it",
+    )
+
+
+@unprivileged
+def test_a_folder_that_keeps_its_files_is_said_so(place: Path) -> None:
+    """Files in a folder without write permission are copied, cannot be removed, and are known as taken afterwards."""
+    house = House(place)
+    house.drop("trip/dog.content.png")
+    house.drop("trip/dog.style.png")
+    (house.inbox / "trip").chmod(0o555)
+    (request,) = house.settled().requests
+    job = house.claim(request)
+    house.ledger.add(job)
+    assert house.remove(job) == [
+        f"trip/dog.{role}.png cannot be removed from the inbox: Permission denied; "
+        "give the daemon's group the right to write to its folder"
+        for role in ("content", "style")
+    ]
+    house.restart()
+    (again,) = house.settled().requests
+    for file in again.files:
+        assert house.ledger.claimed_before(file.path, file.fingerprint) == job
+
+
+@unprivileged
+def test_an_inbox_without_write_permission_gets_no_hot_folders(place: Path) -> None:
+    """Where hot folders cannot be made, that is a problem for the log and not the end of the scan."""
+    house = House(place)
+    house.style("starry.png")
+    house.inbox.chmod(0o555)
+    assert house.settled().problems == (
+        "no folder starry can be made in the inbox: Permission denied",
+    )
+
+
+@unprivileged
+def test_folders_of_our_own_are_matters_of_storage(place: Path) -> None:
+    """A spool, results/ or failed/ that cannot be written to makes the queue wait, and loses nothing."""
+    house = House(place)
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    house.drop("x.txt")
+    scan = house.settled()
+    for folder in (house.spool, house.failed):
+        folder.chmod(0o555)
+    with pytest.raises(
+        StorageError, match="Permission denied; give the daemon's user the right to write there"
+    ):
+        house.claim(scan.requests[0])
+    with pytest.raises(StorageError):
+        house.take(scan.rejections[0])
+    assert tree(house.inbox) == {"dog.content.png", "dog.style.png", "x.txt"}
+    stage, results = house.root / "stage", house.root / "results"
+    for folder in (stage, results):
+        folder.mkdir()
+    (stage / "picture.png").write_bytes(PNG)
+    results.chmod(0o555)
+    with pytest.raises(StorageError, match="Permission denied"):
+        publish(stage, ["picture.png"], results, "dog")
+
+
+@unprivileged
+def test_what_others_of_the_group_drop_can_be_taken(place: Path) -> None:
+    """In a setgid folder with umask 0002 new folders and files belong to the group, which may read and write them."""
+    os.umask(0o002)
+    house = House(place)
+    house.inbox.chmod(0o2775)
+    house.style("starry.png")
+    house.settled()
+    mode = (house.inbox / "starry").stat().st_mode
+    assert mode & stat.S_ISGID
+    assert mode & 0o070 == 0o070
+    write_atomic(house.root / "result", b"")
+    assert (house.root / "result").stat().st_mode & 0o777 == 0o664
+
+
+@unprivileged
+def test_a_ledger_that_cannot_be_written_says_so(place: Path) -> None:
+    """A state folder without write permission is a StorageError that names the ledger's place."""
+    state = place / "state"
+    state.mkdir()
+    Ledger.open(state / "ledger.sqlite").close()
+    for path in state.iterdir():
+        path.chmod(0o444)
+    state.chmod(0o555)
+    with pytest.raises(StorageError, match=r"ledger"):
+        Ledger.open(state / "ledger.sqlite")
+
+
+@unprivileged
+def test_a_file_size_limit_is_like_a_full_disk(place: Path) -> None:
+    """Under RLIMIT_FSIZE a claim that does not fit raises StorageError, and leaves neither copies nor gaps."""
+    house = House(place)
+    house.drop("dog.content.png", bytes(500_000))
+    house.drop("dog.style.png")
+    (request,) = house.settled().requests
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    with pytest.raises(StorageError, match="File too large; raise the limit on file sizes"):
+        house.claim(request)
+    assert tree(house.spool) == set()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert house.take(request).name == "dog"
