@@ -89,7 +89,7 @@ class Root:
     # Running
 
     def start(
-        self, *, once: bool = True, die_at: int | None = None, record: Path | None = None
+        self, *, once: bool = True, die_at: str | int | None = None, record: Path | None = None
     ) -> Victim:
         """Start the daemon; with `die_at` it kills itself at that point (see `victim`)."""
         plan: dict[str, object] = {"painter": self.painter, "once": once}
@@ -106,6 +106,9 @@ class Root:
             "NST_SERVICE__RESCAN_SECONDS": "0.2",
             "NST_LIMITS__MIN_FREE_DISK": "0",
             "NST_DEVICES": "cpu",
+            # Plots take matplotlib seconds to begin with, in each of hundreds of workers.
+            "NST_OUTPUTS__LOSS_PLOT": "false",
+            "NST_OUTPUTS__PROGRESS": "false",
             "TORTURE_PLAN": json.dumps(plan),
             **self.settings,
         }
@@ -120,7 +123,7 @@ class Root:
             )
         return Victim(process, self)
 
-    def run(self, *, die_at: int | None = None, record: Path | None = None) -> int:
+    def run(self, *, die_at: str | int | None = None, record: Path | None = None) -> int:
         """Let the daemon drain the inbox; its exit code (negative: the signal that ended it)."""
         return self.start(die_at=die_at, record=record).wait()
 
@@ -168,7 +171,7 @@ class Root:
             for folder in ("results", "done", "failed")
             for path in (self.path / folder).rglob(".*")
         }
-        assert hidden <= {".job.json"}
+        assert hidden <= {".job.json", ".preview"}, hidden
         database = sqlite3.connect(self.ledger_path)
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         database.close()
@@ -180,7 +183,7 @@ class Root:
         return {
             str(path.relative_to(results).with_suffix("")): path.read_bytes()
             for path in results.rglob("*.png")
-            if not path.name.endswith(".loss.png")
+            if not path.name.endswith(".loss.png") and ".preview" not in path.parts
         }
 
     def _digests(self, *folders: str) -> Counter[str]:

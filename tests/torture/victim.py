@@ -6,7 +6,7 @@ Nothing in the program knows of this. Points at which it can die are seen from o
     <state>            right after the ledger has committed that transition ("queued>running")
     <event> <path>     right before a system call that changes a file below ROOT (Python's audit events)
 
-TORTURE_PLAN is a JSON object: `die_at` (the number of the point to die at), `record` (a file that takes down the names
+TORTURE_PLAN is a JSON object: `die_at` (the name of a point, or its number), `record` (a file that takes down the names
 of all points, in order), `painter`, `once`. The process kills itself with SIGKILL, and its workers see their pipe end.
 """
 
@@ -51,7 +51,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 class Points:
     """Counts points and dies at one of them."""
 
-    def __init__(self, root: Path, die_at: int | None, record: Path | None) -> None:
+    def __init__(self, root: Path, die_at: str | int | None, record: Path | None) -> None:
         self.root, self.die_at, self.record = str(root), die_at, record
         self.count = 0
         self.busy = False
@@ -65,7 +65,7 @@ class Points:
             os.write(descriptor, (name + "\n").encode(errors="backslashreplace"))
             os.close(descriptor)
             self.busy = before
-        if self.count == self.die_at:
+        if self.die_at in {name, self.count}:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
