@@ -64,19 +64,13 @@ class Daemon:
         return self.log.read_text(errors="replace")
 
 
-@pytest.fixture(scope="session")
-def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder whose ONNX cache outlives a single test."""
-    return tmp_path_factory.mktemp("state")
-
-
 @pytest.fixture
-def daemon(tmp_path: Path, state_folder: Path) -> Iterator[Daemon]:
+def daemon(tmp_path: Path, model_cache: Path) -> Iterator[Daemon]:
     """A daemon that has not been started; whatever runs at the end of the test is killed."""
     made = Daemon(tmp_path, tmp_path / "state")
     cache = made.root / "state" / "cache"
     cache.parent.mkdir(parents=True)
-    cache.symlink_to(state_folder)
+    cache.symlink_to(model_cache)
     yield made
     if made.process and made.process.poll() is None:
         made.process.kill()
