@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -217,8 +218,9 @@ class Victim:
         self.process.wait(DEADLINE)
 
     def until(self, condition: Callable[[], bool]) -> bool:
-        """Wait for a condition while the daemon runs; False where it ended before."""
-        while self.process.poll() is None:
+        """Wait for a condition while the daemon runs; False where it ended before, or time has run out."""
+        deadline = time.monotonic() + DEADLINE
+        while self.process.poll() is None and time.monotonic() < deadline:
             if condition():
                 return True
             _wait_for(self.process, 0.01)
