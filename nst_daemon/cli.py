@@ -32,6 +32,7 @@ from nst_daemon.ops import logs
 OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
 
 if TYPE_CHECKING:
+    from nst_daemon.intake.batch import Expansion
     from nst_daemon.painter import Painter
 
 app = typer.Typer(
@@ -119,12 +120,41 @@ def once(
         raise typer.Exit(1)
 
 
+@app.command()
+def batch(
+    file: Annotated[Path, typer.Argument(help="Contents, styles and a sweep; see README.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Paint every content in every style with every setting of a sweep, but for what is there already; then end.
+
+    Exit code 0: every picture is there; 1: some are not; 6: a daemon serves this root: drop the file into its inbox.
+    """
+    from nst_daemon.intake.batch import Expansion, name_of, parse, read_file
+    from nst_daemon.ops.status import batch_summary, batch_table
+    from nst_daemon.supervisor import batch_reach
+
+    loaded, began = load(config), time.time()
+    reach = batch_reach(loaded, [file.resolve().parent, *loaded.batch_roots])
+    asked = parse(read_file(file), file.name)
+    expansion = Expansion(name_of(file), asked, reach, since=began)
+    _serve(config, drain=True, batch=expansion)
+    with Ledger.attach(loaded.folders.ledger) as ledger:
+        painted = ledger.batch(expansion.name, since=began)
+        skipped = [ledger.get(job_id) for job_id in expansion.skipped.values()]
+    summary = batch_summary(expansion.name, len(expansion.combinations), painted, skipped)
+    _print(batch_table(summary), summary, as_json)
+    if summary["missing"]:
+        raise typer.Exit(1)
+
+
 def _serve(
     path: Path | None,
     *,
     drain: bool,
     wait: float = 0.0,
     environ: Mapping[str, str] | None = None,
+    batch: Expansion | None = None,
 ) -> int:
     """Run the supervisor with this machine's devices; the number of jobs that failed."""
     from nst_daemon.ops.progress import Bars
@@ -153,6 +183,7 @@ def _serve(
             patience=wait,
             observer=bars,
             reload=lambda: load(path, environ),
+            batch=batch,
         )
 
 
@@ -420,6 +451,15 @@ def presets(as_json: JsonOption = False) -> None:
     for name, preset in PRESETS.items():
         table.add_row(name, preset.summary, preset.source)
     _print(table, {name: asdict(preset) for name, preset in PRESETS.items()}, as_json)
+
+
+@app.command()
+def gallery(config: ConfigOption = None) -> None:
+    """Write results/index.html: every result on one page, with search, slider, time-lapse and settings."""
+    from nst_daemon.report.gallery import write
+
+    folders = load(config).folders
+    print(write(folders.results, done=folders.done, styles=folders.styles))
 
 
 @app.command()

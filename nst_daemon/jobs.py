@@ -130,3 +130,4 @@ class Job:
     archive: str = (
         ""  # the folder below done/ or failed/ that holds the inputs, once they are there
     )
+    identity: str = ""  # of a batch's picture: equal where inputs, settings and network are

@@ -79,6 +79,10 @@ _MIGRATIONS: Sequence[str] = (
         at REAL NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN identity TEXT NOT NULL DEFAULT '';
+    CREATE INDEX jobs_by_identity ON jobs (identity) WHERE identity <> '';
+    """,
 )
 
 _BUSY_SECONDS = 10.0
@@ -359,6 +363,22 @@ class Ledger:
             (os.fsencode(origin), json.dumps(fingerprint)),
         )
         return self.get(rows[0][0]) if rows else None
+
+    def alike(self, identity: str) -> list[Job]:
+        """Jobs of batches whose picture is the same by inputs, settings and network, newest first."""
+        return self._select("identity = ? AND identity <> ''", (identity,), "created DESC, id")
+
+    def batch(self, name: str, *, since: float = 0.0) -> list[Job]:
+        """The jobs of the batches of this name that were created since, oldest first."""
+        return self._select("\"group\" = ? AND source = 'batch' AND created >= ?", (name, since))
+
+    def batch_counts(self, name: str) -> dict[JobState, int]:
+        """How many jobs of the batches of this name are in each state."""
+        rows = self._read(
+            "SELECT state, COUNT(*) FROM jobs WHERE \"group\" = ? AND source = 'batch' GROUP BY state",
+            (name,),
+        )
+        return {JobState(state): number for state, number in rows}
 
     # Steering, from other processes
 

@@ -26,13 +26,17 @@ from typing import Any, Protocol, Self
 from nst_daemon import files
 from nst_daemon.config import Config
 from nst_daemon.errors import BusyError, DeviceError, InputError, NstError, Retry, StorageError
+from nst_daemon.intake import batch as batches
 from nst_daemon.intake import claim
+from nst_daemon.intake.batch import Expansion, NoInbox, Reach
 from nst_daemon.intake.pairing import Rejection, Request
-from nst_daemon.intake.scan import Intake, Scan
+from nst_daemon.intake.scan import Intake, Scan, load_settings
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.sidecar import MAX_BYTES
 from nst_daemon.intake.watch import Watcher
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.ops import gallery
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.ops.notify import Notifier
 from nst_daemon.ops.pace import Pace
@@ -106,7 +110,7 @@ class Supervisor:
     """One root, one ledger, one executor. `recover` comes first, then `step` does one round after the other.
 
     executor: not started yet; observer: shows progress, or None; drain: end when the inbox is empty, and then start
-    workers only once there is work.
+    workers only once there is work; batch: paint this in the place of what is in the inbox.
     """
 
     def __init__(
@@ -117,13 +121,17 @@ class Supervisor:
         *,
         observer: Observer | None = None,
         drain: bool = False,
+        batch: Expansion | None = None,
     ) -> None:
         self.config = config
         self.ledger = ledger
         self.executor = executor
         self.observer = observer
+        self.gallery = gallery.Rewriter(gallery.command(config.source))
         self.drain = drain
-        self.intake = self._make_intake()
+        self._batch = batch
+        self._expansions: list[Expansion] = [batch] if batch else []
+        self.intake: Intake | NoInbox = self._make_intake()
         #: Why nothing is taken in or handed out at the moment ("" where all is well), for people.
         self.paused = ""
         #: How many jobs have ended in each state since the start.
@@ -148,8 +156,10 @@ class Supervisor:
         self._next_retention = math.inf
         self._removed_until: dict[Path, float] = {}
 
-    def _make_intake(self) -> Intake:
+    def _make_intake(self) -> Intake | NoInbox:
         config = self.config
+        if self._batch:
+            return NoInbox()
         return Intake(
             config.folders.inbox,
             config.folders.styles,
@@ -197,12 +207,13 @@ class Supervisor:
 
     def due(self, now: Moment) -> float:
         """Seconds until `step` has something to do, if no news comes before."""
-        if self._wanted and not self.paused:
+        if (self._wanted or self._expansions) and not self.paused:
             return 0.0
         return max(0.0, min(self._next_scan, self._next_housekeeping) - now.steady)
 
     def _keep_house(self, now: Moment) -> None:
         """What need not happen in every round: requests of people, due retries, room on the disk."""
+        self.gallery.tend()
         try:
             self.ledger.check()
             self._check_room()
@@ -320,7 +331,12 @@ class Supervisor:
         batch = self._wanted[:CLAIMS_A_ROUND]
         del self._wanted[:CLAIMS_A_ROUND]
         for wanted in batch:
-            self._claim(wanted, now)
+            if isinstance(wanted, Request) and wanted.source == "batch":
+                self._open_batch(wanted, now)
+            else:
+                self._claim(wanted, now)
+        if not self._wanted:
+            self._expand(now)
         self._last_intake = now.steady
 
     def _scan(self, now: Moment) -> None:
@@ -339,19 +355,27 @@ class Supervisor:
         """Copy into the spool, enter into the ledger, take out of the inbox; in this order."""
         if self._claimed_before(wanted):
             return
+        folders = self.config.folders
         if isinstance(wanted, Request):
             try:
                 self.config.render_settings(wanted.settings)
                 job = claim.claim(
                     wanted,
                     self.config.folders.spool,
-                    {"inbox": self.config.folders.inbox, "styles": self.config.folders.styles},
+                    {
+                        "inbox": folders.inbox,
+                        "styles": folders.styles,
+                        "anywhere": batches.ANYWHERE,
+                    },
                     max_bytes=self.config.limits.max_bytes,
                     now=now.wall,
                 )
             except ChangedMeanwhile as error:
-                log.debug("%s", error)
-                return
+                if not wanted.identity:  # the next scan sees it as it is then
+                    log.debug("%s", error)
+                    return
+                again = f"{error}; run the batch again"
+                job = claim.refuse(wanted.refuse(again), now=now.wall)
             except InputError as error:
                 job = claim.refuse(wanted.refuse(str(error)), now=now.wall)
         else:
@@ -359,6 +383,66 @@ class Supervisor:
         self.ledger.add(job)
         self._unfinished[job.id] = job
         self._enter(job, now)
+
+    def _open_batch(self, wanted: Request, now: Moment) -> None:
+        """Begin with a batch file of the inbox, which stays there until all that it asks for is in the ledger."""
+        (file,) = wanted.files
+        if any(expansion.file == file for expansion in self._expansions):
+            return
+        reach = batch_reach(self.config, self.config.batch_roots)
+        try:
+            label = files.printable(file.path)
+            values = load_settings(
+                self.config.folders.inbox, file.path, file.fingerprint, MAX_BYTES
+            )
+            asked = batches.parse(values, label)
+            since = file.fingerprint.ctime_ns / 1e9
+            expansion = Expansion(wanted.name, asked, reach, since=since, file=file)
+        except ChangedMeanwhile as error:
+            log.debug("%s", error)
+        except InputError as error:
+            self._claim(wanted.refuse(str(error)), now)
+        else:
+            log.info("batch %s asks for %d pictures", wanted.name, len(expansion.combinations))
+            self._expansions.append(expansion)
+
+    def _expand(self, now: Moment) -> None:
+        """Claim the next pictures of the batches, a few at a time, but for those that are there already."""
+        for expansion in self._expansions[:1]:
+            for _ in range(CLAIMS_A_ROUND):
+                wanted = expansion.current()
+                if wanted is None:
+                    self._close_batch(expansion)
+                    return
+                known = self._known(wanted, expansion.since)
+                if known:
+                    expansion.skipped[wanted.name] = known.id
+                else:
+                    self._claim(wanted, now)
+                expansion.advance()
+
+    def _known(self, wanted: Request | Rejection, since: float) -> Job | None:
+        """The job that has painted the same picture, or is about to."""
+        if isinstance(wanted, Rejection):
+            return None
+        for job in self.ledger.alike(wanted.identity):
+            if not job.state.terminal or (job.state is not S.DONE and job.created >= since):
+                return job
+            if job.state is S.DONE and (self.config.folders.results / job.result).exists():
+                return job
+        return None
+
+    def _close_batch(self, expansion: Expansion) -> None:
+        if expansion.file:
+            folders = self.config.folders
+            claim.put_away(expansion.file, folders.inbox, folders.done, expansion.name)
+        self._expansions.remove(expansion)
+        log.info(
+            "batch %s is in the queue; %d of its %d pictures were there already",
+            expansion.name,
+            len(expansion.skipped),
+            len(expansion.combinations),
+        )
 
     def _claimed_before(self, wanted: Request | Rejection) -> bool:
         """True for what was claimed already, and is still there: it could not be removed, or a power cut undid that."""
@@ -484,13 +568,25 @@ class Supervisor:
             with suppress(OSError):  # it is hidden, and `_retain` comes by again
                 self._preview(job).unlink(missing_ok=True)
             job = self._move(job, S.DONE, now, archive=archive)
+            if self.config.outputs.gallery:
+                self.gallery.request()
             said.info("done: %s", folders.results / job.result)
         else:
             job = self.ledger.note(job.id, now=now.wall, archive=archive)
             said.error("%s: %s", job.state, job.error)
+        if job.source == "batch":
+            self._sum_up(job.group)
         self.ended[job.state] += 1
         self._details.pop(job.id, None)
         del self._step_downs[job.id]
+
+    def _sum_up(self, batch: str) -> None:
+        """Say how a batch went, once its last job has ended."""
+        counts = self.ledger.batch_counts(batch)
+        coming = any(expansion.name == batch for expansion in self._expansions)
+        if not coming and all(state.terminal for state in counts):
+            said = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+            log.info("batch %s has ended: %s", batch, said)
 
     def _end(
         self,
@@ -714,6 +810,7 @@ class Supervisor:
         self._listen(now)
         with suppress(StorageError):
             self._finish(now)
+        self.gallery.finish(self.config.service.stop_seconds)
 
     # What `once` asks
 
@@ -730,7 +827,7 @@ class Supervisor:
     @property
     def drained(self) -> bool:
         """True where nothing is left to do but wait for files that are being written, or for new ones."""
-        if self._wanted or self._unfinished or self.seen is None:
+        if self._wanted or self._unfinished or self._expansions or self.seen is None:
             return False
         if self.seen.requests or self.seen.rejections:
             return False
@@ -764,11 +861,13 @@ def serve(
     patience: float = 0.0,
     observer: Observer | None = None,
     reload: Callable[[], Config] | None = None,
+    batch: Expansion | None = None,
 ) -> int:
     """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty. Returns how many jobs failed.
 
     patience: with `drain`, seconds to wait for files that are still arriving, or for room on the disk; reload: reads
-    the configuration again on SIGHUP; what it raises is logged, and the old one stays. A second SIGINT ends at once;
+    the configuration again on SIGHUP; what it raises is logged, and the old one stays; batch: with `drain`, what to
+    paint in the place of the inbox. A second SIGINT ends at once;
     what was checkpointed stays. Raises BusyError where another process serves the root, StorageError,
     LedgerError, and with `drain` DeviceError where no device is left.
     """
@@ -784,7 +883,9 @@ def serve(
             log.error("%s", ledger.repaired)
         signals = stack.enter_context(_Signals())
         watcher = stack.enter_context(Watcher(folders.inbox, folders.styles))
-        supervisor = Supervisor(config, ledger, executor, observer=observer, drain=drain)
+        supervisor = Supervisor(
+            config, ledger, executor, observer=observer, drain=drain, batch=batch
+        )
         supervisor.recover(Moment.now())
         notifier = Notifier(os.environ)
         if 0 < notifier.patience <= config.service.stall_seconds:
@@ -802,6 +903,17 @@ def serve(
             notifier.stopping()
             supervisor.stop(Moment.now())
         return supervisor.failures
+
+
+def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:
+    """What a batch may read on this root; roots: the folders that its globs look into."""
+    return Reach(
+        roots=tuple(roots),
+        library=config.folders.styles,
+        resolve=config.render_settings,
+        network=(config.model.network, config.model.weights),
+        max_bytes=config.limits.max_bytes,
+    )
 
 
 def _loop(

@@ -329,7 +329,7 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
     if damage == "text":
         data = bytearray(b"this is not a database\n" * 100)
     else:
-        start = {"head": 0, "middle": len(data) // 2 - 1000, "empty page": 4096}[damage]
+        start = {"head": 0, "middle": len(data) // 8192 * 4096, "empty page": 4096}[damage]
         data[start : start + 3000] = bytes(3000) if damage == "empty page" else os.urandom(3000)
     path.write_bytes(data)
     with Ledger.open(path) as ledger:

@@ -50,7 +50,7 @@ def claim(
 ) -> Job:
     """Copy the files of a request into spool/ID/ and return the job, in state `claimed`, not yet in the ledger.
 
-    roots: where "inbox" and "styles" are; max_bytes: of each file; now: seconds since the epoch.
+    roots: where "inbox", "styles" and "anywhere" are; max_bytes: of each file; now: seconds since the epoch.
     Raises ChangedMeanwhile where a file is not what the scan saw (nothing is left behind; scan again), InputError
     where a file cannot be taken (refuse the request with its text), StorageError where the spool cannot take it.
     """
@@ -65,6 +65,7 @@ def claim(
         settings=request.settings,
         group=request.group,
         priority=request.priority,
+        identity=request.identity,
     )
     folder = spool / job.id
     try:
@@ -257,6 +258,27 @@ def _move_original(name: str, parent: int, status: os.stat_result, target: Path)
                 write.flush()
                 os.fsync(write.fileno())
         os.unlink(name, dir_fd=parent)
+
+
+def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:
+    """Move a file that is no job's, like a batch file, from the inbox to root/NAME/; one that has changed stays.
+
+    Raises StorageError.
+    """
+    folder = root / name
+    files.make_folder(folder)
+    with (
+        files.storage(folder),
+        suppress(FileNotFoundError, NotADirectoryError),
+        files.folder_of(inbox, drop.path) as (parent, last),
+    ):
+        status = os.stat(last, dir_fd=parent, follow_symlinks=False)
+        if files.fingerprint(status) != drop.fingerprint:
+            return
+        path = PurePosixPath(files.clean_name(last))
+        candidates = (folder / (stem + path.suffix) for stem in files.numbered(path.stem))
+        target = next(place for place in candidates if not os.path.lexists(place))
+        _move_original(last, parent, status, target)
 
 
 def remove_if_empty(folder: Path) -> None:

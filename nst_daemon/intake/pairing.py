@@ -80,12 +80,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A file of a request. root: the folder that `path` is below; what is in the library stays where it is."""
+    """A file of a request. root: what `path` is below; only what is in the inbox leaves it ("anywhere" is "/")."""
 
     role: Role
     path: str
     fingerprint: Fingerprint
-    root: Literal["inbox", "styles"] = "inbox"
+    root: Literal["inbox", "styles", "anywhere"] = "inbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A job that the inbox asks for. The fields are those of `Job`; `files` are what to claim."""
+    """A job that the inbox, or a batch, asks for. The fields are those of `Job`; `files` are what to claim."""
 
     name: str
     source: Source
@@ -118,6 +118,7 @@ class Request:
     files: tuple[Drop, ...]
     settings: Mapping[str, object] = field(default_factory=dict)
     priority: int = 0
+    identity: str = ""
 
     def refuse(self, reason: str) -> Rejection:
         """The same files as something that cannot be done; what is in the library is not touched."""

@@ -299,7 +299,7 @@ class Intake:
         version, result = self._settings.get(key, (None, {}))
         if version != mark:
             try:
-                result = _load(
+                result = load_settings(
                     self.inbox if root == "inbox" else self.styles, path, mark, self.max_bytes
                 )
             except SettingsError as error:
@@ -370,7 +370,7 @@ def _looks_whole(name: str, folder: int, size: int) -> bool:
         os.close(descriptor)
 
 
-def _load(root: Path, path: str, mark: Fingerprint, max_bytes: int) -> dict[str, Any]:
+def load_settings(root: Path, path: str, mark: Fingerprint, max_bytes: int) -> dict[str, Any]:
     """Read a settings file, if it still is that version. Raises SettingsError, ChangedMeanwhile."""
     label = files.printable(path)
     try:

@@ -306,6 +306,35 @@ def story_json(job: Job, events: Sequence[JobEvent]) -> dict[str, Any]:
     return {**brief(job), **more, "events": happened}
 
 
+def batch_summary(
+    name: str, asked: int, painted: Sequence[Job], skipped: Sequence[Job | None]
+) -> dict[str, Any]:
+    """How a batch went, for programs. asked: how many pictures it is of; skipped: jobs that are older than it."""
+    jobs = [{**brief(job), "skipped": False} for job in painted]
+    jobs += [{**brief(job), "skipped": True} for job in skipped if job]
+    there = sum(job["state"] == S.DONE for job in jobs)
+    return {
+        "schema": SCHEMA,
+        "batch": name,
+        "asked": asked,
+        "painted": sum(job.state is S.DONE for job in painted),
+        "skipped": len(skipped),
+        "missing": asked - there,
+        "jobs": jobs,
+    }
+
+
+def batch_table(summary: Mapping[str, Any]) -> RenderableType:
+    """The same for people."""
+    table = _grid(("name", "state", "result or reason"))
+    for job in summary["jobs"]:
+        state = "there already" if job["skipped"] and job["state"] == S.DONE else job["state"]
+        said = Text(printable(job["result"] or job["error"]))
+        table.add_row(Text(printable(job["name"])), state, said)
+    counts = "{batch}: {painted} of {asked} painted, {skipped} skipped, {missing} missing"
+    return Group(table, Text(printable(counts.format_map(summary))))
+
+
 def _grid(headings: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:

@@ -32,12 +32,12 @@ class Served:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         """Start the process."""
         (self.root / "inbox").mkdir(parents=True, exist_ok=True)
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.ops.served"],
+                [sys.executable, "-m", "tests.ops.served", *arguments],
                 env=self.environment,
                 cwd=self.root,
                 stdout=log,

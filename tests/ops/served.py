@@ -1,9 +1,17 @@
-"""The daemon as a process with the fake painter: `python -m tests.ops.served`, configured by NST_… variables."""
+"""The daemon as a process with the fake painter: `python -m tests.ops.served`, configured by NST_… variables.
+
+With the name of a batch file it paints that, and ends.
+"""
 
 from __future__ import annotations
 
+import sys
+import time
+from pathlib import Path
+
 from nst_daemon import supervisor
 from nst_daemon.config import load
+from nst_daemon.intake.batch import Expansion, name_of, parse, read_file
 from nst_daemon.ops import logs
 from nst_daemon.workers.base import WorkerOptions
 from nst_daemon.workers.local import LocalExecutor
@@ -13,7 +21,13 @@ def main() -> None:
     config = load(None)
     logs.setup(config.log.format, config.log.level)
     executor = LocalExecutor(config.devices, WorkerOptions(painter="tests.fakes:Studio"))
-    supervisor.serve(config, executor, reload=lambda: load(None))
+    if len(sys.argv) == 1:
+        supervisor.serve(config, executor, reload=lambda: load(None))
+        return
+    file = Path(sys.argv[1])
+    reach = supervisor.batch_reach(config, [file.resolve().parent])
+    batch = Expansion(name_of(file), parse(read_file(file), file.name), reach, since=time.time())
+    supervisor.serve(config, executor, drain=True, patience=60, batch=batch)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+"""What a batch file means, and what it may reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nst_daemon.engine.settings import resolve
+from nst_daemon.errors import InputError, SettingsError
+from nst_daemon.intake.batch import Batch, Expansion, Reach, name_of, parse, plan
+from nst_daemon.intake.pairing import Rejection, Request
+
+
+@pytest.fixture
+def reach(tmp_path: Path) -> Reach:
+    """Two contents in a folder that may be read, two styles in the library, and a picture outside of both."""
+    for name in ("photos/a.jpg", "photos/b.jpg", "photos/deep/a.png", "styles/starry.jpg", "x.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    (tmp_path / "styles/starry.yaml").write_text("seed: 5")
+    (tmp_path / "photos/notes.txt").touch()
+    (tmp_path / "photos/.a.jpg.part").touch()
+    (tmp_path / "photos/link.jpg").symlink_to(tmp_path / "x.jpg")
+    roots = (tmp_path / "photos",)
+    return Reach(roots, tmp_path / "styles", resolve, ("vgg19", "auto"), 1 << 20)
+
+
+def names(batch: Batch, reach: Reach) -> list[str]:
+    """The names of the pictures that a batch asks for."""
+    return [combination.name for combination in plan(batch, "night", reach)]
+
+
+def test_every_combination_is_asked_for(reach: Reach) -> None:
+    """2 contents × 1 style × 2 × 2 settings are 8 pictures with names of their own."""
+    batch = parse(
+        {"contents": "*.jpg", "styles": "starry", "sweep": {"seed": [1, 2], "tv_weight": [0, 1]}},
+        "night.batch.yaml",
+    )
+    found = names(batch, reach)
+    assert len(set(found)) == 8
+    assert found[0] == "night/a_starry_seed=1_tv_weight=0"
+
+
+def test_settings_come_from_style_batch_and_sweep(reach: Reach) -> None:
+    """The library's YAML is overridden by the batch's settings, and these by the sweep."""
+    one = plan(Batch(("a.jpg",), ("starry",)), "n", reach)
+    two = plan(Batch(("a.jpg",), ("starry",), {"seed": 6}), "n", reach)
+    three = plan(Batch(("a.jpg",), ("starry",), {"size": 64}, {"seed": (7,)}), "n", reach)
+    assert [c.settings for (c,) in (one, two, three)] == [
+        {"seed": 5},
+        {"seed": 6},
+        {"seed": 7, "size": 64},
+    ]
+
+
+def test_equal_names_get_numbers(reach: Reach) -> None:
+    """Two contents of the same name in two folders are two pictures."""
+    assert names(Batch(("**/a.*",), ("starry",)), reach) == ["night/a_starry", "night/a_starry-2"]
+
+
+def test_nothing_else_is_found(reach: Reach) -> None:
+    """Links, hidden and partial files and what is no picture are not contents."""
+    assert len(names(Batch(("*",), ("starry",)), reach)) == 2
+
+
+@pytest.mark.parametrize(
+    "glob", ["../x.jpg", "/etc/*", "{tmp}/x.jpg", "", "**/**/*.jpg", "no*.jpg"]
+)
+def test_nothing_outside_is_reached(reach: Reach, tmp_path: Path, glob: str) -> None:
+    """A glob that leaves the allowed folders, could take for ever or finds nothing is refused."""
+    with pytest.raises(InputError):
+        plan(Batch((glob.format(tmp=tmp_path),), ("starry",)), "night", reach)
+
+
+def test_absolute_globs_within_a_root_are_fine(reach: Reach, tmp_path: Path) -> None:
+    """A root may be named in full."""
+    assert len(names(Batch((f"{tmp_path}/photos/*.jpg",), ("starry",)), reach)) == 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"contents": "*", "styles": "s", "colour": 1},
+        {"styles": "s"},
+        {"contents": [], "styles": "s"},
+        {"contents": "*", "styles": "s", "sweep": {"seed": 1}},
+        {"contents": "*", "styles": "s", "sweep": {"seed": []}},
+        {"contents": "*", "styles": "s", "sweep": {"seed": [1]}, "settings": {"seed": 2}},
+        {"contents": "*", "styles": "s", "priority": "high"},
+    ],
+)
+def test_what_is_no_batch(values: dict[str, Any]) -> None:
+    """Unknown keys, missing ones and values of another kind are errors that name the file."""
+    with pytest.raises(SettingsError, match=r"night\.batch\.yaml"):
+        parse(values, "night.batch.yaml")
+
+
+def test_bad_settings_are_refused_before_any_work(reach: Reach) -> None:
+    """One value of a sweep that cannot be refuses the whole batch."""
+    with pytest.raises(SettingsError, match="tv_weight"):
+        plan(Batch(("*",), ("starry",), {}, {"tv_weight": (1, -1)}), "n", reach)
+
+
+def test_too_many_are_refused(reach: Reach) -> None:
+    """A sweep that multiplies to more than 10,000 pictures is refused before they are listed."""
+    sweep = {"seed": tuple(range(200)), "size": tuple(range(16, 76))}
+    with pytest.raises(InputError, match="24,000"):
+        plan(Batch(("*",), ("starry",), {}, sweep), "n", reach)
+
+
+def requests(reach: Reach, batch: Batch) -> list[Request | Rejection]:
+    """Everything that an expansion asks for."""
+    expansion = Expansion("night", batch, reach, since=0)
+    found = []
+    while wanted := expansion.current():
+        assert expansion.current() == wanted
+        found.append(wanted)
+        expansion.advance()
+    return found
+
+
+def test_identity_is_of_contents_and_settings(reach: Reach, tmp_path: Path) -> None:
+    """A renamed content keeps its identity; another content, setting or network has another."""
+    batch = Batch(("*.jpg",), ("starry",))
+
+    def identities(reach: Reach, batch: Batch) -> set[str]:
+        return {r.identity for r in requests(reach, batch) if isinstance(r, Request)}
+
+    first = identities(reach, batch)
+    assert len(first) == 2
+    (tmp_path / "photos/a.jpg").rename(tmp_path / "photos/renamed.jpg")
+    assert identities(reach, batch) == first
+    # The style's own YAML says the same: how a setting came about makes no difference.
+    assert identities(reach, Batch(("*.jpg",), ("starry",), {"seed": 5})) == first
+    assert not identities(reach, Batch(("*.jpg",), ("starry",), {"seed": 6})) & first
+    other = Reach(reach.roots, reach.library, resolve, ("vgg19", "imagenet"), 1 << 20)
+    assert not identities(other, batch) & first
+    (tmp_path / "photos/b.jpg").write_bytes(b"changed")
+    assert len(identities(reach, batch) & first) == 1
+
+
+def test_what_cannot_be_read_is_one_refusal(reach: Reach, tmp_path: Path) -> None:
+    """A content that goes away between planning and asking costs its own pictures and no others."""
+    expansion = Expansion("night", Batch(("*.jpg",), ("starry",)), reach, since=0)
+    (tmp_path / "photos/a.jpg").unlink()
+    first = expansion.current()
+    assert isinstance(first, Rejection)
+    assert "a.jpg" in first.reason
+    expansion.advance()
+    assert isinstance(expansion.current(), Request)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("night.batch.yaml", "night"), ("x/Night.BATCH.yml", "Night"), ("a.yaml", "a")],
+)
+def test_names_of_batches(file: str, name: str) -> None:
+    """The name is the file's, without its endings."""
+    assert name_of(Path(file)) == name
