@@ -163,6 +163,9 @@ class Outputs(_Strict):
     preview: bool = _key(
         True, "show what is being painted in results/.preview/NAME.jpg, every few seconds"
     )
+    gallery: bool = _key(
+        False, "rewrite results/index.html after each result; see `nst-daemon gallery`"
+    )
     overwrite: bool = _key(
         False, "true: a new result replaces one of the same name; false: it becomes NAME-2"
     )

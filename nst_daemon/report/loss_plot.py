@@ -42,6 +42,7 @@ def draw(history: Sequence[Sample], weights: Mapping[str, float]) -> bytes:
     left.set_xlabel("iterations", fontsize=15)
     right.set_xlabel("seconds", fontsize=15)
     left.set_ylabel("loss", fontsize=15)
+    left.set_ylim(bottom=_floor(history, weights))
     _legend(figure, left)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -64,6 +65,16 @@ def _curves(
     axes.tick_params(labelsize=13)
     axes.grid(alpha=0.25)
     axes.margins(x=0.01)
+
+
+def _floor(history: Sequence[Sample], weights: Mapping[str, float]) -> float | None:
+    """The lowest loss to show: painting that begins with the content has next to no content loss at first."""
+    later = history[len(history) // 2 :]
+    values = [
+        weights.get(name, 0.0) * loss for sample in later for name, loss in sample.losses.items()
+    ]
+    lowest = min((value for value in values if value > 0), default=None)
+    return lowest and lowest / 2
 
 
 def _colours(layers: Sequence[str]) -> dict[str, tuple[float, float, float]]:

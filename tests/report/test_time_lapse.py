@@ -135,6 +135,18 @@ def test_the_plot_has_a_curve_for_each_term_that_counts(
     assert marks == [f"{side} px" for _, _, side in sides(history)]
 
 
+def test_the_plot_leaves_out_where_nothing_is_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A content loss of 1e-13 at the start does not press all other curves against the top."""
+    floor = loss_plot._floor(
+        [
+            Sample(1, 0.1, 64, {"total": 1.0, "tv": 1e-13}),
+            Sample(2, 0.2, 64, {"total": 1.0, "tv": 0.1}),
+        ],
+        {"tv": 2.0},
+    )
+    assert floor == 0.1
+
+
 def test_a_thinned_history_keeps_its_ends() -> None:
     """However often it is thinned, the first and the last sample stay, and the order."""
     for most in (2, 10, 58):

@@ -1,0 +1,286 @@
+"""`results/index.html`: every result on one page, which asks nobody for anything.
+
+The page is static: data, styles and script stand in it, pictures are linked relative to it, and its
+Content-Security-Policy allows nothing else. What comes from names and notes reaches it as JSON only, and the script
+sets it as text.
+
+Thumbnails lie in `results/.gallery/`, named by the digest of what they show, so each is made once and outlives the
+inputs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from PIL import Image, ImageOps
+
+from nst_daemon import files
+from nst_daemon.report.sidecar import SCHEMA
+
+log = logging.getLogger(__name__)
+
+PAGE, THUMBNAILS = "index.html", ".gallery"
+#: Longer sides in pixels: on the page, and of the content under the slider.
+THUMB, VIEW = 360, 1024
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+#: What `sidecar` says a picture may be.
+SUFFIXES = frozenset({".png", ".jpg", ".webp", ".tiff"})
+#: The card of a job, which lies with its inputs in done/.
+CARD = ".job.json"
+#: Seconds for which a thumbnail that nothing refers to is left alone: another process may just have made it.
+SPARED = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A reduced picture: of the file with this digest and size in bytes, or of `source` where that is known."""
+
+    sha256: str
+    side: int
+    size: int
+    source: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Its file's; 96 bits of the digest are enough to tell pictures apart."""
+        return f"{self.sha256[:24]}-{self.side}.webp"
+
+
+def write(results: Path, *, done: Path, styles: Path) -> Path:
+    """Write the page for everything in `results` and return its path.
+
+    done, styles: where the inputs are looked for, by their digests. Files that are no sidecars, or damaged ones, are
+    left out. Raises StorageError.
+    """
+    found = sorted(_found(results), key=lambda entry: str(entry["finished"]), reverse=True)
+    with files.storage(results):
+        folder = results / THUMBNAILS
+        folder.mkdir(exist_ok=True)
+        wanted = {t.name: t for entry in found for t in entry["thumbnails"]}
+        there = {path.name for path in folder.iterdir()}
+        there |= _make([t for name, t in wanted.items() if name not in there], folder, done, styles)
+        _forget(folder, there - set(wanted))
+    files.write_atomic(results / PAGE, page(data(found, there)).encode())
+    return results / PAGE
+
+
+# What there is to show
+
+
+def _found(results: Path) -> Iterator[dict[str, Any]]:
+    """Every sidecar below `results` with its picture, links not followed."""
+    for parent, folders, names in os.walk(results):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        present = set(names)
+        for name in names:
+            if name.endswith(".json") and not name.startswith("."):
+                path = Path(parent, name)
+                try:
+                    entry = _entry(path, results, present, json.loads(path.read_bytes()))
+                except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                    log.warning("%s is left out: %r", files.printable(str(path)), error)
+                else:
+                    if entry is not None:
+                        yield entry
+
+
+def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, Any] | None:
+    """What the page says about one result; None where its picture is not there. Raises KeyError, TypeError, …"""
+    if s["program"] != "nst-daemon" or s["schema"] > SCHEMA:
+        raise ValueError("of another program or a later version")
+    suffix = Path(s["picture"]["file"]).suffix
+    if suffix not in SUFFIXES or path.stem + suffix not in present:
+        return None
+    # Publishing may have numbered the name: what lies beside the sidecar counts, not what it calls itself.
+    relative = path.relative_to(results)
+    picture = path.with_name(path.stem + suffix)
+    result = Thumbnail(_digest(s["picture"]["sha256"]), THUMB, 0, picture)
+    inputs = [
+        (i["role"], str(i["name"]), _digest(i["sha256"]), int(i["bytes"])) for i in s["inputs"]
+    ]
+    contents = [i for i in inputs if i[0] == "content"]
+    styles = [i for i in inputs if i[0] == "style"]
+    thumbnails = [result]
+    thumbnails += [Thumbnail(i[2], THUMB, i[3]) for i in contents + styles]
+    thumbnails += [Thumbnail(i[2], VIEW, i[3]) for i in contents]
+    curve, lapse = path.stem + ".loss.png", path.stem + ".progress.webp"
+    return {
+        "name": files.printable(path.stem),
+        "group": files.printable(str(relative.parent)) if relative.parent.parts else "",
+        "finished": str(s["finished"]),
+        "width": int(s["picture"]["width"]),
+        "height": int(s["picture"]["height"]),
+        "picture": _url(picture.relative_to(results)),
+        "curve": _url(relative.with_name(curve)) if curve in present else "",
+        "lapse": _url(relative.with_name(lapse)) if lapse in present else "",
+        "json": _url(relative),
+        "key": result.sha256[:24],
+        "contents": [(i[1], i[2][:24]) for i in contents],
+        "styles": [(i[1], i[2][:24]) for i in styles],
+        "settings": dict(s["settings"]),
+        "model": " · ".join(
+            str(v)
+            for v in (s["model"].get("weights_description"), s["machine"].get("device_name"))
+            if v
+        ),
+        "iterations": int(s["iterations"]["done"]),
+        "seconds": float(s["seconds"]["paint"]),
+        "loss": float(s["losses"]["total"]),
+        "notes": [str(note) for note in s["notes"]],
+        "command": shlex.join(["nst-daemon", "rerun", str(path)]),
+        "thumbnails": thumbnails,
+    }
+
+
+def _digest(text: object) -> str:
+    """A digest may become part of a file's name, so it has to be one."""
+    if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"{text!r} is not a SHA-256")
+    return text
+
+
+def _url(relative: Path) -> str:
+    return "/".join(quote(os.fsencode(part), safe="") for part in relative.parts)
+
+
+# Thumbnails
+
+
+class _Sources:
+    """Where the inputs of finished jobs are, by digest; looked up only once something is missing."""
+
+    def __init__(self, done: Path, styles: Path) -> None:
+        self._done, self._styles = done, styles
+
+    def __getitem__(self, wanted: Thumbnail) -> Path | None:
+        if wanted.source:
+            return wanted.source
+        return self._archived.get(wanted.sha256) or self._library.get(wanted.sha256)
+
+    @cached_property
+    def _archived(self) -> Mapping[str, Path]:
+        found = {}
+        for card in self._done.rglob(CARD):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                for file in json.loads(card.read_bytes())["inputs"]:
+                    path = card.parent / Path(file["spooled"]).name
+                    if path.is_file():
+                        found[str(file["sha256"])] = path
+        return found
+
+    @cached_property
+    def _library(self) -> Mapping[str, Path]:
+        found = {}
+        for path in sorted(self._styles.rglob("*")):
+            with suppress(OSError):
+                if path.is_file():
+                    found[files.sha256_file(path)] = path
+        return found
+
+
+def _make(wanted: Sequence[Thumbnail], folder: Path, done: Path, styles: Path) -> set[str]:
+    """Make what can be made, on all cores; the names."""
+    sources = _Sources(done, styles)
+    pairs = [(source, thumbnail) for thumbnail in wanted if (source := sources[thumbnail])]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the interpreter
+        made = pool.map(lambda pair: _reduce(pair[0], pair[1], folder), pairs)
+    return {name for name in made if name}
+
+
+def _reduce(source: Path, thumbnail: Thumbnail, folder: Path) -> str:
+    """Make one; its name, or "" where the picture cannot be shown."""
+    temporary = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            image.draft("RGB", (thumbnail.side, thumbnail.side))  # JPEG: decode no more than that
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode not in ("RGB", "RGBA"):
+                upright = upright.convert("RGBA" if "transparency" in image.info else "RGB")
+            upright.thumbnail((thumbnail.side, thumbnail.side), Image.Resampling.LANCZOS)
+            profile = image.info.get("icc_profile")
+            upright.save(temporary, "WEBP", quality=75, icc_profile=profile)
+        temporary.replace(folder / thumbnail.name)
+    except Exception as error:  # noqa: BLE001 (whatever Pillow raises, the page does without this one)
+        log.warning("%s cannot be shown: %r", files.printable(str(source)), error)
+        temporary.unlink(missing_ok=True)
+        return ""
+    return thumbnail.name
+
+
+def _forget(folder: Path, names: set[str]) -> None:
+    """Remove thumbnails of what has gone; whatever else lies there is not ours."""
+    for name in names:
+        path = folder / name
+        if re.fullmatch(r"[0-9a-f]{24}-\d+\.webp|\.[0-9a-f]{16}\.part", name):
+            with suppress(OSError):
+                if path.stat().st_mtime < time.time() - SPARED:
+                    path.unlink()
+
+
+# The page
+
+
+def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, Any]:
+    """What the script gets. Settings, mostly alike, are listed once and referred to by number.
+
+    thumbnails: the names of those that exist.
+    """
+    settings: dict[str, int] = {}
+    entries = []
+    for entry in found:
+        shown = {k: v for k, v in entry.items() if k not in ("thumbnails", "settings")}
+        text = json.dumps(entry["settings"], sort_keys=False)
+        shown["settings"] = settings.setdefault(text, len(settings))
+        for role in ("contents", "styles"):
+            shown[role] = [
+                (name, key if f"{key}-{THUMB}.webp" in thumbnails else "")
+                for name, key in entry[role]
+            ]
+        if f"{entry['key']}-{THUMB}.webp" not in thumbnails:
+            shown["key"] = ""
+        entries.append(shown)
+    return {
+        "entries": entries,
+        "settings": [json.loads(text) for text in settings],
+        "thumb": THUMB,
+        "view": VIEW,
+    }
+
+
+def page(values: Mapping[str, Any]) -> str:
+    """The whole of index.html."""
+    parts = resources("nst_daemon.report")
+    template, style, script = (
+        (parts / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    )
+    # Inside <script> only "</script" and "<!--" mean anything: without "<" there is neither.
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src 'self' file:; "
+        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
+    )
+    pieces = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "DATA": text}
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda m: pieces[m[1]], template)
+
+
+def _hash(text: str) -> str:
+    """A source expression of CSP for an inline element with this text."""
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"
