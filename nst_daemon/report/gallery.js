@@ -17,6 +17,7 @@ const picture = (key, side, alt, name = "") =>
     ? make("img", { className: name, src: `.gallery/${key}-${side}.webp`, alt, loading: "lazy", decoding: "async" })
     : make("span", { className: `none ${name}`, textContent: "not kept" });
 const date = (entry) => new Date(entry.finished).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+const all = ({ settings: [base, changes] }) => ({ ...settings[base], ...changes });
 const duration = (s) => (s < 90 ? `${s.toFixed(s < 10 ? 1 : 0)} s` : s < 5400 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`);
 const address = (entry) => "#" + encodeURIComponent(entry.json);
 
@@ -27,7 +28,8 @@ function search() {
   const group = $("group").value;
   const matches = (entry) => {
     entry.text ??= [entry.name, entry.group, entry.finished, date(entry), entry.model, ...entry.notes,
-      ...entry.contents.concat(entry.styles).map(([name]) => name), texts[entry.settings]].join("\n").toLocaleLowerCase();
+      ...entry.contents.concat(entry.styles).map(([name]) => name),
+      ...Object.entries(all(entry)).map(([key, value]) => `${key}=${plain(value)}`)].join("\n").toLocaleLowerCase();
     return words.every((word) => entry.text.includes(word));
   };
   const found = entries.filter((entry) => (group === "*" || entry.group === group) && matches(entry));
@@ -85,7 +87,7 @@ function open(index) {
       entry.curve ? captioned(linked(entry.curve, make("img", { src: entry.curve, alt: "loss curve" })), "how the loss fell") : null) : null,
     entry.notes.length ? make("ul", { className: "notes" }, ...entry.notes.map((textContent) => make("li", { textContent }))) : null,
     make("section", {}, make("h3", { textContent: "Settings" }),
-      make("dl", { className: "settings" }, ...Object.entries(settings[entry.settings]).map(([key, value]) =>
+      make("dl", { className: "settings" }, ...Object.entries(all(entry)).map(([key, value]) =>
         make("div", {}, make("dt", { textContent: key }), make("dd", { textContent: plain(value) }))))),
   ].filter(Boolean));
   if (!$("view").open) $("view").showModal();
@@ -103,7 +105,16 @@ function compare(entry) {
   box.style.aspectRatio = `${entry.width} / ${entry.height}`;
   // As large as fits, and not much larger than it is.
   box.style.width = `min(100%, ${Math.max(480, entry.width)}px, ${(70 * entry.width / entry.height).toFixed(1)}vh)`;
-  range.addEventListener("input", () => box.style.setProperty("--cut", `${range.value}%`));
+  const cut = () => box.style.setProperty("--cut", `${range.value}%`);
+  range.addEventListener("input", cut); // the keyboard's way
+  const drag = (event) => {
+    if (!event.buttons) return;
+    const { left, width } = box.getBoundingClientRect();
+    range.value = 100 * (event.clientX - left) / width;
+    cut();
+  };
+  box.addEventListener("pointerdown", (event) => { box.setPointerCapture(event.pointerId); range.focus(); drag(event); event.preventDefault(); });
+  box.addEventListener("pointermove", drag);
   return box;
 }
 
@@ -197,7 +208,6 @@ $("theme").addEventListener("click", () => {
   remembered(root.dataset.theme);
 });
 
-const texts = settings.map((values) => Object.entries(values).map(([k, v]) => `${k}=${plain(v)}`).join("\n"));
 $("group").append(make("option", { value: "*", textContent: "All folders" }),
   ...[...new Set(entries.map((entry) => entry.group))].map((group) => make("option", { value: group, textContent: group || "Pairs and single pictures" })));
 $("group").hidden = new Set(entries.map((entry) => entry.group)).size < 2;

@@ -238,16 +238,19 @@ def _forget(folder: Path, names: set[str]) -> None:
 
 
 def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, Any]:
-    """What the script gets. Settings, mostly alike, are listed once and referred to by number.
+    """What the script gets.
 
-    thumbnails: the names of those that exist.
+    Settings are mostly alike: those of the first result of each preset are listed, others by how they differ from
+    them, as (number of the listed ones, {key: value}). thumbnails: the names of those that exist.
     """
-    settings: dict[str, int] = {}
+    bases: dict[tuple[object, ...], tuple[int, Mapping[str, Any]]] = {}
     entries = []
     for entry in found:
         shown = {k: v for k, v in entry.items() if k not in ("thumbnails", "settings")}
-        text = json.dumps(entry["settings"], sort_keys=False)
-        shown["settings"] = settings.setdefault(text, len(settings))
+        own = entry["settings"]
+        kind = (str(own.get("preset")), *own)  # versions of this program know different settings
+        number, base = bases.setdefault(kind, (len(bases), own))
+        shown["settings"] = (number, {k: v for k, v in own.items() if v != base[k]})
         for role in ("contents", "styles"):
             shown[role] = [
                 (name, key if f"{key}-{THUMB}.webp" in thumbnails else "")
@@ -258,7 +261,7 @@ def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, 
         entries.append(shown)
     return {
         "entries": entries,
-        "settings": [json.loads(text) for text in settings],
+        "settings": [base for _, base in bases.values()],
         "thumb": THUMB,
         "view": VIEW,
     }
