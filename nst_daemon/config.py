@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
+from nst_daemon import hours
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError
 
@@ -133,6 +134,11 @@ class Service(_Strict):
     max_attempts: Annotated[int, Field(ge=1)] = _key(
         3, "how often a job is tried before it has failed"
     )
+    active_hours: str = _key(
+        "",
+        "when to paint, such as Mon-Fri 22:00-06:00, Sat-Sun 00:00-24:00 Europe/Berlin; at other times files are "
+        "taken in and devices are let go; without a zone the system's; empty: always",
+    )
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,31 @@ class Cache(_Strict):
 
 
 @dataclass(frozen=True)
+class Metrics(_Strict):
+    """Numbers for Prometheus."""
+
+    textfile: Path | None = _key(
+        None, "a file for node_exporter's textfile collector, NAME.prom; null: none"
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = _key(
+        0, "a port that serves them by HTTP; 0: none"
+    )
+    address: str = _key("127.0.0.1", "where that port listens; there is no password")
+
+
+@dataclass(frozen=True)
+class Hooks(_Strict):
+    """Commands after a job, as lists of arguments, with JOB_ID, JOB_NAME, JOB_STATE, JOB_RESULT, JOB_INPUTS and
+    JOB_ERROR in their environment."""
+
+    done: list[str] = _key([], "after a result, such as [/usr/local/bin/tell, --quietly]")
+    failed: list[str] = _key([], "after a failure or a quarantine")
+    timeout: Annotated[float, Field(gt=0)] = _key(
+        60.0, "seconds after which such a command is killed"
+    )
+
+
+@dataclass(frozen=True)
 class Log(_Strict):
     """What the daemon writes to standard error."""
 
@@ -223,7 +254,9 @@ class Config(_Strict):
     outputs: Outputs = field(default_factory=Outputs)
     keep: Keep = field(default_factory=Keep)
     cache: Cache = field(default_factory=Cache)
+    metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)
+    hooks: Hooks = field(default_factory=Hooks)
     source: Path | None = field(default=None, metadata={"internal": True})
 
     def render_settings(self, *overrides: Mapping[str, object]) -> RenderSettings:
@@ -331,11 +364,15 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
     except SettingsError as error:
         raise ConfigError(f"{where}: render: {error.message}", remedy=error.remedy) from error
     _check_keep(config.keep, where)
+    hours.parse(config.service.active_hours)
     return dataclasses.replace(
         config,
         folders=_absolute(config.folders, base),
         model=dataclasses.replace(config.model, weights=_weights(config.model.weights, base)),
         batch_roots=[(base / p).resolve() for p in config.batch_roots],
+        metrics=dataclasses.replace(
+            config.metrics, textfile=config.metrics.textfile and base / config.metrics.textfile
+        ),
         source=source.resolve() if source else None,
     )
 

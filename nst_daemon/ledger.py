@@ -338,6 +338,14 @@ class Ledger:
         found = dict(self._read("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
         return {state: found.get(state.value, 0) for state in JobState}
 
+    def oldest(self, *states: JobState) -> float | None:
+        """When the oldest of the jobs in these states was created; None where there is none."""
+        rows = self._read(
+            f"SELECT MIN(created) FROM jobs WHERE state IN ({_marks(states)})",  # noqa: S608 (question marks)
+            states,
+        )
+        return rows[0][0] if rows else None
+
     def ids(self) -> set[str]:
         """The ids of all jobs."""
         return {row[0] for row in self._read("SELECT id FROM jobs")}

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nst_daemon import files
+from nst_daemon import files, hours
 from nst_daemon.config import Config
 from nst_daemon.errors import BusyError, DeviceError, InputError, NstError, Retry, StorageError
 from nst_daemon.intake import batch as batches
@@ -37,6 +37,7 @@ from nst_daemon.intake.watch import Watcher
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import gallery
+from nst_daemon.ops.hooks import Hooks
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.ops.notify import Notifier
 from nst_daemon.ops.pace import Pace
@@ -56,13 +57,18 @@ from nst_daemon.workers.base import (
     Task,
 )
 
+if TYPE_CHECKING:
+    from nst_daemon.ops.metrics import Metrics
+
 log = logging.getLogger(__name__)
 
 S = JobState
 MiB = 1024 * 1024
 JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
 #: What the folders, the workers and the log are built from.
-NEEDS_RESTART = ("folders", "model", "devices", "cache", "log")
+NEEDS_RESTART = ("folders", "model", "devices", "cache", "metrics", "log")
+#: Seconds that hooks still get when the daemon ends.
+HOOKS_GRACE = 10.0
 #: Seconds before a transient error is tried again, doubled with each attempt.
 BACK_OFF = 15.0
 LONGEST_BACK_OFF = 1800.0
@@ -134,10 +140,15 @@ class Supervisor:
         self.intake: Intake | NoInbox = self._make_intake()
         #: Why nothing is taken in or handed out at the moment ("" where all is well), for people.
         self.paused = ""
+        #: When painting goes on, for people, where this is not the time for it; "" while it is.
+        self.resting = ""
         #: How many jobs have ended in each state since the start.
         self.ended: Counter[JobState] = Counter()
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
+        self._hours = hours.parse(config.service.active_hours)
+        self._hooks = Hooks()
+        self._metrics = _make_metrics(config)
         self._started = False
         self._events: list[Event] = []
         self._wanted: list[Request | Rejection] = []
@@ -178,6 +189,7 @@ class Supervisor:
             if getattr(old, key) != getattr(config, key):
                 log.warning("%s has changed: that takes effect with the next start", key)
                 self.config = replace(self.config, **{key: getattr(old, key)})
+        self._hours = hours.parse(self.config.service.active_hours)
         self.intake = self._make_intake()  # what was settling settles again
         self._wanted.clear()
         self._next_scan = -math.inf
@@ -214,6 +226,8 @@ class Supervisor:
     def _keep_house(self, now: Moment) -> None:
         """What need not happen in every round: requests of people, due retries, room on the disk."""
         self.gallery.tend()
+        self._hooks.tend()
+        self._keep_hours(now)
         try:
             self.ledger.check()
             self._check_room()
@@ -265,6 +279,9 @@ class Supervisor:
                 self._show(job, event, now)
             case Staged():
                 changes = {"staged_files": event.files, "staged_sha256": event.sha256}
+                if self._metrics:
+                    beside = Path(event.files[-1]).with_suffix(".json")
+                    self._metrics.staged(self.config.folders.stage / job.id / beside)
                 self._unfinished[job.id] = self._move(job, S.STAGED, now, **changes)
             case Stopped(cancelled=True):
                 self._end(job, S.CANCELLED, now, error="cancelled by request")
@@ -286,11 +303,13 @@ class Supervisor:
         elif event.retry is Retry.SMALLER and self._step_downs[job.id] < MOST_STEP_DOWNS:
             self._step_downs[job.id] += 1
             said.warning("%s; trying with less memory", event.message)
+            self._count_retry("memory")
             self._move(job, S.QUEUED, now, note=event.message)
         elif event.retry is Retry.LATER and job.attempts < self.config.service.max_attempts:
             pause = min(BACK_OFF * 2 ** (job.attempts - 1), LONGEST_BACK_OFF)
             said.warning("%s; attempt %d follows in %.0f s", event.message, job.attempts + 1, pause)
             self._move(job, S.RETRYING, now, note=event.message, not_before=now.wall + pause)
+            self._count_retry("transient")
         else:
             self._end(job, S.FAILED, now, error=event.message, detail=event.detail)
 
@@ -300,9 +319,14 @@ class Supervisor:
         if deaths < MOST_DEATHS:
             job_logger(log, job.name, job.id).warning("%s; it is tried once more", why)
             self._move(job, S.QUEUED, now, note=why, deaths=deaths)
+            self._count_retry("death")
         else:
             error = f"{why}, {deaths} times; look into the detail below, then `nst-daemon retry`"
             self._end(job, S.QUARANTINED, now, error=error, detail=event.detail, deaths=deaths)
+
+    def _count_retry(self, why: str) -> None:
+        if self._metrics:
+            self._metrics.retries.labels(why).inc()
 
     def _show(self, job: Job, progress: Progress, now: Moment) -> None:
         self._memory[progress.worker] = progress.memory
@@ -475,7 +499,24 @@ class Supervisor:
 
     # From the queue to the workers
 
+    def _keep_hours(self, now: Moment) -> None:
+        """Let go of the devices when it is not the time to paint. `once` and batches paint whenever they are asked."""
+        if self.drain or self._hours.active(now.wall):
+            if self.resting:
+                log.info("painting goes on")
+            self.resting = ""
+        elif not self.resting:
+            change = self._hours.change(now.wall)
+            self.resting = f"until {change:%a %H:%M %Z}".rstrip() if change else "for ever"
+            log.info("resting %s (service.active_hours)", self.resting)
+            if self._started:
+                self._events += self.executor.stop(self.config.service.stop_seconds)
+                self._started = False
+                self._listen(now)
+
     def _hand_out(self, now: Moment) -> None:
+        if self.resting:
+            return
         if not self._started and not (self.drain and not self.ledger.next_queued()):
             self.executor.start()
             self._started = True
@@ -576,9 +617,25 @@ class Supervisor:
             said.error("%s: %s", job.state, job.error)
         if job.source == "batch":
             self._sum_up(job.group)
+        self._tell(job)
         self.ended[job.state] += 1
         self._details.pop(job.id, None)
         del self._step_downs[job.id]
+
+    def _tell(self, job: Job) -> None:
+        """Tell metrics and hooks how a job has ended."""
+        folders, hooks = self.config.folders, self.config.hooks
+        if self._metrics:
+            self._metrics.ended.labels(job.state.value).inc()
+        if job.state is not S.CANCELLED:
+            well = job.state is S.DONE
+            self._hooks.add(
+                hooks.done if well else hooks.failed,
+                job,
+                result=folders.results / job.result if well else None,
+                inputs=(folders.done if well else folders.failed) / job.archive,
+                timeout=hooks.timeout,
+            )
 
     def _sum_up(self, batch: str) -> None:
         """Say how a batch went, once its last job has ended."""
@@ -643,6 +700,11 @@ class Supervisor:
             live = self.live(now)
             self.headline = live.headline
             live.write(self.config.folders.status)
+            if self._metrics:
+                folders = self.config.folders
+                free = {f.name: files.free_bytes(f) for f in (folders.state, folders.results)}
+                oldest = self.ledger.oldest(S.CLAIMED, S.QUEUED, S.RETRYING)
+                self._metrics.update(live, self.ledger.counts(), oldest, free)
 
     def live(self, now: Moment) -> Live:
         """What only this process knows."""
@@ -705,6 +767,8 @@ class Supervisor:
         """The state of the whole in one word, and why it is not at work."""
         if self.paused:
             return "paused", self.paused
+        if self.resting:
+            return "resting", self.resting
         if self._lost:
             return "lost", self._lost
         if loading:
@@ -811,6 +875,8 @@ class Supervisor:
         with suppress(StorageError):
             self._finish(now)
         self.gallery.finish(self.config.service.stop_seconds)
+        timeout = self.config.hooks.timeout
+        self._hooks.close(timeout if self.drain else min(timeout, HOOKS_GRACE))
 
     # What `once` asks
 
@@ -984,6 +1050,14 @@ def _sole_owner(state: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _make_metrics(config: Config) -> Metrics | None:
+    if config.metrics.textfile is None and not config.metrics.port:
+        return None
+    from nst_daemon.ops.metrics import Metrics  # noqa: PLC0415 (its library is not needed otherwise)
+
+    return Metrics(config.metrics)
 
 
 class _Signals:

@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "files": LEAVES,
     "ledger": LEAVES | {"files"},
     "intake": LEAVES | {"files", "ledger", "intake"},
-    "config": {"errors", "engine.settings"},
+    "hours": {"errors"},
+    "config": {"errors", "engine.settings", "hours"},
     "engine": {"errors", "files", "engine"},
     "export": {"errors", "files", "engine", "export", "weights"},
     "painter": {"errors", "files", "engine", "export"},
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "workers.wire": LEAVES | {"workers.base"},
     "workers.local": LEAVES | {"workers.base", "workers.wire"},
     "workers": LEAVES | {"files", "painter", "engine", "export", "report", "workers"},
-    "supervisor": LEAVES | {"files", "ledger", "config", "intake", "ops", "workers.base"},
+    "supervisor": LEAVES | {"files", "ledger", "config", "hours", "intake", "ops", "workers.base"},
 }
 #: The command line puts everything together, and only its functions may import the heavy rooms.
 ENTRY = {"cli", "__main__", "__init__"}

@@ -78,7 +78,8 @@ class FakeExecutor:
 
     def stop(self, grace: float) -> list[Event]:
         """Give every task back."""
-        return [Stopped("fake", task.job_id) for task in self.tasks]
+        tasks, self.tasks, self.started = self.tasks, [], False
+        return [Stopped("fake", task.job_id) for task in tasks]
 
     def answer(self, make: Callable[[Task], Event]) -> Task:
         """Answer the oldest task."""

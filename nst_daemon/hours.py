@@ -1,0 +1,97 @@
+"""When the daemon paints: `Mon-Fri 22:00-06:00, Sat-Sun 00:00-24:00 Europe/Berlin`.
+
+A window belongs to the day on which it begins, and may end on the next. Times are those of the clock on the wall, so a
+night on which the clock is set forward or back has an hour less or more.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from nst_daemon.errors import ConfigError
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAY = 24 * 60  # minutes
+WEEK = 7 * DAY
+_DAYS = r"(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))?"
+_TIME = r"([01]?\d|2[0-4]):([0-5]\d)"
+_WINDOW = re.compile(rf"(?:{_DAYS}\s+)?{_TIME}-{_TIME}", re.IGNORECASE)
+EXAMPLE = "write for example Mon-Fri 22:00-06:00, or Sat-Sun 08:00-20:00 Europe/Berlin"
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """windows: first and last minute (not included) after the beginning of Monday; zone: None for the system's own."""
+
+    windows: tuple[tuple[int, int], ...]
+    zone: ZoneInfo | None
+
+    def active(self, now: float) -> bool:
+        """Whether it is time to paint; always where there are no windows. now: seconds since the epoch."""
+        if not self.windows:
+            return True
+        local = datetime.fromtimestamp(now, self.zone)
+        minute = local.weekday() * DAY + local.hour * 60 + local.minute
+        # A window may reach from Sunday into Monday.
+        return any(start <= m < end for start, end in self.windows for m in (minute, minute + WEEK))
+
+    def change(self, now: float) -> datetime | None:
+        """When that changes next, in local time; None for never."""
+        state, minute = self.active(now), int(now // 60) * 60
+        for later in range(minute + 60, minute + (WEEK + DAY) * 60, 60):
+            if self.active(later) != state:
+                return datetime.fromtimestamp(later, self.zone)
+        return None
+
+
+def parse(text: str) -> Hours:
+    """Read such a text; "" has no windows. Raises ConfigError."""
+    text = text.strip()
+    zone = None
+    windows, _, last = text.rpartition(" ")
+    if last and not re.search(r"\d:\d\d$", last):
+        zone, text = _zone(last), windows
+    found: list[tuple[int, int]] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        found += _windows(part)
+    if zone and not found:
+        raise _refusal(text)
+    return Hours(tuple(found), zone)
+
+
+def _windows(part: str) -> list[tuple[int, int]]:
+    """One window for each of its days."""
+    match = _WINDOW.fullmatch(part)
+    if match is None:
+        raise _refusal(part)
+    first, last, *times = match.groups()
+    first, last = (first or "mon").lower(), (last or first or "sun").lower()
+    if first not in DAYS or last not in DAYS:
+        raise _refusal(part)
+    hour, minute, until_hour, until_minute = map(int, times)
+    start, end = hour * 60 + minute, until_hour * 60 + until_minute
+    if start >= DAY or end > DAY or start == end:
+        raise _refusal(part)
+    length = (end - start) % DAY or DAY
+    begin = DAYS.index(first)
+    number = (DAYS.index(last) - begin) % 7 + 1
+    days = ((begin + i) % 7 for i in range(number))
+    return [(day * DAY + start, day * DAY + start + length) for day in days]
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise _refusal(name) from error
+    except KeyError as error:
+        raise ConfigError(
+            f"service.active_hours: there is no time zone {name!r} on this machine", remedy=EXAMPLE
+        ) from error
+
+
+def _refusal(text: str) -> ConfigError:
+    return ConfigError(f"service.active_hours: {text!r} is no window of time", remedy=EXAMPLE)

@@ -1,0 +1,139 @@
+"""A command of the configuration after each result or failure, for example to send mail.
+
+It is started as a list of arguments and never by a shell, so nothing in a file's name can become a command; the job is
+in its environment. It runs beside the daemon, which does not wait for it. A crash in that very moment skips it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from nst_daemon.files import printable
+from nst_daemon.jobs import Job
+from nst_daemon.ops.logs import job_logger
+
+log = logging.getLogger(__name__)
+
+#: So many run at once; the others wait.
+MOST_AT_ONCE = 4
+#: Bytes of what a failed one has printed that go into the log.
+LAST_WORDS = 500
+#: What is between systemd and the daemon alone.
+_NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    job: Job
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    timeout: float
+
+
+@dataclass(slots=True)
+class _Running:
+    wanted: _Wanted
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    until: float  # monotonic seconds
+
+
+class Hooks:
+    """The commands that run, and those that wait. clock: monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._waiting: deque[_Wanted] = deque()
+        self._running: list[_Running] = []
+
+    def add(
+        self, command: Sequence[str], job: Job, *, result: Path | None, inputs: Path, timeout: float
+    ) -> None:
+        """Run a command for a job that has ended; nothing where the command is empty.
+
+        result: the picture; inputs: the folder that the inputs are in now; timeout: seconds until it is killed.
+        """
+        if command:
+            environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+            environment |= {
+                "JOB_ID": job.id,
+                "JOB_NAME": printable(job.name),
+                "JOB_STATE": job.state.value,
+                "JOB_RESULT": str(result) if result else "",
+                "JOB_INPUTS": str(inputs),
+                "JOB_ERROR": printable(job.error),
+            }
+            self._waiting.append(_Wanted(job, command, environment, timeout))
+            self.tend()
+
+    def tend(self) -> None:
+        """See what has ended, kill what takes too long, start what waits."""
+        for running in tuple(self._running):
+            self._look_after(running)
+        while self._waiting and len(self._running) < MOST_AT_ONCE:
+            self._start(self._waiting.popleft())
+
+    def close(self, grace: float) -> None:
+        """Wait for at most so many seconds for all of them, then kill what is left."""
+        until = self._clock() + grace
+        self.tend()
+        while self._running and (left := until - self._clock()) > 0:
+            with suppress(subprocess.TimeoutExpired):
+                self._running[0].process.wait(min(left, 0.2))
+            self.tend()
+        if self._waiting:
+            log.warning("%d hooks were not run before the end", len(self._waiting))
+            self._waiting.clear()
+        for running in self._running:
+            running.until = -1.0
+        self.tend()
+
+    def _start(self, wanted: _Wanted) -> None:
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the command runs)
+        try:
+            process = subprocess.Popen(  # noqa: S603 (the administrator's own command)
+                list(wanted.command),
+                env=wanted.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            output.close()
+            _say(wanted, f"could not be started: {error}")
+            return
+        self._running.append(_Running(wanted, process, output, self._clock() + wanted.timeout))
+
+    def _look_after(self, running: _Running) -> None:
+        code = running.process.poll()
+        if code is None:
+            if self._clock() < running.until:
+                return
+            with suppress(ProcessLookupError):  # it and all that it has started
+                os.killpg(running.process.pid, signal.SIGKILL)
+            running.process.wait()
+            _say(running.wanted, "was killed: it took too long (hooks.timeout)")
+        elif code != 0:
+            running.output.seek(0, os.SEEK_END)
+            running.output.seek(max(0, running.output.tell() - LAST_WORDS))
+            words = " ".join(running.output.read().decode(errors="replace").split())
+            _say(running.wanted, f"ended with {code}: {words}")
+        running.output.close()
+        self._running.remove(running)
+
+
+def _say(wanted: _Wanted, what: str) -> None:
+    said = job_logger(log, wanted.job.name, wanted.job.id)
+    said.warning("the hook %s %s", wanted.command[0], what)

@@ -1,0 +1,102 @@
+"""Numbers for Prometheus: a text file for node_exporter's textfile collector, or a port of this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Summary,
+    start_http_server,
+    write_to_textfile,
+)
+
+from nst_daemon.config import Metrics as Options
+from nst_daemon.errors import ConfigError
+from nst_daemon.files import printable
+from nst_daemon.jobs import JobState
+from nst_daemon.ops.status import Live
+
+log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """The numbers of one daemon. Raises ConfigError where the port cannot be had."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._registry = registry = CollectorRegistry()
+        self.ended = Counter(
+            "nst_jobs_ended", "Jobs that have ended.", ["state"], registry=registry
+        )
+        self.retries = Counter(
+            "nst_retries", "Attempts that failed and are made again.", ["why"], registry=registry
+        )
+        self._seconds = Summary(
+            "nst_stage_seconds", "Seconds of each stage of a job.", ["stage"], registry=registry
+        )
+        self._jobs = Gauge("nst_jobs", "Jobs in the ledger.", ["state"], registry=registry)
+        self._age = Gauge(
+            "nst_queue_age_seconds", "Age of the oldest job that waits.", registry=registry
+        )
+        self._speed = Gauge("nst_iterations_per_second", "Of late.", ["worker"], registry=registry)
+        self._memory = Gauge(
+            "nst_device_memory_bytes", "Held on its device.", ["worker"], registry=registry
+        )
+        self._workers = Gauge("nst_workers", "Workers.", ["state"], registry=registry)
+        self._free = Gauge("nst_free_disk_bytes", "Free space.", ["folder"], registry=registry)
+        self._paused = Gauge(
+            "nst_paused", "1 while the queue waits for something to be mended.", registry=registry
+        )
+        for state in JobState:
+            if state.terminal:
+                self.ended.labels(state.value)
+        if options.port:
+            try:
+                start_http_server(options.port, addr=options.address, registry=registry)
+            except OSError as error:
+                raise ConfigError(
+                    f"metrics.port {options.port} on {options.address} cannot be had: {error}",
+                    remedy="choose another",
+                ) from error
+
+    def staged(self, sidecar: Path) -> None:
+        """Take the seconds of each stage from the file beside a picture."""
+        try:
+            seconds: Mapping[str, float] = json.loads(sidecar.read_bytes())["seconds"]
+            for stage, number in seconds.items():
+                self._seconds.labels(stage).observe(number)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            log.debug("%s tells no seconds: %s", printable(sidecar.name), error)
+
+    def update(
+        self,
+        live: Live,
+        counts: Mapping[JobState, int],
+        oldest: float | None,
+        free: Mapping[str, int],
+    ) -> None:
+        """Everything that goes up and down. oldest: when the oldest waiting job was created; free: bytes by folder."""
+        for state, number in counts.items():
+            self._jobs.labels(state.value).set(number)
+        self._age.set(live.at - oldest if oldest is not None else 0)
+        for gauge in (self._speed, self._memory, self._workers):
+            gauge.clear()
+        for painting in live.paintings:
+            self._speed.labels(painting.worker).set(painting.speed or 0)
+        for worker in live.workers:
+            self._memory.labels(worker["worker"]).set(worker["device_memory"])
+            self._workers.labels(worker["state"]).inc()
+        for folder, number in free.items():
+            self._free.labels(folder).set(number)
+        self._paused.set(live.state in ("paused", "lost"))
+        if self._options.textfile:
+            try:
+                write_to_textfile(str(self._options.textfile), self._registry)
+            except OSError as error:
+                log.warning("%s cannot be written: %s", self._options.textfile, error.strerror)
