@@ -49,7 +49,8 @@ class LBFGS:
 
     Guards, in place of a line search: a pair (s, y) counts only where sᵀy > ε‖s‖‖y‖; a direction that is not one of
     descent, or not finite, becomes −g; no step is longer in its root mean square than `longest`; a point whose loss is
-    higher than `slack` allows, or not finite, is given up and the step from the last good point shortened instead.
+    further above the least so far than `slack` allows, or not finite, is given up and the step from the last good
+    point shortened instead.
 
     start: (n,); step: factor on every step; history: pairs remembered; first, longest: root mean square of the first
     step and of any.
@@ -68,8 +69,8 @@ class LBFGS:
         self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=torch.float64)
         self.valid = torch.zeros(m, dtype=torch.bool, device=device)
         self.count = torch.zeros((), dtype=torch.int64, device=device)  # points told
-        self.base = start.clone()  # the last good point, its loss and its gradient
-        self.base_loss = torch.full((), torch.inf, device=device, dtype=dtype)
+        self.base = start.clone()  # the last good point
+        self.least = torch.full((), torch.inf, device=device, dtype=dtype)  # loss of any good point
         self.base_gradient = torch.zeros_like(start)
         self.move = torch.zeros_like(start)  # from there to the next proposal
         # Of the move, less than 1 after points that were given up.
@@ -83,13 +84,13 @@ class LBFGS:
         return self.base
 
     def tell(self, loss: Tensor, gradient: Tensor) -> None:
-        limit = self.base_loss + self.slack * self.base_loss.abs()
+        limit = self.least + self.slack * self.least.abs()
         finite = loss.isfinite() & gradient.isfinite().all()
         self.accepted = finite & ((self.count == 0) | (loss <= limit))
         # Curvature seen on a step that went too far is true all the same; only numbers that are none stay out.
         self._remember(self.move, gradient - self.base_gradient, finite & (self.count > 0))
         self.base = torch.where(self.accepted, self.base + self.move, self.base)
-        self.base_loss = torch.where(self.accepted, loss, self.base_loss)
+        self.least = torch.where(self.accepted, torch.minimum(loss, self.least), self.least)
         self.base_gradient = torch.where(self.accepted, gradient, self.base_gradient)
         self.damping = torch.where(self.accepted, 1.0, self.damping * self.shorten)
         self.move = self.damping * self._step(self.base_gradient)
@@ -146,7 +147,7 @@ class LBFGS:
 
     def state(self) -> State:
         names = (
-            "pairs", "products", "valid", "count", "base", "base_loss", "base_gradient", "move", "damping", "accepted",
+            "pairs", "products", "valid", "count", "base", "least", "base_gradient", "move", "damping", "accepted",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 

@@ -384,12 +384,16 @@ class _Painting:
             self._roll_back(f"the loss diverged from {self.good_loss:.4g} to {loss:.4g}")
         elif not moved and not self.rollbacks:
             self._roll_back(f"no step improved on a loss of {loss:.4g}")
-        elif not moved or self.good_loss - loss < self.settings.min_improvement * self.good_loss:
+        elif not moved or self._stalled(loss):
             if not self.ended:
                 self._note(f"ended early, at a loss of {loss:.4g} that no longer improves")
             self.ended = True
         elif loss < self.good_loss:
             self.good, self.good_loss = self.picture(), loss
+
+    def _stalled(self, loss: float) -> bool:
+        least = self.settings.min_improvement
+        return least > 0 and self.good_loss - loss < least * self.good_loss
 
     def _roll_back(self, reason: str) -> None:
         self.rollbacks += 1
@@ -480,15 +484,15 @@ def _blend(
     """The statistics of a mixture: second moments and means are averaged."""
     return {
         layer: StyleStatistics(
-            sum_of([w * s[layer].gram for w, s in zip(shares, each, strict=True)]),
-            sum_of([w * s[layer].mean for w, s in zip(shares, each, strict=True)]),
+            _mixed([s[layer].gram for s in each], shares),
+            _mixed([s[layer].mean for s in each], shares),
         )
         for layer in each[0]
     }
 
 
-def sum_of(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(tensors)).sum(0)
+def _mixed(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    return torch.stack([w * t for w, t in zip(shares, tensors, strict=True)]).sum(0)
 
 
 def _start(

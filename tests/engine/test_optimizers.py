@@ -145,7 +145,7 @@ def test_lbfgs_never_waits_for_the_host() -> None:
             optimizer.tell((x - 1).square().sum(), 2 * (x - 1))
     assert reads.seen == []
     with reads:
-        float(optimizer.base_loss)
+        float(optimizer.least)
     assert reads.seen, "the recorder sees what it is meant to see"
 
 
@@ -161,7 +161,7 @@ def test_lbfgs_never_synchronises_a_gpu() -> None:
             optimizer.tell((x - 1).square().sum(), 2 * (x - 1))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert optimizer.base_loss.item() < 1e-6
+    assert optimizer.least.item() < 1e-6
 
 
 def test_adam_is_torchs() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import pytest
@@ -220,6 +220,16 @@ def test_a_scale_ends_early_when_nothing_improves(scene_of: SceneMaker) -> None:
     assert len(first) < 200 and first[-1] % 10 == 0
     assert second[0] == 201
     assert "ended early" in steps[-1][2][0]
+
+
+def test_nothing_ends_early_unless_asked(scene_of: SceneMaker) -> None:
+    """Without `min_improvement` all iterations are painted, also where Adam's loss goes up again and again."""
+    settings = resolve(QUICK, {"optimizer": "adam", "step": 0.3, "iterations": 60, "coarsest": 48})
+    scene, network = scene_of(settings)
+    steps = [(s.iteration, s.losses["total"]) for s in stylize(scene, network, settings)]
+    checks = [total for i, total in steps if i % 10 == 0]
+    assert any(after > before for before, after in pairwise(checks)), "the case is the one meant"
+    assert len(steps) == 60
 
 
 def test_content_alone_reproduces_the_content(scene_of: SceneMaker) -> None:
