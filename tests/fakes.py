@@ -89,6 +89,7 @@ MISCHIEF: Mapping[str, Callable[[], object]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "raise": raise_(RuntimeError("a fault in the engine")),
+    "rant": raise_(RuntimeError("a fault\n" + "and more\n" * 10**5)),
     "device": raise_(DeviceError("the fake device fell off the bus", remedy="push it back")),
     "memory": raise_(OutOfMemory("the fake device is full", remedy="choose a smaller size")),
     "nan": lambda: None,

@@ -108,6 +108,7 @@ class LocalExecutor:
         for worker in tuple(self._workers):
             events += worker.poll(now)
             self._suspects |= worker.suspects
+            worker.suspects = set()
             if worker.found:
                 self._make_workers(worker.found, first=worker)
                 worker.found = ()
@@ -141,11 +142,9 @@ class LocalExecutor:
     def _make_workers(self, devices: Sequence[str], first: _Worker | None = None) -> None:
         """A worker for each device; `first` is already there (as `auto`) and becomes the first of them."""
         cores = len(os.sched_getaffinity(0))
-        threads = self._options.threads or max(1, cores // len(devices))
-        if devices == ("auto",):
-            threads = (
-                self._options.threads
-            )  # the worker shares the cores out once it knows the devices
+        threads = self._options.threads
+        if devices != ("auto",):  # else the worker shares the cores out, once it knows the devices
+            threads = threads or max(1, cores // len(devices))
         options = replace(self._options, threads=threads)
         for i, device in enumerate(devices):
             before = devices[:i].count(device)
@@ -273,8 +272,8 @@ class _Worker:
     victims: set[str] = field(
         default_factory=set
     )  # jobs that ended with its death since one succeeded
-    #: Jobs that were together in the process that died last: nobody knows which of them it was, so from then on each
-    #: is tried by itself.
+    #: Jobs that were together in a process that has just died: nobody knows which of them it was, so from then on
+    #: each is tried by itself.
     suspects: set[str] = field(default_factory=set)
     lost: bool = False
 

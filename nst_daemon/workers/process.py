@@ -1,8 +1,8 @@
 """A worker: one process, one device, a resident model, one picture after the other.
 
 Three threads. The main thread paints. `_listen` hears what the daemon says, and tells it that the process lives.
-`_prepare` makes the next job ready while this one is painted. Only the main thread reports progress: a process that
-lives and paints nothing must not look well.
+`_prepare` loads the model, and makes the next job ready while this one is painted. Only the main thread reports
+progress: a process that lives and paints nothing must not look well.
 """
 
 from __future__ import annotations
@@ -63,20 +63,12 @@ class Worker:
         self._jobs: list[_Job] = []  # the first is painted, or will be next
         self._stopping = False
         self._ready = False
-        self._broken: NstError | None = None  # why this process must be replaced
+        self._leaving: wire.Leaving | None = None  # why this process must be replaced
 
     def run(self) -> None:
         """Load, then paint until told to stop, or until the device fails."""
-        threading.Thread(target=self._listen, name="listen", daemon=True).start()
-        try:
-            self._studio: Studio = self._load()
-        except Exception as error:  # noqa: BLE001 (whatever it is, the daemon has to hear of it)
-            self._say(self._no_start(error))
-            return
-        self._info = dict(self._studio.info())
-        self._say(Ready(self._name, self._info))
-        self._ready = True
-        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
+        for target in (self._listen, self._prepare):
+            threading.Thread(target=target, name=target.__name__[1:], daemon=True).start()
         while (job := self._next()) is not None:
             self._work(job)
         self._release()
@@ -113,10 +105,20 @@ class Worker:
                     os._exit(ORPHANED)
 
     def _prepare(self) -> None:
-        """Make jobs ready, one after the other."""
+        """Load the model, then make jobs ready, one after the other."""
+        thread = threading.get_native_id()
         with suppress(OSError):
-            # On Linux the niceness belongs to the thread. Painting goes first; this has a whole picture's time.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            # On Linux the niceness belongs to the thread, and to those that it starts: onnxruntime's. Painting, in the
+            # main thread, goes first; preparing has a whole picture's time.
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + 10)
+        try:
+            self._studio: Studio = self._load()
+            self._info = dict(self._studio.info())
+        except Exception as error:  # noqa: BLE001 (whatever it is, the daemon has to hear of it)
+            self._leave(_no_start(error))
+            return
+        self._say(Ready(self._name, self._info))
+        self._ready = True
         while True:
             job = self._wait_for_unprepared()
             began = time.monotonic()
@@ -169,17 +171,10 @@ class Worker:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         return _factory(options.painter)(options, device)
 
-    def _no_start(self, error: Exception) -> wire.Leaving:
-        """Why there is no studio. What an NstError calls permanent is not mended by another start."""
-        known = isinstance(error, NstError)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
-        permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
-        return wire.Leaving(f"could not start: {message}", permanent, _trace(error))
-
     def _next(self) -> _Job | None:
         """The next job, once it is prepared; None when it is time to end."""
         with self._changed:
-            while not self._stopping and self._broken is None:
+            while not self._stopping and self._leaving is None:
                 if self._jobs and self._jobs[0].prepared is not None:
                     return self._jobs[0]
                 self._changed.wait(
@@ -216,8 +211,14 @@ class Worker:
         with self._changed:
             for job in tuple(self._jobs):
                 self._answer(job, Stopped(self._name, job.task.job_id, cancelled=job.cancelled))
-        if self._broken is not None:
-            self._say(wire.Leaving(str(self._broken), permanent=False))
+        if self._leaving is not None:
+            self._say(self._leaving)
+
+    def _leave(self, why: wire.Leaving) -> None:
+        """End once the main thread is done with what it paints."""
+        with self._changed:
+            self._leaving = why
+            self._changed.notify_all()
 
     def _fail(self, job: _Job, error: Exception) -> None:
         """Answer for a job that ended with an exception."""
@@ -226,14 +227,12 @@ class Worker:
             return
         known = error if isinstance(error, NstError) else self._studio.explain(error)
         if known is None:
-            message = f"unexpected error: {type(error).__name__}: {error}"
+            message = f"unexpected error: {_line(error)}"
             failed = Failed(self._name, job.task.job_id, Retry.NEVER, message, _trace(error))
         else:
             failed = Failed(self._name, job.task.job_id, known.retry, str(known), _trace(error))
         if isinstance(known, DeviceError) and not isinstance(known, OutOfMemory):
-            with self._changed:
-                self._broken = known
-                self._changed.notify_all()
+            self._leave(wire.Leaving(str(known), permanent=False))
         self._answer(job, failed)
 
     # Speaking
@@ -260,6 +259,18 @@ class Worker:
                 wire.send(self._end, message)
         except OSError:
             os._exit(ORPHANED)
+
+
+def _no_start(error: Exception) -> wire.Leaving:
+    """Why nothing can be painted. What an NstError calls permanent is not mended by another start."""
+    message = str(error) if isinstance(error, NstError) else _line(error)
+    permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
+    return wire.Leaving(f"could not start: {message}", permanent, _trace(error))
+
+
+def _line(error: BaseException) -> str:
+    """Its type and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:500]
 
 
 def _trace(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,3 +153,15 @@ def test_a_bad_picture_fails_with_its_name(real: Benches, jobs: Jobs) -> None:
     failed = b.paint(jobs.of("bad", b"this is no picture", picture(0)))
     assert failed.retry is Retry.NEVER
     assert "\n" not in failed.message
+
+
+def test_preparing_gives_way_to_painting(real: Benches) -> None:
+    """onnxruntime's threads, which prepare, are nicer than the main thread, which paints."""
+    b = real(threads=2)
+    b.patience = 120.0
+    b.ready()
+    tasks = Path(f"/proc/{b.pid()}/task")
+    nice = {int(t.name): os.getpriority(os.PRIO_PROCESS, int(t.name)) for t in tasks.iterdir()}
+    painting = nice.pop(b.pid())
+    nicer = [value for value in nice.values() if value == min(19, painting + 10)]
+    assert len(nicer) > 1, nice  # the one that prepares, and what onnxruntime has started from it

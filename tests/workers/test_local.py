@@ -244,6 +244,15 @@ def test_an_engine_that_raises_fails_the_job_alone(bench: Benches, jobs: Jobs) -
     assert not b.of(Died)
 
 
+def test_an_error_of_many_words_is_told_in_one_line(bench: Benches, jobs: Jobs) -> None:
+    """An exception with a megabyte of text still fails its job, with its first line and the end of its traceback."""
+    b = bench()
+    b.ready()
+    failed = b.paint(jobs("bad", do="rant", at=4))
+    assert failed.message == "unexpected error: RuntimeError: a fault"
+    assert failed.detail.endswith("and more\n\n")
+
+
 def test_a_failure_in_preparation_is_told_at_once(
     bench: Benches, jobs: Jobs, tmp_path: Path
 ) -> None:
