@@ -722,7 +722,7 @@ class Supervisor:
                 left=pace.left,
             )
             for job_id, worker in where.items()
-            if (pace := self._paces.get(job_id)) and pace.total
+            if (pace := self._paces.get(job_id))
         ]
         loading = any(status.state == "starting" for status in statuses)
         state, reason = self._condition(painting=bool(self._running), loading=loading)

@@ -19,8 +19,8 @@ MOST_SCALES = 23
 class Pace:
     """The progress of one attempt at a picture.
 
-    scales, iterations: those of the job's RenderSettings; total, done: iterations over all scales. `update` comes
-    first, with a clock that only goes forward.
+    scales, iterations: those of the job's RenderSettings; total, done: iterations over all scales, 0 before the first
+    `update`, whose clock only goes forward.
     """
 
     def __init__(self, scales: str | Sequence[float], iterations: Sequence[int]) -> None:
@@ -39,22 +39,26 @@ class Pace:
     @property
     def done(self) -> int:
         """Iterations that are painted."""
-        return self._samples[-1][1]
+        return self._samples[-1][1] if self._samples else 0
 
     @property
     def percent(self) -> int:
         """How much of the work is done."""
-        return int(100 * self._samples[-1][2] / max(self._work(self.total), 1e-9))
+        return int(100 * self._work(self.done) / self._work(self.total)) if self.total else 0
 
     @property
     def speed(self) -> float | None:
         """Iterations per second of late; None before there are two samples."""
+        if len(self._samples) < 2:
+            return None
         (began, first, _), (now, last, _) = self._samples[0], self._samples[-1]
         return (last - first) / (now - began) if now > began else None
 
     @property
     def left(self) -> float | None:
         """Seconds until the end at the speed of late; None while that is unknown."""
+        if len(self._samples) < 2:
+            return None
         (began, _, first), (now, _, last) = self._samples[0], self._samples[-1]
         if now <= began or last <= first:
             return None

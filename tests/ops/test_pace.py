@@ -64,8 +64,9 @@ def test_speed_forgets_the_distant_past() -> None:
 
 
 def test_nothing_is_claimed_before_it_is_known() -> None:
-    """After a single report there is neither speed nor time left."""
+    """Before the first report there is nothing, and after a single one neither speed nor time left."""
     pace = Pace("halves", (10,))
+    assert (pace.done, pace.total, pace.percent, pace.speed, pace.left) == (0, 0, 0, None, None)
     pace.update(0, 3, 20)
     assert pace.speed is None
     assert pace.left is None

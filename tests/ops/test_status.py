@@ -49,7 +49,7 @@ def test_a_root_without_a_daemon(folders: Folders) -> None:
 
 def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
     """Progress, speed, time left, what is next and what waits are in the file that the supervisor leaves."""
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, render={"scales": [1.0], "iterations": 260})
     for name in ("one", "two", "three"):
         bench.drop(name)
     (bench.folders.inbox / "lone.content.png").write_bytes(b"x")
@@ -63,13 +63,37 @@ def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
     (painting,) = live.paintings
     assert (painting.name, painting.done, painting.speed) == (first.name, 20, 2.0)
     assert painting.left is not None
-    assert live.headline == f"painting {first.name} 1 %, 2 waiting"
+    assert live.headline == f"painting {first.name} 7 %, 2 waiting"
     assert live.workers[0]["worker"] == "fake"
     assert live.pid == os.getpid()
     found = status.gather(bench.folders)
     assert not found.running, "the lock tells, and nobody holds it here"
     assert found.counts[JobState.RUNNING] == 2
     assert [j.name for j in found.next] == ["two" if first.name == "one" else "one"] or found.next
+
+
+def test_a_job_without_progress_is_shown_as_painted(tmp_path: Path) -> None:
+    """While its first iteration takes its time, a job is named, and is not counted as waiting."""
+    bench = Bench(tmp_path)
+    bench.drop("dog")
+    bench.step(1)
+    live = Live.read(bench.folders.status)
+    assert live is not None
+    assert live.headline == "painting dog 0 %"
+
+
+def test_following_goes_on_until_it_is_interrupted() -> None:
+    """`status --watch` shows the page again and again, a second apart, and ends quietly at Ctrl-C."""
+    shown_at: list[float] = []
+
+    def pause(seconds: float) -> None:
+        shown_at.append(seconds)
+        if len(shown_at) == 3:
+            raise KeyboardInterrupt
+
+    pages = []
+    status.follow(lambda: pages.append("page"), pause)
+    assert (len(pages), shown_at) == (3, [1.0] * 3)
 
 
 def test_status_is_not_written_more_than_once_a_second(tmp_path: Path) -> None:
