@@ -454,12 +454,20 @@ def presets(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def gallery(config: ConfigOption = None) -> None:
+def gallery(
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--input", help="A folder to look for inputs; may be repeated."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
     """Write results/index.html: every result on one page, with search, slider, time-lapse and settings."""
     from nst_daemon.report.gallery import write
 
-    folders = load(config).folders
-    print(write(folders.results, done=folders.done, styles=folders.styles))
+    loaded = load(config)
+    folders = loaded.folders
+    places = [*(inputs or []), folders.done, folders.styles, *loaded.batch_roots]
+    print(write(folders.results, places))
 
 
 @app.command()

@@ -534,3 +534,36 @@ def leave_preview(bench: Bench) -> Path:
     preview.parent.mkdir(parents=True)
     preview.write_bytes(b"as it looks now")
     return preview
+
+
+def test_the_gallery_is_rewritten_where_that_is_wanted(tmp_path: Path) -> None:
+    """With outputs.gallery each finished job asks for the page once, and a failed one does not; without it none does."""
+    for wanted in (True, False):
+        bench = Bench(tmp_path / str(wanted), outputs=configuration.Outputs(gallery=wanted))
+        gallery = bench.supervisor.gallery = FakeRewriter()  # type: ignore[assignment]
+        bench.drop("good")
+        bench.executor.paint()
+        bench.step(1)
+        assert gallery.requests == wanted
+        bench.drop("bad")
+        bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.NEVER, "no"))
+        bench.step(1)
+        assert gallery.requests == wanted
+        bench.supervisor.stop(bench.now)
+        assert gallery.finished
+
+
+class FakeRewriter:
+    """Counts what it is asked."""
+
+    requests = 0
+    finished = False
+
+    def request(self) -> None:
+        self.requests += 1
+
+    def tend(self) -> None:
+        pass
+
+    def finish(self, seconds: float) -> None:
+        self.finished = True

@@ -19,11 +19,10 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,6 @@ THUMB, VIEW = 360, 1024
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 #: What `sidecar` says a picture may be.
 SUFFIXES = frozenset({".png", ".jpg", ".webp", ".tiff"})
-#: The card of a job, which lies with its inputs in done/.
-CARD = ".job.json"
 #: Seconds for which a thumbnail that nothing refers to is left alone: another process may just have made it.
 SPARED = 3600.0
 
@@ -63,11 +60,11 @@ class Thumbnail:
         return f"{self.sha256[:24]}-{self.side}.webp"
 
 
-def write(results: Path, *, done: Path, styles: Path) -> Path:
+def write(results: Path, places: Sequence[Path]) -> Path:
     """Write the page for everything in `results` and return its path.
 
-    done, styles: where the inputs are looked for, by their digests. Files that are no sidecars, or damaged ones, are
-    left out. Raises StorageError.
+    places: folders in which the inputs are looked for, by their contents. Files that are no sidecars, or damaged
+    ones, are left out. Raises StorageError.
     """
     found = sorted(_found(results), key=lambda entry: str(entry["finished"]), reverse=True)
     with files.storage(results):
@@ -75,7 +72,7 @@ def write(results: Path, *, done: Path, styles: Path) -> Path:
         folder.mkdir(exist_ok=True)
         wanted = {t.name: t for entry in found for t in entry["thumbnails"]}
         there = {path.name for path in folder.iterdir()}
-        there |= _make([t for name, t in wanted.items() if name not in there], folder, done, styles)
+        there |= _make([t for name, t in wanted.items() if name not in there], folder, places)
         _forget(folder, there - set(wanted))
     files.write_atomic(results / PAGE, page(data(found, there)).encode())
     return results / PAGE
@@ -163,44 +160,27 @@ def _url(relative: Path) -> str:
 # Thumbnails
 
 
-class _Sources:
-    """Where the inputs of finished jobs are, by digest; looked up only once something is missing."""
+class Sources:
+    """Where pictures are, by their digests: `places` are searched for those of the `sizes` in bytes that are wanted."""
 
-    def __init__(self, done: Path, styles: Path) -> None:
-        self._done, self._styles = done, styles
+    def __init__(self, places: Sequence[Path], sizes: Collection[int]) -> None:
+        self._found: dict[str, Path] = {}
+        for place in places if sizes else ():
+            for path in place.rglob("*"):
+                with suppress(OSError):  # it goes while we look
+                    if path.is_file() and path.stat().st_size in sizes:
+                        self._found.setdefault(files.sha256_file(path), path)
 
-    def __getitem__(self, wanted: Thumbnail) -> Path | None:
-        if wanted.source:
-            return wanted.source
-        return self._archived.get(wanted.sha256) or self._library.get(wanted.sha256)
-
-    @cached_property
-    def _archived(self) -> Mapping[str, Path]:
-        found = {}
-        for card in self._done.rglob(CARD):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                for file in json.loads(card.read_bytes())["inputs"]:
-                    path = card.parent / Path(file["spooled"]).name
-                    if path.is_file():
-                        found[str(file["sha256"])] = path
-        return found
-
-    @cached_property
-    def _library(self) -> Mapping[str, Path]:
-        found = {}
-        for path in sorted(self._styles.rglob("*")):
-            with suppress(OSError):
-                if path.is_file():
-                    found[files.sha256_file(path)] = path
-        return found
+    def __getitem__(self, sha256: str) -> Path | None:
+        return self._found.get(sha256)
 
 
-def _make(wanted: Sequence[Thumbnail], folder: Path, done: Path, styles: Path) -> set[str]:
+def _make(wanted: Sequence[Thumbnail], folder: Path, places: Sequence[Path]) -> set[str]:
     """Make what can be made, on all cores; the names."""
-    sources = _Sources(done, styles)
-    pairs = [(source, thumbnail) for thumbnail in wanted if (source := sources[thumbnail])]
+    sources = Sources(places, {t.size for t in wanted if not t.source})
+    pairs = [(t.source or sources[t.sha256], t) for t in wanted]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the interpreter
-        made = pool.map(lambda pair: _reduce(pair[0], pair[1], folder), pairs)
+        made = pool.map(lambda pair: _reduce(pair[0], pair[1], folder) if pair[0] else "", pairs)
     return {name for name in made if name}
 
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops
 
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.files import clean_name
-from nst_daemon.jobs import Job, JobInput, JobState, Role
+from nst_daemon.jobs import JobInput, Role
 from nst_daemon.report import gallery, loss_plot, sidecar
 from nst_daemon.report.history import Sample, columns
 from nst_daemon.report.time_lapse import TimeLapse
@@ -39,6 +39,58 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()
+
+
+def put(role: Role, name: str, data: bytes, folder: Path) -> JobInput:
+    """Write an input where the daemon keeps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / clean_name(name)).write_bytes(data)
+    return JobInput(role, name, clean_name(name), hashlib.sha256(data).hexdigest(), len(data))
+
+
+def decorate(picture: Path, first: Image.Image, last: Image.Image) -> None:
+    """The loss curve and the time-lapse beside it."""
+    lapse = TimeLapse()
+    for i in range(5):
+        lapse.add(Image.blend(first, last, i / 8))
+    picture.with_name(picture.stem + ".progress.webp").write_bytes(lapse.encode())
+    curve = loss_plot.draw(HISTORY, {"tv": 1.0})
+    picture.with_name(picture.stem + ".loss.png").write_bytes(curve)
+
+
+def describe(
+    picture: Path,
+    number: int,
+    inputs: tuple[JobInput, ...],
+    settings: RenderSettings,
+    notes: Sequence[str],
+) -> dict[str, object]:
+    """The sidecar of the picture with this number, one of which is finished each minute."""
+    data = picture.read_bytes()
+    width, height = Image.open(picture).size
+    painted = sidecar.Painted(
+        job_id=f"{number:032x}",
+        name=picture.stem,
+        attempt=1,
+        inputs=inputs,
+        file=picture.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        width=width,
+        height=height,
+        settings=asdict(settings),
+        machine={
+            "device_name": "a processor",
+            "weights_sha256": "c" * 64,
+            "weights_description": "vgg19, bundled",
+        },
+        iterations=(59, 59),
+        losses={"total": 0.05},
+        seconds={"paint": 12.0},
+        history=columns(HISTORY),
+        notes=notes,
+    )
+    return sidecar.build(painted, FIRST + timedelta(minutes=number))
 
 
 @dataclass
@@ -65,92 +117,40 @@ class Root:
         content: str = "dog.content.jpg",
         style: str = "dog.style.png",
         hot: bool = False,
+        shifts: tuple[int, int] | None = None,
         extras: bool = False,
         notes: Sequence[str] = (),
         **settings: object,
     ) -> Path:
         """Leave behind what a finished job does; the result's path.
 
-        hot: the style is one of the library; extras: with curve and time-lapse.
+        hot: the style is one of the library; shifts: of content and style, which make them different pictures (a new
+        pair where None); extras: with curve and time-lapse.
         """
-        seed = self.count
+        number = self.count
         self.count += 1
+        shifts = shifts or (number, 0 if hot else number)
         # Drawing takes a while, and pictures that are moved a little are different pictures as well.
-        scene = ImageChops.offset(drawn(draw_scene, self.size), seed, 0)
-        painting = ImageChops.offset(drawn(draw_painting, self.size), 0 if hot else seed, 0)
-        files = [
-            (Role.CONTENT, content, encoded(scene, "JPEG")),
-            (Role.STYLE, style, encoded(painting)),
-        ]
-        inputs = tuple(
-            JobInput(role, n, f"{role}-{clean_name(n)}", hashlib.sha256(d).hexdigest(), len(d))
-            for role, n, d in files
+        scene = ImageChops.offset(drawn(draw_scene, self.size), shifts[0], 0)
+        painting = ImageChops.offset(drawn(draw_painting, self.size), shifts[1], 0)
+        done = self.folder / "done" / name
+        inputs = (
+            put(Role.CONTENT, content, encoded(scene, "JPEG"), done),
+            put(Role.STYLE, style, encoded(painting), self.folder / "styles" if hot else done),
         )
-        job = Job(f"{seed:032x}", name, "pair", JobState.CLAIMED, inputs, 0.0, 0.0)
-        archive = self.folder / "done" / name
-        archive.mkdir(parents=True)
-        for (role, _, data), file in zip(files, inputs, strict=True):
-            if hot and role is Role.STYLE:
-                (self.folder / "styles" / clean_name(style)).write_bytes(data)
-            else:
-                (archive / file.spooled).write_bytes(data)
-        (archive / ".job.json").write_text(json.dumps(asdict(job)))
-        picture = self._publish(job, scene, painting, resolve(settings), notes)
+        picture = self.results / f"{name}.png"
+        picture.parent.mkdir(exist_ok=True)
+        painted = Image.blend(scene, painting, 0.5)
+        painted.save(picture)
         if extras:
-            self._decorate(picture, scene, painting)
-        return picture
-
-    def _decorate(self, picture: Path, scene: Image.Image, painting: Image.Image) -> None:
-        """The loss curve and the time-lapse beside it."""
-        lapse = TimeLapse()
-        for i in range(5):
-            lapse.add(Image.blend(scene, painting, i / 8))
-        picture.with_name(picture.stem + ".progress.webp").write_bytes(lapse.encode())
-        curve = loss_plot.draw(HISTORY, {"tv": 1.0})
-        picture.with_name(picture.stem + ".loss.png").write_bytes(curve)
-
-    def _publish(
-        self,
-        job: Job,
-        scene: Image.Image,
-        painting: Image.Image,
-        settings: RenderSettings,
-        notes: Sequence[str],
-    ) -> Path:
-        stem = self.results / job.name
-        stem.parent.mkdir(exist_ok=True)
-        picture = stem.with_name(stem.name + ".png")
-        data = encoded(Image.blend(scene, painting, 0.5))
-        picture.write_bytes(data)
-        painted = sidecar.Painted(
-            job_id=job.id,
-            name=job.name,
-            attempt=1,
-            inputs=job.inputs,
-            file=f"{PurePath(job.name).name}.png",
-            sha256=hashlib.sha256(data).hexdigest(),
-            size=len(data),
-            width=self.size[0],
-            height=self.size[1],
-            settings=asdict(settings),
-            machine={
-                "device_name": "a processor",
-                "weights_sha256": "c" * 64,
-                "weights_description": "vgg19, bundled",
-            },
-            iterations=(59, 59),
-            losses={"total": 0.05},
-            seconds={"paint": 12.0},
-            history=columns(HISTORY),
-            notes=notes,
-        )
-        document = sidecar.build(painted, FIRST + timedelta(minutes=int(job.id, 16)))
-        stem.with_name(stem.name + ".json").write_bytes(sidecar.encode(document))
+            decorate(picture, scene, painting)
+        document = describe(picture, number, inputs, resolve(settings), notes)
+        picture.with_name(picture.stem + ".json").write_bytes(sidecar.encode(document))
         return picture
 
     def write(self) -> Path:
         """Write the gallery."""
-        return gallery.write(self.results, done=self.folder / "done", styles=self.folder / "styles")
+        return gallery.write(self.results, [self.folder / "done", self.folder / "styles"])
 
     def data(self) -> dict[str, object]:
         """What the page's script gets, after writing it."""
