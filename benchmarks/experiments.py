@@ -44,13 +44,13 @@ class Cell:
 def beta_sweep(paint: Paint, base: Settings) -> list[Cell]:
     """The style's weight from a thousandth of the default's to ten times as much."""
     weights = [RenderSettings().style_weight * 10.0**e for e in (-3, -2, -1, 0, 1)]
-    return [_final(paint, base, f"β = {w:g}", style_weight=w) for w in weights]
+    return [_final(paint, base, f"beta {w:g}", style_weight=w) for w in weights]
 
 
 def gamma_sweep(paint: Paint, base: Settings) -> list[Cell]:
     """No total variation, the default's weight, and ten and a hundred times that."""
     weights = [RenderSettings().tv_weight * factor for factor in (0, 1, 10, 100)]
-    return [_final(paint, base, f"γ = {w:g}", tv_weight=w) for w in weights]
+    return [_final(paint, base, f"gamma {w:g}", tv_weight=w) for w in weights]
 
 
 def content_layer_sweep(paint: Paint, base: Settings) -> list[Cell]:
@@ -63,8 +63,8 @@ def alone(paint: Paint, base: Settings) -> list[Cell]:
     """β only is a texture, α only a reconstruction; both begin with the same noise."""
     noise: Settings = {**base, "start": "noise", "tv_weight": 0.0}
     return [
-        _final(paint, noise, "β only", content_weight=0.0),
-        _final(paint, noise, "α only", style_weight=0.0, content_weight=1.0),
+        _final(paint, noise, "beta only", content_weight=0.0),
+        _final(paint, noise, "alpha only", style_weight=0.0, content_weight=1.0),
     ]
 
 
