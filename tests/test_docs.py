@@ -95,3 +95,57 @@ def test_make_targets_exist() -> None:
         named = set(re.findall(r"`?\bmake ([a-z-]+)`", page.read_text(encoding="utf-8")))
         named |= set(re.findall(r"(?m)^\$ make ([a-z-]+)", page.read_text(encoding="utf-8")))
         assert named <= targets, page
+
+
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def test_every_metric_is_documented() -> None:
+    """The table of metrics names each metric with its labels, and no other."""
+    from nst_daemon.config import Metrics as Options
+    from nst_daemon.ops.metrics import Metrics
+
+    metrics = vars(Metrics(Options())).values()
+    kinds = {
+        m._name + "_total" * (m._type == "counter"): m._labelnames
+        for m in metrics
+        if hasattr(m, "_labelnames")
+    }
+    table = OPERATIONS[OPERATIONS.index("| metric |") :].split("\n\n")[0]
+    found = {
+        name: tuple(labels.split(",")) if labels else ()
+        for name, labels in re.findall(r"`(nst_\w+)(?:\{(\w+)\})?`", table)
+    }
+    assert found == {name: tuple(labels) for name, labels in kinds.items()}
+
+
+def test_every_variable_of_a_hook_is_documented() -> None:
+    """Each JOB_ variable that a hook gets is in operations.md and in config.yaml, and no other."""
+    source = (ROOT / "nst_daemon" / "ops" / "hooks.py").read_text(encoding="utf-8")
+    variables = set(re.findall(r'"(JOB_[A-Z]+)"', source))
+    assert len(variables) >= 5
+    for page in (OPERATIONS, (ROOT / "config.yaml").read_text(encoding="utf-8")):
+        assert set(re.findall(r"JOB_[A-Z]+", page)) == variables
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_configuration_keys_exist(page: Path) -> None:
+    """Each `section.key` and each NST_ variable that a page names is in the configuration."""
+    from nst_daemon.config import documented_keys
+
+    keys = {name for name, _, _ in documented_keys()}
+    sections = "|".join({name.partition(".")[0] for name in keys if "." in name})
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(rf"`((?:{sections})\.[a-z_]+)[:`]", text)) - {"config.yaml"}
+    named |= {v.lower().replace("__", ".") for v in re.findall(r"NST_([A-Z]+__[A-Z_]+)=", text)}
+    assert named <= keys, page
+
+
+def test_every_key_of_a_batch_is_documented() -> None:
+    """README's batch file, together with the text of the module, names each key that a batch may hold."""
+    from nst_daemon.intake import batch
+
+    (example,) = re.findall(r"\$ cat night\.batch\.yaml\n(.*?)\$ nst", README, re.DOTALL)
+    shown = set(re.findall(r"(?m)^(\w+):", example))
+    assert shown | {"priority"} == set(batch._KEYS)
+    assert "`priority` in" in OPERATIONS
