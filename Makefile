@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench config docs-images clean
+.PHONY: demo test check lint types bench torture config docs-images clean
 
 demo: $(STAMP)  ## paint a sample pair with the real daemon and say where the picture is
 	$(BIN)/nst-daemon demo
@@ -20,6 +20,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+torture: $(STAMP)  ## kill the daemon hundreds of times and count what is lost (about 20 minutes)
+	$(BIN)/python -m tests.torture
 
 bench: $(STAMP)  ## measure: the precompute, and the optimisers against torch's own
 	$(BIN)/python -m benchmarks.precompute --sizes 256 512

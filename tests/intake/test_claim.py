@@ -321,3 +321,30 @@ def test_the_card_tells_the_whole_job(pair: House) -> None:
         (pair.inbox / name).unlink()
     recovered = claim.recover_spool(pair.spool, set(), pair.inbox)
     assert recovered == [job]
+
+
+def test_refused_files_move_between_file_systems(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the spool is on another file system than the inbox, a refused file is copied, a link made anew."""
+    real = os.rename
+
+    def across(source: Any, target: Any, **options: Any) -> None:
+        if "src_dir_fd" in options:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "rename", across)
+    house.drop("notes.txt", "hello")
+    (house.inbox / "link.content.png").symlink_to("/etc/passwd")
+    os.mkfifo(house.inbox / "pipe.content.png")
+    for rejection in house.settled().rejections:
+        house.take(rejection)
+    assert tree(house.inbox) == set()
+    assert (house.failed / "notes" / "notes.txt").read_text() == "hello"
+    assert (house.failed / "link" / "link.content.png").readlink() == Path("/etc/passwd")
+    assert (
+        (house.failed / "pipe" / "error.txt")
+        .read_text()
+        .startswith("pipe.content.png is a named pipe")
+    )

@@ -298,3 +298,28 @@ def test_ten_thousand_pairs_are_all_seen(house: House) -> None:
     house.restart()
     found = names(house.settled())
     assert sorted(found, key=int) == [str(number) for number in range(10_000)]
+
+
+@pytest.mark.parametrize("jump", [-(10**8), -3600.0, 3601.0, 10**8])
+def test_a_clock_that_is_set_hurries_and_delays_nothing(house: House, jump: float) -> None:
+    """Whatever the wall clock is set to while a half waits, it waits for as long, and a pair settles as fast."""
+    house.drop("half.content.png")
+    house.drop("dog.content.png")
+    house.drop("dog.style.png")
+    house.scan()
+    house.wall += jump
+    scan = house.scan(2)
+    assert names(scan) == ["dog"]
+    assert [waiting.name for waiting in scan.waiting] == ["half"]
+    assert house.scan(3500).rejections == ()
+    house.wall -= jump
+    assert [rejection.name for rejection in house.scan(200).rejections] == ["half"]
+
+
+def test_files_from_the_future_and_from_1970_settle_like_others(house: House) -> None:
+    """The times that a file brings along say nothing about whether it is complete."""
+    for name, mtime in (("a", 0), ("b", 2**40)):
+        for role in ("content", "style"):
+            os.utime(house.drop(f"{name}.{role}.png"), (mtime, mtime))
+    assert names(house.scan()) == []
+    assert sorted(names(house.scan(2))) == ["a", "b"]

@@ -30,6 +30,8 @@ CHANGES = {
     "os.mkdir": 0,
     "os.truncate": 0,
 }
+#: Ends with this code where jobs have failed, so that it differs from that of a traceback.
+SOME_FAILED = 10
 #: Names of the program's own; all others come from drops.
 KNOWN = {
     "inbox",
@@ -100,7 +102,7 @@ def main() -> int:
     root = Path(sys.argv[1])
     plan = json.loads(os.environ.get("TORTURE_PLAN", "{}"))
 
-    from nst_daemon import supervisor
+    from nst_daemon import service, supervisor
     from nst_daemon.config import load
     from nst_daemon.ledger import Ledger
     from nst_daemon.ops import logs
@@ -136,8 +138,8 @@ def main() -> int:
     )
     executor = LocalExecutor(config.devices, options)
     sys.addaudithook(points.audit)
-    failures = supervisor.serve(config, executor, drain=plan.get("once", True), patience=60.0)
-    return 1 if failures else 0
+    failures = service.serve(config, executor, drain=plan.get("once", True), patience=60.0)
+    return SOME_FAILED if failures else 0
 
 
 if __name__ == "__main__":
