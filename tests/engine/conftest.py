@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import nst_daemon
 from nst_daemon.engine.losses import StyleStatistics, statistics
@@ -92,3 +94,21 @@ def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> S
         return prepare(content, styles, settings, targets, device=CPU, start=start), network
 
     return make
+
+
+class HostReads(TorchDispatchMode):
+    """Records every operation by which a program waits for values from the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = str(func)
+        if any(word in name for word in ("_local_scalar_dense", "nonzero", "_to_copy", "equal")):
+            target = (kwargs or {}).get("device")
+            if "_to_copy" not in name or target is not None:
+                self.seen.append(name)
+        return func(*args, **(kwargs or {}))

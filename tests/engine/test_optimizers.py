@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nst_daemon.engine.optimizers import LBFGS, Adam, Optimizer
+from tests.engine.conftest import HostReads
 
 Function = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -116,24 +115,6 @@ def test_lbfgs_steps_are_no_longer_than_allowed() -> None:
         x = optimizer.propose()
         optimizer.tell(1e-4 * (x - 1000).square().sum(), 2e-4 * (x - 1000))
         assert optimizer.move.square().mean().sqrt() <= 0.3 * 1.0001
-
-
-class HostReads(TorchDispatchMode):
-    """Records every operation by which a program waits for values from the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = str(func)
-        if any(word in name for word in ("_local_scalar_dense", "nonzero", "_to_copy", "equal")):
-            target = (kwargs or {}).get("device")
-            if "_to_copy" not in name or target is not None:
-                self.seen.append(name)
-        return func(*args, **(kwargs or {}))
 
 
 def test_lbfgs_never_waits_for_the_host() -> None:

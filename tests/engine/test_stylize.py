@@ -15,7 +15,7 @@ from nst_daemon.engine.stylize import Step, picture_size, prepare, scale_sizes, 
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import PaintingError, SettingsError
 from nst_daemon.samples import draw_painting, draw_scene
-from tests.engine.conftest import CPU, SceneMaker, TorchTargets
+from tests.engine.conftest import CPU, HostReads, SceneMaker, TorchTargets
 
 #: Two scales, shallow layers: a few milliseconds for each iteration.
 QUICK: dict[str, Any] = {
@@ -220,6 +220,19 @@ def test_a_scale_ends_early_when_nothing_improves(scene_of: SceneMaker) -> None:
     assert len(first) < 200 and first[-1] % 10 == 0
     assert second[0] == 201
     assert "ended early" in steps[-1][2][0]
+
+
+@pytest.mark.parametrize("extra", [{}, {"tv": "nine-point", "pooling": "l2"}])
+def test_an_iteration_does_not_wait_for_the_device(
+    scene_of: SceneMaker, extra: dict[str, Any]
+) -> None:
+    """Between two checks no value is read from the device, unless somebody asks a step for one."""
+    settings = resolve(QUICK, extra)
+    steps = stylize(*scene_of(settings), settings)
+    next(steps)
+    with HostReads() as reads:
+        last(islice(steps, 8))
+    assert reads.seen == []
 
 
 def test_nothing_ends_early_unless_asked(scene_of: SceneMaker) -> None:
