@@ -142,6 +142,7 @@ def batch(
     with Ledger.attach(loaded.folders.ledger) as ledger:
         painted = ledger.batch(expansion.name, since=began)
         skipped = [ledger.get(job_id) for job_id in expansion.skipped.values()]
+    _sheet(loaded, expansion, reach.roots)
     summary = batch_summary(expansion.name, len(expansion.combinations), painted, skipped)
     _print(batch_table(summary), summary, as_json)
     if summary["missing"]:
@@ -158,7 +159,7 @@ def _serve(
 ) -> int:
     """Run the supervisor with this machine's devices; the number of jobs that failed."""
     from nst_daemon.ops.progress import Bars
-    from nst_daemon.supervisor import serve
+    from nst_daemon.service import serve
     from nst_daemon.workers.base import WorkerOptions
     from nst_daemon.workers.local import LocalExecutor
 
@@ -185,6 +186,16 @@ def _serve(
             reload=lambda: load(path, environ),
             batch=batch,
         )
+
+
+def _sheet(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
+    """The contact sheet of a batch that was painted here; the daemon makes those of its own."""
+    from nst_daemon.report.batch_sheet import write
+
+    folder = config.folders.results / expansion.name
+    if config.outputs.contact_sheet and folder.is_dir():
+        path = write(folder, _places(config, roots))
+        print(f"nst-daemon: {printable(str(path))}", file=sys.stderr)
 
 
 @app.command()
@@ -453,6 +464,27 @@ def presets(as_json: JsonOption = False) -> None:
     _print(table, {name: asdict(preset) for name, preset in PRESETS.items()}, as_json)
 
 
+@app.command("contact-sheet")
+def contact_sheet(
+    folder: Annotated[Path, typer.Argument(help="Of a batch, such as results/night.")],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--input", help="A folder to look for inputs; may be repeated."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write contact-sheet.jpg into a folder of results: contents, styles and swept settings along the margins."""
+    from nst_daemon.report.batch_sheet import write
+
+    print(write(folder, _places(load(config), inputs or [])))
+
+
+def _places(config: Config, first: Sequence[Path]) -> list[Path]:
+    """Where inputs are looked for."""
+    folders = config.folders
+    return [*first, folders.done, folders.styles, *config.batch_roots]
+
+
 @app.command()
 def gallery(
     inputs: Annotated[
@@ -465,9 +497,7 @@ def gallery(
     from nst_daemon.report.gallery import write
 
     loaded = load(config)
-    folders = loaded.folders
-    places = [*(inputs or []), folders.done, folders.styles, *loaded.batch_roots]
-    print(write(folders.results, places))
+    print(write(loaded.folders.results, _places(loaded, inputs or [])))
 
 
 @app.command()

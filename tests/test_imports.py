@@ -35,6 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "workers.wire": LEAVES | {"workers.base"},
     "workers.local": LEAVES | {"workers.base", "workers.wire"},
     "workers": LEAVES | {"files", "painter", "engine", "export", "report", "workers"},
+    "service": LEAVES
+    | {"files", "ledger", "config", "intake", "ops", "supervisor", "workers.base"},
     "supervisor": LEAVES | {"files", "ledger", "config", "hours", "intake", "ops", "workers.base"},
 }
 #: The command line puts everything together, and only its functions may import the heavy rooms.
@@ -53,6 +55,7 @@ LIGHT = [
     "intake.watch",
     "jobs",
     "ledger",
+    "service",
     "supervisor",
     "workers.base",
     "workers.local",

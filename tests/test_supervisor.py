@@ -97,6 +97,23 @@ class FakeExecutor:
         return self.answer(lambda task: Staged("fake", task.job_id, names, digest))
 
 
+class FakeChores:
+    """Keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, ...]] = []
+        self.finished = False
+
+    def request(self, *words: str) -> None:
+        self.requests.append(words)
+
+    def tend(self) -> None:
+        pass
+
+    def finish(self, seconds: float) -> None:
+        self.finished = True
+
+
 class Bench:
     """A supervisor on a root of its own, and a clock that the test moves."""
 
@@ -125,6 +142,7 @@ class Bench:
         self.executor = FakeExecutor()
         self.ledger = Ledger.open(self.folders.ledger)
         self.supervisor = Supervisor(self.config, self.ledger, self.executor, drain=self.drain)
+        self.chores = self.supervisor.chores = FakeChores()  # type: ignore[assignment]
         self.supervisor.recover(self.now)
 
     @property
@@ -537,33 +555,16 @@ def leave_preview(bench: Bench) -> Path:
 
 
 def test_the_gallery_is_rewritten_where_that_is_wanted(tmp_path: Path) -> None:
-    """With outputs.gallery each finished job asks for the page once, and a failed one does not; without it none does."""
+    """With outputs.gallery each finished job asks for the page once, and a failed one does not; without, none does."""
     for wanted in (True, False):
         bench = Bench(tmp_path / str(wanted), outputs=configuration.Outputs(gallery=wanted))
-        gallery = bench.supervisor.gallery = FakeRewriter()  # type: ignore[assignment]
         bench.drop("good")
         bench.executor.paint()
         bench.step(1)
-        assert gallery.requests == wanted
+        assert bench.chores.requests == [("gallery",)] * wanted
         bench.drop("bad")
         bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.NEVER, "no"))
         bench.step(1)
-        assert gallery.requests == wanted
+        assert bench.chores.requests == [("gallery",)] * wanted
         bench.supervisor.stop(bench.now)
-        assert gallery.finished
-
-
-class FakeRewriter:
-    """Counts what it is asked."""
-
-    requests = 0
-    finished = False
-
-    def request(self) -> None:
-        self.requests += 1
-
-    def tend(self) -> None:
-        pass
-
-    def finish(self, seconds: float) -> None:
-        self.finished = True
+        assert bench.chores.finished

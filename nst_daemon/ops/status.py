@@ -151,7 +151,7 @@ def gather(folders: Folders) -> Status:
 
 
 def served(state: Path) -> bool:
-    """Whether a daemon holds the lock of a root (see `supervisor.serve`)."""
+    """Whether a daemon holds the lock of a root (see `service.serve`)."""
     try:
         with (state / "lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from nst_daemon import supervisor
+from nst_daemon import service
 from nst_daemon.config import load
 from nst_daemon.intake.batch import Expansion, name_of, parse, read_file
 from nst_daemon.ops import logs
+from nst_daemon.supervisor import batch_reach
 from nst_daemon.workers.base import WorkerOptions
 from nst_daemon.workers.local import LocalExecutor
 
@@ -22,12 +23,12 @@ def main() -> None:
     logs.setup(config.log.format, config.log.level)
     executor = LocalExecutor(config.devices, WorkerOptions(painter="tests.fakes:Studio"))
     if len(sys.argv) == 1:
-        supervisor.serve(config, executor, reload=lambda: load(None))
+        service.serve(config, executor, reload=lambda: load(None))
         return
     file = Path(sys.argv[1])
-    reach = supervisor.batch_reach(config, [file.resolve().parent])
+    reach = batch_reach(config, [file.resolve().parent])
     batch = Expansion(name_of(file), parse(read_file(file), file.name), reach, since=time.time())
-    supervisor.serve(config, executor, drain=True, patience=60, batch=batch)
+    service.serve(config, executor, drain=True, patience=60, batch=batch)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""Commands of this program that the daemon has run beside it: the gallery, contact sheets.
+
+They open pictures, and the daemon itself stays small. One runs at a time, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class Chores:
+    """What is to be run, in the order of the requests; program: what the words of a request are appended to."""
+
+    def __init__(self, program: Sequence[str]) -> None:
+        self._program = program
+        self._wanted: dict[tuple[str, ...], None] = {}
+        self._running: tuple[str, ...] = ()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def of(cls, source: Path | None) -> Chores:
+        """Commands of this program; source: the daemon's configuration file."""
+        program = [sys.executable, "-m", "nst_daemon"]
+        # Through the environment: each command takes its options behind its name.
+        return cls(["env", f"NST_CONFIG={source}", *program] if source else program)
+
+    def request(self, *words: str) -> None:
+        """Run this, once for any number of equal requests; once more for those that come while it runs."""
+        self._wanted[words] = None
+
+    def tend(self) -> None:
+        """Take note of an end, and start the next; never waits."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                return
+            if self._process.returncode:
+                log.warning("`%s` ended with %d", " ".join(self._running), self._process.returncode)
+            self._process = None
+        if self._wanted:
+            self._running = next(iter(self._wanted))
+            del self._wanted[self._running]
+            try:
+                # A session of its own: Ctrl-C is for the daemon, which then waits.
+                self._process = subprocess.Popen(  # noqa: S603 (our own program)
+                    [*self._program, *self._running],
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                log.warning("`%s` could not be started: %s", " ".join(self._running), error)
+
+    def finish(self, seconds: float) -> None:
+        """Run what is still wanted, and wait for it; what takes longer than this is killed, and the rest is left."""
+        self.tend()
+        while self._process is not None:
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                self._wanted.clear()
+                log.warning("`%s` was not finished in time", " ".join(self._running))
+            self.tend()
