@@ -12,6 +12,7 @@ of all points, in order), `painter`, `once`. The process kills itself with SIGKI
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -30,6 +31,7 @@ CHANGES = {
     "os.mkdir": 0,
     "os.truncate": 0,
 }
+PR_SET_PDEATHSIG = 1
 #: Ends with this code where jobs have failed, so that it differs from that of a traceback.
 SOME_FAILED = 10
 #: Names of the program's own; all others come from drops.
@@ -99,6 +101,8 @@ def generic(path: str) -> str:
 
 
 def main() -> int:
+    # A test that is interrupted leaves no daemon behind.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     root = Path(sys.argv[1])
     plan = json.loads(os.environ.get("TORTURE_PLAN", "{}"))
 
