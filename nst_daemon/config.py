@@ -172,6 +172,9 @@ class Outputs(_Strict):
     gallery: bool = _key(
         False, "rewrite results/index.html after each result; see `nst-daemon gallery`"
     )
+    contact_sheet: bool = _key(
+        True, "write contact-sheet.jpg into the folder of a batch when it has ended"
+    )
     overwrite: bool = _key(
         False, "true: a new result replaces one of the same name; false: it becomes NAME-2"
     )

@@ -74,6 +74,7 @@ def test_a_batch_file_becomes_jobs_and_is_archived(bench: Bench, tmp_path: Path)
     assert (bench.folders.done / "night" / "night.batch.yaml").exists()
     assert not (bench.folders.inbox / "night.batch.yaml").exists()
     assert (tmp_path / "photos" / "a.png").exists()
+    assert bench.chores.requests == [("contact-sheet", str(bench.folders.results / "night"))]
 
 
 def test_what_is_there_is_not_painted_again(bench: Bench, tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
-"""Pictures in rows and columns, each with a line of text under it."""
+"""Pictures in rows and columns, with text: `contact_sheet` under each of them, `grid` along the margins."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MARGIN = 6  # pixels between and around
 TEXT = 12  # height of a caption's letters
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
@@ -28,11 +33,86 @@ def contact_sheet(
     for i, (text, picture) in enumerate(small):
         x, y = MARGIN + i % columns * width, MARGIN + i // columns * row
         sheet.paste(picture, (x, y))
-        fitting = text
-        while fitting and draw.textlength(fitting, font) > picture.width:
-            fitting = fitting[:-1]
+        fitting = _cut(text, draw, font, picture.width)
         draw.text((x, y + height + MARGIN // 2), fitting, fill="black", font=font)
     return sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What stands in a margin: text, under a picture where there is one."""
+
+    text: str
+    picture: Path | None = None
+
+
+def grid(
+    cells: Mapping[tuple[int, int], Path],
+    rows: Sequence[Sequence[Label]],
+    columns: Sequence[Sequence[Label]],
+    *,
+    side: int,
+) -> Image.Image:
+    """Pictures in a table, on white; its cells are side × side pixels, and pictures keep their proportions in them.
+
+    cells: by (row, column), not all of them need be there; rows, columns: the labels of each.
+    """
+    font = _font(max(11, side // 15))
+    line = int(font.size * 1.3)
+    lines = max(len(labels) for labels in columns)
+    pictured = any(label.picture for labels in columns for label in labels)
+    top = lines * line + 2 * MARGIN + (side // 2 + MARGIN if pictured else 0)
+    step = side + MARGIN
+    sheet = Image.new("RGB", ((len(columns) + 1) * step + MARGIN, top + len(rows) * step), "white")
+    draw = ImageDraw.Draw(sheet)
+
+    def margin(labels: Sequence[Label], x: int, y: int, height: int) -> None:
+        """Pictures side by side in side × height pixels, and the lines below them."""
+        shown = [label.picture for label in labels if label.picture]
+        width = (side - MARGIN * (len(shown) - 1)) // max(len(shown), 1)
+        for i, path in enumerate(shown):
+            _paste(sheet, path, (x + i * (width + MARGIN), y, width, height))
+        y += height + MARGIN // 2 if shown else 0
+        for i, label in enumerate(labels):
+            text = _cut(label.text, draw, font, side)
+            draw.text((x, y + i * line), text, fill="black", font=font)
+
+    for column, labels in enumerate(columns):
+        margin(labels, MARGIN + (column + 1) * step, MARGIN, side // 2)
+    for row, labels in enumerate(rows):
+        margin(labels, MARGIN, top + row * step, min(side // 2, side - len(labels) * line - MARGIN))
+    for (row, column), path in cells.items():
+        _paste(sheet, path, (MARGIN + (column + 1) * step, top + row * step, side, side))
+    return sheet
+
+
+def _paste(sheet: Image.Image, path: Path, box: tuple[int, int, int, int]) -> None:
+    """Show a picture in the middle of (x, y, width, height), upright and on white; grey where it cannot be read."""
+    x, y, width, height = box
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.draft("RGB", (width, height))  # JPEG: decode no more than that
+            shown = ImageOps.exif_transpose(image).convert("RGBA")
+        shown.thumbnail((width, height), Image.Resampling.LANCZOS)
+    except Exception:  # noqa: BLE001 (whatever Pillow raises, a sheet is made of the others)
+        shown = Image.new("RGBA", (width, height), "lightgrey")
+    place = (x + (width - shown.width) // 2, y + (height - shown.height) // 2)
+    sheet.paste(shown, place, mask=shown)
+
+
+def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
+    """The text, or as much of it as fits into a width in pixels, and an ellipsis."""
+    fitting, rest = text, ""
+    while fitting and draw.textlength(fitting + rest, font) > width:
+        fitting, rest = fitting[:-1], "…"
+    return fitting + rest
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu, which matplotlib brings along: names may have letters that Pillow's own font lacks."""
+    import matplotlib  # noqa: PLC0415 (only to find it)
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def _at_height(picture: Image.Image, height: int) -> Image.Image:

@@ -31,14 +31,16 @@ from urllib.parse import quote
 from PIL import Image, ImageOps
 
 from nst_daemon import files
+from nst_daemon.report.contact_sheet import FORMATS
 from nst_daemon.report.sidecar import SCHEMA
 
 log = logging.getLogger(__name__)
 
 PAGE, THUMBNAILS = "index.html", ".gallery"
+#: So many hex digits of a digest, 96 bits, are enough to tell pictures apart.
+KEY = 24
 #: Longer sides in pixels: on the page, and of the content under the slider.
 THUMB, VIEW = 360, 1024
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 #: What `sidecar` says a picture may be.
 SUFFIXES = frozenset({".png", ".jpg", ".webp", ".tiff"})
 #: Seconds for which a thumbnail that nothing refers to is left alone: another process may just have made it.
@@ -55,9 +57,14 @@ class Thumbnail:
     source: Path | None = None
 
     @property
+    def key(self) -> str:
+        """What tells it from other pictures."""
+        return self.sha256[:KEY]
+
+    @property
     def name(self) -> str:
-        """Its file's; 96 bits of the digest are enough to tell pictures apart."""
-        return f"{self.sha256[:24]}-{self.side}.webp"
+        """Its file's."""
+        return f"{self.key}-{self.side}.webp"
 
 
 def write(results: Path, places: Sequence[Path]) -> Path:
@@ -66,23 +73,23 @@ def write(results: Path, places: Sequence[Path]) -> Path:
     places: folders in which the inputs are looked for, by their contents. Files that are no sidecars, or damaged
     ones, are left out. Raises StorageError.
     """
-    found = sorted(_found(results), key=lambda entry: str(entry["finished"]), reverse=True)
+    newest = sorted(found(results), key=lambda entry: str(entry["finished"]), reverse=True)
     with files.storage(results):
         folder = results / THUMBNAILS
         folder.mkdir(exist_ok=True)
-        wanted = {t.name: t for entry in found for t in entry["thumbnails"]}
+        wanted = {t.name: t for entry in newest for t in entry["thumbnails"]}
         there = {path.name for path in folder.iterdir()}
         there |= _make([t for name, t in wanted.items() if name not in there], folder, places)
         _forget(folder, there - set(wanted))
-    files.write_atomic(results / PAGE, page(data(found, there)).encode())
+    files.write_atomic(results / PAGE, page(data(newest, there)).encode())
     return results / PAGE
 
 
 # What there is to show
 
 
-def _found(results: Path) -> Iterator[dict[str, Any]]:
-    """Every sidecar below `results` with its picture, links not followed."""
+def found(results: Path) -> Iterator[dict[str, Any]]:
+    """What every sidecar below `results` says whose picture is there; links are not followed."""
     for parent, folders, names in os.walk(results):
         folders[:] = [name for name in folders if not name.startswith(".")]
         present = set(names)
@@ -128,9 +135,9 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
         "curve": _url(relative.with_name(curve)) if curve in present else "",
         "lapse": _url(relative.with_name(lapse)) if lapse in present else "",
         "json": _url(relative),
-        "key": result.sha256[:24],
-        "contents": [(i[1], i[2][:24]) for i in contents],
-        "styles": [(i[1], i[2][:24]) for i in styles],
+        "key": result.key,
+        "contents": [(i[1], i[2][:KEY]) for i in contents],
+        "styles": [(i[1], i[2][:KEY]) for i in styles],
         "settings": dict(s["settings"]),
         "model": " · ".join(
             str(v)
@@ -169,16 +176,17 @@ class Sources:
             for path in place.rglob("*"):
                 with suppress(OSError):  # it goes while we look
                     if path.is_file() and path.stat().st_size in sizes:
-                        self._found.setdefault(files.sha256_file(path), path)
+                        self._found.setdefault(files.sha256_file(path)[:KEY], path)
 
-    def __getitem__(self, sha256: str) -> Path | None:
-        return self._found.get(sha256)
+    def __getitem__(self, key: str) -> Path | None:
+        """The file with this `Thumbnail.key`."""
+        return self._found.get(key)
 
 
 def _make(wanted: Sequence[Thumbnail], folder: Path, places: Sequence[Path]) -> set[str]:
     """Make what can be made, on all cores; the names."""
     sources = Sources(places, {t.size for t in wanted if not t.source})
-    pairs = [(t.source or sources[t.sha256], t) for t in wanted]
+    pairs = [(t.source or sources[t.key], t) for t in wanted]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the interpreter
         made = pool.map(lambda pair: _reduce(pair[0], pair[1], folder) if pair[0] else "", pairs)
     return {name for name in made if name}
