@@ -11,6 +11,7 @@ import argparse
 import io
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,10 @@ from tests.torture.victim import SOME_FAILED
 S = JobState
 #: A job that was interrupted by the daemon's own end so often is quarantined; here that says nothing about the job.
 PATIENT = {"NST_SERVICE__MAX_ATTEMPTS": "100000"}
+#: What a daemon says once it has started.
+SERVING = "info    serving"
+#: For the last daemon, which does all that is left.
+DRAIN_SECONDS = 1800.0
 Dropper = Callable[[Root, int, random.Random], None]
 
 
@@ -93,7 +98,7 @@ TRIALS = {
     "fake": Trial("tests.fakes:Studio", 2.5, drop_fakes, PATIENT),
     "real": Trial(
         "nst_daemon.workers.studio:Studio",
-        25.0,
+        12.0,
         drop_pictures,
         PATIENT | {"NST_RENDER__SIZE": "64", "NST_RENDER__ITERATIONS": "20", "NST_SERVICE__CHECKPOINT_SECONDS": "0.2"},
     ),
@@ -112,17 +117,20 @@ def torture(trial: Trial, kills: int, folder: Path, seed: int) -> Counter[str]:
         for _ in range(chance.randrange(4)):
             number += 1
             trial.drop(root, number, chance)
-        die_at = chance.randrange(1, 120) if chance.random() < 0.5 else None
+        die_at = chance.randrange(1, 200) if chance.random() < 0.5 else None
+        served = root.text().count(SERVING) if root.log.exists() else 0
         victim = root.start(die_at=die_at, once=chance.random() < 0.5)
-        alive_until = time.monotonic() + chance.uniform(0.3, trial.seconds)
+        if chance.random() < 0.9:  # else it may also die while it starts
+            victim.until(lambda n=served: root.text().count(SERVING) > n)  # type: ignore[misc]
+        alive_until = time.monotonic() + chance.uniform(0.0, trial.seconds)
         victim.until(lambda end=alive_until: time.monotonic() > end)  # type: ignore[misc]
         if victim.process.poll() is None:
             victim.kill()
-        figures["kills"] += victim.process.returncode == -9
-        figures["own points" if die_at else "any moment"] += victim.process.returncode == -9
-        figures["starts"] += 1
+        killed = victim.process.returncode == -signal.SIGKILL
+        figures["kills"] += killed
+        figures["own points" if die_at else "any moment"] += killed
         root.check_now()
-    code = root.run()
+    code = root.start().wait(DRAIN_SECONDS)
     assert code in {0, SOME_FAILED}, root.text()[-3000:]
     states = Counter(root.check_end().values())
     figures.update({f"{state}": count for state, count in states.items()})

@@ -113,7 +113,7 @@ class Root:
             "TORTURE_PLAN": json.dumps(plan),
             **self.settings,
         }
-        with (self.path / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.torture.victim", str(self.path)],
                 env=environment,
@@ -128,9 +128,14 @@ class Root:
         """Let the daemon drain the inbox; its exit code (negative: the signal that ended it)."""
         return self.start(die_at=die_at, record=record).wait()
 
+    @property
+    def log(self) -> Path:
+        """Where the daemons write what they say."""
+        return self.path / "log"
+
     def text(self) -> str:
         """All that the daemons have said."""
-        return (self.path / "log").read_text(errors="replace")
+        return self.log.read_text(errors="replace")
 
     # What must be true
 
@@ -204,10 +209,10 @@ class Victim:
     process: subprocess.Popen[bytes]
     root: Root
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = DEADLINE) -> int:
         """Wait for the end; the exit code."""
         try:
-            return self.process.wait(DEADLINE)
+            return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"no end in sight: {self.root.text()[-3000:]}") from None
