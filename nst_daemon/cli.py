@@ -153,7 +153,7 @@ def _serve(
     path: Path | None,
     *,
     drain: bool,
-    wait: float = 0.0,
+    wait: float = 120.0,
     environ: Mapping[str, str] | None = None,
     batch: Expansion | None = None,
 ) -> int:

@@ -105,9 +105,9 @@ def _loop(
         if patience < math.inf:
             if not supervisor.stuck and not supervisor.drained:
                 busy_until = now.steady
-            if supervisor.drained and not supervisor.settling:
+            elif supervisor.drained and not supervisor.settling:
                 return
-            if now.steady - busy_until >= patience:
+            elif now.steady - busy_until >= patience:
                 supervisor.give_up()
                 return
         sources: list[Any] = [*supervisor.executor.waitables(), watcher, signals]

@@ -148,3 +148,13 @@ def test_reload(daemon: Daemon) -> None:
     with Image.open(daemon.root / "results" / "dog.png") as picture:
         assert max(picture.size) == 32
     assert daemon.end() == 0
+
+
+def test_the_demo_paints(daemon: Daemon) -> None:
+    """`demo` drops its own pair, waits for it to settle and to be painted, and says where the picture is."""
+    folder = daemon.root / "demo"
+    daemon.start("demo", "--folder", str(folder), "--size", "32")
+    assert daemon.process is not None
+    assert daemon.process.wait(240) == 0, daemon.text()
+    assert daemon.text().splitlines()[-1] == str(folder / "results" / "harbour.png")
+    assert pictures(folder / "results") == {"harbour.png"}
