@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nst_daemon import files
@@ -237,6 +237,7 @@ def test_clean_names(name: str, clean: str) -> None:
     assert files.clean_name(name) == clean
 
 
+@settings(deadline=None)  # a slow machine is not a failure
 @given(st.text() | st.binary().map(os.fsdecode))
 def test_a_clean_name_is_always_usable(name: str) -> None:
     """Whatever a name was, the clean one is one harmless path component of at most 200 bytes of UTF-8."""

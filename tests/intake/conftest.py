@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from nst_daemon.intake import claim
 from nst_daemon.intake.pairing import Rejection, Request
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
+
+# A slow machine is not a failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 #: A file that looks like a whole PNG to everybody who does not decode it.
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 64 + b"IEND\xae\x42\x60\x82"
