@@ -588,6 +588,9 @@ class Supervisor:
         """Move the inputs to done/ or failed/, and forget what only the work needed."""
         folders = self.config.folders
         well = job.state is S.PUBLISHED
+        if well:
+            with suppress(OSError):  # it is hidden, and `_retain` comes by again
+                self._preview(job).unlink(missing_ok=True)
         archive = claim.archive(
             job,
             folders.spool,
@@ -599,8 +602,6 @@ class Supervisor:
         (folders.checkpoints / job.id).unlink(missing_ok=True)
         said = job_logger(log, job.name, job.id)
         if well:
-            with suppress(OSError):  # it is hidden, and `_retain` comes by again
-                self._preview(job).unlink(missing_ok=True)
             job = self._move(job, S.DONE, now, archive=archive)
             if self.config.outputs.gallery:
                 self.chores.request("gallery")
