@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.targets import load_onnxruntime
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import NstError
 from nst_daemon.export.weights import resolve as resolve_weights
@@ -84,9 +85,9 @@ def _devices(asked: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _onnxruntime(asked: Mapping[str, Any]) -> Iterator[Row]:
-    import onnxruntime  # noqa: PLC0415 (after torch, whose CUDA libraries it shall use)
     from onnx import TensorProto, helper  # noqa: PLC0415
 
+    onnxruntime = load_onnxruntime()
     device = find_device(_device_names(asked)[0])
     tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph(

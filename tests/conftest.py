@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests that import onnxruntime by themselves report nothing either (see `engine.targets.load_onnxruntime`).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # OpenMP's threads wait for each other spinning, which on a machine that others use too makes an iteration of the
 # painting several times slower (4.1 s against 1.1 s at a load of 7 on two cores). Read when torch is loaded, here and
 # in every process that a test starts.

@@ -132,3 +132,19 @@ def test_importing_has_no_side_effects(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_onnxruntime_is_imported_in_one_place() -> None:
+    """Only `load_onnxruntime`, which first tells it to report nothing to its maker, imports onnxruntime."""
+    named = [path.name for _, path in modules() if "import onnxruntime" in path.read_text("utf-8")]
+    assert named == ["targets.py"]
+    code = (
+        "import os, sys\n"
+        "os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n"
+        "from nst_daemon.engine.targets import load_onnxruntime\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        "load_onnxruntime()\n"
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "1\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -163,3 +164,70 @@ def test_users_and_folders(installed: Path, tmp_path: Path) -> None:
     assert modes["inbox"] == "0o2775"
     assert modes["state"] == "0o2770"
     assert modes["nst-daemon"] == "0o2755"
+
+
+def allowed_calls(unit: str) -> set[str]:
+    """The system calls that a unit's SystemCallFilter lets through."""
+    assert ANALYZE is not None
+
+    def members(name: str) -> set[str]:
+        if not name.startswith("@"):
+            return {name}
+        command = [ANALYZE or "", "--no-pager", "syscall-filter", name]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        words = [line.strip() for line in listed.splitlines()[1:]]
+        return set().union(*(members(w) for w in words if w and not w.startswith("#")))
+
+    found: set[str] = set()
+    for line in unit.splitlines():
+        if line.startswith("SystemCallFilter="):
+            word = line.partition("=")[2]
+            found = found - members(word[1:]) if word.startswith("~") else found | members(word)
+    return found
+
+
+@needs_systemd
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # each call is looked at twice
+@pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace")
+def test_the_filter_lets_the_daemon_work(tmp_path: Path, model_cache: Path) -> None:
+    """Every system call of a real run, painting included, is one that the unit allows, and none goes to the network."""
+    from nst_daemon.samples import draw_painting, draw_scene
+
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    draw_scene(64, 48).save(inbox / "dog.content.png")
+    draw_painting(64, 48).save(inbox / "dog.style.png")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "cache").symlink_to(model_cache)
+    settings = {
+        "NST_FOLDERS__ROOT": str(tmp_path),
+        "NST_RENDER__SIZE": "48",
+        "NST_RENDER__ITERATIONS": "2",
+        "NST_SERVICE__SETTLE_SECONDS": "0.1",
+        "NST_DEVICES": "cpu",
+    }
+    silencers = (
+        "ORT_DISABLE_TELEMETRY",
+        "CI",
+    )  # what keeps onnxruntime from reporting to its maker
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-qq", "--signal=none", "-o", str(trace)]
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "nst_daemon", "once"],
+        env={k: v for k, v in os.environ.items() if k not in silencers} | settings,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "ptrace" in done.stderr and done.returncode:
+        pytest.skip("nothing can be traced here")
+    assert done.returncode == 0, done.stderr
+    text = trace.read_text(errors="replace")
+    used = set(re.findall(r"(?m)^\d+ +([a-z_0-9]+)\(", text))
+    unit = (ROOT / "systemd" / "nst-daemon.service").read_text()
+    # SQLite gives its files to the owner of the folder, and only where it runs as root.
+    assert used - allowed_calls(unit) <= ({"fchown"} if os.geteuid() == 0 else set())
+    assert len(used) > 50
+    assert set(re.findall(r"socket\((AF_\w+)", text)) <= {"AF_UNIX"}

@@ -26,6 +26,17 @@ from nst_daemon.files import make_folder, write_atomic
 log = logging.getLogger(__name__)
 
 
+def load_onnxruntime() -> Any:
+    """The module onnxruntime, which reports to its maker by the network from 1.29 on unless it is told not to.
+
+    Telling it after the import is too late: that only ends what would follow the first report.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime  # noqa: PLC0415 (slow; not needed once a style is cached)
+
+    return onnxruntime
+
+
 class OnnxTargets:
     """A `TargetSource` over one ONNX file.
 
@@ -123,8 +134,8 @@ class _Session:
     ) -> None:
         import onnx  # noqa: PLC0415 (slow to import; nothing of it is needed once a style is cached)
         import onnx.utils  # noqa: PLC0415
-        import onnxruntime  # noqa: PLC0415
 
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Idle threads that spin would take the cores from torch, which paints beside this.
