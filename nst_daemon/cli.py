@@ -23,7 +23,7 @@ from rich.table import Table
 
 from nst_daemon import __version__
 from nst_daemon.config import Config, load
-from nst_daemon.errors import Cancelled, NstError, UsageError
+from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
 from nst_daemon.files import printable, sha256_file
 from nst_daemon.jobs import TRANSITIONS, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
@@ -142,7 +142,7 @@ def batch(
     with Ledger.attach(loaded.folders.ledger) as ledger:
         painted = ledger.batch(expansion.name, since=began)
         skipped = [ledger.get(job_id) for job_id in expansion.skipped.values()]
-    _sheet(loaded, expansion, reach.roots)
+    _show(loaded, expansion, reach.roots)
     summary = batch_summary(expansion.name, len(expansion.combinations), painted, skipped)
     _print(batch_table(summary), summary, as_json)
     if summary["missing"]:
@@ -188,14 +188,21 @@ def _serve(
         )
 
 
-def _sheet(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
-    """The contact sheet of a batch that was painted here; the daemon makes those of its own."""
-    from nst_daemon.report.batch_sheet import write
+def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
+    """Contact sheet and gallery of a batch that was painted here: only we know where its contents are."""
+    from nst_daemon.report import batch_sheet, gallery
 
-    folder = config.folders.results / expansion.name
-    if config.outputs.contact_sheet and folder.is_dir():
-        path = write(folder, _places(config, roots))
-        print(f"nst-daemon: {printable(str(path))}", file=sys.stderr)
+    folder, places = config.folders.results / expansion.name, _places(config, roots)
+    if not folder.is_dir():
+        return
+    if config.outputs.contact_sheet:
+        try:
+            said = str(batch_sheet.write(folder, places))
+        except InputError as error:  # nothing to show, or too much: the summary says how the batch went
+            said = str(error)
+        print(f"nst-daemon: {printable(said)}", file=sys.stderr)
+    if config.outputs.gallery:
+        gallery.write(config.folders.results, places)
 
 
 @app.command()
