@@ -158,14 +158,15 @@ PRESETS: Mapping[str, Preset] = {
         calibrated={"content_style_ratio": 0.15},
     ),
     "normalised-gram": Preset(
-        "Gram matrices divided by their channels, from a blank canvas",
-        "four style layers, squared total variation; all constants and the step's decay are ours",
+        "Gram matrices divided by their channels",
+        "begins with a blank canvas, noise or the content; four style layers, squared total variation; all constants and the step's decay are ours",
         {
             **_LITERAL,
             "content_loss": "sum",
             "gram_norm": "mean",  # Σ(Ĝ/N − Â/N)²
             "tv": "squared",
-            "start": "grey",
+            # The source offers a blank canvas, noise or the content; the last makes the best picture.
+            "start": "content",
             "optimizer": "adam",
             "step": 0.05,
             "step_decay": 0.2,
@@ -202,7 +203,7 @@ PRESETS: Mapping[str, Preset] = {
         },
         bare={"content_weight": 0.015, "tv_weight": 2.0},
         calibrated={
-            "content_weight": 0.15,
+            "content_weight": 0.08,
             "style_layers": _layers(_FIVE, 1 / 5),
             "tv_weight": 0.5,
         },
