@@ -159,7 +159,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "normalised-gram": Preset(
         "Gram matrices divided by their channels",
-        "begins with a blank canvas, noise or the content; four style layers, squared total variation; all constants and the step's decay are ours",
+        "four style layers, squared total variation; all constants and the step's decay are ours",
         {
             **_LITERAL,
             "content_loss": "sum",

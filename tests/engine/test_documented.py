@@ -44,9 +44,10 @@ def test_the_default_presets_row_has_its_numbers() -> None:
     assert ", ".join(map(str, settings.iterations)) in row
 
 
-def test_every_experiment_has_its_picture_and_no_picture_is_missing() -> None:
-    """The page shows one sheet for each experiment, and the files are there."""
+def test_every_picture_is_there_and_has_a_command() -> None:
+    """Each sheet that the page shows exists and is one that `benchmarks.experiments` makes."""
     shown = re.findall(r"!\[[\w-]+\]\((images/objective/([\w-]+)\.jpg)\)", TEXT)
-    assert {name for _, name in shown} == set(EXPERIMENTS)
-    for path, _ in shown:
+    assert shown
+    for path, name in shown:
+        assert name in EXPERIMENTS
         assert (PAGE.parent / path).stat().st_size > 1000
