@@ -163,6 +163,7 @@ def test_no_room_loses_no_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     assert paint_all(bench) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_batch_goes_on(served: Served) -> None:
     """2 contents × 3 styles × 2 settings, killed halfway and started again: 12 results, and no work done twice."""
     sources(served.root, iterations=10, seconds=0.01)

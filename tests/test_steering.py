@@ -19,6 +19,7 @@ from nst_daemon.intake.submit import Part, drop, recipe_parts, styles_and_names
 from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger import Ledger
 from tests.torture.root import Root, Victim
+from tests.torture.victim import SOME_FAILED
 
 S = JobState
 pytestmark = pytest.mark.timeout(120)
@@ -175,7 +176,7 @@ def test_a_running_job_is_seen_and_cancelled(daemon: Victim, root: Root, tmp_pat
 def test_steering_waits_for_the_next_start(root: Root) -> None:
     """Where no daemon runs, retry --failed says so, status shows it, and the next start does it."""
     root.pair("bad", S.DONE, do="raise", at=1, once="failed-once")
-    assert root.run() == 1
+    assert root.run() == SOME_FAILED
     with Ledger.attach(root.ledger_path) as ledger:
         (job,) = ledger.jobs(S.FAILED)
     call("retry", "--failed")
