@@ -77,6 +77,7 @@ def test_a_service_tells_its_life(served: Served, systemd: Systemd) -> None:
     assert served.process.wait(DEADLINE) == 0
 
 
+@pytest.mark.slow
 def test_a_stuck_worker_stops_the_pings(served: Served, systemd: Systemd) -> None:
     """While a worker is frozen there is no WATCHDOG=1, and the status says which; thawed, the pings go on."""
     served.environment |= {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "4000000"}
