@@ -198,8 +198,8 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
     if config.outputs.contact_sheet:
         try:
             said = str(batch_sheet.write(folder, places))
-        except InputError as error:  # nothing to show, or too much: the summary says how the batch went
-            said = str(error)
+        except InputError as error:
+            said = str(error)  # nothing to show, or too much: the summary says how the batch went
         print(f"nst-daemon: {printable(said)}", file=sys.stderr)
     if config.outputs.gallery:
         gallery.write(config.folders.results, places)
