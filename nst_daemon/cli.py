@@ -356,10 +356,9 @@ def rerun(
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
     loaded.render_settings(recipe.settings)
-    folders = loaded.folders
-    places = [*(inputs or []), folders.done, folders.styles, *loaded.batch_roots, folders.failed]
+    places = [*_places(loaded, inputs or []), loaded.folders.failed]
     parts = recipe_parts(recipe.inputs, places)
-    print(drop(folders.inbox, recipe.name.replace("/", "-"), parts, recipe.settings))
+    print(drop(loaded.folders.inbox, recipe.name.replace("/", "-"), parts, recipe.settings))
 
 
 @app.command()
