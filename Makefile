@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What painting needs, and what the checks need besides: the demo does not wait for the second.
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test check lint types bench torture config docs-images clean
 
-demo: $(STAMP)  ## paint a sample pair with the real daemon and say where the picture is
+demo: $(RUNTIME)  ## paint a sample pair with the real daemon and say where the picture is
 	$(BIN)/nst-daemon demo
 
 test: $(STAMP)  ## all tests, files side by side
@@ -67,8 +69,12 @@ uninstall:  ## what `install` has put there, but not the configuration and not t
 clean:  ## remove everything that the targets above have made
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(STAMP): pyproject.toml
+$(RUNTIME): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(STAMP): $(RUNTIME)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

@@ -628,7 +628,7 @@ def model_import(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to work; it is kept.")] = Path("demo"),
-    size: Annotated[int, typer.Option(help="Longer side of the painting in pixels.")] = 320,
+    size: Annotated[int, typer.Option(help="Longer side of the painting in pixels.")] = 256,
 ) -> None:
     """Draw a scene and a painting, drop both into an inbox, and let the daemon paint them."""
     from nst_daemon.samples import draw_painting, draw_scene
