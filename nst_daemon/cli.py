@@ -54,6 +54,10 @@ ConfigOption = Annotated[
         help="The configuration; else $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
     ),
 ]
+InputsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--input", help="A folder to look for inputs; may be repeated."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -473,10 +477,7 @@ def presets(as_json: JsonOption = False) -> None:
 @app.command("contact-sheet")
 def contact_sheet(
     folder: Annotated[Path, typer.Argument(help="Of a batch, such as results/night.")],
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Option("--input", help="A folder to look for inputs; may be repeated."),
-    ] = None,
+    inputs: InputsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Write contact-sheet.jpg into a folder of results: contents, styles and swept settings along the margins."""
@@ -493,10 +494,7 @@ def _places(config: Config, first: Sequence[Path]) -> list[Path]:
 
 @app.command()
 def gallery(
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Option("--input", help="A folder to look for inputs; may be repeated."),
-    ] = None,
+    inputs: InputsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Write results/index.html: every result on one page, with search, slider, time-lapse and settings."""
