@@ -236,6 +236,11 @@ def write_atomic(path: Path, data: bytes) -> None:
         fsync_folder(path.parent)
 
 
+#: What may stand beside a picture, and what it may be: the names of a result, without its stem.
+LOSS_PLOT, TIME_LAPSE = ".loss.png", ".progress.webp"
+_RESULT = (LOSS_PLOT, TIME_LAPSE, ".png", ".jpg", ".webp")
+
+
 def publish(
     stage: Path, files: Sequence[str], root: Path, name: str, *, overwrite: bool = False
 ) -> Path:
@@ -243,8 +248,9 @@ def publish(
 
     files: names inside `stage`, the picture last. They share the picture's stem, which becomes `name` ("dog",
     "starry/IMG_1"), or "name-2", "name-3", … where any file of that name exists: nothing is overwritten unless
-    `overwrite`. The picture appears last, whole. Calling it again after a crash finds what it had placed (same
-    contents) and finishes; so every set needs a file whose contents no other job has, and comes first.
+    `overwrite`; then what else an older result of that name has left goes. The picture appears last, whole. Calling it
+    again after a crash finds what it had placed (same contents) and finishes; so every set needs a file whose contents
+    no other job has, and comes first.
     The staged files stay until the caller removes them. Raises StorageError.
     """
     stem = PurePath(files[-1]).stem
@@ -260,6 +266,7 @@ def publish(
             if overwrite:
                 for source, target in pairs:
                     _place_over(source, target)
+                _remove_rest(folder, candidate, keep=suffixes)
             elif not _place_all(pairs):
                 continue
             fsync_folder(folder)
@@ -311,6 +318,15 @@ def _place_over(source: Path, target: Path) -> None:
         _fsync_file(temporary)
     temporary.replace(target)
     temporary.unlink(missing_ok=True)  # rename does nothing between two names of one file
+
+
+def _remove_rest(folder: Path, stem: str, *, keep: Sequence[str]) -> None:
+    """Remove the curve, the time-lapse or the picture in another format of a result that has been replaced."""
+    for suffix in set(_RESULT) - set(keep):
+        path = folder / (stem + suffix)
+        # "dog.loss.png" beside "dog.loss.json" is the picture of another job, and not the curve of "dog".
+        if suffix.count(".") == 1 or not path.with_suffix(".json").exists():
+            path.unlink(missing_ok=True)
 
 
 def _fsync_file(path: Path) -> None:

@@ -151,6 +151,7 @@ class Supervisor:
         self._step_downs: Counter[str] = Counter()
         self._paces: dict[str, Pace] = {}
         self._memory: dict[str, int] = {}  # bytes that each worker holds on its device
+        self._previews: dict[str, Path] = {}  # of the jobs that have been with a worker
         self._logged: dict[str, float] = {}
         self._lost = ""  # why there is no device to paint on
         self._last_scan = self._next_scan = self._next_housekeeping = -math.inf
@@ -548,8 +549,15 @@ class Supervisor:
         )
 
     def _preview(self, job: Job) -> Path:
-        """Where the live preview goes. Every part of a job's name has gone through `files.clean_name`."""
-        return self.config.folders.previews / f"{job.name}.jpg"
+        """Where the live preview goes: NAME.jpg, or a numbered one where another job of that name is under way.
+
+        Every part of a job's name has gone through `files.clean_name`.
+        """
+        if job.id not in self._previews:
+            taken = self._previews.values()
+            paths = (self.config.folders.previews / f"{n}.jpg" for n in files.numbered(job.name))
+            self._previews[job.id] = next(path for path in paths if path not in taken)
+        return self._previews[job.id]
 
     # From the stage to the end
 
@@ -614,6 +622,7 @@ class Supervisor:
         self._tell(job)
         self.ended[job.state] += 1
         self._details.pop(job.id, None)
+        self._previews.pop(job.id, None)
         del self._step_downs[job.id]
 
     def _tell(self, job: Job) -> None:

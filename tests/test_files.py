@@ -86,6 +86,18 @@ def test_overwriting_is_atomic_and_only_on_request(stage: Path, results: Path) -
     assert names(results) == {"dog.json", "dog.loss.png", "dog.png"}
 
 
+def test_overwriting_leaves_nothing_of_the_old_result(stage: Path, results: Path) -> None:
+    """A curve, a time-lapse or a picture in another format that the new set lacks goes; other results stay."""
+    for name in ("dog.png", "dog.loss.png", "dog.progress.webp", "dog.webp", "dog-2.loss.png"):
+        (results / name).write_bytes(b"old")
+    files.publish(stage, ("picture.json", "picture.png"), results, "dog", overwrite=True)
+    assert names(results) == {"dog.json", "dog.png", "dog-2.loss.png"}
+    for name in ("dog.loss.png", "dog.loss.json"):
+        (results / name).write_bytes(b"the picture of a job that is called dog.loss")
+    files.publish(stage, ("picture.json", "picture.png"), results, "dog", overwrite=True)
+    assert (results / "dog.loss.png").exists()
+
+
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EXDEV, errno.ENOTSUP])
 def test_without_hard_links_copies_are_published(
     stage: Path, results: Path, code: int, monkeypatch: pytest.MonkeyPatch

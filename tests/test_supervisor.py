@@ -513,6 +513,26 @@ def test_previews_stay_in_their_folder(bench: Bench, name: str) -> None:
     assert len(task.preview.name.encode()) < 250
 
 
+def test_jobs_of_one_name_have_previews_of_their_own(bench: Bench) -> None:
+    """Two jobs called dog that are with workers show themselves in two files, and each takes its own away."""
+    bench.executor.room = 3
+    bench.drop()
+    bench.drop()
+    first, second = (task.preview for task in bench.executor.tasks)
+    assert first is not None
+    assert second is not None
+    assert [first.name, second.name] == ["dog.jpg", "dog-2.jpg"]
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"of the first")
+    second.write_bytes(b"of the second")
+    bench.executor.paint()
+    bench.step(1)
+    assert not first.exists()
+    assert second.read_bytes() == b"of the second"
+    bench.drop()
+    assert bench.executor.tasks[-1].preview == first, "the name is free again"
+
+
 def test_the_preview_of_a_finished_job_is_removed(bench: Bench) -> None:
     """Once the picture stands in results/ its preview is gone."""
     bench.drop()

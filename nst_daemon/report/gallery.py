@@ -124,7 +124,7 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
     thumbnails = [result]
     thumbnails += [Thumbnail(i[2], THUMB, i[3]) for i in contents + styles]
     thumbnails += [Thumbnail(i[2], VIEW, i[3]) for i in contents]
-    curve, lapse = path.stem + ".loss.png", path.stem + ".progress.webp"
+    curve, lapse = path.stem + files.LOSS_PLOT, path.stem + files.TIME_LAPSE
     return {
         "name": files.printable(path.stem),
         "group": files.printable(str(relative.parent)) if relative.parent.parts else "",
