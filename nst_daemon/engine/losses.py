@@ -3,19 +3,26 @@
 Symbols, for one layer: N channels, M positions; F the activations of the picture that is being painted, P those of the
 content, as (1, N, h, w); Ĝ and Â the Gram matrices of the picture and of the style *per position*, so that a style of
 any size can be compared; D̂ = Σ_ij (Ĝ − Â)².
+
+Every term but tv is a function of sums over positions (`Sums`): those of tiles add up to those of the whole picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
 from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.vgg import minimum_side
+
+#: Rows and columns of a map, or of the pixels of a picture.
+Window = tuple[slice, slice]
+WHOLE: Window = (slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -40,48 +47,102 @@ class TargetSource(Protocol):
         """Statistics at the style layers; guide: (1, R, H, W), the weight of each region at each pixel."""
 
 
+@dataclass(frozen=True)
+class StyleSums:
+    """Sums over the positions p of one layer, those of tiles to be added up; F_p are the N activations at p.
+
+    products: (R, N, N), Σ w_p F_p F_pᵀ; features: (R, N), Σ w_p F_p; weight: (R,), Σ w_p.
+    """
+
+    products: Tensor
+    features: Tensor
+    weight: Tensor
+
+    def __add__(self, other: StyleSums) -> StyleSums:
+        return StyleSums(
+            self.products + other.products,
+            self.features + other.features,
+            self.weight + other.weight,
+        )
+
+    def statistics(self) -> StyleStatistics:
+        """Second moments G and means μ per position."""
+        return StyleStatistics(
+            self.products / self.weight[:, None, None], self.features / self.weight[:, None]
+        )
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What the terms need of the activations: layer → Σ (F − P)² (), layer → the sums of its style statistics."""
+
+    content: Mapping[str, Tensor] = field(default_factory=dict)
+    style: Mapping[str, StyleSums] = field(default_factory=dict)
+
+    def __add__(self, other: Sums) -> Sums:
+        """Of two tiles, or of two sets of layers."""
+        return Sums(_added(self.content, other.content), _added(self.style, other.style))
+
+
+T = TypeVar("T", Tensor, StyleSums)
+
+
+def _added(a: Mapping[str, T], b: Mapping[str, T]) -> dict[str, T]:
+    return {**a, **{layer: a[layer] + found if layer in a else found for layer, found in b.items()}}
+
+
+def style_sums(features: Tensor, guide: Tensor | None = None) -> StyleSums:
+    """The sums over the positions of features (1, N, h, w).
+
+    guide: (1, R, h, w), weights w ≥ 0, or None for one region of equal weights. float32, or float64 where the features
+    are.
+    """
+    F = _precise(features).flatten(2)[0]  # (N, M)
+    if guide is None:
+        return StyleSums((F @ F.T)[None], F.sum(1)[None], F.new_full((1,), F.shape[1]))
+    w = guide.to(F.dtype).flatten(2)[0]  # (R, M)
+    return StyleSums(torch.stack([(F * row) @ F.T for row in w]), w @ F.T, w.sum(1))
+
+
 def statistics(features: Tensor, guide: Tensor | None = None) -> StyleStatistics:
     """Second moments and means over positions, G = Σ_p w_p F_p F_pᵀ / Σ_p w_p and μ = Σ_p w_p F_p / Σ_p w_p.
 
     features: (1, N, h, w); guide: (1, R, h, w) with w ≥ 0, or None for one region of equal weights (Gatys et al.
-    2016; with a guide: Gatys et al. 2017, Controlling Perceptual Factors, eq. 4, here per position). float32.
+    2016; with a guide: Gatys et al. 2017, Controlling Perceptual Factors, eq. 4, here per position).
     """
-    F = features.float().flatten(2)[0]  # (N, M)
-    if guide is None:
-        M = F.shape[1]
-        return StyleStatistics((F @ F.T / M)[None], F.mean(1)[None])
-    w = guide.float().flatten(2)[0]  # (R, M)
-    w = w / w.sum(1, keepdim=True)
-    return StyleStatistics(torch.stack([(F * row) @ F.T for row in w]), w @ F.T)
+    return style_sums(features, guide).statistics()
 
 
-def content_loss(F: Tensor, P: Tensor, form: str) -> Tensor:
-    """Σ (F − P)² over N·M activations; `half-sum`: half of it (Gatys et al. 2016, eq. 1), `mean`: divided by N·M."""
-    squared = (F.float() - P).square()
+def _precise(x: Tensor) -> Tensor:
+    """In float32, unless it is in float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def content_loss(squares: Tensor, count: int, form: str) -> Tensor:
+    """Σ (F − P)² () over `count` = N·M activations; `half-sum`: half of it (Gatys et al. 2016, eq. 1), `mean`: divided
+    by N·M.
+    """
     match form:
         case "mean":
-            return squared.mean()
+            return squares / count
         case "half-sum":
-            return 0.5 * squared.sum()
+            return 0.5 * squares
         case _:
-            return squared.sum()
+            return squares
 
 
-def gram_loss(G: Tensor, A: Tensor, positions: int, form: str) -> Tensor:
+def gram_loss(G: Tensor, A: Tensor, positions: Tensor, form: str) -> Tensor:
     """k·D̂ with D̂ = Σ_ij (G − A)², G and A (R, N, N) per position, summed over regions.
 
-    k for N channels and M = `positions` of the picture: `sum` 1, `mean` 1/N², `quarter-mean` 1/(4N²) (Gatys et al.
+    k for N channels and M = `positions` () of the picture: `sum` 1, `mean` 1/N², `quarter-mean` 1/(4N²) (Gatys et al.
     2016, eq. 4), `channels` 1/N⁴ (Johnson's neural-style), `elements` M/N³.
     """
     N, M = G.shape[-1], positions
-    k = {
-        "sum": 1.0,
-        "mean": 1 / N**2,
-        "quarter-mean": 1 / (4 * N**2),
-        "channels": 1 / N**4,
-        "elements": M / N**3,
-    }[form]
-    return k * (G - A).square().sum()
+    distance = (G - A).square().sum()
+    if form == "elements":
+        return M / N**3 * distance
+    k = {"sum": 1.0, "mean": 1 / N**2, "quarter-mean": 1 / (4 * N**2), "channels": 1 / N**4}[form]
+    return k * distance
 
 
 def tv_loss(image: Tensor, form: str) -> Tensor:
@@ -161,15 +222,15 @@ class Objective:
         settings: RenderSettings,
     ) -> None:
         self.settings = settings
-        self.content = {layer: content[layer].float() for layer in settings.content_layers}
+        self.content = {layer: _precise(content[layer]) for layer in settings.content_layers}
         self.style = {layer: style[layer] for layer in settings.style_layers}
-        device = next(iter(self.content.values())).device
+        some = next(iter(self.content.values()))
         alpha, beta = settings.alpha, settings.style_weight
         weights = {f"content {k}": alpha * w for k, w in settings.content_layers.items()}
         weights |= {f"style {k}": beta * w for k, w in settings.style_layers.items()}
         weights["tv"] = settings.tv_weight
         self.names = tuple(weights)
-        self.weights = torch.tensor(list(weights.values()), device=device)
+        self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=some.dtype)
         self.calibrated = settings.calibrate == "auto"
         energies = self._energies() if self.calibrated else {}
         self.energies = {name: energies.get(name, 1.0) for name in self.names}
@@ -181,9 +242,41 @@ class Objective:
 
     def __call__(self, features: Mapping[str, Tensor], image: Tensor) -> Tensor:
         """(terms,), unweighted. features: layer → (1, N, h, w); image: (1, 3, H, W) in [0, 1]."""
-        terms = [self._content(layer, features[layer]) for layer in self.content]
-        terms += [self._style(layer, features[layer]) for layer in self.style]
+        return self.terms(self.sums(features), image)
+
+    def sums(
+        self, features: Mapping[str, Tensor], windows: Mapping[str, Window] | None = None
+    ) -> Sums:
+        """What the terms need of these layers, which may be some of all.
+
+        features: layer → (1, N, h, w), of the whole picture or of a tile's own positions; windows: layer → where in
+        the whole picture's map those are.
+        """
+        at = windows or dict.fromkeys(features, WHOLE)
+        content = {
+            layer: (_precise(features[layer]) - P[..., at[layer][0], at[layer][1]]).square().sum()
+            for layer, P in self.content.items()
+            if layer in features
+        }
+        style = {layer: style_sums(features[layer]) for layer in self.style if layer in features}
+        return Sums(content, style)
+
+    def terms(self, sums: Sums, image: Tensor) -> Tensor:
+        """(terms,), unweighted, from the sums over the whole picture."""
+        terms = [self._content(layer, sums.content[layer]) for layer in self.content]
+        terms += [self._style(layer, sums.style[layer]) for layer in self.style]
         return torch.stack([*terms, self._tv(image)])
+
+    def blank(self, image: Tensor) -> Tensor:
+        """The terms for activations that are all zero; image: (1, 3, H, W), for its size and its tv."""
+        style = {}
+        for layer, A in self.style.items():
+            stride = minimum_side([layer])
+            positions = (image.shape[-2] // stride) * (image.shape[-1] // stride)
+            weight = A.mean.new_full(A.mean.shape[:1], positions)
+            style[layer] = StyleSums(torch.zeros_like(A.gram), torch.zeros_like(A.mean), weight)
+        squares = {layer: P.square().sum() for layer, P in self.content.items()}
+        return self.terms(Sums(squares, style), image)
 
     def by_name(self, values: Tensor) -> dict[str, float]:
         """The terms as numbers, with content = Σ w·content_l, style = Σ w·style_l and total = α·content + β·style
@@ -196,18 +289,19 @@ class Objective:
         total = s.alpha * content + s.style_weight * style + s.tv_weight * terms["tv"]
         return {"total": total, "content": content, "style": style, **terms}
 
-    def _content(self, layer: str, F: Tensor) -> Tensor:
+    def _content(self, layer: str, squares: Tensor) -> Tensor:
         form = "sum" if self.calibrated else self.settings.content_loss
-        return content_loss(F, self.content[layer], form) / self.energies[f"content {layer}"]
+        loss = content_loss(squares, self.content[layer].numel(), form)
+        return loss / self.energies[f"content {layer}"]
 
-    def _style(self, layer: str, F: Tensor) -> Tensor:
+    def _style(self, layer: str, sums: StyleSums) -> Tensor:
         energy = self.energies[f"style {layer}"]
-        painted = statistics(F)
+        painted = sums.statistics()
         if self.settings.style_loss == "wasserstein":
             return wasserstein_loss(painted, self.gaussians[layer], self._epsilon(layer)) / energy
         form = "sum" if self.calibrated else self.settings.gram_norm
-        positions = F.shape[-2] * F.shape[-1]
-        return gram_loss(painted.gram, self.style[layer].gram, positions, form) / energy
+        A = self.style[layer].gram
+        return gram_loss(painted.gram, A, sums.weight.sum(), form) / energy
 
     def _epsilon(self, layer: str) -> float:
         """What keeps covariances away from 0: 1e-4 (crowsonkb), calibrated as everything else is."""

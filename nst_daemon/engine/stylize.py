@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.evaluation import whole
 from nst_daemon.engine.images import resize
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.optimizers import LBFGS, Adam
@@ -322,16 +323,12 @@ class _Painting:
     def _evaluate(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Terms (terms,), total () and gradient with respect to z (n,)."""
         network = self.network if self.rollbacks else self.fast_network
-        image = self.coordinates.picture(z).detach().requires_grad_()
-        with torch.enable_grad():
-            features = network(image)
-            values = self.now.objective(features, image)
-            total = values @ self.now.objective.weights
-            (gradient,) = torch.autograd.grad(total, image)
+        objective = self.now.objective
+        image = self.coordinates.picture(z)
         if self.done == 0:
-            nothing = {name: torch.zeros_like(f) for name, f in features.items()}
-            self.blank = self.now.objective(nothing, image.detach()) @ self.now.objective.weights
-        return values.detach(), total.detach(), self.coordinates.gradient(gradient)
+            self.blank = objective.blank(image) @ objective.weights
+        values, total, gradient = whole(network, objective, image)
+        return values, total, self.coordinates.gradient(gradient)
 
     def _next_scale(self) -> None:
         if self.scale < 0:

@@ -273,3 +273,43 @@ def test_total_variation_of_one_bright_corner(form: str, expected: float) -> Non
     image = torch.zeros(1, 3, 4, 5)
     image[..., 0, 0] = 1
     assert tv_loss(image, form).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("extra", [{}, {"style_loss": "wasserstein"}, {"calibrate": "off"}])
+def test_the_sums_of_parts_are_those_of_the_whole(extra: dict[str, object]) -> None:
+    """Terms from sums that were taken over two unequal parts of the maps equal those of the whole maps."""
+    settings = resolve({"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1}}, extra)
+    F, P = (
+        {
+            layer: torch.rand(1, 4, 6, 9, dtype=torch.float64, generator=generator)
+            for layer in settings.layers
+        }
+        for generator in (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    )
+    image = torch.rand(1, 3, 6, 9, dtype=torch.float64)
+    objective = Objective(P, {k: statistics(P[k]) for k in settings.style_layers}, settings)
+    parts = [
+        objective.sums(
+            {layer: F[layer][..., columns] for layer in F},
+            dict.fromkeys(F, (slice(None), columns)),
+        )
+        for columns in (slice(0, 4), slice(4, 9))
+    ]
+    found = objective.terms(parts[0] + parts[1], image)
+    torch.testing.assert_close(found, objective(F, image), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("calibrate", ["auto", "off"])
+@pytest.mark.parametrize("gram_norm", ["mean", "elements"])
+def test_blank_is_the_objective_of_nothing(calibrate: str, gram_norm: str) -> None:
+    """`blank` gives the terms of activations that are zero, at the sizes that the picture's maps would have."""
+    settings = resolve(
+        {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1, "relu3_1": 1}},
+        {"calibrate": calibrate, "gram_norm": gram_norm},
+    )
+    sizes = {"relu1_1": (9, 11), "relu2_1": (4, 5), "relu3_1": (2, 2)}
+    P = {layer: torch.rand(1, 4, *size) for layer, size in sizes.items()}
+    image = torch.rand(1, 3, 9, 11)
+    objective = Objective(P, {k: statistics(P[k]) for k in settings.style_layers}, settings)
+    nothing = objective({layer: torch.zeros_like(m) for layer, m in P.items()}, image)
+    torch.testing.assert_close(objective.blank(image), nothing)
