@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from nst_daemon import cli
 from nst_daemon.errors import InputError, UsageError
 from nst_daemon.files import sha256_file
 from nst_daemon.intake.scan import Intake
-from nst_daemon.intake.submit import Part, drop, recipe_parts, styles_and_names
+from nst_daemon.intake.submit import Delivery, Part, drop, recipe_parts, styles_and_names, sweep
 from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger import Ledger
 from tests.torture.root import Root, Victim
@@ -102,6 +103,50 @@ def test_a_taken_name_gets_a_number(root: Root, tmp_path: Path) -> None:
     assert names == ["dog", "dog-2"]
     assert call("submit", str(content), str(style), "--name", "cat").strip() == "cat-2"
     assert (root.inbox / "cat_style.png").read_bytes() == b"somebody's half"
+
+
+def test_a_delivery_lands_in_a_folder_of_the_inbox(root: Root) -> None:
+    """Files for a hot folder get its next free name; no name leads anywhere else, and what fails leaves nothing."""
+    outside = root.path / "outside"
+    outside.mkdir()
+    (root.inbox / "linked").symlink_to(outside)
+    (root.inbox / "starry").mkdir()
+    (root.inbox / "starry" / "dog.png").write_bytes(b"there already")
+    with Delivery(root.inbox) as delivery:
+        delivery.file(".png").write(b"a picture")
+        assert delivery.appear("dog", "starry") == "dog-2"
+    assert (root.inbox / "starry" / "dog-2.png").read_bytes() == b"a picture"
+    for name, folder in (
+        ("dog", ".."),
+        ("dog", "."),
+        ("dog", "a/b"),
+        ("dog", "linked"),
+        ("~dog", "starry"),
+    ):
+        with Delivery(root.inbox) as delivery, pytest.raises(UsageError):
+            delivery.file(".png").write(b"a picture")
+            delivery.appear(name, folder)
+    with Delivery(root.inbox) as delivery:
+        delivery.file(".png")
+        assert delivery.appear("../../dog", "new") == "__.._dog"
+    inside = {str(p.relative_to(root.inbox)) for p in root.inbox.rglob("*") if p.is_file()}
+    assert inside == {"starry/dog.png", "starry/dog-2.png", "new/__.._dog.png"}
+    assert list(outside.iterdir()) == []
+
+
+def test_what_killed_deliveries_left_is_swept_away(root: Root) -> None:
+    """Hidden files that nobody has written to of late are removed; others, and those of other programs, stay."""
+    old, new = Delivery(root.inbox), Delivery(root.inbox)
+    old.file(".png")
+    (left,) = root.inbox.iterdir()
+    os.utime(left, (1000, 1000))
+    new.file(".png")
+    (root.inbox / ".dog.png.part").touch()
+    os.utime(root.inbox / ".dog.png.part", (1000, 1000))
+    sweep(root.inbox, before=2000)
+    assert not left.exists()
+    assert len(list(root.inbox.iterdir())) == 2
+    new.__exit__()
 
 
 def test_a_style_of_the_library_is_named(root: Root, tmp_path: Path) -> None:

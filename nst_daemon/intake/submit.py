@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import BinaryIO, Self
 
 import yaml
 
@@ -45,37 +47,111 @@ def drop(inbox: Path, name: str, parts: Sequence[Part], settings: Mapping[str, o
     """
     for part in parts:
         _check(part.path)
-    if not inbox.is_dir():
-        raise UsageError(
-            f"there is no inbox at {inbox}", remedy="start the daemon once, or name its --config"
-        )
-    name = _free_name(inbox, files.clean_name(name))
-    temporaries: list[tuple[Path, Path]] = []
-    try:
+    with Delivery(inbox) as delivery, files.storage(inbox):
         if settings:
-            temporaries.append(_write(settings, inbox / f"{name}.yaml"))
-        # The content comes last: whatever is there before it waits for it.
-        for part in sorted(parts, key=lambda part: part.role is Role.CONTENT):
-            temporaries.append(_copy(part.path, inbox / f"{name}{part.ending}"))
-        with files.storage(inbox):
-            for temporary, target in temporaries:
-                temporary.rename(target)
-            files.fsync_folder(inbox)
-    finally:
-        for temporary, _ in temporaries:
+            text = yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False)
+            delivery.file(".yaml").write(text.encode())
+        for part in parts:
+            with part.path.open("rb") as source:
+                shutil.copyfileobj(source, delivery.file(part.ending), files.CHUNK)
+        return delivery.appear(name)
+
+
+class Delivery:
+    """The files of one job on their way into the inbox: hidden from the scan until all of them are there, and whole.
+
+    Unless `appear` is reached nothing of them stays. Raises UsageError where there is no inbox.
+    """
+
+    def __init__(self, inbox: Path) -> None:
+        if not inbox.is_dir():
+            raise UsageError(
+                f"there is no inbox at {inbox}",
+                remedy="start the daemon once, or name its --config",
+            )
+        self._inbox = inbox
+        self._files: list[tuple[BinaryIO, Path, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file, hidden, _ending in self._files:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-    return name
+                file.close()
+            with suppress(OSError):
+                hidden.unlink(missing_ok=True)
+
+    def file(self, ending: str) -> BinaryIO:
+        """An empty file to write to. ending: what follows the job's name, as in `Part.ending`. Raises StorageError."""
+        hidden = self._inbox / f".{secrets.token_hex(8)}.part"
+        with files.storage(self._inbox):
+            # A new file: neither the mode nor the owner of what is copied, the inbox's group has to be able to read it.
+            file = hidden.open("xb")
+        self._files.append((file, hidden, ending))
+        return file
+
+    def appear(self, name: str, folder: str = "") -> str:
+        """Name the files, in the inbox or in a folder of it that is made where it is missing; the name that they got.
+
+        name: as a person would have it; it is made harmless, and numbered where it is taken. Raises UsageError for a
+        name that the daemon passes over and for a folder that is none, StorageError.
+        """
+        place = self._place(folder)
+        name = _free_name(place, files.clean_name(name))
+        for _, _, ending in self._files:
+            if ignored(name + ending):
+                raise UsageError(
+                    f"{files.printable(name + ending)} is called like what other programs leave behind",
+                    remedy="give it another name",
+                )
+        with files.storage(place):
+            for file, _, _ in self._files:
+                file.flush()
+                os.fsync(file.fileno())
+            # The content comes last: whatever is there before it waits for it.
+            for _, hidden, ending in sorted(self._files, key=lambda f: f[2].startswith(".content")):
+                hidden.rename(place / f"{name}{ending}")
+            files.fsync_folder(place)
+        return name
+
+    def _place(self, folder: str) -> Path:
+        """The inbox, or the real folder in it. Raises UsageError where a file or a link stands there."""
+        if not folder:
+            return self._inbox
+        place, label = self._inbox / folder, files.printable(folder)
+        if folder != files.clean_name(folder):
+            raise UsageError(f"{label} is no name for a folder of the inbox")
+        with files.storage(self._inbox), suppress(FileExistsError):
+            place.mkdir()
+        if place.is_symlink() or not place.is_dir():
+            raise UsageError(f"inbox/{label} is not a folder", remedy="take it out of the way")
+        return place
 
 
-def styles_and_names(styles: Iterable[str], library: Path) -> tuple[list[Path], list[str]]:
-    """What a person means by each style: a picture's file, or the name of a style in the library.
+def sweep(inbox: Path, before: float) -> None:
+    """Remove what deliveries that were killed have left hidden. before: seconds since the epoch of its last change."""
+    with files.storage(inbox):
+        for path in inbox.iterdir():
+            if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name) and path.lstat().st_mtime < before:
+                path.unlink(missing_ok=True)
+
+
+def library(styles: Path) -> dict[str, Path]:
+    """The pictures of the library by the names of their styles, in their order."""
+    with files.storage(styles):
+        found = sorted(styles.iterdir()) if styles.is_dir() else []
+    return {normal(path.stem): path for path in found if _shown(path)}
+
+
+def styles_and_names(styles: Iterable[str], folder: Path) -> tuple[list[Path], list[str]]:
+    """What a person means by each style: a picture's file, or the name of a style in the library's folder.
 
     Raises UsageError for what is neither.
     """
     pictures: list[Path] = []
     names: list[str] = []
-    known = {normal(path.stem): path for path in _pictures([library])}
+    known = library(folder)
     for style in styles:
         if Path(style).is_file():
             pictures.append(Path(style))
@@ -138,17 +214,29 @@ def _pictures(places: Iterable[Path]) -> Iterator[Path]:
             inner[:] = sorted(name for name in inner if not ignored(name))
             for name in sorted(names):
                 path = Path(folder, name)
-                if path.suffix.lower() in PICTURES and not ignored(name) and path.is_file():
+                if _shown(path):
                     yield path
+
+
+def _shown(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES and not ignored(path.name) and path.is_file()
+
+
+def picture_suffix(name: str) -> str:
+    """The suffix of a picture's file in lower case, with its dot. Raises UsageError for what is none by its name."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in PICTURES:
+        known = ", ".join(sorted(suffix[1:] for suffix in PICTURES))
+        label = files.printable(name)
+        raise UsageError(f"{label} is no picture by its name", remedy=f"known are {known}")
+    return suffix
 
 
 def _check(path: Path) -> None:
     label = files.printable(str(path))
     if not path.is_file():
         raise UsageError(f"there is no file {label}", remedy="name one that exists")
-    if path.suffix.lower() not in PICTURES:
-        known = ", ".join(sorted(suffix[1:] for suffix in PICTURES))
-        raise UsageError(f"{label} is no picture by its name", remedy=f"known are {known}")
+    picture_suffix(path.name)
     if not os.access(path, os.R_OK):
         raise UsageError(f"{label} cannot be read", remedy="look at its rights")
 
@@ -168,26 +256,3 @@ def _belonging_to(name: str) -> tuple[str, ...]:
     """How the names of files begin that are parts of the job `name`."""
     halves = (f"{name}{separator}{half}" for separator in "_-" for half in ("content", "style"))
     return (f"{name}.", *halves)
-
-
-def _hidden(target: Path) -> Path:
-    """The name that a file bears while it is written: the scan ignores it."""
-    return target.with_name(f".{secrets.token_hex(8)}.part")
-
-
-def _write(settings: Mapping[str, object], target: Path) -> tuple[Path, Path]:
-    temporary = _hidden(target)
-    text = yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False)
-    with files.storage(target.parent):
-        temporary.write_text(text, encoding="utf-8")
-    return temporary, target
-
-
-def _copy(source: Path, target: Path) -> tuple[Path, Path]:
-    """Not the mode and not the owner: the inbox's group has to be able to read it."""
-    temporary = _hidden(target)
-    with files.storage(target.parent), source.open("rb") as read, temporary.open("xb") as write:
-        shutil.copyfileobj(read, write, files.CHUNK)
-        write.flush()
-        os.fsync(write.fileno())
-    return temporary, target
