@@ -31,6 +31,8 @@ PERSONAL = frozenset(
         "size",
         "style_scale",
         "style_weights",
+        "keep_colors",
+        "keep_colors_when",
         "precision",
         "seed",
         "min_improvement",

@@ -31,6 +31,11 @@ def _auto_off(value: object) -> object:
     return {True: "auto", False: "off"}[value] if isinstance(value, bool) else value
 
 
+def _off(value: object) -> object:
+    """The same, where `auto` is no choice."""
+    return "off" if value is False else value
+
+
 def _one_or_many(value: object) -> object:
     """`iterations: 200` means `iterations: [200]`."""
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -68,6 +73,15 @@ class RenderSettings:
     style_weights: tuple[Weight, ...] = field(default=(), metadata={
         "help": "How much of each of several styles goes into the blend; equal shares when empty.",
         "allowed": "one number from 0 on for each style, not all 0"})
+
+    keep_colors: Annotated[Literal["off", "luminance", "histogram", "pca", "cholesky"],
+                           BeforeValidator(_off)] = field(default="off", metadata={
+        "help": "Keep the content's colours: only the luminance is painted, or colours are matched by histogram or by "
+                "covariance, with one of two roots.",
+        "allowed": "'off', 'luminance', 'histogram', 'pca' or 'cholesky'"})
+    keep_colors_when: Literal["before", "after"] = field(default="before", metadata={
+        "help": "Recolour the style before the painting, or the painting afterwards.",
+        "allowed": "'before' or 'after'"})
 
     # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
     content_weight: Weight = field(default=0.08, metadata={

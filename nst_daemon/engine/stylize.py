@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nst_daemon.engine import color
 from nst_daemon.engine.evaluation import whole
 from nst_daemon.engine.images import resize
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
@@ -36,10 +37,14 @@ FIRST_STEP, LONGEST_STEP = 0.01, 0.5
 
 @dataclass(frozen=True)
 class Scale:
-    """One size of the painting and its targets; content: (1, 3, h, w)."""
+    """One size of the painting and its targets.
+
+    content: (1, 3, h, w), as the network sees it; colors: the same in its own colours, for `color.after`.
+    """
 
     size: Size
     content: Tensor
+    colors: Tensor
     objective: Objective
 
 
@@ -110,6 +115,8 @@ def prepare(
     Raises SettingsError where settings and pictures do not go together.
     """
     shares = _shares(settings, styles)
+    colors = content
+    content, styles = color.before(content, styles, settings)
     if (settings.start == "given") != (start is not None):
         raise SettingsError(
             f"setting start is {settings.start!r} and {'no' if start is None else 'a'} picture to start from is given",
@@ -129,9 +136,10 @@ def prepare(
         statistics = {
             k: StyleStatistics(v.gram.to(device), v.mean.to(device)) for k, v in blended.items()
         }
-        scales.append(
-            Scale(scale_size, small.to(device), Objective(features, statistics, settings))
-        )
+        objective = Objective(features, statistics, settings)
+        shown = small.to(device)
+        own = shown if colors is content else resize(colors[None], scale_size).to(device)
+        scales.append(Scale(scale_size, shown, own, objective))
     first = _start(settings, scales[0].content, styles[0], start)
     return Scene(size, tuple(scales), first.to(device), _notes(content, styles, size, settings))
 
@@ -178,8 +186,9 @@ class Step:
         return self._painting.now.objective.by_name(self._painting.values)
 
     def image(self) -> Tensor:
-        """(1, 3, h, w) in [0, 1], on the device."""
-        return self._painting.picture().clamp(0, 1)
+        """(1, 3, h, w) in [0, 1], on the device, in the colours that the settings ask for."""
+        painting = self._painting
+        return color.after(painting.picture().clamp(0, 1), painting.now.colors, painting.settings)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on from here: plain values and CPU tensors, for torch.save."""
