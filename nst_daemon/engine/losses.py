@@ -83,6 +83,11 @@ class Sums:
         """Of two tiles, or of two sets of layers."""
         return Sums(_added(self.content, other.content), _added(self.style, other.style))
 
+    def tensors(self) -> list[Tensor]:
+        """Those that the activations have an influence on."""
+        moments = [part for sums in self.style.values() for part in (sums.products, sums.features)]
+        return [*self.content.values(), *moments]
+
 
 T = TypeVar("T", Tensor, StyleSums)
 
@@ -254,7 +259,7 @@ class Objective:
         """
         at = windows or dict.fromkeys(features, WHOLE)
         content = {
-            layer: (_precise(features[layer]) - P[..., at[layer][0], at[layer][1]]).square().sum()
+            layer: (_precise(features[layer]) - P[(..., *at[layer])]).square().sum()
             for layer, P in self.content.items()
             if layer in features
         }

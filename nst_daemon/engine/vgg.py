@@ -9,6 +9,7 @@ Callers hold RGB in [0, 1]: the normalisation is a part of the network.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -139,9 +140,24 @@ class VGG(nn.Module):
         image: (B, 3, H, W), RGB in [0, 1]. Returns name → (B, C, H', W') with H' = H after floor-halving at each
         pooling on the way.
         """
-        x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
+        return self.part(self.normalised(image), range(len(self.names)))[1]
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """What the first convolution takes, of (B, 3, H, W), RGB in [0, 1]."""
+        x = (image - self.mean) / self.std
+        return x.to(self.dtype, memory_format=torch.channels_last)
+
+    def blocks(self) -> list[range]:
+        """The modules of `names`, block by block, each with the pooling that ends it."""
+        ends = [i + 1 for i, name in enumerate(self.names) if name.startswith("pool")]
+        bounds = sorted({0, *ends, len(self.names)})
+        return [range(*bound) for bound in pairwise(bounds)]
+
+    def part(self, x: Tensor, modules: range) -> tuple[Tensor, dict[str, Tensor]]:
+        """Some consecutive modules of `names`: what the last of them returns, and the maps that were asked for."""
         out = {}
-        for i, (name, module) in enumerate(zip(self.names, self.features, strict=True)):
+        for i in modules:
+            name, module = self.names[i], self.features[i]
             if name.startswith("pool"):
                 x = self._pool(x)
             elif i == 0 and self.padding == "replicate":
@@ -151,7 +167,7 @@ class VGG(nn.Module):
                 x = module(x)
             if name in self.layers:
                 out[name] = x
-        return out
+        return x, out
 
     def compute_in(self, dtype: torch.dtype) -> VGG:
         """Convolve in `dtype` from now on; the maps come out in it too. Returns itself."""

@@ -1,0 +1,111 @@
+"""A picture in tiles, with the exact gradient of the whole: the largest picture is bounded by time, not by memory.
+
+Each tile answers for the pixels and cells of its core and looks at a halo around it, so wide that no cell of the core
+sees beyond it. Cores begin on multiples of the deepest layer's stride, so that pooling halves a tile where it halves
+the picture; the last of a row or column ends at the picture's edge, where the network pads a tile as it would the
+picture. What the network pads at any other border of a tile reaches no further than the halo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from nst_daemon.engine.losses import Objective, Sums, Window
+from nst_daemon.engine.vgg import VGG, minimum_side
+
+
+@dataclass(frozen=True)
+class Tile:
+    """area: the rows and columns of the picture that it looks at; core: those that it answers for."""
+
+    area: Window
+    core: Window
+
+    def cells(self, layer: str) -> tuple[Window, Window]:
+        """Its own positions at a layer: in the map of the whole picture, and in the map of its area."""
+        stride = minimum_side([layer])
+        rows, columns = (
+            (
+                slice(core.start // stride, core.stop // stride),
+                slice((core.start - area.start) // stride, (core.stop - area.start) // stride),
+            )
+            for core, area in zip(self.core, self.area, strict=True)
+        )
+        return (rows[0], columns[0]), (rows[1], columns[1])
+
+
+def tiles(size: tuple[int, int], side: int, names: Iterable[str]) -> Iterator[Tile]:
+    """Tiles of `size` (height, width) in pixels whose cores are about equal and no longer than `side`.
+
+    names: of the network's modules up to the deepest layer that anybody looks at.
+    """
+    names = tuple(names)
+    stride = minimum_side(names)
+    margin = ceil(halo(names) / stride) * stride
+    rows, columns = (list(_spans(length, side, stride, margin)) for length in size)
+    for (top, row), (left, column) in product(rows, columns):
+        yield Tile((top, left), (row, column))
+
+
+def halo(names: Iterable[str]) -> int:
+    """How far, in pixels, the cells of a network's last map see beyond the pixels that lie under them.
+
+    A 3 × 3 convolution sees one cell further; a cell of block b is 2^(b−1) pixels wide.
+    """
+    return sum(minimum_side([name]) for name in names if name.startswith("conv"))
+
+
+def _spans(length: int, side: int, stride: int, margin: int) -> Iterator[tuple[slice, slice]]:
+    """(area, core) along one axis."""
+    longest = max(1, side // stride) * stride
+    count = ceil(length / longest)
+    step = ceil(length / count / stride) * stride
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        yield slice(max(0, start - margin), min(stop + margin, length)), slice(start, stop)
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """An `Evaluation` by tiles whose cores are at most `side` pixels long.
+
+    The total is a function of sums over positions. So a first pass, without gradient, adds them up over the tiles'
+    cores; then the derivative by the sums is known; a second pass goes back through each tile from its own part of
+    the sums, and what it finds for its pixels, halo and all, is added to the picture's gradient.
+    """
+
+    side: int
+
+    def __call__(
+        self, network: VGG, objective: Objective, image: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        image = image.detach()
+        plan = list(tiles((image.shape[-2], image.shape[-1]), self.side, network.names))
+        sums = Sums()
+        with torch.no_grad():
+            for tile in plan:
+                sums += self._sums(network, objective, tile, image[(..., *tile.area)])
+        with torch.enable_grad():
+            leaves = [leaf.requires_grad_() for leaf in (*sums.tensors(), image.clone())]
+            values = objective.terms(sums, leaves[-1])
+            total = values @ objective.weights
+            *slopes, gradient = torch.autograd.grad(total, leaves, materialize_grads=True)
+            for tile in plan:
+                pixels = image[(..., *tile.area)].clone().requires_grad_()
+                part = self._sums(network, objective, tile, pixels).tensors()
+                (found,) = torch.autograd.grad(part, pixels, slopes)
+                gradient[(..., *tile.area)] += found
+        return values.detach(), total.detach(), gradient
+
+    def _sums(self, network: VGG, objective: Objective, tile: Tile, pixels: Tensor) -> Sums:
+        """Of the tile's core; pixels: (1, 3, h, w), its area."""
+        maps = network(pixels)
+        cells = {layer: tile.cells(layer) for layer in maps}
+        own = {layer: maps[layer][(..., *inside)] for layer, (_, inside) in cells.items()}
+        return objective.sums(own, {layer: outside for layer, (outside, _) in cells.items()})
