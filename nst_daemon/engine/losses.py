@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as nnf
@@ -104,7 +104,8 @@ def style_sums(features: Tensor, guide: Tensor | None = None) -> StyleSums:
     """
     F = _precise(features).flatten(2)[0]  # (N, M)
     if guide is None:
-        return StyleSums((F @ F.T)[None], F.sum(1)[None], F.new_full((1,), F.shape[1]))
+        products: Tensor = _Products.apply(F)  # type: ignore[no-untyped-call]
+        return StyleSums(products[None], F.sum(1)[None], F.new_full((1,), F.shape[1]))
     w = guide.to(F.dtype).flatten(2)[0]  # (R, M)
     return StyleSums(torch.stack([(F * row) @ F.T for row in w]), w @ F.T, w.sum(1))
 
@@ -121,6 +122,23 @@ def statistics(features: Tensor, guide: Tensor | None = None) -> StyleStatistics
 def _precise(x: Tensor) -> Tensor:
     """In float32, unless it is in float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _Products(torch.autograd.Function):
+    """F Fᵀ of F (N, M). Differentiated as any product of two things it would cost twice as much."""
+
+    @staticmethod
+    def forward(ctx: Any, F: Tensor) -> Tensor:
+        ctx.save_for_backward(F)
+        return F @ F.T
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (F,) = ctx.saved_tensors
+        gradient: Tensor = (
+            F.T @ (slope + slope.T)
+        ).T  # in this order it lies in memory as the maps do
+        return gradient
 
 
 def content_loss(squares: Tensor, count: int, form: str) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_daemon.engine import winograd
 from nst_daemon.errors import ModelError, SettingsError
 
 Pooling = Literal["max", "average", "l2"]
@@ -126,9 +127,10 @@ class VGG(nn.Module):
         self.padding: Padding = padding
         self.dtype = torch.float32  # of the convolutions
         self.features = _with_weights(features, state, self.names)
-        for module in self.features:
+        for before, module in zip(self.names, list(self.features)[1:], strict=False):
             if isinstance(module, nn.ReLU):
-                module.inplace = False  # conv4_2 and relu4_2 may both be asked for
+                module.inplace = before not in self.layers  # conv4_2 and relu4_2 may both be wanted
+        self._kernels: dict[int, Tensor] = {}  # transformed, as far as they were needed
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -160,9 +162,8 @@ class VGG(nn.Module):
             name, module = self.names[i], self.features[i]
             if name.startswith("pool"):
                 x = self._pool(x)
-            elif i == 0 and self.padding == "replicate":
-                assert isinstance(module, nn.Conv2d)
-                x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), module.weight, module.bias)
+            elif name.startswith("conv"):
+                x = self._convolve(i, x)
             else:
                 x = module(x)
             if name in self.layers:
@@ -174,6 +175,20 @@ class VGG(nn.Module):
         self.features.to(dtype)
         self.dtype = dtype
         return self
+
+    def _convolve(self, index: int, x: Tensor) -> Tensor:
+        """(B, O, H, W): x (B, C, H, W) through the convolution at `index`."""
+        conv = self.features[index]
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        if index == 0 and self.padding == "replicate":
+            return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), conv.weight, conv.bias)
+        on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+        # What is exported holds for all sizes, and onnxruntime has ways of its own.
+        if torch.compiler.is_exporting() or not on_cpu or not winograd.pays(conv, x):
+            return F.conv2d(x, conv.weight, conv.bias, padding=1)
+        if index not in self._kernels:
+            self._kernels[index] = winograd.transformed(conv.weight)
+        return winograd.convolve(x, self._kernels[index], conv.bias)
 
     def _pool(self, x: Tensor) -> Tensor:
         """Halve (B, C, H, W) with the pooling chosen."""
