@@ -16,6 +16,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.evaluation import sums_of
 from nst_daemon.engine.losses import Objective, Sums, Window
 from nst_daemon.engine.vgg import VGG, minimum_side
 
@@ -105,7 +106,5 @@ class Tiled:
 
     def _sums(self, network: VGG, objective: Objective, tile: Tile, pixels: Tensor) -> Sums:
         """Of the tile's core; pixels: (1, 3, h, w), its area."""
-        maps = network(pixels)
-        cells = {layer: tile.cells(layer) for layer in maps}
-        own = {layer: maps[layer][(..., *inside)] for layer, (_, inside) in cells.items()}
-        return objective.sums(own, {layer: outside for layer, (outside, _) in cells.items()})
+        cells = {layer: tile.cells(layer) for layer in network.layers}
+        return sums_of(network, objective, pixels, cells=cells)

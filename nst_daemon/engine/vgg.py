@@ -149,11 +149,14 @@ class VGG(nn.Module):
         x = (image - self.mean) / self.std
         return x.to(self.dtype, memory_format=torch.channels_last)
 
-    def blocks(self) -> list[range]:
-        """The modules of `names`, block by block, each with the pooling that ends it."""
-        ends = [i + 1 for i, name in enumerate(self.names) if name.startswith("pool")]
-        bounds = sorted({0, *ends, len(self.names)})
-        return [range(*bound) for bound in pairwise(bounds)]
+    def stages(self) -> list[range]:
+        """The modules of `names` in consecutive parts: each ends with a layer that was asked for or a pooling."""
+        ends = [
+            i + 1
+            for i, name in enumerate(self.names)
+            if name in self.layers or name.startswith("pool")
+        ]
+        return [range(*bounds) for bounds in pairwise([0, *ends])]
 
     def part(self, x: Tensor, modules: range) -> tuple[Tensor, dict[str, Tensor]]:
         """Some consecutive modules of `names`: what the last of them returns, and the maps that were asked for."""

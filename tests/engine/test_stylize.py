@@ -128,9 +128,13 @@ def test_deterministic_holds_while_painting_and_no_longer(
     settings = resolve(QUICK, {"deterministic": deterministic})
     scene, network = scene_of(settings)
     modes: list[bool] = []
-    network.register_forward_pre_hook(
-        lambda *_: modes.append(torch.are_deterministic_algorithms_enabled())
-    )
+    normalised = network.normalised
+
+    def spied(image: Tensor) -> Tensor:
+        modes.append(torch.are_deterministic_algorithms_enabled())
+        return normalised(image)
+
+    network.normalised = spied  # type: ignore[method-assign]
     next(stylize(scene, network, settings))
     assert modes == [deterministic]
     assert not torch.are_deterministic_algorithms_enabled()
@@ -143,12 +147,15 @@ class Faulty(VGG):
     faults: range = range(0)
     factor = float("nan")
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def normalised(self, image: Tensor) -> Tensor:
         self.calls += 1
-        maps = super().forward(image)
+        return super().normalised(image)
+
+    def part(self, x: Tensor, modules: range) -> tuple[Tensor, dict[str, Tensor]]:
+        x, maps = super().part(x, modules)
         if self.calls in self.faults:
-            return {name: m * self.factor for name, m in maps.items()}
-        return maps
+            return x, {name: m * self.factor for name, m in maps.items()}
+        return x, maps
 
 
 def faulty(network: VGG, faults: range, factor: float) -> VGG:
@@ -306,7 +313,7 @@ def test_strokes_keep_their_proportion_to_the_picture() -> None:
 def refuse(message: str, settings: RenderSettings, weights: Any, **pictures: Any) -> None:
     network = VGG(weights, settings.layers)
     targets = TorchTargets(network, settings)
-    network.forward = None  # type: ignore[method-assign, assignment]
+    network.part = None  # type: ignore[method-assign, assignment]
     given = {"content": torch.rand(3, 60, 80), "styles": [torch.rand(3, 60, 80)], **pictures}
     with pytest.raises(SettingsError, match=message):
         prepare(settings=settings, targets=targets, device=CPU, **given)

@@ -1,0 +1,123 @@
+"""What one evaluation of the objective and its gradient needs: all at once, activations computed again, tiles.
+
+    python -m benchmarks.memory [--sizes 256 384] [--tiles 128 256] [--repeat 2] [--precision float32] [--device cpu]
+
+Each row is a process of its own, which evaluates a random picture, three quarters as high as wide, with the default
+layers and the bundled weights. Memory is the peak of the process (on a GPU: of what torch allocates) beyond what it
+had before; the network, some 100 MB, is not in it, nor is the optimiser's history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+
+import nst_daemon
+from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
+from nst_daemon.engine.losses import Objective, statistics
+from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.tiles import Tiled
+from nst_daemon.engine.vgg import VGG, compute_dtype
+
+MB = 1_000_000
+
+
+def evaluation(name: str) -> Evaluation:
+    """`whole`, `checkpointed`, or the longest side of a tile's core."""
+    return {"whole": whole, "checkpointed": checkpointed}.get(name) or Tiled(int(name))
+
+
+def measure(name: str, size: int, repeat: int, precision: str, device: str) -> dict[str, float]:
+    """Seconds of the fastest of `repeat` evaluations and bytes at the peak, in this process."""
+    gpu = torch.device(device)
+    settings = resolve({"precision": precision})
+    weights = Path(nst_daemon.__file__).parent / "weights" / "vgg19-tinyimagenet.safetensors"
+    network = VGG(load_file(weights), settings.layers).to(gpu)
+    with torch.no_grad():
+        style = network(torch.rand(1, 3, 128, 128, device=gpu))
+    network.compute_in(compute_dtype(settings.precision, gpu))
+    h, w = size * 3 // 4, size
+    objective = Objective(
+        {"relu4_2": torch.rand(1, 512, h // 8, w // 8, device=gpu)},
+        {layer: statistics(style[layer]) for layer in settings.style_layers},
+        settings,
+    )
+    image = torch.rand(1, 3, h, w, device=gpu)
+    evaluate = evaluation(name)
+    before = in_use(gpu)
+    seconds = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        float(evaluate(network, objective, image)[1])  # waits for the device
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": min(seconds), "bytes": peak(gpu) - before}
+
+
+def in_use(device: torch.device) -> int:
+    """Bytes that this process holds now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def peak(device: torch.device) -> int:
+    """The most bytes that it has held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+    """Measure and print a table."""
+    a = parse()
+    if a.child:
+        print(json.dumps(measure(a.child, a.sizes[0], a.repeat, a.precision, a.device)))
+        return
+    table = Table(title=f"an evaluation in {a.precision} on {a.device}")
+    for heading in ("size", "", "s", "MB", "bytes/pixel", "time", "memory"):
+        table.add_column(heading, justify="right")
+    for size in a.sizes:
+        first = None
+        for name in ("whole", "checkpointed", *map(str, a.tiles)):
+            rest = ["--repeat", a.repeat, "--precision", a.precision, "--device", a.device]
+            command = [sys.executable, "-m", __spec__.name, "--child", name, "--sizes", size, *rest]
+            answer = subprocess.run(map(str, command), capture_output=True, check=True)  # noqa: S603 (ourselves)
+            found = json.loads(answer.stdout)
+            first = first or found
+            table.add_row(
+                str(size),
+                name if name.isalpha() else f"tiles of {name}",
+                f"{found['seconds']:.2f}",
+                f"{found['bytes'] / MB:.0f}",
+                f"{found['bytes'] / (size * (size * 3 // 4)):.0f}",
+                *(f"{found[key] / first[key]:.2f}" for key in ("seconds", "bytes")),
+            )
+    Console().print(table)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 384], help="longer sides")
+    parser.add_argument("--tiles", type=int, nargs="+", default=[128, 256])
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
