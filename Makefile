@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench torture config docs-images clean
+.PHONY: demo test check lint types bench bench-full torture config docs-images clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and say where the picture is
 	$(BIN)/nst-daemon demo
@@ -26,15 +26,21 @@ types: $(STAMP)
 torture: $(STAMP)  ## kill the daemon hundreds of times and count what is lost (about 20 minutes)
 	$(BIN)/python -m tests.torture
 
-bench: $(STAMP)  ## measure: the precompute, and the optimisers against torch's own
+bench: $(STAMP)  ## time to equal quality against other programs' ways, small; the convolutions; the precompute
+	$(BIN)/python -m benchmarks.peers --sizes 160 --evaluations 150
+	$(BIN)/python -m benchmarks.convolutions --size 256
 	$(BIN)/python -m benchmarks.precompute --sizes 256 512
-	$(BIN)/python -m benchmarks.optimizers --size 128 --evaluations 150 --out optimizers
+
+bench-full: $(STAMP)  ## the same at 256 and 384 px with 500 evaluations (hours), and the optimisers' curves
+	$(BIN)/python -m benchmarks.peers --sizes 256 384 --evaluations 500
+	$(BIN)/python -m benchmarks.optimizers --size 256 --evaluations 300
 
 config: $(STAMP)  ## config.yaml, from the settings in the code
 	$(BIN)/python docs/make_config.py
 
 docs-images: $(STAMP)  ## the pictures of the documentation, painted from the sample pictures
 	$(BIN)/python docs/make_images.py
+	$(BIN)/python -m benchmarks.experiments all --out docs/images/objective
 
 # Where `make install` puts things. DESTDIR stands before each path, for packages.
 DESTDIR ?=

@@ -189,8 +189,8 @@ def main() -> None:
     parser.add_argument(
         "--styles", type=Path, nargs="+", help="pictures; our own samples unless given"
     )
-    parser.add_argument("--size", type=int, default=192)
-    parser.add_argument("--iterations", type=int, default=80, help="at each scale")
+    parser.add_argument("--size", type=int, default=144)
+    parser.add_argument("--iterations", type=int, default=50, help="at each scale")
     parser.add_argument("--out", type=Path, default=Path(), help="a folder for the sheets")
     args = parser.parse_args()
     content = load_picture(args.content) if args.content else from_image(draw_scene())

@@ -1,6 +1,6 @@
 """Loss against time and iterations: our L-BFGS and Adam, and torch's, on one objective.
 
-    python -m benchmarks.optimizers --size 128 --evaluations 200 --out optimizers
+    python -m benchmarks.optimizers --size 128 --evaluations 200
 
 Same pictures, targets, weights, start and scale for all; an iteration is one evaluation of the loss and its gradient.
 Each optimiser runs as it would be used: ours as in `default` and on plain pixels, torch's L-BFGS with lr 1, history
@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-import matplotlib as mpl
 import torch
 from torch import Tensor
 
+from benchmarks.curves import Curve, draw, reaches
 from nst_daemon.engine.images import from_image, load_picture
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Scene, stylize
@@ -28,10 +28,6 @@ from nst_daemon.engine.vgg import VGG
 from nst_daemon.painter import Painter
 from nst_daemon.samples import draw_painting, draw_scene
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-Curve = list[tuple[float, float]]  # (seconds, total) after each evaluation
 Run = Callable[[Scene, VGG, RenderSettings], Iterator[float]]
 
 
@@ -98,28 +94,6 @@ def measure(scene: Scene, network: VGG, base: RenderSettings) -> dict[str, Curve
     return curves
 
 
-def reaches(curve: Curve, target: float) -> tuple[int, float] | None:
-    """(evaluations, seconds) until the total is no higher than `target`."""
-    return next(((i, t) for i, (t, total) in enumerate(curve, 1) if total <= target), None)
-
-
-def draw(curves: Mapping[str, Curve], path: Path) -> None:
-    """Total against evaluations and against seconds, both logarithmic in the total."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    for name, curve in curves.items():
-        totals = [total for _, total in curve]
-        axes[0].plot(range(1, len(curve) + 1), totals, label=name)
-        axes[1].plot([t for t, _ in curve], totals, label=name)
-    axes[0].set(xlabel="evaluations", ylabel="total loss", yscale="log")
-    axes[1].set(xlabel="seconds")
-    lowest = min(total for curve in curves.values() for _, total in curve)
-    axes[0].set_ylim(0.9 * lowest, 10 * lowest)
-    axes[0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -130,7 +104,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--evaluations", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=Path("optimizers"), help="without suffix")
+    parser.add_argument("--out", type=Path, default=Path("bench/optimizers"), help="without suffix")
     args = parser.parse_args()
     base = resolve({"size": args.size, "scales": (1.0,), "iterations": args.evaluations})
     content = load_picture(args.content) if args.content else from_image(draw_scene())
@@ -143,10 +117,10 @@ def main() -> None:
         found = reaches(curve, target)
         after = f"{found[0]} evaluations, {found[1]:.1f} s" if found else "not reached"
         print(f"{name:22} to {target:.5f}: {after}")
+    draw(curves, args.out.with_suffix(".png"), against=("evaluations", "seconds"))
     args.out.with_suffix(".json").write_text(
         json.dumps({"size": args.size, "curves": curves}) + "\n"
     )
-    draw(curves, args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

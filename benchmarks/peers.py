@@ -1,0 +1,283 @@
+"""Time to equal quality: `default` against what people would otherwise use, written here in plain PyTorch.
+
+    python -m benchmarks.peers --sizes 160 --evaluations 150
+
+classic: one scale, torch.optim.LBFGS with lr 1, history 100, no line search (Gatys' own program and most after it);
+from the content and from noise. multiscale-adam: √2 scales from 128 px, Adam 0.02, averaged iterates, twice as many
+iterations at the first scale (crowsonkb's style-transfer-pytorch). Both in float32 on contiguous tensors, at torch's
+defaults.
+
+All minimise one objective: that of `default` at full size, with the same weights and targets. The clock runs with the
+model loaded and the targets known, and stands still while a picture is judged: in float32, as it would be saved. Ours
+has come level when its picture is no worse than the peer's last one, clipped or not, whichever is better. Each
+contender runs in a process of its own, whose peak memory is given. Writes OUT-SIZE.json and OUT-SIZE.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from math import sqrt
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.curves import Curve, draw, reaches
+from nst_daemon.engine.images import from_image, resize
+from nst_daemon.engine.losses import Objective
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.stylize import Scene, scale_sizes
+from nst_daemon.engine.vgg import MEAN, STD, VGG
+from nst_daemon.painter import Painter, Prepared
+from nst_daemon.samples import draw_painting, draw_scene
+
+#: Of ours, a picture is judged every so many iterations; a peer's only to draw its curve.
+JUDGE_OURS, JUDGE_PEERS = 2, 25
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process does: a contender by name, on which pictures, and how long."""
+
+    contender: str
+    size: int
+    evaluations: int
+    targets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """curve: (seconds, judged loss); final: the lower loss of the last picture, clipped or not; memory: peak, MiB."""
+
+    curve: Curve
+    final: float
+    iteration: float  # seconds, the median at full size
+    memory: float
+
+
+class PlainVGG(nn.Module):
+    """torchvision's layers one after the other on contiguous tensors, as published programs run them."""
+
+    def __init__(self, network: VGG) -> None:
+        super().__init__()
+        self.padding, self.names, self.layers = network.padding, network.names, network.layers
+        self.features = network.features.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.mean, self.std = (
+            torch.tensor(v).view(1, 3, 1, 1).to(network.mean) for v in (MEAN, STD)
+        )
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x, found = (image - self.mean) / self.std, {}
+        for i, (name, module) in enumerate(zip(self.names, self.features, strict=True)):
+            if i == 0 and self.padding == "replicate":
+                x = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+                x = nn.functional.conv2d(x, module.weight, module.bias)
+            else:
+                x = module(x)
+            if name in self.layers:
+                found[name] = x
+        return found
+
+
+def classic(scene: Scene, network: PlainVGG, task: Task) -> Iterator[Tensor | None]:
+    """torch's L-BFGS at one scale; one evaluation an iteration."""
+    image = scene.start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [image], lr=1, max_iter=1, history_size=100, tolerance_grad=0, tolerance_change=0
+    )
+    objective = scene.scales[-1].objective
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = _total(objective, network, image)
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    for _ in range(task.evaluations):
+        optimizer.step(closure)  # type: ignore[arg-type]
+        yield image.detach()
+
+
+def multiscale_adam(scene: Scene, network: PlainVGG, task: Task) -> Iterator[Tensor | None]:
+    """Adam from scale to scale, its moments carried; the picture is the average of the iterates."""
+    image = scene.start.clone()
+    moments: dict[str, Tensor] = {}
+    for index, scale in enumerate(scene.scales):
+        image = resize(image, scale.size).requires_grad_()
+        optimizer = torch.optim.Adam([image], lr=0.02, betas=(0.9, 0.99))
+        if moments:
+            optimizer.state[image] = _enlarged(moments, scale.size)
+        average, missing = torch.zeros_like(image), 1.0
+        for _ in range(2 * task.evaluations if index == 0 else task.evaluations):
+            optimizer.zero_grad()
+            _total(scale.objective, network, image).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            with torch.no_grad():
+                image.clamp_(0, 1)
+                average, missing = 0.99 * average + 0.01 * image, 0.99 * missing
+            yield average / (1 - missing) if index == len(scene.scales) - 1 else None
+        moments = optimizer.state[image]
+        image = (average / (1 - missing)).detach()
+
+
+def _enlarged(moments: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+    def to_size(name: str, mode: str) -> Tensor:
+        return nn.functional.interpolate(moments[name], size=size, mode=mode)
+
+    average, squares = to_size("exp_avg", "bicubic"), to_size("exp_avg_sq", "bilinear")
+    return {"step": moments["step"], "exp_avg": average, "exp_avg_sq": squares}
+
+
+def _total(objective: Objective, network: nn.Module, image: Tensor) -> Tensor:
+    return objective(network(image), image) @ objective.weights
+
+
+PEERS: dict[str, tuple[Callable[..., Iterator[Tensor | None]], dict[str, object]]] = {
+    "classic, from content": (classic, {"scales": (1.0,)}),
+    "classic, from noise": (classic, {"scales": (1.0,), "start": "noise"}),
+    "multiscale-adam": (multiscale_adam, {}),
+}
+#: From noise, coarse scales pay; from the content they do not.
+OURS: dict[str, dict[str, object]] = {
+    "ours, from content": {},
+    "ours, from noise": {"start": "noise", "coarsest": 32, "iterations": (30,)},
+}
+#: Which of ours is held against which peer.
+RIVALS = {
+    "classic, from content": "ours, from content",
+    "classic, from noise": "ours, from noise",
+    "multiscale-adam": "ours, from content",
+}
+
+
+def run(task: Task) -> Outcome:
+    """In a process of its own: prepare, then paint against the clock."""
+    painter = Painter()
+    if task.contender in PEERS:
+        loop, chosen = PEERS[task.contender]
+        settings = resolve({"size": task.size, "precision": "float32", **chosen})
+        if loop is multiscale_adam:
+            settings = replace(settings, scales=adam_scales(task.size))
+        prepared = _prepare(painter, settings)
+        network = PlainVGG(painter.network(settings))
+        steps = loop(prepared.scene, network, task)
+    else:
+        settings = resolve({"size": task.size, **OURS[task.contender]})
+        prepared = _prepare(painter, _without_end(settings))
+        network = PlainVGG(Painter().network(replace(settings, precision="float32")))
+        steps = _ours(painter, prepared)
+    return _timed(steps, prepared.scene, network, task)
+
+
+def _without_end(settings: RenderSettings) -> RenderSettings:
+    """The same, going on at full size until the clock has seen enough."""
+    sizes = scale_sizes((settings.size, settings.size), settings)
+    counts = (settings.iterations * len(sizes))[: len(sizes) - 1]
+    return replace(settings, iterations=(*counts, 100_000))
+
+
+def adam_scales(size: int) -> tuple[float, ...]:
+    """√2 apart, from 128 px up, the last one at full size (crowsonkb)."""
+    sides = [128.0]
+    while sides[-1] * sqrt(2) < size:
+        sides.append(sides[-1] * sqrt(2))
+    return (*(side / size for side in sides if side < size), 1.0)
+
+
+def _prepare(painter: Painter, settings: RenderSettings) -> Prepared:
+    return painter.prepare(from_image(draw_scene()), [from_image(draw_painting())], settings)
+
+
+def _ours(painter: Painter, prepared: Prepared) -> Iterator[Tensor | None]:
+    for step in painter.paint(prepared):
+        yield step.image() if step.scale == step.scales else None
+
+
+def _timed(steps: Iterator[Tensor | None], scene: Scene, network: PlainVGG, task: Task) -> Outcome:
+    """The clock stands still while a picture is judged; ours ends when it has reached every target."""
+    objective = scene.scales[-1].objective
+    peer = task.contender in PEERS
+    every = JUDGE_PEERS if peer else JUDGE_OURS
+    curve: Curve = []
+    seconds, times, image = 0.0, [], scene.start
+    start = perf_counter()
+    for number, found in enumerate(steps, 1):
+        if found is not None:
+            if found.is_cuda:
+                torch.cuda.synchronize()
+            now = perf_counter()
+            times.append(now - start)
+            seconds += now - start
+            image = found
+            if number % every == 0:
+                curve.append((seconds, judged(objective, network, image.clamp(0, 1))))
+                if not peer and curve[-1][1] <= min(task.targets):
+                    break
+            start = perf_counter()
+    both = [judged(objective, network, picture) for picture in (image, image.clamp(0, 1))]
+    curve.append((seconds, both[1]))
+    return Outcome(curve, min(both), sorted(times)[len(times) // 2], _peak())
+
+
+def judged(objective: Objective, network: PlainVGG, image: Tensor) -> float:
+    """The objective's float32 value of a picture at full size."""
+    with torch.no_grad():
+        return float(_total(objective, network, image.float()))
+
+
+def _peak() -> float:
+    """MiB at most so far: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def compare(size: int, evaluations: int, out: Path) -> None:
+    """Run all contenders at one size, print the table, write JSON and plot."""
+    outcomes: dict[str, Outcome] = {}
+    for name in (*PEERS, *OURS):
+        targets = tuple(outcomes[p].final for p, ours in RIVALS.items() if ours == name)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            outcomes[name] = pool.submit(run, Task(name, size, evaluations, targets)).result()
+        found = outcomes[name]
+        print(
+            f"{size} px  {name:22} final {found.final:.5f} in {found.curve[-1][0]:7.1f} s, "
+            f"iteration {found.iteration * 1e3:6.0f} ms, peak {found.memory:6.0f} MiB",
+            flush=True,
+        )
+    for peer, ours in RIVALS.items():
+        level = reaches(outcomes[ours].curve, outcomes[peer].final)
+        whole = outcomes[peer].curve[-1][0]
+        text = f"{whole / level[1]:.2f} times sooner ({level[1]:.1f} s)" if level else "not reached"
+        print(f"{size} px  {ours} comes level with {peer}: {text}", flush=True)
+    stem = out.with_name(f"{out.name}-{size}")
+    draw({name: outcome.curve for name, outcome in outcomes.items()}, stem.with_suffix(".png"))
+    everything = {name: asdict(outcome) for name, outcome in outcomes.items()}
+    stem.with_suffix(".json").write_text(
+        json.dumps({"size": size, "evaluations": evaluations, "outcomes": everything}) + "\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[160])
+    parser.add_argument("--evaluations", type=int, default=150, help="of `classic`")
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench/peers"), help="the files' common stem"
+    )
+    args = parser.parse_args()
+    for size in args.sizes:
+        compare(size, args.evaluations, args.out)
+
+
+if __name__ == "__main__":
+    main()
