@@ -11,7 +11,9 @@ Later sources win: defaults, then the file, then the environment. `NST_SERVICE__
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ from nst_daemon.errors import ConfigError, SettingsError
 #: Where a configuration is looked for when none is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
 ENV_PREFIX = "NST_"
+#: Characters of the status page's token, at least.
+TOKEN_LENGTH = 16
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
 
 Seconds = Annotated[float, Field(ge=0)]
@@ -260,6 +264,14 @@ class Config(_Strict):
     metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)
     hooks: Hooks = field(default_factory=Hooks)
+    status_page: str = _key(
+        "", "where a page about all of this is served, such as 127.0.0.1:8787; empty: nowhere"
+    )
+    status_page_token: str = _key(
+        "",
+        "what that page asks of its visitors, at least 16 characters; needed beyond 127.0.0.1, and best set as "
+        "NST_STATUS_PAGE_TOKEN",
+    )
     source: Path | None = field(default=None, metadata={"internal": True})
 
     def render_settings(self, *overrides: Mapping[str, object]) -> RenderSettings:
@@ -367,6 +379,7 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
     except SettingsError as error:
         raise ConfigError(f"{where}: render: {error.message}", remedy=error.remedy) from error
     _check_keep(config.keep, where)
+    _check_page(config.status_page, config.status_page_token, where)
     hours.parse(config.service.active_hours)
     return dataclasses.replace(
         config,
@@ -390,6 +403,39 @@ def _check_keep(keep: Keep, where: str) -> None:
                 f"{where}: keep.ledger_days ({keep.ledger_days:g}) is less than keep.{name} ({days:g})",
                 remedy="keep the ledger's history at least as long as the files it knows of",
             )
+
+
+def _check_page(address: str, token: str, where: str) -> None:
+    """Other machines are let in with a token only, and with none that could be guessed."""
+    if token and not re.fullmatch(rf"[!-~]{{{TOKEN_LENGTH},}}", token):
+        raise ConfigError(
+            f"{where}: status_page_token is too easily guessed: it needs {TOKEN_LENGTH} or more of ASCII's characters",
+            remedy="make one with `openssl rand -hex 16`",
+        )
+    if address and not token and not is_local(split_address(address)[0]):
+        raise ConfigError(
+            f"{where}: status_page {address} can be reached from other machines, and there is no status_page_token",
+            remedy="set NST_STATUS_PAGE_TOKEN to what `openssl rand -hex 16` prints, or listen on 127.0.0.1",
+        )
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """HOST:PORT or [IPv6]:PORT → host and port. Raises ConfigError."""
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or (":" in bare and bare == host) or not re.fullmatch(r"[1-9]\d{0,4}", port):
+        raise ConfigError(
+            f"status_page {text!r} is not HOST:PORT", remedy="write 127.0.0.1:8787 or [::1]:8787"
+        )
+    return bare, int(port)
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _absolute(folders: Folders, base: Path) -> Folders:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nst_daemon import files, hours
 from nst_daemon.config import Config
-from nst_daemon.errors import DeviceError, InputError, Retry, StorageError
+from nst_daemon.errors import ConfigError, DeviceError, InputError, Retry, StorageError
 from nst_daemon.intake import batch as batches
 from nst_daemon.intake import claim
 from nst_daemon.intake.batch import Expansion, NoInbox, Reach
@@ -35,6 +35,7 @@ from nst_daemon.ops.hooks import Hooks
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.ops.pace import Pace
 from nst_daemon.ops.status import Live, Painting
+from nst_daemon.ops.status_page import StatusPage, page_options
 from nst_daemon.workers.base import (
     DeviceLost,
     Died,
@@ -142,6 +143,8 @@ class Supervisor:
         self._hours = hours.parse(config.service.active_hours)
         self._hooks = Hooks()
         self._metrics = _make_metrics(config)
+        # `once` and batches end too soon for a page.
+        self._page = StatusPage(page_options(config, serve=not drain))
         self._started = False
         self._events: list[Event] = []
         self._wanted: list[Request | Rejection] = []
@@ -187,6 +190,10 @@ class Supervisor:
         self.intake = self._make_intake()  # what was settling settles again
         self._wanted.clear()
         self._next_scan = -math.inf
+        try:
+            self._page.change(page_options(self.config, serve=not self.drain))
+        except ConfigError as error:
+            log.error("the status page stays as it was: %s", error)
         log.info("going on with the new configuration")
 
     # One round
@@ -221,6 +228,7 @@ class Supervisor:
         """What need not happen in every round: requests of people, due retries, room on the disk."""
         self.chores.tend()
         self._hooks.tend()
+        self._page.tend(now.steady)
         self._keep_hours(now)
         try:
             self.ledger.check()
@@ -325,7 +333,7 @@ class Supervisor:
     def _show(self, job: Job, progress: Progress, now: Moment) -> None:
         self._memory[progress.worker] = progress.memory
         pace = self._paces[job.id]
-        pace.update(now.steady, progress.done, progress.total)
+        pace.update(now.steady, progress.done, progress.total, progress.loss)
         if self.observer:
             self.observer.update(job.id, job.name, progress.done, progress.total, progress.loss)
         if now.steady - self._logged.get(job.id, now.steady - PROGRESS_SECONDS) >= PROGRESS_SECONDS:
@@ -559,6 +567,11 @@ class Supervisor:
             self._previews[job.id] = next(path for path in paths if path not in taken)
         return self._previews[job.id]
 
+    def _shown_preview(self, job_id: str) -> str:
+        """The preview's path below results/, "" where there is to be none."""
+        path = self._previews.get(job_id)
+        return str(path.relative_to(self.config.folders.results)) if path else ""
+
     # From the stage to the end
 
     def _finish(self, now: Moment) -> None:
@@ -725,6 +738,8 @@ class Supervisor:
                 percent=pace.percent,
                 speed=pace.speed,
                 left=pace.left,
+                curve=pace.curve,
+                preview=self._shown_preview(job_id),
             )
             for job_id, worker in where.items()
             if (pace := self._paces.get(job_id))
@@ -879,6 +894,7 @@ class Supervisor:
         self._listen(now)
         with suppress(StorageError):
             self._finish(now)
+        self._page.close()
         self.chores.finish(self.config.service.stop_seconds)
         timeout = self.config.hooks.timeout
         self._hooks.close(timeout if self.drain else min(timeout, HOOKS_GRACE))

@@ -122,3 +122,35 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
     """A configuration that was named must exist."""
     with pytest.raises(ConfigError, match=r"no configuration file"):
         config.load(tmp_path / "none.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("address", "token", "complaint"),
+    [
+        ("8787", "", "HOST:PORT"),
+        ("127.0.0.1", "", "HOST:PORT"),
+        ("::1:8787", "", "HOST:PORT"),
+        (":8787", "", "HOST:PORT"),
+        ("127.0.0.1:http", "", "HOST:PORT"),
+        ("0.0.0.0:8787", "", "no status_page_token"),
+        ("[::]:8787", "", "no status_page_token"),
+        ("nas.local:8787", "", "no status_page_token"),
+        ("192.168.1.2:8787", "", "no status_page_token"),
+        ("127.0.0.1:8787", "too short", "openssl rand"),
+        ("127.0.0.1:8787", "with a space in the middle", "openssl rand"),
+    ],
+)
+def test_a_status_page_is_safe_or_refused(address: str, token: str, complaint: str) -> None:
+    """A page that other machines could reach needs a token that nobody guesses; the remedy is in the message."""
+    given = {"NST_STATUS_PAGE": f"'{address}'", "NST_STATUS_PAGE_TOKEN": f"'{token}'"}
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        config.load(None, given)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8787", "[::1]:8787", "localhost:80", "127.8.0.1:1"])
+def test_a_local_status_page_needs_no_token(address: str) -> None:
+    """What only this machine can reach is served without one; with one anything is."""
+    assert config.load(None, {"NST_STATUS_PAGE": f"'{address}'"}).status_page == address
+    token = {"NST_STATUS_PAGE_TOKEN": "0123456789abcdef"}
+    assert config.load(None, {"NST_STATUS_PAGE": "'0.0.0.0:80'", **token}).status_page_token

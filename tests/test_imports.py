@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "workers.wire": LEAVES | {"workers.base"},
     "workers.local": LEAVES | {"workers.base", "workers.wire"},
     "workers": LEAVES | {"files", "painter", "engine", "export", "report", "workers"},
+    "web": LEAVES | {"files", "ledger", "config", "intake", "ops", "report", "web"},
     "service": LEAVES
     | {"files", "ledger", "config", "intake", "ops", "supervisor", "workers.base"},
     "supervisor": LEAVES | {"files", "ledger", "config", "hours", "intake", "ops", "workers.base"},
@@ -55,6 +56,7 @@ LIGHT = [
     "intake.watch",
     "jobs",
     "ledger",
+    "ops.status_page",
     "service",
     "supervisor",
     "workers.base",

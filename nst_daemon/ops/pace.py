@@ -6,12 +6,15 @@ So the work done is counted in iterations at the full size, and speed is measure
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
 
 #: Seconds of the past that the speed is measured over.
 WINDOW = 60.0
+#: So many points of the loss curve are kept at most.
+MOST_POINTS = 120
 #: More than any picture has: the square root of 2 to this power is 2,896.
 MOST_SCALES = 23
 
@@ -20,7 +23,7 @@ class Pace:
     """The progress of one attempt at a picture.
 
     scales, iterations: those of the job's RenderSettings; total, done: iterations over all scales, 0 before the first
-    `update`, whose clock only goes forward.
+    `update`, whose clock only goes forward; curve: (iteration, total loss), so far.
     """
 
     def __init__(self, scales: str | Sequence[float], iterations: Sequence[int]) -> None:
@@ -28,10 +31,15 @@ class Pace:
         self._iterations = iterations
         self._samples: deque[tuple[float, int, float]] = deque()  # seconds, iteration, work
         self.total = 0
+        self.curve: list[tuple[int, float]] = []
 
-    def update(self, now: float, done: int, total: int) -> None:
-        """At `now` (seconds) `done` of `total` iterations are painted."""
+    def update(self, now: float, done: int, total: int, loss: float = math.nan) -> None:
+        """At `now` (seconds) `done` of `total` iterations are painted; loss: the newest, if it is known and finite."""
         self.total = total
+        if math.isfinite(loss):
+            self.curve.append((done, float(f"{loss:.4g}")))
+            if len(self.curve) > MOST_POINTS:
+                del self.curve[1:-1:2]
         self._samples.append((now, done, self._work(done)))
         while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW:
             self._samples.popleft()

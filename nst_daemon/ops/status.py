@@ -27,14 +27,18 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import JobEvent, Ledger
 
 S = JobState
-#: How many jobs that are next, or have failed of late, a page shows.
+#: How many jobs that are next, or have ended of late, a page shows.
 SHOWN = 8
 SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Painting:
-    """A job that is with a worker. speed: iterations per second; left: seconds; None while they are unknown."""
+    """A job that is with a worker.
+
+    speed: iterations per second; left: seconds; None while they are unknown; curve: (iteration, total loss) of this
+    attempt so far; preview: its file below results/, "" where there is none.
+    """
 
     id: str
     name: str
@@ -44,6 +48,8 @@ class Painting:
     percent: int
     speed: float | None
     left: float | None
+    curve: Sequence[tuple[int, float]] = ()
+    preview: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,11 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything about a root. live: None where no daemon runs; asked: steering that no daemon has picked up yet."""
+    """Everything about a root.
+
+    live: None where no daemon runs; next: what is prepared, then the queue, then what is tried again later; failed,
+    done: the latest first; asked: steering that no daemon has picked up yet.
+    """
 
     root: Path
     live: Live | None
@@ -95,6 +105,7 @@ class Status:
     counts: Mapping[JobState, int]
     next: Sequence[Job]
     failed: Sequence[Job]
+    done: Sequence[Job]
     asked: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
@@ -112,6 +123,7 @@ class Status:
             "jobs": {state.value: number for state, number in self.counts.items()},
             "next": [brief(job) for job in self.next],
             "failed": [brief(job) for job in self.failed],
+            "done": [brief(job) for job in self.done],
             "asked": dict(self.asked),
         }
 
@@ -132,20 +144,26 @@ def brief(job: Job) -> dict[str, Any]:
     }
 
 
-def gather(folders: Folders) -> Status:
-    """Look at a root. Raises LedgerError where its ledger is damaged or of another version, StorageError."""
+def gather(folders: Folders, shown: int = SHOWN) -> Status:
+    """Look at a root. shown: how many jobs that are next, or have ended of late.
+
+    Raises LedgerError where its ledger is damaged or of another version, StorageError.
+    """
     running = served(folders.state)
     live = Live.read(folders.status) if running else None
     if not folders.ledger.exists():
-        return Status(folders.root, live, running, dict.fromkeys(JobState, 0), (), (), {})
+        return Status(folders.root, live, running, dict.fromkeys(JobState, 0), (), (), (), {})
+    painted = {painting.id for painting in live.paintings} if live else set()
     with Ledger.attach(folders.ledger) as ledger:
+        prepared = [job for job in ledger.jobs(S.RUNNING) if job.id not in painted]
         return Status(
             root=folders.root,
             live=live,
             running=running,
             counts=ledger.counts(),
-            next=ledger.queue(SHOWN),
-            failed=ledger.history(S.FAILED, S.QUARANTINED, limit=SHOWN),
+            next=[*prepared, *ledger.queue(shown), *ledger.jobs(S.RETRYING)][:shown],
+            failed=ledger.history(S.FAILED, S.QUARANTINED, limit=shown),
+            done=ledger.history(S.DONE, limit=shown),
             asked={asked.job_id: asked.verb for asked in ledger.pending_requests()},
         )
 

@@ -28,11 +28,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from PIL import Image, ImageOps
-
 from nst_daemon import files
-from nst_daemon.report.contact_sheet import FORMATS
 from nst_daemon.report.sidecar import SCHEMA
+from nst_daemon.report.thumbnails import reduced
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +194,7 @@ def _reduce(source: Path, thumbnail: Thumbnail, folder: Path) -> str:
     """Make one; its name, or "" where the picture cannot be shown."""
     temporary = folder / f".{secrets.token_hex(8)}.part"
     try:
-        with Image.open(source, formats=FORMATS) as image:
-            image.draft("RGB", (thumbnail.side, thumbnail.side))  # JPEG: decode no more than that
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode not in ("RGB", "RGBA"):
-                upright = upright.convert("RGBA" if "transparency" in image.info else "RGB")
-            upright.thumbnail((thumbnail.side, thumbnail.side), Image.Resampling.LANCZOS)
-            profile = image.info.get("icc_profile")
-            upright.save(temporary, "WEBP", quality=75, icc_profile=profile)
+        temporary.write_bytes(reduced(source, thumbnail.side))
         temporary.replace(folder / thumbnail.name)
     except Exception as error:  # noqa: BLE001 (whatever Pillow raises, the page does without this one)
         log.warning("%s cannot be shown: %r", files.printable(str(source)), error)
@@ -258,9 +249,11 @@ def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, 
 def page(values: Mapping[str, Any]) -> str:
     """The whole of index.html."""
     parts = resources("nst_daemon.report")
-    template, style, script = (
-        (parts / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    template, theme, own, script = (
+        (parts / name).read_text(encoding="utf-8")
+        for name in ("gallery.html", "theme.css", "gallery.css", "gallery.js")
     )
+    style = theme + own
     # Inside <script> only "</script" and "<!--" mean anything: without "<" there is neither.
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     policy = (

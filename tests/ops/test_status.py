@@ -112,7 +112,9 @@ def test_a_page_escapes_names() -> None:
     bad = "a\x1b[31m[red]b"
     painting = Painting("0" * 32, bad, "cpu", 1, 2, 50, 1.0, 2.0)
     live = Live(1, 0.0, 0.0, "painting", "", bad, [painting], (), (bad,), {bad: "no style"})
-    found = status.Status(Path(bad), live, True, dict.fromkeys(JobState, 0), (job(1, bad),), (), {})
+    found = status.Status(
+        Path(bad), live, True, dict.fromkeys(JobState, 0), (job(1, bad),), (), (), {}
+    )
     text = shown(status.page(found, now=0.0))
     assert "\x1b" not in text
     assert text.count("a\\x1b[31m[red]b") == 6

@@ -1,125 +1,29 @@
-"""The gallery in a real browser. Without Chromium and its driver these are skipped, and say so."""
+"""The gallery in a real browser."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
+from tests.browser import Keys, Page, needs_browser, opened, webdriver
 from tests.report.conftest import Root
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed")
-from selenium import webdriver  # noqa: E402 (after the check that it is there)
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="Chromium is not installed (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PATIENCE = 60.0  # seconds; a slow machine is not a failure
+pytestmark = needs_browser
 SCRIPT, UNICODE = "<script>document.title=1<_script>", "Ünïcode “quotes”"
-
-
-class Page:
-    """A browser with the gallery."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def find(self, css: str) -> list[Any]:
-        """All elements for a selector."""
-        return list(self.driver.find_elements(By.CSS_SELECTOR, css))
-
-    def text(self, css: str) -> str:
-        """The text of the first one."""
-        return str(
-            self.driver.execute_script(f"return document.querySelector({css!r}).textContent")
-        )
-
-    def names(self) -> list[str]:
-        """What stands under the cards."""
-        found: list[str] = self.driver.execute_script(
-            "return [...document.querySelectorAll('.card b')].map((b) => b.textContent)"
-        )
-        return found
-
-    def press(self, *keys: str) -> None:
-        """Type into whatever has the focus."""
-        self.driver.switch_to.active_element.send_keys(*keys)
-
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until it holds."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, what
-            time.sleep(0.02)  # another process is watched from outside: there is no clock to inject
-
-    @property
-    def opened(self) -> bool:
-        """Whether a result is shown."""
-        return bool(self.driver.execute_script("return document.getElementById('view').open"))
-
-    def loaded(self, css: str) -> bool:
-        """Whether all pictures for a selector are there and whole."""
-        return bool(
-            self.driver.execute_script(
-                f"const all = [...document.querySelectorAll({css!r})];"
-                "return all.length > 0 && all.every((i) => i.complete && i.naturalWidth > 1);"
-            )
-        )
-
-    def requests(self) -> set[tuple[str, str]]:
-        """Scheme and host of everything that was asked for since the last call."""
-        found = set()
-        for line in self.driver.get_log("performance"):
-            message = json.loads(line["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                address = urlsplit(message["params"]["request"]["url"])
-                found.add((address.scheme, address.netloc))
-        return found
-
-    def complaints(self) -> list[str]:
-        """What the browser's console says: errors of the script, refusals of the policy, missing files."""
-        return [line["message"] for line in self.driver.get_log("browser")]
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A browser with a profile of its own."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield Page(driver)
-    driver.quit()
+    with opened(tmp_path_factory.mktemp("profile")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -287,28 +191,16 @@ def test_addresses_can_be_kept(gallery: Page) -> None:
 @pytest.mark.parametrize("width", [360, 1400])
 def test_dark_and_light_wide_and_narrow(gallery: Page, scheme: str, width: int) -> None:
     """The page follows the system's colours, text stands out against them, and nothing is wider than the window."""
-    devtools = gallery.driver.execute_cdp_cmd
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    devtools("Emulation.setEmulatedMedia", {"features": [feature]})
-    devtools("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with gallery.looking(width=width, scheme=scheme):
         gallery.find(".card")[0].click()
         gallery.until(lambda: gallery.loaded("#body img"), "pictures")
-        back, ink, wide, inner = gallery.driver.execute_script(
-            "const s = getComputedStyle(document.body), v = document.getElementById('view');"
-            "return [s.backgroundColor, s.color, document.documentElement.scrollWidth > innerWidth,"
-            " v.scrollWidth > v.clientWidth];"
+        wide, inner = gallery.driver.execute_script(
+            "const v = document.getElementById('view');"
+            "return [document.documentElement.scrollWidth > innerWidth, v.scrollWidth > v.clientWidth];"
         )
-        dark = sum(int(x) for x in back[4:-1].split(",")) < sum(
-            int(x) for x in ink[4:-1].split(",")
-        )
-        assert dark == (scheme == "dark")
+        assert gallery.is_dark() == (scheme == "dark")
         assert not wide
         assert not inner
-    finally:
-        devtools("Emulation.clearDeviceMetricsOverride", {})
-        devtools("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_it_works_from_a_server_too(page: Page, filled: Root) -> None:

@@ -1,0 +1,186 @@
+"""The process that serves the status page (`nst_daemon.web`): its socket, its life, its replacement.
+
+It is a process of its own, so that whatever the network asks for costs the daemon neither memory nor time, and a crash
+of it nothing at all. The daemon keeps the listening socket: whether it can be had is known at the start, and while the
+process is replaced browsers wait instead of being refused. What the process has to know comes through its standard
+input, whose end tells it that the daemon is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from pydantic import TypeAdapter
+
+from nst_daemon.config import Config, Folders, Log, split_address
+from nst_daemon.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+#: What the extra `web` installs.
+NEEDED = ("starlette", "uvicorn", "python_multipart")
+#: Seconds until a page that has ended is started again, at first and at most; one that lived so long begins anew.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+#: Seconds that it may take to end.
+GRACE = 4.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the process is told.
+
+    address: HOST:PORT, "" for no page; token: "" for none; max_bytes, min_free_disk: see `Limits`.
+    """
+
+    address: str
+    token: str
+    folders: Folders
+    max_bytes: int
+    min_free_disk: int
+    log: Log
+
+    def encode(self) -> bytes:
+        """One line of JSON."""
+        return TypeAdapter(Options).dump_json(self) + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Options:
+        """What `encode` was given."""
+        return TypeAdapter(cls).validate_json(line)
+
+
+def page_options(config: Config, *, serve: bool) -> Options:
+    """What the configuration says; without an address unless it is to be served at all."""
+    return Options(
+        address=config.status_page if serve else "",
+        token=config.status_page_token,
+        folders=config.folders,
+        max_bytes=int(config.limits.max_bytes),
+        min_free_disk=int(config.limits.min_free_disk),
+        log=config.log,
+    )
+
+
+class StatusPage:
+    """The page of one daemon. Raises ConfigError where the address cannot be had, or the extra is missing."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._socket = listen(options.address)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ending = False  # it has been asked to
+        self._kill_at = math.inf  # monotonic seconds, like all below
+        self._started = self._next_start = -math.inf
+        self._pause = FIRST_PAUSE
+
+    def change(self, options: Options) -> None:
+        """Go on with other options. Raises ConfigError, and then nothing has changed."""
+        if options == self._options:
+            return
+        if options.address != self._options.address:
+            old, self._socket = self._socket, listen(options.address)
+            if old:
+                old.close()
+        self._options = options
+        if self._process is not None:
+            self._process.terminate()
+            self._ending = True
+
+    def tend(self, now: float) -> None:
+        """Start the process where it is wanted, note its end; never waits. now: monotonic seconds."""
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                if self._ending:
+                    self._see_it_end(now)
+                return
+            self._note_end(code, now)
+        if self._socket and now >= self._next_start:
+            self._start(self._socket.fileno(), now)
+
+    def close(self) -> None:
+        """End the process, and let go of the socket; waits for a few seconds at most."""
+        if self._socket:
+            self._socket.close()
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._forget()
+
+    def _start(self, number: int, now: float) -> None:
+        """number: of the socket's descriptor."""
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+                # -P: a folder that the daemon happens to stand in lends it no modules.
+                [sys.executable, "-P", "-m", "nst_daemon.web", str(number)],
+                pass_fds=(number,),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                # A terminal's Ctrl-C goes to a whole group of processes; what it means is for the daemon to say.
+                process_group=0,
+            )
+            assert self._process.stdin is not None
+            self._process.stdin.write(self._options.encode())
+            self._process.stdin.flush()
+        except OSError as error:
+            log.warning("the status page could not be started: %s", error)
+            self._next_start = now + LONGEST_PAUSE
+        else:
+            self._started = now
+            log.info("the status page is at http://%s/", self._options.address)
+
+    def _see_it_end(self, now: float) -> None:
+        """Where it takes too long, by force."""
+        self._kill_at = min(self._kill_at, now + GRACE)
+        if self._process is not None and now >= self._kill_at:
+            self._process.kill()
+
+    def _note_end(self, code: int, now: float) -> None:
+        self._forget()
+        if self._ending or now - self._started >= LONGEST_PAUSE:
+            self._pause = FIRST_PAUSE
+        if not self._ending:
+            log.warning("the status page ended with %d; again in %.0f s", code, self._pause)
+            self._next_start = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._ending, self._kill_at = False, math.inf
+
+    def _forget(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        self._process = None
+
+
+def listen(address: str) -> socket.socket | None:
+    """A listening socket, None for "". Raises ConfigError where it cannot be had, or the extra is missing."""
+    if not address:
+        return None
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"status_page needs {', '.join(missing)}",
+            remedy=f"install it: {sys.executable} -m pip install 'nst-daemon[web]'",
+        )
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # "::" is every address of the machine, those of IPv4 too.
+        return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
+    except OSError as error:
+        raise ConfigError(
+            f"status_page {address} cannot be had: {error.strerror or error}",
+            remedy="choose another; the systemd service needs status-page.conf for a network, see docs/operations.md",
+        ) from error

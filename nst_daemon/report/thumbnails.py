@@ -1,0 +1,24 @@
+"""Small pictures of large ones."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from nst_daemon.report.contact_sheet import FORMATS
+
+
+def reduced(source: Path, side: int) -> bytes:
+    """The picture as WebP, upright, its longer side at most `side` pixels. Raises whatever Pillow raises."""
+    buffer = io.BytesIO()
+    with Image.open(source, formats=FORMATS) as image:
+        image.draft("RGB", (side, side))  # JPEG: decode no more than that
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode not in ("RGB", "RGBA"):
+            upright = upright.convert("RGBA" if "transparency" in image.info else "RGB")
+        upright.thumbnail((side, side), Image.Resampling.LANCZOS)
+        profile = image.info.get("icc_profile")
+        upright.save(buffer, "WEBP", quality=75, icc_profile=profile)
+    return buffer.getvalue()

@@ -1,0 +1,238 @@
+"""The addresses of the status page. What they show is `ops.status`, as for `nst-daemon status`.
+
+No path comes from a visitor: pictures are asked for by the id of a job or the name of a style, and where they lie is
+what the ledger, the status file and the library say.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from nst_daemon import files
+from nst_daemon.errors import InputError, NstError, StorageError, UsageError
+from nst_daemon.intake.submit import library
+from nst_daemon.jobs import Job
+from nst_daemon.ledger import Ledger
+from nst_daemon.ops.status import Live, gather
+from nst_daemon.ops.status_page import Options
+from nst_daemon.report.thumbnails import reduced
+from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
+from nst_daemon.web.upload import TooLargeError, drop
+
+log = logging.getLogger(__name__)
+
+#: Jobs of each list.
+SHOWN = 24
+#: The longer side of a thumbnail, in pixels, and how many are kept.
+THUMB, THUMBS = 360, 300
+#: Bytes of the login form at most, and seconds that a browser remembers it.
+LOGIN_BYTES, REMEMBERED = 1000, 30 * 86400
+#: Addresses of pictures change with what they show.
+KEPT = {"Cache-Control": "private, max-age=86400"}
+IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
+
+#: What our exceptions are in HTTP; all others are 503.
+CODES = {TooLargeError: 413, InputError: 400, UsageError: 400, StorageError: 507}
+
+#: Decoding takes memory: one picture at a time.
+_decoding = threading.Lock()
+
+
+def make_app(options: Options) -> Starlette:
+    """The page for a root."""
+    page = _Page(options)
+    return Starlette(
+        routes=[
+            Route("/", page.static("page.html")),
+            Route("/page.css", page.static("page.css")),
+            Route("/page.js", page.static("page.js")),
+            Route("/icon.svg", page.static("icon.svg")),
+            Route("/theme.css", page.static("theme.css", "nst_daemon.report")),
+            Route("/status.json", page.status),
+            Route("/drop", page.drop, methods=["POST"]),
+            Route("/login", page.login, methods=["POST"]),
+            Route("/jobs/{id}/{what}", page.picture),
+            Route("/styles/{name}", page.style),
+        ],
+        middleware=[
+            Middleware(
+                Guard,
+                address=options.address,
+                token=options.token,
+                login=Response(_text("login.html"), 401, media_type="text/html"),
+            )
+        ],
+        exception_handlers={NstError: _complain},
+    )
+
+
+class _Page:
+    """The answers. Those that are no coroutines run in threads: they read files."""
+
+    def __init__(self, options: Options) -> None:
+        self._options, self._folders = options, options.folders
+
+    def static(self, name: str, package: str = "nst_daemon.web") -> Callable[[Request], Response]:
+        """An address with a file of ours."""
+        text, kind = _text(name, package), TYPES[name.rpartition(".")[2]]
+        return lambda _: Response(text, media_type=kind)
+
+    def status(self, _: Request) -> Response:
+        """What `nst-daemon status --json` prints, and what only the page needs."""
+        found = gather(self._folders, SHOWN)
+        paintings = found.live.paintings if found.live else ()
+        previews = {
+            p.id: _modified(self._folders.results / p.preview) for p in paintings if p.preview
+        }
+        return _json(
+            {
+                "now": time.time(),
+                "status": found.as_json(),
+                "previews": {job: at for job, at in previews.items() if at},
+                "styles": {n: _modified(path) for n, path in library(self._folders.styles).items()},
+                "max_bytes": self._options.max_bytes,
+            }
+        )
+
+    async def drop(self, request: Request) -> Response:
+        """The form, sent."""
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal():
+            raise HTTPException(411)
+        kind = request.headers.get("content-type", "")
+        try:
+            dropped = await drop(kind, int(length), aiter(request.stream()), self._options)
+        except (ClientDisconnect, TimeoutError):
+            return Response(
+                status_code=408
+            )  # the browser has gone, and most probably nobody reads this
+        log.info("%s has come by the status page", ", ".join(map(files.printable, dropped.names)))
+        return _json(asdict(dropped), 201)
+
+    async def login(self, request: Request) -> Response:
+        """Remember whoever knows the token."""
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LOGIN_BYTES:
+                raise HTTPException(413)
+        given = parse_qs(body.decode(errors="replace")).get("token", [""])[0]
+        if not matches(given.strip(), self._options.token):
+            log.warning("a wrong token from %s", request.client.host if request.client else "?")
+            return Response(_text("login.html"), 401, media_type="text/html")
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            COOKIE,
+            cookie_of(self._options.token),
+            max_age=REMEMBERED,
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    def picture(self, request: Request) -> Response:
+        """A picture of a job: `preview` while it is painted; `result`, `thumbnail`, `curve`, `lapse` afterwards."""
+        job_id, what = request.path_params["id"], request.path_params["what"]
+        if what == "preview":
+            return self._file(self._folders.results / self._preview(job_id))
+        result = self._folders.results / self._job(job_id).result
+        if what == "thumbnail":
+            return _thumbnail(self._inside(result))
+        suffix = {"result": result.suffix, "curve": files.LOSS_PLOT, "lapse": files.TIME_LAPSE}.get(
+            what
+        )
+        if suffix is None:
+            raise HTTPException(404)
+        return self._file(result.with_name(result.stem + suffix))
+
+    def style(self, request: Request) -> Response:
+        """The thumbnail of a style of the library."""
+        path = library(self._folders.styles).get(request.path_params["name"])
+        if path is None:
+            raise HTTPException(404)
+        return _thumbnail(path)
+
+    def _preview(self, job_id: str) -> str:
+        """Where the preview of a job that is being painted lies, below results/."""
+        live = Live.read(self._folders.status)
+        shown = {p.id: p.preview for p in live.paintings} if live else {}
+        if not shown.get(job_id):
+            raise HTTPException(404)
+        return shown[job_id]
+
+    def _job(self, job_id: str) -> Job:
+        """The job with a result that has exactly this id."""
+        with Ledger.attach(self._folders.ledger) as ledger:
+            job = ledger.get(job_id)
+        if job is None or not job.result:
+            raise HTTPException(404)
+        return job
+
+    def _file(self, path: Path) -> Response:
+        kind = IMAGES.get(path.suffix)  # Python's own table does not know WebP everywhere
+        return FileResponse(self._inside(path), headers=KEPT, media_type=kind)
+
+    def _inside(self, path: Path) -> Path:
+        """The path, where it is a file below results/ and no link leads out of there."""
+        real = path.resolve()
+        if not real.is_file() or not real.is_relative_to(self._folders.results.resolve()):
+            raise HTTPException(404)
+        return real
+
+
+def _thumbnail(path: Path) -> Response:
+    try:
+        small = _reduced(path, path.stat().st_mtime_ns)
+    except Exception as error:
+        log.debug("%s cannot be shown: %r", files.printable(str(path)), error)
+        raise HTTPException(404) from error
+    return Response(small, media_type="image/webp", headers=KEPT)
+
+
+@lru_cache(maxsize=THUMBS)
+def _reduced(path: Path, version: int) -> bytes:
+    """A thumbnail; version: when its picture was changed."""
+    with _decoding:
+        return reduced(path, THUMB)
+
+
+def _modified(path: Path) -> int:
+    """When a file was changed, in milliseconds since the epoch; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return 0
+
+
+def _text(name: str, package: str = "nst_daemon.web") -> str:
+    return (resources(package) / name).read_text(encoding="utf-8")
+
+
+def _json(values: dict[str, Any], status: int = 200) -> Response:
+    """In ASCII: names that are not UTF-8 cannot be encoded in anything else."""
+    return Response(json.dumps(values), status, media_type="application/json")
+
+
+def _complain(_: Request, error: Exception) -> Response:
+    """What our own exceptions are in HTTP."""
+    status = next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
+    return _json({"error": files.printable(str(error))}, status)

@@ -1,0 +1,275 @@
+"use strict";
+// What comes from names, files and errors is set as text, never as HTML.
+const $ = (id) => document.getElementById(id);
+const PAUSE = 1500, HIDDEN_PAUSE = 15000; // milliseconds between two looks
+const LONGEST_SIDE_OF_CURVE = 300, HEIGHT_OF_CURVE = 90;
+
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children.filter((child) => child !== null && child !== ""));
+  return element;
+};
+const draw = (tag, attributes, ...children) => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+};
+const shown = (src, className) => { // a picture that says nothing which the text beside it does not
+  const image = make("img", { className, src, alt: "", loading: "lazy", decoding: "async" });
+  image.addEventListener("error", () => image.replaceWith(make("span", { className, textContent: "?" })));
+  return image;
+};
+const clock = (seconds) => new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+const span = (s) => (s < 90 ? `${Math.max(0, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`);
+const size = (bytes) => (bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`);
+
+// Nothing is made anew that has not changed: what is hovered, focused or selected stays.
+const drawn = new Map();
+function redraw(place, values, ...children) {
+  const text = JSON.stringify(values);
+  if (drawn.get(place) === text) return;
+  drawn.set(place, text);
+  place.replaceChildren(...children.map((child) => child()));
+}
+
+// What is going on
+
+let limit = Infinity; // bytes of a picture
+function show(data) {
+  limit = data.max_bytes;
+  const { status } = data, { live, jobs } = status;
+  const state = !status.running ? "away" : live ? live.state : "loading";
+  $("state").dataset.state = state;
+  $("state").textContent = state === "away" ? "not running" : state;
+  const reason = live && live.reason ? live.reason : "";
+  $("headline").textContent = state === "away" ? "No daemon serves this root." : reason;
+  $("counts").textContent = ["queued", "running", "retrying", "done", "failed", "quarantined"]
+    .filter((name) => jobs[name]).map((name) => `${jobs[name]} ${name}`).join(" · ");
+  const paintings = live ? live.paintings : [];
+  document.title = (paintings.length ? `${paintings[0].percent} % ${paintings[0].name} · ` : "") + "nst-daemon";
+  showPaintings(paintings, data.previews);
+  $("idle").hidden = paintings.length > 0;
+  $("idle").textContent = status.next.length ? "The next picture is being prepared." : "Nothing is being painted.";
+  showList("next", status.next, (job) => entry(job.name, note(job, status.asked)));
+  const arriving = live ? [...Object.entries(live.waiting), ...live.settling.map((path) => [path, "still arriving"])] : [];
+  showList("arriving", arriving, ([name, what]) => entry(name, what));
+  showList("failed", status.failed, (job) => entry(job.name, job.error, `${job.state === "failed" ? "" : `${job.state}, `}${clock(job.updated)}`,
+    status.asked[job.id] ? `${status.asked[job.id]} was asked for` : make("code", { textContent: `nst-daemon retry ${job.id.slice(0, 8)}` })));
+  showResults(status.done);
+  showStyles(data.styles);
+}
+
+const entry = (name, ...lines) =>
+  make("li", {}, make("b", { textContent: name, title: name }), ...lines.filter(Boolean).map((line) => make("p", {}, typeof line === "string" ? make("small", { textContent: line }) : line)));
+const note = (job, asked) =>
+  asked[job.id] ? `${asked[job.id]} was asked for`
+    : job.state === "running" ? "being prepared"
+      : job.state === "retrying" ? `tried again later: ${job.error}`
+        : `since ${clock(job.created)}${job.priority ? `, priority ${job.priority}` : ""}`;
+
+function showList(id, items, row) {
+  $(id).hidden = !items.length;
+  redraw($(id).querySelector(".list"), items, ...items.map((item) => () => row(item)));
+}
+
+function showPaintings(paintings, previews) {
+  const cards = new Map([...$("paintings").children].map((card) => [card.dataset.id, card]));
+  for (const [id, card] of cards) if (!paintings.some((painting) => painting.id === id)) card.remove();
+  for (const painting of paintings) {
+    let card = cards.get(painting.id);
+    if (!card) $("paintings").append(card = paintingCard(painting));
+    const part = (name) => card.querySelector(name);
+    part(".percent").textContent = `${painting.percent} %`;
+    part("progress").value = painting.percent;
+    part(".pace").textContent = painting.total
+      ? [`${painting.done} of ${painting.total} iterations`, painting.speed ? `${painting.speed.toFixed(painting.speed < 10 ? 2 : 0)} a second` : "", painting.left !== null ? `${span(painting.left)} left` : ""].filter(Boolean).join(" · ")
+      : "the first iteration takes its time";
+    redraw(part(".curve"), painting.curve, ...curve(painting.curve));
+    showPreview(part(".canvas"), painting, previews[painting.id]);
+  }
+}
+
+const paintingCard = (painting) => {
+  const card = make("article", { className: "painting" },
+    make("div", { className: "canvas", textContent: "the first look is yet to come" }),
+    make("div", { className: "facts" },
+      make("h3", { textContent: painting.name }), make("span", { className: "percent" }),
+      make("progress", { max: 100, ariaLabel: "Painted" }), make("p", { className: "pace" }), make("p", { textContent: `on ${painting.worker}` }),
+      make("figure", { className: "curve" })));
+  card.dataset.id = painting.id;
+  return card;
+};
+
+function showPreview(canvas, painting, version) {
+  if (!version || canvas.dataset.version === String(version)) return;
+  canvas.dataset.version = version;
+  const image = make("img", { alt: `${painting.name} as it is now`, src: `/jobs/${painting.id}/preview?${version}` });
+  image.addEventListener("load", () => canvas.replaceChildren(image)); // the old one stays until then
+}
+
+function curve(points) {
+  const known = points.filter(([, loss]) => loss > 0);
+  if (known.length < 2) return [];
+  const logs = known.map(([, loss]) => Math.log(loss)), low = Math.min(...logs), high = Math.max(...logs);
+  const first = known[0][0], last = known.at(-1)[0];
+  const x = (iteration) => ((iteration - first) / (last - first || 1) * LONGEST_SIDE_OF_CURVE).toFixed(1);
+  const y = (log) => (HEIGHT_OF_CURVE * (1 - (log - low) / (high - low || 1))).toFixed(1);
+  const line = known.map(([iteration], i) => `${i ? "L" : "M"}${x(iteration)} ${y(logs[i])}`).join("");
+  return [
+    () => draw("svg", { viewBox: `0 0 ${LONGEST_SIDE_OF_CURVE} ${HEIGHT_OF_CURVE}`, preserveAspectRatio: "none", role: "img", "aria-label": "how the loss falls, on a log scale" },
+      draw("path", { class: "under", d: `${line}V${HEIGHT_OF_CURVE}H0Z` }), draw("path", { d: line })),
+    () => make("figcaption", {}, make("span", { textContent: `loss ${known.at(-1)[1].toPrecision(3)}` }), make("span", { textContent: `iteration ${last}` })),
+  ];
+}
+
+// Results
+
+function showResults(done) {
+  $("none").hidden = done.length > 0;
+  redraw($("tiles"), done.map((job) => job.id), ...done.map((job) => () => tile(job)));
+}
+
+const tile = (job) => {
+  const button = make("button", { type: "button", className: "tile", title: job.result },
+    shown(`/jobs/${job.id}/thumbnail`, "face"),
+    make("span", { className: "text" }, make("b", { textContent: title(job) }), make("small", { textContent: clock(job.updated) })));
+  button.addEventListener("click", () => open(job));
+  return button;
+};
+const title = (job) => job.result.replace(/\.[^.]*$/, "");
+
+function open(job) {
+  $("view-title").textContent = title(job);
+  $("view-facts").textContent = clock(job.updated);
+  const address = `/jobs/${job.id}`;
+  const beside = (what, caption) => {
+    const figure = make("figure", {}, make("img", { src: `${address}/${what}`, alt: caption }), make("figcaption", { textContent: caption }));
+    figure.firstChild.addEventListener("error", () => figure.remove()); // it may be switched off
+    return figure;
+  };
+  $("view-body").replaceChildren(
+    make("a", { href: `${address}/result`, target: "_blank", rel: "noopener" }, make("img", { src: `${address}/result`, alt: `${title(job)}, in full size` })),
+    make("div", { className: "pair" }, beside("lapse", "as it came into being"), beside("curve", "how the loss fell")));
+  $("view").showModal();
+  $("view").scrollTop = 0;
+}
+$("close").addEventListener("click", () => $("view").close());
+
+// Dropping
+
+function showStyles(styles) {
+  const chosen = document.querySelector("input[name=library]:checked");
+  const own = document.querySelector(".style.own");
+  const text = JSON.stringify(styles);
+  if (drawn.get(own) === text) return;
+  drawn.set(own, text);
+  document.querySelectorAll(".style:not(.own)").forEach((label) => label.remove());
+  for (const [name, version] of Object.entries(styles)) {
+    const face = shown(`/styles/${encodeURIComponent(name)}?${version}`, "face");
+    const radio = make("input", { type: "radio", name: "library", value: name, checked: chosen.value === name });
+    $("styles").append(make("label", { className: "style", title: name }, radio, face, make("span", { className: "name", textContent: name })));
+  }
+  if (!document.querySelector("input[name=library]:checked")) own.querySelector("input").checked = true;
+  showOwn();
+}
+
+const library = () => document.querySelector("input[name=library]:checked").value;
+function showOwn() {
+  $("own").hidden = $("name").hidden = library() !== "";
+}
+$("styles").addEventListener("change", showOwn);
+
+const say = (text, kind = "") => Object.assign($("said"), { textContent: text, className: kind });
+
+function showChosen(zone) {
+  const place = zone.querySelector(".chosen"), chosen = [...zone.querySelector("input").files];
+  for (const image of place.querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  const image = (file) => {
+    const look = make("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name });
+    look.addEventListener("error", () => look.remove()); // TIFF
+    return look;
+  };
+  place.replaceChildren(...chosen.slice(0, 3).map(image), ...(chosen.length > 3 ? [make("small", { textContent: `and ${chosen.length - 3} more` })] : []));
+  zone.querySelector("small").textContent = chosen.length === 1 ? chosen[0].name : chosen.length ? `${chosen.length} pictures` : "choose, or drop it here";
+  say("");
+}
+for (const zone of document.querySelectorAll(".zone")) {
+  const input = zone.querySelector("input");
+  input.addEventListener("change", () => showChosen(zone));
+  zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    zone.classList.remove("over");
+    if (event.dataTransfer.files.length) {
+      input.files = event.dataTransfer.files;
+      showChosen(zone);
+    }
+  });
+}
+
+/** What is wrong with the form, before a byte is sent. */
+function complaint(contents, styles) {
+  if (!contents.length) return "Choose a picture first.";
+  if (!library() && contents.length > 1) return "For several pictures choose a style of the library.";
+  if (!library() && !styles.length) return "Choose a style.";
+  const large = [...contents, ...styles].find((file) => file.size > limit);
+  return large ? `${large.name} is larger than ${size(limit)}.` : "";
+}
+
+$("drop").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const contents = [...$("content").files], styles = library() ? [] : [...$("style").files].slice(0, 1);
+  const wrong = complaint(contents, styles);
+  if (wrong) return say(wrong, "bad");
+  const body = new FormData(); // the fields before the files
+  body.append("library", library());
+  if (!library()) body.append("name", $("name").value);
+  for (const file of contents) body.append("content", file);
+  for (const file of styles) body.append("style", file);
+  send(body);
+});
+
+function send(body) {
+  const request = new XMLHttpRequest(); // unlike fetch it tells how much has been sent
+  const busy = (yes) => { $("send").disabled = yes; $("sent").hidden = !yes; $("sent").value = 0; };
+  request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) $("sent").value = event.loaded / event.total; });
+  request.addEventListener("loadend", () => {
+    busy(false);
+    let answer = {};
+    try { answer = JSON.parse(request.responseText); } catch { /* it is no JSON */ }
+    if (request.status !== 201) return say(answer.error || request.responseText || "It could not be sent.", "bad");
+    $("name").value = $("content").value = $("style").value = "";
+    document.querySelectorAll(".zone").forEach(showChosen);
+    say(`${answer.names.join(", ")} ${answer.names.length > 1 ? "are" : "is"} in the inbox${answer.folder ? `, in ${answer.folder}` : ""}.`, "good");
+    look();
+  });
+  busy(true);
+  say("");
+  request.open("POST", "/drop");
+  request.send(body);
+}
+
+// Again and again
+
+let timer = 0;
+async function look() {
+  clearTimeout(timer);
+  const trouble = await fetch("/status.json", { signal: AbortSignal.timeout(20000) }).then(take, () => "The daemon does not answer. This page goes on by itself when it does.");
+  $("trouble").textContent = trouble;
+  $("trouble").hidden = !trouble;
+  clearTimeout(timer);
+  timer = setTimeout(look, document.hidden ? HIDDEN_PAUSE : PAUSE);
+}
+
+/** Show an answer, or say what is wrong with it. */
+async function take(answer) {
+  if (answer.status === 401) return location.reload(); // the token has changed
+  const data = await answer.json().catch(() => ({ error: `The daemon answers ${answer.status}.` }));
+  if (data.error) return data.error;
+  show(data);
+  return "";
+}
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+look();

@@ -1,0 +1,230 @@
+"""Pictures that a form sends, on their way into the inbox: written as they arrive, and hidden until all are whole.
+
+First come the fields, `library` (the name of a style: a hot folder) or `name` (of the job), then the files: one
+`content` and one `style`, or with `library` any number of `content`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import BinaryIO, Self
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from nst_daemon import files
+from nst_daemon.errors import InputError, StorageError, UsageError
+from nst_daemon.intake.submit import Delivery, library, picture_suffix
+from nst_daemon.jobs import Role
+from nst_daemon.ops.status import size
+from nst_daemon.ops.status_page import Options
+
+#: Files and fields in one request, and bytes of a field.
+MOST_PARTS, MOST_TEXT = 100, 1000
+#: Seconds that a browser may be silent in the middle of a picture.
+PATIENCE = 60.0
+
+#: Two requests must not find the same name free.
+_naming = asyncio.Lock()
+
+
+class TooLargeError(InputError):
+    """A picture is larger than the inbox takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What stands in the inbox now. folder: the hot folder, "" for the inbox itself; names: of the jobs."""
+
+    folder: str
+    names: tuple[str, ...]
+
+
+async def drop(
+    content_type: str, length: int, chunks: AsyncIterator[bytes], options: Options
+) -> Dropped:
+    """Take in the body of a form, and drop what it holds. length: its bytes, as announced.
+
+    Raises UsageError for what cannot be a drop, TooLargeError, StorageError, TimeoutError where it stops coming; then
+    nothing of it is left.
+    """
+    kind, parameters = parse_options_header(content_type)
+    if kind != b"multipart/form-data" or b"boundary" not in parameters:
+        raise UsageError("this is not multipart/form-data", remedy="use the form of the page")
+    await asyncio.to_thread(_check_room, options, length)
+    with Form(options) as form:
+        try:
+            parser = MultipartParser(
+                parameters[b"boundary"],
+                {
+                    "on_part_begin": form.begin_part,
+                    "on_header_field": form.add_to_header_name,
+                    "on_header_value": form.add_to_header_value,
+                    "on_header_end": form.end_header,
+                    "on_headers_finished": form.begin_data,
+                    "on_part_data": form.add_data,
+                    "on_part_end": form.end_part,
+                    "on_end": form.end,
+                },
+            )
+            while chunk := await asyncio.wait_for(anext(chunks, b""), PATIENCE):
+                parser.write(chunk)
+        except FormParserError as error:
+            raise UsageError(f"the form cannot be read: {error}") from error
+        async with _naming:
+            return await asyncio.to_thread(form.appear)
+
+
+def _check_room(options: Options, length: int) -> None:
+    free = files.free_bytes(options.folders.inbox)
+    if free - length < options.min_free_disk:
+        raise StorageError(
+            f"the inbox has {size(free)} of free space, which is too little for this",
+            remedy="free some space, or lower limits.min_free_disk",
+        )
+
+
+@dataclass(slots=True)
+class _File:
+    """A picture that arrives. label: its name, for people; left: bytes that it may still have."""
+
+    label: str
+    sink: BinaryIO
+    left: int
+    empty: bool = True
+
+
+class Form:
+    """The parts of a form, as the parser's callbacks tell of them."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._stack = ExitStack()
+        self._parts = 0
+        self._header_name, self._header_value = bytearray(), bytearray()
+        self._disposition = b""
+        self._field = ""  # the name of the field that arrives, or of the last one
+        self._text: bytearray | None = None  # of the field that arrives
+        self._file: _File | None = None  # the one that arrives
+        self._fields: dict[str, str] = {}
+        self._pair: Delivery | None = None
+        self._roles: set[Role] = set()  # of the pair's pictures that are here
+        self._jobs: list[tuple[str, Delivery]] = []  # names and pictures
+        self._whole = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def appear(self) -> Dropped:
+        """Let the daemon see what has arrived. Raises UsageError where that is no job."""
+        if not self._whole:
+            raise UsageError("the form ends too early", remedy="send it again")
+        if not self._jobs:
+            raise UsageError("there is no picture", remedy="choose one")
+        folder = self._fields.get("library", "")
+        if folder and folder not in library(self._options.folders.styles):
+            raise UsageError(f"there is no style {files.printable(folder)} in the library")
+        if not folder and len(self._roles) < 2:
+            raise UsageError("a pair is a picture and a style", remedy="choose the other one too")
+        named = self._fields.get("name", "").strip()
+        names = tuple(delivery.appear(named or name, folder) for name, delivery in self._jobs)
+        return Dropped(folder, names)
+
+    # What the parser calls
+
+    def begin_part(self) -> None:
+        """A field or a file follows."""
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise UsageError(f"a form has at most {MOST_PARTS} parts", remedy="send fewer at once")
+        self._text = self._file = None
+        self._disposition = b""
+
+    def add_to_header_name(self, data: bytes, start: int, end: int) -> None:
+        """The parser limits how long a header is."""
+        self._header_name += data[start:end]
+
+    def add_to_header_value(self, data: bytes, start: int, end: int) -> None:
+        """The same."""
+        self._header_value += data[start:end]
+
+    def end_header(self) -> None:
+        """A header is whole."""
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def begin_data(self) -> None:
+        """The headers say what follows."""
+        _, parameters = parse_options_header(self._disposition)
+        self._field = parameters.get(b"name", b"").decode(errors="replace")
+        if b"filename" not in parameters:
+            self._text = bytearray()
+        elif parameters[b"filename"]:  # else the browser says that no file was chosen
+            # Browsers write a quotation mark in this way, and nothing else.
+            name = parameters[b"filename"].decode(errors="replace").replace("%22", '"')
+            self._file = self._begin_file(name)
+
+    def add_data(self, data: bytes, start: int, end: int) -> None:
+        """Some of a field or a file. Raises TooLargeError."""
+        if self._file:
+            self._file.empty = False
+            self._file.left -= end - start
+            if self._file.left < 0:
+                raise TooLargeError(
+                    f"{self._file.label} has more than {size(self._options.max_bytes)}",
+                    remedy="choose a smaller one, or raise limits.max_bytes",
+                )
+            with files.storage(self._options.folders.inbox):
+                self._file.sink.write(memoryview(data)[start:end])
+        elif self._text is not None:
+            self._text += data[start:end]
+            if len(self._text) > MOST_TEXT:
+                raise UsageError(f"{files.printable(self._field)} is too long")
+
+    def end_part(self) -> None:
+        """A field or a file is whole."""
+        if self._file and self._file.empty:
+            raise UsageError(f"{self._file.label} is empty", remedy="choose another")
+        if self._text is not None:
+            if self._jobs:
+                raise UsageError("the fields of the form have to come before its files")
+            self._fields[self._field] = self._text.decode(errors="replace")
+
+    def end(self) -> None:
+        """Nothing is missing."""
+        self._whole = True
+
+    def _begin_file(self, name: str) -> _File:
+        """Raises UsageError for what has no place in a drop."""
+        label, suffix = files.printable(name), picture_suffix(name)
+        if self._field not in ("content", "style"):
+            raise UsageError(f"{label} is neither content nor style")
+        role, stem = Role(self._field), PurePath(name).stem
+        if self._fields.get("library"):
+            if role is not Role.CONTENT:
+                raise UsageError("a style of the library was chosen, and another one")
+            delivery, ending = self._deliver(), suffix
+            self._jobs.append((stem, delivery))
+        else:
+            if role in self._roles:
+                raise UsageError(f"{label} is one {role} too many", remedy="send pairs one by one")
+            self._roles.add(role)
+            if self._pair is None:
+                self._pair = self._deliver()
+                self._jobs.append((stem, self._pair))
+            if role is Role.CONTENT:
+                self._jobs[:] = [(stem, self._pair)]
+            delivery, ending = self._pair, f".{role}{suffix}"
+        return _File(label, delivery.file(ending), self._options.max_bytes)
+
+    def _deliver(self) -> Delivery:
+        return self._stack.enter_context(Delivery(self._options.folders.inbox))

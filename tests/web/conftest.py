@@ -1,0 +1,45 @@
+"""The status page without a server, for a root that no daemon serves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from nst_daemon.config import load
+from nst_daemon.ledger import Ledger
+from nst_daemon.ops.status_page import Options, page_options
+from nst_daemon.web.app import make_app
+
+TOKEN = "0123456789abcdef"
+HOST = "127.0.0.1:8787"
+
+
+def client(options: Options, host: str = HOST) -> TestClient:
+    """A visitor of the page."""
+    return TestClient(make_app(options), base_url=f"http://{host}", follow_redirects=False)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    """A page for a root with its folders and an empty ledger; a file may have 1000 bytes."""
+    environment = {"NST_FOLDERS__ROOT": str(tmp_path / "nst"), "NST_STATUS_PAGE": HOST}
+    found = page_options(load(None, environment), serve=True)
+    for name in ("inbox", "styles", "results", "state"):
+        getattr(found.folders, name).mkdir(parents=True)
+    Ledger.open(found.folders.ledger).close()
+    return replace(found, max_bytes=1000, min_free_disk=0)
+
+
+@pytest.fixture
+def visitor(options: Options) -> TestClient:
+    """A visitor of a page that asks for no token."""
+    return client(options)
+
+
+def inbox(options: Options) -> dict[str, bytes]:
+    """Every file in the inbox, hidden ones too, by its path."""
+    folder = options.folders.inbox
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

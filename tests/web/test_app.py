@@ -1,0 +1,152 @@
+"""What the page's addresses answer."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger import Ledger
+from nst_daemon.ops import status
+from nst_daemon.ops.status import Live, Painting
+from nst_daemon.ops.status_page import Options
+from tests.web.conftest import client
+
+S = JobState
+WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)
+
+
+def add(options: Options, name: str, result: str = "", error: str = "") -> str:
+    """A job that is done, has failed, or waits in the queue; its id."""
+    with Ledger.open(options.folders.ledger) as ledger:
+        number = f"{len(ledger.ids()) + 1:032x}"
+        ledger.add(Job(number, name, "pair", S.CLAIMED, (), 1.0, 1.0))
+        if error:
+            ledger.move(number, S.FAILED, now=2.0, error=error)
+        elif result:
+            for state in WAY:
+                ledger.move(number, state, now=2.0)
+            ledger.move(number, S.DONE, now=3.0, result=result)
+        else:
+            ledger.move(number, S.QUEUED, now=2.0)
+        return number
+
+
+def picture(path: Path, size: tuple[int, int] = (800, 400)) -> None:
+    """A picture's file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "orange").save(path)
+
+
+def test_the_page_tells_what_status_tells(visitor: TestClient, options: Options) -> None:
+    """The page's document holds exactly what `nst-daemon status --json` prints."""
+    add(options, "waits")
+    add(options, "<b>", error="no <picture>")
+    add(options, "dog", result="dog.png")
+    answer = visitor.get("/status.json")
+    found = answer.json()["status"]
+    assert found == json.loads(json.dumps(status.gather(options.folders).as_json()))
+    assert [job["name"] for job in found["next"]] == ["waits"]
+    assert found["failed"][0]["error"] == "no <picture>"
+    assert found["done"][0]["result"] == "dog.png"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_damaged_ledger_is_said(visitor: TestClient, options: Options) -> None:
+    """Where there is nothing to tell the page says why, and does not fail."""
+    options.folders.ledger.write_bytes(b"this is no ledger" * 100)
+    answer = visitor.get("/status.json")
+    assert answer.status_code == 503
+    assert answer.json()["error"]
+
+
+def test_pictures_of_a_job(visitor: TestClient, options: Options) -> None:
+    """A done job shows its result, a small one of it, its curve and its time-lapse; what is not there is 404."""
+    results = options.folders.results
+    picture(results / "starry" / "Ünïcode “q”.v2.png")
+    picture(results / "starry" / "Ünïcode “q”.v2.loss.png", (10, 10))
+    job = add(options, "x", result="starry/Ünïcode “q”.v2.png")
+    whole = visitor.get(f"/jobs/{job}/result")
+    assert whole.content == (results / "starry" / "Ünïcode “q”.v2.png").read_bytes()
+    assert whole.headers["content-type"] == "image/png"
+    small = visitor.get(f"/jobs/{job}/thumbnail")
+    with Image.open(io.BytesIO(small.content)) as image:
+        assert (image.format, image.size) == ("WEBP", (360, 180))
+    assert visitor.get(f"/jobs/{job}/curve").status_code == 200
+    for path in (f"/jobs/{job}/lapse", f"/jobs/{job}/preview", f"/jobs/{job}/other"):
+        assert visitor.get(path).status_code == 404, path
+    for other in ("0" * 32, job[:8], add(options, "waits"), "../results", "%2e%2e"):
+        assert visitor.get(f"/jobs/{other}/result").status_code == 404, other
+
+
+def test_what_is_damaged_is_no_picture(visitor: TestClient, options: Options) -> None:
+    """A result or a style that cannot be decoded has no thumbnail."""
+    (options.folders.results / "dog.png").write_bytes(b"no picture")
+    (options.folders.styles / "starry.png").write_bytes(b"no picture")
+    job = add(options, "dog", result="dog.png")
+    assert visitor.get(f"/jobs/{job}/thumbnail").status_code == 404
+    assert visitor.get("/styles/starry").status_code == 404
+
+
+def test_no_address_leads_out_of_the_results(
+    visitor: TestClient, options: Options, tmp_path: Path
+) -> None:
+    """A link in results/ or a strange path in the ledger shows nothing from elsewhere; nor does a strange style."""
+    picture(tmp_path / "secret.png")
+    (options.folders.results / "link.png").symlink_to(tmp_path / "secret.png")
+    for result in ("link.png", "../../secret.png", str(tmp_path / "secret.png")):
+        job = add(options, "x", result=result)
+        for what in ("result", "thumbnail"):
+            assert visitor.get(f"/jobs/{job}/{what}").status_code == 404, result
+    for name in ("..%2f..%2fsecret", "%2e%2e%2fstate%2fledger.sqlite", "secret"):
+        assert visitor.get(f"/styles/{name}").status_code == 404, name
+
+
+def test_styles_are_shown(visitor: TestClient, options: Options) -> None:
+    """Each style of the library is named, and has a thumbnail that is made anew when its picture changes."""
+    path = options.folders.styles / "<b>starry.png"
+    picture(path)
+    (styles,) = visitor.get("/status.json").json()["styles"].items()
+    assert styles[0] == "<b>starry"
+    first = visitor.get("/styles/%3Cb%3Estarry").content
+    picture(path, (400, 800))
+    with Image.open(io.BytesIO(visitor.get("/styles/%3Cb%3Estarry").content)) as image:
+        assert image.size == (180, 360)
+    assert first
+
+
+def test_the_live_preview(
+    visitor: TestClient, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job that is painted its preview is shown, and the document says when that was made; of others it is not."""
+    monkeypatch.setattr(status, "served", lambda _: True)
+    picture(options.folders.previews / "dog.jpg")
+    job = "1" * 32
+    painting = Painting(job, "dog", "cpu", 1, 2, 50, None, None, [(1, 0.5)], ".preview/dog.jpg")
+    odd = "not UTF-8: \udcff"
+    live = Live(1, 0.0, 0.0, "painting", "", "painting dog", [painting], settling=[odd])
+    live.write(options.folders.status)
+    document = visitor.get("/status.json").json()
+    assert document["previews"][job] > 0
+    assert document["status"]["live"]["settling"] == [odd]
+    assert document["status"]["live"]["paintings"] == [asdict(painting) | {"curve": [[1, 0.5]]}]
+    shown = visitor.get(f"/jobs/{job}/preview")
+    assert shown.content == (options.folders.previews / "dog.jpg").read_bytes()
+    assert visitor.get(f"/jobs/{'2' * 32}/preview").status_code == 404
+    replace(live, paintings=[replace(painting, preview="../secret")]).write(options.folders.status)
+    assert visitor.get(f"/jobs/{job}/preview").status_code == 404
+
+
+def test_there_is_no_other_way_in(options: Options) -> None:
+    """No method but GET and HEAD does anything anywhere, but POST for the form and the login."""
+    visitor = client(options)
+    for path in ("/", "/status.json", "/jobs/1/result", "/styles/x", "/page.js", "/drop", "/login"):
+        for method in ("PUT", "PATCH", "DELETE", "POST"):
+            if (method, path) not in (("POST", "/drop"), ("POST", "/login")):
+                assert visitor.request(method, path).status_code == 405, (method, path)

@@ -1,0 +1,195 @@
+"""What the form drops: whole, well named, in the inbox and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from nst_daemon.intake.scan import Intake
+from nst_daemon.jobs import Role
+from nst_daemon.ops.status_page import Options
+from nst_daemon.web import upload
+from tests.web.conftest import client, inbox
+
+CONTENT, STYLE = ("dog.JPG", b"a dog"), ("waves.png", b"a style")
+
+
+def post(visitor: TestClient, *files: tuple[str, Any], **fields: str) -> tuple[int, Any]:
+    """Send the form; the code and the document of the answer."""
+    # A field is a part without a file name; httpx would send `data` behind the files.
+    parts: list[Any] = [(name, (None, value)) for name, value in fields.items()]
+    answer = visitor.post("/drop", files=[*parts, *files])
+    return answer.status_code, answer.json()
+
+
+def test_a_pair_is_a_job(visitor: TestClient, options: Options) -> None:
+    """A picture and a style become one job, named like the picture or as asked for, and numbered."""
+    pair = (("style", STYLE), ("content", CONTENT))
+    assert post(visitor, *pair) == (201, {"folder": "", "names": ["dog"]})
+    assert post(visitor, *pair) == (201, {"folder": "", "names": ["dog-2"]})
+    assert post(visitor, *pair, name="cat")[1]["names"] == ["cat"]
+    assert inbox(options) == {
+        f"{name}.{role}": data
+        for name in ("dog", "dog-2", "cat")
+        for role, data in (("content.jpg", b"a dog"), ("style.png", b"a style"))
+    }
+    intake = Intake(
+        options.folders.inbox,
+        options.folders.styles,
+        settle_seconds=0,
+        truncated_grace=0,
+        pair_timeout=9,
+        max_bytes=1000,
+    )
+    intake.scan(0, 0)
+    found = {r.name: [file.role for file in r.files] for r in intake.scan(60, 60).requests}
+    assert found == {name: [Role.CONTENT, Role.STYLE] for name in ("dog", "dog-2", "cat")}
+
+
+def test_pictures_for_a_hot_folder(visitor: TestClient, options: Options) -> None:
+    """With a style of the library any number of pictures goes into its folder, each a job of its own."""
+    (options.folders.styles / "Ünïcode “quotes”.png").write_bytes(b"a style")
+    twice = (("content", CONTENT), ("content", CONTENT))
+    code, answer = post(visitor, *twice, library="Ünïcode “quotes”")
+    assert (code, answer) == (201, {"folder": "Ünïcode “quotes”", "names": ["dog", "dog-2"]})
+    assert set(inbox(options)) == {"Ünïcode “quotes”/dog.jpg", "Ünïcode “quotes”/dog-2.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("<script>.jpg", "<script>"),
+        ("Ünïcode “quotes”.png", "Ünïcode “quotes”"),
+        ("../../../etc/passwd.png", "passwd"),
+        ("/etc/cron.d/dog.png", "dog"),
+        ("a\\..\\b.png", "a_.._b"),
+        (".hidden.png", "_hidden"),
+        ("line\r\nbreak.png", "line__break"),
+        ("x" * 300 + ".png", "x" * 200),
+        ("\u202egnp.exe.png", "_gnp.exe"),
+    ],
+)
+def test_no_name_leads_out_of_the_inbox(
+    visitor: TestClient, options: Options, given: str, name: str
+) -> None:
+    """Whatever a picture is called, it lands right in the inbox under a visible, printable name."""
+    before = {p for p in options.folders.root.rglob("*") if options.folders.inbox not in p.parents}
+    # As browsers send it: only quotation marks and line breaks are escaped.
+    sent = given.replace("\r", "_").replace("\n", "_")
+    code, answer = post(visitor, ("content", (sent, b"dog")), ("style", STYLE))
+    assert code == 201
+    assert answer["names"] == [name] or (len(given) > 200 and given.startswith(answer["names"][0]))
+    assert all("/" not in path and path.isprintable() for path in inbox(options))
+    code, answer = post(visitor, ("content", CONTENT), ("style", STYLE), name="../../" + sent)
+    assert code == 201
+    assert all("/" not in path and path.isprintable() for path in inbox(options))
+    after = {p for p in options.folders.root.rglob("*") if options.folders.inbox not in p.parents}
+    assert before == after
+
+
+@pytest.mark.parametrize("library", ["..", ".", "../results", "/etc", "nowhere", "a/b", "linked"])
+def test_no_folder_leads_out_of_the_inbox(
+    visitor: TestClient, options: Options, tmp_path: Path, library: str
+) -> None:
+    """A folder that is no style of the library, or that is a link, takes nothing."""
+    (options.folders.styles / "linked.png").write_bytes(b"a style")
+    (options.folders.inbox / "linked").symlink_to(tmp_path)
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    code, _ = post(visitor, ("content", CONTENT), library=library)
+    assert code == 400
+    assert inbox(options) == {}
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+REFUSED: list[tuple[list[tuple[str, Any]], dict[str, str], int, str]] = [
+    ([("content", CONTENT)], {}, 400, "choose the other one"),
+    ([], {"name": "dog"}, 400, "there is no picture"),
+    ([("content", CONTENT), ("content", CONTENT)], {}, 400, "one content too many"),
+    ([("content", ("dog.txt", b"x")), ("style", STYLE)], {}, 400, "no picture by its name"),
+    ([("content", ("dog.png", b"")), ("style", STYLE)], {}, 400, "is empty"),
+    ([("content", ("dog.png", bytes(1001))), ("style", STYLE)], {}, 413, "more than"),
+    ([("other", CONTENT)], {}, 400, "neither content nor style"),
+    ([("content", CONTENT), ("style", STYLE)], {"library": "starry"}, 400, "and another one"),
+    ([("content", CONTENT)], {"name": "x" * 1001}, 400, "too long"),
+    ([("content", CONTENT)] * 101, {"library": "starry"}, 400, "at most 100"),
+    ([("content", ("~dog.png", b"x"))], {"library": "starry"}, 400, "another name"),
+    ([("content", CONTENT), ("name", (None, "dog"))], {}, 400, "before its files"),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case[3])
+def test_what_is_no_drop_leaves_nothing(
+    visitor: TestClient, options: Options, case: tuple[list[Any], dict[str, str], int, str]
+) -> None:
+    """A form that cannot be painted is refused with what to do, and nothing of it stays in the inbox."""
+    (options.folders.styles / "starry.png").write_bytes(b"a style")
+    files, fields, code, said = case
+    found, answer = post(visitor, *files, **fields)
+    assert (found, said in answer["error"]) == (code, True), answer
+    assert inbox(options) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "code"),
+    [
+        ("text/plain", b"hello", 400),
+        ("multipart/form-data", b"--x--", 400),
+        ("multipart/form-data; boundary=x", b"nonsense", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data", 400),
+    ],
+)
+def test_what_is_no_form_is_refused(
+    visitor: TestClient, options: Options, kind: str, body: bytes, code: int
+) -> None:
+    """Bodies of another kind, damaged ones and those that end too early are errors, and leave nothing."""
+    answer = visitor.post("/drop", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == code
+    assert inbox(options) == {}
+
+
+def test_a_length_is_asked_for(visitor: TestClient) -> None:
+    """A body that does not say how long it is cannot be checked against the disk, and is refused."""
+    answer = visitor.post("/drop", content=iter([b"x"]), headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 411
+
+
+def test_a_full_disk_is_said(options: Options) -> None:
+    """Where the disk would be fuller than the daemon works with nothing is taken."""
+    full = replace(options, min_free_disk=1 << 62)
+    code, answer = post(client(full), ("content", CONTENT), ("style", STYLE))
+    assert (code, "limits.min_free_disk" in answer["error"]) == (507, True)
+    assert inbox(options) == {}
+
+
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="content"; filename="dog.png"\r\n\r\n'
+    b"the first half"
+)
+
+
+async def chunks(options: Options, seen: list[set[str]]) -> AsyncIterator[bytes]:
+    """The first half of a form, then silence."""
+    yield FORM
+    seen.append(set(inbox(options)))
+    await asyncio.Event().wait()
+
+
+def test_a_picture_is_hidden_until_it_is_whole(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has arrived is a hidden file of the inbox; where the rest does not come it goes again."""
+    monkeypatch.setattr(upload, "PATIENCE", 0.01)
+    seen: list[set[str]] = []
+    kind = "multipart/form-data; boundary=x"
+    with pytest.raises(TimeoutError):
+        asyncio.run(upload.drop(kind, 1000, chunks(options, seen), options))
+    (hidden,) = seen[0]
+    assert hidden.startswith(".")
+    assert hidden.endswith(".part")
+    assert inbox(options) == {}
