@@ -66,10 +66,9 @@ class StyleSums:
         )
 
     def statistics(self) -> StyleStatistics:
-        """Second moments G and means μ per position."""
-        return StyleStatistics(
-            self.products / self.weight[:, None, None], self.features / self.weight[:, None]
-        )
+        """Second moments G and means μ per position; 0 for a region that covers none."""
+        w = self.weight.clamp_min(1e-8)[:, None]
+        return StyleStatistics(self.products / w[:, None], self.features / w)
 
 
 @dataclass(frozen=True)
@@ -155,13 +154,13 @@ def content_loss(squares: Tensor, count: int, form: str) -> Tensor:
 
 
 def gram_loss(G: Tensor, A: Tensor, positions: Tensor, form: str) -> Tensor:
-    """k·D̂ with D̂ = Σ_ij (G − A)², G and A (R, N, N) per position, summed over regions.
+    """k·D̂ (R,) with D̂ = Σ_ij (G − A)², G and A (R, N, N) per position, for each region.
 
     k for N channels and M = `positions` () of the picture: `sum` 1, `mean` 1/N², `quarter-mean` 1/(4N²) (Gatys et al.
     2016, eq. 4), `channels` 1/N⁴ (Johnson's neural-style), `elements` M/N³.
     """
     N, M = G.shape[-1], positions
-    distance = (G - A).square().sum()
+    distance = (G - A).square().sum((1, 2))
     if form == "elements":
         return M / N**3 * distance
     k = {"sum": 1.0, "mean": 1 / N**2, "quarter-mean": 1 / (4 * N**2), "channels": 1 / N**4}[form]
@@ -197,45 +196,49 @@ class Gaussian:
     root: Tensor
 
 
-def gaussian(S: StyleStatistics, epsilon: float) -> Gaussian:
-    """The normal distribution with these moments and εI added to its covariance; it carries no gradient."""
+def gaussian(S: StyleStatistics, epsilon: Tensor) -> Gaussian:
+    """The normal distribution with these moments and εI, ε (R,), added to its covariance; it carries no gradient."""
     values, vectors = torch.linalg.eigh(_covariance(S, epsilon).detach())
     return Gaussian(S.mean, (vectors * values.clamp_min(0).sqrt()[:, None, :]) @ vectors.mT)
 
 
-def wasserstein_loss(F: StyleStatistics, style: Gaussian, epsilon: float) -> Tensor:
-    """Squared Wasserstein-2 distance of two Gaussians, divided by N, summed over regions.
+def wasserstein_loss(F: StyleStatistics, style: Gaussian, epsilon: Tensor) -> Tensor:
+    """Squared Wasserstein-2 distance (R,) of two Gaussians, divided by N, for each region; epsilon: (R,).
 
     mean (μ − μ')² + mean diag(C + C' − 2(C'^½ C C'^½)^½), C = G − μμᵀ + εI the covariances (crowsonkb,
     style-transfer-pytorch). The trace of a root is the sum of the roots of the eigenvalues, whose derivative, unlike
     that of the eigenvectors, stays finite where eigenvalues meet.
     """
     C, root = _covariance(F, epsilon), style.root
-    overlap: Tensor = torch.linalg.eigvalsh(root @ C @ root).clamp_min(epsilon**2).sqrt().sum()
+    least = epsilon.square()[:, None]
+    overlap = torch.linalg.eigvalsh(root @ C @ root).clamp_min(least).sqrt().sum(1)
     traces = _trace(C) + _trace(root @ root)
-    distance: Tensor = (F.mean - style.mean).square().sum() + traces - 2 * overlap
+    distance: Tensor = (F.mean - style.mean).square().sum(1) + traces - 2 * overlap
     return distance / F.mean.shape[-1]
 
 
-def _covariance(S: StyleStatistics, epsilon: float) -> Tensor:
+def _covariance(S: StyleStatistics, epsilon: Tensor) -> Tensor:
     eye = torch.eye(S.mean.shape[-1], device=S.mean.device, dtype=S.mean.dtype)
-    return S.gram - S.mean[:, :, None] * S.mean[:, None, :] + epsilon * eye
+    return S.gram - S.mean[:, :, None] * S.mean[:, None, :] + epsilon[:, None, None] * eye
 
 
 def _trace(C: Tensor) -> Tensor:
-    return C.diagonal(dim1=-2, dim2=-1).sum()
+    """(R,) of (R, N, N)."""
+    return C.diagonal(dim1=-2, dim2=-1).sum(1)
 
 
 class Objective:
     """α·content + β·Σ_l w_l·style_l + γ·tv of one scale, as a vector of terms and their weights.
 
-    content: layer → P (1, N, h, w); style: layer → statistics, those of several styles already blended. With
+    content: layer → P (1, N, h, w); style: layer → statistics, those of several styles already blended; guides: style
+    layer → the weight (1, R, h, w) of each region at each position, where the style has more than one. With
     `calibrate: auto` a content term is Σ(F − P)²/ΣP² and a style term D̂/ΣÂ², whatever their forms, and tv is divided
     by the number of values in the picture: then the balance depends neither on the scale of the network's activations
-    nor on the size of the picture.
+    nor on the size of the picture. A region counts in proportion to its area, so that content and style are balanced in
+    it as they would be in a picture of its own (a departure: Gatys et al. 2017 leave the regions' weights open).
 
     names: of the terms, "content relu4_2", "style relu1_1", …, "tv"; weights: (terms,), α, β, w and γ multiplied out;
-    energies: what the terms are divided by.
+    energies: what the terms are divided by, () of content, (R,) of style.
     """
 
     def __init__(
@@ -243,10 +246,12 @@ class Objective:
         content: Mapping[str, Tensor],
         style: Mapping[str, StyleStatistics],
         settings: RenderSettings,
+        guides: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.settings = settings
         self.content = {layer: _precise(content[layer]) for layer in settings.content_layers}
         self.style = {layer: style[layer] for layer in settings.style_layers}
+        self.guides = guides or {}
         some = next(iter(self.content.values()))
         alpha, beta = settings.alpha, settings.style_weight
         weights = {f"content {k}": alpha * w for k, w in settings.content_layers.items()}
@@ -255,8 +260,7 @@ class Objective:
         self.names = tuple(weights)
         self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=some.dtype)
         self.calibrated = settings.calibrate == "auto"
-        energies = self._energies() if self.calibrated else {}
-        self.energies = {name: energies.get(name, 1.0) for name in self.names}
+        self.energies = self._energies()
         self.gaussians = {
             layer: gaussian(S, self._epsilon(layer))
             for layer, S in self.style.items()
@@ -281,7 +285,11 @@ class Objective:
             for layer, P in self.content.items()
             if layer in features
         }
-        style = {layer: style_sums(features[layer]) for layer in self.style if layer in features}
+        style = {
+            layer: style_sums(features[layer], self._guide(layer, at[layer]))
+            for layer in self.style
+            if layer in features
+        }
         return Sums(content, style)
 
     def terms(self, sums: Sums, image: Tensor) -> Tensor:
@@ -296,7 +304,7 @@ class Objective:
         for layer, A in self.style.items():
             stride = minimum_side([layer])
             positions = (image.shape[-2] // stride) * (image.shape[-1] // stride)
-            weight = A.mean.new_full(A.mean.shape[:1], positions)
+            weight = positions * self._areas(layer)
             style[layer] = StyleSums(torch.zeros_like(A.gram), torch.zeros_like(A.mean), weight)
         squares = {layer: P.square().sum() for layer, P in self.content.items()}
         return self.terms(Sums(squares, style), image)
@@ -318,16 +326,25 @@ class Objective:
         return loss / self.energies[f"content {layer}"]
 
     def _style(self, layer: str, sums: StyleSums) -> Tensor:
-        energy = self.energies[f"style {layer}"]
         painted = sums.statistics()
         if self.settings.style_loss == "wasserstein":
-            return wasserstein_loss(painted, self.gaussians[layer], self._epsilon(layer)) / energy
-        form = "sum" if self.calibrated else self.settings.gram_norm
-        A = self.style[layer].gram
-        return gram_loss(painted.gram, A, sums.weight.sum(), form) / energy
+            each = wasserstein_loss(painted, self.gaussians[layer], self._epsilon(layer))
+        else:
+            form = "sum" if self.calibrated else self.settings.gram_norm
+            each = gram_loss(painted.gram, self.style[layer].gram, sums.weight.sum(), form)
+        return (self._areas(layer) * each / self.energies[f"style {layer}"]).sum()
 
-    def _epsilon(self, layer: str) -> float:
-        """What keeps covariances away from 0: 1e-4 (crowsonkb), calibrated as everything else is."""
+    def _guide(self, layer: str, window: Window) -> Tensor | None:
+        return self.guides[layer][(..., *window)] if layer in self.guides else None
+
+    def _areas(self, layer: str) -> Tensor:
+        """(R,), the fraction of the picture that each region covers."""
+        if layer in self.guides:
+            return self.guides[layer].mean((0, 2, 3))
+        return torch.ones_like(self.style[layer].mean[:, 0])
+
+    def _epsilon(self, layer: str) -> Tensor:
+        """What keeps covariances away from 0: 1e-4 (crowsonkb), calibrated as everything else is; (R,)."""
         return 1e-4 * self.energies[f"style {layer}"]
 
     def _tv(self, image: Tensor) -> Tensor:
@@ -335,11 +352,16 @@ class Objective:
         mean = self.settings.tv == "nine-point" or not self.calibrated
         return tv if mean else tv / image.numel()
 
-    def _energies(self) -> dict[str, float]:
-        """ΣP² and ΣÂ² (for Wasserstein: the distance to nothing, the mean of the second moments); 1 in place of 0."""
+    def _energies(self) -> dict[str, Tensor]:
+        """ΣP² and ΣÂ² (for Wasserstein: the distance to nothing, the mean of the second moments); 1 in place of 0, and
+        everywhere where nothing is calibrated.
+        """
         energies = {f"content {k}": P.square().sum() for k, P in self.content.items()}
         for k, A in self.style.items():
             moments = _trace(A.gram) / A.mean.shape[-1]
-            gram = A.gram.square().sum()
+            gram = A.gram.square().sum((1, 2))
             energies[f"style {k}"] = moments if self.settings.style_loss == "wasserstein" else gram
-        return {name: float(energy) or 1.0 for name, energy in energies.items()}
+        energies["tv"] = torch.ones_like(self.weights[0])
+        if not self.calibrated:
+            return {name: torch.ones_like(energy) for name, energy in energies.items()}
+        return {name: torch.where(e > 0, e, torch.ones_like(e)) for name, e in energies.items()}

@@ -17,10 +17,11 @@ from nst_daemon.engine import color
 from nst_daemon.engine.evaluation import whole
 from nst_daemon.engine.images import resize
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
+from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype, minimum_side
-from nst_daemon.errors import PaintingError, SettingsError
+from nst_daemon.errors import PaintingError, PictureError, SettingsError
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -29,6 +30,8 @@ AUTO_SIZE = {"cuda": 1280, "cpu": 512}
 #: How often the host looks at the loss: rarely enough not to slow a GPU, often enough to lose little.
 CHECK_EVERY = 10
 MAX_ROLLBACKS = 5
+#: A region of a style with fewer positions than this at a layer has no statistics there.
+LEAST = 0.1
 #: A loss this many times the last good one, and beyond that of an empty canvas, has diverged.
 DIVERGED = 4.0
 #: Root mean square of L-BFGS's first step and of its longest, in units of the pixels' range.
@@ -62,9 +65,10 @@ class Scene:
     notes: tuple[str, ...]
 
     @property
-    def calibration(self) -> list[dict[str, float]]:
-        """What each term was divided by, for each scale."""
-        return [dict(scale.objective.energies) for scale in self.scales]
+    def calibration(self) -> list[dict[str, float | list[float]]]:
+        """What each term was divided by, for each scale; a list where it is done region by region."""
+        energies = (scale.objective.energies for scale in self.scales)
+        return [{name: e.squeeze().tolist() for name, e in each.items()} for each in energies]
 
 
 def picture_size(content: Size, size: int | str, device: torch.device) -> Size:
@@ -108,13 +112,16 @@ def prepare(
     *,
     device: torch.device,
     start: Tensor | None = None,
+    regions: Regions | None = None,
 ) -> Scene:
     """Sizes, resized pictures, targets and calibration for each scale.
 
-    content, styles, start: (3, H, W), RGB in [0, 1]; start: what to paint over where `settings.start` is `given`.
-    Raises SettingsError where settings and pictures do not go together.
+    content, styles, start: (3, H, W), RGB in [0, 1]; start: what to paint over where `settings.start` is `given`;
+    regions: what masks say; without them every style goes everywhere. Raises SettingsError where settings and pictures
+    do not go together, PictureError where a region is too small.
     """
-    shares = _shares(settings, styles)
+    regions = regions or Regions((StyleRegions(),) * len(styles))
+    shares = _shares(settings, styles, regions)
     colors = content
     content, styles = color.before(content, styles, settings)
     if (settings.start == "given") != (start is not None):
@@ -127,16 +134,13 @@ def prepare(
     scales = []
     for scale_size in sizes:
         small = resize(content[None], scale_size)
-        style_sizes = [style_size(_size(s), scale_size, settings) for s in styles]
-        blended = _blend(
-            [targets.style(resize(s[None], z)) for s, z in zip(styles, style_sizes, strict=True)],
-            shares,
-        )
+        blended = _blend(_seen(styles, regions, scale_size, settings, targets), shares, regions)
         features = {k: v.to(device) for k, v in targets.content(small).items()}
         statistics = {
             k: StyleStatistics(v.gram.to(device), v.mean.to(device)) for k, v in blended.items()
         }
-        objective = Objective(features, statistics, settings)
+        guides = _guides(regions, scale_size, settings, device)
+        objective = Objective(features, statistics, settings, guides)
         shown = small.to(device)
         own = shown if colors is content else resize(colors[None], scale_size).to(device)
         scales.append(Scale(scale_size, shown, own, objective))
@@ -471,7 +475,7 @@ def _size(image: Tensor) -> Size:
     return int(image.shape[-2]), int(image.shape[-1])
 
 
-def _shares(settings: RenderSettings, styles: Sequence[Tensor]) -> list[float]:
+def _shares(settings: RenderSettings, styles: Sequence[Tensor], regions: Regions) -> list[float]:
     """Each style's share of the blend; they sum to 1."""
     if not styles:
         raise SettingsError("there is no style", remedy="give at least one style picture")
@@ -481,24 +485,78 @@ def _shares(settings: RenderSettings, styles: Sequence[Tensor]) -> list[float]:
             f"setting style_weights has {len(weights)} weights for {len(styles)} styles",
             remedy="give one weight for each style, or none",
         )
+    used = zip(weights, regions.styles, strict=True)
+    painted = {number for weight, own in used if weight for number in own.numbers}
+    if len(painted) < regions.count:
+        raise SettingsError(
+            f"setting style_weights {list(weights)} leaves a region of the masks without a style",
+            remedy="give its style a weight above 0",
+        )
     return [w / sum(weights) for w in weights]
 
 
+def _seen(
+    styles: Sequence[Tensor],
+    regions: Regions,
+    size: Size,
+    settings: RenderSettings,
+    targets: TargetSource,
+) -> list[Mapping[str, StyleStatistics]]:
+    """Each style's statistics, of its own regions, for a painting of this size."""
+    each = []
+    for style, own in zip(styles, regions.styles, strict=True):
+        shown = resize(style[None], style_size(_size(style), size, settings))
+        each.append(targets.style(shown, _guide(own, shown, settings)))
+    return each
+
+
 def _blend(
-    each: Sequence[Mapping[str, StyleStatistics]], shares: Sequence[float]
+    each: Sequence[Mapping[str, StyleStatistics]], shares: Sequence[float], regions: Regions
 ) -> dict[str, StyleStatistics]:
-    """The statistics of a mixture: second moments and means are averaged."""
+    """The statistics of a mixture: second moments and means are averaged, region by region."""
+
+    def mixed(tensors: Sequence[Tensor]) -> Tensor:  # each (R of that style, …) -> (R, …)
+        rows = []
+        for number in range(regions.count):
+            parts = [
+                (share, tensor[own.numbers.index(number)])
+                for share, tensor, own in zip(shares, tensors, regions.styles, strict=True)
+                if number in own.numbers
+            ]
+            whole = sum(share for share, _ in parts)
+            rows.append(torch.stack([share / whole * row for share, row in parts]).sum(0))
+        return torch.stack(rows)
+
     return {
         layer: StyleStatistics(
-            _mixed([s[layer].gram for s in each], shares),
-            _mixed([s[layer].mean for s in each], shares),
+            mixed([s[layer].gram for s in each]), mixed([s[layer].mean for s in each])
         )
         for layer in each[0]
     }
 
 
-def _mixed(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    return torch.stack([w * t for w, t in zip(shares, tensors, strict=True)]).sum(0)
+def _guide(own: StyleRegions, style: Tensor, settings: RenderSettings) -> Tensor | None:
+    """The guide of a style (1, 3, H, W) at its size. Raises PictureError where a region cannot be seen at it."""
+    if own.guide is None:
+        return None
+    guide = own.guide(_size(style))
+    deepest = max(settings.style_layers, key=lambda layer: minimum_side([layer]))
+    if at_layer(guide, deepest).sum((2, 3)).min() < LEAST:
+        raise PictureError(
+            f"a region of a style's mask is too small for layer {deepest}",
+            remedy="draw it larger, or set a larger size",
+        )
+    return guide
+
+
+def _guides(
+    regions: Regions, size: Size, settings: RenderSettings, device: torch.device
+) -> dict[str, Tensor]:
+    """The content's guide at each style layer; none where one region covers everything."""
+    if regions.content is None:
+        return {}
+    guide = regions.content(size).to(device)
+    return {layer: at_layer(guide, layer) for layer in settings.style_layers}
 
 
 def _start(

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import nst_daemon
 from nst_daemon.engine.losses import StyleStatistics, statistics
+from nst_daemon.engine.masks import Regions, at_layer
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Scene, prepare
 from nst_daemon.engine.vgg import VGG
@@ -35,7 +36,11 @@ class TorchTargets:
     def style(self, image: Tensor, guide: Tensor | None = None) -> Mapping[str, StyleStatistics]:
         with torch.no_grad():
             features = self.network(image)
-        return {layer: statistics(features[layer], guide) for layer in self.settings.style_layers}
+        guides = {k: None if guide is None else at_layer(guide, k) for k in features}
+        return {
+            layer: statistics(features[layer], guides[layer])
+            for layer in self.settings.style_layers
+        }
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +87,7 @@ def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> S
         content: Tensor = content,
         styles: Sequence[Tensor] = (style,),
         start: Tensor | None = None,
+        regions: Regions | None = None,
     ) -> tuple[Scene, VGG]:
         network = VGG(
             weights,
@@ -91,7 +97,10 @@ def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> S
             padding=settings.padding,
         )
         targets = TorchTargets(network, settings)
-        return prepare(content, styles, settings, targets, device=CPU, start=start), network
+        scene = prepare(
+            content, styles, settings, targets, device=CPU, start=start, regions=regions
+        )
+        return scene, network
 
     return make
 
