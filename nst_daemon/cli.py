@@ -58,6 +58,18 @@ InputsOption = Annotated[
     list[Path] | None,
     typer.Option("--input", help="A folder to look for inputs; may be repeated."),
 ]
+ContentMaskOption = Annotated[
+    Path | None,
+    typer.Option("--content-mask", help="Regions of CONTENT, each in one flat colour."),
+]
+StyleMaskOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--style-mask",
+        help="The same colours on a STYLE, or without --content-mask white where in CONTENT it "
+        "goes; once for each STYLE, in their order.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -223,6 +235,8 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
     ] = None,
+    content_mask: ContentMaskOption = None,
+    style_mask: StyleMaskOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace OUTPUT where it exists.")] = False,
     config: ConfigOption = None,
@@ -244,6 +258,8 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         content,
         style,
         resolved,
+        content_mask=content_mask,
+        style_masks=style_mask or (),
         max_pixels=loaded.limits.max_pixels,
         max_side=loaded.limits.max_side,
     )
@@ -260,6 +276,8 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     assert step is not None
     picture = prepared.picture(step)
     inputs = [_input(Role.CONTENT, content), *(_input(Role.STYLE, path) for path in style)]
+    inputs += [_input(Role.CONTENT_MASK, content_mask)] if content_mask else []
+    inputs += [_input(Role.STYLE_MASK, path) for path in style_mask or ()]
     save_picture(
         picture.rgb,
         output,
@@ -318,6 +336,8 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     style: Annotated[
         list[str], typer.Argument(help="One or more pictures, or names of styles in the library.")
     ],
+    content_mask: ContentMaskOption = None,
+    style_mask: StyleMaskOption = None,
     name: Annotated[str, typer.Option(help="What the result is called; else like CONTENT.")] = "",
     settings: Annotated[
         list[str] | None,
@@ -329,7 +349,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     config: ConfigOption = None,
 ) -> None:
     """Copy pictures into the inbox, properly named; the name of the job is printed."""
-    from nst_daemon.intake.submit import Part, drop, numbered_styles, styles_and_names
+    from nst_daemon.intake.submit import Part, drop, mask_parts, numbered_styles, styles_and_names
 
     loaded = load(config)
     wanted = _assignments(settings or [])
@@ -339,7 +359,13 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
         wanted["style"] = names
     if priority:
         wanted["priority"] = priority
-    parts = [Part(Role.CONTENT, content), *numbered_styles(pictures)]
+    masks = mask_parts(content_mask, style_mask or (), len(pictures))
+    if masks and names:
+        raise UsageError(
+            f"the style {names[0]} of the library has no mask",
+            remedy="give its picture as a file, and a --style-mask for it",
+        )
+    parts = [Part(Role.CONTENT, content), *numbered_styles(pictures), *masks]
     print(drop(loaded.folders.inbox, name or content.stem, parts, wanted))
 
 

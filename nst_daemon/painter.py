@@ -19,6 +19,7 @@ import torch
 
 from nst_daemon.engine import stylize as engine
 from nst_daemon.engine.images import Picture, load_picture, resize
+from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
 from nst_daemon.engine.vgg import VGG, compute_dtype
@@ -105,12 +106,15 @@ class Painter:
         settings: RenderSettings,
         *,
         start: Source | None = None,
+        content_mask: Source | None = None,
+        style_masks: Sequence[Source] = (),
         max_pixels: int = 200_000_000,
         max_side: int = 32_768,
     ) -> Prepared:
         """Decode what is not decoded yet and compute the targets.
 
-        start: the picture to begin with, where the settings say `start: given`. Raises PictureError, SettingsError.
+        start: the picture to begin with, where the settings say `start: given`; content_mask, style_masks: which
+        regions of the content take which regions of the styles (`engine.masks`). Raises PictureError, SettingsError.
         """
 
         def decode(source: Source) -> Picture:
@@ -119,6 +123,12 @@ class Painter:
             return load_picture(source, max_pixels=max_pixels, max_side=max_side)
 
         picture, references = decode(content), tuple(decode(style) for style in styles)
+        regions = find_regions(
+            None if content_mask is None else decode(content_mask).rgb,
+            [decode(mask).rgb for mask in style_masks],
+            _size(picture),
+            [_size(reference) for reference in references],
+        )
         scene = engine.prepare(
             picture.rgb,
             [reference.rgb for reference in references],
@@ -126,6 +136,7 @@ class Painter:
             self.targets(settings),
             device=self.device,
             start=None if start is None else decode(start).rgb,
+            regions=regions,
         )
         decoded = (note for p in (picture, *references) for note in p.notes)
         return Prepared(scene, settings, picture, references, (*decoded, *scene.notes))
@@ -246,14 +257,17 @@ def stylize(
     network: str = "vgg19",
     weights: str | Path = "auto",
     device: str = "auto",
+    content_mask: Source | None = None,
+    style_masks: Sequence[Source] = (),
     progress: Callable[[engine.Step], None] | None = None,
     **overrides: object,
 ) -> Picture:
     """Paint `content` in the manner of `style`; several styles are blended.
 
     Pictures are paths, open descriptors or `Picture`s. The choices come as `RenderSettings`, or as keywords that change
-    a preset (`preset="gatys2016"`, or the default one). `progress` is called after each iteration. The model stays
-    loaded for the next call. Raises PictureError, SettingsError, ModelError, DeviceError, PaintingError.
+    a preset (`preset="gatys2016"`, or the default one). Masks say which region of the content takes which region of
+    the styles (`engine.masks`). `progress` is called after each iteration. The model stays loaded for the next call.
+    Raises PictureError, SettingsError, ModelError, DeviceError, PaintingError.
 
     >>> from nst_daemon import stylize
     >>> from nst_daemon.engine.images import save_picture
@@ -273,7 +287,9 @@ def stylize(
     settings = settings or resolve(overrides)
     styles = [style] if isinstance(style, Picture | str | os.PathLike | int) else list(style)
     painter = _shared_painter(network, str(weights), device)
-    prepared = painter.prepare(content, styles, settings)
+    prepared = painter.prepare(
+        content, styles, settings, content_mask=content_mask, style_masks=style_masks
+    )
     for step in painter.paint(prepared):
         if progress:
             progress(step)
@@ -283,6 +299,11 @@ def stylize(
 @lru_cache(maxsize=1)
 def _shared_painter(network: str, weights: str, device: str) -> Painter:
     return Painter(network, weights, device=device)
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    """(height, width)."""
+    return picture.rgb.shape[1], picture.rgb.shape[2]
 
 
 def default_cache_dir() -> Path:

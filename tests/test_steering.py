@@ -74,6 +74,42 @@ def settled(inbox: Path, styles: Path) -> dict[str, list[tuple[Role, str]]]:
 # Putting into the inbox
 
 
+def test_submitted_masks_come_along(root: Root, tmp_path: Path) -> None:
+    """Masks given to submit lie beside their pictures under names that make one job of all."""
+    content, one, two, a, b, c = (
+        picture(tmp_path / f"{n}.png") for n in ("dog", "one", "two", "a", "b", "c")
+    )
+    root.inbox.mkdir(parents=True, exist_ok=True)
+    masks = ["--content-mask", str(a), "--style-mask", str(b), "--style-mask", str(c)]
+    call("submit", str(content), str(one), str(two), *masks)
+    found = settled(root.inbox, root.path / "styles")["dog"]
+    sources = {
+        Role.CONTENT: [content], Role.STYLE: [one, two],
+        Role.CONTENT_MASK: [a], Role.STYLE_MASK: [b, c],
+    }  # fmt: skip
+    for role, paths in sources.items():
+        dropped = [(root.inbox / path).read_text() for own, path in found if own is role]
+        assert dropped == [path.read_text() for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        (["--content-mask"], "0 masks for 1 style"),
+        (["--style-mask", "--style-mask"], "2 masks for 1 style"),
+    ],
+)
+def test_masks_that_do_not_match_are_not_submitted(
+    root: Root, tmp_path: Path, masks: list[str], said: str
+) -> None:
+    """A mask too few or too many is a usage error, and nothing is put into the inbox."""
+    file = str(picture(tmp_path / "any.png"))
+    root.inbox.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(UsageError, match=said):
+        call("submit", file, file, *(word for option in masks for word in (option, file)))
+    assert list(root.inbox.iterdir()) == []
+
+
 def test_submitted_files_form_the_job(root: Root, tmp_path: Path) -> None:
     """What submit has dropped is one job with all its parts, and is readable for the group."""
     content, one, two = (picture(tmp_path / n) for n in ("dog.JPG", "a.png", "b.webp"))

@@ -112,7 +112,7 @@ def flat_colors(mask: Tensor, label: str) -> Tensor:
     exact = code[None, None].float()  # 24 bits: no rounding
     largest = nnf.max_pool2d(exact, side, stride=1)
     flat = largest[largest == -nnf.max_pool2d(-exact, side, stride=1)].to(torch.int64)
-    codes, counts = flat.unique(return_counts=True)
+    codes, counts = torch.unique(flat, return_counts=True)
     found: list[Tensor] = []
     for c in codes[counts.argsort(descending=True)].tolist():
         color = torch.tensor([c >> 16, c >> 8 & 255, c & 255]) / 255

@@ -8,7 +8,7 @@
     night.batch.yaml                                 a batch, handed on
 
 Any other folder is an inbox of its own, whose results go to a folder of the same name. Masks are named
-`dog.content-mask.png`, `dog.style-mask.png` and `dog.style-2-mask.png`, a given start `dog.start.png`.
+`dog.content.mask.png`, `dog.style.mask.png` and `dog.style-2.mask.png`, a given start `dog.start.png`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ WAYS = (
     "or put a picture into the folder of a style, or set default_style"
 )
 
-_ROLE = r"(?P<role>content|style|content[-_]mask|style(?:[-_]?(?P<number>\d{1,3}))?(?P<mask>[-_]mask)?|start)"
+MASK_WAYS = "drop a mask for each style, with or without one for the content, or no mask at all"
+
+_ROLE = r"(?P<role>content|style|content[._-]mask|style(?:[-_]?(?P<number>\d{1,3}))?(?P<mask>[._-]mask)?|start)"
 _IN_PAIR = re.compile(rf"(?P<stem>.+)[._-]{_ROLE}", re.IGNORECASE | re.DOTALL)
 _BARE = re.compile(_ROLE, re.IGNORECASE)
 
@@ -198,6 +200,11 @@ class _Set:
             (part for part in self.parts if part.role is role), key=lambda part: part.number
         )
 
+    @property
+    def masked(self) -> bool:
+        """Whether there are masks."""
+        return any(part.role in {Role.CONTENT_MASK, Role.STYLE_MASK} for part in self.parts)
+
 
 # Three kinds of folders
 
@@ -307,7 +314,7 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
     if any(name in rules.unsettled for name in names):
         outcome.settling.extend(part.entry.path for part in files.parts)
         return
-    reason = reason or _style_fault(names, rules) or _mask_fault(files, len(names))
+    reason = reason or _style_fault(names, rules) or _mask_fault(files, names)
     if reason:
         outcome.rejections.append(_request(files, [], sidecar).refuse(reason))
         return
@@ -321,7 +328,8 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
         paths = tuple(part.entry.path for part in files.parts)
         outcome.waiting.append(Waiting(files.name, paths, missing, left))
     else:
-        refusal = f"{missing} within {rules.pair_timeout / 60:g} minutes; {WAYS}"
+        remedy = MASK_WAYS if files.masked else WAYS
+        refusal = f"{missing} within {rules.pair_timeout / 60:g} minutes; {remedy}"
         outcome.rejections.append(_request(files, [], sidecar).refuse(refusal))
 
 
@@ -380,18 +388,14 @@ def _style_fault(names: Sequence[str], rules: Rules) -> str:
     return ""
 
 
-def _mask_fault(files: _Set, named: int) -> str:
-    """Masks come for the content and for every style, or not at all: region i takes its strokes from region i."""
-    masks = [part.number for part in files.of(Role.STYLE_MASK)]
-    if not masks and not files.of(Role.CONTENT_MASK):
+def _mask_fault(files: _Set, named: Sequence[str]) -> str:
+    """Masks belong to styles that come with them: of those in the library nobody has drawn any."""
+    if not files.masked or not named:
         return ""
-    styles = [part.number for part in files.of(Role.STYLE)]
-    if named or masks != styles or not files.of(Role.CONTENT_MASK):
-        return (
-            f"the masks of {files.name} do not match its pictures; "
-            "drop one for the content and one for each style, or none"
-        )
-    return ""
+    return (
+        f"{files.name} has masks, and its style {printable(named[0])} from the library has none; "
+        "drop the style with its mask beside them"
+    )
 
 
 def _missing(files: _Set, style_named: bool) -> str:
@@ -401,11 +405,24 @@ def _missing(files: _Set, style_named: bool) -> str:
         return ""
     if not files.of(Role.CONTENT):
         return f"no content came for {label}"
-    if style_named or files.of(Role.STYLE):
+    if style_named:
         return ""
-    if files.source == "default":
-        return f"nothing said in which style {label} is to be painted"
-    return f"no style came for {label}"
+    if not files.of(Role.STYLE):
+        if files.source == "default":
+            return f"nothing said in which style {label} is to be painted"
+        return f"no style came for {label}"
+    return _missing_mask(files, label) if files.masked else ""
+
+
+def _missing_mask(files: _Set, label: str) -> str:
+    """The first style without a mask, or mask without a style, in the same words."""
+    styles, masks = (
+        {part.number for part in files.of(role)} for role in (Role.STYLE, Role.STYLE_MASK)
+    )
+    for number in sorted(styles ^ masks):
+        what = "style mask" if number in styles else "style"
+        return f"no {what}{f' {number}' if number else ''} came for {label}"
+    return ""
 
 
 # Names

@@ -172,6 +172,20 @@ def numbered_styles(pictures: Sequence[Path]) -> list[Part]:
     return [Part(Role.STYLE, path, i if several else 0) for i, path in enumerate(pictures, start=1)]
 
 
+def mask_parts(content: Path | None, styles: Sequence[Path], pictures: int) -> list[Part]:
+    """The masks of a content and of so many style pictures. Raises UsageError where they do not go together."""
+    if not content and not styles:
+        return []
+    if len(styles) != pictures:
+        raise UsageError(
+            f"there are {len(styles)} masks for {pictures} style pictures",
+            remedy="give one --style-mask for each, in their order",
+        )
+    own = [Part(Role.CONTENT_MASK, content)] if content else []
+    several = pictures > 1
+    return own + [Part(Role.STYLE_MASK, p, i if several else 0) for i, p in enumerate(styles, 1)]
+
+
 def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path]) -> list[Part]:
     """The pictures that a sidecar names, found again by their contents. places: files, and folders to look through.
 

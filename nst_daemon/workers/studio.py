@@ -95,7 +95,15 @@ class Studio:
             ]
 
         (content,) = decoded(Role.CONTENT)
-        return Canvas(self._painter.prepare(content, decoded(Role.STYLE), settings))
+        prepared = self._painter.prepare(
+            content,
+            decoded(Role.STYLE),
+            settings,
+            start=next(iter(decoded(Role.START)), None),
+            content_mask=next(iter(decoded(Role.CONTENT_MASK)), None),
+            style_masks=decoded(Role.STYLE_MASK),
+        )
+        return Canvas(prepared)
 
     def paint(self, canvas: Canvas, state: bytes | None) -> Iterator[Step]:
         """Paint, yielding after each iteration."""

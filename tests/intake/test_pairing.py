@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.intake.pairing import WAYS, Drop, Entry, Outcome, Request, Rules, Style, interpret
+from nst_daemon.intake.pairing import (
+    MASK_WAYS,
+    WAYS,
+    Drop,
+    Entry,
+    Outcome,
+    Request,
+    Rules,
+    Style,
+    interpret,
+)
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.sidecar import Sidecar
 from nst_daemon.jobs import Fingerprint, Role
@@ -117,14 +127,58 @@ def test_masks_and_a_start_come_along() -> None:
     ]
 
 
+@pytest.mark.parametrize("separator", ["-", "_", "."])
+@pytest.mark.parametrize("stem", ["d.", ""])
+def test_a_masks_name_has_a_dash_a_line_or_a_dot(stem: str, separator: str) -> None:
+    """Beside pictures and in job folders, `content.mask`, `content-mask` and `content_mask` are the same role."""
+    names = [f"{stem}{role}" for role in ("content.jpg", "style-1.jpg", "style-2.jpg")]
+    names += [f"{stem}{role}{separator}mask.png" for role in ("content", "style-1", "style-2")]
+    folder = "" if stem else "job"
+    paths = [name if stem else f"job/{name}" for name in names]
+    request = only(interpret(folder, entries(*paths), True, rules()))
+    assert [role for role, _ in roles(request)] == [
+        "content", "style", "style", "content-mask", "style-mask", "style-mask"
+    ]  # fmt: skip
+    assert [path.rpartition("/")[2] for _, path in roles(request)] == names
+
+
+def test_masks_of_styles_need_none_of_the_content() -> None:
+    """A mask for each style is enough: it says where in the content the style goes."""
+    request = only(of("d.content.jpg", "d.style.jpg", "d.style.mask.png"))
+    assert ("style-mask", "d.style.mask.png") in roles(request)
+
+
 @pytest.mark.parametrize(
-    "masks",
-    [["d.content-mask.png"], ["d.style-mask.png"], ["d.content-mask.png", "d.style-2-mask.png"]],
+    ("files", "lacking"),
+    [
+        (["d.style.jpg", "d.content.mask.png"], "no style mask"),
+        (["d.style-1.jpg", "d.style-2.jpg", "d.style-2.mask.png"], "no style mask 1"),
+        (["d.style-1.jpg", "d.style-1.mask.png", "d.style-2.mask.png"], "no style 2"),
+        (["d.content.mask.png", "d.style.mask.png"], "no style"),
+    ],
 )
-def test_masks_must_match(masks: list[str]) -> None:
-    """Masks for some of the pictures only are refused."""
-    (rejection,) = of("d.content.jpg", "d.style.jpg", *masks).rejections
-    assert "masks of d do not match" in rejection.reason
+def test_a_pair_waits_for_the_rest_of_its_masks(files: list[str], lacking: str) -> None:
+    """While masks do not match the styles the pair waits; past pair_timeout the refusal says what is missing."""
+    (waiting,) = of("d.content.jpg", *files).waiting
+    assert waiting.reason == f"{lacking} came for d.content.jpg"
+    old = entries("d.content.jpg", *files, age=5000.0)
+    (rejection,) = interpret("", old, True, rules()).rejections
+    assert rejection.reason == f"{lacking} came for d.content.jpg within 60 minutes; {MASK_WAYS}"
+
+
+def test_a_pair_waits_for_a_mask_that_is_still_arriving() -> None:
+    """A mask that has not settled yet holds its pair up, so that it is painted with it."""
+    whole = entries("d.content.jpg", "d.style.jpg")
+    mask = entries("d.style.mask.png", settled=False)
+    outcome = interpret("", whole + mask, True, rules())
+    assert outcome.requests == [] and outcome.settling == ["d.style.mask.png"]
+
+
+def test_styles_of_the_library_have_no_masks() -> None:
+    """Masks beside a picture whose style is the library's are refused with what to do."""
+    given = rules(sidecar=Sidecar(styles=("starry",)))
+    (rejection,) = of("d.content.jpg", "d.content.mask.png", "d.yaml", given=given).rejections
+    assert "starry from the library has none; drop the style" in rejection.reason
 
 
 def test_halves_wait_for_each_other() -> None:
