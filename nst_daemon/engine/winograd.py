@@ -58,7 +58,10 @@ def pays(conv: nn.Conv2d, x: Tensor) -> bool:
 def transformed(weight: Tensor) -> Tensor:
     """The kernels (K, C, 3, 3) as `convolve` takes them: G g Gᵀ, (36, C, K), four times the memory."""
     # A few at a time: in float64 all of a wide layer's would take as much memory as a painting.
-    parts = [torch.einsum("ai,kcij,bj->abck", KERNEL, g.double(), KERNEL) for g in torch.split(weight, 64)]
+    parts = [
+        torch.einsum("ai,kcij,bj->abck", KERNEL, g.double(), KERNEL)
+        for g in torch.split(weight, 64)
+    ]
     return torch.cat([part.flatten(0, 1).to(weight.dtype) for part in parts], dim=2)
 
 
