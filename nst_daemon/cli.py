@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from nst_daemon import __version__
-from nst_daemon.config import Config, load
+from nst_daemon.config import DEEP_FORMATS, Config, load
 from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
 from nst_daemon.files import printable, sha256_file
 from nst_daemon.jobs import TRANSITIONS, JobInput, JobState, Role
@@ -246,7 +246,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     named = {"size": size, "preset": preset, "seed": seed}
     wanted = _assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
     resolved = loaded.render_settings(wanted)
-    kind = _check_output(output, overwrite=overwrite)
+    kind = _check_output(output, loaded.outputs.depth, overwrite=overwrite)
 
     from nst_daemon.engine.images import save_picture
     from nst_daemon.ops.progress import Bars
@@ -283,6 +283,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         output,
         format=kind,
         quality=loaded.outputs.quality,
+        depth=loaded.outputs.depth,
         alpha=picture.alpha,
         metadata=picture.metadata,
         about=sidecar.embed(inputs, asdict(resolved), painter.info()),
@@ -299,13 +300,18 @@ def _input(role: Role, path: Path) -> JobInput:
     return JobInput(role, path.name, path.name, sha256_file(path), path.stat().st_size)
 
 
-def _check_output(path: Path, *, overwrite: bool) -> str:
+def _check_output(path: Path, depth: int, *, overwrite: bool) -> str:
     """The format that a path asks for. Raises UsageError, before any work, where the picture could not be written."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in OUTPUT_KINDS:
         raise UsageError(
             f"{path} does not say which kind of picture it is",
             remedy=f"end it in {', '.join(OUTPUT_KINDS)}",
+        )
+    if depth == 16 and kind not in DEEP_FORMATS:
+        raise UsageError(
+            f"{kind} holds 8 bits a channel, and outputs.depth is 16",
+            remedy=f"end {path} in {' or '.join(DEEP_FORMATS)}, or set outputs.depth to 8",
         )
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists", remedy="choose another name, or give --overwrite")

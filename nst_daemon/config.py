@@ -31,6 +31,8 @@ SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
 ENV_PREFIX = "NST_"
 #: Characters of the status page's token, at least.
 TOKEN_LENGTH = 16
+#: Kinds of picture files that hold 16 bits a channel.
+DEEP_FORMATS = ("png", "tiff")
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
 
 Seconds = Annotated[float, Field(ge=0)]
@@ -164,9 +166,10 @@ class Limits(_Strict):
 class Outputs(_Strict):
     """What a result looks like."""
 
-    format: Literal["png", "jpg", "webp"] = _key(
-        "png", "the kind of picture file: png, jpg or webp"
+    format: Literal["png", "jpg", "webp", "tiff"] = _key(
+        "png", "the kind of picture file: png, jpg, webp or tiff"
     )
+    depth: Literal[8, 16] = _key(8, "bits a channel: 8, or 16 for png and tiff")
     quality: Annotated[int, Field(ge=1, le=100)] = _key(92, "for jpg and webp, 1 to 100")
     loss_plot: bool = _key(True, "write NAME.loss.png: how the loss fell")
     progress: bool = _key(True, "write NAME.progress.webp: a time-lapse of the painting")
@@ -380,6 +383,7 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
         raise ConfigError(f"{where}: render: {error.message}", remedy=error.remedy) from error
     _check_keep(config.keep, where)
     _check_page(config.status_page, config.status_page_token, where)
+    _check_depth(config.outputs, where)
     hours.parse(config.service.active_hours)
     return dataclasses.replace(
         config,
@@ -391,6 +395,14 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
         ),
         source=source.resolve() if source else None,
     )
+
+
+def _check_depth(outputs: Outputs, where: str) -> None:
+    if outputs.depth == 16 and outputs.format not in DEEP_FORMATS:
+        raise ConfigError(
+            f"{where}: outputs.format {outputs.format} holds 8 bits a channel, not 16",
+            remedy=f"set outputs.depth to 8, or outputs.format to {' or '.join(DEEP_FORMATS)}",
+        )
 
 
 def _check_keep(keep: Keep, where: str) -> None:

@@ -206,7 +206,7 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
         "figure.eps",
         "paper.pdf",
         "notes.txt",
-        "photo.heic",
+        "photo.dng",
         "setup.exe",
         "noext",
         "movie.mp4",

@@ -154,3 +154,12 @@ def test_a_local_status_page_needs_no_token(address: str) -> None:
     assert config.load(None, {"NST_STATUS_PAGE": f"'{address}'"}).status_page == address
     token = {"NST_STATUS_PAGE_TOKEN": "0123456789abcdef"}
     assert config.load(None, {"NST_STATUS_PAGE": "'0.0.0.0:80'", **token}).status_page_token
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp"])
+def test_16_bits_need_a_format_that_holds_them(tmp_path: Path, format: str) -> None:
+    """`outputs.depth: 16` is refused for JPEG and WebP when the file is read, with what to set, and taken for TIFF."""
+    with pytest.raises(ConfigError, match=rf"outputs\.format {format} holds 8 bits.*png or tiff"):
+        config.load(write(tmp_path, f"outputs: {{format: {format}, depth: 16}}"), {})
+    deep = config.load(write(tmp_path, "outputs: {format: tiff, depth: 16}"), {})
+    assert deep.outputs.depth == 16

@@ -1,32 +1,33 @@
 """Pillow ↔ tensors: pictures in, sRGB out.
 
-`load_picture` is a short chain: open (only the parsers allowed, limits before any decoding), decode, turn upright, then
-to sRGB with its transparency apart. `save_picture` is the way back.
+`load_picture` is a short chain: open (only the parsers allowed, limits before any decoding), decode with all its bits
+(`deep`), turn upright, then to sRGB, and the colours that transparency hides replaced. `save_picture` is the way back.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import struct
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
+import pillow_heif
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from nst_daemon.errors import PictureError
+from nst_daemon.engine import deep
+from nst_daemon.engine.profiles import Array, Raster, plain, scaled, srgb_profile, to_srgb
+from nst_daemon.errors import PictureError, SettingsError
 
 #: Pillow's parsers that may touch a dropped file; `Image.open` would otherwise choose any of its forty by magic bytes.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF", "BMP", "GIF")
 
 #: What the result takes over from the content. Places and thumbnails stay behind.
 CARRIED = {
@@ -43,13 +44,30 @@ ASCII = b"ASCII\0\0\0"
 
 _SAVERS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 
+#: EXIF 2.32, 4.6.4, Orientation: what turns the rows and columns of an array (H, W, …) upright.
+_UPRIGHT: Mapping[int, Callable[[Array], Array]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+#: Colours less opaque than this count less than their neighbours'. A file that was once premultiplied, with 8 bits,
+#: holds a colour of opacity a to within 1/(510 a): at 1/16 that is 1/32, and at 1/255 nothing at all.
+_TELLING = 1 / 16
+
 
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture.
 
-    rgb: (3, H, W) float32 in [0, 1], sRGB; alpha: (1, H, W) in [0, 1] or None; metadata: what is carried over to the
-    result, by the names of `CARRIED` and `datetime_original`; notes: what was converted, for the sidecar.
+    rgb: (3, H, W) float32 in [0, 1], sRGB, not premultiplied, and where alpha is 0 the colours of the visible
+    surroundings (`solid`); alpha: (1, H, W) in [0, 1] or None; metadata: what is carried over to the result, by the
+    names of `CARRIED` and `datetime_original`; notes: what was converted, for the sidecar.
     """
 
     rgb: Tensor
@@ -69,7 +87,8 @@ def load_picture(
     """Decode a file by its path, or by an open descriptor (which stays open, wherever its offset is left).
 
     max_pixels, max_side: limits that are checked before anything is decoded; name: what people call the file, for
-    messages. Raises PictureError where it is empty, no picture of `formats`, beyond a limit, damaged or truncated.
+    messages. Raises PictureError where it is empty, no picture of `formats`, beyond a limit, damaged, truncated,
+    invisible, or has a colour profile that cannot be read.
     """
     label = name or (f"descriptor {source}" if isinstance(source, int) else os.fspath(source))
     try:
@@ -78,8 +97,7 @@ def load_picture(
                 raise PictureError(f"{label} is empty", remedy="drop the file again")
             image = _identify(file, formats, label)
             _check_limits(image, max_pixels, max_side, label)
-            _decode(image, label)
-            return _as_picture(image, label)
+            return _as_picture(image, _decode(image, file, label), label)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise PictureError(
             f"{label} cannot be read: {error.strerror}",
@@ -89,13 +107,21 @@ def load_picture(
 
 def from_image(image: Image.Image) -> Picture:
     """A drawing that is in memory as the engine takes pictures; it is taken as sRGB."""
-    return Picture(_tensor_of(image.convert("RGB")), _alpha_of(image))
+    raster = _shallow_raster(image)
+    rgb = _tensor_of(plain(raster.colours, raster.space))
+    alpha = None if raster.alpha is None else _tensor_of(scaled(raster.alpha))
+    return Picture(rgb if alpha is None else solid(rgb, alpha), alpha)
 
 
 def to_image(image: Tensor) -> Image.Image:
     """An 8-bit RGB or RGBA picture of (C, H, W) or (1, C, H, W) in [0, 1]."""
-    pixels = image.detach().reshape(-1, *image.shape[-2:]).clamp(0, 1) * 255
-    return Image.fromarray(pixels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(_whole(image, 255).to(torch.uint8).numpy())
+
+
+def _whole(image: Tensor, top: int) -> Tensor:
+    """(H, W, C) on the CPU, whole numbers up to `top`, of (C, H, W) or (1, C, H, W) in [0, 1]."""
+    pixels = image.detach().reshape(-1, *image.shape[-2:]).clamp(0, 1) * top
+    return pixels.round().permute(1, 2, 0).cpu()
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -107,46 +133,80 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return out.clamp(0, 1).reshape(*image.shape[:-2], *size)
 
 
+def solid(rgb: Tensor, alpha: Tensor) -> Tensor:
+    """(3, H, W) with the colours that (1, H, W) transparency hides replaced by those of the visible surroundings.
+
+    What lies under alpha 0 is arbitrary, black as a rule; resized, or seen by the network, it would bleed into the
+    edge. Pull-push (Gortler et al. 1996, The Lumigraph, §3.5): averages of the visible, coarser and coarser, fill what
+    finer ones leave open. Colours with an alpha of 1/16 or more stay as they are.
+    """
+    weight = (alpha / _TELLING).clamp(max=1).square()
+    return _pull_push((rgb * weight)[None], weight[None])[0].clamp(0, 1)
+
+
+def _pull_push(premultiplied: Tensor, weight: Tensor) -> Tensor:
+    """(1, 3, h, w): premultiplied (1, 3, h, w) where weight (1, 1, h, w) is 1, and the coarser level where it is 0."""
+    h, w = weight.shape[-2:]
+    if h * w == 1:
+        return premultiplied / weight.clamp_min(1e-8)
+    quarter, covered = (
+        F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (premultiplied, weight)
+    )
+    saturated = (4 * covered).clamp(max=1)
+    coarse = _pull_push(quarter / covered.clamp_min(1e-8) * saturated, saturated)
+    beneath = F.interpolate(coarse, size=(h, w), mode="bilinear", align_corners=False)
+    return premultiplied + (1 - weight) * beneath
+
+
 def save_picture(
     image: Tensor,
     path: str | os.PathLike[str],
     *,
     format: str = "png",
     quality: int = 92,
+    depth: int = 8,
     alpha: Tensor | None = None,
     metadata: Mapping[str, str] | None = None,
     about: str = "",
 ) -> None:
     """Write (3, H, W) or (1, 3, H, W) in [0, 1] with sRGB's profile embedded; the same input gives the same bytes.
 
-    format: png, jpeg, webp or tiff; quality: 1 to 100, of JPEG and WebP; alpha: (1, H, W) (JPEG, which has none, shows
-    white instead); metadata: as in `Picture`; about: ASCII that says how the picture was made (`report.sidecar.embed`).
+    format: png, jpeg, webp or tiff; quality: 1 to 100, of JPEG and WebP; depth: 8, or 16 bits a channel of PNG and
+    TIFF; alpha: (1, H, W) (JPEG, which has none, shows white instead); metadata: as in `Picture`; about: ASCII that
+    says how the picture was made (`report.sidecar.embed`). Raises SettingsError for a depth that the format has not.
     """
     kind = _SAVERS[format.lower()]
+    if depth == 16 and kind not in ("PNG", "TIFF"):
+        raise SettingsError(
+            f"{format} holds 8 bits a channel, not 16", remedy="choose png or tiff, or a depth of 8"
+        )
     pixels = image.detach().reshape(3, *image.shape[-2:])
     if alpha is not None and kind == "JPEG":
         pixels = pixels * alpha.to(pixels) + (1 - alpha.to(pixels))
     elif alpha is not None:
         pixels = torch.cat([pixels, alpha.to(pixels)])
     exif = _exif_of(metadata or {}, "" if kind == "PNG" else about)
+    text = PngImagePlugin.PngInfo()
+    if about:
+        text.add_itxt(ABOUT, about)
+    if depth == 16:
+        deeply = _whole(pixels, 65535).numpy().astype(np.uint16, order="C")
+        data = (
+            deep.encode_png(deeply, srgb_profile(), exif, text)
+            if kind == "PNG"
+            else deep.encode_tiff(deeply, srgb_profile(), exif)
+        )
+        Path(path).write_bytes(data)
+        return
     options: dict[str, object] = {"icc_profile": srgb_profile(), "exif": exif}
-    if kind == "PNG" and about:
-        options["pnginfo"] = chunks = PngImagePlugin.PngInfo()
-        chunks.add_itxt(ABOUT, about)
+    if kind == "PNG":
+        options["pnginfo"] = text
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
     if kind == "JPEG":
         options["subsampling"] = 0  # strokes are colour edges: halved chroma smears them
     # TIFF stays uncompressed: libtiff, which would compress, cannot write the EXIF directory from Pillow.
     to_image(pixels).save(Path(path), format=kind, **options)
-
-
-@cache
-def srgb_profile() -> bytes:
-    """An sRGB profile with a fixed date: littlecms writes the current one, and equal pictures shall be equal bytes."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # ICC.1:2022, 7.2.8
-    return bytes(profile)
 
 
 def _opened(source: str | os.PathLike[str] | int) -> IO[bytes]:
@@ -170,7 +230,14 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+@cache
+def _know_heif() -> None:
+    """Give Pillow its parser for HEIC, once. Only the picture itself is parsed."""
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
 def _identify(file: IO[bytes], formats: Sequence[str], label: str) -> Image.Image:
+    _know_heif()
     try:
         return Image.open(file, formats=tuple(formats))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -194,85 +261,64 @@ def _check_limits(image: Image.Image, max_pixels: int, max_side: int, label: str
         )
 
 
-def _decode(image: Image.Image, label: str) -> None:
+def _decode(image: Image.Image, file: IO[bytes], label: str) -> Raster:
     try:
+        bits = deep.bits_of(image, file)
+        if bits > 8 and (raster := deep.read(image, file)):
+            return raster
         image.load()
-    except Exception as error:  # as above
+        lost = (f"8 of its {bits} bits a channel were taken",) if bits > 8 else ()
+        return replace(_shallow_raster(image), notes=lost)
+    except Exception as error:  # the parsers raise whatever the damage leads them to
         raise _damaged(label, error) from error
+
+
+def _shallow_raster(image: Image.Image) -> Raster:
+    """8 bits a channel, as Pillow has decoded them."""
+    alpha = None
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        alpha = np.array(rgba.getchannel("A"))[..., None]
+        image = image.convert("L") if image.mode in ("1", "L", "LA") else rgba.convert("RGB")
+    mode = {"1": "L", "L": "L", "CMYK": "CMYK", "LAB": "LAB"}.get(image.mode, "RGB")
+    array = np.array(image.convert(mode)).reshape(image.height, image.width, -1)
+    return Raster(array, "GRAY" if mode == "L" else mode, alpha)
 
 
 def _damaged(label: str, error: Exception) -> PictureError:
     return PictureError(f"{label} is damaged or truncated: {error}", remedy="drop it again, whole")
 
 
-def _as_picture(image: Image.Image, label: str) -> Picture:
-    metadata = _metadata_of(image)
-    notes = []
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        notes.append(f"the first of {frames} frames was taken")
-    profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
-    alpha = _alpha_of(image)
-    if image.mode.startswith(("I", "F")):
-        rgb = _from_deep_grey(image, label)
-    else:
-        upright, note = _to_srgb(image, profile, label)
-        notes += note
-        rgb = _tensor_of(upright)
-    return Picture(rgb, alpha, metadata, tuple(notes))
+def _as_picture(image: Image.Image, raster: Raster, label: str) -> Picture:
+    notes = list(raster.notes)
+    if (frames := _frames(image)) != 1:
+        notes.append(f"the first of {frames or 'several'} frames was taken")
+    upright = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
+    colours, note = to_srgb(raster, image.info.get("icc_profile"), label)
+    rgb, alpha = _tensor_of(upright(colours)), None
+    if raster.alpha is not None:
+        alpha = _tensor_of(upright(scaled(raster.alpha)))
+        if not alpha.any():
+            raise PictureError(
+                f"{label} is transparent everywhere", remedy="give a picture that can be seen"
+            )
+        alpha = None if bool((alpha == 1).all()) else alpha
+    if alpha is not None:
+        rgb = solid(rgb, alpha)
+    return Picture(rgb, alpha, _metadata_of(image), (*notes, *note))
 
 
-def _alpha_of(image: Image.Image) -> Tensor | None:
-    """(1, H, W) in [0, 1]; None where the picture is opaque."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return None
-    alpha = _tensor_of(image.convert("RGBA").getchannel("A"))
-    return None if bool((alpha == 1).all()) else alpha
+def _tensor_of(values: Array) -> Tensor:
+    """(C, H, W) of float32 (H, W, C)."""
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
-def _to_srgb(
-    image: Image.Image, profile: bytes | None, label: str
-) -> tuple[Image.Image, list[str]]:
-    """RGB in sRGB, and what was done about a profile."""
-    direct = image.mode in ("L", "RGB", "CMYK", "LAB")
-    if not direct:
-        target = "L" if image.mode in ("1", "LA", "La") else "RGB"
-        image = (
-            image.convert("RGBA").convert(target) if image.mode == "PA" else image.convert(target)
-        )
-    if profile is None:
-        return image.convert("RGB"), []
+def _frames(image: Image.Image) -> int:
+    """How many frames or pages there are; 0 where there is damage behind the first, which nobody wants."""
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        name = ImageCms.getProfileDescription(source).strip()
-        if "srgb" in name.lower():
-            return image.convert("RGB"), []
-        target_profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
-        converted = ImageCms.profileToProfile(image, source, target_profile, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError) as error:
-        raise PictureError(
-            f"{label} has a colour profile that cannot be read: {error}",
-            remedy="save it without the profile, or in sRGB",
-        ) from error
-    assert converted is not None
-    return converted, [f"colours were converted to sRGB from {name}"]
-
-
-def _from_deep_grey(image: Image.Image, label: str) -> Tensor:
-    """(3, H, W) from 16-bit, 32-bit or floating-point grey; what exceeds 1 in floating point is cut."""
-    values = np.asarray(image, dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise PictureError(
-            f"{label} has pixels that are no numbers", remedy="save it as 8 or 16 bit"
-        )
-    top = 1.0 if image.mode.startswith("F") else 65535.0
-    return torch.from_numpy(values / top).clamp(0, 1).expand(3, -1, -1).contiguous()
-
-
-def _tensor_of(image: Image.Image) -> Tensor:
-    """(C, H, W) in [0, 1] from 8 bits a channel."""
-    array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, -1)
-    return torch.from_numpy(array).permute(2, 0, 1).float().div(255).contiguous()
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # noqa: BLE001 (the parsers raise whatever the damage leads them to)
+        return 0
 
 
 def _metadata_of(image: Image.Image) -> dict[str, str]:

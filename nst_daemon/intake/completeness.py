@@ -60,6 +60,20 @@ def _tiff(descriptor: int, size: int) -> bool:
     return size > int.from_bytes(head[4:8], "little" if head[:2] == b"II" else "big")
 
 
+def _boxes(descriptor: int, size: int) -> bool:
+    """ISO base media (HEIC, AVIF): boxes, each with its length, fill the file."""
+    position = 0
+    while position < size:
+        head = os.pread(descriptor, 16, position)
+        length = int.from_bytes(head[:4], "big")
+        if length == 0:  # the last one, up to the end
+            return True
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        position += max(length, 8)
+    return position == size
+
+
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[int, int], bool]], ...] = (
     (lambda head: head.startswith(b"\xff\xd8\xff"), _jpeg),
     (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _png),
@@ -67,4 +81,5 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[int, int], bool]], ...]
     (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", _riff),
     (lambda head: head[:2] == b"BM" and head[6:10] == b"\0\0\0\0", _bmp),
     (lambda head: head[:4] in {b"II*\0", b"MM\0*"}, _tiff),
+    (lambda head: head[4:8] == b"ftyp", _boxes),
 )

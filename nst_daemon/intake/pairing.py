@@ -28,7 +28,10 @@ from nst_daemon.jobs import Fingerprint, Role
 
 #: Suffixes of the formats that the decoder takes.
 PICTURES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+        *(".heic", ".heif", ".hif", ".avif"),
+    }
 )
 SETTINGS = frozenset({".yaml", ".yml"})
 

@@ -137,13 +137,14 @@ class Studio:
     def save(
         self, canvas: Canvas, step: Step, path: Path, outputs: Mapping[str, object], about: str
     ) -> None:
-        """Write the picture in the format and quality that the outputs name."""
+        """Write the picture in the format, quality and depth that the outputs name."""
         picture = canvas.prepared.picture(step)
         save_picture(
             picture.rgb,
             path,
             format=str(outputs.get("format", "png")),
             quality=int(str(outputs.get("quality", 92))),
+            depth=int(str(outputs.get("depth", 8))),
             alpha=picture.alpha,
             metadata=picture.metadata,
             about=about,

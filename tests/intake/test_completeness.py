@@ -33,7 +33,7 @@ def picture(kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-KINDS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"]
+KINDS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,7 +42,7 @@ def test_whole_files_look_whole(kind: str, tmp_path: Path) -> None:
     assert whole(picture(kind), tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "AVIF"])
 def test_truncated_files_do_not(kind: str, tmp_path: Path) -> None:
     """Wherever one of these formats is cut off after its head, the rest is not called whole."""
     data = picture(kind)

@@ -1,0 +1,137 @@
+"""Colours as files hold them → sRGB, by littlecms.
+
+imagecodecs gives it all the bits, which Pillow cannot; Pillow tells what a profile is.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageCms
+
+from nst_daemon.errors import PictureError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Raster:
+    """What a file holds, as stored: (H, W, C) of any kind of number, the space of the colours, alpha (H, W, 1).
+
+    space: GRAY, RGB, CMYK or LAB, with 1, 3, 4 and 3 colours; notes: what was lost in decoding.
+    """
+
+    colours: Array
+    space: str
+    alpha: Array | None = None
+    notes: tuple[str, ...] = ()
+
+
+def to_srgb(raster: Raster, profile: bytes | None, label: str) -> tuple[Array, list[str]]:
+    """(H, W, 3) float32 in [0, 1] in sRGB, and what was done about the profile.
+
+    label: names the file in messages. Raises PictureError for a profile that cannot be read and for NaN or infinity.
+    """
+    colours, space = raster.colours, raster.space
+    if colours.dtype.kind == "f" and not np.isfinite(colours).all():
+        raise PictureError(
+            f"{label} has pixels that are no numbers", remedy="save it as 8 or 16 bit"
+        )
+    if profile is None:
+        return plain(colours, space), _guessed(space)
+    try:
+        name, meant = _described(profile)
+        if space == "GRAY" and meant == "RGB":  # not allowed, and common
+            colours, space = colours.repeat(3, axis=2), meant
+        if meant != space:
+            unused = f"its colour profile {name} is for {meant} and was not used"
+            return plain(colours, space), [unused, *_guessed(space)]
+        if meant == "RGB" and _is_srgb(profile):
+            return plain(colours, space), []
+        converted = _transformed(colours, profile, space)
+        return converted, [f"colours were converted to sRGB from {name}"]
+    except (ImageCms.PyCMSError, imagecodecs.CmsError, OSError, ValueError) as error:
+        raise PictureError(
+            f"{label} has a colour profile that cannot be read: {error}",
+            remedy="save it without the profile, or in sRGB",
+        ) from error
+
+
+def plain(colours: Array, space: str) -> Array:
+    """(H, W, 3) float32 in [0, 1] of colours (H, W, C) that no profile explains: grey and RGB are taken for sRGB."""
+    if space == "LAB":  # CIE L*a*b* of D50 by definition
+        return _transformed(colours, _lab_profile(), space)
+    values = scaled(colours)
+    if space == "CMYK":
+        painted: Array = (1 - values[..., :3]) * (1 - values[..., 3:])
+        return painted
+    return values if space == "RGB" else values.repeat(3, axis=2)
+
+
+def scaled(values: Array) -> Array:
+    """float32 in [0, 1] of any kind of number; what exceeds 1 in floating point is cut."""
+    shares: Array = values.astype(np.float32) / np.float32(full(values))
+    return shares.clip(0, 1)
+
+
+def full(values: Array) -> float:
+    """The value that stands for 1 in an array of this kind."""
+    return 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+
+
+@cache
+def srgb_profile() -> bytes:
+    """An sRGB profile with a fixed date: littlecms writes the current one, and equal pictures shall be equal bytes."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # ICC.1:2022, 7.2.8
+    return bytes(profile)
+
+
+@cache
+def _lab_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+def _guessed(space: str) -> list[str]:
+    return [f"{space} was converted to sRGB without a profile"] if space == "CMYK" else []
+
+
+def _described(profile: bytes) -> tuple[str, str]:
+    """A profile's name, and the space of the colours that it is for (GRAY, RGB, CMYK, LAB, …)."""
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
+    return (opened.profile_description or "unnamed").strip(), opened.xcolor_space.strip().upper()
+
+
+@lru_cache(maxsize=16)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether an RGB profile, whatever its name, moves no colour of a grid by half a step of 8 bits."""
+    axis = np.linspace(0, 255, 16).astype(np.uint8)
+    grid = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(1, -1, 3)
+    moved = np.abs(_transformed(grid, profile, "RGB") - scaled(grid)).max()
+    return bool(moved < 0.5 / 255)
+
+
+def _transformed(colours: Array, profile: bytes, space: str) -> Array:
+    """(H, W, 3) float32 in [0, 1], sRGB, of (H, W, C).
+
+    8 bits take littlecms' quick way, which is right to a quarter of a step. Its quick way for 16 bits is wrong by up to
+    twenty steps of 8 in the darks, so those, and grey, go through floating point, at about a microsecond a pixel.
+    """
+    quick = colours.dtype == np.uint8 and space != "GRAY"
+    given = colours if colours.dtype in (np.uint8, np.uint16) else scaled(colours)
+    converted = imagecodecs.cms_transform(
+        np.ascontiguousarray(given[..., 0] if space == "GRAY" else given),
+        profile,
+        srgb_profile(),
+        colorspace=space.lower(),
+        outcolorspace="rgb",
+        outdtype=np.uint16 if quick else np.float32,
+    )
+    return scaled(np.asarray(converted))
