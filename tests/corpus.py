@@ -212,7 +212,7 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
         "movie.mp4",
     ):
         put(name, b"anything")
-        expected[name.partition(".")[0]] = rf"{name} is no picture by its name; known are bmp"
+        expected[name.partition(".")[0]] = rf"{name} is no picture by its name; known are avif"
     _special_files(inbox, outside, expected)
     _folders(put, expected)
     put("half.content.png", picture())
