@@ -155,6 +155,22 @@ def test_a_bad_picture_fails_with_its_name(real: Benches, jobs: Jobs) -> None:
     assert "\n" not in failed.message
 
 
+def test_two_workers_share_a_queue(real: Benches, pair: Callable[..., Task]) -> None:
+    """Ten jobs on two workers of one thread each end in one picture each, and both workers painted some of them."""
+    b = real(["cpu", "cpu"])
+    b.patience = 300.0
+    b.ready(workers=2)
+    tasks = [pair(f"job{i}", seed=i, iterations=[4]) for i in range(10)]
+    for task in tasks:
+        b.until(b.executor.capacity)
+        b.executor.submit(task)
+    b.until(lambda: len(b.of(Staged)) == len(tasks))
+    staged = b.of(Staged)
+    assert sorted(event.job_id for event in staged) == sorted(task.job_id for task in tasks)
+    assert len({event.sha256 for event in staged}) == len(tasks)
+    assert len({event.worker for event in staged}) == 2
+
+
 def test_preparing_gives_way_to_painting(real: Benches) -> None:
     """onnxruntime's threads, which prepare, are nicer than the main thread, which paints."""
     b = real(threads=2)
