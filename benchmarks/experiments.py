@@ -4,7 +4,7 @@
     python -m benchmarks.experiments all --out docs/images/objective
 
 beta: the weight of the style; gamma: the weight of the total variation; content-layer: from shallow to deep; alone:
-the style without content (a texture) and the content without style (a reconstruction), both from noise; start: from
+the style without content (a texture) and the content without style (a reconstruction); start: from
 the content and from noise at equal iterations. The others vary the option that they are called after. Every cell's
 losses are printed.
 """
@@ -60,12 +60,17 @@ def content_layer_sweep(paint: Paint, base: Settings) -> list[Cell]:
 
 
 def alone(paint: Paint, base: Settings) -> list[Cell]:
-    """β only is a texture, α only a reconstruction; both begin with the same noise."""
-    noise: Settings = {**base, "start": "noise"}
-    return [
-        _final(paint, noise, "beta only", content_weight=0.0),
-        _final(paint, noise, "alpha only", style_weight=0.0, content_weight=1.0),
-    ]
+    """β only is a texture, from noise; α only a reconstruction, from grey: a deep layer does not notice wrong colours,
+    and would leave those of noise.
+    """
+    texture: Settings = {**base, "start": "noise", "content_weight": 0.0}
+    reconstruction: Settings = {
+        **base,
+        "start": "grey",
+        "style_weight": 0.0,
+        "content_weight": 1.0,
+    }
+    return [_final(paint, texture, "beta only"), _final(paint, reconstruction, "alpha only")]
 
 
 def presets(paint: Paint, base: Settings) -> list[Cell]:
