@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench bench-full torture config docs-images clean
+.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs-images clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and say where the picture is
 	$(BIN)/nst-daemon demo
@@ -34,6 +34,11 @@ bench: $(STAMP)  ## time to equal quality against other programs' ways, small; t
 bench-full: $(STAMP)  ## the same at 256 and 384 px with 500 evaluations (hours), and the optimisers' curves
 	$(BIN)/python -m benchmarks.peers --sizes 256 384 --evaluations 500
 	$(BIN)/python -m benchmarks.optimizers --size 256 --evaluations 300
+
+TFLOPS ?= 790
+bench-gpu: $(STAMP)  ## what only a GPU can tell: iterations per second against its floor (TFLOPS), time to equal quality
+	$(BIN)/python -m benchmarks.throughput --sizes 256 512 1024 2048 --iterations 100 --tflops $(TFLOPS)
+	$(BIN)/python -m benchmarks.peers --sizes 512 --evaluations 500
 
 config: $(STAMP)  ## config.yaml, from the settings in the code
 	$(BIN)/python docs/make_config.py

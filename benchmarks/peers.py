@@ -223,7 +223,7 @@ def _timed(steps: Iterator[Tensor | None], scene: Scene, network: PlainVGG, task
             start = perf_counter()
     both = [judged(objective, network, picture) for picture in (image, image.clamp(0, 1))]
     curve.append((seconds, both[1]))
-    return Outcome(curve, min(both), sorted(times)[len(times) // 2], _peak())
+    return Outcome(curve, min(both), sorted(times)[len(times) // 2], peak())
 
 
 def judged(objective: Objective, network: PlainVGG, image: Tensor) -> float:
@@ -232,7 +232,7 @@ def judged(objective: Objective, network: PlainVGG, image: Tensor) -> float:
         return float(_total(objective, network, image.float()))
 
 
-def _peak() -> float:
+def peak() -> float:
     """MiB at most so far: of the GPU where there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20

@@ -1,0 +1,76 @@
+"""Iterations per second of `default` at each size, the peak memory, and how far that is from the hardware's floor.
+
+    python -m benchmarks.throughput --sizes 256 512 1024 2048 --tflops 790      # an H200, bfloat16
+    python -m benchmarks.throughput --sizes 256 512                             # this CPU, without a floor
+
+The floor is the arithmetic of the convolutions up to relu5_1, forward and back to the picture, at the rate given. Each
+size is painted in a process of its own at one scale; the first iterations, which warm up, do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from time import perf_counter
+
+import torch
+
+from benchmarks.peers import peak
+from nst_daemon.engine.images import from_image
+from nst_daemon.engine.settings import resolve
+from nst_daemon.painter import Painter
+from nst_daemon.samples import draw_painting, draw_scene
+
+#: Multiplications and additions for each pixel: 18 · inputs · outputs of every convolution, at its share of the pixels.
+CHANNELS = ((3, 64, 0), (64, 64, 0), (64, 128, 1), (128, 128, 1), (128, 256, 2), *3 * ((256, 256, 2),),
+            (256, 512, 3), *3 * ((512, 512, 3),), (512, 512, 4))  # fmt: skip
+FLOP_PER_PIXEL = 2 * sum(18 * inputs * outputs / 4**block for inputs, outputs, block in CHANNELS)
+WARM_UP = 5
+
+
+def paint(size: int, iterations: int, precision: str) -> tuple[float, float, str]:
+    """(seconds of an iteration, peak memory in MiB, device) of a square picture."""
+    settings = resolve(
+        {"size": size, "scales": (1.0,), "iterations": WARM_UP + iterations, "precision": precision}
+    )
+    painter = Painter()
+    content, style = (from_image(draw(size, size)) for draw in (draw_scene, draw_painting))
+    steps = painter.paint(painter.prepare(content, [style], settings))
+    for step in steps:
+        if step.iteration == WARM_UP:
+            wait(painter.device)
+            start = perf_counter()
+    wait(painter.device)
+    return (perf_counter() - start) / iterations, peak(), painter.device.type
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of squares")
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--tflops", type=float, help="what the hardware reaches, for the floor")
+    args = parser.parse_args()
+    for size in args.sizes:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            job = pool.submit(paint, size, args.iterations, args.precision)
+            seconds, memory, device = job.result()
+        work = FLOP_PER_PIXEL * size * size
+        line = f"{size:5} px on {device}: {1 / seconds:8.2f} iterations/s, "
+        line += f"{work / seconds / 1e12:.3f} TFLOP/s, peak {memory:.0f} MiB"
+        if args.tflops:
+            line += f", {seconds / (work / args.tflops / 1e12):.2f} times the floor"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
