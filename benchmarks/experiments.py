@@ -93,17 +93,19 @@ def start_strips(paint: Paint, base: Settings, rows: int = 5) -> list[Cell]:
     return cells
 
 
-def variants(*each: Settings) -> Experiment:
-    """An experiment with one cell for each set of settings, captioned by them."""
+def variants(*each: Settings, base: Settings | None = None) -> Experiment:
+    """An experiment with one cell for each set of settings, captioned by them; base: what all of them have besides."""
 
-    def run(paint: Paint, base: Settings) -> list[Cell]:
-        return [_final(paint, base, _caption(override), **override) for override in each]
+    def run(paint: Paint, common: Settings) -> list[Cell]:
+        common = {**common, **(base or {})}
+        return [_final(paint, common, _caption(override), **override) for override in each]
 
     return run
 
 
 def _caption(override: Settings) -> str:
-    values = [v if not isinstance(v, Mapping) else " ".join(v) for v in override.values()]
+    """Keys and values; of layers the deepest."""
+    values = [f"up to {[*v][-1]}" if isinstance(v, Mapping) else v for v in override.values()]
     return ", ".join(f"{key} {value}" for key, value in zip(override, values, strict=True))
 
 
@@ -130,10 +132,10 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "style-loss": variants({"style_loss": "gram"}, {"style_loss": "wasserstein"}),
     "calibrate": variants({"calibrate": "auto"}, {"calibrate": "off"}),
     "gram-norm": variants(
-        *({**_BARE, "gram_norm": form} for form in ("mean", "quarter-mean", "channels"))
+        *({"gram_norm": form} for form in ("mean", "quarter-mean", "channels")), base=_BARE
     ),
     "content-loss": variants(
-        *({**_BARE, "content_loss": form} for form in ("mean", "half-sum", "sum"))
+        *({"content_loss": form} for form in ("mean", "half-sum", "sum")), base=_BARE
     ),
     "tv": variants(
         *(
@@ -151,10 +153,12 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         {"pooling": "l2", "rescale_pooling": True},
     ),
     "padding": variants(
-        *({"padding": p, "start": "noise", "content_weight": 0.0} for p in ("replicate", "zeros"))
+        *({"padding": p} for p in ("replicate", "zeros")),
+        base={"start": "noise", "content_weight": 0.0},
     ),
     "starts": variants(
-        *({"start": s, "scales": (1.0,)} for s in ("content", "noise", "mix", "style", "grey"))
+        *({"start": s} for s in ("content", "noise", "mix", "style", "grey")),
+        base={"scales": (1.0,)},
     ),
     "noise": variants(
         *(
@@ -163,7 +167,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         )
     ),
     "optimizer": variants(
-        {"optimizer": "lbfgs", "precondition": 0.75},
+        {"optimizer": "lbfgs"},
         {"optimizer": "lbfgs", "precondition": 0.0},
         {"optimizer": "adam"},
         {"optimizer": "adam", "averaging": 0.95, "clamp": True},
@@ -173,7 +177,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         {"scales": "halves", "coarsest": 32},
         {"scales": "roots", "coarsest": 32},
     ),
-    "detail": variants(*({"coarsest": 32, "detail": d} for d in (0.0, 0.5, 1.0))),
+    "detail": variants(*({"detail": d} for d in (0.0, 0.5, 1.0)), base={"coarsest": 32}),
 }
 
 

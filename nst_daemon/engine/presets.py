@@ -52,7 +52,7 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset(
         "this project's own: coarse to fine, good at any size and with any weights",
         "nst-daemon",
-        bare=_GATYS_PYTORCH_BARE,
+        bare={**_GATYS_PYTORCH_BARE, "tv_weight": 0.0},
     ),
     "gatys2016": Preset(
         "the paper: from noise, average pooling",
