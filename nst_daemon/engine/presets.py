@@ -67,7 +67,7 @@ PRESETS: Mapping[str, Preset] = {
             "iterations": (500,),
         },
         bare={"content_weight": 1.0, "style_weight": 1e3},
-        calibrated={"content_weight": 0.08, "style_weight": 1.0},
+        calibrated={"content_weight": 0.5, "style_weight": 1.0},
     ),
     "gatys-pytorch": Preset(
         "the author's own code: from the content, a second pass at the full size",
@@ -82,7 +82,7 @@ PRESETS: Mapping[str, Preset] = {
             "iterations": (500, 200),
         },
         bare=_GATYS_PYTORCH_BARE,
-        calibrated={"content_weight": 0.08, "style_layers": _layers(_FIVE, 1 / 5)},
+        calibrated={"content_weight": 0.16, "style_layers": _layers(_FIVE, 1 / 5)},
     ),
     "neural-style": Preset(
         "the best-known program: mean losses, absolute total variation",
@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
             "tv_weight": 1e-3 * 255,  # its pixels are in 0-255, here in [0, 1]
         },
         calibrated={
-            "content_weight": 0.08,
+            "content_weight": 0.2,
             "style_layers": _layers(_FIVE, 1 / 5),
             "tv_weight": 0.01,
         },
