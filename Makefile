@@ -52,13 +52,15 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 PIP_OPTIONS ?=
+# `make install EXTRAS=web` for the status page.
+EXTRAS ?=
 LIB := $(DESTDIR)$(PREFIX)/lib
 UNITS := nst-daemon.service nst-batch.service nst-batch.timer nst-nvidia.service
 
 install:  ## the program in an environment of its own, units, users, folders and a configuration; docs/operations.md
 	rm -rf build
 	$(PYTHON) -m venv $(LIB)/nst-daemon
-	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) .
+	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) ".$(EXTRAS:%=[%])"
 	install -D -m 755 systemd/nst-daemon.sh $(DESTDIR)$(PREFIX)/bin/nst-daemon
 	install -d $(LIB)/systemd/system $(DESTDIR)$(SYSCONFDIR)/nst-daemon
 	for unit in $(UNITS); do \
@@ -67,7 +69,9 @@ install:  ## the program in an environment of its own, units, users, folders and
 	done
 	install -D -m 644 systemd/nst-daemon.sysusers $(LIB)/sysusers.d/nst-daemon.conf
 	install -D -m 644 systemd/nst-daemon.tmpfiles $(LIB)/tmpfiles.d/nst-daemon.conf
-	install -D -m 644 systemd/cpu-only.conf $(DESTDIR)$(PREFIX)/share/nst-daemon/cpu-only.conf
+	for drop_in in cpu-only.conf status-page.conf; do \
+		install -D -m 644 systemd/$$drop_in $(DESTDIR)$(PREFIX)/share/nst-daemon/$$drop_in || exit 1; \
+	done
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e environment || install -m 640 $(CURDIR)/systemd/environment .
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e config.yaml || \
 		sed 's|^  root: nst$$|  root: /var/lib/nst-daemon|' $(CURDIR)/config.yaml > config.yaml

@@ -87,7 +87,7 @@ class Page:
         return bool(
             self.driver.execute_script(
                 f"const all = [...document.querySelectorAll({css!r})];"
-                "return all.length > 0 && all.every((i) => i.complete && i.naturalWidth > 1);"
+                "return all.length > 0 && all.every((i) => i.complete && i.naturalWidth > 0);"
             )
         )
 

@@ -201,3 +201,13 @@ def test_the_doctor_stays_light() -> None:
     code = "import sys, json, nst_daemon.ops.doctor; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert not {"torch", "onnxruntime", "onnx"} & set(json.loads(done.stdout))
+
+
+def test_the_extra_of_the_status_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a status page is asked for, what it lacks is bad and the command that installs it the remedy."""
+    assert list(doctor.check_status_page("")) == []
+    assert only(doctor.check_status_page("127.0.0.1:8787")).level == "good"
+    monkeypatch.setattr(doctor, "missing_packages", lambda: ["uvicorn"])
+    finding = only(doctor.check_status_page("127.0.0.1:8787"))
+    assert (finding.level, "uvicorn" in finding.message) == ("bad", True)
+    assert "nst-daemon[web]" in finding.remedy

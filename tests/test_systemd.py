@@ -65,6 +65,30 @@ def test_services_are_confined(units: Path, unit: str, drop_in: str | None, most
     assert strict.returncode != 0, "the threshold is really looked at"
 
 
+@needs_systemd
+def test_the_status_page_opens_little(units: Path) -> None:
+    """The drop-in for the status page is clean, lets this machine's own addresses in, and costs at most 0.8."""
+    folder = units / "nst-daemon.service.d"
+    folder.mkdir()
+    shutil.copy(ROOT / "systemd" / "status-page.conf", folder)
+    done = analyze("verify", "--man=no", "./nst-daemon.service", cwd=units)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = analyze(
+        "security", "--offline=true", "--threshold=24", "./nst-daemon.service", cwd=units
+    )
+    assert done.returncode == 0, done.stdout
+    for line in ("✗ PrivateNetwork=", "✗ RestrictAddressFamilies=~AF_(INET|INET6)"):
+        assert line in done.stdout
+
+
+def test_extras_are_installed_on_request() -> None:
+    """`make install EXTRAS=web` asks pip for that extra, and without it for none."""
+    for variables, wanted in (((), '"."'), (("EXTRAS=web",), '".[web]"')):
+        command = ["make", "--dry-run", "install", *variables]
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert f"install --quiet  {wanted}\n" in said
+
+
 def test_both_services_are_confined_alike() -> None:
     """Limits, folders, devices and hardening of the nightly service are those of the daemon."""
     daemon, batch = ((ROOT / "systemd" / name).read_text() for name in UNITS[:2])
@@ -142,6 +166,7 @@ def test_everything_is_in_place(installed: Path) -> None:
         "opt/nst/lib/sysusers.d/nst-daemon.conf",
         "opt/nst/lib/tmpfiles.d/nst-daemon.conf",
         "opt/nst/share/nst-daemon/cpu-only.conf",
+        "opt/nst/share/nst-daemon/status-page.conf",
         "etc/nst-daemon/environment",
     }
 

@@ -26,6 +26,7 @@ from watchdog.observers import Observer
 from nst_daemon import files
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
+from nst_daemon.ops.status_page import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
 
@@ -61,6 +62,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         *check_file_systems(config.folders, config.service.rescan_seconds, mounts),
         check_watching(config.folders.inbox),
         check_disk(config.folders.state, config.limits.min_free_disk),
+        *check_status_page(config.status_page),
     ]
 
 
@@ -226,6 +228,17 @@ def check_disk(folder: Path, least: int) -> Finding:
     if free < 2 * least:
         return Finding("warning", "disk", message, "free some space before the queue has to wait")
     return Finding("good", "disk", message)
+
+
+def check_status_page(address: str) -> Iterator[Finding]:
+    """Can the page be served, where one is asked for?"""
+    if not address:
+        return
+    if missing := missing_packages():
+        message = f"status_page is {address}, and {', '.join(missing)} is not installed"
+        yield Finding("bad", "status page", message, INSTALL)
+    else:
+        yield Finding("good", "status page", f"at http://{address}/ while the daemon runs")
 
 
 def _nearest(path: Path) -> Path:

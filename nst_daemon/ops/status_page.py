@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 #: What the extra `web` installs.
 NEEDED = ("starlette", "uvicorn", "python_multipart")
+INSTALL = f"install it: {sys.executable} -m pip install 'nst-daemon[web]'"
 #: Seconds until a page that has ended is started again, at first and at most; one that lived so long begins anew.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 #: Seconds that it may take to end.
@@ -164,16 +165,17 @@ class StatusPage:
         self._process = None
 
 
+def missing_packages() -> list[str]:
+    """What the page needs and is not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]
+
+
 def listen(address: str) -> socket.socket | None:
     """A listening socket, None for "". Raises ConfigError where it cannot be had, or the extra is missing."""
     if not address:
         return None
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"status_page needs {', '.join(missing)}",
-            remedy=f"install it: {sys.executable} -m pip install 'nst-daemon[web]'",
-        )
+    if missing := missing_packages():
+        raise ConfigError(f"status_page needs {', '.join(missing)}", remedy=INSTALL)
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
@@ -68,7 +67,7 @@ def make_app(options: Options) -> Starlette:
             Route("/theme.css", page.static("theme.css", "nst_daemon.report")),
             Route("/status.json", page.status),
             Route("/drop", page.drop, methods=["POST"]),
-            Route("/login", page.login, methods=["POST"]),
+            *([Route("/login", page.login, methods=["POST"])] if options.token else []),
             Route("/jobs/{id}/{what}", page.picture),
             Route("/styles/{name}", page.style),
         ],
@@ -104,7 +103,6 @@ class _Page:
         }
         return _json(
             {
-                "now": time.time(),
                 "status": found.as_json(),
                 "previews": {job: at for job, at in previews.items() if at},
                 "styles": {n: _modified(path) for n, path in library(self._folders.styles).items()},
@@ -121,9 +119,7 @@ class _Page:
         try:
             dropped = await drop(kind, int(length), aiter(request.stream()), self._options)
         except (ClientDisconnect, TimeoutError):
-            return Response(
-                status_code=408
-            )  # the browser has gone, and most probably nobody reads this
+            return Response(status_code=408)  # most probably nobody is there to read it
         log.info("%s has come by the status page", ", ".join(map(files.printable, dropped.names)))
         return _json(asdict(dropped), 201)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -59,7 +59,10 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         """Why not; None where all is well."""
-        if not self._token and not self._is_ours(request.headers.get("host", "")):
+        if (
+            not self._token
+            and _split("//" + request.headers.get("host", "")).hostname not in self._hosts
+        ):
             # A page of somebody else's whose name was made to lead here (DNS rebinding) has that name in its requests.
             return PlainTextResponse("This page is not known by that name here.", 421)
         if request.method not in ("GET", "HEAD") and not _same_origin(request):
@@ -68,12 +71,6 @@ class Guard:
             wants_page = request.url.path == "/" and request.method == "GET"
             return self._login if wants_page else PlainTextResponse("The token is missing.", 401)
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        try:
-            return urlsplit(f"//{host}").hostname in self._hosts
-        except ValueError:
-            return False
 
     def _is_known(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -96,5 +93,14 @@ def _same_origin(request: Request) -> bool:
     """Whether our own page has sent this, or something that is no browser: those all say where a request is from."""
     headers = request.headers
     if "origin" in headers:
-        return urlsplit(headers["origin"]).netloc.lower() == headers.get("host", "").lower() != ""
+        ours, theirs = headers.get("host", "").lower(), _split(headers["origin"]).netloc.lower()
+        return bool(ours) and ours == theirs
     return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; of none where it is nonsense."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
 
-from nst_daemon.ops.pace import WINDOW, Pace
+from nst_daemon.ops.pace import MOST_POINTS, WINDOW, Pace
 
 
 def paint(
@@ -78,3 +79,14 @@ def test_another_plan_does_no_harm() -> None:
     for done in range(26):
         pace.update(done, done, 25)
         assert 0 <= pace.percent <= 100
+
+
+def test_the_curve_stays_small() -> None:
+    """However long a painting takes its curve has few points, the first and the newest among them; NaN is none."""
+    pace = Pace("halves", (1000,))
+    for done in range(1, 1001):
+        pace.update(float(done), done, 1000, math.nan if done == 500 else 1 / done)
+    assert MOST_POINTS / 3 < len(pace.curve) <= MOST_POINTS
+    assert pace.curve[0] == (1, 1.0)
+    assert pace.curve[-1] == (1000, 0.001)
+    assert all(math.isfinite(loss) for _, loss in pace.curve)

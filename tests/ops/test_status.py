@@ -18,6 +18,8 @@ from nst_daemon.ops import status
 from nst_daemon.ops.status import Live, Painting
 from tests.test_supervisor import Bench, Progress
 
+S = JobState
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
@@ -63,6 +65,8 @@ def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
     (painting,) = live.paintings
     assert (painting.name, painting.done, painting.speed) == (first.name, 20, 2.0)
     assert painting.left is not None
+    assert [tuple(point) for point in painting.curve] == [(10, 0.5), (20, 0.5)]
+    assert painting.preview == f".preview/{first.name}.jpg"
     assert live.headline == f"painting {first.name} 7 %, 2 waiting"
     assert live.workers[0]["worker"] == "fake"
     assert live.pid == os.getpid()
@@ -138,6 +142,21 @@ def test_json_is_json(folders: Folders) -> None:
         "claimed",
         "failed",
     ]
+
+
+def test_what_is_next(folders: Folders) -> None:
+    """First comes what a worker prepares, then the queue, then what is tried again later; at most so many."""
+    folders.state.mkdir(parents=True)
+    with Ledger.open(folders.ledger) as ledger:
+        for number, states in enumerate(
+            ([S.QUEUED, S.RUNNING, S.RETRYING], [S.QUEUED], [S.QUEUED, S.RUNNING])
+        ):
+            ledger.add(job(number, "+".join(states)))
+            for state in states:
+                ledger.move(f"{number:032x}", state, now=9.0)
+    names = [job.name for job in status.gather(folders).next]
+    assert names == ["queued+running", "queued", "queued+running+retrying"]
+    assert len(status.gather(folders, shown=2).next) == 2
 
 
 def test_a_job_is_found_by_name_or_beginning(folders: Folders) -> None:

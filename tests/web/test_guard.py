@@ -22,7 +22,7 @@ def stranger(options: Options) -> TestClient:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8787", "127.0.0.1.evil.example", ""]
+    "host", ["evil.example", "evil.example:8787", "127.0.0.1.evil.example", "[", ""]
 )
 def test_a_rebound_name_sees_nothing(visitor: TestClient, host: str) -> None:
     """Without a token a request that calls this machine by a strange name is refused, whatever it asks for."""
@@ -85,6 +85,7 @@ def test_a_login_of_megabytes_is_not_read(stranger: TestClient) -> None:
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[nonsense"},
         {"Origin": f"http://{HOST}.evil.example"},
         {"Origin": "http://127.0.0.1:9999"},
         {"Sec-Fetch-Site": "cross-site"},
