@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from nst_daemon import stylize
 from nst_daemon.engine.images import Picture, resize, save_picture, to_image
@@ -20,10 +21,10 @@ from nst_daemon.samples import draw_painting, draw_scene
 
 IMAGES = Path(__file__).parent / "images"
 GAP = 8  # white pixels between two pictures of a row
-SMALL, SHOWN = (
-    192,
-    144,
-)  # longer side that sheets are painted at, and height that they show, in pixels
+SHOWN = 144  # height of a cell of a sheet in pixels
+#: The upper edge of the mountains, and of the hills in the painting: (x, y) in fractions of width and height.
+RIDGE = ((0, 0.31), (0.16, 0.35), (0.38, 0.25), (0.5, 0.31), (0.62, 0.21), (0.75, 0.29), (1, 0.28))
+HILLS = ((0, 0.9), (0.3, 0.72), (0.6, 0.84), (1, 0.75))
 
 
 def main() -> None:
@@ -43,19 +44,59 @@ def readme() -> None:
 def keep_colors() -> None:
     """The methods that keep colours, before and after, with the same content and style."""
     scene, painting = draw_scene(), draw_painting(style="embers")
-
-    def painted(**settings: object) -> Image.Image:
-        return to_image(
-            stylize(as_picture(scene), as_picture(painting), size=SMALL, **settings).rgb
-        )
-
-    cells = [("content", scene), ("style", painting), ("off", painted())]
+    cells = [("content", scene), ("style", painting), ("off", quick(scene, painting))]
     cells += [("", Image.new("RGB", scene.size, "white"))]
     for when in ("before", "after"):
         for method in ("luminance", "histogram", "pca", "cholesky"):
-            picture = painted(keep_colors=method, keep_colors_when=when)
+            picture = quick(scene, painting, keep_colors=method, keep_colors_when=when)
             cells.append((f"{method}, {when}", picture))
     save_sheet(cells, "keep-colors.jpg", columns=4)
+
+
+def style_weights() -> None:
+    """Two styles in different shares."""
+    scene, one, two = draw_scene(), draw_painting(style="swirls"), draw_painting(style="embers")
+    cells = [("content", scene), ("style-1", one), ("style-2", two)]
+    for weights in ((3, 1), (1, 1), (1, 3)):
+        picture = quick(scene, one, two, style_weights=weights)
+        cells.append((f"style_weights {list(weights)}", picture))
+    save_sheet(cells, "style-weights.jpg", columns=3)
+
+
+def masks() -> None:
+    """A sky that takes the style's sky, and two styles that keep to their parts."""
+    scene = draw_scene(scene="mountains")
+    swirls, embers = draw_painting(style="swirls"), draw_painting(style="embers")
+    content_mask, style_mask = mask(RIDGE, "red", "lime"), mask(HILLS, "red", "lime")
+    sky, land = mask(RIDGE, "white", "black"), mask(RIDGE, "black", "white")
+    regions = {"content_mask": as_picture(content_mask), "style_masks": [as_picture(style_mask)]}
+    each = {"style_masks": [as_picture(sky), as_picture(land)]}
+    cells = [
+        ("content", scene),
+        ("content.mask", content_mask),
+        ("style", swirls),
+        ("style.mask", style_mask),
+        ("without masks", quick(scene, swirls)),
+        ("with them", quick(scene, swirls, **regions)),
+        ("style-1.mask, of two styles", sky),
+        ("each where its mask is white", quick(scene, swirls, embers, **each)),
+    ]
+    save_sheet(cells, "masks.jpg", columns=4)
+
+
+def mask(line: Sequence[tuple[float, float]], above: str, below: str) -> Image.Image:
+    """Two flat colours that meet softly along a line, given in fractions of width and height."""
+    image = Image.new("RGB", (640, 480), above)
+    corners = [(x * 640, y * 480) for x, y in (*line, (1, 1), (0, 1))]
+    ImageDraw.Draw(image).polygon(corners, fill=below)
+    return image.filter(ImageFilter.GaussianBlur(4))
+
+
+def quick(content: Image.Image, *styles: Image.Image, **choices: Any) -> Image.Image:
+    """A painting for a sheet: small, with few iterations."""
+    pictures = [as_picture(style) for style in styles]
+    painted = stylize(as_picture(content), pictures, size=192, iterations=60, **choices)
+    return to_image(painted.rgb)
 
 
 def as_picture(image: Image.Image) -> Picture:
@@ -76,10 +117,15 @@ def save_row(pictures: Sequence[Picture], path: Path, *, height: int) -> None:
 
 def save_sheet(cells: Sequence[tuple[str, Image.Image]], name: str, *, columns: int) -> None:
     """Write captioned pictures in rows."""
-    contact_sheet(cells, columns=columns, height=SHOWN).save(IMAGES / name, quality=88)
+    contact_sheet(cells, columns=columns, height=SHOWN).save(IMAGES / name, quality=85)
 
 
-PICTURES: Mapping[str, Callable[[], None]] = {"readme": readme, "keep_colors": keep_colors}
+PICTURES: Mapping[str, Callable[[], None]] = {
+    "readme": readme,
+    "keep_colors": keep_colors,
+    "style_weights": style_weights,
+    "masks": masks,
+}
 
 if __name__ == "__main__":
     main()

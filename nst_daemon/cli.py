@@ -224,7 +224,10 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
 @app.command()
 def stylize(  # noqa: PLR0917 (a command line, not a call)
     content: Annotated[Path, typer.Argument(help="The picture to be painted.")],
-    style: Annotated[list[Path], typer.Argument(help="One or more pictures to paint it like.")],
+    style: Annotated[
+        list[Path],
+        typer.Argument(help="One or more pictures to paint it like, or folders of them: blended."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the painting goes.")],
     size: Annotated[
         str | None, typer.Option(help="Longer side in pixels, `original`, or `auto`.")
@@ -242,11 +245,14 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     config: ConfigOption = None,
 ) -> None:
     """Paint one picture here and now, without the daemon."""
+    from nst_daemon.intake.submit import style_pictures
+
     loaded = load(config)
     named = {"size": size, "preset": preset, "seed": seed}
     wanted = _assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
     resolved = loaded.render_settings(wanted)
     kind = _check_output(output, loaded.outputs.depth, overwrite=overwrite)
+    styles = style_pictures(style)
 
     from nst_daemon.engine.images import save_picture
     from nst_daemon.ops.progress import Bars
@@ -256,7 +262,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     painter = Painter(loaded.model.network, loaded.model.weights, device=device)
     prepared = painter.prepare(
         content,
-        style,
+        styles,
         resolved,
         content_mask=content_mask,
         style_masks=style_mask or (),
@@ -275,7 +281,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
             output = output.with_stem(f"{output.stem}.partial")
     assert step is not None
     picture = prepared.picture(step)
-    inputs = [_input(Role.CONTENT, content), *(_input(Role.STYLE, path) for path in style)]
+    inputs = [_input(Role.CONTENT, content), *(_input(Role.STYLE, path) for path in styles)]
     inputs += [_input(Role.CONTENT_MASK, content_mask)] if content_mask else []
     inputs += [_input(Role.STYLE_MASK, path) for path in style_mask or ()]
     save_picture(
@@ -340,7 +346,8 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
 def submit(  # noqa: PLR0917 (a command line, not a call)
     content: Annotated[Path, typer.Argument(help="The picture to be painted.")],
     style: Annotated[
-        list[str], typer.Argument(help="One or more pictures, or names of styles in the library.")
+        list[str],
+        typer.Argument(help="One or more pictures, folders of them, or styles of the library."),
     ],
     content_mask: ContentMaskOption = None,
     style_mask: StyleMaskOption = None,

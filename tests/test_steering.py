@@ -16,7 +16,15 @@ from nst_daemon import cli
 from nst_daemon.errors import InputError, UsageError
 from nst_daemon.files import sha256_file
 from nst_daemon.intake.scan import Intake
-from nst_daemon.intake.submit import Delivery, Part, drop, recipe_parts, styles_and_names, sweep
+from nst_daemon.intake.submit import (
+    Delivery,
+    Part,
+    drop,
+    recipe_parts,
+    style_pictures,
+    styles_and_names,
+    sweep,
+)
 from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger import Ledger
 from tests.torture.root import Root, Victim
@@ -200,6 +208,20 @@ def test_a_style_of_the_library_is_named(root: Root, tmp_path: Path) -> None:
     }
     with pytest.raises(UsageError, match="there are: starry"):
         styles_and_names(["stary"], styles)
+
+
+def test_folders_are_styles(tmp_path: Path) -> None:
+    """A folder is all pictures directly in it; a style of the library comes before a folder of its name."""
+    library, folder = tmp_path / "styles", tmp_path / "paintings"
+    for name in ("styles/monet/a.png", "paintings/b.png", "paintings/a.jpg", "paintings/x/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(tmp_path / name)
+    found = styles_and_names(["monet", str(folder), str(folder / "b.png")], library)
+    assert found == ([folder / "a.jpg", folder / "b.png", folder / "b.png"], ["monet"])
+    with pytest.raises(UsageError, match="no picture in"):
+        styles_and_names([str(tmp_path)], library)
+    with pytest.raises(UsageError, match="33 pictures are the style, and at most 32"):
+        style_pictures([folder / "b.png"] * 33)
 
 
 def test_nothing_is_dropped_that_could_not_be_painted(root: Root, tmp_path: Path) -> None:

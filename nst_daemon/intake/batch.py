@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -71,8 +72,17 @@ class Combination:
 
     name: str
     content: Path
-    style: Path
+    styles: tuple[Path, ...]
     settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """One style of a batch: its pictures, several where it is a folder of the library, and the settings beside it."""
+
+    name: str
+    pictures: tuple[Path, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse(values: Mapping[str, Any], name: str) -> Batch:
@@ -133,18 +143,18 @@ def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
     taken: set[str] = set()
     combinations = []
     looks = [
-        (style, {**own, **batch.settings, **values}, values)
-        for style, own in styles
+        (style, {**style.settings, **batch.settings, **values}, values)
+        for style in styles
         for values in swept
     ]
     for _, settings, _ in looks:
         reach.resolve(settings)
     for content, (style, settings, values) in product(contents, looks):
-        words = [content.stem, style.stem, *(f"{key}={value}" for key, value in values.items())]
+        words = [content.stem, style.name, *(f"{key}={value}" for key, value in values.items())]
         wanted = f"{name}/{files.clean_name('_'.join(words))}"
         chosen = next(n for n in files.numbered(wanted) if n not in taken)
         taken.add(chosen)
-        combinations.append(Combination(chosen, content, style, settings))
+        combinations.append(Combination(chosen, content, style.pictures, settings))
     return combinations
 
 
@@ -183,20 +193,36 @@ def _matches(root: Path, glob: str) -> Iterator[Path]:
             yield path
 
 
-def _find_styles(words: Iterable[str], reach: Reach) -> list[tuple[Path, Mapping[str, Any]]]:
-    """Each style with the settings that lie beside it in the library. Raises InputError."""
-    library = {normal(p.stem): p for p in _matches(reach.library, "*")}
-    found: dict[Path, Mapping[str, Any]] = {}
+def _find_styles(words: Iterable[str], reach: Reach) -> list[_Style]:
+    """Each style, once. Raises InputError."""
+    library = _library(reach.library)
+    own = {style.pictures: style for style in library.values()}
+    found: dict[tuple[Path, ...], _Style] = {}
     for word in words:
-        paths = [library[normal(word)]] if normal(word) in library else _find([word], reach)
-        for path in paths:
-            found[path] = _style_settings(path) if path in library.values() else {}
-    return list(found.items())
+        if normal(word) in library:
+            styles = [library[normal(word)]]
+        else:
+            styles = [_Style(path.stem, (path,)) for path in _find([word], reach)]
+        for style in styles:
+            found[style.pictures] = own.get(style.pictures, style)
+    return list(found.values())
 
 
-def _style_settings(picture: Path) -> Mapping[str, Any]:
+def _library(folder: Path) -> dict[str, _Style]:
+    """Every style of the library: a picture, or a folder with pictures."""
+    pictures = {normal(path.stem): [path] for path in _matches(folder, "*")}
+    inside: dict[str, list[Path]] = defaultdict(list)
+    for path in _matches(folder, "*/*"):
+        inside[normal(path.parent.name)].append(path)
+    return {
+        name: _Style(name, tuple(paths), _style_settings(folder, name))
+        for name, paths in {**pictures, **inside}.items()
+    }
+
+
+def _style_settings(library: Path, name: str) -> Mapping[str, Any]:
     for suffix in (".yaml", ".yml"):
-        beside = picture.with_suffix(suffix)
+        beside = library / (name + suffix)
         if beside.is_file():
             return read_file(beside)
     return {}
@@ -250,7 +276,9 @@ class Expansion:
 
     def _request(self, combination: Combination) -> Request:
         drops, digests = [], []
-        for role, path in ((Role.CONTENT, combination.content), (Role.STYLE, combination.style)):
+        parts = [(Role.CONTENT, combination.content)]
+        parts += [(Role.STYLE, path) for path in combination.styles]
+        for role, path in parts:
             mark, digest = self._measure(path)
             drops.append(Drop(role, str(path.relative_to(ANYWHERE)), mark, "anywhere"))
             digests.append((role.value, digest))

@@ -3,7 +3,8 @@
     dog.content.jpg + dog.style.png (+ dog.yaml)     a pair, by stem; "_" and "-" separate as well
     dog.content.jpg + dog.style-1.png + dog.style-2.png   several styles blended
     wedding/ with content.*, style.* (+ job.yaml)    a job folder, which settles as a whole
-    starry/ with any pictures                        a hot folder, where the library has a style "starry"
+    starry/ with any pictures                        a hot folder, where the library has a style "starry": a picture of
+                                                     that name, or a folder whose pictures are blended
     dog.jpg (+ dog.yaml)                             in the style that dog.yaml names, or the default style
     night.batch.yaml                                 a batch, handed on
 
@@ -34,6 +35,8 @@ PICTURES = frozenset(
     }
 )
 SETTINGS = frozenset({".yaml", ".yml"})
+#: The most pictures that are blended into the style of one job.
+MOST_STYLES = 32
 
 WAYS = (
     "name a pair NAME.content.jpg and NAME.style.jpg, or put content.jpg and style.jpg into a folder, "
@@ -95,9 +98,11 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """A style of the library: its picture, the settings beside it, and why it cannot be used, if so."""
+    """A style of the library: its picture, or those of its folder by name, the settings beside it, and why it cannot
+    be used, if so.
+    """
 
-    picture: Drop
+    pictures: tuple[Drop, ...]
     settings: Mapping[str, object] = field(default_factory=dict)
     problem: str = ""
 
@@ -317,7 +322,7 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
     if any(name in rules.unsettled for name in names):
         outcome.settling.extend(part.entry.path for part in files.parts)
         return
-    reason = reason or _style_fault(names, rules) or _mask_fault(files, names)
+    reason = reason or _style_fault(files, names, rules) or _mask_fault(files, names)
     if reason:
         outcome.rejections.append(_request(files, [], sidecar).refuse(reason))
         return
@@ -343,6 +348,9 @@ def _request(files: _Set, styles: Sequence[Style], sidecar: Sidecar) -> Request:
     settings: dict[str, object] = {}
     for style in styles:
         settings |= style.settings
+    settings |= sidecar.settings
+    counts = [1] * len(files.of(Role.STYLE)) + [len(style.pictures) for style in styles]
+    settings |= _spread(settings.get("style_weights"), counts)
     source: Source = files.source
     if source == "default" and sidecar.styles:
         source = "named"
@@ -350,10 +358,24 @@ def _request(files: _Set, styles: Sequence[Style], sidecar: Sidecar) -> Request:
         name=files.name,
         source=source,
         group=files.group,
-        files=(*drops, *(style.picture for style in styles)),
-        settings=settings | dict(sidecar.settings),
+        files=(*drops, *(picture for style in styles for picture in style.pictures)),
+        settings=settings,
         priority=sidecar.priority,
     )
+
+
+def _spread(weights: object, counts: Sequence[int]) -> Mapping[str, object]:
+    """`style_weights` picture by picture, where styles of so many pictures each were given theirs, or equal ones.
+
+    What fits neither the styles nor anything else is left for the engine to refuse.
+    """
+    if len(counts) > 1 and max(counts) > 1:
+        weights = weights or [1.0] * len(counts)
+    numbers = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
+    if not isinstance(weights, list) or not numbers or len(weights) != len(counts):
+        return {}
+    shares = zip(weights, counts, strict=True)
+    return {"style_weights": [w / count for w, count in shares for _ in range(count)]}
 
 
 def _fault(files: _Set) -> str:
@@ -380,14 +402,20 @@ def _fault(files: _Set) -> str:
     return ""
 
 
-def _style_fault(names: Sequence[str], rules: Rules) -> str:
-    """What is wrong with the library's styles of these names."""
+def _style_fault(files: _Set, names: Sequence[str], rules: Rules) -> str:
+    """What is wrong with the library's styles of these names, or with the number of pictures of all styles."""
     for name in names:
         if name not in rules.styles:
             known = ", ".join(sorted(map(printable, rules.styles))) or "none"
             return f"there is no style {printable(name)!r} in the library; there are: {known}"
         if rules.styles[name].problem:
             return f"the style {printable(name)} cannot be used: {rules.styles[name].problem}"
+    number = len(files.of(Role.STYLE)) + sum(len(rules.styles[name].pictures) for name in names)
+    if number > MOST_STYLES:
+        return (
+            f"{number} pictures are the style of {files.name}, and at most {MOST_STYLES} are blended; "
+            "choose some of them"
+        )
     return ""
 
 

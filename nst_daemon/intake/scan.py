@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -218,7 +218,7 @@ class Intake:
 
     def _library(self, visit: _Visit) -> tuple[dict[str, Style], set[str]]:
         """The settled styles by name, and the names of those that are still being copied."""
-        pictures: dict[str, list[Drop]] = defaultdict(list)
+        pictures: dict[str, dict[str, list[Drop]]] = defaultdict(dict)
         settings: dict[str, list[Drop]] = defaultdict(list)
         problems: dict[str, str] = {}
         unsettled: set[str] = set()
@@ -226,22 +226,25 @@ class Intake:
             root = os.open(self.styles, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name, status in _list(root, visit, "styles"):
-                path = PurePosixPath(name)
-                style, suffix = normal(path.stem), path.suffix.lower()
-                if suffix not in PICTURES | SETTINGS or stat.S_ISDIR(status.st_mode):
-                    continue
-                try:
-                    files.check_droppable(status, name, self.max_bytes)
-                except InputError as error:
-                    problems[style] = str(error)
-                check = partial(_looks_whole, name, root, status.st_size)
-                mark = files.fingerprint(status)
-                if not self._look(f"styles/{name}", mark, check, visit).settled:
+                if stat.S_ISDIR(status.st_mode):
+                    style = normal(name)
+                    found, whole, problem = self._style_folder(root, name, visit)
+                    if found:
+                        pictures[style][name] = found
+                else:
+                    path = PurePosixPath(name)
+                    style, suffix = normal(path.stem), path.suffix.lower()
+                    if suffix not in PICTURES | SETTINGS:
+                        continue
+                    drop, whole, problem = self._style_file(root, name, name, status, visit)
+                    if suffix in PICTURES:
+                        pictures[style][name] = [drop]
+                    else:
+                        settings[style].append(drop)
+                if problem:
+                    problems[style] = problem
+                if not whole:
                     unsettled.add(style)
-                role, kind = (
-                    (Role.STYLE, pictures) if suffix in PICTURES else (Role.SETTINGS, settings)
-                )
-                kind[style].append(Drop(role, name, mark, "styles"))
         finally:
             os.close(root)
         styles = {
@@ -251,17 +254,61 @@ class Intake:
         }
         return styles, unsettled & pictures.keys()
 
-    def _style(self, pictures: list[Drop], settings: list[Drop], problem: str) -> Style:
+    def _style_folder(
+        self, library: int, folder: str, visit: _Visit
+    ) -> tuple[list[Drop], bool, str]:
+        """The pictures directly in a folder of the library by name; has it settled as a whole; what is wrong."""
+        found: list[Drop] = []
+        problem = ""
+        try:
+            descriptor = files.open_folder(folder, dir_fd=library)
+        except OSError as error:
+            visit.problems.append(
+                f"the style {files.printable(folder)} cannot be looked into: {error.strerror}"
+            )
+            return [], True, ""
+        try:
+            mark = files.fingerprint(os.fstat(descriptor))
+            settled = self._look(f"styles/{folder}/", mark, _always, visit).settled
+            for name, status in sorted(_list(descriptor, visit, f"styles/{folder}")):
+                if PurePosixPath(name).suffix.lower() in PICTURES:
+                    path = f"{folder}/{name}"
+                    drop, whole, wrong = self._style_file(descriptor, name, path, status, visit)
+                    found.append(drop)
+                    settled, problem = settled and whole, problem or wrong
+        finally:
+            os.close(descriptor)
+        return found, settled, problem
+
+    def _style_file(
+        self, folder: int, name: str, path: str, status: os.stat_result, visit: _Visit
+    ) -> tuple[Drop, bool, str]:
+        """A file of the library; has it settled; what is wrong with it. path: below the library."""
+        problem = ""
+        try:
+            files.check_droppable(status, name, self.max_bytes)
+        except InputError as error:
+            problem = str(error)
+        check = partial(_looks_whole, name, folder, status.st_size)
+        mark = files.fingerprint(status)
+        look = self._look(f"styles/{path}", mark, check, visit)
+        role = Role.STYLE if PurePosixPath(name).suffix.lower() in PICTURES else Role.SETTINGS
+        return Drop(role, path, mark, "styles"), look.settled, problem
+
+    def _style(
+        self, pictures: Mapping[str, list[Drop]], settings: list[Drop], problem: str
+    ) -> Style:
+        """pictures: those of one style, by the file or the folder that they are in; there should be one."""
         values: dict[str, Any] = {}
         if len(pictures) > 1 or len(settings) > 1:
-            names = sorted(drop.path for drop in (pictures if len(pictures) > 1 else settings))
+            names = sorted(pictures if len(pictures) > 1 else (drop.path for drop in settings))
             problem = problem or f"{' and '.join(map(files.printable, names))} have the same name"
         elif settings and not problem:
             try:
                 values = self._read_settings("styles", settings[0].path, settings[0].fingerprint)
             except (SettingsError, ChangedMeanwhile) as error:
                 problem = str(error)
-        return Style(pictures[0], values, problem)
+        return Style(tuple(next(iter(pictures.values()))), values, problem)
 
     def _default(self, known: Set[str], visit: _Visit) -> str:
         """The default style; none where it is not in the library, because that is not the picture's fault."""

@@ -17,7 +17,7 @@ import yaml
 from nst_daemon import files
 from nst_daemon.errors import InputError, UsageError
 from nst_daemon.intake.ignore import ignored
-from nst_daemon.intake.pairing import PICTURES, normal
+from nst_daemon.intake.pairing import MOST_STYLES, PICTURES, normal
 from nst_daemon.jobs import Role
 
 
@@ -137,33 +137,65 @@ def sweep(inbox: Path, before: float) -> None:
                 path.unlink(missing_ok=True)
 
 
-def library(styles: Path) -> dict[str, Path]:
-    """The pictures of the library by the names of their styles, in their order."""
+def library(styles: Path) -> dict[str, tuple[Path, ...]]:
+    """The pictures of each style of the library by its name, in their order; a folder is one style."""
     with files.storage(styles):
         found = sorted(styles.iterdir()) if styles.is_dir() else []
-    return {normal(path.stem): path for path in found if _shown(path)}
+        known: dict[str, tuple[Path, ...]] = {
+            normal(path.stem): (path,) for path in found if _shown(path)
+        }
+        for folder in found:
+            if folder.is_dir() and not ignored(folder.name) and (inside := pictures_in(folder)):
+                known[normal(folder.name)] = inside
+    return known
+
+
+def pictures_in(folder: Path) -> tuple[Path, ...]:
+    """The pictures directly in a folder, by name: as a style it is all of them, blended."""
+    with files.storage(folder):
+        return tuple(path for path in sorted(folder.iterdir()) if _shown(path))
+
+
+def style_pictures(styles: Iterable[Path]) -> list[Path]:
+    """Files as they are, and folders as the pictures in them. Raises UsageError where there are none, or too many."""
+    found: list[Path] = []
+    for style in styles:
+        inside = pictures_in(style) if style.is_dir() else (style,)
+        if not inside:
+            raise UsageError(
+                f"there is no picture in {files.printable(str(style))}",
+                remedy="name a folder that has some",
+            )
+        found += inside
+    if len(found) > MOST_STYLES:
+        raise UsageError(
+            f"{len(found)} pictures are the style, and at most {MOST_STYLES} are blended",
+            remedy="choose some of them",
+        )
+    return found
 
 
 def styles_and_names(styles: Iterable[str], folder: Path) -> tuple[list[Path], list[str]]:
-    """What a person means by each style: a picture's file, or the name of a style in the library's folder.
+    """What a person means by each style: a picture's file, the name of a style in the library's folder, or a folder.
 
-    Raises UsageError for what is neither.
+    Raises UsageError for what is none of these.
     """
-    pictures: list[Path] = []
+    paths: list[Path] = []
     names: list[str] = []
     known = library(folder)
     for style in styles:
-        if Path(style).is_file():
-            pictures.append(Path(style))
-        elif normal(style) in known:
+        path, in_library = Path(style), normal(style) in known
+        if path.is_file() or (path.is_dir() and not in_library):
+            paths.append(path)
+        elif in_library:
             names.append(style)
         else:
             there = ", ".join(sorted(map(files.printable, known))) or "none"
             raise UsageError(
-                f"{files.printable(style)} is neither a file nor a style of the library",
+                f"{files.printable(style)} is neither a file, nor a folder, nor a style of the library",
                 remedy=f"there are: {there}",
             )
-    return pictures, names
+    return style_pictures(paths), names
 
 
 def numbered_styles(pictures: Sequence[Path]) -> list[Part]:

@@ -105,7 +105,7 @@ class _Page:
             {
                 "status": found.as_json(),
                 "previews": {job: at for job, at in previews.items() if at},
-                "styles": {n: _modified(path) for n, path in library(self._folders.styles).items()},
+                "styles": {n: _modified(p[0]) for n, p in library(self._folders.styles).items()},
                 "max_bytes": self._options.max_bytes,
             }
         )
@@ -161,11 +161,11 @@ class _Page:
         return self._file(result.with_name(result.stem + suffix))
 
     def style(self, request: Request) -> Response:
-        """The thumbnail of a style of the library."""
-        path = library(self._folders.styles).get(request.path_params["name"])
-        if path is None:
+        """The thumbnail of a style of the library, the first picture's where it is a folder."""
+        pictures = library(self._folders.styles).get(request.path_params["name"])
+        if pictures is None:
             raise HTTPException(404)
-        return _thumbnail(path)
+        return _thumbnail(pictures[0])
 
     def _preview(self, job_id: str) -> str:
         """Where the preview of a job that is being painted lies, below results/."""

@@ -56,6 +56,20 @@ def test_settings_come_from_style_batch_and_sweep(reach: Reach) -> None:
     ]
 
 
+def test_a_folder_of_the_library_is_one_style(reach: Reach, tmp_path: Path) -> None:
+    """A folder of the library, named by a batch, is one style with all its pictures and the settings beside it."""
+    (tmp_path / "styles/monet").mkdir()
+    for name in ("b.jpg", "a.jpg"):
+        (tmp_path / "styles/monet" / name).write_bytes(name.encode())
+    (tmp_path / "styles/monet.yaml").write_text("seed: 8")
+    found = requests(reach, Batch(("a.jpg",), ("starry", "monet")))
+    assert [wanted.name for wanted in found] == ["night/a_starry", "night/a_monet"]
+    monet = found[1]
+    assert isinstance(monet, Request)
+    assert [file.path.rpartition("/")[2] for file in monet.files] == ["a.jpg", "a.jpg", "b.jpg"]
+    assert monet.settings == {"seed": 8}
+
+
 def test_equal_names_get_numbers(reach: Reach) -> None:
     """Two contents of the same name in two folders are two pictures."""
     assert names(Batch(("**/a.*",), ("starry",)), reach) == ["night/a_starry", "night/a_starry-2"]

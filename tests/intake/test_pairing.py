@@ -25,8 +25,8 @@ from nst_daemon.intake.sidecar import Sidecar
 from nst_daemon.jobs import Fingerprint, Role
 
 MARK = Fingerprint(0, 0, 0, 0, 0)
-STARRY = Style(Drop(Role.STYLE, "starry.jpg", MARK, "styles"), {"size": 100, "seed": 1})
-NIGHT = Style(Drop(Role.STYLE, "night.png", MARK, "styles"))
+STARRY = Style((Drop(Role.STYLE, "starry.jpg", MARK, "styles"),), {"size": 100, "seed": 1})
+NIGHT = Style((Drop(Role.STYLE, "night.png", MARK, "styles"),))
 
 
 def entries(*paths: str, settled: bool = True, age: float = 10.0, problem: str = "") -> list[Entry]:
@@ -392,7 +392,7 @@ def test_an_unsettled_part_holds_its_set_back_and_nothing_else() -> None:
 
 def test_a_library_style_with_a_fault_says_so() -> None:
     """A picture for a style that cannot be used is refused with the style's own fault."""
-    broken = Style(STARRY.picture, {}, "starry.yaml: line 1: tags are not read")
+    broken = Style(STARRY.pictures, {}, "starry.yaml: line 1: tags are not read")
     given = Rules({"starry": broken}, lambda entry: Sidecar())
     (rejection,) = of("starry/a.jpg", folder="starry", given=given).rejections
     assert (
@@ -400,6 +400,43 @@ def test_a_library_style_with_a_fault_says_so() -> None:
         == "the style starry cannot be used: starry.yaml: line 1: tags are not read"
     )
     assert [file.root for file in rejection.files] == ["inbox"]
+
+
+MONET = Style(tuple(Drop(Role.STYLE, f"monet/{i}.jpg", MARK, "styles") for i in range(3)))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, [1 / 3, 1 / 3, 1 / 3, 1]),
+        ([3, 1], [1, 1, 1, 1]),
+        ([1, 2, 3, 4], [1, 2, 3, 4]),
+        ([1, 2, 3], [1, 2, 3]),
+        ("much", "much"),
+    ],
+)
+def test_a_folders_share_is_divided_among_its_pictures(given: object, expected: object) -> None:
+    """Styles count alike whatever the number of their pictures; weights may be given by style or by picture."""
+    library = {"monet": MONET, "starry": STARRY}
+    settings = {} if given is None else {"style_weights": given}
+    sidecar = Sidecar(styles=("monet", "starry"), settings=settings)
+    request = only(of("d.content.jpg", "d.yaml", given=Rules(library, lambda entry: sidecar)))
+    assert request.settings["style_weights"] == expected
+
+
+def test_pictures_of_one_folder_count_alike_by_themselves() -> None:
+    """One folder needs no weights; one weight for it is one for all its pictures."""
+    sidecar = Sidecar(styles=("monet",))
+    rules = Rules({"monet": MONET}, lambda entry: sidecar)
+    assert only(of("d.content.jpg", "d.yaml", given=rules)).settings == {}
+
+
+def test_more_styles_than_are_blended_are_refused() -> None:
+    """Two folders with more pictures in all than are blended refuse the job, with the numbers."""
+    many = Style(tuple(Drop(Role.STYLE, f"many/{i}.jpg", MARK, "styles") for i in range(32)))
+    given = Rules({"monet": MONET, "many": many}, lambda entry: Sidecar(styles=("monet", "many")))
+    (rejection,) = of("d.content.jpg", "d.yaml", given=given).rejections
+    assert "35 pictures are the style of d, and at most 32 are blended" in rejection.reason
 
 
 @given(

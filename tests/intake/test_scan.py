@@ -10,6 +10,7 @@ import pytest
 
 from nst_daemon.errors import StorageError
 from nst_daemon.intake.scan import MAX_DEPTH, Scan
+from nst_daemon.jobs import Role
 from tests.intake.conftest import MAX_BYTES, NEVER, PNG, House, tree
 
 
@@ -112,6 +113,50 @@ def test_two_styles_of_one_name_are_refused(house: House) -> None:
         rejection.reason
         == "the style starry cannot be used: starry.jpg and starry.png have the same name"
     )
+
+
+def test_a_folder_of_the_library_is_one_style(house: House) -> None:
+    """All pictures directly in styles/monet/ are the style of its hot folder, by name, with styles/monet.yaml."""
+    (house.styles / "monet" / "more").mkdir(parents=True)
+    (house.styles / "empty").mkdir()
+    for name in ("b.jpg", "a.png", "notes.txt", "more/c.jpg"):
+        house.style(f"monet/{name}")
+    house.style("monet.yaml", "seed: 3\n")
+    house.settled()
+    assert tree(house.inbox) == {"monet/"}
+    house.drop("monet/dog.png")
+    (request,) = house.settled().requests
+    assert [file.path for file in request.files] == ["monet/dog.png", "monet/a.png", "monet/b.jpg"]
+    assert request.settings == {"seed": 3}
+    job = house.take(request)
+    assert [i.name for i in job.inputs if i.role is Role.STYLE] == ["a.png", "b.jpg"]
+
+
+def test_a_folder_of_the_library_settles_as_a_whole(house: House) -> None:
+    """While pictures still come into a style's folder, what is to be painted in it waits."""
+    (house.styles / "monet").mkdir()
+    house.style("monet/a.png")
+    house.settled()
+    house.drop("monet/dog.png")
+    house.style("monet/b.png", PNG[:-10])
+    assert house.scan(3).settling == ("monet/dog.png",)
+    house.style("monet/b.png")
+    (request,) = house.settled().requests
+    assert len(request.files) == 3
+
+
+def test_what_is_wrong_in_a_folder_of_the_library_is_said(house: House, tmp_path: Path) -> None:
+    """A link in a style's folder, or a picture of the folder's name, refuses what is dropped for it."""
+    for name in ("monet", "degas"):
+        (house.styles / name).mkdir()
+        house.style(f"{name}/a.png")
+    (house.styles / "monet" / "b.png").symlink_to(tmp_path)
+    house.style("degas.jpg")
+    house.drop("monet/dog.png")
+    house.drop("degas/dog.png")
+    reasons = sorted(rejection.reason for rejection in house.settled().rejections)
+    assert "degas and degas.jpg have the same name" in reasons[0]
+    assert "b.png is a symbolic link" in reasons[1]
 
 
 def test_settings_are_read_once_per_version(house: House) -> None:
