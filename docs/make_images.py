@@ -53,16 +53,6 @@ def keep_colors() -> None:
     save_sheet(cells, "keep-colors.jpg", columns=4)
 
 
-def style_weights() -> None:
-    """Two styles in different shares."""
-    scene, one, two = draw_scene(), draw_painting(style="swirls"), draw_painting(style="embers")
-    cells = [("content", scene), ("style-1", one), ("style-2", two)]
-    for weights in ((3, 1), (1, 1), (1, 3)):
-        picture = quick(scene, one, two, style_weights=weights)
-        cells.append((f"style_weights {list(weights)}", picture))
-    save_sheet(cells, "style-weights.jpg", columns=3)
-
-
 def masks() -> None:
     """A sky that takes the style's sky, and two styles that keep to their parts."""
     scene = draw_scene(scene="mountains")
@@ -123,7 +113,6 @@ def save_sheet(cells: Sequence[tuple[str, Image.Image]], name: str, *, columns: 
 PICTURES: Mapping[str, Callable[[], None]] = {
     "readme": readme,
     "keep_colors": keep_colors,
-    "style_weights": style_weights,
     "masks": masks,
 }
 

@@ -360,7 +360,9 @@ def test_a_batch_file_is_handed_on() -> None:
 def test_what_is_no_picture_by_its_name_is_refused(name: str) -> None:
     """Other kinds of files are refused at once, with the kinds that are known."""
     (rejection,) = of(name).rejections
-    assert rejection.reason.startswith(f"{name} is no picture by its name; known are avif, bmp, gif, ")
+    assert rejection.reason.startswith(
+        f"{name} is no picture by its name; known are avif, bmp, gif, "
+    )
 
 
 def test_a_faulty_half_takes_the_other_along() -> None:
