@@ -161,10 +161,8 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         base={"scales": (1.0,)},
     ),
     "noise": variants(
-        *(
-            {"start": "mix", "noise_ratio": r, "noise_std": s}
-            for r, s in ((0.2, 0.2), (0.6, 0.2), (0.6, 0.6))
-        )
+        *({"noise_ratio": r, "noise_std": s} for r, s in ((0.2, 0.2), (0.6, 0.2), (0.6, 0.6))),
+        base={"start": "mix"},
     ),
     "optimizer": variants(
         {"optimizer": "lbfgs"},
