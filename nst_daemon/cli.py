@@ -190,6 +190,7 @@ def _serve(
         logs=config.folders.logs,
         checkpoint_seconds=config.service.checkpoint_seconds,
         stall_seconds=config.service.stall_seconds,
+        max_memory=config.limits.max_memory,
     )
     executor = LocalExecutor(config.devices, options)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:

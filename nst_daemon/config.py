@@ -160,6 +160,11 @@ class Limits(_Strict):
     min_free_disk: ByteSize = _key(
         ByteSize(512 * MiB), "with less free space than this the queue waits"
     )
+    max_memory: ByteSize = _key(
+        ByteSize(0),
+        "memory that each worker on the CPU may use, from its start on; what does not fit is painted in tiles; 0: all "
+        "that the machine has",
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@
     ├── BusyError             6  another daemon serves this root
     ├── StorageError          7  no space, read-only, or a folder that is not there (the queue waits)
     ├── DeviceError           8  the device failed; another attempt may succeed
-    │   └── OutOfMemory          the picture does not fit the device as it was attempted
+    │   └── OutOfMemory          the picture does not fit into the memory that is free
     ├── PaintingError         9  the optimisation cannot go on (non-finite even after rolling back)
     ├── LedgerError          10  the ledger is damaged or was asked for an illegal transition
     └── Cancelled           130  somebody asked for the end of this work
@@ -29,7 +29,7 @@ class Retry(StrEnum):
 
     NEVER = "never"  # the same input fails again: the job goes to failed/
     LATER = "later"  # transient: back off and try again, attempts are counted
-    SMALLER = "smaller"  # out of memory: try again one step down
+    ALONE = "alone"  # out of memory: try again with nothing beside it
     PAUSED = "paused"  # not the job's fault: the whole queue waits until it is mended
 
 
@@ -109,9 +109,9 @@ class DeviceError(NstError):
 
 
 class OutOfMemory(DeviceError):  # noqa: N818 (it is called this everywhere)
-    """The picture does not fit into the device's memory as it was attempted."""
+    """The picture does not fit into the memory that is free, in whatever way it is painted."""
 
-    retry = Retry.SMALLER
+    retry = Retry.ALONE
 
 
 class PaintingError(NstError):

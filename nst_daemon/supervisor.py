@@ -66,8 +66,6 @@ HOOKS_GRACE = 10.0
 #: Seconds before a transient error is tried again, doubled with each attempt.
 BACK_OFF = 15.0
 LONGEST_BACK_OFF = 1800.0
-#: How often a job may run out of memory before that is an error.
-MOST_STEP_DOWNS = 3
 #: So many deaths of its worker, and a job is quarantined.
 MOST_DEATHS = 2
 #: Claims in one round: copying 10,000 files must not keep the workers waiting.
@@ -151,7 +149,7 @@ class Supervisor:
         self._running: dict[str, Job] = {}
         self._unfinished: dict[str, Job] = {}
         self._details: dict[str, str] = {}
-        self._step_downs: Counter[str] = Counter()
+        self._short_of_memory: set[str] = set()  # jobs, by id, that once did not fit beside others
         self._paces: dict[str, Pace] = {}
         self._memory: dict[str, int] = {}  # bytes that each worker holds on its device
         self._previews: dict[str, Path] = {}  # of the jobs that have been with a worker
@@ -302,9 +300,9 @@ class Supervisor:
         if event.retry is Retry.PAUSED:
             self._move(job, S.QUEUED, now, note=event.message, attempts=job.attempts - 1)
             self._pause(event.message)
-        elif event.retry is Retry.SMALLER and self._step_downs[job.id] < MOST_STEP_DOWNS:
-            self._step_downs[job.id] += 1
-            said.warning("%s; trying with less memory", event.message)
+        elif event.retry is Retry.ALONE and job.id not in self._short_of_memory:
+            self._short_of_memory.add(job.id)
+            said.warning("%s; trying once more, with nothing beside it", event.message)
             self._count_retry("memory")
             self._move(job, S.QUEUED, now, note=event.message)
         elif event.retry is Retry.LATER and job.attempts < self.config.service.max_attempts:
@@ -552,8 +550,7 @@ class Supervisor:
             outputs=asdict(self.config.outputs),
             limits=asdict(self.config.limits),
             preview=self._preview(job) if self.config.outputs.preview else None,
-            step_down=self._step_downs[job.id],
-            alone=job.deaths > 0,
+            alone=job.deaths > 0 or job.id in self._short_of_memory,
         )
 
     def _preview(self, job: Job) -> Path:
@@ -636,7 +633,7 @@ class Supervisor:
         self.ended[job.state] += 1
         self._details.pop(job.id, None)
         self._previews.pop(job.id, None)
-        del self._step_downs[job.id]
+        self._short_of_memory.discard(job.id)
 
     def _tell(self, job: Job) -> None:
         """Tell metrics and hooks how a job has ended."""

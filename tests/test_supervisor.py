@@ -14,7 +14,7 @@ from nst_daemon import files
 from nst_daemon.errors import DeviceError, Retry, StorageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.supervisor import BACK_OFF, DAY, MOST_STEP_DOWNS, Moment, Supervisor
+from nst_daemon.supervisor import BACK_OFF, DAY, Moment, Supervisor
 from nst_daemon.workers.base import (
     DeviceLost,
     Died,
@@ -251,12 +251,12 @@ def test_transient_error_backs_off(bench: Bench) -> None:
     assert bench.job().attempts == bench.config.service.max_attempts == 3
 
 
-def test_out_of_memory_steps_down(bench: Bench) -> None:
-    """Each time that memory runs out the next attempt is told to use less, until that is an error."""
+def test_out_of_memory_is_tried_alone(bench: Bench) -> None:
+    """A job that memory was too short for is tried once more with nothing beside it, and has then failed."""
     bench.drop()
-    for attempt in range(MOST_STEP_DOWNS + 1):
-        assert bench.executor.tasks[0].step_down == attempt
-        bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.SMALLER, "too large"))
+    for alone in (False, True):
+        assert bench.executor.tasks[0].alone is alone
+        bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.ALONE, "too large"))
         bench.step(1)
     assert bench.job().state is JobState.FAILED
     assert bench.error() == "too large"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,14 +15,16 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import color
-from nst_daemon.engine.evaluation import whole
 from nst_daemon.engine.images import resize
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
+from nst_daemon.engine.memory import exhausted, first_that_fits, free, ways
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype, minimum_side
-from nst_daemon.errors import PaintingError, PictureError, SettingsError
+from nst_daemon.errors import OutOfMemory, PaintingError, PictureError, SettingsError
+
+log = logging.getLogger(__name__)
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -131,6 +134,7 @@ def prepare(
         )
     size = picture_size(_size(content), settings.size, device)
     sizes = scale_sizes(size, settings)
+    _refuse_what_cannot_fit(size, settings, device)
     scales = []
     for scale_size in sizes:
         small = resize(content[None], scale_size)
@@ -146,6 +150,24 @@ def prepare(
         scales.append(Scale(scale_size, shown, own, objective))
     first = _start(settings, scales[0].content, styles[0], start)
     return Scene(size, tuple(scales), first.to(device), _notes(content, styles, size, settings))
+
+
+def _refuse_what_cannot_fit(size: Size, settings: RenderSettings, device: torch.device) -> None:
+    """Raises OutOfMemory where the picture and the optimiser alone are too large: better now than after hours."""
+    least, memory = ways(settings)[-1], free(device)
+    if least.canvas(size) > memory:
+        raise out_of_memory(
+            size, f"{memory / 1e9:.1f} GB are free", fits=least.largest_side(memory)
+        )
+
+
+def out_of_memory(size: Size, cause: str, fits: int = 0) -> OutOfMemory:
+    """The error; fits: the longer side of a 4:3 picture for which there is room, 0 where nobody knows."""
+    hint = f": about {fits} px should fit (4:3)" if fits else ""
+    return OutOfMemory(
+        f"{size[1]} × {size[0]} pixels do not fit into memory, in tiles either ({cause})",
+        remedy=f"choose a smaller size{hint}, or free some memory",
+    )
 
 
 def style_size(style: Size, painted: Size, settings: RenderSettings) -> Size:
@@ -297,6 +319,9 @@ class _Painting:
         self.plan = [counts[min(i, len(counts) - 1)] for i in range(len(scene.scales))]
         self.events: list[str] = []
         self.rollbacks = 0
+        self.ways = ways(settings)
+        self.way = 0  # which of them is gone
+        self.tried = 0  # those before it have run out of memory
         self.scale = -1
         self.ended = True
         self.done = 0
@@ -315,11 +340,25 @@ class _Painting:
         return self.coordinates.picture(self.optimizer.solution())
 
     def advance(self) -> bool:
-        """One iteration; False where there is none left."""
-        if self.ended:
-            if self.scale + 1 == len(self.plan):
-                return False
-            self._next_scale()
+        """One iteration, in less memory where that runs out; False where there is none left."""
+        if self.ended and self.scale + 1 == len(self.plan):
+            return False
+        cause = None
+        while True:
+            try:
+                if cause:
+                    self._step_down(cause)
+                if self.ended:
+                    self._next_scale()
+                self._iterate()
+                return True
+            except Exception as error:
+                if not exhausted(error):
+                    raise
+                # What filled the memory goes with the error, so all that is kept of it is a line.
+                cause = str(error).partition("\n")[0] or "no more is given"
+
+    def _iterate(self) -> None:
         z = self.optimizer.propose()
         values, total, gradient = self._evaluate(z)
         self.optimizer.tell(total, gradient)
@@ -331,17 +370,19 @@ class _Painting:
             self._check()
         if self.done == self.plan[self.scale] // 2:
             self.optimizer.set_step(self._step())
-        return True
 
     def _evaluate(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Terms (terms,), total () and gradient with respect to z (n,)."""
-        network = self.network if self.rollbacks else self.fast_network
-        objective = self.now.objective
+        network, objective = self._network(), self.now.objective
         image = self.coordinates.picture(z)
         if self.done == 0:
             self.blank = objective.blank(image) @ objective.weights
-        values, total, gradient = whole(network, objective, image)
+        evaluate = self.ways[self.way].evaluation
+        values, total, gradient = evaluate(network, objective, image)
         return values, total, self.coordinates.gradient(gradient)
+
+    def _network(self) -> VGG:
+        return self.network if self.rollbacks else self.fast_network
 
     def _next_scale(self) -> None:
         if self.scale < 0:
@@ -352,17 +393,44 @@ class _Painting:
             moments = self._enlarged_moments(finer.size)
         self.scale += 1
         self.done, self.ended = 0, False
+        self._choose_way()
         self._begin(base, moments)
+
+    def _choose_way(self) -> None:
+        """The first one that the scale fits, as far as can be told."""
+        memory = free(self.scene.start.device)
+        fits = first_that_fits(self.ways, self.now.size, self._network(), memory)
+        before, self.way = self.way, max(fits, self.tried)
+        if self.way and self.way != before:
+            self._note(f"{memory / 1e9:.1f} GB of memory are free: {self.ways[self.way]}")
+
+    def _step_down(self, cause: str) -> None:
+        """Go on from the last good picture in less memory."""
+        if self.way + 1 == len(self.ways):
+            raise out_of_memory(self.now.size, cause)
+        self.way = self.tried = self.way + 1
+        self._note(f"out of memory ({cause}): {self.ways[self.way]}")
+        before = self.__dict__.pop("optimizer", None)  # none where there was no room for it either
+        moments = before.moments() if isinstance(before, Adam) else None
+        del before
+        if self.scene.start.is_cuda:
+            torch.cuda.empty_cache()
+        self._begin(self.good, moments)
 
     def _begin(self, base: Tensor, moments: Mapping[str, Tensor] | None = None) -> None:
         """Set out from a picture with an optimiser that knows nothing (but carried moments)."""
         s = self.settings
         self.origin = base
+        self.good, self.good_loss = base, float("inf")
         self.coordinates = _Coordinates(base, s.precondition)
         start, step = self.coordinates.start, self._step()
         if s.optimizer == "lbfgs":
             self.optimizer = LBFGS(
-                start, step=step, history=s.history, first=FIRST_STEP, longest=LONGEST_STEP
+                start,
+                step=step,
+                history=self.ways[self.way].history,
+                first=FIRST_STEP,
+                longest=LONGEST_STEP,
             )
         else:
             self.optimizer = Adam(
@@ -376,7 +444,6 @@ class _Painting:
         terms = len(self.now.objective.names)
         self.values = torch.full((terms,), torch.nan, device=base.device)
         self.moved = torch.zeros((), dtype=torch.bool, device=base.device)
-        self.good, self.good_loss = base, float("inf")
 
     def _step(self) -> float:
         """The optimiser's step: halved by each rollback, decayed from half-way through the scale on."""
@@ -417,6 +484,7 @@ class _Painting:
 
     def _note(self, text: str) -> None:
         self.events.append(f"scale {self.scale + 1}, iteration {self.done}: {text}")
+        log.info("%s", self.events[-1])
 
     def _enlarged(self, finer: Scale) -> Tensor:
         """The picture at the next size, with some of the content's detail that enlarging cannot bring."""
@@ -448,7 +516,7 @@ class _Painting:
         }
 
     _TENSORS = ("origin", "values", "moved", "good", "blank")
-    _VALUES = ("scale", "done", "ended", "rollbacks", "events", "good_loss")
+    _VALUES = ("scale", "done", "ended", "rollbacks", "events", "good_loss", "way", "tried")
 
     def load(self, state: Mapping[str, Any]) -> None:
         sizes = [list(scale.size) for scale in self.scene.scales]

@@ -9,21 +9,30 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch  # before onnxruntime: its CUDA libraries are the ones that both shall use
+import torch.nn.functional as nnf
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
 from nst_daemon.engine.losses import StyleStatistics
+from nst_daemon.engine.memory import SHARE, SIDES, exhausted, free
+from nst_daemon.engine.tiles import Tile, margin, tiles
+from nst_daemon.engine.vgg import layer_names, minimum_side
 from nst_daemon.errors import ModelError, StorageError
 from nst_daemon.files import make_folder, write_atomic
 
 log = logging.getLogger(__name__)
+
+#: Bytes that onnxruntime takes for each pixel: three maps of the first, widest block, and one that a guide weighs.
+PIXEL = 4 * 64 * 4
 
 
 def load_onnxruntime() -> Any:
@@ -72,7 +81,7 @@ class OnnxTargets:
         """The features (1, N, h, w) of each content layer."""
         if not self.content_layers:
             return {}
-        return self._session("content").run({"image": image})
+        return self._in_less_memory(self._content, image, self.content_layers)
 
     def style(self, image: Tensor, guide: Tensor | None = None) -> dict[str, StyleStatistics]:
         """Gram matrices (R, N, N) and means (R, N) of each style layer.
@@ -85,7 +94,7 @@ class OnnxTargets:
             guide = torch.ones_like(image[:, :1])
         found = self._cache.get(key := self._key(image, guide)) if self._cache else None
         if found is None:
-            found = self._session("style").run({"image": image, "guide": guide})
+            found = self._in_less_memory(partial(self._style, guide), image, self.style_layers)
             if self._cache:
                 self._cache.put(key, found)
         return {
@@ -95,6 +104,71 @@ class OnnxTargets:
             )
             for name in self.style_layers
         }
+
+    def _in_less_memory(
+        self,
+        run: Callable[[Tensor, list[Tile]], dict[str, Tensor]],
+        image: Tensor,
+        layers: Sequence[str],
+    ) -> dict[str, Tensor]:
+        """All at once where that fits, as far as can be told; else in tiles, smaller ones where memory still ends."""
+        names = (
+            layer_names()
+        )  # of VGG19: in other networks as many layers, or fewer, see as far, or less
+        names = names[: 1 + max(names.index(layer) for layer in layers)]
+        size = int(image.shape[-2]), int(image.shape[-1])
+        around = 2 * margin(names)
+        fits = SHARE * free(self.device) / PIXEL
+        areas = [
+            (side, min(side + around, size[0]) * min(side + around, size[1])) for side in SIDES
+        ]
+        sides = [max(size) + around] if size[0] * size[1] <= fits else []  # one tile
+        sides += [side for side, area in areas if area <= fits and side < max(size)]
+        for side in sides or SIDES[-1:]:
+            try:
+                return run(image, list(tiles(size, side, names)))
+            except Exception as error:
+                if not exhausted(error) or side <= SIDES[-1]:
+                    raise
+                log.info("out of memory (%s): smaller tiles", str(error).partition("\n")[0])
+        raise AssertionError("the last of the sides either returns or raises")
+
+    def _content(self, image: Tensor, plan: list[Tile]) -> dict[str, Tensor]:
+        """Each tile's own cells, put where they belong."""
+        session = self._session("content")
+        if len(plan) == 1:
+            return session.run({"image": image})
+        maps: dict[str, Tensor] = {}
+        for tile in plan:
+            found = session.run({"image": image[(..., *tile.area)]})
+            for layer, part in found.items():
+                if layer not in maps:
+                    stride = minimum_side([layer])
+                    h, w = image.shape[-2] // stride, image.shape[-1] // stride
+                    maps[layer] = part.new_empty(1, part.shape[1], h, w)
+                outside, inside = tile.cells(layer)
+                maps[layer][(..., *outside)] = part[(..., *inside)]
+        return maps
+
+    def _style(self, guide: Tensor, image: Tensor, plan: list[Tile]) -> dict[str, Tensor]:
+        """The tiles' statistics, each of its core alone, in the mean by the weight that the core has."""
+        session = self._session("style")
+        if len(plan) == 1:
+            return session.run({"image": image, "guide": guide})
+        sums: dict[str, Tensor] = {}
+        total = _weights(guide, self.style_layers)
+        for tile in plan:
+            own = torch.zeros_like(guide)
+            own[(..., *tile.core)] = guide[(..., *tile.core)]
+            own = own[(..., *tile.area)]
+            weights = _weights(own, self.style_layers)
+            found = session.run({"image": image[(..., *tile.area)], "guide": own})
+            for name, value in found.items():
+                layer = name.partition(".")[0]
+                share = (weights[layer] / total[layer].clamp_min(1e-8)).to(value)
+                shared = value * share.view(-1, *[1] * (value.dim() - 1))
+                sums[name] = sums[name] + shared if name in sums else shared
+        return sums
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -238,6 +312,17 @@ class StyleCache:
                 return
             path.unlink(missing_ok=True)
             total -= stat.st_size
+
+
+def _weights(guide: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Layer → (R,), the sum of a guide (1, R, H, W) that was averaged down to the layer's size."""
+    halved, sums = {1: guide.float()}, {}
+    for layer in layers:
+        stride = minimum_side([layer])
+        while max(halved) < stride:
+            halved[2 * max(halved)] = nnf.avg_pool2d(halved[max(halved)], 2)
+        sums[layer] = halved[stride].sum((-2, -1))[0]
+    return sums
 
 
 _DIGEST = hashlib.sha256().digest_size

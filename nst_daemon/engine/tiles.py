@@ -47,9 +47,8 @@ def tiles(size: tuple[int, int], side: int, names: Iterable[str]) -> Iterator[Ti
     names: of the network's modules up to the deepest layer that anybody looks at.
     """
     names = tuple(names)
-    stride = minimum_side(names)
-    margin = ceil(halo(names) / stride) * stride
-    rows, columns = (list(_spans(length, side, stride, margin)) for length in size)
+    around = minimum_side(names), margin(names)
+    rows, columns = (list(_spans(length, side, *around)) for length in size)
     for (top, row), (left, column) in product(rows, columns):
         yield Tile((top, left), (row, column))
 
@@ -62,14 +61,21 @@ def halo(names: Iterable[str]) -> int:
     return sum(minimum_side([name]) for name in names if name.startswith("conv"))
 
 
-def _spans(length: int, side: int, stride: int, margin: int) -> Iterator[tuple[slice, slice]]:
+def margin(names: Iterable[str]) -> int:
+    """The width of a tile's halo: as far as is seen, rounded up to the deepest layer's stride."""
+    names = tuple(names)
+    stride = minimum_side(names)
+    return ceil(halo(names) / stride) * stride
+
+
+def _spans(length: int, side: int, stride: int, around: int) -> Iterator[tuple[slice, slice]]:
     """(area, core) along one axis."""
     longest = max(1, side // stride) * stride
     count = ceil(length / longest)
     step = ceil(length / count / stride) * stride
     for start in range(0, length, step):
         stop = min(start + step, length)
-        yield slice(max(0, start - margin), min(stop + margin, length)), slice(start, stop)
+        yield slice(max(0, start - around), min(stop + around, length)), slice(start, stop)
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ class Task:
     settings: Mapping[str, object]
     outputs: Mapping[str, object] = field(default_factory=dict)
     limits: Mapping[str, object] = field(default_factory=dict)
-    step_down: int = 0  # how often it has run out of memory already
     preview: Path | None = None
-    alone: bool = False  # it was in a worker that died: nothing is prepared beside it, so that blame is certain
+    #: It was in a worker that died, and blame shall be certain, or out of memory: nothing is prepared beside it.
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

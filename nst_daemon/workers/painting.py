@@ -130,6 +130,7 @@ class Painting:
         self._before = checkpoint.SoFar(iteration=0, seconds=0.0)
         self._began = self._next_report = clock()
         self._next_save = self._began + checkpoint_seconds
+        self._passed_on = 0  # of the step's events
         self._blocked = 0.0  # seconds that checkpoints took from the painting
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
@@ -142,6 +143,7 @@ class Painting:
             self._writer.submit(self._record.prepare)
             for step in self._studio.paint(self._prepared, state):
                 self._record.see(step, self._seconds())
+                self._pass_on(step)
                 if (answer := self._interrupted(step)) is not None:
                     return answer
                 self._report(step)
@@ -271,6 +273,12 @@ class Painting:
                 memory=self._studio.memory(),
             )
         )
+
+    def _pass_on(self, step: Step) -> None:
+        """Tell what has happened to the painting; the sidecar has it from the last step."""
+        for event in step.events[self._passed_on :]:
+            self._say(Note(self._worker, self._task.job_id, event))
+        self._passed_on = len(step.events)
 
     def _note(self, message: str) -> None:
         """Tell people now, and in the sidecar."""

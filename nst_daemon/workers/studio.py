@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, to_image
+from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import DeviceError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.workers.base import Task, WorkerOptions
-from nst_daemon.workers.memory import footprint, peak_bytes
 
-#: What torch, oneDNN, cuBLAS, cuDNN and onnxruntime say where memory or the device fails; most of it is a plain
-#: RuntimeError. Memory is looked for first, because some of its words hold those of the device.
-_NO_MEMORY = (
-    "can't allocate memory",
-    "Failed to allocate memory",
-    "bad_alloc",
-    "could not create a memory object",
-    "_STATUS_ALLOC_FAILED",
-    "Resource temporarily unavailable",  # no room for the stack of a new thread
-)
+#: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
+#: is looked for first, because some of its words hold these.
 _NO_DEVICE = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
 
 
@@ -68,7 +60,6 @@ class Studio:
             threads=options.threads or None,
         )
         self._painter.load(resolve(options.settings))
-        self._footprint = footprint(self._painter.device)
 
     def info(self) -> Mapping[str, object]:
         """Device, threads, network, weights with their digest, versions."""
@@ -76,7 +67,7 @@ class Studio:
 
     def prepare(self, task: Task) -> Canvas:
         """Validate the settings, decode the inputs, compute the targets. Raises SettingsError, PictureError."""
-        settings = _stepped_down(resolve(task.settings), task.step_down)
+        settings = resolve(task.settings)
 
         def limit(name: str, default: int) -> int:
             return int(str(task.limits.get(name, default)))
@@ -110,18 +101,7 @@ class Studio:
         loaded = None
         if state is not None:
             loaded = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-        size = None
-        for step in self._painter.paint(canvas.prepared, loaded):
-            if size is not None and size != step.size:
-                self._learn(size)
-            size = step.size
-            yield step
-        if size is not None:
-            self._learn(size)
-
-    def _learn(self, size: tuple[int, int]) -> None:
-        """A whole scale was painted: remember what it needed."""
-        self._footprint.painted(size[0] * size[1], peak_bytes(self._painter.device))
+        return self._painter.paint(canvas.prepared, loaded)
 
     def memory(self) -> int:
         """Bytes of the device's own memory that this process has, 0 for the CPU."""
@@ -162,29 +142,15 @@ class Studio:
             rgb = rgb * shown + (1 - shown)
         return to_image(rgb)
 
-    def _out_of_memory(self, cause: str) -> OutOfMemory:
-        """The error, with the size that would have fitted as far as that is known."""
-        side = self._footprint.largest_side()
-        known = f": about {side} px should fit (4:3)" if side else ""
-        return OutOfMemory(
-            f"the picture does not fit into memory ({cause})",
-            remedy=f"choose a smaller size{known}",
-        )
-
     def explain(self, error: BaseException) -> NstError | None:
         """What torch's exceptions mean."""
         text = str(error)
         first = text.partition("\n")[0]
-        no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if no_memory or any(words in text for words in _NO_MEMORY):
-            return self._out_of_memory(first or "out of memory")
+        if exhausted(error):
+            return OutOfMemory(
+                f"there is not enough memory ({first or 'none is left'})",
+                remedy="choose a smaller size, or free some memory",
+            )
         if isinstance(error, torch.AcceleratorError) or any(words in text for words in _NO_DEVICE):
             return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
         return None
-
-
-def _stepped_down(settings: RenderSettings, steps: int) -> RenderSettings:
-    """Settings that need less memory: each step leaves L-BFGS a quarter of its history."""
-    if steps == 0 or settings.optimizer != "lbfgs":
-        return settings
-    return replace(settings, history=max(2, settings.history >> 2 * steps))

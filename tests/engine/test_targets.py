@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nst_daemon.engine import targets as module
 from nst_daemon.engine.losses import StyleStatistics
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
 from nst_daemon.engine.vgg import VGG
@@ -97,6 +98,64 @@ def test_a_region_sees_only_its_part(targets: OnnxTargets, style: Tensor) -> Non
     before, after = targets.style(style[None], guide), targets.style(other[None], guide)
     torch.testing.assert_close(before["relu1_1"].gram, after["relu1_1"].gram)
     assert not torch.allclose(before["relu5_1"].gram, after["relu5_1"].gram)
+
+
+def random_picture(channels: int = 3) -> Tensor:
+    """(1, channels, 150, 117), nothing in it regular; the deepest layers have cells that a tile's border cuts off."""
+    return torch.rand(1, channels, 150, 117, generator=torch.Generator().manual_seed(channels))
+
+
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no more than the smallest of three kinds of tiles had room."""
+    monkeypatch.setattr(module, "SIDES", (128, 64, 32))
+    monkeypatch.setattr(module, "free", lambda _: 0.0)
+
+
+def test_tiles_have_the_targets_of_the_whole(
+    targets: OnnxTargets, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content features and the statistics of soft regions, one of them in a corner, are the same in tiles, to 1e-5."""
+    image, guide = random_picture(), random_picture(2)
+    guide[:, 1, 40:] = guide[:, 1, :, 40:] = 0
+    whole = targets.content(image), targets.style(image, guide)
+    small_tiles(monkeypatch)
+    again = OnnxTargets(onnx_file)
+    content, style = again.content(image), again.style(image, guide)
+    for layer, wanted in whole[0].items():
+        torch.testing.assert_close(content[layer], wanted, rtol=1e-4, atol=1e-5)
+    for layer, statistics in whole[1].items():
+        for kind in ("gram", "mean"):
+            found, wanted = getattr(style[layer], kind), getattr(statistics, kind)
+            assert (found - wanted).norm() < 1e-5 * wanted.norm(), (layer, kind)
+
+
+def test_smaller_tiles_are_taken_where_memory_ends(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles become smaller until they fit, below the last it is an error; other errors are not tried again."""
+    monkeypatch.setattr(module, "SIDES", (64, 32))
+    targets, image, seen = OnnxTargets(onnx_file), random_picture(), []
+    session = targets._session("content")
+    run, wanted = session.run, targets.content(image)["relu4_2"]
+
+    def narrow(inputs: dict[str, Tensor], room: int, words: str) -> dict[str, Tensor]:
+        seen.append(inputs["image"].shape[-2] * inputs["image"].shape[-1])
+        if seen[-1] > room:
+            raise RuntimeError(words)
+        return run(inputs)
+
+    words = "Failed to allocate memory for requested buffer"
+    monkeypatch.setattr(session, "run", lambda inputs: narrow(inputs, 117 * 130, words))
+    torch.testing.assert_close(targets.content(image)["relu4_2"], wanted, rtol=1e-4, atol=1e-5)
+    assert seen[0] == 117 * 150 and seen[-1] <= 117 * 130
+    monkeypatch.setattr(session, "run", lambda inputs: narrow(inputs, 0, words))
+    with pytest.raises(RuntimeError, match="Failed to allocate"):
+        targets.content(image)
+    seen.clear()
+    monkeypatch.setattr(session, "run", lambda inputs: narrow(inputs, 0, "bad model"))
+    with pytest.raises(RuntimeError, match="bad model"):
+        targets.content(image)
+    assert len(seen) == 1
 
 
 def test_the_second_time_comes_from_the_cache(

@@ -286,7 +286,7 @@ def test_an_impossible_allocation_is_out_of_memory(bench: Benches, jobs: Jobs) -
     b = bench(max_memory=2 << 30)
     b.ready()
     failed = b.paint(jobs("large", do="allocate", at=2))
-    assert failed.retry is Retry.SMALLER
+    assert failed.retry is Retry.ALONE
     assert isinstance(b.paint(jobs("small")), Staged)
     assert not b.of(Died)
 

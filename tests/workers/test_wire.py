@@ -34,7 +34,6 @@ TASK = Task(
     checkpoint=Path("/spool/checkpoint"),
     settings={"style_layers": {"relu1_1": 1.0}, "iterations": [1, 2]},
     limits={"max_pixels": 10, "max_job_minutes": 1.5},
-    step_down=1,
     alone=True,
 )
 MESSAGES: list[wire.Message] = [
@@ -49,7 +48,7 @@ MESSAGES: list[wire.Message] = [
     Started("cpu", "1"),
     Progress("cpu", "1", 3, 4, 0.5),
     Staged("cpu", "1", ("a.json", "a.png"), "0" * 64),
-    Failed("cpu", "1", Retry.SMALLER, "no memory", "trace"),
+    Failed("cpu", "1", Retry.ALONE, "no memory", "trace"),
     Stopped("cpu", "1", cancelled=True),
     Note("cpu", "1", "something"),
 ]
