@@ -26,13 +26,13 @@ Size = tuple[int, int]  # (height, width) in pixels
 #: The share of what is free that a plan may take: estimates are estimates, and something else may grow meanwhile.
 SHARE = 0.9
 #: Bytes that a painting takes whatever its size: Gram matrices, the libraries' working memory.
-FIXED = 100 << 20
+FIXED = 160 << 20
 #: Bytes of a vector of the optimiser for each pixel: three channels in float32.
 VECTOR = 12
 #: Vectors besides L-BFGS's pairs: its point, step and gradients, the picture's copies, spectra, what passes by.
 VECTORS = 24
-#: The widest map of a stage is there this many times while its gradient is made.
-PASSING = 4
+#: A map's gradient is there this many times while it is made: its own, and that of the map behind it.
+PASSING = 2
 #: Pairs that L-BFGS is left with at least.
 LEAST_HISTORY = 5
 #: Longest sides of tiles, in pixels. Below the last, halos would be most of the work.
@@ -135,27 +135,32 @@ def ways(settings: RenderSettings) -> list[Way]:
 def activation_bytes(network: VGG, *, again: bool) -> float:
     """Bytes for each pixel of the activations that an evaluation holds at its worst moment.
 
-    That is in some stage, on the way back: what is kept until then of this stage and of those before it, and what
-    passes by. again: of the stages before, only what goes from one to the next.
+    Everything that the way back needs, and the largest gradient on it: what is freed on the way is not counted on, for
+    allocators give it back late. again: what goes from stage to stage until then, and all of one stage. Both are within
+    a tenth of what `python -m benchmarks.memory` measures.
     """
-    kept = worst = 0.0
+    size = network.dtype.itemsize
+    kept = worst = widest = 0.0
     channels = 0
     for stage in network.stages():
-        here = widest = handed = 0.0
+        here = handed = widest_here = 0.0
         for i in stage:
             name, module = network.names[i], network.features[i]
             if isinstance(module, nn.Conv2d):
                 channels = module.out_channels
             values = channels / minimum_side([name]) ** 2
-            widest = max(widest, values)
-            handed = values * network.dtype.itemsize
-            here += handed if name in network.layers or not name.startswith("conv") else 0
-            here += 8 * values if name.startswith("pool") and network.pooling == "max" else 0
-            if name in network.layers and network.dtype.itemsize < 4:
+            widest_here = max(widest_here, values)
+            handed = values * size
+            if name in network.layers or not name.startswith("conv"):
+                here += handed
+            if name.startswith("pool") and network.pooling == "max":
+                here += 8 * values  # where the largest were
+            if name in network.layers and size < 4:
                 here += 4 * values  # sums are taken in float32
-        worst = max(worst, kept + here + PASSING * widest * network.dtype.itemsize)
+        worst = max(worst, kept + here + PASSING * widest_here * size)
+        widest = max(widest, widest_here)
         kept += handed if again else here
-    return worst
+    return worst if again else kept + PASSING * widest * size
 
 
 def first_that_fits(ladder: list[Way], size: Size, network: VGG, memory: float) -> int:
