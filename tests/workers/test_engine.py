@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from nst_daemon.errors import Retry
-from nst_daemon.workers.base import Died, Note, Progress, Staged, Stopped, Task
+from nst_daemon.workers.base import Died, Progress, Staged, Stopped, Task
 from tests.workers.conftest import Bench, Jobs
 
 pytestmark = pytest.mark.slow
@@ -128,22 +128,6 @@ def test_too_large_a_picture_is_out_of_memory(real: Benches, pair: Callable[...,
     assert fits is not None
     assert 64 < int(fits[1]) < 4000
     assert isinstance(b.paint(pair("another")), Staged)
-    assert not b.of(Died)
-
-
-def test_what_does_not_fit_whole_is_painted_in_tiles(
-    real: Benches, pair: Callable[..., Task]
-) -> None:
-    """Within a limit that is too low for all at once a picture is painted at its size, in tiles, which is told."""
-    b = real(max_memory=2 << 30)
-    b.patience = 120.0
-    b.ready()
-    layers = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_1": 1.0}}
-    task = pair("large", size=1200, scales=[1.0], iterations=[1], **layers)
-    assert isinstance(b.paint(task), Staged)
-    assert sidecar(task)["picture"]["width"] == 1200  # type: ignore[index]
-    assert any("tiles of" in note for note in sidecar(task)["notes"])  # type: ignore[attr-defined]
-    assert any("tiles of" in note.message for note in b.of(Note))
     assert not b.of(Died)
 
 
