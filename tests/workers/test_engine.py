@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from nst_daemon.errors import Retry
-from nst_daemon.workers.base import Died, Progress, Staged, Stopped, Task
+from nst_daemon.workers.base import Died, Note, Progress, Staged, Stopped, Task
 from tests.workers.conftest import Bench, Jobs
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def sidecar(task: Task) -> dict[str, object]:
 def test_resumed_bytes_equal_uninterrupted_bytes(real: Benches, pair: Callable[..., Task]) -> None:
     """Paintings whose worker is killed at ten random moments end in the same bytes as one left in peace."""
     b = real(checkpoint_seconds=0.02)
-    b.patience = 120.0
+    b.patience = 300.0
     b.ready()
     began = time.monotonic()
     whole = b.paint(pair("whole"))
@@ -96,7 +96,7 @@ def test_resumed_bytes_equal_uninterrupted_bytes(real: Benches, pair: Callable[.
 def test_signals_and_neighbours(real: Benches, pair: Callable[..., Task]) -> None:
     """A segmentation fault and a hang cost one attempt of the job that was painted; its neighbour is painted too."""
     b = real(stall_seconds=200)
-    b.patience = 120.0
+    b.patience = 300.0
     b.ready()
     for number, words in (
         (signal.SIGSEGV, "was killed by signal 11 (SIGSEGV)"),
@@ -119,7 +119,7 @@ def test_signals_and_neighbours(real: Benches, pair: Callable[..., Task]) -> Non
 def test_too_large_a_picture_is_out_of_memory(real: Benches, pair: Callable[..., Task]) -> None:
     """A picture that no way of painting can fit is refused with the size that would, and its worker lives."""
     b = real(max_memory=2 << 30)
-    b.patience = 120.0
+    b.patience = 300.0
     b.ready()
     failed = b.paint(pair("large", size=4000))
     assert failed.retry is Retry.ALONE
@@ -131,12 +131,28 @@ def test_too_large_a_picture_is_out_of_memory(real: Benches, pair: Callable[...,
     assert not b.of(Died)
 
 
+def test_what_does_not_fit_whole_is_painted_in_tiles(
+    real: Benches, pair: Callable[..., Task]
+) -> None:
+    """Within a limit that is too low for all at once a picture is painted at its size, in tiles, which is told."""
+    b = real(max_memory=3 << 29)
+    b.patience = 300.0
+    b.ready()
+    layers = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_1": 1.0}}
+    task = pair("large", size=800, scales=[1.0], iterations=[1], **layers)
+    assert isinstance(b.paint(task), Staged)
+    assert sidecar(task)["picture"]["width"] == 800  # type: ignore[index]
+    assert any("tiles of" in note for note in sidecar(task)["notes"])  # type: ignore[attr-defined]
+    assert any("tiles of" in note.message for note in b.of(Note))
+    assert not b.of(Died)
+
+
 def test_an_engine_that_finds_only_nan_fails_its_job(
     real: Benches, pair: Callable[..., Task]
 ) -> None:
     """A painting that stays non-finite in spite of rolling back fails for good, with a remedy."""
     b = real()
-    b.patience = 120.0
+    b.patience = 300.0
     b.ready()
     failed = b.paint(pair("nan", optimizer="adam", step=1e30, iterations=[100]))
     assert failed.retry is Retry.NEVER
@@ -147,7 +163,7 @@ def test_an_engine_that_finds_only_nan_fails_its_job(
 def test_a_bad_picture_fails_with_its_name(real: Benches, jobs: Jobs) -> None:
     """A file that is no picture fails its job for good, in one line."""
     b = real()
-    b.patience = 120.0
+    b.patience = 300.0
     b.ready()
     failed = b.paint(jobs.of("bad", b"this is no picture", picture(0)))
     assert failed.retry is Retry.NEVER
@@ -173,7 +189,7 @@ def test_two_workers_share_a_queue(real: Benches, pair: Callable[..., Task]) -> 
 def test_preparing_gives_way_to_painting(real: Benches) -> None:
     """onnxruntime's threads, which prepare, are nicer than the main thread, which paints."""
     b = real(threads=2)
-    b.patience = 120.0
+    b.patience = 300.0
     b.ready()
     tasks = Path(f"/proc/{b.pid()}/task")
     nice = {int(t.name): os.getpriority(os.PRIO_PROCESS, int(t.name)) for t in tasks.iterdir()}
