@@ -59,6 +59,7 @@ class Prepared:
     settings: RenderSettings
     digest: str
     size: tuple[int, int] = (1, 1)
+    calibration: tuple[dict[str, float], ...] = ({"tv": 3.0},)
     notes: tuple[str, ...] = ("a fake",)
 
 

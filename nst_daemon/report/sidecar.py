@@ -35,7 +35,8 @@ class Painted:
 
     file, sha256, size, width, height: the picture, in bytes and pixels; settings: every one, as `dataclasses.asdict`
     gives them; machine: `Painter.info()`: device, threads, network, weights with digest, providers, versions;
-    iterations: done and planned; losses: the last ones, by term; history: the loss curve, as `history.columns` gives
+    iterations: done and planned; losses: the last ones, by term; calibration: what each term
+    was divided by, for each scale; history: the loss curve, as `history.columns` gives
     it; seconds: by stage; resumed: the iterations after which it was taken up again; notes: what was converted,
     mended or chosen.
     """
@@ -54,6 +55,7 @@ class Painted:
     iterations: tuple[int, int]
     losses: Mapping[str, float]
     seconds: Mapping[str, float]
+    calibration: Sequence[Mapping[str, object]] = ()
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     resumed: Sequence[int] = ()
     notes: Sequence[str] = field(default=())
@@ -107,6 +109,7 @@ def build(painted: Painted, when: datetime) -> dict[str, object]:
         "versions": versions,
         "iterations": {"done": done, "planned": planned, "resumed_after": list(painted.resumed)},
         "losses": dict(painted.losses),
+        "calibration": [dict(scale) for scale in painted.calibration],
         "loss_history": dict(painted.history),
         "seconds": {stage: round(seconds, 3) for stage, seconds in painted.seconds.items()},
         "notes": list(painted.notes),

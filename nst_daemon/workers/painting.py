@@ -60,6 +60,10 @@ class Prepared(Protocol):
         """Width and height of the result in pixels."""
 
     @property
+    def calibration(self) -> Sequence[Mapping[str, object]]:
+        """What each term is divided by, for each scale."""
+
+    @property
     def notes(self) -> Sequence[str]:
         """What was converted or chosen."""
 
@@ -369,6 +373,7 @@ class Painting:
             machine=self._info,
             iterations=(step.iteration, step.iterations),
             losses=losses,
+            calibration=self._prepared.calibration,
             seconds=seconds,
             history=history.columns(self._record.history),
             resumed=self._resumed(),

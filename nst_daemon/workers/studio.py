@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,11 @@ class Canvas:
         """Width and height of the result in pixels."""
         height, width = self.prepared.scene.size
         return width, height
+
+    @property
+    def calibration(self) -> Sequence[Mapping[str, object]]:
+        """What each term is divided by, for each scale."""
+        return self.prepared.scene.calibration
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -235,7 +235,7 @@ def test_nothing_is_written_after_the_answer(jobs: Jobs, monkeypatch: pytest.Mon
 
 
 def test_the_sidecar_tells_the_whole_story(jobs: Jobs) -> None:
-    """The sidecar holds inputs with digests, all settings, model, machine, timings, losses and notes."""
+    """The sidecar holds inputs with digests, all settings, model, machine, timings, losses, divisors and notes."""
     attempt = Attempt(jobs("dog", iterations=10))
     answer = attempt()
     sidecar = attempt.sidecar()
@@ -253,4 +253,5 @@ def test_the_sidecar_tells_the_whole_story(jobs: Jobs) -> None:
         "save": 0.0,
     }
     assert sidecar["losses"] == {"total": 0.1}
+    assert sidecar["calibration"] == [{"tv": 3.0}]
     assert sidecar["notes"] == ["a fake"]
