@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from nst_daemon import stylize
-from nst_daemon.engine.images import Picture, resize, save_picture, to_image
+from nst_daemon.engine.images import Picture, from_image, resize, save_picture, to_image
 from nst_daemon.report.contact_sheet import contact_sheet
 from nst_daemon.samples import draw_painting, draw_scene
 
@@ -89,6 +89,35 @@ def quick(content: Image.Image, *styles: Image.Image, **choices: Any) -> Image.I
     return to_image(painted.rgb)
 
 
+def transparency() -> None:
+    """A cut-out with a soft edge and black beneath: the file, what it hides, what the network sees, the result."""
+    scene, painting = draw_scene(), draw_painting(style="embers")
+    down, across = torch.meshgrid(
+        torch.linspace(-1, 1, scene.height), torch.linspace(-1, 1, scene.width), indexing="ij"
+    )
+    alpha = ((0.85 - (down**2 + across**2).sqrt()) * 12).clamp(0, 1)[None]
+    cut = torch.where(alpha > 0, as_picture(scene).rgb, 0)
+    content = from_image(to_image(torch.cat([cut, alpha])))
+    painted = stylize(content, as_picture(painting), size=192)
+    assert painted.alpha is not None
+    cells = [
+        ("content", to_image(on_chequers(cut, alpha))),
+        ("hidden in its file", to_image(cut)),
+        ("seen by the network", to_image(content.rgb)),
+        ("result", to_image(on_chequers(painted.rgb, painted.alpha))),
+    ]
+    save_sheet(cells, "transparency.jpg", columns=4)
+
+
+def on_chequers(rgb: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """(3, H, W) over a chequerboard of light greys, 16 squares high."""
+    _, height, width = rgb.shape
+    square = max(1, height // 16)
+    down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    board = 0.8 + 0.2 * ((down // square + across // square) % 2)
+    return rgb * alpha + board * (1 - alpha)
+
+
 def as_picture(image: Image.Image) -> Picture:
     """A drawing as the engine takes it."""
     pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
@@ -114,6 +143,7 @@ PICTURES: Mapping[str, Callable[[], None]] = {
     "readme": readme,
     "keep_colors": keep_colors,
     "masks": masks,
+    "transparency": transparency,
 }
 
 if __name__ == "__main__":

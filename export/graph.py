@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nst_daemon.engine.vgg import VGG, Padding, Pooling, layer_names, minimum_side
+from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.vgg import VGG, Padding, Pooling, layer_names
 from nst_daemon.errors import ModelError, SettingsError
 from nst_daemon.files import make_folder, write_atomic
 
@@ -120,8 +121,10 @@ class TargetGraph(nn.Module):
         """image (1, 3, H, W), guide (1, R, H, W) → the tensors of `spec.outputs`, in that order."""
         maps = self.vgg(image)
         style: dict[str, tuple[Tensor, Tensor]] = {}
+        stride = 1
         for name in self.vgg.names:
-            if name.startswith("pool"):
+            if minimum_side([name]) > stride:
+                stride *= 2
                 guide = F.avg_pool2d(guide, 2)  # halves as the network does: an area average
             if name in self.spec.style_layers:
                 style[name] = statistics(maps[name], guide)

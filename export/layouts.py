@@ -76,6 +76,11 @@ def import_weights(
         raise UsageError(
             f"there is no layout {layout!r}", remedy=f"choose from {', '.join(get_args(Layout))}"
         )
+    if not network.startswith("vgg"):
+        raise UsageError(
+            f"weights of {network} have one layout, torchvision's, and need no import",
+            remedy="name the file as model.weights",
+        )
     if target.suffix != ".safetensors":
         raise UsageError(f"{target} does not end in .safetensors", remedy="choose such a name")
     if target.exists():

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.targets import OnnxTargets
-from nst_daemon.engine.vgg import VGG, minimum_side
+from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import ModelError
 
 from .graph import GraphSpec, TargetGraph

@@ -13,12 +13,13 @@ from types import MappingProxyType
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, StorageError
 from nst_daemon.files import sha256_file, write_atomic
 
 #: torchvision's own file names; the eight digits are the first of the file's SHA-256.
 IMAGENET_FILES: Mapping[str, str] = MappingProxyType(
-    {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
+    {name: network.weights for name, network in NETWORKS.items()}
 )
 #: The networks whose weights come with the package.
 BUNDLED_FILES: Mapping[str, str] = MappingProxyType({"vgg19": "vgg19-tinyimagenet.safetensors"})
@@ -149,14 +150,14 @@ def _imagenet(network: str) -> Weights:
     if not path.is_file():
         raise ModelError(
             f"ImageNet's weights for {network} are not on this machine ({path})",
-            remedy="`nst-daemon model fetch` downloads them",
+            remedy=f"`nst-daemon model fetch --network {network}` downloads them",
         )
     digest = _digest(path)
     promised = _recorded(path) or path.stem.rpartition("-")[2]
     if not digest.startswith(promised):
         raise ModelError(
             f"{path} is damaged: its SHA-256 is {digest} and should begin with {promised}",
-            remedy="remove it and run `nst-daemon model fetch`, or choose `weights: bundled`",
+            remedy=f"remove it and run `nst-daemon model fetch --network {network}`",
         )
     return Weights("imagenet", path, digest, network, f"{network} trained on ImageNet, torchvision")
 

@@ -626,7 +626,7 @@ def model_fetch(
             help="A mirror's address, or a file; torchvision's own address if left out."
         ),
     ] = None,
-    network: Annotated[str, typer.Option(help="vgg19 or vgg16.")] = "vgg19",
+    network: Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.")] = "vgg19",
 ) -> None:
     """Download ImageNet's weights to where torchvision looks for them; goes on where it was interrupted."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
@@ -651,7 +651,7 @@ def model_import(
         Path | None,
         typer.Option("--output", "-o", help="Else FILE's name with .safetensors, here."),
     ] = None,
-    network: Annotated[str, typer.Option(help="vgg19 or vgg16.")] = "vgg19",
+    network: Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.")] = "vgg19",
     layout: Annotated[
         str, typer.Option(help="auto, or what a file with `features.…` holds: torchvision, caffe.")
     ] = "auto",

@@ -110,7 +110,11 @@ class Folders(_Strict):
 class Model(_Strict):
     """Which network looks at the pictures."""
 
-    network: Literal["vgg19"] = _key("vgg19", "the feature extractor")
+    network: Literal["vgg19", "vgg16", "efficientnet_b0"] = _key(
+        "vgg19",
+        "the feature extractor: vgg19, vgg16 or efficientnet_b0; only VGG19's weights come along, the others need "
+        "`nst-daemon model fetch --network NAME`",
+    )
     weights: str = _key(
         "auto", "auto (ImageNet's where present, else bundled), imagenet, bundled or a file"
     )
@@ -284,7 +288,7 @@ class Config(_Strict):
 
     def render_settings(self, *overrides: Mapping[str, object]) -> RenderSettings:
         """The settings of a job: `render` first, then each of the overrides."""
-        return resolve(self.render, *overrides)
+        return resolve(self.render, *overrides, network=self.model.network)
 
 
 _ADAPTER = TypeAdapter(Config)

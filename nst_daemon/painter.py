@@ -18,6 +18,7 @@ from typing import TypeVar
 import torch
 
 from nst_daemon.engine import stylize as engine
+from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.images import Picture, load_picture, resize
 from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -65,7 +66,7 @@ class Prepared:
 class Painter:
     """Holds the network and the targets' sessions of one device from picture to picture.
 
-    network: `vgg19` or `vgg16`; weights: as `nst_daemon.export.weights.resolve` takes them; device: `auto` (the first
+    network: of `engine.networks`; weights: as `nst_daemon.export.weights.resolve` takes them; device: `auto` (the first
     GPU, else the CPU), `cpu`, `cuda`, `cuda:1`, …; cache_dir: where ONNX files and style statistics are kept, the
     user's own cache folder unless given; cache_bytes: how much room the statistics may take; threads: of the CPU, for
     this whole process (torch's own choice where None).
@@ -213,7 +214,8 @@ class Painter:
         return rows
 
     def _vgg(self, spec: GraphSpec) -> VGG:
-        return VGG(
+        kind = EfficientNet if spec.network == "efficientnet_b0" else VGG
+        return kind(
             self._state,
             spec.layers,
             pooling=spec.pooling,
@@ -284,7 +286,7 @@ def stylize(
             f"settings and {next(iter(overrides))!r} were given both",
             remedy="give either RenderSettings or keywords",
         )
-    settings = settings or resolve(overrides)
+    settings = settings or resolve(overrides, network=network)
     styles = [style] if isinstance(style, Picture | str | os.PathLike | int) else list(style)
     painter = _shared_painter(network, str(weights), device)
     prepared = painter.prepare(

@@ -68,9 +68,9 @@ def _devices(asked: Mapping[str, Any]) -> Iterator[Row]:
         )
     for name in names:
         device = find_device(name)
-        dtype = str(compute_dtype(resolve(asked["render"]).precision, device)).removeprefix(
-            "torch."
-        )
+        dtype = str(
+            compute_dtype(resolve(asked["render"], network=asked["network"]).precision, device)
+        ).removeprefix("torch.")
         if device.type == "cuda":
             memory = torch.cuda.get_device_properties(device).total_memory / 2**30
             size = f"{memory:.0f} GiB"
@@ -120,7 +120,7 @@ def _weights(asked: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _onnx_file(asked: Mapping[str, Any]) -> Iterator[Row]:
-    settings: RenderSettings = resolve(asked["render"])
+    settings: RenderSettings = resolve(asked["render"], network=asked["network"])
     painter = Painter(
         asked["network"],
         asked["weights"],

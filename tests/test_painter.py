@@ -17,6 +17,7 @@ from nst_daemon.engine.images import Picture, save_picture
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, SettingsError
 from nst_daemon.painter import Painter, default_cache_dir, find_device, stylize
+from tests.weights import random_weights
 
 #: Layers near the input, so that the export takes a second or two.
 SHALLOW = {"style_layers": {"relu1_1": 1.0}, "content_layers": {"relu1_2": 1.0}}
@@ -213,3 +214,19 @@ def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_the_example_is_in_the_docstring() -> None:
     """The example that runs above is the one that people read in help(stylize)."""
     assert ">>> painting = stylize(" in (inspect.getdoc(stylize) or "")
+
+
+@pytest.mark.parametrize("network", ["vgg16", "efficientnet_b0"])
+def test_other_networks_paint(network: str, tmp_path: Path) -> None:
+    """A picture is painted by each of the other networks, with the default preset's layers as they are called there."""
+    from safetensors.torch import save_file
+
+    save_file(random_weights(network), tmp_path / "random.safetensors")
+    painter = Painter(
+        network, tmp_path / "random.safetensors", device="cpu", cache_dir=tmp_path / "cache"
+    )
+    settings = resolve({"size": 48, "iterations": 2}, network=network)
+    prepared = painter.prepare(picture(41, 48), [picture(40, 40)], settings)
+    *_, step = painter.paint(prepared)
+    assert step.losses["total"] > 0
+    assert prepared.picture(step).rgb.shape == (3, 41, 48)

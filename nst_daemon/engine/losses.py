@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.engine.vgg import minimum_side
 
 #: Rows and columns of a map, or of the pixels of a picture.
 Window = tuple[slice, slice]

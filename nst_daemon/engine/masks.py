@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nst_daemon.engine.color import luminance
 from nst_daemon.engine.images import resize
-from nst_daemon.engine.vgg import minimum_side
+from nst_daemon.engine.networks import minimum_side
 from nst_daemon.errors import PictureError
 
 Size = tuple[int, int]  # (height, width) in pixels

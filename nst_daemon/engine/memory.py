@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
+from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.tiles import Tiled, margin
-from nst_daemon.engine.vgg import VGG, minimum_side
+from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import NstError
 
 Size = tuple[int, int]  # (height, width) in pixels

@@ -7,22 +7,21 @@ torch nor Pillow. Its defaults are the preset `default`; `resolve` puts a preset
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.config import ExtraValues
 
+from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.errors import SettingsError
 
 _EXTRA: ExtraValues = "forbid"
-_LAYER = re.compile(r"(conv|relu)([12]_[12]|[345]_[1-4])|pool[1-5]")
 _LAYERS_ALLOWED = "a mapping of layers to weights from 0 on, such as {relu1_1: 1.0, conv4_2: 0.5}"
 
 
@@ -215,6 +214,8 @@ class RenderSettings:
         return frozenset(self.content_layers) | frozenset(self.style_layers)
 
 
+_DEFAULTS = RenderSettings()
+
 #: What each optimiser wants unless the preset or a person says otherwise.
 OPTIMIZER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "lbfgs": {},
@@ -226,12 +227,12 @@ _OPTIMIZER_KEYS = frozenset(
 )
 
 
-def resolve(*overrides: Mapping[str, object]) -> RenderSettings:
+def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderSettings:
     """Settings from the preset that the last override to name one names, then each override in order.
 
     A preset has two sets of weights: the bare constants of its source (`calibrate: off`) and balances for calibrated
-    terms (`calibrate: auto`); the final value of `calibrate` chooses. Raises SettingsError, before any work, naming
-    the key, the value and what is allowed.
+    terms (`calibrate: auto`); the final value of `calibrate` chooses. Presets name VGG19's layers: `network` has its
+    own for them. Raises SettingsError, before any work, naming the key, the value and what is allowed.
     """
     for override in overrides:
         _refuse_unknown(override)
@@ -242,12 +243,16 @@ def resolve(*overrides: Mapping[str, object]) -> RenderSettings:
             given.pop("content_style_ratio", None)
             given["content_style_ratio"] = None
         given |= override
-    chosen = _preset_values(given) | given
+    preset = _preset_values(given)
+    for key in ("content_layers", "style_layers"):
+        layers = cast("Mapping[str, float]", preset.get(key, getattr(_DEFAULTS, key)))
+        preset[key] = NETWORKS[network].translated(layers)
+    chosen = preset | given
     try:
         settings: RenderSettings = _adapter().validate_python(chosen)
     except ValidationError as error:
         raise _as_settings_error(error) from None
-    _check(settings)
+    _check(settings, network)
     return settings
 
 
@@ -296,12 +301,14 @@ def _refuse_contradiction(override: Mapping[str, object]) -> None:
         )
 
 
-def _check(settings: RenderSettings) -> None:
+def _check(settings: RenderSettings, network: str) -> None:
     """What no single field can say about itself."""
     for key in ("content_layers", "style_layers"):
         for layer in getattr(settings, key):
-            if not _LAYER.fullmatch(layer):
-                raise _refusal(key, layer, "conv1_1 … conv5_4, relu1_1 … relu5_4, pool1 … pool5")
+            if layer not in NETWORKS[network].layers:
+                raise _refusal(key, layer, f"{NETWORKS[network].spelled} ({network})")
+    if not NETWORKS[network].pooling and settings.pooling != "max":
+        raise _refusal("pooling", settings.pooling, f"'max': {network} has no pooling to choose")
     if settings.alpha == 0 and settings.style_weight == 0:
         raise _refusal(
             "style_weight", 0, "more than 0 where content_weight is 0: nothing is asked for"

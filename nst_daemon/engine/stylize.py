@@ -19,9 +19,10 @@ from nst_daemon.engine.images import resize
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.memory import exhausted, first_that_fits, free, ways
+from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype, minimum_side
+from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype
 from nst_daemon.errors import OutOfMemory, PaintingError, PictureError, SettingsError
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from nst_daemon.engine.losses import StyleStatistics
 from nst_daemon.engine.memory import SHARE, SIDES, exhausted, free
+from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.tiles import Tile, margin, tiles
-from nst_daemon.engine.vgg import layer_names, minimum_side
+from nst_daemon.engine.vgg import layer_names
 from nst_daemon.errors import ModelError, StorageError
 from nst_daemon.files import make_folder, write_atomic
 
@@ -112,9 +113,10 @@ class OnnxTargets:
         layers: Sequence[str],
     ) -> dict[str, Tensor]:
         """All at once where that fits, as far as can be told; else in tiles, smaller ones where memory still ends."""
-        names = (
-            layer_names()
-        )  # of VGG19: in other networks as many layers, or fewer, see as far, or less
+        names = layer_names()  # of VGG19: in VGG16 as many layers, or fewer, see as far, or less
+        if not set(layers) <= set(names):  # in EfficientNet each cell sees everything: no tiles
+            everything = slice(0, image.shape[-2]), slice(0, image.shape[-1])
+            return run(image, [Tile(everything, everything)])
         names = names[: 1 + max(names.index(layer) for layer in layers)]
         size = int(image.shape[-2]), int(image.shape[-1])
         around = 2 * margin(names)

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from nst_daemon.engine.evaluation import sums_of
 from nst_daemon.engine.losses import Objective, Sums, Window
-from nst_daemon.engine.vgg import VGG, minimum_side
+from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.vgg import VGG
+from nst_daemon.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ def halo(names: Iterable[str]) -> int:
 
     A 3 × 3 convolution sees one cell further; a cell of block b is 2^(b−1) pixels wide.
     """
+    names = tuple(names)
+    if "stem" in names:
+        raise SettingsError(
+            "efficientnet_b0 cannot paint in tiles: each of its cells sees the whole picture",
+            remedy="choose a smaller size, or vgg19",
+        )
     return sum(minimum_side([name]) for name in names if name.startswith("conv"))
 
 

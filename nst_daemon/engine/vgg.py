@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nst_daemon.engine import winograd
+from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, SettingsError
 
 Pooling = Literal["max", "average", "l2"]
@@ -29,46 +30,23 @@ STD = (0.229, 0.224, 0.225)
 #: Average and L2 pooling change the scale of what follows; these factors restore it for photographs.
 POOLING_RESCALE: Mapping[Pooling, float] = {"max": 1.0, "average": 2.0, "l2": 0.78}
 
-_TORCHVISION_FEATURES = {"vgg19": "vgg19", "vgg16": "vgg16"}
-
 
 def bare_features(network: str = "vgg19") -> nn.Sequential:
-    """torchvision's `features` without memory for its weights (on the meta device)."""
+    """torchvision's `features` without memory for its weights (on the meta device). Raises ModelError."""
     import torchvision.models  # noqa: PLC0415 (slow to import, and only the architecture is wanted)
 
-    if network not in _TORCHVISION_FEATURES:
-        known = ", ".join(_TORCHVISION_FEATURES)
+    if network not in NETWORKS:
+        known = ", ".join(NETWORKS)
         raise ModelError(f"unknown network {network!r}", remedy=f"known are: {known}")
     with torch.device("meta"):
-        features = getattr(torchvision.models, _TORCHVISION_FEATURES[network])(
-            weights=None
-        ).features
+        features = getattr(torchvision.models, network)(weights=None).features
     assert isinstance(features, nn.Sequential)
     return features
 
 
 def layer_names(network: str = "vgg19") -> tuple[str, ...]:
     """The name of each module of `features`, in order: conv1_1, relu1_1, conv1_2, …, relu5_4, pool5."""
-    names, block, conv = [], 1, 0
-    for module in bare_features(network):
-        if isinstance(module, nn.Conv2d):
-            conv += 1
-            names.append(f"conv{block}_{conv}")
-        elif isinstance(module, nn.ReLU):
-            names.append(f"relu{block}_{conv}")
-        else:
-            names.append(f"pool{block}")
-            block, conv = block + 1, 0
-    return tuple(names)
-
-
-def minimum_side(layers: Iterable[str]) -> int:
-    """The smallest side in pixels that leaves at least one position in each of the layers.
-
-    A layer of block b lies behind b − 1 halvings (b for `pool<b>`).
-    """
-    halvings = [int(n[4]) - (not n.startswith("pool")) for n in layers]
-    return int(2 ** max(halvings, default=0))
+    return tuple(NETWORKS[network].layers)
 
 
 def compute_dtype(
@@ -214,7 +192,9 @@ def _with_weights(
     for key, shape in wanted.items():
         layer = names[int(key.split(".")[1])]
         if key not in state:
-            raise ModelError(f"the weights lack {key} ({layer})", remedy="use a whole VGG file")
+            raise ModelError(
+                f"the weights lack {key} ({layer})", remedy="use a whole file of this network"
+            )
         if state[key].shape != shape:
             raise ModelError(
                 f"the weights' {key} ({layer}) has shape {tuple(state[key].shape)}",

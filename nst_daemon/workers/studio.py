@@ -56,6 +56,7 @@ class Studio:
     """The engine on one device, ready for the usual settings. Raises ModelError, SettingsError, DeviceError."""
 
     def __init__(self, options: WorkerOptions, device: str) -> None:
+        self._network = options.network
         self._painter = Painter(
             options.network,
             options.weights,
@@ -64,7 +65,7 @@ class Studio:
             cache_bytes=options.cache_bytes,
             threads=options.threads or None,
         )
-        self._painter.load(resolve(options.settings))
+        self._painter.load(resolve(options.settings, network=options.network))
 
     def info(self) -> Mapping[str, object]:
         """Device, threads, network, weights with their digest, versions."""
@@ -72,7 +73,7 @@ class Studio:
 
     def prepare(self, task: Task) -> Canvas:
         """Validate the settings, decode the inputs, compute the targets. Raises SettingsError, PictureError."""
-        settings = resolve(task.settings)
+        settings = resolve(task.settings, network=self._network)
 
         def limit(name: str, default: int) -> int:
             return int(str(task.limits.get(name, default)))

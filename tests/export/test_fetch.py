@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from nst_daemon.cli import app
 from nst_daemon.errors import BusyError, ModelError, StorageError
 from nst_daemon.export import fetch as module
 from nst_daemon.export import weights
@@ -258,3 +260,19 @@ def test_the_address_is_torchvisions() -> None:
     for network, name in weights.IMAGENET_FILES.items():
         url = torchvision.models.get_model_weights(network).IMAGENET1K_V1.url
         assert module._address(None, name) == url
+
+
+def test_another_network_is_fetched(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`model fetch --network` brings that network's file; until then its absence is told with this very command."""
+    name = NAME.replace("vgg19", "efficientnet_b0")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(weights, "IMAGENET_FILES", {"efficientnet_b0": name})
+    with pytest.raises(ModelError, match="model fetch --network efficientnet_b0"):
+        weights.resolve("auto", "efficientnet_b0")
+    ran = CliRunner().invoke(
+        app, ["model", "fetch", f"{server.address}/{NAME}", "--network", "efficientnet_b0"]
+    )
+    assert ran.exit_code == 0
+    assert weights.resolve("auto", "efficientnet_b0").path.name == name

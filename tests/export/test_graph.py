@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.losses import statistics as engine_statistics
 from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.engine.vgg import VGG, layer_names
@@ -21,6 +22,7 @@ from nst_daemon.errors import ModelError, SettingsError, StorageError
 from nst_daemon.export.graph import GraphSpec, export_onnx, statistics
 from nst_daemon.export.parity import TOLERANCE, parity, require_parity
 from nst_daemon.export.weights import Weights
+from tests.weights import random_weights
 
 from .conftest import Exported
 
@@ -216,3 +218,21 @@ def test_a_folder_that_cannot_be_written_is_named(small: Exported, tmp_path: Pat
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(StorageError, match="taken"):
         export_onnx(vgg, spec, tmp_path / "taken")
+
+
+@pytest.mark.parametrize(
+    ("network", "style", "content"),
+    [
+        ("vgg16", ["relu1_1", "relu2_1"], ["relu2_2"]),
+        ("efficientnet_b0", ["stem", "stage1", "stage3"], ["stage2"]),
+    ],
+)
+def test_other_networks_are_exported(
+    tmp_path: Path, network: str, style: list[str], content: list[str]
+) -> None:
+    """VGG16 and EfficientNet-B0 agree with torch at every output, at two odd sizes, under a guide of two regions."""
+    state = random_weights(network, [*style, *content])
+    spec = GraphSpec.of("0" * 64, style, content, network=network)
+    kind = EfficientNet if network == "efficientnet_b0" else VGG
+    torch_network = kind(state, spec.layers, network=network)
+    require_parity(parity(export_onnx(torch_network, spec, tmp_path), torch_network, spec))
