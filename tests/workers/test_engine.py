@@ -135,13 +135,13 @@ def test_what_does_not_fit_whole_is_painted_in_tiles(
     real: Benches, pair: Callable[..., Task]
 ) -> None:
     """Within a limit that is too low for all at once a picture is painted at its size, in tiles, which is told."""
-    b = real(max_memory=3 << 29)
+    b = real(max_memory=7 << 28)
     b.patience = 300.0
     b.ready()
     layers = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_1": 1.0}}
-    task = pair("large", size=800, scales=[1.0], iterations=[1], **layers)
+    task = pair("large", size=1000, scales=[1.0], iterations=[1], **layers)
     assert isinstance(b.paint(task), Staged)
-    assert sidecar(task)["picture"]["width"] == 800  # type: ignore[index]
+    assert sidecar(task)["picture"]["width"] == 1000  # type: ignore[index]
     assert any("tiles of" in note for note in sidecar(task)["notes"])  # type: ignore[attr-defined]
     assert any("tiles of" in note.message for note in b.of(Note))
     assert not b.of(Died)
