@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 from nst_daemon import __version__
 from nst_daemon.errors import InputError
 from nst_daemon.files import printable
-from nst_daemon.jobs import JobInput
+from nst_daemon.jobs import JobInput, Role
 
 SCHEMA = 1
 #: Where the essentials stand in a picture: the keyword of PNG's iTXt chunk, the head of EXIF's UserComment elsewhere.
@@ -74,7 +74,9 @@ def embed(
     No time, no job and no names: equal paintings are equal bytes, and a picture that is passed on does not tell what
     files were called. The digests say which they were.
     """
-    files = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in inputs]
+    # Not the file of settings: it may say the same in other words, and what it came to is here.
+    pictures = [i for i in inputs if i.role is not Role.SETTINGS]
+    files = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in pictures]
     essentials = {**_PROGRAM, "inputs": files, "settings": settings, "model": _model(machine)}
     return json.dumps(essentials, allow_nan=False, separators=(",", ":"))
 
