@@ -24,7 +24,8 @@ from torchvision.transforms.functional import to_tensor
 from nst_daemon.engine.losses import statistics
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
-from nst_daemon.painter import Painter, default_cache_dir, find_device
+from nst_daemon.files import default_cache_dir
+from nst_daemon.painter import Painter, find_device
 from nst_daemon.samples import draw_painting
 
 

@@ -34,6 +34,7 @@ OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
 if TYPE_CHECKING:
     from nst_daemon.intake.batch import Expansion
     from nst_daemon.painter import Painter
+    from nst_daemon.workers.base import Executor
 
 app = typer.Typer(
     name="nst-daemon",
@@ -173,14 +174,29 @@ def _serve(
     environ: Mapping[str, str] | None = None,
     batch: Expansion | None = None,
 ) -> int:
-    """Run the supervisor with this machine's devices; the number of jobs that failed."""
+    """Run the supervisor with the configured executor; the number of jobs that failed."""
     from nst_daemon.ops.progress import Bars
     from nst_daemon.service import serve
-    from nst_daemon.workers.base import WorkerOptions
-    from nst_daemon.workers.local import LocalExecutor
 
     config = load(path, environ)
     logs.setup(config.log.format, config.log.level)
+    executor = _make_executor(config)
+    with Bars(enabled=drain and sys.stderr.isatty()) as bars:
+        return serve(
+            config,
+            executor,
+            drain=drain,
+            patience=wait,
+            observer=bars,
+            reload=lambda: load(path, environ),
+            batch=batch,
+        )
+
+
+def _make_executor(config: Config) -> Executor:
+    """The workers of this machine or of a cluster. Raises ConfigError where Ray is asked for and not installed."""
+    from nst_daemon.workers.base import RayOptions, WorkerOptions
+
     options = WorkerOptions(
         network=config.model.network,
         weights=config.model.weights,
@@ -192,17 +208,13 @@ def _serve(
         stall_seconds=config.service.stall_seconds,
         max_memory=config.limits.max_memory,
     )
-    executor = LocalExecutor(config.devices, options)
-    with Bars(enabled=drain and sys.stderr.isatty()) as bars:
-        return serve(
-            config,
-            executor,
-            drain=drain,
-            patience=wait,
-            observer=bars,
-            reload=lambda: load(path, environ),
-            batch=batch,
-        )
+    if config.executor == "ray":
+        from nst_daemon.workers.ray import RayExecutor
+
+        return RayExecutor(RayOptions(**asdict(config.ray)), options)
+    from nst_daemon.workers.local import LocalExecutor
+
+    return LocalExecutor(config.devices, options)
 
 
 def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:

@@ -211,6 +211,25 @@ class Keep(_Strict):
 
 
 @dataclass(frozen=True)
+class Ray(_Strict):
+    """A Ray cluster to paint on, for `executor: ray`; see docs/scaling.md."""
+
+    address: str = _key(
+        "auto",
+        "auto (this machine is one of its nodes), HOST:PORT of its head (likewise), or ray://HOST:PORT from outside",
+    )
+    gpus_per_job: Annotated[float, Field(ge=0, le=1)] = _key(
+        1.0, "what each worker takes of a node's GPUs; a fraction shares one; 0 paints on CPUs"
+    )
+    cpus_per_job: Annotated[float, Field(gt=0)] = _key(
+        2.0, "what each worker takes of a node's CPUs, and its threads"
+    )
+    max_in_flight: Annotated[int, Field(ge=1)] = _key(
+        64, "at most so many jobs are with the cluster; each worker paints one and prepares one"
+    )
+
+
+@dataclass(frozen=True)
 class Cache(_Strict):
     """Style statistics that were computed before."""
 
@@ -263,6 +282,10 @@ class Config(_Strict):
     devices: Literal["auto", "cpu"] | list[str] = _key(
         "auto", "auto (every GPU, else the CPU), cpu, or a list such as [cuda:0, cuda:1]"
     )
+    executor: Literal["local", "ray"] = _key(
+        "local", "local (the devices of this machine) or ray (those of a cluster)"
+    )
+    ray: Ray = field(default_factory=Ray)
     default_style: str = _key("", "the library style for pictures that come alone; empty: none")
     batch_roots: list[Path] = _key(
         [], "folders outside styles/ that a batch file in the inbox may read"

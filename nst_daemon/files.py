@@ -400,6 +400,11 @@ def remove_older(folder: Path, before: float) -> None:
 # What the folders stand on
 
 
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/nst-daemon`, by default `~/.cache/nst-daemon`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nst-daemon"
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that this user may still write to the file system of `path`. Raises StorageError."""
     with storage(path):

@@ -29,6 +29,7 @@ from nst_daemon.export.graph import GraphSpec, export_onnx
 from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
 from nst_daemon.export.weights import resolve as resolve_weights
+from nst_daemon.files import default_cache_dir
 
 log = logging.getLogger(__name__)
 
@@ -306,11 +307,6 @@ def _shared_painter(network: str, weights: str, device: str) -> Painter:
 def _size(picture: Picture) -> tuple[int, int]:
     """(height, width)."""
     return picture.rgb.shape[1], picture.rgb.shape[2]
-
-
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/nst-daemon`, by default `~/.cache/nst-daemon`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nst-daemon"
 
 
 def find_device(name: str = "auto") -> torch.device:

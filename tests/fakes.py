@@ -33,6 +33,7 @@ from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
 from nst_daemon.workers.base import Task, WorkerOptions
+from nst_daemon.workers.wire import Outfit
 
 
 @dataclass
@@ -104,6 +105,14 @@ class Studio:
     def __init__(self, options: WorkerOptions, device: str) -> None:
         self.options, self.device = options, device
 
+    @staticmethod
+    def outfit(options: WorkerOptions) -> Outfit:
+        """Its own source in the place of a model, so that a file travels; the weights `missing` are not there."""
+        if options.weights == "missing":
+            raise ModelError("the fake weights are not there", remedy="fetch them")
+        digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+        return Outfit(options.weights, {"fake/model": (__file__, digest)})
+
     def info(self) -> Mapping[str, object]:
         return {
             "device": self.device,
@@ -157,6 +166,15 @@ class Studio:
 
     def explain(self, error: BaseException) -> NstError | None:
         return OutOfMemory("the fake memory is full") if isinstance(error, MemoryError) else None
+
+
+class Slow(Studio):
+    """One that takes its time over every picture, whatever is in it."""
+
+    def prepare(self, task: Task) -> Prepared:
+        prepared = super().prepare(task)
+        prepared.script = {"iterations": 20, "seconds": 0.03}
+        return prepared
 
 
 def no_studio(options: WorkerOptions, device: str) -> Studio:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nst_daemon"
-HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy")
+HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy", "ray")
 
 LEAVES = {"errors", "jobs"}
 #: What each room may import of ours. A room is the first matching prefix, the longest first.
@@ -33,7 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "ops": LEAVES | {"files", "ledger", "config", "ops"},
     "workers.base": LEAVES,
     "workers.wire": LEAVES | {"workers.base"},
-    "workers.local": LEAVES | {"workers.base", "workers.wire"},
+    "workers.child": LEAVES | {"workers.base", "workers.wire"},
+    "workers.local": LEAVES | {"workers.base", "workers.wire", "workers.child"},
+    "workers.ray": LEAVES | {"workers.base", "workers.wire", "workers.child"},
+    # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
+    # it starts a process.
+    "workers.cluster": LEAVES
+    | {"files", "workers.base", "workers.wire", "workers.child", "workers.local", "workers.easel"},
+    "workers.easel": LEAVES | {"files", "workers.base", "workers.wire", "workers.local"},
     "workers": LEAVES | {"files", "painter", "engine", "export", "report", "workers"},
     "web": LEAVES | {"files", "ledger", "config", "intake", "ops", "report", "web"},
     "service": LEAVES
@@ -42,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 #: The command line puts everything together, and only its functions may import the heavy rooms.
 ENTRY = {"cli", "__main__", "__init__"}
-LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers.local", "ops.doctor")
+LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
     "cli",
     "config",
@@ -60,7 +67,9 @@ LIGHT = [
     "service",
     "supervisor",
     "workers.base",
+    "workers.cluster",
     "workers.local",
+    "workers.ray",
 ]
 
 

@@ -16,7 +16,8 @@ from nst_daemon import painter as module
 from nst_daemon.engine.images import Picture, save_picture
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, SettingsError
-from nst_daemon.painter import Painter, default_cache_dir, find_device, stylize
+from nst_daemon.files import default_cache_dir
+from nst_daemon.painter import Painter, find_device, stylize
 from tests.weights import random_weights
 
 #: Layers near the input, so that the export takes a second or two.

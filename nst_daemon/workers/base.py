@@ -71,6 +71,16 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RayOptions:
+    """A Ray cluster, and what each worker takes of it; `config.Ray` explains the keys."""
+
+    address: str = "auto"
+    gpus_per_job: float = 1.0
+    cpus_per_job: float = 2.0
+    max_in_flight: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A worker has loaded its model. `info`: device, precision, weights, versions."""
 

@@ -1,21 +1,15 @@
 """One worker process per device on this machine, supervised: started, watched, ended, replaced.
 
-A worker is `python -m nst_daemon.workers.process`, a fresh interpreter with one end of a socket pair. Not
-`multiprocessing`: its spawn imports the daemon's `__main__` again in each child, keeps a helper process and speaks
-pickle (see `wire`). The daemon itself never touches CUDA: which devices there are is what the first worker says.
+A worker is a `child.Child` that runs `workers.process`. The daemon itself never touches CUDA: which devices there are
+is what the first worker says.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -37,6 +31,7 @@ from nst_daemon.workers.base import (
     WorkerOptions,
     WorkerStatus,
 )
+from nst_daemon.workers.child import Child, exit_reason
 
 #: Tasks per worker: one that is painted, one that is prepared meanwhile.
 SLOTS = 2
@@ -177,75 +172,6 @@ class _Given:
     cancelled: bool = False
 
 
-class _Process:
-    """One life of a worker: the process and our end of the wire."""
-
-    def __init__(self, hello: wire.Hello) -> None:
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.log = _log_file(hello)
-        with theirs, (self.log or Path(os.devnull)).open("wb") as log:
-            self._popen = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                # -P: a folder that the daemon happens to stand in lends it no modules.
-                [sys.executable, "-P", "-m", "nst_daemon.workers.process", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log if self.log else None,
-                # A terminal's Ctrl-C goes to a whole group of processes; what it means is for the daemon to say.
-                process_group=0,
-            )
-        self.pid = self._popen.pid
-        self._ended = os.pidfd_open(self.pid)
-        self.socket.setblocking(False)
-        self.open = True
-        self.send(hello)
-
-    def send(self, message: wire.Message) -> None:
-        """Send, without waiting. A process that is gone or does not read is noticed elsewhere."""
-        with suppress(OSError):
-            wire.send(self.socket, message)
-
-    def messages(self) -> Iterator[wire.Message]:
-        """Everything that has arrived; notes when the other end is gone."""
-        while self.open:
-            try:
-                message = wire.receive(self.socket)
-            except BlockingIOError:
-                return
-            if message is None:
-                self.open = False
-                return
-            yield message
-
-    def exit_code(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
-        return self._popen.poll()
-
-    def waitables(self) -> list[object]:
-        """Ready when there are messages, or when it has ended."""
-        return [self.socket, self._ended] if self.open else [self._ended]
-
-    def kill(self) -> None:
-        """SIGKILL; harmless where it has ended."""
-        self._popen.kill()
-
-    def close(self, patience: float) -> None:
-        """Reap it and free its descriptors."""
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(patience)
-        self.socket.close()
-        os.close(self._ended)
-
-    def last_words(self) -> str:
-        """The end of what it printed, if that was kept."""
-        if self.log is None:
-            return ""
-        with suppress(OSError), self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - wire.TEXT_LIMIT))
-            return file.read().decode(errors="replace").strip()
-        return ""
-
-
 @dataclass(slots=True)
 class _Worker:
     """A device's place: its process, the jobs that it was given, and how it has fared."""
@@ -255,7 +181,7 @@ class _Worker:
     options: WorkerOptions
     lost_seconds: float
     jobs: dict[str, _Given] = field(default_factory=dict)  # the one that is painted first
-    process: _Process | None = None
+    process: Child | None = None
     ready: bool = False
     info: dict[str, object] = field(default_factory=dict)
     found: tuple[str, ...] = ()  # devices that it has discovered and nobody has read yet
@@ -289,10 +215,18 @@ class _Worker:
         self.heard = self.closed = None
         self.spawned, self.start_at = now, math.inf
         try:
-            self.process = _Process(wire.Hello(self.name, self.device, self.options))
+            self.process = Child("nst_daemon.workers.process", self._hello(), self._log())
         except OSError as error:
             return self._ended(now, f"could not be started: {error.strerror}")
         return []
+
+    def _hello(self) -> wire.Hello:
+        return wire.Hello(self.name, self.device, self.options)
+
+    def _log(self) -> Path | None:
+        """Where the process's output goes."""
+        folder = self.options.logs
+        return folder / f"{self.name.replace(':', '-')}.log" if folder else None
 
     def give(self, task: Task, now: float) -> list[Event]:
         """Take a task; the events where that is impossible."""
@@ -504,7 +438,7 @@ class _Worker:
         if self.leaving:
             return self.leaving.message
         assert code is not None
-        return _exit_reason(code)
+        return exit_reason(code)
 
     def _ended(self, now: float, reason: str, detail: str = "") -> list[Event]:
         """Say that there is no process any more, give its jobs back, and see when to start the next."""
@@ -544,26 +478,3 @@ class _Worker:
         if self.failed_starts == 0:
             return 0.0
         return min(LONGEST_PAUSE, 2.0 ** (self.failed_starts - 1))
-
-
-def _exit_reason(code: int) -> str:
-    """An exit status in words."""
-    if code >= 0:
-        return f"ended by itself with exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
-    words = f"was killed by signal {-code} ({name})"
-    if -code == signal.SIGKILL:
-        words += ": by somebody, or by the kernel for want of memory"
-    return words
-
-
-def _log_file(hello: wire.Hello) -> Path | None:
-    """Where this worker's output goes."""
-    folder = hello.options.logs
-    if folder is None:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hello.worker.replace(':', '-')}.log"

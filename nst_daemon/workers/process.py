@@ -7,8 +7,6 @@ progress: a process that lives and paints nothing must not look well.
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
 import importlib
 import logging
 import os
@@ -20,13 +18,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
-from nst_daemon.workers import wire
+from nst_daemon.workers import child, wire
 from nst_daemon.workers.base import Failed, Ready, Staged, Started, Stopped, Task, WorkerOptions
 from nst_daemon.workers.painting import Painting, Prepared, Studio
 
@@ -34,9 +32,16 @@ from nst_daemon.workers.painting import Painting, Prepared, Studio
 HEARTBEAT = 1.0
 #: The daemon is gone. Nobody reads this status.
 ORPHANED = 1
-_PR_SET_PDEATHSIG = 1
 
-Factory = Callable[[WorkerOptions, str], Studio]
+
+class Factory(Protocol):
+    """What makes a `Studio` for a device."""
+
+    def __call__(self, options: WorkerOptions, device: str, /) -> Studio:
+        """Load everything that is resident. Raises NstError."""
+
+    def outfit(self, options: WorkerOptions, /) -> wire.Outfit:
+        """What the same studio needs on another machine. Raises NstError."""
 
 
 @dataclass(eq=False, slots=True)
@@ -169,7 +174,7 @@ class Worker:
             # Not RLIMIT_AS, which counts what is merely mapped; and not for a GPU, whose driver maps all of its memory.
             limit = options.max_memory or _machine_memory()
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        return _factory(options.painter)(options, device)
+        return factory(options.painter)(options, device)
 
     def _next(self) -> _Job | None:
         """The next job, once it is prepared; None when it is time to end."""
@@ -299,34 +304,16 @@ def _machine_memory() -> int:
     return min(limits)
 
 
-def _factory(path: str) -> Factory:
+def factory(path: str) -> Factory:
     """What `module:factory` names."""
     module, _, name = path.partition(":")
-    factory: Factory = getattr(importlib.import_module(module), name)
-    return factory
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to kill us with the daemon's thread that started us; where it cannot, the wire's end tells."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    found: Factory = getattr(importlib.import_module(module), name)
+    return found
 
 
 def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
-    _die_with_parent()
-    faulthandler.enable()  # a crash in native code leaves the Python stacks in the worker's log
-    for ignored in (
-        signal.SIGINT,
-        signal.SIGHUP,
-    ):  # what a terminal sends is for the daemon to interpret
-        signal.signal(ignored, signal.SIG_IGN)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    end = socket.socket(fileno=int(sys.argv[1]))
-    end.set_inheritable(False)
-    hello = wire.receive(end)
+    end, hello = child.begin()
     if not isinstance(hello, wire.Hello):
         sys.exit("this is started by nst-daemon itself")
     worker = Worker(end, hello)

@@ -15,9 +15,15 @@ from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import DeviceError, NstError, OutOfMemory
+from nst_daemon.files import sha256_file
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.workers.base import Task, WorkerOptions
+<<<<<<< HEAD
+=======
+from nst_daemon.workers.memory import footprint, peak_bytes
+from nst_daemon.workers.wire import Outfit
+>>>>>>> 3f760d0 (Paint on a Ray cluster: executor: ray)
 
 #: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
 #: is looked for first, because some of its words hold these.
@@ -66,6 +72,29 @@ class Studio:
             threads=options.threads or None,
         )
         self._painter.load(resolve(options.settings, network=options.network))
+
+    @staticmethod
+    def outfit(options: WorkerOptions) -> Outfit:
+        """The weights, unless they come with the package, and the ONNX file of the usual settings.
+
+        Raises ModelError, SettingsError.
+        """
+        painter = Painter(
+            options.network,
+            options.weights,
+            device="cpu",
+            cache_dir=options.cache_dir,
+            cache_bytes=0,
+        )
+        weights, graph = painter.weights, painter.targets(resolve(options.settings)).file
+        files = {f"onnx/{graph.name}": (str(graph), sha256_file(graph))}
+        name = weights.name
+        if name == "imagenet":  # where torchvision looks for it, below TORCH_HOME
+            files[f"torch/hub/checkpoints/{weights.path.name}"] = str(weights.path), weights.sha256
+        elif name != "bundled":
+            name = f"weights/{weights.sha256[:16]}/{weights.path.name}"
+            files[name] = str(weights.path), weights.sha256
+        return Outfit(name, files)
 
     def info(self) -> Mapping[str, object]:
         """Device, threads, network, weights with their digest, versions."""

@@ -1,4 +1,4 @@
-"""What LocalExecutor and its children say to each other, and how: one JSON object per packet.
+"""What the executors and their children say to each other, and how: one JSON object per packet.
 
 JSON and not pickle, because a worker decodes strangers' pictures: nothing that it says is executed by the daemon. A
 `SOCK_SEQPACKET` pair keeps each message whole, so a worker that is stopped in the middle of one never makes the
@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
     Failed,
     Note,
     Progress,
+    RayOptions,
     Ready,
     Staged,
     Started,
     Stopped,
     Task,
     WorkerOptions,
+    WorkerStatus,
 )
 
 #: Larger than any message: tracebacks are cut to `TEXT_LIMIT`, settings come from files with a size limit.
@@ -50,7 +55,9 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """To a child: checkpoint what is being painted, then end."""
+    """To a child: checkpoint what is being painted, then end; within `grace` seconds, where it has children itself."""
+
+    grace: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +84,50 @@ class Leaving:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The first packet to the process that speaks with a cluster."""
+
+    cluster: RayOptions
+    options: WorkerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """From that process, about once a second: its workers (without `info`), and how many tasks they take together."""
+
+    slots: int
+    workers: tuple[WorkerStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outfit:
+    """What a worker on another machine needs to paint as one on this machine would.
+
+    weights: `WorkerOptions.weights` there; where it is a key of `files`, that file. files: name in that machine's cache
+    folder → the file on this one and its SHA-256.
+    """
+
+    weights: str
+    files: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """From another machine: a new checkpoint or preview of a job (`kind`) comes with this message."""
+
+    job_id: str
+    kind: str
+
+
 Message = (
     Hello
+    | Join
+    | Outfit
+    | Places
+    | Attached
+    | Died
+    | DeviceLost
     | Task
     | Cancel
     | Stop

@@ -1,0 +1,399 @@
+"""The Ray executor on a real cluster of two nodes, with a fake studio where the engine does not matter."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nst_daemon import config as configuration
+from nst_daemon import files
+from nst_daemon.errors import ConfigError, Retry
+from nst_daemon.jobs import JobState
+from nst_daemon.ledger import Ledger
+from nst_daemon.samples import draw_painting, draw_scene
+from nst_daemon.supervisor import Moment, Supervisor
+from nst_daemon.workers import wire
+from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
+    Executor,
+    Failed,
+    Progress,
+    RayOptions,
+    Ready,
+    Staged,
+    Started,
+    Stopped,
+    Task,
+    WorkerOptions,
+)
+from nst_daemon.workers.ray import RayExecutor
+from tests.workers.conftest import ROOT, Bench, Jobs
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: nst-daemon[ray]"
+)
+#: The longest wait for anything of a cluster, in seconds.
+PATIENCE = 240.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without room and two nodes with room for one worker each, behind a token."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nst-ray-") as folder,
+        pytest.MonkeyPatch.context() as m,
+    ):
+        # Read when ray is imported, and inherited by the nodes.
+        m.setenv("RAY_AUTH_MODE", "token")
+        m.setenv("RAY_AUTH_TOKEN", "a token of the tests, 32 characters")
+        m.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        m.setenv("XDG_CACHE_HOME", f"{folder}/cache")
+        m.setenv("PYTHONPATH", str(ROOT))
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "temp_dir": f"{folder}/ray", "include_dashboard": False},
+            shutdown_at_exit=False,
+        )
+        made.cache = Path(folder, "cache", "nst-daemon")
+        for _ in range(2):
+            made.add_node(num_cpus=1)
+        yield made
+        made.shutdown()
+
+
+class RayBench(Bench):
+    """A bench whose executor is a cluster's."""
+
+    def __init__(self, address: str, options: WorkerOptions, **ray: Any) -> None:
+        super().__init__("ray", options, patience=PATIENCE)
+        self.executor = RayExecutor(  # type: ignore[assignment]
+            RayOptions(address, **{"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray),
+            options,
+            clock=self.now,
+        )
+
+
+@pytest.fixture
+def ray_bench(tmp_path: Path, cluster: Any) -> Iterator[Callable[..., RayBench]]:
+    """A maker of executors on the cluster; they are stopped at the end."""
+    made: list[RayBench] = []
+
+    def make(ray: Mapping[str, Any] = {}, **options: Any) -> RayBench:
+        base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
+        options = {"weights": "bundled"} | options
+        made.append(RayBench(cluster.address, replace(base, **options), **ray))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.executor.stop(0.0)
+
+
+@needs_ray
+def test_a_job_travels_by_value(
+    ray_bench: Callable[..., RayBench], jobs: Jobs, cluster: Any
+) -> None:
+    """A job on a node becomes a staged picture with its sidecar, though the node sees no folder of the daemon."""
+    b = ray_bench()
+    assert b.executor.capacity() == 0
+    b.ready(workers=2)
+    b.until(lambda: b.executor.capacity() == 4)
+    task = replace(jobs("dog", iterations=30, seconds=0.1), preview=jobs.folder / "preview.jpg")
+    answer = b.paint(task)
+    assert answer.files == ("dog.json", "dog.png")
+    assert files.sha256_file(task.stage / "dog.png") == answer.sha256
+    sidecar = json.loads((task.stage / "dog.json").read_bytes())
+    assert sidecar["job"]["attempt"] == task.attempt
+    kinds = [type(event) for event in b.events if getattr(event, "job_id", "") == "dog-id"]
+    assert kinds[0] is Started
+    assert kinds[-1] is Staged
+    last = b.of(Progress)[-1]
+    assert (last.done, last.total) == (30, 30)
+    assert task.preview.stat().st_size > 100
+    # The model was laid down once, in the cache of the node; nothing of the job is left there.
+    assert (cluster.cache / "fake" / "model").read_bytes() == (ROOT / "tests/fakes.py").read_bytes()
+    assert list(cluster.cache.glob("work/*/[0-9]*")) == []
+
+
+@needs_ray
+def test_cancel_and_stop(ray_bench: Callable[..., RayBench], jobs: Jobs, tmp_path: Path) -> None:
+    """A cancelled job is answered so; what is stopped leaves its checkpoint here, and the next start goes on from it."""
+    b = ray_bench()
+    b.ready(workers=2)
+    b.until(lambda: b.executor.capacity() == 4)
+    cancelled = jobs("cancelled", iterations=10_000, seconds=0.02)
+    stopped = jobs("stopped", iterations=300, seconds=0.02)
+    for task in (cancelled, stopped):
+        b.executor.submit(task)
+    for task in (cancelled, stopped):
+        b.until(lambda t=task: [e for e in b.of(Progress) if e.job_id == t.job_id and e.done > 10])
+    b.executor.cancel("cancelled-id")
+    assert b.answer("cancelled-id").cancelled
+    b.events += b.executor.stop(60.0)
+    assert [(type(e), e.cancelled) for e in b.answers("stopped-id")] == [(Stopped, False)]
+    assert stopped.checkpoint.is_file()
+    assert not cancelled.checkpoint.exists()
+    b.events.clear()
+    b._heard.clear()
+    b.ready(workers=1)
+    b.paint(stopped)
+    resumed = json.loads((stopped.stage / "stopped.json").read_bytes())["iterations"]
+    assert resumed["done"] == 300
+    assert resumed["resumed_after"][0] > 10
+
+
+@needs_ray
+def test_what_goes_wrong_with_a_job_is_said_as_locally(
+    ray_bench: Callable[..., RayBench], jobs: Jobs
+) -> None:
+    """A job's own error, its lack of memory, its stall and the death of its worker reach the daemon as such."""
+    b = ray_bench(stall_seconds=20.0)
+    b.ready(workers=2)
+    b.until(lambda: b.executor.capacity() == 4)
+    tasks = {do: jobs(do, at=3, do=do) for do in ("raise", "memory", "segv", "hang")}
+    for task in tasks.values():
+        b.until(b.executor.capacity)
+        b.executor.submit(task)
+    answers = {do: b.answer(f"{do}-id") for do in tasks}
+    assert answers["raise"].retry is Retry.NEVER
+    assert answers["memory"].retry is Retry.SMALLER
+    assert isinstance(answers["segv"], Died)
+    assert "SIGSEGV" in answers["segv"].reason
+    assert isinstance(answers["hang"], Died)
+    assert "stall_seconds" in answers["hang"].reason
+
+
+def paint_all(
+    executor: Executor,
+    config: configuration.Config,
+    jobs: int,
+    in_the_middle: Callable[[], object] = lambda: None,
+) -> dict[str, bytes]:
+    """Let a supervisor paint the inbox; `in_the_middle` happens after the fourth job. The pictures by their names."""
+    deadline, done = time.monotonic() + PATIENCE, 0
+    with Ledger.open(config.folders.ledger) as ledger:
+        supervisor = Supervisor(config, ledger, executor)
+        supervisor.recover(Moment.now())
+        while done < jobs:
+            assert time.monotonic() < deadline, supervisor.live(Moment.now())
+            wait(list(executor.waitables()), timeout=0.1)  # type: ignore[arg-type]
+            supervisor.step(Moment.now(), woken=True)
+            before, done = done, ledger.counts()[JobState.DONE]
+            if before < 4 <= done:
+                in_the_middle()
+        supervisor.stop(Moment.now())
+        assert {job.state for job in ledger.history(limit=-1)} == {JobState.DONE}
+    results = config.folders.results.glob("job??*.png")
+    return {path.name: path.read_bytes() for path in results if ".loss." not in path.name}
+
+
+def a_root(folder: Path, seeds: Mapping[str, int]) -> configuration.Config:
+    """A root whose inbox holds a pair for each name, with a seed of its own."""
+    config = configuration.load(
+        None,
+        {
+            "NST_FOLDERS__ROOT": str(folder),
+            "NST_SERVICE__SETTLE_SECONDS": "0",
+            "NST_LIMITS__MIN_FREE_DISK": "0",
+        },
+    )
+    for path in dataclasses.astuple(config.folders)[1:]:
+        files.make_folder(path)
+    for path in (config.folders.spool, config.folders.stage, config.folders.checkpoints):
+        files.make_folder(path)
+    picture = draw_scene(16, 16)
+    for name, seed in seeds.items():
+        picture.save(config.folders.inbox / f"{name}.content.png")
+        (config.folders.inbox / f"{name}.yaml").write_text(f"seed: {seed}\n")
+        draw_painting(16, 16).save(config.folders.inbox / f"{name}.style.png")
+    return config
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_node_dies_among_twenty_jobs(
+    ray_bench: Callable[..., RayBench],
+    bench: Callable[..., Bench],
+    cluster: Any,
+    tmp_path: Path,
+) -> None:
+    """With a node killed in the middle each of 20 jobs has one result, the same bytes as from the local executor."""
+    seeds = {f"job{i:02}": i for i in range(20)}
+
+    def kill_a_node() -> None:
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    there = ray_bench(painter="tests.fakes:Slow").executor
+    pictures = paint_all(there, a_root(tmp_path / "there", seeds), 20, kill_a_node)
+    cluster.add_node(num_cpus=1)
+    assert sorted(pictures) == [f"{name}.png" for name in seeds]
+    assert len(set(pictures.values())) == 20
+    here = bench(painter="tests.fakes:Slow").executor
+    assert paint_all(here, a_root(tmp_path / "here", seeds), 20) == pictures
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_engine_paints_the_same_on_a_node(
+    ray_bench: Callable[..., RayBench],
+    bench: Callable[..., Bench],
+    jobs: Jobs,
+    model_cache: Path,
+    cluster: Any,
+) -> None:
+    """The real engine paints the same bytes on a node as here; the node took its ONNX file from the daemon's cache."""
+    settings: dict[str, object] = {
+        "size": 64,
+        "scales": [1.0],
+        "iterations": [4],
+        "deterministic": True,
+    }
+    options = {"painter": WorkerOptions().painter, "cache_dir": model_cache, "weights": "bundled"}
+    painted = []
+    for name, made in (("there", ray_bench(**options)), ("here", bench(**options))):
+        content, style = jobs.folder / f"{name}-c.png", jobs.folder / f"{name}-s.png"
+        draw_scene(64, 48).save(content)
+        draw_painting(48, 48).save(style)
+        made.ready()
+        task = jobs.of(name, content.read_bytes(), style.read_bytes(), settings=settings)
+        answer = made.paint(task)
+        assert isinstance(answer, Staged), answer
+        painted.append((task.stage / answer.files[-1]).read_bytes())
+        made.executor.stop(0.0)
+    assert painted[0] == painted[1]
+    mine, its = (
+        sorted(p.name for p in c.glob("onnx/*.onnx")) for c in (model_cache, cluster.cache)
+    )
+    assert mine == its
+
+
+@needs_ray
+def test_a_cluster_that_is_away_is_said_once_and_tried_again(tmp_path: Path, jobs: Jobs) -> None:
+    """Without a cluster the daemon hears so, once, with the address; it is tried again after a pause."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        b = RayBench(address, WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path))
+        b.executor.start()
+        b.until(lambda: b.of(DeviceLost))
+        (lost,) = b.of(DeviceLost)
+        assert lost.left == 0
+        assert address in lost.reason
+        assert b.executor.capacity() == 0
+        assert [status.state for status in b.executor.status(b.now())] == ["waiting"]
+        b.poll(ahead=11.0)
+        assert b.pid() > 0
+        b.until(lambda: b.executor.status(b.now())[0].state == "waiting", ahead=11.0)
+        assert len(b.of(DeviceLost)) == 1
+
+
+@needs_ray
+def test_jobs_return_when_the_cluster_is_lost_and_go_on_when_it_is_back(
+    ray_bench: Callable[..., RayBench], jobs: Jobs
+) -> None:
+    """Where the connection ends, jobs come back without blame; the next one is ready, and a job is painted once."""
+    b = ray_bench()
+    b.ready(workers=1)
+    task = jobs("dog", iterations=400, seconds=0.02)
+    b.until(b.executor.capacity)
+    b.executor.submit(task)
+    b.until(lambda: b.of(Progress))
+    os.kill(b.pid(), signal.SIGKILL)
+    back = b.answer("dog-id")
+    assert isinstance(back, Stopped)
+    assert not back.cancelled
+    assert b.of(DeviceLost)[-1].left == 0
+    heard = len(b.of(Ready))
+    b.until(lambda: len(b.of(Ready)) > heard, ahead=11.0)
+    assert isinstance(b.paint(task), Staged)
+    assert [type(answer) for answer in b.answers("dog-id")] == [Stopped, Staged]
+
+
+@needs_ray
+def test_a_wrong_token_is_refused(
+    ray_bench: Callable[..., RayBench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has another token does not get in, and the daemon hears why it has no cluster."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "quite another token, 32 characters")
+    b = ray_bench()
+    b.executor.start()
+    b.until(lambda: b.of(DeviceLost) or b.of(Ready))
+    assert not b.of(Ready)
+    assert "is away" in b.of(DeviceLost)[0].reason
+
+
+@needs_ray
+def test_no_node_with_room(ray_bench: Callable[..., RayBench]) -> None:
+    """Where no node has what a job needs, the daemon hears it with the keys that ask for it."""
+    b = ray_bench(ray={"gpus_per_job": 1.0})
+    b.executor.start()
+    b.until(lambda: b.of(DeviceLost))
+    assert "ray.gpus_per_job" in b.of(DeviceLost)[0].reason
+
+
+@needs_ray
+def test_missing_weights_are_a_permanent_loss(ray_bench: Callable[..., RayBench]) -> None:
+    """Weights that the daemon's machine does not have are said before any node is asked."""
+    b = ray_bench(weights="missing")
+    b.executor.start()
+    b.until(lambda: b.of(DeviceLost))
+    (lost,) = b.of(DeviceLost)
+    assert lost.permanent
+    assert "fetch them" in lost.reason
+
+
+def test_without_the_extra_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Ray the executor is refused, with the command that installs it."""
+    monkeypatch.setattr("nst_daemon.workers.ray.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'nst-daemon\[ray\]'"):
+        RayExecutor(RayOptions())
+
+
+class Talker:
+    """What stands for Ray in a driver that is given no cluster."""
+
+
+def test_an_answer_of_an_attempt_that_was_given_up_is_dropped(tmp_path: Path) -> None:
+    """A result that carries the number of another handing over neither ends the job nor writes into its stage."""
+    import asyncio
+
+    from nst_daemon.workers import cluster as driver
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    stage = tmp_path / "stage"
+    task = Task("id", "dog", 2, (), tmp_path, stage, tmp_path / "checkpoint", {})
+    place = driver._Place(("node", 0), "node#1", None, ready=True)
+    place.jobs["id"] = driver._Given(7, task)
+    digest = "7b1d83d7c2f9a1a5ee4ad3e8c4ee0d3a"
+
+    async def take(number: int, sha256: str) -> None:
+        one = driver.Driver(theirs, wire.Join(RayOptions(), WorkerOptions()), Talker())
+        staged = Staged("x", "id", ("dog.png",), sha256)
+        await one._take(place, number, staged, {"dog.png": b"picture"})
+
+    with ours, theirs:
+        asyncio.run(take(6, digest))
+        assert "id" in place.jobs
+        assert not stage.exists()
+        asyncio.run(take(7, digest))  # the right number, and bytes that are not what they should be
+        answer = wire.receive(ours)
+        assert isinstance(answer, Failed)
+        assert answer.retry is Retry.LATER
+        assert not stage.exists()
+        assert "id" not in place.jobs
