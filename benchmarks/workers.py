@@ -30,6 +30,7 @@ from nst_daemon.workers.base import (
     DeviceLost,
     Died,
     Event,
+    Executor,
     Failed,
     Progress,
     Ready,
@@ -89,7 +90,7 @@ class Run:
         return self
 
 
-def events(executor: LocalExecutor) -> Iterator[Event]:
+def events(executor: Executor) -> Iterator[Event]:
     """All events, as they come."""
     while True:
         wait(executor.waitables(), timeout=1.0)  # type: ignore[arg-type]

@@ -61,14 +61,13 @@ def cluster() -> Iterator[Any]:
         m.setenv("RAY_AUTH_MODE", "token")
         m.setenv("RAY_AUTH_TOKEN", "a token of the tests, 32 characters")
         m.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        m.setenv("RAY_TMPDIR", folder)
         m.setenv("XDG_CACHE_HOME", f"{folder}/cache")
         m.setenv("PYTHONPATH", str(ROOT))
         from ray.cluster_utils import Cluster
 
         made = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "temp_dir": f"{folder}/ray", "include_dashboard": False},
-            shutdown_at_exit=False,
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
         )
         made.cache = Path(folder, "cache", "nst-daemon")
         for _ in range(2):
@@ -133,7 +132,7 @@ def test_a_job_travels_by_value(
 
 @needs_ray
 def test_cancel_and_stop(ray_bench: Callable[..., RayBench], jobs: Jobs, tmp_path: Path) -> None:
-    """A cancelled job is answered so; what is stopped leaves its checkpoint here, and the next start goes on from it."""
+    """A cancelled job is answered so; one that is stopped leaves its checkpoint, and the next start goes on there."""
     b = ray_bench()
     b.ready(workers=2)
     b.until(lambda: b.executor.capacity() == 4)

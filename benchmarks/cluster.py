@@ -1,0 +1,139 @@
+"""What a Ray cluster costs and brings: the overhead of a job against a local worker, and two workers against one.
+
+    python -m benchmarks.cluster [--jobs 20] [--size 64] [--iterations 20] [--pictures 6]
+
+The cluster is Ray's own for tests: a head and two nodes on this machine, with one CPU and one thread each. The overhead
+is taken with a studio that paints nothing, each job submitted when the one before is done; the scaling with the real
+engine. How many jobs the ledger and the inbox take is measured by `benchmarks.inbox --pairs 100000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.workers import Tasks, events
+from nst_daemon.workers.base import (
+    DeviceLost,
+    Executor,
+    Failed,
+    RayOptions,
+    Ready,
+    Staged,
+    Task,
+    WorkerOptions,
+)
+from nst_daemon.workers.local import LocalExecutor
+from nst_daemon.workers.ray import RayExecutor
+
+ROOT = Path(__file__).parent.parent
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Any]:
+    """A head without room for jobs, behind a token."""
+    os.environ |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(folder),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 (reads the environment)
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+def paint(executor: Executor, tasks: list[Task], workers: int, at_once: int) -> list[float]:
+    """Let so many workers paint the tasks, `at_once` of them in their hands; when each was done, in seconds."""
+    executor.start()
+    waiting, ready, given, done = list(tasks), 0, 0, []
+    began = time.monotonic()
+    for event in events(executor):
+        match event:
+            case Ready():
+                ready += 1
+                began = time.monotonic()
+            case Staged():
+                done.append(time.monotonic() - began)
+                given -= 1
+            case Failed() | DeviceLost():
+                raise SystemExit(f"cannot go on: {event}")
+        while ready >= workers and waiting and given < at_once and executor.capacity():
+            executor.submit(waiting.pop(0))
+            given += 1
+        if len(done) == len(tasks):
+            break
+    executor.stop(10.0)
+    return done
+
+
+def main() -> None:
+    """Measure and print a table."""
+    a = parse()
+    load = os.getloadavg()[0]
+    table = Table("measured", "value", title=f"load {load:.1f} on {os.cpu_count()} cores before")
+    with tempfile.TemporaryDirectory(prefix="nst-") as name, cluster(Path(name)) as made:
+        folder = Path(name)
+        real = WorkerOptions(
+            weights="bundled", cache_dir=folder / "own", logs=folder / "logs", threads=1
+        )
+        fake = replace(real, painter="tests.fakes:Studio")
+        make = Tasks(folder, a.size, a.iterations)
+        ray = RayOptions(made.address, gpus_per_job=0.0, cpus_per_job=1.0)
+        made.add_node(num_cpus=1)
+        costs = {}
+        for kind, executor in (
+            ("local", LocalExecutor("cpu", fake)),
+            ("Ray", RayExecutor(ray, fake)),
+        ):
+            done = paint(executor, make(a.jobs), 1, 1)
+            costs[kind] = median(after - before for before, after in itertools.pairwise(done))
+            table.add_row(f"a job that paints nothing, {kind}, median", f"{costs[kind]:.3f} s")
+        table.add_row("overhead of Ray per job", f"{costs['Ray'] - costs['local']:.3f} s")
+        paint(RayExecutor(ray, real), make(1), 1, 1)  # exports and lays down the model
+        seconds = {}
+        for workers in (1, 2):
+            if workers > 1:
+                made.add_node(num_cpus=1)
+            seconds[workers] = paint(
+                RayExecutor(ray, real), make(a.pictures), workers, 2 * workers
+            )[-1]
+            table.add_row(
+                f"{a.pictures} pictures of {a.size} px, {workers} workers of one thread",
+                f"{seconds[workers]:.1f} s",
+            )
+        table.add_row("two workers against one", f"{seconds[1] / seconds[2]:.2f} x")
+    Console().print(table)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=20, help="jobs that paint nothing")
+    parser.add_argument("--size", type=int, default=64, help="longer side in pixels")
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--pictures", type=int, default=6)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
