@@ -165,8 +165,9 @@ class Driver:
         """Send a task with its inputs and the checkpoint it may go on from."""
         task = given.task
         try:
-            inputs = await asyncio.to_thread(_read_inputs, task)
-            await place.actor.give.remote(given.number, wire.encode(task), inputs)
+            inputs, checkpoint = await asyncio.to_thread(_read_inputs, task)
+            packet = wire.encode(task)
+            await place.actor.give.remote(given.number, packet, inputs, checkpoint)
         except (OSError, self._ray.exceptions.RayTaskError) as error:
             # Unreadable here, or no room there; where the actor has died, whoever listens to it says so.
             if place.jobs.get(task.job_id) is given:
@@ -442,12 +443,13 @@ def _ordered(place: _Place, job_id: str, number: int) -> _Given | None:
     return given if given and given.number == number else None
 
 
-def _read_inputs(task: Task) -> dict[str, bytes]:
-    """What travels with a task, by the names in its spool."""
-    found = {i.spooled: (task.spool / i.spooled).read_bytes() for i in task.inputs}
-    with suppress(FileNotFoundError):
-        found["checkpoint"] = task.checkpoint.read_bytes()
-    return found
+def _read_inputs(task: Task) -> tuple[dict[str, bytes], bytes | None]:
+    """What travels with a task: its inputs by their names in the spool, and the checkpoint, if there is one."""
+    inputs = {i.spooled: (task.spool / i.spooled).read_bytes() for i in task.inputs}
+    try:
+        return inputs, task.checkpoint.read_bytes()
+    except FileNotFoundError:
+        return inputs, None
 
 
 def _stage(task: Task, staged: Staged, attached: Mapping[str, bytes]) -> Staged | Failed:

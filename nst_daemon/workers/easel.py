@@ -89,25 +89,29 @@ class Easel:
             parcels, self._outbox = self._outbox, []
             return parcels if parcels or not self._ended else None
 
-    def give(self, number: int, task: bytes, inputs: dict[str, bytes]) -> None:
-        """Take a task, with its inputs by their names in the spool and perhaps a `checkpoint`. Raises NstError."""
+    def give(
+        self, number: int, task: bytes, inputs: dict[str, bytes], checkpoint: bytes | None
+    ) -> None:
+        """Take a task, with its inputs by their names in the spool. Raises NstError."""
         found = wire.decode(task)
         assert isinstance(found, Task)
         folder = self._work / str(number)
-        (folder / "stage").mkdir(parents=True)
-        with files.storage(folder):
-            for name, data in inputs.items():
-                (folder / name).write_bytes(data)
         here = replace(
             found,
-            spool=folder,
+            spool=folder / "spool",
             stage=folder / "stage",
             checkpoint=folder / "checkpoint",
             preview=found.preview and folder / "preview",
         )
         order = _Order(number, here, folder)
-        if "checkpoint" in inputs:
-            order.sent["checkpoint"] = _identity(here.checkpoint)  # the driver has that one
+        with files.storage(folder):
+            here.spool.mkdir(parents=True)
+            here.stage.mkdir()
+            for name, data in inputs.items():
+                (here.spool / name).write_bytes(data)
+            if checkpoint is not None:
+                here.checkpoint.write_bytes(checkpoint)
+                order.sent["checkpoint"] = _identity(here.checkpoint)  # the driver has that one
         self._do(lambda: self._accept(order))
 
     def cancel(self, job_id: str) -> None:

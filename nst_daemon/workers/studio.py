@@ -19,11 +19,7 @@ from nst_daemon.files import sha256_file
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.workers.base import Task, WorkerOptions
-<<<<<<< HEAD
-=======
-from nst_daemon.workers.memory import footprint, peak_bytes
 from nst_daemon.workers.wire import Outfit
->>>>>>> 3f760d0 (Paint on a Ray cluster: executor: ray)
 
 #: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
 #: is looked for first, because some of its words hold these.
