@@ -12,15 +12,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import secrets
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -38,28 +34,7 @@ from nst_daemon.workers.base import (
 )
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.ray import RayExecutor
-
-ROOT = Path(__file__).parent.parent
-
-
-@contextmanager
-def cluster(folder: Path) -> Iterator[Any]:
-    """A head without room for jobs, behind a token."""
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": str(folder),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "PYTHONPATH": str(ROOT),
-    }
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 (reads the environment)
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        yield made
-    finally:
-        made.shutdown()
+from tests.small_cluster import small_cluster
 
 
 def paint(executor: Executor, tasks: list[Task], workers: int, at_once: int) -> list[float]:
@@ -91,7 +66,7 @@ def main() -> None:
     a = parse()
     load = os.getloadavg()[0]
     table = Table("measured", "value", title=f"load {load:.1f} on {os.cpu_count()} cores before")
-    with tempfile.TemporaryDirectory(prefix="nst-") as name, cluster(Path(name)) as made:
+    with tempfile.TemporaryDirectory(prefix="nst-") as name, small_cluster(Path(name)) as made:
         folder = Path(name)
         real = WorkerOptions(
             weights="bundled", cache_dir=folder / "own", logs=folder / "logs", threads=1
@@ -99,7 +74,7 @@ def main() -> None:
         fake = replace(real, painter="tests.fakes:Studio")
         make = Tasks(folder, a.size, a.iterations)
         ray = RayOptions(made.address, gpus_per_job=0.0, cpus_per_job=1.0)
-        made.add_node(num_cpus=1)
+        made.add_node()
         costs = {}
         for kind, executor in (
             ("local", LocalExecutor("cpu", fake)),
@@ -113,7 +88,7 @@ def main() -> None:
         seconds = {}
         for workers in (1, 2):
             if workers > 1:
-                made.add_node(num_cpus=1)
+                made.add_node()
             seconds[workers] = paint(
                 RayExecutor(ray, real), make(a.pictures), workers, 2 * workers
             )[-1]

@@ -41,6 +41,7 @@ from nst_daemon.workers.base import (
     WorkerOptions,
 )
 from nst_daemon.workers.ray import RayExecutor
+from tests.small_cluster import SmallCluster, small_cluster
 from tests.workers.conftest import ROOT, Bench, Jobs
 
 needs_ray = pytest.mark.skipif(
@@ -51,29 +52,15 @@ PATIENCE = 240.0
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head without room and two nodes with room for one worker each, behind a token."""
+def cluster() -> Iterator[SmallCluster]:
+    """A cluster with two nodes."""
     with (
         tempfile.TemporaryDirectory(prefix="nst-ray-") as folder,
-        pytest.MonkeyPatch.context() as m,
+        small_cluster(Path(folder)) as made,
     ):
-        # Read when ray is imported, and inherited by the nodes.
-        m.setenv("RAY_AUTH_MODE", "token")
-        m.setenv("RAY_AUTH_TOKEN", "a token of the tests, 32 characters")
-        m.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        m.setenv("RAY_TMPDIR", folder)
-        m.setenv("XDG_CACHE_HOME", f"{folder}/cache")
-        m.setenv("PYTHONPATH", str(ROOT))
-        from ray.cluster_utils import Cluster
-
-        made = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-        )
-        made.cache = Path(folder, "cache", "nst-daemon")
         for _ in range(2):
-            made.add_node(num_cpus=1)
+            made.add_node()
         yield made
-        made.shutdown()
 
 
 class RayBench(Bench):
@@ -89,7 +76,7 @@ class RayBench(Bench):
 
 
 @pytest.fixture
-def ray_bench(tmp_path: Path, cluster: Any) -> Iterator[Callable[..., RayBench]]:
+def ray_bench(tmp_path: Path, cluster: SmallCluster) -> Iterator[Callable[..., RayBench]]:
     """A maker of executors on the cluster; they are stopped at the end."""
     made: list[RayBench] = []
 
@@ -106,7 +93,7 @@ def ray_bench(tmp_path: Path, cluster: Any) -> Iterator[Callable[..., RayBench]]
 
 @needs_ray
 def test_a_job_travels_by_value(
-    ray_bench: Callable[..., RayBench], jobs: Jobs, cluster: Any
+    ray_bench: Callable[..., RayBench], jobs: Jobs, cluster: SmallCluster
 ) -> None:
     """A job on a node becomes a staged picture with its sidecar, though the node sees no folder of the daemon."""
     b = ray_bench()
@@ -229,18 +216,15 @@ def a_root(folder: Path, seeds: Mapping[str, int]) -> configuration.Config:
 def test_a_node_dies_among_twenty_jobs(
     ray_bench: Callable[..., RayBench],
     bench: Callable[..., Bench],
-    cluster: Any,
+    cluster: SmallCluster,
     tmp_path: Path,
 ) -> None:
     """With a node killed in the middle each of 20 jobs has one result, the same bytes as from the local executor."""
     seeds = {f"job{i:02}": i for i in range(20)}
 
-    def kill_a_node() -> None:
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-
     there = ray_bench(painter="tests.fakes:Slow").executor
-    pictures = paint_all(there, a_root(tmp_path / "there", seeds), 20, kill_a_node)
-    cluster.add_node(num_cpus=1)
+    pictures = paint_all(there, a_root(tmp_path / "there", seeds), 20, cluster.kill_a_node)
+    cluster.add_node()
     assert sorted(pictures) == [f"{name}.png" for name in seeds]
     assert len(set(pictures.values())) == 20
     here = bench(painter="tests.fakes:Slow").executor
@@ -254,7 +238,7 @@ def test_the_engine_paints_the_same_on_a_node(
     bench: Callable[..., Bench],
     jobs: Jobs,
     model_cache: Path,
-    cluster: Any,
+    cluster: SmallCluster,
 ) -> None:
     """The real engine paints the same bytes on a node as here; the node took its ONNX file from the daemon's cache."""
     settings: dict[str, object] = {

@@ -1,0 +1,99 @@
+"""A real Ray cluster on this machine, for tests and benchmarks: a head without room for jobs, and nodes of one CPU."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+ROOT = Path(__file__).parent.parent
+#: Seconds that a part of the cluster may take to start; Ray itself gives them 15 or 30, which a busy machine needs.
+PATIENCE = 300
+
+
+class SmallCluster:
+    """The cluster; cache: what its nodes share with each other and not with the daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        from ray._private import services
+        from ray.cluster_utils import Cluster
+
+        self.cache = folder / "cache" / "nst-daemon"
+        self._patch = mock.patch.object(services, "get_node", patient(services.get_node))
+        self._patch.start()
+        head = {"num_cpus": 0, "include_dashboard": False, **ports()}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address = self._cluster.address
+
+    def add_node(self) -> None:
+        """One more node, with room for one worker."""
+        node = self._cluster.add_node(wait=False, num_cpus=1, **ports())
+        self._cluster._wait_for_node(node, timeout=PATIENCE)
+
+    def kill_a_node(self) -> None:
+        """End all processes of a node, as a power cut does."""
+        node = next(iter(self._cluster.worker_nodes))
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self) -> None:
+        """End all of it."""
+        self._cluster.shutdown()
+        self._patch.stop()
+
+
+@contextmanager
+def small_cluster(folder: Path) -> Iterator[SmallCluster]:
+    """A cluster without nodes, behind a token; folder: short, because sockets lie below it."""
+    environ = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(folder),
+        "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
+        "RAY_worker_register_timeout_seconds": str(PATIENCE),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    with mock.patch.dict(
+        os.environ, environ
+    ):  # read when ray is imported, and inherited by the nodes
+        made = SmallCluster(folder)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def ports() -> dict[str, int]:
+    """Ports for a node's helpers: where they choose their own, the node waits for 15 s and no longer to hear which."""
+    keys = "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port"
+    return {key: free_port() for key in (*keys, "dashboard_agent_listen_port")}
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def patient(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """The same question, until there is an answer."""
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return ask(*args, **kwargs)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    return again
