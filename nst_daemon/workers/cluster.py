@@ -26,11 +26,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from nst_daemon import __version__, files
-from nst_daemon.errors import DeviceError, Retry, StorageError
+from nst_daemon.errors import DeviceError, OutOfMemory, Retry, StorageError
 from nst_daemon.workers import child, wire
 from nst_daemon.workers.base import (
     DeviceLost,
@@ -243,8 +243,7 @@ class Driver:
 
     def _open(self, key: tuple[str, int], node: Mapping[str, Any]) -> None:
         """Start an actor in a place; it may have to wait until others leave room there."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
-
+        there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         c, name = self._cluster, f"{node['NodeManagerAddress']}/{key[0][:6]}#{key[1] + 1}"
         device = "cuda:0" if c.gpus_per_job else "cpu"  # Ray shows an actor its own GPU alone
         threads = self._options.threads or max(1, int(c.cpus_per_job))
@@ -256,7 +255,7 @@ class Driver:
                 num_cpus=c.cpus_per_job,
                 num_gpus=c.gpus_per_job,
                 max_concurrency=4,  # a question for news waits while others are asked
-                scheduling_strategy=NodeAffinitySchedulingStrategy(key[0], soft=False),
+                scheduling_strategy=there(key[0], soft=False),
             )
             .remote(
                 wire.encode(wire.Hello(name, device, options)),
@@ -284,8 +283,9 @@ class Driver:
         del self._places[place.key]
         with suppress(Exception):
             self._ray.kill(place.actor)
-        if not self._leaving.is_set():
+        if not self._leaving.is_set():  # else the daemon answers for what is left
             await self._give_back(place, reason, starved=starved)
+        place.jobs.clear()
 
     async def _converse(self, place: _Place) -> str:
         """Take parcels until the actor says that it cannot go on: why."""
@@ -319,7 +319,8 @@ class Driver:
                 self._bereft[job_id] += 1
                 blamed = self._bereft[job_id] > BLAMELESS
             if blamed and starved:
-                self._say(Failed(place.name, job_id, Retry.SMALLER, reason))
+                lack = OutOfMemory(f"{place.name} {reason}", remedy="choose a smaller size")
+                self._say(Failed(place.name, job_id, lack.retry, str(lack)))
             elif blamed and not place.lost:
                 self._say(Died(place.name, job_id, reason))
             else:
@@ -328,7 +329,6 @@ class Driver:
             self._say(self._lost(place, reason, permanent=False))
         elif head is None:
             self._say(Died(place.name, None, reason))
-        place.jobs.clear()
 
     async def _node_died(self, node_id: str) -> bool:
         """Whether the cluster counts the node among the dead now."""
@@ -493,6 +493,7 @@ def connect(address: str) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _knock(address)
     import ray  # noqa: PLC0415 (an extra, and slow)
+    import ray.util.scheduling_strategies  # noqa: PLC0415
 
     try:
         ray.init(
@@ -531,19 +532,23 @@ def main() -> None:
         sys.exit("this is started by nst-daemon itself")
     try:
         ray = connect(join.cluster.address)
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # the daemon has it too, and says what it means
-        why = asyncio.run(Driver(end, join, ray).run())
     except DeviceError as error:
-        why = wire.Leaving(str(error), permanent=False)
+        _end(end, wire.Leaving(str(error), permanent=False))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the daemon has it too, and says what it means
+    asyncio.run(_serve(Driver(end, join, ray), end))
+
+
+async def _serve(driver: Driver, end: socket.socket) -> NoReturn:
+    _end(end, await driver.run())
+
+
+def _end(end: socket.socket, why: wire.Leaving | None) -> NoReturn:
+    """Say why, and end at once: a thread may still wait for a head that is away. Ray ends our actors with us."""
     if why:
         with suppress(OSError):
             wire.send(end, why)
     logging.shutdown()
-    os._exit(
-        0
-    )  # Ray ends our actors when the connection is gone; a head that is away must not hold us up
+    os._exit(0)
 
 
 if __name__ == "__main__":

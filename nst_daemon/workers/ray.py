@@ -140,8 +140,10 @@ class RayExecutor:
         events, self._unsaid = self._unsaid, []
         deadline = self._clock() + grace
         if self._process is not None:
+            if self._heard is None:  # it has not even joined, and has nothing to lose
+                self._process.kill()
             # A little less for those at the other end, so that their last words still arrive.
-            self._send(wire.Stop(0.8 * grace if self._heard is not None else 0.0))
+            self._send(wire.Stop(0.8 * grace))
             while (left := deadline - self._clock()) > 0 and self._process.exit_code() is None:
                 wait(self._process.waitables(), timeout=left)  # type: ignore[arg-type]
                 self._flush()
