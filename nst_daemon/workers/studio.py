@@ -82,7 +82,8 @@ class Studio:
             cache_dir=options.cache_dir,
             cache_bytes=0,
         )
-        weights, graph = painter.weights, painter.targets(resolve(options.settings)).file
+        settings = resolve(options.settings, network=options.network)
+        weights, graph = painter.weights, painter.targets(settings).file
         files = {f"onnx/{graph.name}": (str(graph), sha256_file(graph))}
         name = weights.name
         if name == "imagenet":  # where torchvision looks for it, below TORCH_HOME

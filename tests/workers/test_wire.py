@@ -13,15 +13,19 @@ from nst_daemon.errors import Retry
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers import wire
 from nst_daemon.workers.base import (
+    DeviceLost,
+    Died,
     Failed,
     Note,
     Progress,
+    RayOptions,
     Ready,
     Staged,
     Started,
     Stopped,
     Task,
     WorkerOptions,
+    WorkerStatus,
 )
 
 TASK = Task(
@@ -51,6 +55,12 @@ MESSAGES: list[wire.Message] = [
     Failed("cpu", "1", Retry.ALONE, "no memory", "trace"),
     Stopped("cpu", "1", cancelled=True),
     Note("cpu", "1", "something"),
+    Died("cpu", "1", "was killed", "trace"),
+    DeviceLost("cpu", "no weights", left=2, permanent=True),
+    wire.Join(RayOptions(address="ray://head:10001"), WorkerOptions()),
+    wire.Places(4, (WorkerStatus("node#1", "painting", None, ("1", "2"), 0.5, {}),)),
+    wire.Outfit("bundled", {"onnx/vgg19.onnx": ("/cache/vgg19.onnx", "0" * 64)}),
+    wire.Attached("1", "checkpoint"),
 ]
 
 
