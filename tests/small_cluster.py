@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+log = logging.getLogger(__name__)
+
 ROOT = Path(__file__).parent.parent
-#: Seconds that a part of the cluster may take to start; Ray itself gives them 15 or 30, which a busy machine needs.
-PATIENCE = 300
+#: Seconds that a part of the cluster may take to start, and how often it is tried: on a busy machine a node's helpers
+#: may miss the 15 s that Ray gives them.
+PATIENCE, TRIES = 60, 3
 
 
 class SmallCluster:
@@ -27,13 +31,13 @@ class SmallCluster:
         self.cache = folder / "cache" / "nst-daemon"
         self._patch = mock.patch.object(services, "get_node", patient(services.get_node))
         self._patch.start()
-        head = {"num_cpus": 0, "include_dashboard": False, **ports()}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        head = {"num_cpus": 0, "include_dashboard": False}
+        self._cluster = tried(lambda: Cluster(initialize_head=True, head_node_args=head | ports()))
         self.address = self._cluster.address
 
     def add_node(self) -> None:
         """One more node, with room for one worker."""
-        node = self._cluster.add_node(wait=False, num_cpus=1, **ports())
+        node = tried(lambda: self._cluster.add_node(wait=False, num_cpus=1, **ports()))
         self._cluster._wait_for_node(node, timeout=PATIENCE)
 
     def kill_a_node(self) -> None:
@@ -68,6 +72,16 @@ def small_cluster(folder: Path) -> Iterator[SmallCluster]:
             yield made
         finally:
             made.close()
+
+
+def tried(make: Callable[[], Any]) -> Any:
+    """What `make` makes, at the last try with what it raises."""
+    for _ in range(TRIES - 1):
+        try:
+            return make()
+        except Exception:
+            log.exception("the cluster did not start; once more")
+    return make()
 
 
 def ports() -> dict[str, int]:

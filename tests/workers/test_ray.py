@@ -149,11 +149,9 @@ def test_what_goes_wrong_with_a_job_is_said_as_locally(
     b = ray_bench(stall_seconds=20.0)
     b.ready(workers=2)
     b.until(lambda: b.executor.capacity() == 4)
-    tasks = {do: jobs(do, at=3, do=do) for do in ("raise", "memory", "segv", "hang")}
-    for task in tasks.values():
-        b.until(b.executor.capacity)
-        b.executor.submit(task)
-    answers = {do: b.answer(f"{do}-id") for do in tasks}
+    # One after the other: a death gives back what is beside it.
+    mischief = ("raise", "memory", "segv", "hang")
+    answers = {do: b.paint(jobs(do, at=3, do=do)) for do in mischief}
     assert answers["raise"].retry is Retry.NEVER
     assert answers["memory"].retry is Retry.ALONE
     assert isinstance(answers["segv"], Died)
