@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import os
-import signal
 import socket
 import tempfile
 import time
@@ -20,18 +18,16 @@ import pytest
 
 from nst_daemon import config as configuration
 from nst_daemon import files
-from nst_daemon.errors import ConfigError, Retry
+from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.samples import draw_painting, draw_scene
 from nst_daemon.supervisor import Moment, Supervisor
 from nst_daemon.workers.base import (
     DeviceLost,
-    Died,
     Executor,
     Progress,
     RayOptions,
-    Ready,
     Staged,
     Started,
     Stopped,
@@ -141,25 +137,6 @@ def test_cancel_and_stop(ray_bench: Callable[..., RayBench], jobs: Jobs, tmp_pat
     assert resumed["resumed_after"][0] > 10
 
 
-@needs_ray
-def test_what_goes_wrong_with_a_job_is_said_as_locally(
-    ray_bench: Callable[..., RayBench], jobs: Jobs
-) -> None:
-    """A job's own error, its lack of memory, its stall and the death of its worker reach the daemon as such."""
-    b = ray_bench(stall_seconds=20.0)
-    b.ready(workers=2)
-    b.until(lambda: b.executor.capacity() == 4)
-    # One after the other: a death gives back what is beside it.
-    mischief = ("raise", "memory", "segv", "hang")
-    answers = {do: b.paint(jobs(do, at=3, do=do)) for do in mischief}
-    assert answers["raise"].retry is Retry.NEVER
-    assert answers["memory"].retry is Retry.ALONE
-    assert isinstance(answers["segv"], Died)
-    assert "SIGSEGV" in answers["segv"].reason
-    assert isinstance(answers["hang"], Died)
-    assert "stall_seconds" in answers["hang"].reason
-
-
 def paint_all(
     executor: Executor,
     config: configuration.Config,
@@ -227,41 +204,6 @@ def test_a_node_dies_among_twenty_jobs(
 
 
 @needs_ray
-@pytest.mark.slow
-def test_the_engine_paints_the_same_on_a_node(
-    ray_bench: Callable[..., RayBench],
-    bench: Callable[..., Bench],
-    jobs: Jobs,
-    model_cache: Path,
-    cluster: SmallCluster,
-) -> None:
-    """The real engine paints the same bytes on a node as here; the node took its ONNX file from the daemon's cache."""
-    settings: dict[str, object] = {
-        "size": 64,
-        "scales": [1.0],
-        "iterations": [4],
-        "deterministic": True,
-    }
-    options = {"painter": WorkerOptions().painter, "cache_dir": model_cache, "weights": "bundled"}
-    painted = []
-    for name, made in (("there", ray_bench(**options)), ("here", bench(**options))):
-        content, style = jobs.folder / f"{name}-c.png", jobs.folder / f"{name}-s.png"
-        draw_scene(64, 48).save(content)
-        draw_painting(48, 48).save(style)
-        made.ready()
-        task = jobs.of(name, content.read_bytes(), style.read_bytes(), settings=settings)
-        answer = made.paint(task)
-        assert isinstance(answer, Staged), answer
-        painted.append((task.stage / answer.files[-1]).read_bytes())
-        made.executor.stop(0.0)
-    assert painted[0] == painted[1]
-    mine, its = (
-        sorted(p.name for p in c.glob("onnx/*.onnx")) for c in (model_cache, cluster.cache)
-    )
-    assert mine == its
-
-
-@needs_ray
 def test_a_cluster_that_is_away_is_said_once_and_tried_again(tmp_path: Path, jobs: Jobs) -> None:
     """Without a cluster the daemon hears so, once, with the address; it is tried again after a pause."""
     with socket.socket() as unused:
@@ -279,52 +221,6 @@ def test_a_cluster_that_is_away_is_said_once_and_tried_again(tmp_path: Path, job
         assert b.pid() > 0
         b.until(lambda: b.executor.status(b.now())[0].state == "waiting", ahead=11.0)
         assert len(b.of(DeviceLost)) == 1
-
-
-@needs_ray
-def test_jobs_return_when_the_cluster_is_lost_and_go_on_when_it_is_back(
-    ray_bench: Callable[..., RayBench], jobs: Jobs
-) -> None:
-    """Where the connection ends, jobs come back without blame; the next one is ready, and a job is painted once."""
-    b = ray_bench()
-    b.ready(workers=1)
-    task = jobs("dog", iterations=400, seconds=0.02)
-    b.until(b.executor.capacity)
-    b.executor.submit(task)
-    b.until(lambda: b.of(Progress))
-    os.kill(b.pid(), signal.SIGKILL)
-    back = b.answer("dog-id")
-    assert isinstance(back, Stopped)
-    assert not back.cancelled
-    assert b.of(DeviceLost)[-1].left == 0
-    heard = len(b.of(Ready))
-    b.until(lambda: len(b.of(Ready)) > heard, ahead=11.0)
-    assert isinstance(b.paint(task), Staged)
-    assert [type(answer) for answer in b.answers("dog-id")] == [Stopped, Staged]
-
-
-@needs_ray
-def test_a_wrong_token_is_refused(
-    ray_bench: Callable[..., RayBench], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who has another token does not get in, and the daemon hears why it has no cluster."""
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "quite another token, 32 characters")
-    b = ray_bench()
-    b.executor.start()
-    b.until(lambda: b.of(DeviceLost) or b.of(Ready))
-    assert not b.of(Ready)
-    assert "is away" in b.of(DeviceLost)[0].reason
-
-
-@needs_ray
-def test_missing_weights_are_a_permanent_loss(ray_bench: Callable[..., RayBench]) -> None:
-    """Weights that the daemon's machine does not have are said before any node is asked."""
-    b = ray_bench(weights="missing")
-    b.executor.start()
-    b.until(lambda: b.of(DeviceLost))
-    (lost,) = b.of(DeviceLost)
-    assert lost.permanent
-    assert "fetch them" in lost.reason
 
 
 def test_without_the_extra_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
