@@ -40,6 +40,7 @@ from tests.workers.conftest import ROOT, Bench, Jobs
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: nst-daemon[ray]"
 )
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the cluster as well
 #: The longest wait for anything of a cluster, in seconds.
 PATIENCE = 240.0
 
