@@ -1,0 +1,106 @@
+"""Pictures of what a daemon's results look like together, part of `make docs-images`: a batch's sheet, two pages."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+
+from nst_daemon.ops.status import Live
+from nst_daemon.samples import SCENES, STYLES, draw_painting, draw_scene
+
+IMAGES = Path(__file__).parent / "images"
+#: How the daemon of the pages is configured: small pictures, and a batch that may read what lies anywhere.
+PAGES = {
+    "NST_STATUS_PAGE": "127.0.0.1:8797",
+    "NST_BATCH_ROOTS": "[/]",
+    "NST_RENDER__SIZE": "192",
+    "NST_RENDER__ITERATIONS": "40",
+    "NST_SERVICE__SETTLE_SECONDS": "0.5",
+}
+
+
+def main() -> None:
+    """A contact sheet, the gallery and the status page of a root that a daemon paints here, as Chromium shows them."""
+    if not shutil.which("chromedriver"):
+        print("no pages: Chromium is not installed (apt-get install chromium chromium-driver)")
+        return
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "nst"
+        environment = {**os.environ, **PAGES, "NST_FOLDERS__ROOT": str(root)}
+        fill(root)
+        command = [sys.executable, "-m", "nst_daemon"]
+        daemon = subprocess.Popen([*command, "run"], env=environment)  # noqa: S603 (our own program)
+        try:
+            sheet = root / "results" / "coast" / "contact-sheet.jpg"
+            wait_for(sheet.exists)
+            with Image.open(sheet) as image:
+                image.thumbnail((1000, 1000))
+                image.save(IMAGES / "contact-sheet.jpg", quality=85)
+            subprocess.run([*command, "gallery"], env=environment, check=True)  # noqa: S603
+            shoot((root / "results" / "index.html").as_uri(), "gallery.jpg")
+            for name in ("first snow", "evening", "low tide"):
+                shutil.copy(root / "photos" / "harbour.png", root / "inbox" / f"{name}.content.png")
+                shutil.copy(root / "styles" / "mosaic.png", root / "inbox" / f"{name}.style.png")
+                (root / "inbox" / f"{name}.yaml").write_text("{size: 256, iterations: 120}")
+            (root / "inbox" / "holiday.content.jpg").write_bytes(b"no picture")
+            (root / "inbox" / "holiday.style.jpg").write_bytes(b"no picture")
+            wait_for(lambda: percent(root) >= 45)
+            shoot(f"http://{PAGES['NST_STATUS_PAGE']}/", "status-page.jpg")
+        finally:
+            daemon.terminate()
+            daemon.wait()
+
+
+def fill(root: Path) -> None:
+    """Styles of the library, and a batch of all scenes in two of them."""
+    for name in ("styles", "inbox", "photos"):
+        (root / name).mkdir(parents=True)
+    for style in STYLES:
+        draw_painting(240, 240, style=style).save(root / "styles" / f"{style}.png")
+    for scene in SCENES:
+        draw_scene(320, 240, scene=scene).save(root / "photos" / f"{scene}.png")
+    batch = {"contents": [f"{root}/photos/*.png"], "styles": ["swirls", "embers"]}
+    (root / "inbox" / "coast.batch.yaml").write_text(json.dumps(batch))
+
+
+def percent(root: Path) -> int:
+    """How far the picture is that is being painted; 0 where there is none."""
+    live = Live.read(root / "state" / "status.json")
+    return live.paintings[0].percent if live and live.paintings else 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Look again and again."""
+    while not condition():
+        time.sleep(0.2)
+
+
+def shoot(address: str, name: str) -> None:
+    """A picture of a page in a window of 1280 × 860 pixels, once it shows itself."""
+    from selenium import webdriver  # noqa: PLC0415 (only where there is a browser)
+
+    options = webdriver.ChromeOptions()
+    for flag in ("headless", "no-sandbox", "hide-scrollbars", "window-size=1280,860"):
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options)
+    try:
+        driver.get(address)
+        time.sleep(4)
+        shot = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
+        shot.convert("RGB").save(IMAGES / name, quality=82, optimize=True)
+    finally:
+        driver.quit()
+
+
+if __name__ == "__main__":
+    main()
