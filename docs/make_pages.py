@@ -19,10 +19,9 @@ from nst_daemon.ops.status import Live
 from nst_daemon.samples import SCENES, STYLES, draw_painting, draw_scene
 
 IMAGES = Path(__file__).parent / "images"
-#: How the daemon of the pages is configured: small pictures, and a batch that may read what lies anywhere.
+#: How the daemon of the pages is configured: small pictures, and an address.
 PAGES = {
     "NST_STATUS_PAGE": "127.0.0.1:8797",
-    "NST_BATCH_ROOTS": "[/]",
     "NST_RENDER__SIZE": "192",
     "NST_RENDER__ITERATIONS": "40",
     "NST_SERVICE__SETTLE_SECONDS": "0.5",
@@ -36,7 +35,8 @@ def main() -> None:
         return
     with TemporaryDirectory() as folder:
         root = Path(folder) / "nst"
-        environment = {**os.environ, **PAGES, "NST_FOLDERS__ROOT": str(root)}
+        own = {"NST_FOLDERS__ROOT": str(root), "NST_BATCH_ROOTS": f"[{root}/photos]"}
+        environment = {**os.environ, **PAGES, **own}
         fill(root)
         command = [sys.executable, "-m", "nst_daemon"]
         daemon = subprocess.Popen([*command, "run"], env=environment)  # noqa: S603 (our own program)

@@ -171,8 +171,11 @@ class Sources:
     def __init__(self, places: Sequence[Path], sizes: Collection[int]) -> None:
         self._found: dict[str, Path] = {}
         for place in places if sizes else ():
-            for path in place.rglob("*"):
-                with suppress(OSError):  # it goes while we look
+            # os.walk passes over folders that go while we look, and those that we may not see.
+            for path in (
+                Path(folder, name) for folder, _, names in os.walk(place) for name in names
+            ):
+                with suppress(OSError):
                     if path.is_file() and path.stat().st_size in sizes:
                         self._found.setdefault(files.sha256_file(path)[:KEY], path)
 
