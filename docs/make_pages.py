@@ -30,7 +30,7 @@ PAGES = {
 
 def main() -> None:
     """A contact sheet, the gallery and the status page of a root that a daemon paints here, as Chromium shows them."""
-    if not shutil.which("chromedriver"):
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
         print("no pages: Chromium is not installed (apt-get install chromium chromium-driver)")
         return
     with TemporaryDirectory() as folder:
@@ -88,11 +88,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def shoot(address: str, name: str) -> None:
     """A picture of a page in a window of 1280 × 860 pixels, once it shows itself."""
     from selenium import webdriver  # noqa: PLC0415 (only where there is a browser)
+    from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
 
     options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
     for flag in ("headless", "no-sandbox", "hide-scrollbars", "window-size=1280,860"):
         options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options)
+    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     try:
         driver.get(address)
         time.sleep(4)
