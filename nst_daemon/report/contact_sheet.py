@@ -93,7 +93,7 @@ def _paste(sheet: Image.Image, path: Path, box: tuple[int, int, int, int]) -> No
         with Image.open(path, formats=FORMATS) as image:
             image.draft("RGB", (width, height))  # JPEG: decode no more than that
             shown = ImageOps.exif_transpose(image).convert("RGBA")
-        shown.thumbnail((width, height), Image.Resampling.LANCZOS)
+        shown = ImageOps.contain(shown, (width, height), Image.Resampling.LANCZOS)
     except Exception:  # noqa: BLE001 (whatever Pillow raises, a sheet is made of the others)
         shown = Image.new("RGBA", (width, height), "lightgrey")
     place = (x + (width - shown.width) // 2, y + (height - shown.height) // 2)
