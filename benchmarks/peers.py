@@ -34,7 +34,7 @@ from nst_daemon.engine.images import from_image, resize
 from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Scene, scale_sizes
-from nst_daemon.engine.vgg import MEAN, STD, VGG
+from nst_daemon.engine.vgg import VGG
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.samples import draw_painting, draw_scene
 
@@ -69,9 +69,7 @@ class PlainVGG(nn.Module):
         super().__init__()
         self.padding, self.names, self.layers = network.padding, network.names, network.layers
         self.features = network.features.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self.mean, self.std = (
-            torch.tensor(v).view(1, 3, 1, 1).to(network.mean) for v in (MEAN, STD)
-        )
+        self.mean, self.std = network.mean, network.std
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         x, found = (image - self.mean) / self.std, {}

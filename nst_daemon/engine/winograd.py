@@ -18,8 +18,9 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-#: Bᵀ, G and Aᵀ of F(4×4, 3×3), with the points 0, ±1, ±2 and ∞ (Lavin & Gray 2016, §4.2).
-INPUT = torch.tensor(
+#: Bᵀ, G and Aᵀ of F(4×4, 3×3), with the points 0, ±1, ±2 and ∞ (Lavin & Gray 2016, §4.2). Those of inputs and outputs
+#: are applied along rows and along columns at once, as one matrix over flattened tiles.
+_INPUT = torch.tensor(
     [
         [4, 0, -5, 0, 1, 0],
         [0, -4, -4, 1, 1, 0],
@@ -41,10 +42,11 @@ KERNEL = torch.tensor(
     ],
     dtype=torch.float64,
 )
-OUTPUT = torch.tensor(
+_OUTPUT = torch.tensor(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
     dtype=torch.float64,
 )
+INPUT, OUTPUT = torch.kron(_INPUT, _INPUT), torch.kron(_OUTPUT, _OUTPUT)
 #: What one strip of tiles may take for its transformed inputs or outputs, in values: beyond that they leave the cache.
 STRIP = 1 << 23
 
@@ -109,7 +111,7 @@ def _forward(x: Tensor, kernels: Tensor) -> Tensor:
     """(H, W, K) from (H, W, C)."""
     (H, W, C), K = x.shape, kernels.shape[2]
     rows, columns = -(-H // 4), -(-W // 4)
-    to_tiles, from_tiles = _both(INPUT, x), _both(OUTPUT, x)
+    to_tiles, from_tiles = INPUT.to(x), OUTPUT.to(x)
     padded = nnf.pad(x, (0, 0, 1, 4 * columns + 1 - W, 1, 4 * rows + 1 - H)).contiguous()
     out = x.new_empty(rows, 4, columns, 4, K)
     for here, k in _strips(rows, columns * max(C, K)):
@@ -124,7 +126,7 @@ def _adjoint(g: Tensor, kernels: Tensor) -> Tensor:
     """`_forward` transposed: (H, W, C) from (H, W, K). Neighbouring tiles overlap in the input: their shares add up."""
     (H, W, K), C = g.shape, kernels.shape[1]
     rows, columns = -(-H // 4), -(-W // 4)
-    to_tiles, from_tiles = _both(OUTPUT, g).T, _both(INPUT, g).T
+    to_tiles, from_tiles = OUTPUT.T.to(g), INPUT.T.to(g)
     padded = nnf.pad(g, (0, 0, 0, 4 * columns - W, 0, 4 * rows - H)).contiguous()
     out = g.new_zeros(4 * rows + 4, 4 * columns + 4, C)
     for here, k in _strips(rows, columns * max(C, K)):
@@ -141,11 +143,6 @@ def _adjoint(g: Tensor, kernels: Tensor) -> Tensor:
             into = _tiles(out[4 * here + i :, j:], k, columns, 4)
             into[: part.shape[0], : part.shape[1]] += part
     return out[1 : H + 1, 1 : W + 1]
-
-
-def _both(matrix: Tensor, like: Tensor) -> Tensor:
-    """The transform along rows and along columns as one matrix over flattened tiles."""
-    return torch.kron(matrix, matrix).to(like)
 
 
 def _strips(rows: int, width: int) -> Iterator[tuple[int, int]]:
