@@ -199,6 +199,17 @@ class WorkerStatus:
     info: Mapping[str, object]
 
 
+def state_of(*, lost: bool, begun: bool, ready: bool, busy: bool) -> str:
+    """The `WorkerStatus.state` of a worker that is given up, has begun to start, can paint, and has jobs."""
+    if lost:
+        return "lost"
+    if not begun:
+        return "waiting"
+    if not ready:
+        return "starting"
+    return "painting" if busy else "idle"
+
+
 class Executor(Protocol):
     """Whatever runs tasks. No method blocks, except `stop`, for at most its grace."""
 

@@ -44,6 +44,7 @@ from nst_daemon.workers.base import (
     Stopped,
     Task,
     WorkerStatus,
+    state_of,
 )
 from nst_daemon.workers.easel import Easel, Parcel
 from nst_daemon.workers.local import SLOTS
@@ -94,14 +95,9 @@ class _Place:
 
     def status(self, now: float) -> WorkerStatus:
         """What it is doing; `waiting` also while the cluster has no room for its actor."""
-        if self.lost:
-            state = "lost"
-        elif self.heard is None:
-            state = "waiting"
-        elif not self.ready:
-            state = "starting"
-        else:
-            state = "painting" if self.jobs else "idle"
+        state = state_of(
+            lost=self.lost, begun=self.heard is not None, ready=self.ready, busy=bool(self.jobs)
+        )
         silent = None if self.heard is None else now - self.heard
         return WorkerStatus(self.name, state, None, tuple(self.jobs), silent, {})
 

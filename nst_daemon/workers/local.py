@@ -30,6 +30,7 @@ from nst_daemon.workers.base import (
     Task,
     WorkerOptions,
     WorkerStatus,
+    state_of,
 )
 from nst_daemon.workers.child import Child, exit_reason
 
@@ -302,17 +303,14 @@ class _Worker:
 
     def status(self, now: float) -> WorkerStatus:
         """What it is doing."""
-        if self.lost:
-            state = "lost"
-        elif self.process is None:
-            state = "waiting"
-        elif not self.ready:
-            state = "starting"
-        else:
-            state = "painting" if self.jobs else "idle"
         return WorkerStatus(
             worker=self.name,
-            state=state,
+            state=state_of(
+                lost=self.lost,
+                begun=self.process is not None,
+                ready=self.ready,
+                busy=bool(self.jobs),
+            ),
             pid=self.process.pid if self.process else None,
             jobs=tuple(self.jobs),
             silent=None if self.heard is None else now - self.heard,
