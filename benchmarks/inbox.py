@@ -134,7 +134,7 @@ def wait_until_done(daemon: subprocess.Popen[bytes], root: Path, count: int) -> 
         with Ledger.attach(root / "state" / "ledger.sqlite") as ledger:
             if ledger.counts()[JobState.DONE] >= count:
                 return time.monotonic() - began
-        time.sleep(0.2)
+        time.sleep(0.2)  # another process is watched from outside: there is no clock to inject
 
 
 def latency(root: Path, name: str) -> float:
@@ -145,7 +145,7 @@ def latency(root: Path, name: str) -> float:
         with Ledger.attach(root / "state" / "ledger.sqlite") as ledger:
             for job in ledger.find(name):
                 return ledger.events(job.id)[0].at - settled
-        time.sleep(0.02)
+        time.sleep(0.02)  # another process is watched from outside: there is no clock to inject
 
 
 def main() -> None:
@@ -172,7 +172,9 @@ def main() -> None:
             )
         try:
             while not (root / "scans").exists() or not (root / "scans").stat().st_size:
-                time.sleep(0.1)
+                time.sleep(
+                    0.1
+                )  # another process is watched from outside: there is no clock to inject
             seconds = wait_until_done(daemon, root, options.pairs)
             scans = [line.split() for line in (root / "scans").read_text().splitlines()]
             full = [float(took) for took, seen in scans if int(seen) >= options.pairs // 2]
@@ -182,7 +184,7 @@ def main() -> None:
             delays = [latency(root, f"single{number}") for number in range(5)]
             wait_until_done(daemon, root, options.pairs + 5)
             before = cpu_seconds(daemon.pid)
-            time.sleep(options.idle)
+            time.sleep(options.idle)  # what an idle daemon costs is what is measured
             idle = (cpu_seconds(daemon.pid) - before) / options.idle
         finally:
             daemon.send_signal(signal.SIGTERM)

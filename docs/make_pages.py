@@ -82,7 +82,7 @@ def percent(root: Path) -> int:
 def wait_for(condition: Callable[[], bool]) -> None:
     """Look again and again."""
     while not condition():
-        time.sleep(0.2)
+        time.sleep(0.2)  # another process is watched from outside: there is no clock to inject
 
 
 def shoot(address: str, name: str) -> None:
@@ -97,7 +97,9 @@ def shoot(address: str, name: str) -> None:
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     try:
         driver.get(address)
-        time.sleep(4)
+        time.sleep(
+            4
+        )  # thumbnails come when they are in view, and the page does not say when all are there
         shot = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
         shot.convert("RGB").save(IMAGES / name, quality=82, optimize=True)
     finally:

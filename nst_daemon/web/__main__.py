@@ -62,7 +62,7 @@ def _end_with_the_daemon(server: uvicorn.Server) -> None:
     while sys.stdin.buffer.read(1):
         pass
     server.should_exit = True
-    time.sleep(LONGEST_GRACE)
+    time.sleep(LONGEST_GRACE)  # the main thread ends the process before, unless it is stuck
     os._exit(1)
 
 
