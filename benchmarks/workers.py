@@ -2,8 +2,9 @@
 
     python -m benchmarks.workers [--size 128] [--iterations 40] [--jobs 6] [--devices cpu]
 
-The gap is the time from a staged picture to the first iteration of the next, on one device; without preparation each
-job is submitted when the one before is done. Each job has a style of its own, so that nothing comes from the cache.
+The gap is the time from a picture's last iteration to the next one's first, less what an iteration takes; without
+preparation each job is submitted when the one before is done. Each job has a style of its own, so that nothing comes
+from the cache.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Run:
         executor = LocalExecutor(self.devices, options)
         executor.start()
         left, ready, given = len(waiting), 0, 0
-        done_at: dict[str, float] = {}  # worker → when its last picture was staged
+        done_at: dict[str, float] = {}  # worker → when its last picture was painted
         began = time.monotonic()
         for event in events(executor):
             now = time.monotonic()
@@ -73,10 +74,12 @@ class Run:
                 case Ready():
                     ready += 1
                     began = now
-                case Progress(worker=worker) if worker in done_at:
-                    self.gaps.append(now - done_at.pop(worker))
-                case Staged(worker=worker):
-                    done_at[worker] = now
+                case Progress(worker=worker, done=done, total=total):
+                    if worker in done_at:
+                        self.gaps.append(now - done_at.pop(worker))
+                    if done == total:
+                        done_at[worker] = now
+                case Staged():
                     left, given = left - 1, given - 1
                 case Failed() | Died() | DeviceLost():
                     raise SystemExit(f"cannot go on: {event}")
@@ -136,9 +139,9 @@ def sidecars(tasks: Iterable[Task]) -> list[dict[str, float]]:
     return [file["seconds"] for file in files]
 
 
-def per_iteration(tasks: list[Task], iterations: int) -> str:
+def per_iteration(tasks: list[Task], iterations: int) -> float:
     """The median of seconds per iteration, without the first job, which warms up."""
-    return f"{median(s['paint'] for s in sidecars(tasks[1:])) / iterations:.3f}"
+    return median(s["paint"] for s in sidecars(tasks[1:])) / iterations
 
 
 def main() -> None:
@@ -166,11 +169,12 @@ def main() -> None:
             run(tasks)
             seconds = sidecars(tasks)
             share = sum(s["checkpoints"] for s in seconds) / sum(s["paint"] for s in seconds)
+            iteration = per_iteration(tasks, a.iterations)
             table.add_row(
                 label,
                 f"{60 * len(tasks) / run.seconds:.1f}",
-                f"{median(run.gaps):.3f}" if run.gaps else "–",
-                per_iteration(tasks, a.iterations),
+                f"{median(run.gaps) - iteration:.3f}" if run.gaps else "–",
+                f"{iteration:.3f}",
                 f"{100 * share:.2f}",
             )
     Console().print(table)

@@ -4,9 +4,10 @@ What it does with a job stands in the job's content file, as JSON (anything else
 
     iterations: 20            how many steps
     seconds: 0.0              how long each takes
-    at, do                    in iteration `at` it does `do` (see `MISCHIEF`); at 0 while it is prepared
+    at, do                    in iteration `at` (0: while it is prepared, "save": while it is written) it does `do`
+                              (see `MISCHIEF`)
     once: PATH                … only where this file does not exist yet, and makes it
-    gate: PATH, gate_at: 1    in iteration `gate_at` (0: while it is prepared) it waits until this file exists
+    gate: PATH, gate_at: 1    in iteration `gate_at` (or 0, or "save") it waits until this file exists
 
 The picture is a function of the content, the settings and the number of steps, whether it was interrupted or not.
 """
@@ -148,15 +149,19 @@ class Studio:
     def dump(self, step: Step) -> bytes:
         return json.dumps([step.iteration, step.digest]).encode()
 
+    def picture(self, prepared: Prepared, step: Step) -> tuple[dict[str, Any], bytes]:
+        return prepared.script, bytes.fromhex(step.digest)[:3]
+
     def save(
         self,
-        prepared: Prepared,
-        step: Step,
+        picture: tuple[dict[str, Any], bytes],
         path: Path,
         outputs: Mapping[str, object],
         about: str,
     ) -> None:
-        path.write_bytes(_png(bytes.fromhex(step.digest)[:3]))
+        script, rgb = picture
+        _obey(script, "save")
+        path.write_bytes(_png(rgb))
 
     def sketch(self, prepared: Prepared, step: Step, side: int) -> Image.Image:
         return Image.new("RGB", (side, side // 2), "#" + step.digest[:6])
@@ -202,7 +207,7 @@ def _script(data: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _obey(script: Mapping[str, Any], iteration: int) -> None:
+def _obey(script: Mapping[str, Any], iteration: int | str) -> None:
     """Do what the script says for this iteration."""
     if "gate" in script and script.get("gate_at", 1) == iteration:
         while not Path(script["gate"]).exists():

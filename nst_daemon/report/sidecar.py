@@ -30,24 +30,29 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """The picture's file: its name, its digest, its size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Painted:
     """What a finished picture has to say of itself.
 
-    file, sha256, size, width, height: the picture, in bytes and pixels; settings: every one, as `dataclasses.asdict`
-    gives them; machine: `Painter.info()`: device, threads, network, weights with digest, providers, versions;
-    iterations: done and planned; losses: the last ones, by term; calibration: what each term
-    was divided by, for each scale; history: the loss curve, as `history.columns` gives
-    it; seconds: by stage; resumed: the iterations after which it was taken up again; notes: what was converted,
-    mended or chosen.
+    width, height: of the picture, in pixels; settings: every one, as `dataclasses.asdict` gives them; machine:
+    `Painter.info()`: device, threads, network, weights with digest, providers, versions; iterations: done and planned;
+    losses: the last ones, by term; calibration: what each term was divided by, for each scale; history: the loss curve,
+    as `history.columns` gives it; seconds: by stage; resumed: the iterations after which it was taken up again; notes:
+    what was converted, mended or chosen.
     """
 
     job_id: str
     name: str
     attempt: int
     inputs: Sequence[JobInput]
-    file: str
-    sha256: str
-    size: int
     width: int
     height: int
     settings: Mapping[str, object]
@@ -85,7 +90,7 @@ def _model(machine: Mapping[str, object]) -> dict[str, object]:
     return {key: machine[key] for key in MODEL if key in machine}
 
 
-def build(painted: Painted, when: datetime) -> dict[str, object]:
+def build(painted: Painted, written: Written, when: datetime) -> dict[str, object]:
     """The sidecar as plain values; when: the end of the painting, with its time zone."""
     machine = {key: value for key, value in painted.machine.items() if key not in MODEL}
     versions = machine.pop("versions", {})
@@ -95,9 +100,9 @@ def build(painted: Painted, when: datetime) -> dict[str, object]:
         "finished": when.astimezone(UTC).isoformat(timespec="seconds"),
         "job": {"id": painted.job_id, "name": printable(painted.name), "attempt": painted.attempt},
         "picture": {
-            "file": painted.file,
-            "sha256": painted.sha256,
-            "bytes": painted.size,
+            "file": written.name,
+            "sha256": written.sha256,
+            "bytes": written.size,
             "width": painted.width,
             "height": painted.height,
         },

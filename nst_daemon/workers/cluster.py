@@ -302,15 +302,15 @@ class Driver:
                 await self._take(place, number, message, attached)
 
     async def _give_back(self, place: _Place, reason: str, *, starved: bool) -> None:
-        """Answer for the jobs of an actor that is gone. Blame falls on the one that was painted, if on any."""
+        """Answer for the jobs of an actor that is gone. Blame falls on the one that was begun last, if on any."""
         if await self._node_died(place.key[0]):
             died = reason = "was on a node that died"
         else:
             died = ""
         self._report()  # before the answers: they bring the jobs back
-        head = next((job_id for job_id, given in place.jobs.items() if given.started), None)
+        last = next((j for j, given in reversed(place.jobs.items()) if given.started), None)
         for job_id, given in place.jobs.items():
-            blamed = job_id == head and not given.cancelled
+            blamed = job_id == last and not given.cancelled
             if blamed and died:
                 self._bereft[job_id] += 1
                 blamed = self._bereft[job_id] > BLAMELESS
@@ -323,7 +323,7 @@ class Driver:
                 self._say(Stopped(place.name, job_id, cancelled=given.cancelled))
         if not place.ready and not place.lost:
             self._say(self._lost(place, reason, permanent=False))
-        elif head is None:
+        elif last is None:
             self._say(Died(place.name, None, reason))
 
     async def _node_died(self, node_id: str) -> bool:

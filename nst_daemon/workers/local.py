@@ -34,7 +34,7 @@ from nst_daemon.workers.base import (
 )
 from nst_daemon.workers.child import Child, exit_reason
 
-#: Tasks per worker: one that is painted, one that is prepared meanwhile.
+#: Tasks per worker: one that is painted, and one that is prepared, or still written, meanwhile.
 SLOTS = 2
 #: A device is lost after this many starts in a row that led nowhere …
 LOST_AFTER_STARTS = 5
@@ -454,15 +454,15 @@ class _Worker:
         return events
 
     def _blamed(self) -> str | None:
-        """The job at the head is what the process died of, as far as anyone can tell."""
-        head = self._head()
-        if head is None or not self.jobs[head].started or self.jobs[head].cancelled:
+        """The job that was begun last is what the process died of, as far as anyone can tell."""
+        blamed = next((j for j, given in reversed(self.jobs.items()) if given.started), None)
+        if blamed is None or self.jobs[blamed].cancelled:
             return None
         sent = {job_id for job_id, given in self.jobs.items() if given.sent}
         self.suspects = sent if len(sent) > 1 else set()
-        self.victims.add(head)
-        del self.jobs[head]
-        return head
+        self.victims.add(blamed)
+        del self.jobs[blamed]
+        return blamed
 
     def _give_back(self) -> list[Event]:
         """Answer all that is left, without blame."""

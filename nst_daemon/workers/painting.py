@@ -1,28 +1,28 @@
-"""One attempt at one picture, inside a worker: take up the checkpoint, paint, report, write checkpoints, stage.
+"""One attempt at one picture, inside a worker: take up the checkpoint, paint, report, write checkpoints.
 
-It knows nothing of torch: what paints is a `Studio`.
+It knows nothing of torch: what paints is a `Studio`. What it ends with is a `staging.Finished`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nst_daemon import __version__, files
+from nst_daemon import __version__
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import NstError, PaintingError, PictureError, StorageError
+from nst_daemon.errors import NstError, PaintingError, StorageError
 from nst_daemon.report import history, sidecar
 from nst_daemon.workers import checkpoint, wire
-from nst_daemon.workers.base import Note, Progress, Staged, Stopped, Task
+from nst_daemon.workers.base import Note, Progress, Stopped, Task
 from nst_daemon.workers.record import Record
+from nst_daemon.workers.staging import Finished
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,10 +87,11 @@ class Studio(Protocol):
     def dump(self, step: Any) -> bytes:
         """Everything needed to go on from this step."""
 
-    def save(
-        self, prepared: Any, step: Any, path: Path, outputs: Mapping[str, object], about: str
-    ) -> None:
-        """Write the picture as this step left it; about: what it says of itself (`sidecar.embed`)."""
+    def picture(self, prepared: Any, step: Any) -> Any:
+        """The picture as this step left it, in the machine's memory: it needs neither of the two any more."""
+
+    def save(self, picture: Any, path: Path, outputs: Mapping[str, object], about: str) -> None:
+        """Write what `picture` gave; about: what it says of itself (`sidecar.embed`). Called while another paints."""
 
     def sketch(self, prepared: Any, step: Any, side: int) -> Image.Image:
         """The picture in RGB as this step left it, its longer side at most `side` pixels, the same at every scale."""
@@ -139,9 +140,11 @@ class Painting:
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
-    def run(self) -> Staged | Stopped:
-        """Paint until the picture is staged or somebody wants the end. Raises NstError and what libraries raise."""
-        try:
+    def run(self) -> Finished | Stopped:
+        """Paint until the picture is done or somebody wants the end. Raises NstError and what libraries raise."""
+        with ExitStack() as at_the_end:
+            # Nothing is written any more once the daemon has its answer: it may remove the checkpoint then.
+            at_the_end.callback(self._writer.shutdown, wait=True)
             step, state = None, self._taken_up()
             self._record = self._new_record()
             self._writer.submit(self._record.prepare)
@@ -154,10 +157,9 @@ class Painting:
                 self._save_when_due(step)
             if step is None:
                 raise PaintingError("the engine took not a single step")
-            return self._stage(step)
-        finally:
-            # Nothing is written any more once the daemon has its answer: it may remove the checkpoint then.
-            self._writer.shutdown(wait=True)
+            finished = self._finished(step)
+            at_the_end.pop_all()  # the writer goes with it
+            return finished
 
     # Checkpoints
 
@@ -289,84 +291,22 @@ class Painting:
         self._notes.append(message)
         self._say(Note(self._worker, self._task.job_id, message))
 
-    # The end
-
-    def _stage(self, step: Step) -> Staged:
-        """Write the picture and what lies beside it into the stage folder, durably."""
-        painted = self._seconds()
+    def _finished(self, step: Step) -> Finished:
+        """What is left of the painting when the engine's part is over. Raises PaintingError where that is nothing."""
+        painted_for = self._seconds()
         losses = dict(step.losses)
         if not all(math.isfinite(value) for value in losses.values()):
             raise PaintingError(
                 "the painting ended in numbers that are none (NaN or infinity)",
                 remedy="use precision: float32, or a smaller step",
             )
-        stage, outputs = self._task.stage, self._task.outputs
-        stem = stage / PurePath(self._task.name).name
-        picture, document = (
-            _beside(stem, f".{outputs.get('format', 'png')}"),
-            _beside(stem, ".json"),
-        )
-        began = self._clock()
-        with files.storage(stage):
-            _empty(stage)
-            extras = self._writer.submit(self._record.write, stem, self._weights())
-            settings = asdict(self._prepared.settings)
-            about = sidecar.embed(self._task.inputs, settings, self._info)
-            self._save_picture(step, picture, about)
-            sha256 = files.sha256_file(picture)
-            beside = extras.result()
-            seconds = {
-                "prepare": self._prepare_seconds,
-                "paint": painted,
-                "checkpoints": self._blocked,
-                "looking": self._record.seconds,
-                "save": self._clock() - began,
-            }
-            values = self._sidecar(step, picture, sha256, losses, seconds)
-            document.write_bytes(sidecar.encode(values))
-            staged = [document, *beside, picture]
-            for path in staged:
-                _fsync(path)
-            files.fsync_folder(stage)
-        names = tuple(path.name for path in staged)
-        return Staged(self._worker, self._task.job_id, names, sha256)
-
-    def _save_picture(self, step: Step, path: Path, about: str) -> None:
-        try:
-            self._studio.save(self._prepared, step, path, self._task.outputs, about)
-        except OSError as error:
-            if error.errno is not None:
-                raise  # the disk: the queue waits
-            width, height = self._prepared.size
-            raise PictureError(
-                f"{width} × {height} pixels cannot be written as {path.suffix[1:]}: {error}",
-                remedy="choose another outputs.format, or a smaller size",
-            ) from error
-
-    def _weights(self) -> dict[str, float]:
-        """What each term of the loss counts in the total."""
-        s = self._prepared.settings
-        weights = {f"content {k}": s.alpha * w for k, w in s.content_layers.items()}
-        weights |= {f"style {k}": s.style_weight * w for k, w in s.style_layers.items()}
-        return weights | {"tv": s.tv_weight}
-
-    def _sidecar(
-        self,
-        step: Step,
-        picture: Path,
-        sha256: str,
-        losses: Mapping[str, float],
-        seconds: Mapping[str, float],
-    ) -> dict[str, object]:
         width, height = self._prepared.size
+        self._notes.extend(step.events)
         painted = sidecar.Painted(
             job_id=self._task.job_id,
             name=self._task.name,
             attempt=self._task.attempt,
             inputs=self._task.inputs,
-            file=picture.name,
-            sha256=sha256,
-            size=picture.stat().st_size,
             width=width,
             height=height,
             settings=asdict(self._prepared.settings),
@@ -374,26 +314,32 @@ class Painting:
             iterations=(step.iteration, step.iterations),
             losses=losses,
             calibration=self._prepared.calibration,
-            seconds=seconds,
+            seconds={
+                "prepare": self._prepare_seconds,
+                "paint": painted_for,
+                "checkpoints": self._blocked,
+                "looking": self._record.seconds,
+            },
             history=history.columns(self._record.history),
             resumed=self._resumed(),
-            notes=[*self._notes, *step.events],
+            notes=self._notes,  # writing may still add to them
         )
-        return sidecar.build(painted, datetime.now(UTC))
+        studio, outputs = self._studio, self._task.outputs
+        picture = studio.picture(self._prepared, step)
+        return Finished(
+            self._worker,
+            self._task,
+            painted,
+            weights=_weights(self._prepared.settings),
+            save=lambda path, about: studio.save(picture, path, outputs, about),
+            record=self._record,
+            writer=self._writer,
+            clock=self._clock,
+        )
 
 
-def _beside(stem: Path, suffix: str) -> Path:
-    """A name may hold dots: `with_suffix` would cut it."""
-    return stem.with_name(stem.name + suffix)
-
-
-def _empty(folder: Path) -> None:
-    """Remove what an earlier attempt has left."""
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _weights(s: RenderSettings) -> dict[str, float]:
+    """What each term of the loss counts in the total."""
+    weights = {f"content {k}": s.alpha * w for k, w in s.content_layers.items()}
+    weights |= {f"style {k}": s.style_weight * w for k, w in s.style_layers.items()}
+    return weights | {"tv": s.tv_weight}

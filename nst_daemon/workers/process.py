@@ -1,8 +1,9 @@
 """A worker: one process, one device, a resident model, one picture after the other.
 
-Three threads. The main thread paints. `_listen` hears what the daemon says, and tells it that the process lives.
-`_prepare` loads the model, and makes the next job ready while this one is painted. Only the main thread reports
-progress: a process that lives and paints nothing must not look well.
+Four threads. The main thread paints. `_listen` hears what the daemon says, and tells it that the process lives.
+`_prepare` loads the model, and makes the next job ready while this one is painted. `_stage` writes a finished picture
+while the next one is painted. Only the main thread reports progress: a process that lives and paints nothing must not
+look well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Ret
 from nst_daemon.workers import child, wire
 from nst_daemon.workers.base import Failed, Ready, Staged, Started, Stopped, Task, WorkerOptions
 from nst_daemon.workers.painting import Painting, Prepared, Studio
+from nst_daemon.workers.staging import Finished
 
 #: Seconds between two signs of life.
 HEARTBEAT = 1.0
@@ -51,6 +54,7 @@ class _Job:
     task: Task
     prepared: Prepared | None = None
     prepare_seconds: float = 0.0
+    taken: bool = False  # by the main thread
     announced: bool = False
     cancelled: bool = False
 
@@ -65,7 +69,9 @@ class Worker:
         self._options = hello.options
         self._sending = threading.Lock()
         self._changed = threading.Condition()  # guards _jobs and the flags of its jobs
-        self._jobs: list[_Job] = []  # the first is painted, or will be next
+        # Staged, painted, prepared: in this order, and as far as there are so many.
+        self._jobs: list[_Job] = []
+        self._stager = ThreadPoolExecutor(1, "stage")
         self._stopping = False
         self._ready = False
         self._leaving: wire.Leaving | None = None  # why this process must be replaced
@@ -99,7 +105,7 @@ class Worker:
                 case Task() as task:
                     with self._changed:
                         self._jobs.append(_Job(task))
-                        self._announce()
+                        self._announce(self._jobs[0])
                 case wire.Cancel(job_id):
                     self._cancel(job_id)
                 case wire.Stop():
@@ -152,7 +158,7 @@ class Worker:
             if job is None:
                 return
             job.cancelled = True
-            if job is not self._jobs[0] or job.prepared is None:
+            if not job.taken:
                 self._answer(job, Stopped(self._name, job_id, cancelled=True))
 
     # The main thread
@@ -180,22 +186,37 @@ class Worker:
         """The next job, once it is prepared; None when it is time to end."""
         with self._changed:
             while not self._stopping and self._leaving is None:
-                if self._jobs and self._jobs[0].prepared is not None:
-                    return self._jobs[0]
+                job = next((job for job in self._jobs if not job.taken), None)
+                if job is not None and job.prepared is not None:
+                    job.taken = True
+                    self._announce(job)
+                    return job
                 self._changed.wait(
                     HEARTBEAT
                 )  # a signal may set _stopping between the test and this
         return None
 
     def _work(self, job: _Job) -> None:
-        """Paint one job, and answer for it whatever happens."""
+        """Paint one job; whatever happens, it is answered for, here or once it is staged."""
         try:
-            self._answer(job, self._paint(job))
+            end = self._paint(job)
+        except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
+            self._fail(job, error)
+        else:
+            if isinstance(end, Finished):
+                self._stager.submit(self._stage, job, end)
+            else:
+                self._answer(job, end)
+
+    def _stage(self, job: _Job, finished: Finished) -> None:
+        """Write the picture, and answer for it whatever happens."""
+        try:
+            self._answer(job, finished.stage())
         except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
             self._fail(job, error)
 
-    def _paint(self, job: _Job) -> Staged | Stopped:
-        """From the prepared job to the staged picture, or to the checkpoint where it is interrupted."""
+    def _paint(self, job: _Job) -> Finished | Stopped:
+        """From the prepared job to the finished picture, or to the checkpoint where it is interrupted."""
         assert job.prepared is not None
         painting = Painting(
             self._studio,
@@ -213,6 +234,7 @@ class Worker:
 
     def _release(self) -> None:
         """Give back what is left, without blame, and say why we leave where nobody asked for it."""
+        self._stager.shutdown(wait=True)
         with self._changed:
             for job in tuple(self._jobs):
                 self._answer(job, Stopped(self._name, job.task.job_id, cancelled=job.cancelled))
@@ -249,13 +271,14 @@ class Worker:
                 return
             self._jobs.remove(job)
             self._say(answer)
-            self._announce()
+            if self._jobs:
+                self._announce(self._jobs[0])
 
-    def _announce(self) -> None:
-        """Say which job is at the head, before anything is done to it: it is the one to be blamed for a crash."""
-        if self._jobs and not self._jobs[0].announced:
-            self._jobs[0].announced = True
-            self._say(Started(self._name, self._jobs[0].task.job_id))
+    def _announce(self, job: _Job) -> None:
+        """Say that a job has come to the head or is painted: before, so that it can be blamed for a crash."""
+        if not job.announced:
+            job.announced = True
+            self._say(Started(self._name, job.task.job_id))
         self._changed.notify_all()
 
     def _say(self, message: wire.Message) -> None:

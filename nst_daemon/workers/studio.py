@@ -146,11 +146,12 @@ class Studio:
         torch.save(step.state(), buffer)
         return buffer.getvalue()
 
-    def save(
-        self, canvas: Canvas, step: Step, path: Path, outputs: Mapping[str, object], about: str
-    ) -> None:
+    def picture(self, canvas: Canvas, step: Step) -> Picture:
+        """The picture as a step left it, on the CPU."""
+        return canvas.prepared.picture(step)
+
+    def save(self, picture: Picture, path: Path, outputs: Mapping[str, object], about: str) -> None:
         """Write the picture in the format, quality and depth that the outputs name."""
-        picture = canvas.prepared.picture(step)
         save_picture(
             picture.rgb,
             path,

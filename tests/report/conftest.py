@@ -73,9 +73,6 @@ def describe(
         name=picture.stem,
         attempt=1,
         inputs=inputs,
-        file=picture.name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
         width=width,
         height=height,
         settings=asdict(settings),
@@ -90,7 +87,8 @@ def describe(
         history=columns(HISTORY),
         notes=notes,
     )
-    return sidecar.build(painted, FIRST + timedelta(minutes=number))
+    written = sidecar.Written(picture.name, hashlib.sha256(data).hexdigest(), len(data))
+    return sidecar.build(painted, written, FIRST + timedelta(minutes=number))
 
 
 @dataclass

@@ -21,9 +21,6 @@ PAINTED = sidecar.Painted(
     name="starry/Ünïcode “quotes”",
     attempt=2,
     inputs=(JobInput(Role.CONTENT, "dog.jpg", "content.jpg", "a" * 64, 10),),
-    file="dog.png",
-    sha256="b" * 64,
-    size=20,
     width=64,
     height=48,
     settings=asdict(resolve({})),
@@ -35,13 +32,14 @@ PAINTED = sidecar.Painted(
     resumed=(40,),
     notes=("mended [1,   2] twice",),
 )
+WRITTEN = sidecar.Written("dog.png", "b" * 64, 20)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_sidecar_makes_the_same_settings_again(tmp_path: Path, preset: str) -> None:
     """The settings read from a sidecar resolve to those that it was written with, for every preset."""
     settings = resolve({"preset": preset, "size": 300, "style_weights": [0.5]})
-    document = sidecar.build(replace(PAINTED, settings=asdict(settings)), NOW)
+    document = sidecar.build(replace(PAINTED, settings=asdict(settings)), WRITTEN, NOW)
     path = tmp_path / "dog.json"
     path.write_bytes(sidecar.encode(document))
     recipe = sidecar.read(path)
@@ -53,12 +51,12 @@ def test_a_sidecar_makes_the_same_settings_again(tmp_path: Path, preset: str) ->
 def test_time_is_utc() -> None:
     """The end of the painting stands in UTC, wherever the machine is."""
     local = NOW.astimezone(timezone(timedelta(hours=5)))
-    assert sidecar.build(PAINTED, local)["finished"] == "2024-02-29T12:00:00+00:00"
+    assert sidecar.build(PAINTED, WRITTEN, local)["finished"] == "2024-02-29T12:00:00+00:00"
 
 
 def test_it_is_json_for_people_too() -> None:
     """Numbers of a list stand in one line, and no text is changed by that."""
-    data = sidecar.encode(sidecar.build(PAINTED, NOW))
+    data = sidecar.encode(sidecar.build(PAINTED, WRITTEN, NOW))
     assert b"[ 2.0, 0.25 ]" in data
     found = json.loads(data)
     assert found["notes"] == list(PAINTED.notes)
@@ -69,14 +67,16 @@ def test_it_is_json_for_people_too() -> None:
 
 def test_names_cannot_harm_a_reader() -> None:
     """Bytes that are not UTF-8 and control characters in a name are escaped, so the file is valid UTF-8."""
-    document = sidecar.build(replace(PAINTED, name="a\udcff\x1b[2Jb"), NOW)
+    document = sidecar.build(replace(PAINTED, name="a\udcff\x1b[2Jb"), WRITTEN, NOW)
     assert json.loads(sidecar.encode(document))["job"]["name"] == "a\\xff\\x1b[2Jb"
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:
     """NaN never reaches a sidecar: other programs could not read it."""
     with pytest.raises(ValueError, match="not JSON compliant"):
-        sidecar.encode(sidecar.build(replace(PAINTED, losses={"total": float("nan")}), NOW))
+        sidecar.encode(
+            sidecar.build(replace(PAINTED, losses={"total": float("nan")}), WRITTEN, NOW)
+        )
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": "one"}', b"\xff"])
@@ -89,7 +89,10 @@ def test_what_is_no_sidecar_is_an_input_error(tmp_path: Path, content: bytes) ->
 
 def test_a_later_schema_is_refused(tmp_path: Path) -> None:
     """A sidecar of a later schema names the version that wrote it."""
-    document = sidecar.build(PAINTED, NOW) | {"schema": sidecar.SCHEMA + 1, "version": "9.9"}
+    document = sidecar.build(PAINTED, WRITTEN, NOW) | {
+        "schema": sidecar.SCHEMA + 1,
+        "version": "9.9",
+    }
     (tmp_path / "x.json").write_bytes(sidecar.encode(document))
     with pytest.raises(InputError, match=r"written by nst-daemon 9\.9"):
         sidecar.read(tmp_path / "x.json")

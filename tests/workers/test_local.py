@@ -78,6 +78,96 @@ def test_the_next_job_is_prepared_while_one_is_painted(
     assert b.executor.capacity() == 2
 
 
+def progress(b: Bench, job: str) -> Callable[[], list[Progress]]:
+    """The reports on a job so far."""
+    return lambda: [p for p in b.of(Progress) if p.job_id == job]
+
+
+def test_the_next_job_is_painted_while_one_is_written(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """A second job can be painted to its end before the first one's picture is written; both become pictures."""
+    b = bench()
+    b.ready()
+    b.executor.submit(jobs("first", gate=str(tmp_path / "gate"), gate_at="save"))
+    b.executor.submit(jobs("second", iterations=7))
+    b.until(lambda: [p for p in progress(b, "second-id")() if p.done == 7])
+    assert not b.of(Staged)
+    (tmp_path / "gate").touch()
+    assert isinstance(b.answer("first-id"), Staged)
+    assert isinstance(b.answer("second-id"), Staged)
+
+
+def test_what_cannot_be_written_harms_no_neighbour(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """A picture whose writing fails is a failed job; the one that is painted meanwhile becomes a picture."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    b.executor.submit(jobs("bad", gate=str(gate), gate_at="save", do="raise", at="save"))
+    b.executor.submit(jobs("good"))
+    b.until(progress(b, "good-id"))
+    gate.touch()
+    assert "a fault in the engine" in b.answer("bad-id").message
+    assert isinstance(b.answer("good-id"), Staged)
+    assert len(b.of(Ready)) == 1
+
+
+def test_a_crash_in_writing_is_found_out(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """A job whose writing kills the worker costs the one that is painted beside it one attempt: then each is alone."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    guilty = jobs("guilty", gate=str(gate), gate_at="save", do="kill", at="save")
+    innocent = jobs("innocent", gate=str(tmp_path / "never"), gate_at=2)
+    b.executor.submit(guilty)
+    b.executor.submit(innocent)
+    b.until(progress(b, "innocent-id"))
+    gate.touch()
+    assert isinstance(b.answer("innocent-id"), Died)  # nobody can know better, the first time
+    assert b.answer("guilty-id") == Stopped("cpu", "guilty-id")
+    (tmp_path / "never").touch()
+    b.until(b.executor.capacity)
+    b.executor.submit(innocent)
+    b.executor.submit(guilty)
+    assert isinstance(b.answer("innocent-id"), Staged)
+    assert isinstance(b.answer("guilty-id"), Died)
+
+
+def test_stop_waits_for_what_is_written(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+    """A picture that is being written when the worker is told to end is staged; the one painted leaves a checkpoint."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    b.executor.submit(jobs("first", gate=str(gate), gate_at="save"))
+    second = jobs("second", iterations=10**6, do="touch", at=50, once=str(tmp_path / "painted"))
+    b.executor.submit(second)
+    b.until((tmp_path / "painted").exists)
+    os.kill(b.pid(), signal.SIGTERM)
+    b.until(second.checkpoint.exists)
+    gate.touch()
+    assert isinstance(b.answer("first-id"), Staged)
+    assert b.answer("second-id") == Stopped("cpu", "second-id")
+
+
+def test_cancelling_what_is_painted_beside_writing(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """Cancelling the job that is painted is answered while the one before it is still being written."""
+    b = bench()
+    b.ready()
+    gate = tmp_path / "gate"
+    b.executor.submit(jobs("first", gate=str(gate), gate_at="save"))
+    b.executor.submit(jobs("second", iterations=10**6))
+    b.until(progress(b, "second-id"))
+    b.executor.cancel("second-id")
+    assert b.answer("second-id") == Stopped("cpu", "second-id", cancelled=True)
+    assert not b.answers("first-id")
+    gate.touch()
+    assert isinstance(b.answer("first-id"), Staged)
+
+
 CRASHES = {"kill": "was killed by signal 9 (SIGKILL)", "segv": "was killed by signal 11 (SIGSEGV)"}
 
 

@@ -15,6 +15,7 @@ from nst_daemon.errors import PaintingError
 from nst_daemon.workers import checkpoint, painting, record, wire
 from nst_daemon.workers.base import Note, Progress, Staged, Stopped, Task, WorkerOptions
 from nst_daemon.workers.painting import Painting
+from nst_daemon.workers.staging import Finished
 from tests import fakes
 from tests.workers.conftest import Jobs
 
@@ -53,7 +54,7 @@ class Attempt:
                 return super().dump(step)
 
         studio = Slow(WorkerOptions(), "cpu")
-        return Painting(
+        end = Painting(
             studio,
             self.task,
             studio.prepare(self.task),
@@ -66,6 +67,7 @@ class Attempt:
             stopping=lambda: self.stopping,
             clock=lambda: self.now,
         ).run()
+        return end.stage() if isinstance(end, Finished) else end
 
     def sidecar(self) -> dict[str, Any]:
         """The staged sidecar."""
