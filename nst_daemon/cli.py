@@ -206,6 +206,7 @@ def _make_executor(config: Config) -> Executor:
         logs=config.folders.logs,
         checkpoint_seconds=config.service.checkpoint_seconds,
         stall_seconds=config.service.stall_seconds,
+        batch=0 if config.batch == "auto" else config.batch,
         max_memory=config.limits.max_memory,
     )
     if config.executor == "ray":

@@ -282,6 +282,11 @@ class Config(_Strict):
     devices: Literal["auto", "cpu"] | list[str] = _key(
         "auto", "auto (every GPU, else the CPU), cpu, or a list such as [cuda:0, cuda:1]"
     )
+    batch: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = _key(
+        "auto",
+        "how many pictures of one size a device paints at the same time, at most: auto (on a GPU as many as should "
+        "fill it, on a CPU one) or a number up to 16",
+    )
     executor: Literal["local", "ray"] = _key(
         "local", "local (the devices of this machine) or ray (those of a cluster)"
     )

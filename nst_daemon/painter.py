@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ from nst_daemon.engine.images import Picture, load_picture, resize
 from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
+from nst_daemon.engine.together import Together
 from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.errors import DeviceError, ModelError, SettingsError
 from nst_daemon.export.graph import GraphSpec, export_onnx
@@ -72,7 +73,7 @@ class Painter:
     user's own cache folder unless given; cache_bytes: how much room the statistics may take; threads: of the CPU, for
     this whole process (torch's own choice where None).
 
-    One thread may prepare while another paints. Raises ModelError where the weights are missing or damaged,
+    One thread may prepare while others paint. Raises ModelError where the weights are missing or damaged,
     DeviceError where the device is not there.
     """
 
@@ -94,6 +95,7 @@ class Painter:
         folder = cache_dir or default_cache_dir()
         self._onnx_folder = folder / "onnx"
         self._cache = StyleCache(folder / "styles", cache_bytes) if cache_bytes else None
+        self._together = Together()
         self._networks: dict[Hashable, VGG] = {}
         self._targets: dict[Hashable, OnnxTargets] = {}
         # Two locks: an export, which takes seconds, must not hold up whoever paints.
@@ -145,10 +147,18 @@ class Painter:
 
     def paint(
         self, prepared: Prepared, state: Mapping[str, object] | None = None
-    ) -> Iterator[engine.Step]:
-        """Paint, yielding after each iteration; state: `Step.state()` of an interrupted run, to go on from there."""
-        network = self.network(prepared.settings)
-        return engine.stylize(prepared.scene, network, prepared.settings, state=state)
+    ) -> Generator[engine.Step]:
+        """Paint, yielding after each iteration; state: `Step.state()` of an interrupted run, to go on from there.
+
+        Several threads may paint at once; what they paint at one size shares its passes through the network.
+        """
+        return engine.stylize(
+            prepared.scene,
+            self.network(prepared.settings),
+            prepared.settings,
+            state=state,
+            together=self._together,
+        )
 
     def load(self, settings: RenderSettings | None = None) -> None:
         """Make ready what pictures with these settings will need, so that the first does not wait for it."""

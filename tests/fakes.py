@@ -4,6 +4,7 @@ What it does with a job stands in the job's content file, as JSON (anything else
 
     iterations: 20            how many steps
     seconds: 0.0              how long each takes
+    size: null                those of one size are painted side by side, where that is asked for
     at, do                    in iteration `at` (0: while it is prepared, "save": while it is written) it does `do`
                               (see `MISCHIEF`)
     once: PATH                … only where this file does not exist yet, and makes it
@@ -23,7 +24,7 @@ import signal
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
 from nst_daemon.workers.base import Task, WorkerOptions
+from nst_daemon.workers.painting import Company
 from nst_daemon.workers.wire import Outfit
 
 
@@ -135,7 +137,11 @@ class Studio:
         _obey(prepared.script, 0)
         return prepared
 
-    def paint(self, prepared: Prepared, state: bytes | None) -> Iterator[Step]:
+    def company(self, prepared: Prepared) -> Company:
+        most = self.options.batch or 1
+        return Company(prepared.script.get("size"), most) if most > 1 else Company()
+
+    def paint(self, prepared: Prepared, state: bytes | None) -> Generator[Step]:
         script = prepared.script
         total = int(script.get("iterations", 20))
         done, digest = json.loads(state) if state else (0, prepared.digest)

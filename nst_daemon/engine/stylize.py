@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
@@ -22,6 +22,7 @@ from nst_daemon.engine.memory import exhausted, first_that_fits, free, ways
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.together import Together
 from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype
 from nst_daemon.errors import OutOfMemory, PaintingError, PictureError, SettingsError
 
@@ -228,23 +229,27 @@ def stylize(
     settings: RenderSettings,
     *,
     state: Mapping[str, Any] | None = None,
-) -> Iterator[Step]:
+    together: Together | None = None,
+) -> Generator[Step]:
     """Paint `scene`, yielding after every iteration; the last step's image is the picture.
 
     network: float32, on the scene's device, with the settings' pooling and padding; state: of an earlier `Step` of
-    the same scene and settings: on a CPU, or with `deterministic`, the end is the same to the bit.
+    the same scene and settings: on a CPU, or with `deterministic`, the end is the same to the bit; together: where it
+    meets the pictures that other threads paint at the same time.
 
     Raises PaintingError where the loss stays non-finite or diverges in spite of rolling back, SettingsError where
     `state` belongs to something else.
     """
-    painting = _Painting(scene, network, settings)
+    together = together or Together()
+    painting = _Painting(scene, network, settings, together)
     if state is not None:
         painting.load(state)
-    while True:
-        with _reproducible() if settings.deterministic else nullcontext():
-            if not painting.advance():
-                return
-        yield Step(painting)
+    with together.joined():
+        while True:
+            with _reproducible() if settings.deterministic else nullcontext():
+                if not painting.advance():
+                    return
+            yield Step(painting)
 
 
 @contextmanager
@@ -309,13 +314,14 @@ class _Painting:
     moved: Tensor  # () bool, has any step been accepted since the last check
     blank: Tensor  # (), the total for activations that are all zero
 
-    def __init__(self, scene: Scene, network: VGG, settings: RenderSettings) -> None:
+    def __init__(
+        self, scene: Scene, network: VGG, settings: RenderSettings, together: Together
+    ) -> None:
         self.scene, self.settings = scene, settings
         self.network = network
+        self.together = together
         dtype = compute_dtype(settings.precision, scene.start.device)
-        self.fast_network = (
-            network if dtype == torch.float32 else copy.deepcopy(network).compute_in(dtype)
-        )
+        self.fast_network = network.computing_in(dtype)
         counts = settings.iterations
         self.plan = [counts[min(i, len(counts) - 1)] for i in range(len(scene.scales))]
         self.events: list[str] = []
@@ -378,8 +384,8 @@ class _Painting:
         image = self.coordinates.picture(z)
         if self.done == 0:
             self.blank = objective.blank(image) @ objective.weights
-        evaluate = self.ways[self.way].evaluation
-        values, total, gradient = evaluate(network, objective, image)
+        evaluation = self.ways[self.way].evaluation
+        values, total, gradient = self.together(evaluation, network, objective, image)
         return values, total, self.coordinates.gradient(gradient)
 
     def _network(self) -> VGG:

@@ -8,6 +8,7 @@ Callers hold RGB in [0, 1]: the normalisation is a part of the network.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Literal
@@ -109,6 +110,7 @@ class VGG(nn.Module):
             if isinstance(module, nn.ReLU):
                 module.inplace = before not in self.layers  # conv4_2 and relu4_2 may both be wanted
         self._kernels: dict[int, Tensor] = {}  # transformed, as far as they were needed
+        self._others: dict[torch.dtype, VGG] = {}  # see computing_in
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -156,6 +158,15 @@ class VGG(nn.Module):
         self.features.to(dtype)
         self.dtype = dtype
         return self
+
+    def computing_in(self, dtype: torch.dtype) -> VGG:
+        """This network, where it convolves in `dtype`, else a copy that does; it is made once."""
+        if dtype == self.dtype:
+            return self
+        if dtype not in self._others:
+            # setdefault: of two threads that make one, both get the same.
+            self._others.setdefault(dtype, copy.deepcopy(self).compute_in(dtype))
+        return self._others[dtype]
 
     def _convolve(self, index: int, x: Tensor) -> Tensor:
         """(B, O, H, W): x (B, C, H, W) through the convolution at `index`."""

@@ -51,6 +51,7 @@ class WorkerOptions:
     print, one file each, begun anew with each start (None: they print to the daemon's own stderr); threads: CPU
     threads per worker, 0 for this machine's cores shared out evenly; checkpoint_seconds: how much painting may be
     lost; stall_seconds: how long a worker may go without progress; start_seconds: how long one may take to load;
+    batch: pictures of one size that a worker paints at the same time, 0 for what suits its device and their size;
     max_memory: bytes that a worker on the CPU may use, 0 for what the machine (or its control group) has: asking for
     more is then an error that the worker survives, and not the kernel's reason to kill it; painter: `module:factory`
     of what paints (a `painting.Studio`).
@@ -66,6 +67,7 @@ class WorkerOptions:
     checkpoint_seconds: float = 60.0
     stall_seconds: float = 300.0
     start_seconds: float = 300.0
+    batch: int = 0
     max_memory: int = 0
     painter: str = "nst_daemon.workers.studio:Studio"
 

@@ -34,7 +34,8 @@ from nst_daemon.workers.base import (
 )
 from nst_daemon.workers.child import Child, exit_reason
 
-#: Tasks per worker: one that is painted, and one that is prepared, or still written, meanwhile.
+#: Tasks per worker: one that is painted, and one that is prepared, or still written, meanwhile. Where it paints several
+#: side by side, it says that it wants more.
 SLOTS = 2
 #: A device is lost after this many starts in a row that led nowhere …
 LOST_AFTER_STARTS = 5
@@ -184,6 +185,7 @@ class _Worker:
     jobs: dict[str, _Given] = field(default_factory=dict)  # the one that is painted first
     process: Child | None = None
     ready: bool = False
+    slots: int = SLOTS
     info: dict[str, object] = field(default_factory=dict)
     found: tuple[str, ...] = ()  # devices that it has discovered and nobody has read yet
     start_at: float = math.inf  # when to start the next process
@@ -207,12 +209,12 @@ class _Worker:
     @property
     def room(self) -> int:
         """How many tasks it takes now."""
-        return SLOTS - len(self.jobs) if self.ready and not self.killed else 0
+        return max(0, self.slots - len(self.jobs)) if self.ready and not self.killed else 0
 
     def spawn(self, now: float) -> list[Event]:
         """Start a process; the events where that is impossible."""
         assert self.process is None
-        self.ready, self.killed, self.leaving = False, None, None
+        self.ready, self.killed, self.leaving, self.slots = False, None, None, SLOTS
         self.heard = self.closed = None
         self.spawned, self.start_at = now, math.inf
         try:
@@ -323,6 +325,8 @@ class _Worker:
         match message:
             case wire.Devices(names):
                 self.found = names
+            case wire.Room(tasks):
+                self.slots = tasks
             case wire.Leaving():
                 self.leaving = message
             case Ready(info=info):
@@ -367,11 +371,11 @@ class _Worker:
         self.moved = now
 
     def _hand_over(self) -> None:
-        """Send what may be sent: the head, and beside it a second unless one of them must be alone."""
+        """Send what may be sent: the head alone where one of them must be alone, else as many as it wants."""
         if self.process is None or not self.ready:
             return
         alone = any(given.task.alone for given in self.jobs.values())
-        for given in list(self.jobs.values())[: 1 if alone else SLOTS]:
+        for given in list(self.jobs.values())[: 1 if alone else self.slots]:
             if not given.sent:
                 given.sent = True
                 self.process.send(given.task)

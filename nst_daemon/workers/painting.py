@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import asdict
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,6 +68,14 @@ class Prepared(Protocol):
         """What was converted or chosen."""
 
 
+@dataclass(frozen=True)
+class Company:
+    """What pictures that are painted side by side have in common, and how many there may be at most."""
+
+    alike: Hashable = None
+    most: int = 1
+
+
 class Studio(Protocol):
     """What paints, as a worker needs it: tasks in, files out. `workers.studio.Studio` is the real one.
 
@@ -81,8 +89,11 @@ class Studio(Protocol):
     def prepare(self, task: Task) -> Any:
         """Validate, decode, compute targets: a `Prepared`. Called from one thread while another paints."""
 
-    def paint(self, prepared: Any, state: bytes | None) -> Iterator[Any]:
-        """Paint, yielding a `Step` after each iteration; state: what `dump` returned."""
+    def company(self, prepared: Any) -> Company:
+        """Which pictures may be painted at the same time, and how many."""
+
+    def paint(self, prepared: Any, state: bytes | None) -> Generator[Any]:
+        """Paint, yielding a `Step` after each iteration; state: what `dump` returned. Several threads may do so."""
 
     def dump(self, step: Any) -> bytes:
         """Everything needed to go on from this step."""
@@ -148,7 +159,8 @@ class Painting:
             step, state = None, self._taken_up()
             self._record = self._new_record()
             self._writer.submit(self._record.prepare)
-            for step in self._studio.paint(self._prepared, state):
+            steps = at_the_end.enter_context(closing(self._studio.paint(self._prepared, state)))
+            for step in steps:
                 self._record.see(step, self._seconds())
                 self._pass_on(step)
                 if (answer := self._interrupted(step)) is not None:

@@ -1,9 +1,9 @@
-"""A worker: one process, one device, a resident model, one picture after the other.
+"""A worker: one process, one device, a resident model, picture after picture.
 
-Four threads. The main thread paints. `_listen` hears what the daemon says, and tells it that the process lives.
-`_prepare` loads the model, and makes the next job ready while this one is painted. `_stage` writes a finished picture
-while the next one is painted. Only the main thread reports progress: a process that lives and paints nothing must not
-look well.
+Four threads, or more. The main thread paints; where pictures of one size are painted side by side, others do so too.
+`_listen` hears what the daemon says, and tells it that the process lives. `_prepare` loads the model, and makes the
+next job ready while this one is painted. `_stage` writes a finished picture while the next one is painted. Only those
+that paint report progress: a process that lives and paints nothing must not look well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Protocol
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
 from nst_daemon.workers import child, wire
 from nst_daemon.workers.base import Failed, Ready, Staged, Started, Stopped, Task, WorkerOptions
-from nst_daemon.workers.painting import Painting, Prepared, Studio
+from nst_daemon.workers.painting import Company, Painting, Prepared, Studio
 from nst_daemon.workers.staging import Finished
 
 #: Seconds between two signs of life.
@@ -54,7 +54,9 @@ class _Job:
     task: Task
     prepared: Prepared | None = None
     prepare_seconds: float = 0.0
-    taken: bool = False  # by the main thread
+    company: Company = Company()  # what it may be painted beside
+    taken: bool = False  # to be painted
+    painting: bool = False
     announced: bool = False
     cancelled: bool = False
 
@@ -72,6 +74,8 @@ class Worker:
         # Staged, painted, prepared: in this order, and as far as there are so many.
         self._jobs: list[_Job] = []
         self._stager = ThreadPoolExecutor(1, "stage")
+        self._painters: list[threading.Thread] = []  # beside the main thread
+        self._wanted = 2  # tasks at once, as the daemon knows
         self._stopping = False
         self._ready = False
         self._leaving: wire.Leaving | None = None  # why this process must be replaced
@@ -80,8 +84,9 @@ class Worker:
         """Load, then paint until told to stop, or until the device fails."""
         for target in (self._listen, self._prepare):
             threading.Thread(target=target, name=target.__name__[1:], daemon=True).start()
-        while (job := self._next()) is not None:
-            self._work(job)
+        self._paint_all()
+        for painter in self._painters:
+            painter.join()
         self._release()
 
     def stop(self) -> None:
@@ -135,20 +140,24 @@ class Worker:
             began = time.monotonic()
             try:
                 prepared = self._studio.prepare(job.task)
+                company = self._studio.company(prepared)
             except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
                 self._fail(job, error)
             else:
                 with self._changed:
                     job.prepare_seconds = time.monotonic() - began
-                    job.prepared = prepared
+                    job.company, job.prepared = company, prepared
                     self._changed.notify_all()
 
     def _wait_for_unprepared(self) -> _Job:
         with self._changed:
             while True:
-                for job in self._jobs:
-                    if job.prepared is None:
-                        return job
+                ready = [job for job in self._jobs if job.prepared is not None and not job.taken]
+                # No more than are painted at a time: each takes memory.
+                if len(ready) < max((job.company.most for job in ready), default=1):
+                    for job in self._jobs:
+                        if job.prepared is None:
+                            return job
                 self._changed.wait()
 
     def _cancel(self, job_id: str) -> None:
@@ -182,19 +191,42 @@ class Worker:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         return factory(options.painter)(options, device)
 
+    def _paint_all(self) -> None:
+        """Paint job after job until it is time to end."""
+        while (job := self._next()) is not None:
+            self._work(job)
+
     def _next(self) -> _Job | None:
-        """The next job, once it is prepared; None when it is time to end."""
+        """The next job, once it can be painted; None when it is time to end."""
         with self._changed:
             while not self._stopping and self._leaving is None:
                 job = next((job for job in self._jobs if not job.taken), None)
-                if job is not None and job.prepared is not None:
-                    job.taken = True
+                if job is not None and self._goes_along(job):
+                    job.taken = job.painting = True
                     self._announce(job)
+                    self._make_room(job.company.most)
                     return job
                 self._changed.wait(
                     HEARTBEAT
                 )  # a signal may set _stopping between the test and this
         return None
+
+    def _goes_along(self, job: _Job) -> bool:
+        """Is it prepared, and may it be painted beside what is being painted?"""
+        beside = [other for other in self._jobs if other.painting]
+        if job.prepared is None or len(beside) >= job.company.most:
+            return False
+        return all(other.company == job.company for other in beside)
+
+    def _make_room(self, most: int) -> None:
+        """So many are painted side by side now: have a painter for each, and ask for tasks, one of them to prepare."""
+        while len(self._painters) < most - 1:
+            painter = threading.Thread(target=self._paint_all, name="paint", daemon=True)
+            self._painters.append(painter)
+            painter.start()
+        if self._wanted != most + 1:
+            self._wanted = most + 1
+            self._say(wire.Room(self._wanted))
 
     def _work(self, job: _Job) -> None:
         """Paint one job; whatever happens, it is answered for, here or once it is staged."""
@@ -207,6 +239,9 @@ class Worker:
                 self._stager.submit(self._stage, job, end)
             else:
                 self._answer(job, end)
+        with self._changed:
+            job.painting = False
+            self._changed.notify_all()
 
     def _stage(self, job: _Job, finished: Finished) -> None:
         """Write the picture, and answer for it whatever happens."""

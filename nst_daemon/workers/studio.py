@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,16 @@ from nst_daemon.files import sha256_file
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.workers.base import Task, WorkerOptions
+from nst_daemon.workers.painting import Company
 from nst_daemon.workers.wire import Outfit
 
 #: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
 #: is looked for first, because some of its words hold these.
 _NO_DEVICE = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
+
+#: Pixels that are thought to fill a GPU: pictures are painted side by side up to so many, unless told otherwise, and
+#: never more of them than `MOST`. Calculated for an H200, not measured.
+PIXELS, MOST = 2 * 512 * 512, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Studio:
 
     def __init__(self, options: WorkerOptions, device: str) -> None:
         self._network = options.network
+        self._batch = options.batch
         self._painter = Painter(
             options.network,
             options.weights,
@@ -128,7 +134,18 @@ class Studio:
         )
         return Canvas(prepared)
 
-    def paint(self, canvas: Canvas, state: bytes | None) -> Iterator[Step]:
+    def company(self, canvas: Canvas) -> Company:
+        """Pictures of one size and network; how many of them depends on the device and the size."""
+        settings, (width, height) = canvas.settings, canvas.size
+        most = self._batch
+        if not most:
+            most = max(1, PIXELS // (width * height)) if self._painter.device.type == "cuda" else 1
+        if settings.deterministic or most == 1:
+            return Company()  # in a batch the last bits depend on the others
+        sizes = tuple(scale.size for scale in canvas.prepared.scene.scales)
+        return Company((sizes, self._painter.spec(settings), settings.precision), min(most, MOST))
+
+    def paint(self, canvas: Canvas, state: bytes | None) -> Generator[Step]:
         """Paint, yielding after each iteration."""
         loaded = None
         if state is not None:

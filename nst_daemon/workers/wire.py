@@ -73,6 +73,13 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """From a child: how many tasks it wants at once from now on, for what it is about to paint."""
+
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """From a child that ends by itself: it cannot load, or its device has failed.
 
@@ -133,6 +140,7 @@ Message = (
     | Stop
     | Alive
     | Devices
+    | Room
     | Leaving
     | Ready
     | Started

@@ -168,6 +168,70 @@ def test_cancelling_what_is_painted_beside_writing(
     assert isinstance(b.answer("first-id"), Staged)
 
 
+def test_pictures_of_one_size_are_painted_side_by_side(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """Where three may be painted at a time, three of one size are, and one of another size waits for them."""
+    b = bench(batch=3)
+    b.ready()
+    gate = str(tmp_path / "gate")
+    names = ["one", "two", "three"]
+    same = {"size": 1, "iterations": 9, "seconds": 0.05, "gate": gate, "gate_at": 9}
+    tasks = [jobs(name, **same) for name in names] + [jobs("other", size=2)]
+    b.executor.submit(tasks[0])
+    b.until(lambda: b.executor.capacity() == 3)  # four in all, once it knows what it paints
+    for task in tasks[1:]:
+        b.executor.submit(task)
+    for name in names:
+        b.until(progress(b, f"{name}-id"))
+    assert not progress(b, "other-id")()
+    assert not b.of(Staged)
+    (tmp_path / "gate").touch()
+    for name in [*names, "other"]:
+        assert isinstance(b.answer(f"{name}-id"), Staged)
+    assert b.of(Staged)[-1].job_id == "other-id"
+    b.until(lambda: b.executor.capacity() == 4)
+
+
+def test_stop_checkpoints_all_that_are_painted(bench: Benches, jobs: Jobs) -> None:
+    """Of paintings side by side each leaves its checkpoint when the worker is stopped, and goes on from there."""
+    b = bench(batch=2)
+    b.ready()
+    tasks = [jobs(name, size=1, iterations=500, seconds=0.01) for name in ("one", "two")]
+    for task in tasks:
+        b.executor.submit(task)
+    for task in tasks:
+        b.until(progress(b, task.job_id))
+    b.events += b.executor.stop(20.0)
+    for task in tasks:
+        assert b.answer(task.job_id) == Stopped("cpu", task.job_id)
+        assert task.checkpoint.exists()
+    b.executor.start()
+    for task in tasks:
+        assert isinstance(b.paint(task), Staged)
+        sidecar = json.loads((task.stage / f"{task.name}.json").read_bytes())
+        assert sidecar["iterations"]["resumed_after"][0] > 0
+
+
+def test_of_those_side_by_side_one_can_fail_or_be_cancelled(
+    bench: Benches, jobs: Jobs, tmp_path: Path
+) -> None:
+    """One that fails and one that is cancelled end by themselves; the third, painted beside them, becomes a picture."""
+    b = bench(batch=3)
+    b.ready()
+    gate = str(tmp_path / "gate")
+    b.executor.submit(jobs("good", size=1, gate=gate, gate_at=5))
+    b.until(lambda: b.executor.capacity() == 3)
+    b.executor.submit(jobs("bad", size=1, do="raise", at=3))
+    b.executor.submit(jobs("unwanted", size=1, iterations=10**6))
+    b.until(progress(b, "unwanted-id"))
+    b.executor.cancel("unwanted-id")
+    assert b.answer("unwanted-id") == Stopped("cpu", "unwanted-id", cancelled=True)
+    assert isinstance(b.answer("bad-id"), Failed)
+    (tmp_path / "gate").touch()
+    assert isinstance(b.answer("good-id"), Staged)
+
+
 CRASHES = {"kill": "was killed by signal 9 (SIGKILL)", "segv": "was killed by signal 11 (SIGSEGV)"}
 
 

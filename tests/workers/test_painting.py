@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ class Attempt:
         outer = self
 
         class Slow(fakes.Studio):
-            def paint(self, prepared: fakes.Prepared, state: bytes | None) -> Iterator[fakes.Step]:
+            def paint(self, prepared: fakes.Prepared, state: bytes | None) -> Generator[fakes.Step]:
                 for step in super().paint(prepared, state):
                     outer.now += outer.step_seconds
                     outer.before_step(step)

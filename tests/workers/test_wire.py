@@ -47,6 +47,7 @@ MESSAGES: list[wire.Message] = [
     wire.Stop(),
     wire.Alive(),
     wire.Devices(("cuda:0", "cuda:1")),
+    wire.Room(9),
     wire.Leaving("no", permanent=True, detail="trace\nback"),
     Ready("cpu", {"threads": 2, "versions": {"torch": "2"}}),
     Started("cpu", "1"),

@@ -1,0 +1,176 @@
+"""Pictures that are painted side by side, each by a thread of its own, with one pass through the network for all.
+
+Small pictures do not fill a GPU: several of them in one batch take hardly longer than one. Each keeps its own
+objective, optimiser and course; only the evaluations meet.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from nst_daemon.engine.evaluation import Evaluation, whole
+from nst_daemon.engine.losses import Objective, Sums
+from nst_daemon.engine.memory import exhausted
+from nst_daemon.engine.vgg import VGG
+
+Found = tuple[Tensor, Tensor, Tensor]
+#: How often each way is timed before the faster one is taken, by its best time.
+TRIALS = 4
+
+
+def batched(network: VGG, objectives: Sequence[Objective], images: Sequence[Tensor]) -> list[Found]:
+    """As `evaluation.whole` of each (1, 3, H, W), all of one size, in one pass."""
+    batch = torch.cat([image.detach() for image in images]).requires_grad_()
+    rows = [slice(i, i + 1) for i in range(len(images))]
+    with torch.enable_grad():
+        x, sums = network.normalised(batch), [Sums() for _ in images]
+        for stage in network.stages():
+            x, maps = network.part(x, stage)
+            sums = [
+                own + objective.sums({layer: map_[row] for layer, map_ in maps.items()})
+                for objective, own, row in zip(objectives, sums, rows, strict=True)
+            ]
+        values = [
+            objective.terms(own, batch[row])
+            for objective, own, row in zip(objectives, sums, rows, strict=True)
+        ]
+        totals = [v @ objective.weights for v, objective in zip(values, objectives, strict=True)]
+        (gradient,) = torch.autograd.grad(torch.stack(totals).sum(), batch)
+    return [
+        (v.detach(), total.detach(), gradient[row])
+        for v, total, row in zip(values, totals, rows, strict=True)
+    ]
+
+
+@dataclass(eq=False)
+class _Wish:
+    """An evaluation that somebody waits for, and what became of it."""
+
+    evaluation: Evaluation
+    network: VGG
+    objective: Objective
+    image: Tensor
+    found: Found | None = None
+    error: Exception | None = None
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """What those must share that are evaluated in one pass."""
+        return (self.network, self.image.shape) if self.evaluation is whole else (self,)
+
+
+class Together:
+    """Where the evaluations of all pictures that are being painted meet.
+
+    Each painting has `joined`, and calls this instead of its evaluation. The call returns when all have called or left.
+    Those of one size in one network, whole, are evaluated in one pass, where that has proven faster: both ways are
+    taken in turn at first, and timed. clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()  # guards what follows
+        self._members = 0
+        self._wishes: list[_Wish] = []
+        # (how many, their shape, in one pass?) → seconds
+        self._times: dict[tuple[int, torch.Size, bool], list[float]] = defaultdict(list)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Be one of those whom the others wait for."""
+        with self._changed:
+            self._members += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._members -= 1
+                self._changed.notify_all()
+
+    def __call__(
+        self, evaluation: Evaluation, network: VGG, objective: Objective, image: Tensor
+    ) -> Found:
+        """What the evaluation finds. Raises what it raises."""
+        wish = _Wish(evaluation, network, objective, image)
+        with self._changed:
+            self._wishes.append(wish)
+            while wish.found is None and wish.error is None:
+                if len(self._wishes) >= self._members:
+                    self._fulfil()
+                    self._changed.notify_all()
+                else:
+                    self._changed.wait()
+        if wish.error is not None:
+            raise wish.error
+        assert wish.found is not None
+        return wish.found
+
+    def _fulfil(self) -> None:
+        """Evaluate all that is wanted."""
+        groups: dict[object, list[_Wish]] = defaultdict(list)
+        for wish in self._wishes:
+            groups[wish.alike].append(wish)
+        self._wishes = []
+        for group in groups.values():
+            try:
+                if len(group) == 1:
+                    _singly(group)
+                else:
+                    self._faster(group)
+            except Exception as error:  # noqa: BLE001 (nobody may be left waiting)
+                for wish in group:
+                    wish.error = error
+
+    def _faster(self, group: list[_Wish]) -> None:
+        """Several of one size, in the way that is faster as far as is known."""
+        keys = [(len(group), group[0].image.shape, in_one) for in_one in (False, True)]
+        singly, in_one = (self._times[key] for key in keys)
+        if len(singly) < TRIALS or len(in_one) < TRIALS:
+            way, times = (_singly, singly) if len(singly) <= len(in_one) else (_in_one, in_one)
+            _wait_for(group)
+            began = self._clock()
+            way(group)
+            _wait_for(group)
+            times.append(self._clock() - began)
+        elif min(in_one) < min(singly):
+            _in_one(group)
+        else:
+            _singly(group)
+
+
+def _singly(group: Sequence[_Wish]) -> None:
+    """One after the other; each has its own error."""
+    for wish in group:
+        try:
+            wish.found = wish.evaluation(wish.network, wish.objective, wish.image)
+        except Exception as error:  # noqa: BLE001 (it is raised where it belongs)
+            wish.error = error
+
+
+def _in_one(group: Sequence[_Wish]) -> None:
+    """In one pass; one after the other where there is no memory for that. Raises what the pass raises."""
+    objectives, images = [w.objective for w in group], [w.image for w in group]
+    try:
+        found = batched(group[0].network, objectives, images)
+    except Exception as error:
+        if not exhausted(error):
+            raise
+        found = []
+    if not found:
+        _singly(group)
+    for wish, own in zip(group, found, strict=False):
+        wish.found = own
+
+
+def _wait_for(group: Sequence[_Wish]) -> None:
+    """Until the device has done what it was given."""
+    if group[0].image.is_cuda:
+        torch.cuda.synchronize(group[0].image.device)
