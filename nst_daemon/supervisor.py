@@ -60,7 +60,9 @@ S = JobState
 MiB = 1024 * 1024
 JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
 #: What the folders, the workers and the log are built from.
-NEEDS_RESTART = ("folders", "model", "devices", "executor", "ray", "cache", "metrics", "log")
+NEEDS_RESTART = (
+    "folders", "model", "devices", "batch", "executor", "ray", "cache", "metrics", "log",
+)  # fmt: skip
 #: Seconds that hooks still get when the daemon ends.
 HOOKS_GRACE = 10.0
 #: Seconds before a transient error is tried again, doubled with each attempt.

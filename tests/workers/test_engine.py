@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from nst_daemon.errors import Retry
-from nst_daemon.workers.base import Died, Note, Progress, Staged, Stopped, Task
+from nst_daemon.workers.base import Died, Note, Progress, Staged, Started, Stopped, Task
 from tests.workers.conftest import Bench, Jobs
 
 pytestmark = pytest.mark.slow
@@ -196,3 +197,26 @@ def test_preparing_gives_way_to_painting(real: Benches) -> None:
     painting = nice.pop(b.pid())
     nicer = [value for value in nice.values() if value == min(19, painting + 10)]
     assert len(nicer) > 1, nice  # the one that prepares, and what onnxruntime has started from it
+
+
+def test_side_by_side_is_as_alone(real: Benches, pair: Callable[..., Task]) -> None:
+    """Two pictures that are painted at the same time differ by less than half a level from those painted alone."""
+    together, alone = real(batch=2), real()
+    pictures = []
+    for b, name in ((together, "together"), (alone, "alone")):
+        b.patience = 300.0
+        b.ready()
+        tasks = [pair(f"{name}{i}", seed=i, deterministic=False) for i in (1, 2)]
+        for task in tasks:
+            b.executor.submit(task)
+        b.until(lambda b=b: len(b.of(Staged)) == 2)  # type: ignore[misc]
+        pictures.append([levels(task.stage / f"{task.name}.png") for task in tasks])
+    begun = [type(e) for e in together.events if isinstance(e, Started | Staged)]
+    assert begun[:2] == [Started, Started]  # both, before the first was done
+    for side_by_side, own in zip(*pictures, strict=True):
+        assert np.abs(side_by_side - own).mean() < 0.5  # levels of 255
+
+
+def levels(path: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """The picture's values, (height, width, 3)."""
+    return np.asarray(Image.open(path)).astype(np.int16)
