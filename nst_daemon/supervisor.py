@@ -726,7 +726,13 @@ class Supervisor:
     def live(self, now: Moment) -> Live:
         """What only this process knows."""
         statuses = self.executor.status(now.steady)
-        where = {job_id: status.worker for status in statuses for job_id in status.jobs[:1]}
+        # The first of a worker's jobs, and what is painted beside it and has told so.
+        where = {
+            job_id: status.worker
+            for status in statuses
+            for i, job_id in enumerate(status.jobs)
+            if i == 0 or (job_id in self._paces and self._paces[job_id].total)
+        }
         paintings = [
             Painting(
                 id=job_id,

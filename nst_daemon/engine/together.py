@@ -24,6 +24,8 @@ from nst_daemon.engine.vgg import VGG
 Found = tuple[Tensor, Tensor, Tensor]
 #: How often each way is timed before the faster one is taken, by its best time.
 TRIALS = 4
+#: Sizes whose times are remembered; they are few where a batch pays, and in months there may be any number of others.
+SIZES = 1000
 
 
 def batched(network: VGG, objectives: Sequence[Objective], images: Sequence[Tensor]) -> list[Found]:
@@ -131,6 +133,8 @@ class Together:
 
     def _faster(self, group: list[_Wish]) -> None:
         """Several of one size, in the way that is faster as far as is known."""
+        if len(self._times) > 2 * SIZES:
+            self._times.clear()
         keys = [(len(group), group[0].image.shape, in_one) for in_one in (False, True)]
         singly, in_one = (self._times[key] for key in keys)
         if len(singly) < TRIALS or len(in_one) < TRIALS:

@@ -190,7 +190,7 @@ class WorkerStatus:
     """What one worker is doing, for status pages and watchdogs.
 
     state: `starting`, `idle`, `painting`, `waiting` (ended, to be started again after a pause) or `lost`;
-    jobs: the one that is painted first; silent: seconds since it last answered, None before it ever did.
+    jobs: in the order of their beginning; silent: seconds since it last answered, None before it ever did.
     """
 
     worker: str

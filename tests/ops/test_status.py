@@ -76,6 +76,23 @@ def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
     assert [j.name for j in found.next] == ["two" if first.name == "one" else "one"] or found.next
 
 
+def test_what_is_painted_side_by_side_is_shown(tmp_path: Path) -> None:
+    """Of the jobs of one worker the first is shown, and others as soon as they have painted something."""
+    bench = Bench(tmp_path)
+    bench.executor.room = 3
+    for name in ("one", "two", "three"):
+        bench.drop(name)
+    third = bench.executor.tasks[2]
+    bench.executor.events.append(Progress("fake", third.job_id, 1, 260, 0.5))
+    bench.step(5)
+    live = Live.read(bench.folders.status)
+    assert live is not None
+    assert [painting.id for painting in live.paintings] == [
+        bench.executor.tasks[0].job_id,
+        third.job_id,
+    ]
+
+
 def test_a_job_without_progress_is_shown_as_painted(tmp_path: Path) -> None:
     """While its first iteration takes its time, a job is named, and is not counted as waiting."""
     bench = Bench(tmp_path)
