@@ -83,7 +83,28 @@ _MIGRATIONS: Sequence[str] = (
     ALTER TABLE jobs ADD COLUMN identity TEXT NOT NULL DEFAULT '';
     CREATE INDEX jobs_by_identity ON jobs (identity) WHERE identity <> '';
     """,
+    """
+    CREATE INDEX jobs_in_queue ON jobs ("group", priority DESC, created, id) WHERE state = 'queued';
+    """,
 )
+
+# The first jobs of each group that has any in the queue, and then all of these in order. Each group costs a few steps
+# along `jobs_in_queue`, however many jobs it has; SQLite would not choose that index for the minimum by itself.
+_QUEUE = """
+    WITH RECURSIVE groups (name) AS (
+        SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue WHERE state = 'queued'
+        UNION ALL
+        SELECT (SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue
+                WHERE state = 'queued' AND "group" > groups.name)
+        FROM groups WHERE groups.name IS NOT NULL
+    )
+    SELECT jobs.id FROM groups CROSS JOIN jobs LEFT JOIN turns ON turns."group" = groups.name
+    WHERE jobs.id IN (
+        SELECT id FROM jobs WHERE state = 'queued' AND "group" = groups.name
+        ORDER BY priority DESC, created, id LIMIT :limit
+    )
+    ORDER BY priority DESC, COALESCE(turn, 0), created, jobs.id LIMIT :limit
+"""
 
 _BUSY_SECONDS = 10.0
 #: Fields of Job that `move` and `note` may change; the rest is settled when the job is added.
@@ -356,11 +377,7 @@ class Ledger:
 
     def queue(self, limit: int) -> list[Job]:
         """The first jobs in the queue as it is ordered now; `limit`: so many, -1 for all."""
-        rows = self._read(
-            'SELECT id FROM jobs LEFT JOIN turns USING ("group") WHERE state = ? '
-            "ORDER BY priority DESC, COALESCE(turn, 0), created, id LIMIT ?",
-            (JobState.QUEUED, limit),
-        )
+        rows = self._read(_QUEUE, {"limit": limit})
         found = (self.get(row[0]) for row in rows)
         return [job for job in found if job is not None]
 
@@ -425,7 +442,7 @@ class Ledger:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _read(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         with _translated(self.path):
             return self._db.execute(query, values).fetchall()
 

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +53,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """An empty ledger."""
     with Ledger.open(tmp_path / "ledger.sqlite") as opened:
         yield opened
+
+
+@contextmanager
+def at_once(ledger: Ledger) -> Iterator[None]:
+    """Many changes in one transaction, because each one of its own waits for the disk."""
+    with ledger._transaction(), mock.patch.object(ledger, "_transaction", nullcontext):
+        yield
 
 
 def queue(ledger: Ledger, *jobs: Job) -> None:
@@ -182,6 +191,51 @@ def test_priority_comes_before_turns(ledger: Ledger) -> None:
         order.append(following.name)
         ledger.move(following.id, S.RUNNING, now=20.0)
     assert order == ["high", "usual", "low"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "a", "b"]), st.integers(-1, 1), st.integers(0, 3)),
+        max_size=9,
+    ),
+    st.integers(0, 3),
+    st.integers(-1, 10),
+)
+def test_the_queue_is_all_jobs_in_order(
+    waiting: list[tuple[str, int, int]], served: int, limit: int
+) -> None:
+    """The queue is what sorting all waiting jobs by priority, turn of the group, age and id gives, cut to the limit."""
+    folder = tempfile.TemporaryDirectory()  # Hypothesis does not go with a folder per test
+    turns: dict[str, int] = {}
+    with Ledger.open(Path(folder.name) / "ledger.sqlite") as ledger:
+        with at_once(ledger):
+            for group, priority, created in waiting:
+                queue(ledger, job(group=group, priority=priority, created=float(created)))
+        for turn in range(1, served + 1):
+            if following := ledger.next_queued():
+                ledger.move(following.id, S.RUNNING, now=3.0)
+                turns[following.group] = turn
+        left = sorted(
+            ledger.jobs(S.QUEUED),
+            key=lambda j: (-j.priority, turns.get(j.group, 0), j.created, j.id),
+        )
+        assert ledger.queue(limit) == (left[:limit] if limit >= 0 else left)
+    folder.cleanup()
+
+
+def test_the_queue_takes_no_longer_when_it_is_long(ledger: Ledger) -> None:
+    """SQLite takes as many steps to find the next of 200 waiting jobs as of 20, to within a tenth."""
+    steps = []
+    for more in (20, 180):
+        with at_once(ledger):
+            queue(ledger, *[job(group=f"g{n % 4}", created=float(n)) for n in range(more)])
+        counted = itertools.count()
+        ledger._db.set_progress_handler(lambda c=counted: next(c) < 0, 1)
+        assert ledger.next_queued() is not None
+        ledger._db.set_progress_handler(None, 0)
+        steps.append(next(counted))
+    assert steps[1] < 1.1 * steps[0]
 
 
 def test_a_retry_waits_for_its_time(ledger: Ledger) -> None:
