@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,14 +26,29 @@ class SmallCluster:
 
     def __init__(self, folder: Path) -> None:
         from ray._private import services
+        from ray._private.node import Node
         from ray.cluster_utils import Cluster
 
         self.cache = folder / "cache" / "nst-daemon"
-        self._patch = mock.patch.object(services, "get_node", patient(services.get_node))
-        self._patch.start()
-        head = {"num_cpus": 0, "include_dashboard": False}
-        self._cluster = tried(lambda: Cluster(initialize_head=True, head_node_args=head | ports()))
+        self._patches = ExitStack()
+        for patch in (
+            mock.patch.object(services, "get_node", patient(services.get_node)),
+            # `--include-dashboard=false` leaves a process that takes long to start and does nothing here.
+            mock.patch.object(Node, "start_api_server"),
+        ):
+            self._patches.enter_context(patch)
+        self._cluster = Cluster()
+        self._head = tried(self._start_head)
         self.address = self._cluster.address
+        self.client_address = f"ray://127.0.0.1:{self._head['ray_client_server_port']}"
+
+    def _start_head(self, **where: int) -> dict[str, int]:
+        """Start a head, and nothing beside it that nobody here asks; where: its ports, by default free ones."""
+        where = where or {key: free_port() for key in ("gcs_server_port", "ray_client_server_port")}
+        self._cluster.add_node(
+            num_cpus=0, no_monitor=True, include_log_monitor=False, **where, **ports()
+        )
+        return where
 
     def add_node(self) -> None:
         """One more node, with room for one worker."""
@@ -45,10 +60,21 @@ class SmallCluster:
         node = next(iter(self._cluster.worker_nodes))
         self._cluster.remove_node(node, allow_graceful=False)
 
+    def kill_the_head(self) -> None:
+        """End all processes of the head; its nodes stay, and wait for it."""
+        self._cluster.remove_node(self._cluster.head_node, allow_graceful=False)
+
+    def start_again(self) -> None:
+        """A new head where the old one was; it has forgotten the nodes, so they end, and there is a new one."""
+        for node in list(self._cluster.worker_nodes):
+            self._cluster.remove_node(node, allow_graceful=False)
+        self._start_head(**self._head)
+        self.add_node()
+
     def close(self) -> None:
         """End all of it."""
         self._cluster.shutdown()
-        self._patch.stop()
+        self._patches.close()
 
 
 @contextmanager
@@ -61,6 +87,16 @@ def small_cluster(folder: Path) -> Iterator[SmallCluster]:
         "RAY_TMPDIR": str(folder),
         "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
         "RAY_worker_register_timeout_seconds": str(PATIENCE),
+        # By default whatever else a machine does comes before Ray's workers.
+        "RAY_worker_niceness": "0",
+        # A dead node is one that three times in a row does not answer; by default that takes half a minute. As long
+        # as a living one takes five seconds at most for an answer, the death of another is known after three.
+        "RAY_health_check_initial_delay_ms": "1000",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "5000",
+        "RAY_health_check_failure_threshold": "3",
+        # Seconds after which whoever lives without a head ends.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONPATH": str(ROOT),
     }

@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -272,8 +272,8 @@ class Driver:
             reason = f"did not answer for {self._options.stall_seconds:g} s"
         except self._ray.exceptions.RayError as error:
             reason = f"ended with its actor: {_line(error)}"
-            # What Ray's monitor says of an actor that it ends because the node has no memory left.
-            starved = "running low on memory" in str(error)
+            # Ray's monitor ends actors where the node has no memory left.
+            starved = isinstance(error, self._ray.exceptions.OutOfMemoryError)
         pause = min(LONGEST_PAUSE, 2 * self._pauses.get(place.key, (0.0, PAUSE / 2))[1])
         self._pauses[place.key] = _now() + pause, pause
         del self._places[place.key]
@@ -500,11 +500,23 @@ def connect(address: str) -> Any:
         )
     except Exception as error:
         log.exception("no connection")
+        if any(isinstance(e, ray.exceptions.AuthenticationError) for e in _causes(error)):
+            raise DeviceError(
+                f"the Ray cluster ({address}) wants another token than this machine has",
+                remedy="copy the head's ~/.ray/auth_token here; it is tried again by itself",
+            ) from error
         raise DeviceError(
             f"the Ray cluster ({address}) is away: {str(error).strip().partition(chr(10))[0][:300]}",
-            remedy="see docs/scaling.md; it is tried again by itself",
+            remedy="look at its port and at the token (docs/scaling.md); it is tried again by itself",
         ) from error
     return ray
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _knock(address: str) -> None:

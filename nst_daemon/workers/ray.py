@@ -223,7 +223,9 @@ class RayExecutor:
         assert self._process is not None
         code = self._process.exit_code()
         assert code is not None
-        reason = self._killed or f"the process that speaks with Ray {exit_reason(code)}"
+        # Ray ends a process whose head or node is gone.
+        gone = f"the Ray cluster ({self._cluster.address}) is gone: the process that speaks with it"
+        reason = self._killed or f"{gone} {exit_reason(code)}; see ray.log"
         if self._leaving and not self._killed:
             reason = self._leaving.message
         self._process.close(patience=0.0)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,13 +50,17 @@ class RayTaskError(RayError):
     """As in Ray: a method has raised."""
 
 
+class OutOfMemoryError(RayError):
+    """As in Ray: its monitor has ended the actor, because the node had no memory left."""
+
+
 class Actor:
     """An `Easel` whose calls go through as long as its node lives."""
 
     def __init__(self, ray: StandIn, node: str, arguments: tuple[Any, ...]) -> None:
         self.ray, self.node = ray, node
         self.easel = Easel(*arguments)
-        self.killed = ""
+        self.killed: RayError | None = None
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> Any:
@@ -67,8 +72,10 @@ class Actor:
         return SimpleNamespace(remote=call)
 
     def check(self) -> None:
-        if self.killed or not self.ray.living[self.node]:
-            raise RayError(self.killed or "its node has died")
+        if self.killed:
+            raise self.killed
+        if not self.ray.living[self.node]:
+            raise RayError("its node has died")
 
     def end(self) -> None:
         """As the end of its process."""
@@ -78,7 +85,9 @@ class Actor:
 class StandIn:
     """As much of Ray as the driver uses. living: node → whether it lives."""
 
-    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    exceptions = SimpleNamespace(
+        RayError=RayError, RayTaskError=RayTaskError, OutOfMemoryError=OutOfMemoryError
+    )
     util = SimpleNamespace(
         scheduling_strategies=SimpleNamespace(
             NodeAffinitySchedulingStrategy=lambda node, soft: node
@@ -119,19 +128,18 @@ class StandIn:
 class Daemon:
     """The daemon's end of the wire, and all that it has heard."""
 
-    def __init__(self, ray: StandIn, **ray_options: Any) -> None:
+    def __init__(self, ray: StandIn, weights: str = "bundled", **ray_options: Any) -> None:
         self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.end.setblocking(False)
         self.heard: list[wire.Message] = []
         options = RayOptions(**{"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray_options)
+        join = wire.Join(options, replace(OPTIONS, weights=weights))
         self.left: list[wire.Leaving | None] = []
 
         def serve() -> None:
             # Made where it runs, as in its own process.
             async def run() -> None:
-                self.left.append(
-                    await cluster.Driver(theirs, wire.Join(options, OPTIONS), ray).run()
-                )
+                self.left.append(await cluster.Driver(theirs, join, ray).run())
 
             asyncio.run(run())
 
@@ -234,8 +242,8 @@ def test_an_actor_that_dies_is_blamed_on_its_job(daemon: Daemon, ray: StandIn, j
     daemon.give(jobs("cat", iterations=10_000, seconds=0.02))
     actors = {actor.node: actor for actor in ray.actors}
     nodes = {event.job_id: event.worker.partition("/")[0] for event in daemon.of(Started)}
-    actors[nodes["dog-id"]].killed = "The actor is dead"
-    actors[nodes["cat-id"]].killed = "Worker killed: the node was running low on memory"
+    actors[nodes["dog-id"]].killed = RayError("The actor is dead")
+    actors[nodes["cat-id"]].killed = OutOfMemoryError("no memory is left")
     daemon.until(lambda: daemon.answers("dog") and daemon.answers("cat"))
     assert isinstance(daemon.answers("dog")[0], Died)
     assert "The actor is dead" in daemon.answers("dog")[0].reason
@@ -295,6 +303,55 @@ def test_no_node_with_room(ray: StandIn) -> None:
     (lost,) = daemon.of(DeviceLost)
     assert lost.left == 0
     assert "ray.gpus_per_job" in lost.reason
+
+
+def test_what_is_damaged_is_fetched_again(ray: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is damaged on a node, lost or damaged on its way there is fetched anew until it is whole."""
+    model = files.default_cache_dir() / "fake" / "model"
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-1])  # damaged on the node's disk
+    trouble = iter([RayError("the object is lost"), whole + b"!"])
+
+    def get(box: bytes) -> bytes:
+        match next(trouble, box):
+            case RayError() as error:
+                raise error
+            case data:
+                return data
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=get))
+    daemon = Daemon(ray)
+    daemon.until(lambda: len(daemon.of(Ready)) == 2)
+    daemon.stop()
+    reasons = sorted(lost.reason for lost in daemon.of(DeviceLost))
+    assert len(reasons) == 2
+    assert "model arrived damaged" in reasons[0]
+    assert "the object is lost" in reasons[1]
+    assert not any(lost.permanent for lost in daemon.of(DeviceLost))
+    assert model.read_bytes() == whole
+
+
+def test_without_weights_nobody_is_asked(ray: StandIn) -> None:
+    """Where the daemon's own machine lacks the weights, no actor is made, and a person has to mend it."""
+    daemon = Daemon(ray, weights="missing")
+    daemon.thread.join(60.0)
+    (why,) = daemon.left
+    assert why is not None
+    assert why.permanent
+    assert "the fake weights are not there" in why.message
+    assert ray.actors == []
+
+
+def test_a_job_without_memory_is_tried_alone(daemon: Daemon, jobs: Jobs) -> None:
+    """A job that runs out of memory in a node's worker is to be tried alone, and the worker paints the next."""
+    wire.send(daemon.end, jobs("greedy", at=2, do="memory"))
+    daemon.until(lambda: daemon.answers("greedy"))
+    (failed,) = daemon.answers("greedy")
+    assert failed.retry is Retry.ALONE
+    wire.send(daemon.end, jobs("dog"))
+    daemon.until(lambda: daemon.answers("dog"))
+    assert isinstance(daemon.answers("dog")[0], Staged)
+    assert daemon.of(Died) == []
 
 
 def test_another_version_on_a_node_is_refused(ray: StandIn) -> None:
