@@ -106,10 +106,10 @@ def run_daemon(root: Path) -> None:
         serve(config, Instant())
 
 
-def drop(inbox: Path, name: str) -> None:
+def drop(inbox: Path, name: str, picture: bytes = PNG) -> None:
     """A pair."""
     for role in ("content", "style"):
-        (inbox / f"{name}.{role}.png").write_bytes(PNG)
+        (inbox / f"{name}.{role}.png").write_bytes(picture)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -161,6 +161,7 @@ def main() -> None:
     if options.serve:
         run_daemon(options.serve)
         return
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="nst-inbox-") as scratch:
         root = Path(scratch)
         (root / "inbox").mkdir()
@@ -176,6 +177,7 @@ def main() -> None:
                     0.1
                 )  # another process is watched from outside: there is no clock to inject
             seconds = wait_until_done(daemon, root, options.pairs)
+            processor = 1e3 * cpu_seconds(daemon.pid) / options.pairs
             scans = [line.split() for line in (root / "scans").read_text().splitlines()]
             full = [float(took) for took, seen in scans if int(seen) >= options.pairs // 2]
             held = memory(daemon.pid)
@@ -189,12 +191,14 @@ def main() -> None:
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.wait(60)
-    table = Table("measured", "value", title=f"{options.pairs:,} pairs at once")
+    title = f"{options.pairs:,} pairs at once; load {load:.1f} on {os.cpu_count()} cores before"
+    table = Table("measured", "value", title=title)
     table.add_row("results / archives", f"{results:,} / {archived:,}")
     table.add_row(
         "from settled to done, all of them",
         f"{seconds:.0f} s ({options.pairs / seconds:.0f} jobs/s)",
     )
+    table.add_row("processor time of the daemon for each", f"{processor:.1f} ms")
     table.add_row(
         "a scan of the full inbox, median / longest",
         f"{statistics.median(full):.2f} / {max(full):.2f} s",
