@@ -1,10 +1,14 @@
 """What one evaluation of the objective and its gradient needs: all at once, activations computed again, tiles.
 
     python -m benchmarks.memory [--sizes 256 384] [--tiles 128 256] [--repeat 2] [--precision float32] [--device cpu]
+    python -m benchmarks.memory --paint 2048 --limit 4
 
 Each row is a process of its own, which evaluates a random picture, three quarters as high as wide, with the default
 layers and the bundled weights. Memory is the peak of the process (on a GPU: of what torch allocates) beyond what it
 had before; the network, some 100 MB, is not in it, nor is the optimiser's history.
+
+`--paint` paints a square sample picture from its targets on, with as many iterations as --repeat says, in a process
+that may take --limit GiB, and prints the peak of the whole process and the way that was chosen.
 """
 
 from __future__ import annotations
@@ -24,10 +28,13 @@ from safetensors.torch import load_file
 
 import nst_daemon
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
+from nst_daemon.engine.images import from_image
 from nst_daemon.engine.losses import Objective, statistics
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.tiles import Tiled
 from nst_daemon.engine.vgg import VGG, compute_dtype
+from nst_daemon.painter import Painter
+from nst_daemon.samples import draw_painting, draw_scene
 
 MB = 1_000_000
 
@@ -63,6 +70,26 @@ def measure(name: str, size: int, repeat: int, precision: str, device: str) -> d
     return {"seconds": min(seconds), "bytes": peak(gpu) - before}
 
 
+def paint(size: int, limit: float, iterations: int) -> None:
+    """One painting on the CPU, targets and all, in this process; limit: GiB of its data."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30),) * 2)
+    settings = resolve({"size": size, "scales": (1.0,), "iterations": iterations})
+    painter = Painter(device="cpu", cache_bytes=0)
+    content, style = (from_image(draw(size, size)) for draw in (draw_scene, draw_painting))
+    prepared = painter.prepare(content, [style], settings)
+    print(f"{size} x {size} px, prepared: peak {peak(painter.device) / MB:.0f} MB", flush=True)
+    began = time.perf_counter()
+    for step in painter.paint(prepared):
+        total = step.losses["total"]
+        print(
+            f"iteration {step.iteration}: total {total:.4f} after {time.perf_counter() - began:.0f} s, "
+            f"peak {peak(painter.device) / MB:.0f} MB",
+            *step.events,
+            sep="\n  ",
+            flush=True,
+        )
+
+
 def in_use(device: torch.device) -> int:
     """Bytes that this process holds now."""
     if device.type == "cuda":
@@ -84,6 +111,9 @@ def main() -> None:
     a = parse()
     if a.child:
         print(json.dumps(measure(a.child, a.sizes[0], a.repeat, a.precision, a.device)))
+        return
+    if a.paint:
+        paint(a.paint, a.limit, a.repeat)
         return
     table = Table(title=f"an evaluation in {a.precision} on {a.device}")
     for heading in ("size", "", "s", "MB", "bytes/pixel", "time", "memory"):
@@ -115,6 +145,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--paint", type=int, help="the side of a square picture to paint instead")
+    parser.add_argument("--limit", type=float, default=4.0, help="GiB that it may take")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -174,7 +174,7 @@ def run(task: Task) -> Outcome:
     else:
         settings = resolve({"size": task.size, **OURS[task.contender]})
         prepared = _prepare(painter, _longer(settings, task.evaluations))
-        network = PlainVGG(Painter().network(replace(settings, precision="float32")))
+        network = painter.network(settings)  # in float32, whatever it is painted in
         steps = _ours(painter, prepared)
     return _timed(steps, prepared.scene, network, task)
 

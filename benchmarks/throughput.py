@@ -4,7 +4,8 @@
     python -m benchmarks.throughput --sizes 256 512                             # this CPU, without a floor
 
 The floor is the arithmetic of the convolutions up to relu5_1, forward and back to the picture, at the rate given. Each
-size is painted in a process of its own at one scale; the first iterations, which warm up, do not count.
+size is painted in a process of its own at one scale; the first iterations, which warm up, do not count. On a GPU it is
+painted twice: as ever, with each evaluation one CUDA graph, and without.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from time import perf_counter
 
 import torch
 
 from benchmarks.peers import peak
 from nst_daemon.engine.images import from_image
+from nst_daemon.engine.recorded import Recorded
 from nst_daemon.engine.settings import resolve
 from nst_daemon.painter import Painter
 from nst_daemon.samples import draw_painting, draw_scene
@@ -29,8 +32,9 @@ FLOP_PER_PIXEL = 2 * sum(18 * inputs * outputs / 4**block for inputs, outputs, b
 WARM_UP = 5
 
 
-def paint(size: int, iterations: int, precision: str) -> tuple[float, float, str]:
-    """(seconds of an iteration, peak memory in MiB, device) of a square picture."""
+def paint(size: int, iterations: int, precision: str, graphs: bool) -> tuple[float, float, str]:
+    """(seconds of an iteration, peak memory in MiB, device) of a square picture; graphs: where there is a GPU."""
+    Recorded.usable = graphs
     settings = resolve(
         {"size": size, "scales": (1.0,), "iterations": WARM_UP + iterations, "precision": precision}
     )
@@ -60,13 +64,14 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--tflops", type=float, help="what the hardware reaches, for the floor")
     args = parser.parse_args()
-    for size in args.sizes:
+    ways = (True, False) if torch.cuda.is_available() else (True,)
+    for size, graphs in product(args.sizes, ways):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            job = pool.submit(paint, size, args.iterations, args.precision)
+            job = pool.submit(paint, size, args.iterations, args.precision, graphs)
             seconds, memory, device = job.result()
         work = FLOP_PER_PIXEL * size * size
-        line = f"{size:5} px on {device}: {1 / seconds:8.2f} iterations/s, "
-        line += f"{work / seconds / 1e12:.3f} TFLOP/s, peak {memory:.0f} MiB"
+        line = f"{size:5} px on {device}{'' if graphs else ', no graphs'}: "
+        line += f"{1 / seconds:8.2f} iterations/s, {work / seconds / 1e12:.3f} TFLOP/s, peak {memory:.0f} MiB"
         if args.tflops:
             line += f", {seconds / (work / args.tflops / 1e12):.2f} times the floor"
         print(line, flush=True)

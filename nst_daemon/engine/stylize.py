@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import color
+from nst_daemon.engine.evaluation import Evaluation
 from nst_daemon.engine.images import resize
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.memory import exhausted, first_that_fits, free, ways
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.optimizers import LBFGS, Adam
+from nst_daemon.engine.recorded import Recorded
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.together import Together
 from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype
@@ -307,6 +309,7 @@ class _Painting:
 
     optimizer: LBFGS | Adam
     coordinates: _Coordinates
+    evaluation: Evaluation
     origin: Tensor  # (1, 3, h, w), where the optimiser set out
     good: Tensor  # (1, 3, h, w), the best picture that a check has seen at this scale
     good_loss: float
@@ -384,9 +387,14 @@ class _Painting:
         image = self.coordinates.picture(z)
         if self.done == 0:
             self.blank = objective.blank(image) @ objective.weights
-        evaluation = self.ways[self.way].evaluation
-        values, total, gradient = self.together(evaluation, network, objective, image)
+        values, total, gradient = self.together(self.evaluation, network, objective, image)
         return values, total, self.coordinates.gradient(gradient)
+
+    def _evaluation(self) -> Evaluation:
+        """How loss and gradient are found; on a GPU recorded, but for tiles, so large that nothing is gained."""
+        way = self.ways[self.way]
+        recorded = self.scene.start.is_cuda and not way.side
+        return Recorded(way.evaluation) if recorded else way.evaluation
 
     def _network(self) -> VGG:
         return self.network if self.rollbacks else self.fast_network
@@ -398,6 +406,7 @@ class _Painting:
             finer = self.scene.scales[self.scale + 1]
             base = self._enlarged(finer)
             moments = self._enlarged_moments(finer.size)
+        self.__dict__.pop("evaluation", None)  # a recorded one holds memory
         self.scale += 1
         self.done, self.ended = 0, False
         self._choose_way()
@@ -417,6 +426,7 @@ class _Painting:
             raise out_of_memory(self.now.size, cause)
         self.way = self.tried = self.way + 1
         self._note(f"out of memory ({cause}): {self.ways[self.way]}")
+        self.__dict__.pop("evaluation", None)
         before = self.__dict__.pop("optimizer", None)  # none where there was no room for it either
         moments = before.moments() if isinstance(before, Adam) else None
         del before
@@ -429,6 +439,7 @@ class _Painting:
         s = self.settings
         self.origin = base
         self.good, self.good_loss = base, float("inf")
+        self.evaluation = self._evaluation()
         self.coordinates = _Coordinates(base, s.precondition)
         start, step = self.coordinates.start, self._step()
         if s.optimizer == "lbfgs":

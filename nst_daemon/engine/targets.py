@@ -23,7 +23,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from nst_daemon.engine.losses import StyleStatistics
-from nst_daemon.engine.memory import SHARE, SIDES, exhausted, free
+from nst_daemon.engine.memory import SHARE, SIDES, exhausted, free, give_back
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.tiles import Tile, margin, tiles
 from nst_daemon.engine.vgg import layer_names
@@ -227,8 +227,10 @@ class _Session:
             self._session = onnxruntime.InferenceSession(
                 part.SerializeToString(), options, providers=_providers(device)
             )
+            del part
         except Exception as error:
             raise _unusable(file, error) from error
+        give_back()  # the graph has been in memory several times over
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         on_gpu = self.providers[0] == "CUDAExecutionProvider"
         if on_gpu:

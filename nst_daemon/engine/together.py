@@ -19,6 +19,7 @@ from torch import Tensor
 from nst_daemon.engine.evaluation import Evaluation, whole
 from nst_daemon.engine.losses import Objective, Sums
 from nst_daemon.engine.memory import exhausted
+from nst_daemon.engine.recorded import Recorded
 from nst_daemon.engine.vgg import VGG
 
 Found = tuple[Tensor, Tensor, Tensor]
@@ -66,7 +67,9 @@ class _Wish:
     @property
     def alike(self) -> tuple[object, ...]:
         """What those must share that are evaluated in one pass."""
-        return (self.network, self.image.shape) if self.evaluation is whole else (self,)
+        found = self.evaluation
+        plain = found.evaluation if isinstance(found, Recorded) else found
+        return (self.network, self.image.shape) if plain is whole else (self,)
 
 
 class Together:

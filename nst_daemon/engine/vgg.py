@@ -114,7 +114,6 @@ class VGG(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
-        self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """The maps of the layers asked for, in the network's order.
@@ -198,7 +197,7 @@ class VGG(nn.Module):
 def _with_weights(
     features: nn.Sequential, state: Mapping[str, Tensor], names: tuple[str, ...]
 ) -> nn.Sequential:
-    """Give the bare features their weights, as float32; name the layer that does not fit."""
+    """Give the bare features their weights, as float32, channels last; name the layer that does not fit."""
     wanted = {f"features.{key}": tensor.shape for key, tensor in features.state_dict().items()}
     for key, shape in wanted.items():
         layer = names[int(key.split(".")[1])]
@@ -211,7 +210,13 @@ def _with_weights(
                 f"the weights' {key} ({layer}) has shape {tuple(state[key].shape)}",
                 remedy=f"{tuple(shape)} is needed: is it a file of another network?",
             )
-    # clone(): what a caller does to its own tensors later must not reach the network.
-    tensors = {k.removeprefix("features."): state[k].float().clone() for k in wanted}
+    # Copies: what a caller does to its own tensors later must not reach the network.
+    tensors = {k.removeprefix("features."): _own(state[k]) for k in wanted}
     features.load_state_dict(tensors, assign=True)
     return features
+
+
+def _own(weight: Tensor) -> Tensor:
+    """A copy in float32, channels last where it has channels; only one, for the C library keeps a second's room."""
+    order = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
+    return weight.to(torch.float32, copy=True, memory_format=order)

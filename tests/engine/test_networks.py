@@ -136,3 +136,15 @@ def test_vgg16_is_a_vgg() -> None:
     network = VGG(random_weights("vgg16", ["relu4_2"]), ["relu4_2"], network="vgg16")
     with torch.no_grad():
         assert network(torch.rand(1, 3, 35, 51))["relu4_2"].shape == (1, 512, 4, 6)
+
+
+def test_a_network_owns_its_weights_in_the_order_of_convolutions() -> None:
+    """They are float32 and channels last, and stay what they are when the caller's tensors change."""
+    state = random_weights("vgg19")
+    network = VGG(state, ["relu1_1"])
+    weight = network.get_parameter("features.0.weight")
+    before = weight.clone()
+    state["features.0.weight"].zero_()
+    assert weight.dtype == torch.float32
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(weight, before) and before.any()
