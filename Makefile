@@ -34,6 +34,7 @@ bench: $(STAMP)  ## time to equal quality against other programs' ways, small; t
 bench-full: $(STAMP)  ## the same at 256 and 384 px with 500 evaluations (hours), and the optimisers' curves
 	$(BIN)/python -m benchmarks.peers --sizes 256 384 --evaluations 500
 	$(BIN)/python -m benchmarks.optimizers --size 256 --evaluations 300
+	$(BIN)/python -m benchmarks.precision --size 256 --evaluations 300
 
 TFLOPS ?= 790
 bench-gpu: $(STAMP)  ## what only a GPU can tell: iterations per second against its floor (TFLOPS), time to equal quality

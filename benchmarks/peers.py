@@ -203,7 +203,7 @@ def _ours(painter: Painter, prepared: Prepared) -> Iterator[Tensor | None]:
         yield step.image() if step.scale == step.scales else None
 
 
-def _timed(steps: Iterator[Tensor | None], scene: Scene, network: PlainVGG, task: Task) -> Outcome:
+def _timed(steps: Iterator[Tensor | None], scene: Scene, network: nn.Module, task: Task) -> Outcome:
     """The clock stands still while a picture is judged; ours ends when it has reached every target."""
     objective = scene.scales[-1].objective
     peer = task.contender in PEERS
@@ -228,7 +228,7 @@ def _timed(steps: Iterator[Tensor | None], scene: Scene, network: PlainVGG, task
     return Outcome(curve, sorted(times)[len(times) // 2], peak())
 
 
-def judged(objective: Objective, network: PlainVGG, image: Tensor) -> float:
+def judged(objective: Objective, network: nn.Module, image: Tensor) -> float:
     """The objective's float32 value of a picture at full size."""
     with torch.no_grad():
         return float(_total(objective, network, image.float()))
