@@ -1,10 +1,10 @@
 """What the workers cost: the gap between two jobs, preparing beside painting, checkpoints, two workers for one.
 
-    python -m benchmarks.workers [--size 128] [--iterations 40] [--jobs 6] [--devices cpu]
+    python -m benchmarks.workers [--size 128] [--iterations 40] [--jobs 6] [--devices cpu] [--one-style]
 
 The gap is the time from a picture's last iteration to the next one's first, less what an iteration takes; without
 preparation each job is submitted when the one before is done. Each job has a style of its own, so that nothing comes
-from the cache.
+from the cache, unless --one-style is given. What preparing and writing take is given too: they run beside painting.
 """
 
 from __future__ import annotations
@@ -103,21 +103,25 @@ def events(executor: Executor) -> Iterator[Event]:
 class Tasks:
     """Makes jobs with pictures of our own."""
 
-    def __init__(self, folder: Path, size: int, iterations: int) -> None:
+    def __init__(
+        self, folder: Path, size: int, iterations: int, *, one_style: bool = False
+    ) -> None:
         self.folder, self.size, self.iterations = folder, size, iterations
+        self.one_style = one_style
         self.numbers = count()
 
     def __call__(self, jobs: int) -> list[Task]:
         return [self.make(next(self.numbers)) for _ in range(jobs)]
 
     def make(self, number: int) -> Task:
-        """A job whose content and style nobody has seen before."""
+        """A job whose content, and style unless there is but one, nobody has seen before."""
         spool = self.folder / f"job{number}"
         (spool / "stage").mkdir(parents=True)
         inputs = []
         for role, draw in ((Role.CONTENT, draw_scene), (Role.STYLE, draw_painting)):
             buffer = io.BytesIO()
-            draw(1024, 768, seed=number).save(buffer, "JPEG")
+            seed = 0 if role is Role.STYLE and self.one_style else number
+            draw(1024, 768, seed=seed).save(buffer, "JPEG")
             (spool / role).write_bytes(buffer.getvalue())
             digest = hashlib.sha256(buffer.getvalue()).hexdigest()
             inputs.append(JobInput(role, role, role, digest, len(buffer.getvalue())))
@@ -149,11 +153,19 @@ def main() -> None:
     a = parse()
     devices = a.devices
     table = Table(title=f"{a.jobs} jobs of {a.iterations} iterations at {a.size} px")
-    for heading in ("", "jobs/min", "gap s", "s/iteration", "checkpoints %"):
+    for heading in (
+        "",
+        "jobs/min",
+        "gap s",
+        "prepare s",
+        "write s",
+        "s/iteration",
+        "checkpoints %",
+    ):
         table.add_column(heading)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make = Tasks(folder, a.size, a.iterations)
+        make = Tasks(folder, a.size, a.iterations, one_style=a.one_style)
         rows: list[tuple[str, Run]] = [
             ("warming up", Run(folder, devices[:1], 1)),
             ("one by one", Run(folder, devices[:1], 1)),
@@ -174,6 +186,7 @@ def main() -> None:
                 label,
                 f"{60 * len(tasks) / run.seconds:.1f}",
                 f"{median(run.gaps) - iteration:.3f}" if run.gaps else "–",
+                *(f"{median(s[part] for s in seconds[1:]):.3f}" for part in ("prepare", "save")),
                 f"{iteration:.3f}",
                 f"{100 * share:.2f}",
             )
@@ -186,6 +199,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="longer side in pixels")
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=6)
+    parser.add_argument("--one-style", action="store_true", help="the same style for all jobs")
     parser.add_argument("--devices", nargs="+", default=["cpu"])
     return parser.parse_args()
 
