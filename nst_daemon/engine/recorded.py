@@ -10,12 +10,11 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.evaluation import Evaluation
-from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.vgg import VGG
 
@@ -33,7 +32,11 @@ WARM_UP = 2
 TOLERANCE = 1e-3
 
 
-class Recorded:
+#: What a picture is held against: an objective, or one for each picture of a batch.
+S = TypeVar("S")
+
+
+class Recorded(Generic[S]):
     """An `Evaluation` that is recorded when it is first called, and then replayed.
 
     It is recorded anew for another network, objective or size. Where that fails, or the replay disagrees, a line in the
@@ -44,13 +47,15 @@ class Recorded:
     #: False on the class switches recording off, for comparison.
     usable = True
 
-    def __init__(self, evaluation: Evaluation, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, evaluation: Callable[[VGG, S, Tensor], Found], recorder: Recorder | None = None
+    ) -> None:
         self.evaluation = evaluation
         self._recorder = recorder or cuda_graph
         self._recording: Recording | None = None
-        self._subject: tuple[VGG, Objective, torch.Size] | None = None
+        self._subject: tuple[VGG, S, torch.Size] | None = None
 
-    def __call__(self, network: VGG, objective: Objective, image: Tensor) -> Found:
+    def __call__(self, network: VGG, objective: S, image: Tensor) -> Found:
         if not self.usable:
             return self.evaluation(network, objective, image)
         if self._recording is None or self._subject != (network, objective, image.shape):
@@ -60,7 +65,7 @@ class Recorded:
         replay()
         return values.clone(), total.clone(), gradient.clone()
 
-    def _record(self, network: VGG, objective: Objective, image: Tensor) -> Found:
+    def _record(self, network: VGG, objective: S, image: Tensor) -> Found:
         """Evaluate in the ordinary way, and make ready for the next time."""
         self._recording = None  # its memory goes before another takes its own
         self._subject = network, objective, image.shape

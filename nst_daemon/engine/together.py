@@ -29,12 +29,15 @@ TRIALS = 4
 SIZES = 1000
 
 
-def batched(network: VGG, objectives: Sequence[Objective], images: Sequence[Tensor]) -> list[Found]:
-    """As `evaluation.whole` of each (1, 3, H, W), all of one size, in one pass."""
-    batch = torch.cat([image.detach() for image in images]).requires_grad_()
-    rows = [slice(i, i + 1) for i in range(len(images))]
+def batched(network: VGG, objectives: tuple[Objective, ...], images: Tensor) -> Found:
+    """As `evaluation.whole` of each of the images (B, 3, H, W), in one pass.
+
+    Returns the terms of all in a row, the totals (B,) and the gradients (B, 3, H, W).
+    """
+    batch = images.detach().requires_grad_()
+    rows = [slice(i, i + 1) for i in range(len(objectives))]
     with torch.enable_grad():
-        x, sums = network.normalised(batch), [Sums() for _ in images]
+        x, sums = network.normalised(batch), [Sums() for _ in objectives]
         for stage in network.stages():
             x, maps = network.part(x, stage)
             sums = [
@@ -45,12 +48,9 @@ def batched(network: VGG, objectives: Sequence[Objective], images: Sequence[Tens
             objective.terms(own, batch[row])
             for objective, own, row in zip(objectives, sums, rows, strict=True)
         ]
-        totals = [v @ objective.weights for v, objective in zip(values, objectives, strict=True)]
-        (gradient,) = torch.autograd.grad(torch.stack(totals).sum(), batch)
-    return [
-        (v.detach(), total.detach(), gradient[row])
-        for v, total, row in zip(values, totals, rows, strict=True)
-    ]
+        totals = torch.stack([v @ o.weights for v, o in zip(values, objectives, strict=True)])
+        (gradient,) = torch.autograd.grad(totals.sum(), batch)
+    return torch.cat(values).detach(), totals.detach(), gradient
 
 
 @dataclass(eq=False)
@@ -87,18 +87,23 @@ class Together:
         self._wishes: list[_Wish] = []
         # (how many, their shape, in one pass?) → seconds
         self._times: dict[tuple[int, torch.Size, bool], list[float]] = defaultdict(list)
+        # (how many, their shape) → the pass, where it is recorded
+        self._recorded: dict[tuple[int, torch.Size], Recorded[tuple[Objective, ...]]] = {}
 
     @contextmanager
     def joined(self) -> Iterator[None]:
         """Be one of those whom the others wait for."""
-        with self._changed:
-            self._members += 1
+        self._change_members(1)
         try:
             yield
         finally:
-            with self._changed:
-                self._members -= 1
-                self._changed.notify_all()
+            self._change_members(-1)
+
+    def _change_members(self, by: int) -> None:
+        with self._changed:
+            self._members += by
+            self._recorded.clear()  # they were of others, and hold memory
+            self._changed.notify_all()
 
     def __call__(
         self, evaluation: Evaluation, network: VGG, objective: Objective, image: Tensor
@@ -141,16 +146,43 @@ class Together:
         keys = [(len(group), group[0].image.shape, in_one) for in_one in (False, True)]
         singly, in_one = (self._times[key] for key in keys)
         if len(singly) < TRIALS or len(in_one) < TRIALS:
-            way, times = (_singly, singly) if len(singly) <= len(in_one) else (_in_one, in_one)
+            way, times = (_singly, singly) if len(singly) <= len(in_one) else (self._in_one, in_one)
             _wait_for(group)
             began = self._clock()
             way(group)
             _wait_for(group)
             times.append(self._clock() - began)
         elif min(in_one) < min(singly):
-            _in_one(group)
+            self._in_one(group)
         else:
             _singly(group)
+
+    def _in_one(self, group: Sequence[_Wish]) -> None:
+        """In one pass; one after the other where there is no memory for that. Raises what the pass raises."""
+        objectives = tuple(wish.objective for wish in group)
+        try:
+            images = torch.cat([wish.image for wish in group])
+            found = self._pass(group)(group[0].network, objectives, images)
+        except Exception as error:
+            if not exhausted(error):
+                raise
+            found = None
+        if found is None:
+            _singly(group)
+            return
+        values, totals, gradients = found
+        each = torch.split(values, [len(objective.names) for objective in objectives])
+        for i, wish in enumerate(group):
+            wish.found = each[i], totals[i], gradients[i : i + 1]
+
+    def _pass(self, group: Sequence[_Wish]) -> Callable[..., Found]:
+        """`batched`, recorded where the evaluations themselves are."""
+        if not isinstance(group[0].evaluation, Recorded):
+            return batched
+        key = len(group), group[0].image.shape
+        if key not in self._recorded:
+            self._recorded[key] = Recorded(batched)
+        return self._recorded[key]
 
 
 def _singly(group: Sequence[_Wish]) -> None:
@@ -160,21 +192,6 @@ def _singly(group: Sequence[_Wish]) -> None:
             wish.found = wish.evaluation(wish.network, wish.objective, wish.image)
         except Exception as error:  # noqa: BLE001 (it is raised where it belongs)
             wish.error = error
-
-
-def _in_one(group: Sequence[_Wish]) -> None:
-    """In one pass; one after the other where there is no memory for that. Raises what the pass raises."""
-    objectives, images = [w.objective for w in group], [w.image for w in group]
-    try:
-        found = batched(group[0].network, objectives, images)
-    except Exception as error:
-        if not exhausted(error):
-            raise
-        found = []
-    if not found:
-        _singly(group)
-    for wish, own in zip(group, found, strict=False):
-        wish.found = own
 
 
 def _wait_for(group: Sequence[_Wish]) -> None:
