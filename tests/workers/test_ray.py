@@ -9,6 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -21,6 +22,7 @@ from nst_daemon import files
 from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.ops.status import Live
 from nst_daemon.samples import draw_painting, draw_scene
 from nst_daemon.supervisor import Moment, Supervisor
 from nst_daemon.workers.base import (
@@ -74,10 +76,10 @@ def ray_bench(tmp_path: Path, cluster: SmallCluster) -> Iterator[Callable[..., R
     """A maker of executors on the cluster; they are stopped at the end."""
     made: list[RayBench] = []
 
-    def make(ray: Mapping[str, Any] = {}, **options: Any) -> RayBench:
+    def make(ray: Mapping[str, Any] = {}, address: str = "", **options: Any) -> RayBench:
         base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
         options = {"weights": "bundled"} | options
-        made.append(RayBench(cluster.address, replace(base, **options), **ray))
+        made.append(RayBench(address or cluster.address, replace(base, **options), **ray))
         return made[-1]
 
     yield make
@@ -112,6 +114,31 @@ def test_a_job_travels_by_value(
 
 
 @needs_ray
+def test_from_a_machine_that_is_no_node(
+    ray_bench: Callable[..., RayBench], jobs: Jobs, cluster: SmallCluster
+) -> None:
+    """Through `ray://` a job comes back as a picture, as it does from a machine that is a node."""
+    b = ray_bench(address=cluster.client_address)
+    b.ready(workers=1)
+    task = jobs("cat")
+    answer = b.paint(task)
+    assert files.sha256_file(task.stage / "cat.png") == answer.sha256
+
+
+@needs_ray
+def test_a_wrong_token_is_said(
+    ray_bench: Callable[..., RayBench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another token than the cluster's nothing is painted, and the daemon hears that it is the token."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 32)
+    b = ray_bench()
+    b.executor.start()
+    b.until(lambda: b.of(DeviceLost))
+    assert "token" in b.of(DeviceLost)[0].reason
+    assert b.executor.capacity() == 0
+
+
+@needs_ray
 def test_cancel_and_stop(ray_bench: Callable[..., RayBench], jobs: Jobs, tmp_path: Path) -> None:
     """A cancelled job is answered so; one that is stopped leaves its checkpoint, and the next start goes on there."""
     b = ray_bench()
@@ -138,28 +165,50 @@ def test_cancel_and_stop(ray_bench: Callable[..., RayBench], jobs: Jobs, tmp_pat
     assert resumed["resumed_after"][0] > 10
 
 
-def paint_all(
-    executor: Executor,
-    config: configuration.Config,
-    jobs: int,
-    in_the_middle: Callable[[], object] = lambda: None,
-) -> dict[str, bytes]:
-    """Let a supervisor paint the inbox; `in_the_middle` happens after the fourth job. The pictures by their names."""
-    deadline, done = time.monotonic() + PATIENCE, 0
+class Daemon:
+    """A supervisor on a root that takes its rounds as long as a test waits for something."""
+
+    def __init__(self, executor: Executor, config: configuration.Config, ledger: Ledger) -> None:
+        self.executor, self.config, self.ledger = executor, config, ledger
+        self.supervisor = Supervisor(config, ledger, executor)
+        self.supervisor.recover(Moment.now())
+
+    def until(self, enough: Callable[[], object]) -> None:
+        """Work until `enough`."""
+        deadline = time.monotonic() + PATIENCE
+        while not enough():
+            assert time.monotonic() < deadline, self.live()
+            wait(list(self.executor.waitables()), timeout=0.1)  # type: ignore[arg-type]
+            self.supervisor.step(Moment.now(), woken=True)
+
+    def count(self, state: JobState) -> int:
+        """How many jobs are in a state."""
+        return self.ledger.counts()[state]
+
+    def live(self) -> Live:
+        """What `nst-daemon status` shows."""
+        return self.supervisor.live(Moment.now())
+
+    def end(self) -> dict[str, bytes]:
+        """Stop; all jobs are done, and these are their pictures by name."""
+        self.supervisor.stop(Moment.now())
+        assert {job.state for job in self.ledger.history(limit=-1)} == {JobState.DONE}
+        results = self.config.folders.results.glob("job??*.png")
+        return {path.name: path.read_bytes() for path in results if ".loss." not in path.name}
+
+
+@contextmanager
+def daemon(executor: Executor, config: configuration.Config) -> Iterator[Daemon]:
+    """A daemon with its ledger."""
     with Ledger.open(config.folders.ledger) as ledger:
-        supervisor = Supervisor(config, ledger, executor)
-        supervisor.recover(Moment.now())
-        while done < jobs:
-            assert time.monotonic() < deadline, supervisor.live(Moment.now())
-            wait(list(executor.waitables()), timeout=0.1)  # type: ignore[arg-type]
-            supervisor.step(Moment.now(), woken=True)
-            before, done = done, ledger.counts()[JobState.DONE]
-            if before < 4 <= done:
-                in_the_middle()
-        supervisor.stop(Moment.now())
-        assert {job.state for job in ledger.history(limit=-1)} == {JobState.DONE}
-    results = config.folders.results.glob("job??*.png")
-    return {path.name: path.read_bytes() for path in results if ".loss." not in path.name}
+        yield Daemon(executor, config, ledger)
+
+
+def paint_all(executor: Executor, config: configuration.Config, jobs: int) -> dict[str, bytes]:
+    """The pictures of an inbox with so many jobs."""
+    with daemon(executor, config) as one:
+        one.until(lambda: one.count(JobState.DONE) == jobs)
+        return one.end()
 
 
 def a_root(folder: Path, seeds: Mapping[str, int]) -> configuration.Config:
@@ -176,12 +225,17 @@ def a_root(folder: Path, seeds: Mapping[str, int]) -> configuration.Config:
         files.make_folder(path)
     for path in (config.folders.spool, config.folders.stage, config.folders.checkpoints):
         files.make_folder(path)
-    picture = draw_scene(32, 32)
     for name, seed in seeds.items():
-        picture.save(config.folders.inbox / f"{name}.content.png")
-        (config.folders.inbox / f"{name}.yaml").write_text(f"seed: {seed}\n")
-        draw_painting(32, 32).save(config.folders.inbox / f"{name}.style.png")
+        drop(config, name, seed)
     return config
+
+
+def drop(config: configuration.Config, name: str, seed: int) -> None:
+    """Drop a pair with a seed of its own."""
+    inbox = config.folders.inbox
+    draw_scene(64, 48).save(inbox / f"{name}.content.png")
+    (inbox / f"{name}.yaml").write_text(f"seed: {seed}\n")
+    draw_painting(48, 48).save(inbox / f"{name}.style.png")
 
 
 @needs_ray
@@ -194,14 +248,42 @@ def test_a_node_dies_among_twenty_jobs(
 ) -> None:
     """With a node killed in the middle each of 20 jobs has one result, the same bytes as from the local executor."""
     seeds = {f"job{i:02}": i for i in range(20)}
-
     there = ray_bench(painter="tests.fakes:Slow").executor
-    pictures = paint_all(there, a_root(tmp_path / "there", seeds), 20, cluster.kill_a_node)
-    cluster.add_node()
+    with daemon(there, a_root(tmp_path / "there", seeds)) as one:
+        one.until(lambda: one.count(JobState.DONE) >= 4)
+        cluster.kill_a_node()
+        one.until(lambda: one.count(JobState.DONE) == 20)
+        pictures = one.end()
     assert sorted(pictures) == [f"{name}.png" for name in seeds]
     assert len(set(pictures.values())) == 20
-    here = bench(painter="tests.fakes:Slow").executor
+    here = bench(["cpu", "cpu"], painter="tests.fakes:Slow").executor
     assert paint_all(here, a_root(tmp_path / "here", seeds), 20) == pictures
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_head_dies_and_comes_back(
+    ray_bench: Callable[..., RayBench],
+    cluster: SmallCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without its head the cluster is away in the status, drops are taken in still, and all of it is painted later."""
+    monkeypatch.setattr("nst_daemon.workers.ray.RETRY", 1.0)
+    config = a_root(tmp_path / "root", {f"job{i:02}": i for i in range(6)})
+    with daemon(ray_bench(painter="tests.fakes:Slow").executor, config) as one:
+        one.until(lambda: one.count(JobState.DONE) >= 1 and one.count(JobState.RUNNING))
+        cluster.kill_the_head()
+        one.until(lambda: one.live().state == "lost")
+        assert cluster.address in one.live().reason
+        assert one.count(JobState.RUNNING) == 0
+        done = one.count(JobState.DONE)
+        drop(config, "job06", 6)
+        one.until(lambda: one.count(JobState.QUEUED) == 7 - done)
+        cluster.start_again()
+        one.until(lambda: one.count(JobState.DONE) == 7)
+        assert one.live().state != "lost"
+        assert len(one.end()) == 7
 
 
 @needs_ray
