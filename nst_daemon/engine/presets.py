@@ -44,6 +44,7 @@ _LITERAL: Mapping[str, object] = {
     "rescale_pooling": False,
     "scales": (1.0,),
     "precondition": 0.0,
+    "clamp": False,
     "tv_weight": 0.0,
     "detail": 0.0,
 }

@@ -164,8 +164,9 @@ class RenderSettings:
     averaging: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata={
         "help": "The decay of the running average of Adam's iterates that is the result; 0 takes the last one.",
         "allowed": "a number from 0 to below 1"})
-    clamp: bool = field(default=False, metadata={
-        "help": "Hold pixels in [0, 1] after every step of Adam.", "allowed": "true or false"})
+    clamp: bool = field(default=True, metadata={
+        "help": "Paint the picture as it can be saved: pixels in [0, 1]. Else it is clipped at the end.",
+        "allowed": "true or false"})
     history: Annotated[int, Ge(1), Le(1000)] = field(default=20, metadata={
         "help": "How many past steps L-BFGS remembers; each costs two pictures of memory.",
         "allowed": "a whole number from 1 to 1000"})
@@ -222,9 +223,7 @@ OPTIMIZER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "adam": {"step": 0.02, "precondition": 0.0},
 }
 #: Settings that belong to one optimiser and are dropped with a preset's own where a person takes the other.
-_OPTIMIZER_KEYS = frozenset(
-    {"step", "step_decay", "betas", "averaging", "clamp", "history", "precondition"}
-)
+_OPTIMIZER_KEYS = frozenset({"step", "step_decay", "betas", "averaging", "history", "precondition"})
 
 
 def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderSettings:
@@ -320,11 +319,9 @@ def _check(settings: RenderSettings, network: str) -> None:
     if not isinstance(settings.scales, str) and not _grows_to_one(settings.scales):
         raise _refusal("scales", settings.scales, describe("scales")["allowed"])
     if settings.optimizer == "lbfgs":
-        for key, neutral in (("averaging", 0.0), ("clamp", False), ("step_decay", 1.0)):
+        for key, neutral in (("averaging", 0.0), ("step_decay", 1.0)):
             if getattr(settings, key) != neutral:
                 raise _refusal(key, getattr(settings, key), f"{neutral} with optimizer 'lbfgs'")
-    if settings.clamp and settings.precondition:
-        raise _refusal("clamp", True, "false unless precondition is 0")
 
 
 def _grows_to_one(scales: Sequence[float]) -> bool:

@@ -384,10 +384,16 @@ class _Painting:
     def _evaluate(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Terms (terms,), total () and gradient with respect to z (n,)."""
         network, objective = self._network(), self.now.objective
-        image = self.coordinates.picture(z)
+        free = self.coordinates.picture(z)
+        image = free.clamp(0, 1) if self.settings.clamp else free
         if self.done == 0:
             self.blank = objective.blank(image) @ objective.weights
         values, total, gradient = self.together(self.evaluation, network, objective, image)
+        if self.settings.clamp:
+            # The objective of the picture as it is saved. Where a pixel is held, what would push it further out counts
+            # no more, and what leads back does (projected gradient; Bertsekas 1982).
+            outwards = torch.where(free < 0, gradient > 0, (free > 1) & (gradient < 0))
+            gradient = gradient.masked_fill(outwards, 0.0)
         return values, total, self.coordinates.gradient(gradient)
 
     def _evaluation(self) -> Evaluation:
@@ -456,7 +462,7 @@ class _Painting:
                 step=step,
                 betas=s.betas,
                 averaging=s.averaging,
-                clamp=s.clamp,
+                clamp=s.clamp and not s.precondition,
                 moments=moments,
             )
         terms = len(self.now.objective.names)

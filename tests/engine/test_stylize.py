@@ -11,7 +11,15 @@ from torch import Tensor
 from nst_daemon.engine import stylize as module
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.stylize import Step, picture_size, prepare, scale_sizes, style_size, stylize
+from nst_daemon.engine.stylize import (
+    Scene,
+    Step,
+    picture_size,
+    prepare,
+    scale_sizes,
+    style_size,
+    stylize,
+)
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import PaintingError, SettingsError
 from nst_daemon.samples import draw_painting, draw_scene
@@ -67,6 +75,35 @@ def test_painting_lowers_the_loss(scene_of: SceneMaker, extra: dict[str, Any]) -
     totals = [s.losses["total"] for s in stylize(scene, network, settings)]
     assert totals[29] < totals[0] / 2
     assert totals[59] < totals[30]
+
+
+def shown_loss(scene: Scene, network: VGG, step: Step) -> float:
+    """The total of the picture as a step shows it."""
+    objective, image = scene.scales[-1].objective, step.image()
+    return float(objective(network(image), image) @ objective.weights)
+
+
+def test_what_is_held_is_what_is_judged(scene_of: SceneMaker) -> None:
+    """With `clamp` the loss that is told is that of the picture as it is saved, and it ends lower than without."""
+    ends = []
+    for clamp in (True, False):
+        settings = resolve(QUICK, {"clamp": clamp, "iterations": 40})
+        scene, network = scene_of(settings)
+        step = last(stylize(scene, network, settings))
+        ends.append(shown_loss(scene, network, step))
+        told = step.losses["total"]
+        assert (told == pytest.approx(ends[-1], rel=1e-5)) == clamp
+    assert ends[0] < ends[1]
+
+
+def test_a_held_pixel_can_come_back(scene_of: SceneMaker, content: Tensor) -> None:
+    """From a start far out of [0, 1] a painting that holds its pixels gets as far as one that starts at the border."""
+    settings = resolve(QUICK, {"start": "given", "scales": [1.0], "iterations": 60})
+    ends = []
+    for white in (1.0, 1.3):
+        scene, network = scene_of(settings, start=torch.full_like(content, white))
+        ends.append(last(stylize(scene, network, settings)).losses["total"])
+    assert ends[1] < 1.1 * ends[0]
 
 
 @pytest.mark.parametrize("extra", [{}, ADAM], ids=["lbfgs", "adam"])
