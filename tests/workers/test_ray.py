@@ -114,6 +114,32 @@ def test_a_job_travels_by_value(
 
 
 @needs_ray
+@pytest.mark.slow
+def test_the_engine_paints_the_same_picture_on_a_node(
+    ray_bench: Callable[..., RayBench],
+    bench: Callable[..., Bench],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The real engine on a node, with the network that it was sent, makes the bytes that it makes on this machine."""
+    seeds = {"job00": 1, "job01": 2}
+    tiny = {"size": 48, "scales": [1.0], "iterations": [4]}
+    cache = tmp_path_factory.getbasetemp() / "cache"  # other tests with the engine export into it
+    real = {"painter": WorkerOptions().painter, "cache_dir": cache, "settings": tiny}
+
+    def root(name: str) -> configuration.Config:
+        config = a_root(tmp_path / name, seeds)
+        return replace(config, render=tiny)
+
+    # One actor, so that torch is loaded once; the network, exported to be sent, serves this machine too.
+    there = ray_bench({"max_in_flight": 1}, **real).executor
+    pictures = paint_all(there, root("there"), 2)
+    assert sorted(pictures) == ["job00.png", "job01.png"]
+    assert len(set(pictures.values())) == 2
+    assert paint_all(bench(weights="bundled", **real).executor, root("here"), 2) == pictures
+
+
+@needs_ray
 def test_from_a_machine_that_is_no_node(
     ray_bench: Callable[..., RayBench], jobs: Jobs, cluster: SmallCluster
 ) -> None:
