@@ -155,7 +155,7 @@ def test_an_engine_that_finds_only_nan_fails_its_job(
     b = real()
     b.patience = 300.0
     b.ready()
-    failed = b.paint(pair("nan", optimizer="adam", step=1e30, iterations=[100]))
+    failed = b.paint(pair("nan", optimizer="adam", step=1e30, clamp=False, iterations=[100]))
     assert failed.retry is Retry.NEVER
     assert "rollbacks; try" in failed.message
     assert isinstance(b.paint(pair("good")), Staged)
