@@ -13,8 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from nst_daemon.engine.losses import Objective, Sums, Window
 from nst_daemon.engine.vgg import VGG
 
-#: Terms (terms,), their weighted sum () and its gradient (1, 3, H, W) at a picture (1, 3, H, W).
-Evaluation = Callable[[VGG, Objective, Tensor], tuple[Tensor, Tensor, Tensor]]
+#: Terms (terms,), their weighted sum () and its gradient (1, 3, H, W).
+Found = tuple[Tensor, Tensor, Tensor]
+#: What is found at a picture (1, 3, H, W).
+Evaluation = Callable[[VGG, Objective, Tensor], Found]
 #: Calls a function with arguments.
 Call = Callable[..., Any]
 
@@ -54,9 +56,7 @@ def sums_of(
     return sums
 
 
-def whole(
-    network: VGG, objective: Objective, image: Tensor, *, call: Call = plainly
-) -> tuple[Tensor, Tensor, Tensor]:
+def whole(network: VGG, objective: Objective, image: Tensor, *, call: Call = plainly) -> Found:
     """The picture in one piece."""
     image = image.detach().requires_grad_()
     with torch.enable_grad():

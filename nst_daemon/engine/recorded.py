@@ -15,12 +15,12 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.evaluation import Found
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.vgg import VGG
 
 log = logging.getLogger(__name__)
 
-Found = tuple[Tensor, Tensor, Tensor]
 Run = Callable[[], Found]
 #: What a run has found, and how to run it again, from and into the same memory.
 Recording = tuple[Found, Callable[[], object]]

@@ -16,13 +16,12 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.evaluation import Evaluation, whole
+from nst_daemon.engine.evaluation import Evaluation, Found, whole
 from nst_daemon.engine.losses import Objective, Sums
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.recorded import Recorded
 from nst_daemon.engine.vgg import VGG
 
-Found = tuple[Tensor, Tensor, Tensor]
 #: How often each way is timed before the faster one is taken, by its best time.
 TRIALS = 4
 #: Sizes whose times are remembered; they are few where a batch pays, and in months there may be any number of others.

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nst_daemon.engine import recorded as module
 from nst_daemon.engine import stylize
-from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
+from nst_daemon.engine.evaluation import Evaluation, Found, checkpointed, whole
 from nst_daemon.engine.losses import Objective, StyleStatistics
-from nst_daemon.engine.recorded import Found, Recorded, Recording, Run
+from nst_daemon.engine.recorded import Recorded, Recording, Run
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import Scene
 from nst_daemon.engine.together import _Wish, batched

@@ -21,16 +21,9 @@ from nst_daemon.engine.stylize import Scene, prepare, stylize
 from nst_daemon.engine.together import TRIALS, Together, batched
 from nst_daemon.engine.vgg import VGG
 from tests.engine.conftest import CPU, TorchTargets
+from tests.engine.test_stylize import QUICK
 
 Case = tuple[VGG, list[Objective], list[Tensor]]
-#: Shallow layers, so that an iteration takes milliseconds.
-QUICK: dict[str, Any] = {
-    "size": 48,
-    "coarsest": 24,
-    "iterations": (12, 14),
-    "content_layers": {"relu2_2": 1.0},
-    "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
-}
 
 
 @pytest.fixture
