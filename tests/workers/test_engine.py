@@ -200,13 +200,18 @@ def test_preparing_gives_way_to_painting(real: Benches) -> None:
 
 
 def test_side_by_side_is_as_alone(real: Benches, pair: Callable[..., Task]) -> None:
-    """Two pictures that are painted at the same time differ by less than half a level from those painted alone."""
+    """Two pictures that are painted at the same time differ by less than two levels from those painted alone.
+
+    The two differ from each other by some 70. One pass for both may add in another order, as every processor does in
+    its own way, and each iteration magnifies that, so there are few.
+    """
     together, alone = real(batch=2), real()
     pictures = []
     for b, name in ((together, "together"), (alone, "alone")):
         b.patience = 300.0
         b.ready()
-        tasks = [pair(f"{name}{i}", seed=i, deterministic=False) for i in (1, 2)]
+        few = {"iterations": [6, 12], "deterministic": False}
+        tasks = [pair(f"{name}{i}", seed=i, **few) for i in (1, 2)]
         for task in tasks:
             b.executor.submit(task)
         b.until(lambda b=b: len(b.of(Staged)) == 2)  # type: ignore[misc]
@@ -214,7 +219,7 @@ def test_side_by_side_is_as_alone(real: Benches, pair: Callable[..., Task]) -> N
     begun = [type(e) for e in together.events if isinstance(e, Started | Staged)]
     assert begun[:2] == [Started, Started]  # both, before the first was done
     for side_by_side, own in zip(*pictures, strict=True):
-        assert np.abs(side_by_side - own).mean() < 0.5  # levels of 255
+        assert np.abs(side_by_side - own).mean() < 2  # levels of 255
 
 
 def levels(path: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
