@@ -1,4 +1,4 @@
-"""VGG19 with its layers named in words (Simonyan & Zisserman 2015), built from torchvision's `vgg19().features`.
+"""VGG19 with its layers named in words (Simonyan & Zisserman 2015), module by module torchvision's `vgg19().features`.
 
 `conv4_2` is the map before the ReLU, `relu4_2` the one after it, `pool4` the one after the fourth pooling. In the
 Caffe networks of the style-transfer papers the ReLU runs in place, so what they call conv4_2 is `relu4_2` here.
@@ -34,13 +34,34 @@ POOLING_RESCALE: Mapping[Pooling, float] = {"max": 1.0, "average": 2.0, "l2": 0.
 
 def bare_features(network: str = "vgg19") -> nn.Sequential:
     """torchvision's `features` without memory for its weights (on the meta device). Raises ModelError."""
-    import torchvision.models  # noqa: PLC0415 (slow to import, and only the architecture is wanted)
-
     if network not in NETWORKS:
         known = ", ".join(NETWORKS)
         raise ModelError(f"unknown network {network!r}", remedy=f"known are: {known}")
     with torch.device("meta"):
-        features = getattr(torchvision.models, network)(weights=None).features
+        layers = NETWORKS[network].layers
+        return _vgg(layers) if network.startswith("vgg") else _torchvisions(network)
+
+
+def _vgg(layers: Mapping[str, int]) -> nn.Sequential:
+    """A VGG's modules; not torchvision's own, because importing it takes 130 MB and 1.5 s in each worker."""
+    modules: list[nn.Module] = []
+    channels = 3
+    for name, halvings in layers.items():
+        if name.startswith("conv"):
+            wider = min(64 << halvings, 512)
+            modules.append(nn.Conv2d(channels, wider, kernel_size=3, padding=1))
+            channels = wider
+        elif name.startswith("relu"):
+            modules.append(nn.ReLU(inplace=True))
+        else:
+            modules.append(nn.MaxPool2d(kernel_size=2, stride=2))
+    return nn.Sequential(*modules)
+
+
+def _torchvisions(network: str) -> nn.Sequential:
+    import torchvision.models  # noqa: PLC0415 (slow to import, and a VGG does without)
+
+    features = getattr(torchvision.models, network)(weights=None).features
     assert isinstance(features, nn.Sequential)
     return features
 

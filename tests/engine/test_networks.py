@@ -30,6 +30,18 @@ def test_torch_knows_the_networks_by_the_same_layers() -> None:
             assert x.shape[2:] == (64 // minimum_side([name]), 96 // minimum_side([name])), name
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_modules_are_torchvisions(network: str) -> None:
+    """Each network has torchvision's modules, all with the same options, and weights of the same names and shapes."""
+    import torchvision.models
+
+    ours, theirs = bare_features(network), getattr(torchvision.models, network)().features
+    assert repr(ours) == repr(theirs)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+
+
 def test_the_files_are_torchvisions() -> None:
     """The file that `model fetch` brings is the one that torchvision has for each network."""
     from torchvision.models import get_model_weights
