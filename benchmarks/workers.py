@@ -2,9 +2,10 @@
 
     python -m benchmarks.workers [--size 128] [--iterations 40] [--jobs 6] [--devices cpu] [--one-style]
 
-The gap is the time from a picture's last iteration to the next one's first, less what an iteration takes; without
-preparation each job is submitted when the one before is done. Each job has a style of its own, so that nothing comes
-from the cache, unless --one-style is given. What preparing and writing take is given too: they run beside painting.
+The gap is the time from a picture's last iteration to where the next painting begins. Its first iteration is given
+apart: the job after it is prepared meanwhile. What a job costs besides painting is the time that it takes altogether
+beyond so many median iterations. One by one, each job is submitted when the one before is done; else one waits. Each
+has a style of its own, so that nothing comes from the cache, unless --one-style is given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
+from math import nan
 from multiprocessing.connection import wait
 from pathlib import Path
 from statistics import median
@@ -52,7 +54,8 @@ class Run:
     threads: int = 0
     checkpoint_seconds: float = 1e9
     seconds: float = 0.0  # from the first job handed over to the last one done
-    gaps: list[float] = field(default_factory=list)
+    staged: list[float] = field(default_factory=list)  # when each picture was there
+    to_first: list[float] = field(default_factory=list)  # from a last iteration to a first one
 
     def __call__(self, tasks: Iterable[Task]) -> Run:
         waiting = list(tasks)
@@ -76,11 +79,12 @@ class Run:
                     began = now
                 case Progress(worker=worker, done=done, total=total):
                     if worker in done_at:
-                        self.gaps.append(now - done_at.pop(worker))
+                        self.to_first.append(now - done_at.pop(worker))
                     if done == total:
                         done_at[worker] = now
                 case Staged():
                     left, given = left - 1, given - 1
+                    self.staged.append(now)
                 case Failed() | Died() | DeviceLost():
                     raise SystemExit(f"cannot go on: {event}")
             while ready == len(self.devices) and waiting and given < self.at_once:
@@ -137,15 +141,28 @@ class Tasks:
         )
 
 
-def sidecars(tasks: Iterable[Task]) -> list[dict[str, float]]:
-    """The timings that each picture came with."""
-    files = [json.loads((task.stage / "picture.json").read_bytes()) for task in tasks]
-    return [file["seconds"] for file in files]
+@dataclass(frozen=True)
+class Timings:
+    """What a picture's sidecar says of it, in seconds; first, iteration: the first one, from where painting begins, and
+    the median of the others."""
 
+    prepare: float
+    paint: float
+    save: float
+    checkpoints: float
+    first: float
+    iteration: float
 
-def per_iteration(tasks: list[Task], iterations: int) -> float:
-    """The median of seconds per iteration, without the first job, which warms up."""
-    return median(s["paint"] for s in sidecars(tasks[1:])) / iterations
+    @classmethod
+    def read(cls, task: Task) -> Timings:
+        found = json.loads((task.stage / "picture.json").read_bytes())
+        curve = found["loss_history"]
+        numbers, at = curve["iteration"], curve["seconds"]
+        each = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(zip(numbers, at, strict=True))]
+        parts = {
+            name: found["seconds"][name] for name in ("prepare", "paint", "save", "checkpoints")
+        }
+        return cls(**parts, first=at[0], iteration=median(each))
 
 
 def main() -> None:
@@ -153,15 +170,7 @@ def main() -> None:
     a = parse()
     devices = a.devices
     table = Table(title=f"{a.jobs} jobs of {a.iterations} iterations at {a.size} px")
-    for heading in (
-        "",
-        "jobs/min",
-        "gap s",
-        "prepare s",
-        "write s",
-        "s/iteration",
-        "checkpoints %",
-    ):
+    for heading in HEADINGS:
         table.add_column(heading)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -179,18 +188,41 @@ def main() -> None:
         for label, run in rows:
             tasks = make(2 if label == "warming up" else a.jobs)
             run(tasks)
-            seconds = sidecars(tasks)
-            share = sum(s["checkpoints"] for s in seconds) / sum(s["paint"] for s in seconds)
-            iteration = per_iteration(tasks, a.iterations)
-            table.add_row(
-                label,
-                f"{60 * len(tasks) / run.seconds:.1f}",
-                f"{median(run.gaps) - iteration:.3f}" if run.gaps else "–",
-                *(f"{median(s[part] for s in seconds[1:]):.3f}" for part in ("prepare", "save")),
-                f"{iteration:.3f}",
-                f"{100 * share:.2f}",
-            )
-    Console().print(table)
+            table.add_row(label, *row(run, [Timings.read(task) for task in tasks], a.iterations))
+    Console(width=130).print(table)
+
+
+HEADINGS = (
+    "",
+    "jobs/min",
+    "besides painting, s",
+    "gap, s",
+    "first iteration, s",
+    "iteration, s",
+    "prepare, s",
+    "write, s",
+    "checkpoints, %",
+)
+
+
+def row(run: Run, each: list[Timings], iterations: int) -> list[str]:
+    """The figures of a run, medians without the first job, which warms up."""
+
+    def middle(name: str) -> float:
+        return float(median(getattr(timings, name) for timings in each[1:]))
+
+    figures = [60 * len(each) / run.seconds]
+    if len(run.devices) == 1:
+        firsts = [timings.first for timings in each[1:]]
+        apart = (run.staged[-1] - run.staged[0]) / (len(each) - 1)
+        besides = apart - iterations * middle("iteration")
+        gaps = [seconds - first for seconds, first in zip(run.to_first, firsts, strict=True)]
+        figures += [besides, median(gaps)]
+    else:  # workers paint in each other's gaps
+        figures += [nan, nan]
+    figures += [middle(name) for name in ("first", "iteration", "prepare", "save")]
+    figures += [100 * sum(t.checkpoints for t in each) / sum(t.paint for t in each)]
+    return [f"{figure:.3g}" for figure in figures]
 
 
 def parse() -> argparse.Namespace:
