@@ -25,7 +25,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
+from statistics import median
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +41,12 @@ from nst_daemon.engine.vgg import VGG
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.samples import draw_painting, draw_scene
 
+T, R = TypeVar("T"), TypeVar("R")
+
 #: Of ours, a picture is judged every so many iterations; a peer's only to draw its curve.
 JUDGE_OURS, JUDGE_PEERS = 2, 25
+#: Iterations of each that are timed in turns.
+ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -225,13 +231,33 @@ def _timed(steps: Iterator[Tensor | None], scene: Scene, network: nn.Module, tas
                     break
             start = perf_counter()
     curve.append((seconds, judged(objective, network, image.clamp(0, 1))))
-    return Outcome(curve, sorted(times)[len(times) // 2], peak())
+    return Outcome(curve, median(times), peak())
 
 
 def judged(objective: Objective, network: nn.Module, image: Tensor) -> float:
     """The objective's float32 value of a picture at full size."""
     with torch.no_grad():
         return float(_total(objective, network, image.float()))
+
+
+def in_turns(size: int) -> float:
+    """An iteration of ours divided by one of `classic`, both in one process: whatever slows it falls on both."""
+    chosen = {"size": size, "scales": (1.0,), "iterations": (ROUNDS,)}
+    ours, theirs = Painter(), Painter()
+    runs = [_ours(ours, _prepare(ours, resolve(chosen)))]
+    settings = resolve({**chosen, "precision": "float32"})
+    scene = _prepare(theirs, settings).scene
+    runs.append(classic(scene, PlainVGG(theirs.network(settings)), Task("classic", size, ROUNDS)))
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for run, seconds in zip(runs, times, strict=True):
+            start = perf_counter()
+            next(run)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds.append(perf_counter() - start)
+    own, other = (median(seconds[ROUNDS // 4 :]) for seconds in times)  # without those that warm up
+    return own / other
 
 
 def peak() -> float:
@@ -246,9 +272,7 @@ def compare(size: int, evaluations: int, out: Path) -> None:
     outcomes: dict[str, Outcome] = {}
     for name in (*PEERS, *OURS):
         targets = tuple(outcomes[p].final for p, ours in RIVALS.items() if ours == name)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            outcomes[name] = pool.submit(run, Task(name, size, evaluations, targets)).result()
-        found = outcomes[name]
+        found = outcomes[name] = alone(run, Task(name, size, evaluations, targets))
         print(
             f"{size} px  {name:22} final {found.final:.5f} in {found.curve[-1][0]:7.1f} s, "
             f"iteration {found.iteration * 1e3:6.0f} ms, peak {found.memory:6.0f} MiB",
@@ -257,14 +281,28 @@ def compare(size: int, evaluations: int, out: Path) -> None:
     for peer, ours in RIVALS.items():
         level = reaches(outcomes[ours].curve, outcomes[peer].final)
         whole = outcomes[peer].curve[-1][0]
-        text = f"{whole / level[1]:.2f} times sooner ({level[1]:.1f} s)" if level else "not reached"
+        text = "not reached"
+        if level:
+            points, seconds = level
+            text = f"{whole / seconds:.2f} times sooner ({seconds:.1f} s, {JUDGE_OURS * points} evaluations)"
         print(f"{size} px  {ours} comes level with {peer}: {text}", flush=True)
+    ratio = alone(in_turns, size)
+    print(f"{size} px  an iteration of ours, in turns with one of classic: {ratio:.2f} of its time")
     stem = out.with_name(f"{out.name}-{size}")
     draw({name: outcome.curve for name, outcome in outcomes.items()}, stem.with_suffix(".png"))
-    everything = {name: asdict(outcome) for name, outcome in outcomes.items()}
-    stem.with_suffix(".json").write_text(
-        json.dumps({"size": size, "evaluations": evaluations, "outcomes": everything}) + "\n"
-    )
+    everything = {
+        "size": size,
+        "evaluations": evaluations,
+        "iteration_in_turns": ratio,
+        "outcomes": {name: asdict(outcome) for name, outcome in outcomes.items()},
+    }
+    stem.with_suffix(".json").write_text(json.dumps(everything) + "\n")
+
+
+def alone(work: Callable[[T], R], what: T) -> R:
+    """Done in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, what).result()
 
 
 def main() -> None:
