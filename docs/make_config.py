@@ -83,7 +83,7 @@ def render() -> Iterator[str]:
 def comment(text: str, indent: str = "") -> list[str]:
     """Wrapped behind "# "."""
     return textwrap.wrap(
-        text.strip(),
+        " ".join(text.split()),
         WIDTH,
         initial_indent=f"{indent}# ",
         subsequent_indent=f"{indent}# ",

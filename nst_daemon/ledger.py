@@ -171,6 +171,7 @@ class Ledger:
     def open(cls, path: Path) -> Ledger:
         """Open for the daemon: create, check, migrate, and keep a backup copy beside it (NAME.backup).
 
+        Before a migration from version N a copy is kept as NAME.version-N, with which the older program can go on.
         A damaged file is kept as NAME.damaged-N and replaced by the backup, or by an empty ledger where there is
         no sound one; `repaired` then says so, and `intake.claim.recover_spool` finds the jobs that it forgot.
         Raises LedgerError for a schema newer than this program, StorageError.
@@ -182,6 +183,9 @@ class Ledger:
                 repaired = _replace_damaged(path, damage)
         ledger = cls(path)
         ledger.repaired = repaired
+        version = ledger._version()
+        if 0 < version < len(_MIGRATIONS):
+            ledger.back_up(f"version-{version}")
         ledger._migrate()
         try:
             ledger.back_up()
@@ -234,9 +238,9 @@ class Ledger:
                 remedy="mount the right folder, or restart the daemon if it was replaced on purpose",
             )
 
-    def back_up(self) -> None:
+    def back_up(self, suffix: str = "backup") -> None:
         """Keep a consistent copy beside the ledger, replaced atomically. Raises StorageError."""
-        backup, temporary = _beside(self.path, "backup"), _beside(self.path, "backup.part")
+        backup, temporary = _beside(self.path, suffix), _beside(self.path, f"{suffix}.part")
         with files.storage(backup):
             temporary.unlink(missing_ok=True)
             with _translated(self.path):

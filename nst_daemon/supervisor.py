@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,6 +63,7 @@ JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
 #: What the folders, the workers and the log are built from.
 NEEDS_RESTART = (
     "folders", "model", "devices", "batch", "executor", "ray", "cache", "metrics", "log",
+    "service.checkpoint_seconds", "service.stall_seconds", "limits.max_memory",
 )  # fmt: skip
 #: Seconds that hooks still get when the daemon ends.
 HOOKS_GRACE = 10.0
@@ -161,7 +163,7 @@ class Supervisor:
         self._last_intake = self._last_housekeeping = math.inf
         #: What is going on, in one line for people.
         self.headline = "starting"
-        self._next_retention = math.inf
+        self._next_retention = self._next_backup = math.inf
         self._removed_until: dict[Path, float] = {}
 
     def _make_intake(self) -> Intake | NoInbox:
@@ -183,9 +185,10 @@ class Supervisor:
         """Go on with another configuration; what only a restart can change stays, and is said."""
         old, self.config = self.config, config
         for key in NEEDS_RESTART:
-            if getattr(old, key) != getattr(config, key):
+            before = attrgetter(key)(old)
+            if before != attrgetter(key)(config):
                 log.warning("%s has changed: that takes effect with the next start", key)
-                self.config = replace(self.config, **{key: getattr(old, key)})
+                self.config = _with_value(self.config, key, before)
         self._hours = hours.parse(self.config.service.active_hours)
         self.intake = self._make_intake()  # what was settling settles again
         self._wanted.clear()
@@ -232,11 +235,15 @@ class Supervisor:
         self._keep_hours(now)
         try:
             self.ledger.check()
-            self._check_room()
+            self._check_folders()
+            # Before space is asked for: some of this makes room.
             self._steer(now)
-            self.ledger.release_due(now.wall)
             if now.steady >= self._next_retention:
                 self._retain(now)
+            self._check_space()
+            self.ledger.release_due(now.wall)
+            if now.steady >= self._next_backup:
+                self._back_up(now)
         except StorageError as error:
             self._pause(str(error))
         else:
@@ -832,6 +839,11 @@ class Supervisor:
             forgotten = self.ledger.prune(now.wall - keep.ledger_days * DAY)
             log.info("forgot %d jobs that ended %g days ago", len(forgotten), keep.ledger_days)
 
+    def _back_up(self, now: Moment) -> None:
+        """Renew the copy of the ledger. Raises StorageError."""
+        self._next_backup = now.steady + DAY
+        self.ledger.back_up()
+
     def _remove_archives(self, root: Path, states: Sequence[JobState], before: float) -> None:
         since = self._removed_until.get(root, 0.0)
         for job in self.ledger.history(*states, since=since, before=before, limit=-1):
@@ -841,12 +853,16 @@ class Supervisor:
 
     # Trouble with the disk
 
-    def _check_room(self) -> None:
-        """Raise StorageError where there is too little space, or a folder has gone."""
+    def _check_folders(self) -> None:
+        """Raise StorageError where a folder has gone."""
         folders = self.config.folders
         for folder in (folders.inbox, folders.results, folders.done, folders.failed, folders.state):
             if not folder.is_dir():
                 raise StorageError(f"{folder} is not there", remedy="mount it or create it")
+
+    def _check_space(self) -> None:
+        """Raise StorageError where there is too little space."""
+        folders = self.config.folders
         for folder in (folders.state, folders.results):
             free, least = files.free_bytes(folder), self.config.limits.min_free_disk
             if free < least:
@@ -875,6 +891,7 @@ class Supervisor:
         self._last_intake = self._last_housekeeping = now.steady
         # Not at once: right after a boot the clock may still be wrong.
         self._next_retention = now.steady + RETENTION_SECONDS
+        self._next_backup = now.steady + DAY  # opening has made one
         for job in claim.recover_spool(folders.spool, self.ledger.ids(), folders.inbox):
             self.ledger.add(job, note="found in the spool, unknown to the ledger")
         for job in self.ledger.jobs(S.RUNNING):
@@ -940,6 +957,14 @@ class Supervisor:
         assert self.seen is not None
         for path in self.seen.settling:
             log.warning("%s is still being written, and stays for the next time", path)
+
+
+def _with_value(config: Config, key: str, value: Any) -> Config:
+    """The same but for one key, which may be one of a section (`section.key`)."""
+    section, _, name = key.rpartition(".")
+    if section:
+        return replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return replace(config, **{name: value})
 
 
 def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:

@@ -421,6 +421,19 @@ def test_damage_noticed_later_says_what_to_do(ledger: Ledger) -> None:
         other.jobs()
 
 
+def test_before_a_migration_the_old_ledger_is_kept(tmp_path: Path) -> None:
+    """A ledger of an earlier version gets a copy in that version, with all of its jobs, before it is changed."""
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        ledger.add(job())
+        ledger._db.executescript("DROP INDEX jobs_in_queue; PRAGMA user_version = 2")
+    Ledger.open(path).close()
+    with Ledger(tmp_path / "ledger.sqlite.version-2") as old:
+        assert (old._version(), len(old.jobs())) == (2, 1)
+    with Ledger.attach(path) as new:
+        assert len(new.jobs()) == 1
+
+
 def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:
     """A file of a newer version is refused by `open` and `attach`, and not changed."""
     path = tmp_path / "ledger.sqlite"

@@ -375,6 +375,23 @@ def test_too_little_space_pauses(bench: Bench) -> None:
     assert bench.job().state is JobState.RUNNING
 
 
+def test_what_makes_room_goes_on_without_space(tmp_path: Path) -> None:
+    """While too little space pauses everything else, a job is cancelled on request and old inputs are removed."""
+    bench = Bench(tmp_path, keep=configuration.Keep(done_days=10))
+    bench.drop("old")
+    bench.executor.paint()
+    bench.step(1)
+    bench.drop("dog")
+    limits = dataclasses.replace(bench.config.limits, min_free_disk=2**62)
+    bench.supervisor.config = dataclasses.replace(bench.config, limits=limits)
+    (dog,) = bench.executor.tasks
+    bench.ledger.request(dog.job_id, "cancel", now=bench.now.wall)
+    bench.step(11 * DAY)
+    assert "min_free_disk" in bench.supervisor.paused
+    assert bench.executor.cancelled == [dog.job_id]
+    assert not (bench.folders.done / "old").exists()
+
+
 def test_vanished_results_pause_and_come_back(bench: Bench) -> None:
     """A picture that cannot be published because results/ has gone is published once it is back."""
     bench.drop()
@@ -457,6 +474,36 @@ def test_reconfiguring_keeps_what_runs(bench: Bench) -> None:
     )
     bench.drop("second")
     assert [task.settings["seed"] for task in bench.executor.tasks] == [0, 9]
+
+
+def test_what_needs_a_restart_is_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What workers were started with stays as it is, and the log names each such key, within its section too."""
+    service = dataclasses.replace(bench.config.service, checkpoint_seconds=7.0, settle_seconds=9.0)
+    bench.supervisor.reconfigure(dataclasses.replace(bench.config, service=service, batch=4))
+    now = bench.supervisor.config
+    assert (now.batch, now.service.checkpoint_seconds, now.service.settle_seconds) == (
+        bench.config.batch,
+        bench.config.service.checkpoint_seconds,
+        9.0,
+    )
+    for key in ("batch", "service.checkpoint_seconds"):
+        assert f"{key} has changed: that takes effect with the next start" in caplog.text
+
+
+def test_the_ledger_is_copied_each_day(bench: Bench) -> None:
+    """After a day the copy beside the ledger knows a job that came after the start, and not before."""
+    bench.drop()
+    path = bench.ledger.path
+    copy = path.with_name(f"{path.name}.backup")
+
+    def known() -> int:
+        with Ledger(copy) as found:
+            return len(found.jobs())
+
+    bench.step(DAY / 2)
+    assert known() == 0
+    bench.step(DAY)
+    assert known() == 1
 
 
 def test_nothing_is_removed_by_default(bench: Bench) -> None:

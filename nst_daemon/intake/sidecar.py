@@ -1,7 +1,7 @@
 """YAML that strangers wrote: read as plain data, or refused.
 
-PyYAML's safe loader still expands aliases (a few lines become gigabytes), turns words into dates and forgets the
-first of two equal keys; here all of that is an error that names the line.
+Besides what `plain_yaml` refuses, aliases are not expanded (a few lines become gigabytes), and depth and size have an
+end; all of that is an error that names the line.
 """
 
 from __future__ import annotations
@@ -14,35 +14,11 @@ import yaml
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.files import printable
+from nst_daemon.plain_yaml import PlainLoader, one_line
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 6
 MAX_NODES = 2000
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Null, booleans, numbers, text, lists and mappings; nothing else."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(
-                    None, None, "only plain words may be keys", key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=True)
-
-
-# Dates stay text: no setting is one, and JSON, which the ledger writes, has none.
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def read_mapping(data: bytes, name: str) -> dict[str, Any]:
@@ -58,12 +34,13 @@ def read_mapping(data: bytes, name: str) -> dict[str, Any]:
     try:
         text = data.decode("utf-8-sig")
         _check_events(text)
-        value = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (derived from the safe loader, and stricter)
+        value = yaml.load(text, Loader=PlainLoader)  # noqa: S506 (derived from the safe loader, and stricter)
     except UnicodeDecodeError as error:
         raise SettingsError(f"{label} is not UTF-8 text", remedy="save it as UTF-8") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(
-            f"{label} cannot be read: {_one_line(error)}", remedy="write plain `key: value` lines"
+            f"{label} cannot be read: {printable(one_line(error))}",
+            remedy="write plain `key: value` lines",
         ) from error
     if value is None:
         return {}
@@ -92,12 +69,6 @@ def _check_events(text: str) -> None:
             raise yaml.YAMLError(f"more than {MAX_NODES} entries")
     if documents > 1:
         raise yaml.YAMLError("more than one document")
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
-        return printable(f"line {error.problem_mark.line + 1}: {error.problem}")
-    return printable(" ".join(str(error).split()))
 
 
 @dataclass(frozen=True, slots=True)

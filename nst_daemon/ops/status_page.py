@@ -19,7 +19,7 @@ from importlib.util import find_spec
 
 from pydantic import TypeAdapter
 
-from nst_daemon.config import Config, Folders, Log, split_address
+from nst_daemon.config import Config, Folders, Log, is_local, split_address
 from nst_daemon.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -70,9 +70,11 @@ def page_options(config: Config, *, serve: bool) -> Options:
 
 
 class StatusPage:
-    """The page of one daemon. Raises ConfigError where the address cannot be had, or the extra is missing."""
+    """The page of one daemon. Raises ConfigError where it needs a token, its address cannot be had, or the extra is
+    missing."""
 
     def __init__(self, options: Options) -> None:
+        check_token(options)
         self._options = options
         self._socket = listen(options.address)
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,6 +87,7 @@ class StatusPage:
         """Go on with other options. Raises ConfigError, and then nothing has changed."""
         if options == self._options:
             return
+        check_token(options)
         if options.address != self._options.address:
             old, self._socket = self._socket, listen(options.address)
             if old:
@@ -168,6 +171,15 @@ class StatusPage:
 def missing_packages() -> list[str]:
     """What the page needs and is not installed."""
     return [name for name in NEEDED if find_spec(name) is None]
+
+
+def check_token(options: Options) -> None:
+    """Raises ConfigError where other machines would be let in without one."""
+    if options.address and not options.token and not is_local(split_address(options.address)[0]):
+        raise ConfigError(
+            f"status_page {options.address} can be reached from other machines, and there is no status_page_token",
+            remedy="set NST_STATUS_PAGE_TOKEN to what `openssl rand -hex 16` prints, or listen on 127.0.0.1",
+        )
 
 
 def listen(address: str) -> socket.socket | None:

@@ -103,6 +103,27 @@ def test_without_the_extra_it_is_refused(options: Options, monkeypatch: pytest.M
         StatusPage(options)
 
 
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:8787", "[::]:8787", "nas.local:8787", "192.168.1.2:8787"]
+)
+def test_other_machines_need_a_token(options: Options, address: str) -> None:
+    """A page that other machines could reach is refused without a token, at the start and later, with the remedy."""
+    far = replace(options, address=address)
+    with pytest.raises(ConfigError, match="no status_page_token") as caught:
+        StatusPage(far)
+    assert "openssl rand" in str(caught.value.remedy)
+    page = StatusPage(replace(options, address=""))
+    with pytest.raises(ConfigError, match="no status_page_token"):
+        page.change(far)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8787", "[::1]:8787", "localhost:80", "127.8.0.1:1"])
+def test_this_machine_needs_none(options: Options, address: str) -> None:
+    """What only this machine can reach is served without a token; with one anything is."""
+    status_page.check_token(replace(options, address=address))
+    status_page.check_token(replace(options, address="0.0.0.0:80", token="0123456789abcdef"))
+
+
 def test_a_port_that_is_taken_is_refused(page: StatusPage, options: Options) -> None:
     """A second page on the same port is an error at once, before anything is started."""
     with pytest.raises(ConfigError, match=options.address):
