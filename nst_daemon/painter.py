@@ -39,6 +39,8 @@ Source = Picture | str | os.PathLike[str] | int
 
 #: How many networks (one for each choice of layers, pooling and padding) stay loaded.
 RESIDENT = 4
+#: How many plans of cuFFT stay loaded on a GPU.
+PLANS = 32
 #: How many ONNX files (50 MB each) stay in the cache folder.
 ONNX_FILES = 20
 
@@ -90,6 +92,11 @@ class Painter:
         if threads:
             torch.set_num_threads(threads)
         self.device = find_device(device)
+        if self.device.type == "cuda":
+            # cuBLAS reads this when its first handle is made; `deterministic` pictures need it.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            # Each plan holds memory that torch does not count, and each size of picture has its own.
+            torch.backends.cuda.cufft_plan_cache[self.device.index].max_size = PLANS
         self.weights = resolve_weights(weights, network)
         self._state = load_weights(self.weights)
         folder = cache_dir or default_cache_dir()
@@ -133,15 +140,17 @@ class Painter:
             _size(picture),
             [_size(reference) for reference in references],
         )
-        scene = engine.prepare(
-            picture.rgb,
-            [reference.rgb for reference in references],
-            settings,
-            self.targets(settings),
-            device=self.device,
-            start=None if start is None else decode(start).rgb,
-            regions=regions,
-        )
+        first = None if start is None else decode(start).rgb
+        with engine.current(self.device):
+            scene = engine.prepare(
+                picture.rgb,
+                [reference.rgb for reference in references],
+                settings,
+                self.targets(settings),
+                device=self.device,
+                start=first,
+                regions=regions,
+            )
         decoded = (note for p in (picture, *references) for note in p.notes)
         return Prepared(scene, settings, picture, references, (*decoded, *scene.notes))
 
@@ -171,11 +180,13 @@ class Painter:
         with self._targets_lock:
             loaded = {p for targets in self._targets.values() for p in targets.providers}
         packages = ("nst-daemon", "torch", "torchvision", "onnx", _onnxruntime_package())
+        with engine.current(self.device):
+            precision = str(compute_dtype("auto", self.device)).removeprefix("torch.")
         return {
             "device": str(self.device),
             "device_name": device_name(self.device),
             "threads": torch.get_num_threads(),
-            "precision": str(compute_dtype("auto", self.device)).removeprefix("torch."),
+            "precision": precision,
             "network": self.weights.network,
             "weights": self.weights.name,
             "weights_sha256": self.weights.sha256,

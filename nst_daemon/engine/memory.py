@@ -40,14 +40,16 @@ LEAST_HISTORY = 5
 #: Longest sides of tiles, in pixels. Below the last, halos would be most of the work.
 SIDES = (4096, 2048, 1024, 512, 256, 128)
 
-#: What oneDNN, cuBLAS, cuDNN, onnxruntime and torch say where memory ends, in errors of their general kind.
+#: What oneDNN, CUDA and its libraries, onnxruntime and torch say where memory ends, in errors of their general kind.
 _WORDS = (
     "can't allocate memory",
     "Failed to allocate memory",
     "bad_alloc",
     "could not create a memory object",
     "could not create a primitive",
-    "_STATUS_ALLOC_FAILED",
+    "_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "out of memory",
     "Resource temporarily unavailable",  # no room for the stack of a new thread
 )
 

@@ -7,10 +7,11 @@ without them in the graph, step sizes, rollbacks and saved states stay as simple
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import Generic, TypeVar
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ Run = Callable[[], Found]
 Recording = tuple[Found, Callable[[], object]]
 Recorder = Callable[[Run], Recording]
 
+#: Held while a graph is recorded, and by what must not happen meanwhile, in whichever thread: onnxruntime waits for the
+#: whole device where it makes a session, which would spoil the recording.
+RECORDING = threading.Lock()
 #: Runs before one is recorded, in which libraries allocate what they need only once.
 WARM_UP = 2
 #: The largest difference, to the norm, between what was recorded and what the same kernels found unrecorded.
@@ -78,11 +82,16 @@ class Recorded(Generic[S]):
             wanted = run()
             try:
                 found, replay = self._recorder(run)
+                for tensor in found:
+                    tensor.zero_()  # a replay that did nothing would be found out
                 replay()
                 cause = "" if all(map(_agree, found, wanted)) else "it finds something else"
             except Exception as error:  # noqa: BLE001 (whatever it is, painting goes on without)
                 if ended := _end_of_memory(error):
-                    raise ended from None
+                    try:
+                        raise ended from None
+                    finally:
+                        del ended  # its traceback leads here: a cycle, in which all that filled the memory would stay
                 cause = str(error).partition("\n")[0] or type(error).__name__
         if cause:
             self.usable = False
@@ -94,17 +103,43 @@ class Recorded(Generic[S]):
 
 def cuda_graph(run: Run) -> Recording:
     """A `Recorder` by CUDA graphs. The run must neither read values nor allocate other than by torch."""
-    current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    current = torch.cuda.current_stream()
+    aside = _aside(current.device_index)
     aside.wait_stream(current)
     with torch.cuda.stream(aside):
         for _ in range(WARM_UP):
             run()
     current.wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # thread_local: another thread prepares the next picture, and may do what is forbidden in here.
-    with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
-        found = run()
+    pool, graph = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+    try:
+        # thread_local: another thread prepares the next picture, and may do what is forbidden in here.
+        with (
+            RECORDING,
+            torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"),
+        ):
+            found = run()
+    except BaseException:
+        _clean_up(current, pool)
+        raise
     return found, graph.replay
+
+
+def _clean_up(stream: torch.cuda.Stream, pool: Any) -> None:
+    """After a recording that failed: back to the stream, and the pool to the allocator.
+
+    Where the end of a capture fails, torch 2.11 leaves the thread on the other stream and the allocator bound to the
+    pool, so that it would never again give unused memory back. There is no public way to mend the second.
+    """
+    torch.cuda.set_stream(stream)
+    with suppress(RuntimeError, AttributeError):  # it came far enough to be mended by itself
+        torch._C._cuda_endAllocateToPool(stream.device_index, pool)
+        torch._C._cuda_releasePool(stream.device_index, pool)
+
+
+@cache
+def _aside(device: int) -> torch.cuda.Stream:
+    """The stream on which a device's graphs are recorded: one, for cuBLAS keeps memory for each that it has seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

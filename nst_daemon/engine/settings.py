@@ -130,8 +130,9 @@ class RenderSettings:
                 "papers had, and darkens the border.",
         "allowed": "'replicate' or 'zeros'"})
     precision: Literal["auto", "float32", "bfloat16"] = field(default="auto", metadata={
-        "help": "The arithmetic of the convolutions; `auto` takes bfloat16 where the hardware gains by it. Statistics, "
-                "losses, the picture and the optimiser are always float32.",
+        "help": "The arithmetic of the convolutions; `auto` takes bfloat16 where the hardware gains by it; on a GPU "
+                "`float32` is TF32, torch's default there. Statistics, losses, the picture and the optimiser are "
+                "always float32.",
         "allowed": "'auto', 'float32' or 'bfloat16'"})
 
     # Where it starts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
-import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
 from typing import Any
@@ -243,22 +243,33 @@ def stylize(
     `state` belongs to something else.
     """
     together = together or Together()
-    painting = _Painting(scene, network, settings, together)
-    if state is not None:
-        painting.load(state)
+    # Never while somebody else's code runs, between the steps.
+    with current(scene.start.device):
+        painting = _Painting(scene, network, settings, together)
+        if state is not None:
+            painting.load(state)
     with together.joined():
         while True:
-            with _reproducible() if settings.deterministic else nullcontext():
+            with (
+                current(scene.start.device),
+                _reproducible() if settings.deterministic else nullcontext(),
+            ):
                 if not painting.advance():
                     return
             yield Step(painting)
 
 
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one of this thread, for what asks for no other: streams, graphs, handing tensors over."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """Only algorithms whose sums always run in the same order, where there is one (a warning says where not)."""
-    # cuBLAS reads this when its first handle is made.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    """Only algorithms whose sums always run in the same order, where there is one (a warning says where not).
+
+    cuBLAS has been told by `Painter`, because it listens only once.
+    """
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -397,9 +408,11 @@ class _Painting:
         return values, total, self.coordinates.gradient(gradient)
 
     def _evaluation(self) -> Evaluation:
-        """How loss and gradient are found; on a GPU recorded, but for tiles, so large that nothing is gained."""
+        """How loss and gradient are found; on a GPU recorded, but for tiles, so large that nothing is gained, and for
+        eigenvalues, for which the host is asked."""
         way = self.ways[self.way]
-        recorded = self.scene.start.is_cuda and not way.side
+        recordable = not way.side and self.settings.style_loss != "wasserstein"
+        recorded = self.scene.start.is_cuda and recordable
         return Recorded(way.evaluation) if recorded else way.evaluation
 
     def _network(self) -> VGG:
@@ -436,6 +449,7 @@ class _Painting:
         before = self.__dict__.pop("optimizer", None)  # none where there was no room for it either
         moments = before.moments() if isinstance(before, Adam) else None
         del before
+        gc.collect()  # errors and their tracebacks hold each other, and what filled the memory
         if self.scene.start.is_cuda:
             torch.cuda.empty_cache()
         self._begin(self.good, moments)

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import Tensor
 from nst_daemon.engine.losses import StyleStatistics
 from nst_daemon.engine.memory import SHARE, SIDES, exhausted, free, give_back
 from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.recorded import RECORDING
 from nst_daemon.engine.tiles import Tile, margin, tiles
 from nst_daemon.engine.vgg import layer_names
 from nst_daemon.errors import ModelError, StorageError
@@ -120,7 +121,7 @@ class OnnxTargets:
         names = names[: 1 + max(names.index(layer) for layer in layers)]
         size = int(image.shape[-2]), int(image.shape[-1])
         around = 2 * margin(names)
-        fits = SHARE * free(self.device) / PIXEL
+        fits = SHARE * self._free() / PIXEL
         areas = [
             (side, min(side + around, size[0]) * min(side + around, size[1])) for side in SIDES
         ]
@@ -134,6 +135,12 @@ class OnnxTargets:
                     raise
                 log.info("out of memory (%s): smaller tiles", str(error).partition("\n")[0])
         raise AssertionError("the last of the sides either returns or raises")
+
+    def _free(self) -> float:
+        """Bytes that onnxruntime can still take; what torch keeps for itself on a GPU is not among them."""
+        if self.device.type == "cuda" and self.providers[0] == "CUDAExecutionProvider":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return free(torch.device("cpu"))
 
     def _content(self, image: Tensor, plan: list[Tile]) -> dict[str, Tensor]:
         """Each tile's own cells, put where they belong."""
@@ -224,9 +231,10 @@ class _Session:
         self._value = onnxruntime.OrtValue
         try:
             part = onnx.utils.Extractor(onnx.load(file)).extract_model(inputs, outputs)
-            self._session = onnxruntime.InferenceSession(
-                part.SerializeToString(), options, providers=_providers(device)
-            )
+            with RECORDING:
+                self._session = onnxruntime.InferenceSession(
+                    part.SerializeToString(), options, providers=_providers(device)
+                )
             del part
         except Exception as error:
             raise _unusable(file, error) from error
@@ -255,7 +263,9 @@ class _Session:
         if self._device.type == "cuda":
             # onnxruntime computes on a stream of its own, and waits for it at the end of the run.
             torch.cuda.current_stream(self._device).synchronize()
-        self._session.run_with_iobinding(binding, self._options)
+        # Giving memory back, too, waits for the whole GPU.
+        with RECORDING if self._device.type == "cuda" else nullcontext():
+            self._session.run_with_iobinding(binding, self._options)
         values = (torch.utils.dlpack.from_dlpack(value) for value in binding.get_outputs())
         return {n: value.to(self._wanted) for n, value in zip(names, values, strict=True)}
 

@@ -118,7 +118,10 @@ class Together:
                 else:
                     self._changed.wait()
         if wish.error is not None:
-            raise wish.error
+            try:
+                raise wish.error
+            finally:
+                wish.error = None  # its traceback leads here: a cycle, in which all that filled the memory would stay
         assert wish.found is not None
         return wish.found
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import torch
@@ -13,10 +16,10 @@ from nst_daemon.engine import recorded as module
 from nst_daemon.engine import stylize
 from nst_daemon.engine.evaluation import Evaluation, Found, checkpointed, whole
 from nst_daemon.engine.losses import Objective, StyleStatistics
-from nst_daemon.engine.recorded import Recorded, Recording, Run
+from nst_daemon.engine.recorded import Recorded, Recording, Run, cuda_graph
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import Scene
-from nst_daemon.engine.together import _Wish, batched
+from nst_daemon.engine.together import Together, _Wish, batched
 from nst_daemon.engine.vgg import VGG
 from tests.engine.conftest import SceneMaker
 from tests.engine.test_stylize import ADAM, QUICK, last
@@ -162,6 +165,48 @@ def test_a_painting_by_replays_is_the_same_picture(
     assert len(made) == 2 and all(recorded.usable for recorded in made)
 
 
+def test_a_replay_that_does_nothing_is_found_out(
+    scene_of: SceneMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty graph, whose memory still holds what recording found, is not used; the log says why."""
+    network, objective, pictures = subject(scene_of)
+    recorded = Recorded(whole, lambda run: (run(), lambda: None))
+    for picture in pictures:
+        (_, total, _), (_, wanted, _) = (f(network, objective, picture) for f in (recorded, whole))
+        assert torch.equal(total, wanted)
+    assert not recorded.usable
+    assert "it finds something else" in caplog.text
+
+
+def test_the_end_of_memory_takes_along_what_filled_it(scene_of: SceneMaker) -> None:
+    """Once an evaluation's error is handled nothing that it held is left, without a collection of garbage."""
+    network, objective, (picture, *_) = subject(scene_of)
+    held: list[weakref.ref[Tensor]] = []
+
+    def filling(*_: object) -> Found:
+        large = torch.ones(1000)
+        held.append(weakref.ref(large))
+        if len(held) % 2 == 0:  # where it is recorded, the second time
+            raise MemoryError
+        found = large.sum()
+        return found, found, found
+
+    def failing(run: Run) -> Recording:
+        return run(), lambda: None
+
+    together = Together()
+    gc.collect()
+    gc.disable()
+    try:
+        for evaluation in (Recorded(filling, failing), lambda *_: filling() and filling()):
+            with together.joined(), suppress(MemoryError):
+                together(evaluation, network, objective, picture)
+                raise AssertionError("there was memory")
+            assert [reference() for reference in held] == [None] * len(held)
+    finally:
+        gc.enable()
+
+
 def test_recorded_pictures_can_still_be_painted_in_one_pass(scene_of: SceneMaker) -> None:
     """Two of one size are alike, recorded or not; what is not evaluated whole is like nothing else."""
     network, objective, pictures = subject(scene_of)
@@ -201,7 +246,7 @@ def test_a_graph_finds_what_the_evaluation_finds(
     scene, network = scene_of(settings)
     scale = on_gpu(scene).scales[-1]
     network = network.cuda().compute_in(getattr(torch, precision))
-    evaluation = stylize.ways(settings)[4 if again else 0].evaluation
+    evaluation = checkpointed if again else whole
     recorded = Recorded(evaluation)
     for factor in (1.0, 0.9, 0.5):
         picture = (scale.content * factor).clamp(0, 1)
@@ -224,7 +269,16 @@ def test_a_painting_by_graphs_ends_as_well(
     settings = resolve(QUICK, {"deterministic": True})
     scene, network = scene_of(settings)
     scene, network = on_gpu(scene), network.cuda()
+    made: list[Recorded] = []
+    evaluation = stylize._Painting._evaluation
+
+    def noted(painting: stylize._Painting) -> Evaluation:
+        made.append(evaluation(painting))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(stylize._Painting, "_evaluation", noted)
     *_, whole_run = stylize.stylize(scene, network, settings)
+    assert made and all(recorded.usable for recorded in made)
     steps = stylize.stylize(scene, network, settings)
     state = [next(steps) for _ in range(7)][-1].state()
     restored = last(stylize.stylize(scene, network, settings, state=state))
@@ -232,6 +286,40 @@ def test_a_painting_by_graphs_ends_as_well(
     monkeypatch.setattr(stylize._Painting, "_evaluation", lambda self: whole)
     eager = last(stylize.stylize(scene, network, settings))
     assert whole_run.losses["total"] == pytest.approx(eager.losses["total"], rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+def test_graphs_are_recorded_on_the_second_gpu_too(scene_of: SceneMaker) -> None:
+    """A painting on another GPU than the current one ends with a loss within 2 % of the CPU's."""
+    settings = resolve(QUICK, {"precision": "float32"})
+    scene, network = scene_of(settings)
+    wanted = last(stylize.stylize(scene, network, settings)).losses["total"]
+    with torch.device("cuda:1"), torch.cuda.device(1):
+        scene = on_gpu(scene)
+    found = last(stylize.stylize(scene, network.to("cuda:1"), settings)).losses["total"]
+    assert found == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_recording_that_fails_leaves_nothing_behind() -> None:
+    """After a capture that reads a value the thread is back on its stream, and unused memory can be given back."""
+    x = torch.ones(1 << 20, device="cuda")
+
+    def reading() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        y = x * 2
+        return y, y.sum() * float(y[0]), y
+
+    stream = torch.cuda.current_stream()
+    with pytest.raises(RuntimeError):
+        cuda_graph(reading)
+    assert torch.cuda.current_stream() == stream
+    filled = torch.empty(1 << 26, device="cuda")
+    reserved = torch.cuda.memory_reserved()
+    del filled
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= reserved - (1 << 28)
 
 
 @pytest.mark.gpu
