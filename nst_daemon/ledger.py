@@ -173,13 +173,15 @@ class Ledger:
 
         Before a migration from version N a copy is kept as NAME.version-N, with which the older program can go on.
         A damaged file is kept as NAME.damaged-N and replaced by the backup, or by an empty ledger where there is
-        no sound one; `repaired` then says so, and `intake.claim.recover_spool` finds the jobs that it forgot.
+        no sound one; a file that has gone is replaced where there is a backup. `repaired` then says so, and
+        `intake.claim.recover_spool` finds the jobs that it forgot.
         Raises LedgerError for a schema newer than this program, StorageError.
         """
         repaired = ""
         with files.storage(path.parent):
-            damage = _damage(path)
-            if damage:
+            if not path.exists():
+                repaired = _replace_missing(path)
+            elif damage := _damage(path):
                 repaired = _replace_damaged(path, damage)
         ledger = cls(path)
         ledger.repaired = repaired
@@ -561,24 +563,40 @@ def _replace_damaged(path: Path, damage: str) -> str:
     kept = next(
         p for p in (_beside(path, f"damaged-{n}") for n in itertools.count(1)) if not p.exists()
     )
-    for suffix in (
-        "-wal",
-        "-shm",
-        "",
-    ):  # the main file last: as long as it stands, this is begun anew
-        part = path.with_name(path.name + suffix)
+    for part in (*_with_it(path), path):  # last: as long as it stands, this is begun anew
         if part.exists():
-            part.rename(kept.with_name(kept.name + suffix))
+            part.rename(part.with_name(part.name.replace(path.name, kept.name, 1)))
+    return f"the ledger was damaged ({damage}) and is kept as {kept.name}; {_restore(path)}"
+
+
+def _replace_missing(path: Path) -> str:
+    """Put the backup in the place of a ledger that has gone; "" where there never was one."""
+    if not _beside(path, "backup").exists():
+        return ""
+    for part in _with_it(
+        path
+    ):  # worth nothing without the file that they belong to, and poison for another
+        part.unlink(missing_ok=True)
+    return f"the ledger was gone; {_restore(path)} (to begin a new one, remove both)"
+
+
+def _with_it(path: Path) -> tuple[Path, Path]:
+    """What SQLite keeps beside a file while it is open, or after a crash."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _restore(path: Path) -> str:
+    """Copy the backup to where the ledger was, if it is sound; what was done, for people."""
     backup = _beside(path, "backup")
     sound = backup.exists() and not _damage(backup)
     if sound:
-        shutil.copyfile(backup, path)
+        temporary = _beside(path, "restored")
+        shutil.copyfile(backup, temporary)
+        temporary.rename(path)  # whole or not at all
     files.fsync_folder(path.parent)
-    return f"the ledger was damaged ({damage}) and is kept as {kept.name}; " + (
-        f"{backup.name} took its place"
-        if sound
-        else "there was no sound backup, so a new one was begun"
-    )
+    if sound:
+        return f"{backup.name} took its place"
+    return "there was no sound backup, so a new one was begun"
 
 
 def _beside(path: Path, suffix: str) -> Path:

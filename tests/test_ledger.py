@@ -393,6 +393,21 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
     assert (tmp_path / "ledger.sqlite.damaged-1").read_bytes() == bytes(data)
 
 
+def test_a_ledger_that_has_gone_is_replaced_by_its_backup(tmp_path: Path) -> None:
+    """Where only the copy is left a start takes it, says so, and does not write an empty one over it."""
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        assert ledger.repaired == ""
+        ledger.add(job())
+        ledger.back_up()
+    path.rename(tmp_path / "ledger.sqlite-wal")  # as good as any that is left behind
+    for repaired in ("the ledger was gone; ledger.sqlite.backup took its place", ""):
+        with Ledger.open(path) as ledger:
+            assert ledger.repaired.startswith(repaired)
+            assert bool(ledger.repaired) == bool(repaired)
+            assert len(ledger.jobs()) == 1
+
+
 def test_without_a_sound_backup_a_new_ledger_is_begun(tmp_path: Path) -> None:
     """Where the backup is damaged too, both are kept and an empty ledger is opened."""
     path = tmp_path / "ledger.sqlite"
