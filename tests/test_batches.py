@@ -113,6 +113,26 @@ def test_a_crash_while_it_is_taken_in_costs_nothing(
     assert paint_all(bench) == 4
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["archived", "half read"])
+def test_a_lost_ledger_loses_no_queued_picture(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Where ledger and backup are lost, what was in the queue is painted once, also while the batch is still read."""
+    if not whole:
+        monkeypatch.setattr(supervisor, "CLAIMS_A_ROUND", 1)
+    file = bench.folders.inbox / "night.batch.yaml"
+    file.write_text("contents: '*.png'\nstyles: one\nsweep: {seed: [1, 2]}")
+    while file.exists() if whole else not bench.ledger.jobs():
+        bench.step(1)
+    bench.ledger.close()
+    for lost in bench.folders.ledger.parent.glob("ledger.sqlite*"):
+        lost.unlink()
+    bench.begin()
+    bench.step(1.5, times=10)
+    assert paint_all(bench) == 4
+    assert len(list((bench.folders.results / "night").glob("*.png"))) == 4
+
+
 def test_a_batch_reaches_no_further_than_allowed(bench: Bench) -> None:
     """A batch in the inbox that names another folder fails as a whole, with the way out."""
     ask(bench, "contents: /etc/*.png\nstyles: one")

@@ -380,7 +380,8 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
 
     known: ids of the ledger. A copy whose originals still stand in the inbox, untouched, was not yet in the ledger
     when the daemon ended: it is removed, and claimed again. A whole one whose originals have gone is all that is left
-    of a job (the ledger was restored from an older copy): add it to the ledger again. Raises StorageError.
+    of a job (the ledger was restored from an older copy): add it to the ledger again. So is that of a batch's job,
+    whose originals never stood there; a batch that is still being read finds it in the queue. Raises StorageError.
     """
     known = set(known)
     orphans = []
@@ -388,20 +389,20 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
         folders = [path for path in spool.iterdir() if path.is_dir() and path.name not in known]
     for folder in sorted(folders):
         job = _read_card(folder)
-        if (
-            job is None
-            or job.id != folder.name
-            or all(_still_there(file, inbox) for file in job.inputs)
-        ):
+        if job is None or job.id != folder.name or _can_be_claimed_again(job, inbox):
             files.remove_tree(folder)
         else:
             orphans.append(job)
     return orphans
 
 
+def _can_be_claimed_again(job: Job, inbox: Path) -> bool:
+    """Do all of its originals that were in the inbox still stand there?"""
+    dropped = [file for file in job.inputs if file.origin]
+    return bool(dropped) and all(_still_there(file, inbox) for file in dropped)
+
+
 def _still_there(file: JobInput, inbox: Path) -> bool:
-    if not file.origin:
-        return True
     try:
         with files.folder_of(inbox, file.origin) as (parent, name):
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
