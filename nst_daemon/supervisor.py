@@ -916,6 +916,8 @@ class Supervisor:
         self._listen(now)
         with suppress(StorageError):
             self._finish(now)
+            if self.drain:  # it seldom lives until the time for that comes
+                self._retain(now)
         self._page.close()
         self.chores.finish(self.config.service.stop_seconds)
         timeout = self.config.hooks.timeout

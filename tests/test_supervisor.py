@@ -535,6 +535,21 @@ def test_old_inputs_and_history_are_removed_by_rule(tmp_path: Path) -> None:
     assert (bench.folders.results / "dog.png").exists()
 
 
+def test_what_runs_by_night_removes_old_inputs_at_its_end(tmp_path: Path) -> None:
+    """Inputs whose days are over go when `once` ends, however short it was."""
+    bench = Bench(tmp_path, keep=configuration.Keep(done_days=10))
+    bench.drop()
+    bench.executor.paint()
+    bench.step(1)
+    bench.time += 11 * DAY
+    bench.drain = True
+    bench.begin()
+    bench.step(1)
+    assert (bench.folders.done / "dog").exists()
+    bench.supervisor.stop(bench.now)
+    assert not (bench.folders.done / "dog").exists()
+
+
 def test_a_clock_that_jumps_removes_nothing(tmp_path: Path) -> None:
     """A wall clock that is set forward by years makes nothing old."""
     bench = Bench(tmp_path, keep=configuration.Keep(done_days=10))
