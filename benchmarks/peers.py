@@ -10,8 +10,9 @@ defaults.
 All minimise one objective: that of `default` at full size, with the same weights and targets. The clock runs with the
 model loaded and the targets known, and stands still while a picture is judged: in float32, as it would be saved, that
 is clipped. Ours has come level when its picture is no worse than the peer's last one; it is given no more evaluations
-at full size than `classic`. Each contender runs in a process of its own, whose peak memory is given. Writes
-OUT-SIZE.json and OUT-SIZE.png.
+at full size than `classic`. Each contender runs in a process of its own, whose peak memory is given. At the end
+iterations of ours and of `classic` are timed in turns, because a machine may change its speed between contenders.
+Writes OUT-SIZE.json and OUT-SIZE.png.
 """
 
 from __future__ import annotations

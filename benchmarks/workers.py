@@ -43,6 +43,18 @@ from nst_daemon.workers.base import (
 )
 from nst_daemon.workers.local import LocalExecutor
 
+HEADINGS = (
+    "",
+    "jobs/min",
+    "besides painting, s",
+    "gap, s",
+    "first iteration, s",
+    "iteration, s",
+    "prepare, s",
+    "write, s",
+    "checkpoints, %",
+)
+
 
 @dataclass
 class Run:
@@ -190,19 +202,6 @@ def main() -> None:
             run(tasks)
             table.add_row(label, *row(run, [Timings.read(task) for task in tasks], a.iterations))
     Console(width=130).print(table)
-
-
-HEADINGS = (
-    "",
-    "jobs/min",
-    "besides painting, s",
-    "gap, s",
-    "first iteration, s",
-    "iteration, s",
-    "prepare, s",
-    "write, s",
-    "checkpoints, %",
-)
 
 
 def row(run: Run, each: list[Timings], iterations: int) -> list[str]:

@@ -563,9 +563,10 @@ def _replace_damaged(path: Path, damage: str) -> str:
     kept = next(
         p for p in (_beside(path, f"damaged-{n}") for n in itertools.count(1)) if not p.exists()
     )
-    for part in (*_with_it(path), path):  # last: as long as it stands, this is begun anew
+    # The file itself last: as long as it stands, this is begun anew.
+    for part, aside in zip((*_with_it(path), path), (*_with_it(kept), kept), strict=True):
         if part.exists():
-            part.rename(part.with_name(part.name.replace(path.name, kept.name, 1)))
+            part.rename(aside)
     return f"the ledger was damaged ({damage}) and is kept as {kept.name}; {_restore(path)}"
 
 
@@ -573,9 +574,8 @@ def _replace_missing(path: Path) -> str:
     """Put the backup in the place of a ledger that has gone; "" where there never was one."""
     if not _beside(path, "backup").exists():
         return ""
-    for part in _with_it(
-        path
-    ):  # worth nothing without the file that they belong to, and poison for another
+    # Worth nothing without the file that they belong to, and poison for another.
+    for part in _with_it(path):
         part.unlink(missing_ok=True)
     return f"the ledger was gone; {_restore(path)} (to begin a new one, remove both)"
 
