@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.workers import Tasks, events
-from nst_daemon.workers.base import (
+from nst_daemon.workers.local import LocalExecutor
+from nst_daemon.workers.messages import (
     DeviceLost,
     Executor,
     Failed,
@@ -32,8 +33,7 @@ from nst_daemon.workers.base import (
     Task,
     WorkerOptions,
 )
-from nst_daemon.workers.local import LocalExecutor
-from nst_daemon.workers.ray import RayExecutor
+from nst_daemon.workers.ray.executor import RayExecutor
 from tests.small_cluster import small_cluster
 
 

@@ -19,8 +19,8 @@ from time import perf_counter
 import torch
 
 from benchmarks.peers import peak
+from nst_daemon.engine.cuda_graph import Recorded
 from nst_daemon.engine.images import from_image
-from nst_daemon.engine.recorded import Recorded
 from nst_daemon.engine.settings import resolve
 from nst_daemon.painter import Painter
 from nst_daemon.samples import draw_painting, draw_scene

@@ -29,7 +29,8 @@ from rich.table import Table
 
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.samples import draw_painting, draw_scene
-from nst_daemon.workers.base import (
+from nst_daemon.workers.local import LocalExecutor
+from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Event,
@@ -41,7 +42,6 @@ from nst_daemon.workers.base import (
     Task,
     WorkerOptions,
 )
-from nst_daemon.workers.local import LocalExecutor
 
 HEADINGS = (
     "",

@@ -34,7 +34,7 @@ OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
 if TYPE_CHECKING:
     from nst_daemon.intake.batch import Expansion
     from nst_daemon.painter import Painter
-    from nst_daemon.workers.base import Executor
+    from nst_daemon.workers.messages import Executor
 
 app = typer.Typer(
     name="nst-daemon",
@@ -149,7 +149,7 @@ def batch(
     """
     from nst_daemon.intake.batch import Expansion, name_of, parse, read_file
     from nst_daemon.ops.status import batch_summary, batch_table
-    from nst_daemon.supervisor import batch_reach
+    from nst_daemon.service.supervisor import batch_reach
 
     loaded, began = load(config), time.time()
     reach = batch_reach(loaded, [file.resolve().parent, *loaded.batch_roots])
@@ -175,8 +175,8 @@ def _serve(
     batch: Expansion | None = None,
 ) -> int:
     """Run the supervisor with the configured executor; the number of jobs that failed."""
-    from nst_daemon.ops.progress import Bars
-    from nst_daemon.service import serve
+    from nst_daemon.ops.progress_bars import Bars
+    from nst_daemon.service.loop import serve
 
     config = load(path, environ)
     logs.setup(config.log.format, config.log.level)
@@ -195,7 +195,7 @@ def _serve(
 
 def _make_executor(config: Config) -> Executor:
     """The workers of this machine or of a cluster. Raises ConfigError where Ray is asked for and not installed."""
-    from nst_daemon.workers.base import RayOptions, WorkerOptions
+    from nst_daemon.workers.messages import RayOptions, WorkerOptions
 
     options = WorkerOptions(
         network=config.model.network,
@@ -210,7 +210,7 @@ def _make_executor(config: Config) -> Executor:
         max_memory=config.limits.max_memory,
     )
     if config.executor == "ray":
-        from nst_daemon.workers.ray import RayExecutor
+        from nst_daemon.workers.ray.executor import RayExecutor
 
         return RayExecutor(RayOptions(**asdict(config.ray)), options)
     from nst_daemon.workers.local import LocalExecutor
@@ -269,7 +269,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     styles = style_pictures(style)
 
     from nst_daemon.engine.images import save_picture
-    from nst_daemon.ops.progress import Bars
+    from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.painter import Painter
     from nst_daemon.report import sidecar
 

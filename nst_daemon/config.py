@@ -22,10 +22,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nst_daemon import hours
+from nst_daemon import active_hours
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError
-from nst_daemon.plain_yaml import PlainLoader, one_line
+from nst_daemon.strict_yaml import PlainLoader, one_line
 
 #: Where a configuration is looked for when none is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
@@ -425,7 +425,7 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
     _check_keep(config.keep, where)
     _check_page(config.status_page, config.status_page_token, where)
     _check_depth(config.outputs, where)
-    hours.parse(config.service.active_hours)
+    active_hours.parse(config.service.active_hours)
     return dataclasses.replace(
         config,
         folders=_absolute(config.folders, base),

@@ -18,12 +18,12 @@ from typing import TypeVar
 import torch
 
 from nst_daemon.engine import stylize as engine
+from nst_daemon.engine.batching import Together
 from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.images import Picture, load_picture, resize
 from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
-from nst_daemon.engine.together import Together
 from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.errors import DeviceError, ModelError, SettingsError
 from nst_daemon.export.graph import GraphSpec, export_onnx

@@ -34,8 +34,8 @@ from PIL import Image
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
-from nst_daemon.workers.base import Task, WorkerOptions
-from nst_daemon.workers.painting import Company
+from nst_daemon.workers.messages import Task, WorkerOptions
+from nst_daemon.workers.process.attempt import Company
 from nst_daemon.workers.wire import Outfit
 
 

@@ -103,7 +103,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 def test_every_metric_is_documented() -> None:
     """The table of metrics names each metric with its labels, and no other."""
     from nst_daemon.config import Metrics as Options
-    from nst_daemon.ops.metrics import Metrics
+    from nst_daemon.service.metrics import Metrics
 
     metrics = vars(Metrics(Options())).values()
     kinds = {

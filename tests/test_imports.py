@@ -19,11 +19,11 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "jobs": set(),
     "files": LEAVES,
-    "plain_yaml": set(),
+    "strict_yaml": set(),
     "ledger": LEAVES | {"files"},
-    "intake": LEAVES | {"files", "ledger", "plain_yaml", "intake"},
-    "hours": {"errors"},
-    "config": {"errors", "engine.settings", "hours", "plain_yaml"},
+    "intake": LEAVES | {"files", "ledger", "strict_yaml", "intake"},
+    "active_hours": {"errors"},
+    "config": {"errors", "engine.settings", "active_hours", "strict_yaml"},
     "engine": {"errors", "files", "engine"},
     "export": {"errors", "files", "engine", "export", "weights"},
     "painter": {"errors", "files", "engine", "export"},
@@ -31,22 +31,38 @@ ALLOWED: dict[str, set[str]] = {
     "probe": {"errors", "engine", "export", "painter"},
     "samples": {"errors", "samples"},
     "report": LEAVES | {"files", "report"},
-    "ops": LEAVES | {"files", "ledger", "config", "ops"},
-    "workers.base": LEAVES,
-    "workers.wire": LEAVES | {"workers.base"},
-    "workers.child": LEAVES | {"workers.base", "workers.wire"},
-    "workers.local": LEAVES | {"workers.base", "workers.wire", "workers.child"},
-    "workers.ray": LEAVES | {"workers.base", "workers.wire", "workers.child"},
+    "ops": LEAVES | {"files", "ledger", "config", "ops", "service.status_page"},
+    "managed_process": LEAVES | {"workers.messages", "workers.wire"},
+    "workers.messages": LEAVES,
+    "workers.wire": LEAVES | {"workers.messages"},
+    "workers.local": LEAVES | {"managed_process", "workers.messages", "workers.wire"},
     # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
     # it starts a process.
-    "workers.cluster": LEAVES
-    | {"files", "workers.base", "workers.wire", "workers.child", "workers.local", "workers.easel"},
-    "workers.easel": LEAVES | {"files", "workers.base", "workers.wire", "workers.local"},
-    "workers": LEAVES | {"files", "painter", "engine", "export", "report", "workers"},
-    "web": LEAVES | {"files", "ledger", "config", "intake", "ops", "report", "web"},
+    "workers.ray": LEAVES
+    | {
+        "files",
+        "managed_process",
+        "workers.messages",
+        "workers.wire",
+        "workers.local",
+        "workers.ray",
+    },
+    "workers": LEAVES
+    | {"files", "managed_process", "painter", "engine", "export", "report", "workers"},
+    "web": LEAVES
+    | {"files", "ledger", "config", "intake", "ops", "report", "service.status_page", "web"},
     "service": LEAVES
-    | {"files", "ledger", "config", "intake", "ops", "supervisor", "workers.base"},
-    "supervisor": LEAVES | {"files", "ledger", "config", "hours", "intake", "ops", "workers.base"},
+    | {
+        "files",
+        "ledger",
+        "config",
+        "active_hours",
+        "intake",
+        "ops",
+        "service",
+        "managed_process",
+        "workers.messages",
+    },
 }
 #: The command line puts everything together, and only its functions may import the heavy rooms.
 ENTRY = {"cli", "__main__", "__init__"}
@@ -64,13 +80,15 @@ LIGHT = [
     "intake.watch",
     "jobs",
     "ledger",
-    "ops.status_page",
-    "service",
-    "supervisor",
-    "workers.base",
-    "workers.cluster",
+    "managed_process",
+    "service.loop",
+    "service.status_page",
+    "service.supervisor",
     "workers.local",
-    "workers.ray",
+    "workers.messages",
+    "workers.ray.actor",
+    "workers.ray.driver",
+    "workers.ray.executor",
 ]
 
 

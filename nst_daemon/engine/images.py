@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from nst_daemon.engine import deep
-from nst_daemon.engine.profiles import Array, Raster, plain, scaled, srgb_profile, to_srgb
+from nst_daemon.engine import high_bit_depth
+from nst_daemon.engine.icc import Array, Raster, plain, scaled, srgb_profile, to_srgb
 from nst_daemon.errors import PictureError, SettingsError
 
 #: Pillow's parsers that may touch a dropped file; `Image.open` would otherwise choose any of its forty by magic bytes.
@@ -192,9 +192,9 @@ def save_picture(
     if depth == 16:
         deeply = _whole(pixels, 65535).numpy().astype(np.uint16, order="C")
         data = (
-            deep.encode_png(deeply, srgb_profile(), exif, text)
+            high_bit_depth.encode_png(deeply, srgb_profile(), exif, text)
             if kind == "PNG"
-            else deep.encode_tiff(deeply, srgb_profile(), exif)
+            else high_bit_depth.encode_tiff(deeply, srgb_profile(), exif)
         )
         Path(path).write_bytes(data)
         return
@@ -263,8 +263,8 @@ def _check_limits(image: Image.Image, max_pixels: int, max_side: int, label: str
 
 def _decode(image: Image.Image, file: IO[bytes], label: str) -> Raster:
     try:
-        bits = deep.bits_of(image, file)
-        if bits > 8 and (raster := deep.read(image, file)):
+        bits = high_bit_depth.bits_of(image, file)
+        if bits > 8 and (raster := high_bit_depth.read(image, file)):
             return raster
         image.load()
         lost = (f"8 of its {bits} bits a channel were taken",) if bits > 8 else ()

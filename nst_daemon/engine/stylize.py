@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import color
+from nst_daemon.engine.batching import Together
+from nst_daemon.engine.cuda_graph import Recorded
 from nst_daemon.engine.evaluation import Evaluation
 from nst_daemon.engine.images import resize
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
@@ -22,9 +24,7 @@ from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.memory import exhausted, first_that_fits, free, ways
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.optimizers import LBFGS, Adam
-from nst_daemon.engine.recorded import Recorded
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.engine.together import Together
 from nst_daemon.engine.vgg import MEAN, VGG, compute_dtype
 from nst_daemon.errors import OutOfMemory, PaintingError, PictureError, SettingsError
 

@@ -22,10 +22,10 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from nst_daemon.engine.cuda_graph import RECORDING
 from nst_daemon.engine.losses import StyleStatistics
 from nst_daemon.engine.memory import SHARE, SIDES, exhausted, free, give_back
 from nst_daemon.engine.networks import minimum_side
-from nst_daemon.engine.recorded import RECORDING
 from nst_daemon.engine.tiles import Tile, margin, tiles
 from nst_daemon.engine.vgg import layer_names
 from nst_daemon.errors import ModelError, StorageError

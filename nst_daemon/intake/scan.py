@@ -22,7 +22,6 @@ from typing import Any
 from nst_daemon import files
 from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.claim import remove_if_empty
-from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.pairing import (
     PICTURES,
@@ -40,6 +39,7 @@ from nst_daemon.intake.pairing import (
 )
 from nst_daemon.intake.settle import ChangedMeanwhile, Look, Settler
 from nst_daemon.intake.sidecar import MAX_BYTES, Sidecar, parse_sidecar, read_mapping
+from nst_daemon.intake.truncation import looks_whole
 from nst_daemon.jobs import Fingerprint, Role
 
 MAX_DEPTH = 8

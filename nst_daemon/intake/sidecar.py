@@ -14,7 +14,7 @@ import yaml
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.files import printable
-from nst_daemon.plain_yaml import PlainLoader, one_line
+from nst_daemon.strict_yaml import PlainLoader, one_line
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 6

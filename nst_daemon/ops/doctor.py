@@ -26,7 +26,7 @@ from watchdog.observers import Observer
 from nst_daemon import files
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
-from nst_daemon.ops.status_page import INSTALL, missing_packages
+from nst_daemon.service.status_page import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from nst_daemon.intake import submit
 from nst_daemon.ops import logs
-from nst_daemon.ops.status_page import Options
+from nst_daemon.service.status_page import Options
 from nst_daemon.web.app import make_app
 
 #: Seconds for what is being answered when the end comes, and until the process ends whatever it is doing.

@@ -30,8 +30,8 @@ from nst_daemon.intake.submit import library
 from nst_daemon.jobs import Job
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops.status import Live, gather
-from nst_daemon.ops.status_page import Options
 from nst_daemon.report.thumbnails import reduced
+from nst_daemon.service.status_page import Options
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.upload import TooLargeError, drop
 

@@ -21,7 +21,7 @@ from nst_daemon.errors import InputError, StorageError, UsageError
 from nst_daemon.intake.submit import Delivery, library, picture_suffix
 from nst_daemon.jobs import Role
 from nst_daemon.ops.status import size
-from nst_daemon.ops.status_page import Options
+from nst_daemon.service.status_page import Options
 
 #: Files and fields in one request, and bytes of a field.
 MOST_PARTS, MOST_TEXT = 100, 1000

@@ -15,8 +15,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from nst_daemon.errors import Retry
+from nst_daemon.managed_process import Child, exit_reason
 from nst_daemon.workers import wire
-from nst_daemon.workers.base import (
+from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Event,
@@ -32,7 +33,6 @@ from nst_daemon.workers.base import (
     WorkerStatus,
     state_of,
 )
-from nst_daemon.workers.child import Child, exit_reason
 
 #: Tasks per worker: one that is painted, and one that is prepared, or still written, meanwhile. Where it paints several
 #: side by side, it says that it wants more.
@@ -218,7 +218,7 @@ class _Worker:
         self.heard = self.closed = None
         self.spawned, self.start_at = now, math.inf
         try:
-            self.process = Child("nst_daemon.workers.process", self._hello(), self._log())
+            self.process = Child("nst_daemon.workers.process.main", self._hello(), self._log())
         except OSError as error:
             return self._ended(now, f"could not be started: {error.strerror}")
         return []

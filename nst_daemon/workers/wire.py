@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from nst_daemon.workers.base import (
+from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Failed,

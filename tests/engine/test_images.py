@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
-from nst_daemon.engine import deep
+from nst_daemon.engine import high_bit_depth
 from nst_daemon.engine.images import (
     Picture,
     from_image,
@@ -211,7 +211,7 @@ def test_limits_hold_for_every_kind(
 
     height, width, _ = kind.rgb.shape
     data = kind.make()
-    monkeypatch.setattr(deep, "read", never)
+    monkeypatch.setattr(high_bit_depth, "read", never)
     monkeypatch.setattr(Image.Image, "convert", never)
     monkeypatch.setattr(Image.Image, "getchannel", never)
     for limits in (

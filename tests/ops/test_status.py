@@ -16,7 +16,8 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
 from nst_daemon.ops.status import Live, Painting
-from tests.test_supervisor import Bench, Progress
+from nst_daemon.workers.messages import Progress
+from tests.bench import Bench
 
 S = JobState
 

@@ -97,7 +97,7 @@ def _picture(seed: int) -> bytes:
 TRIALS = {
     "fake": Trial("tests.fakes:Studio", 2.5, drop_fakes, PATIENT),
     "real": Trial(
-        "nst_daemon.workers.studio:Studio",
+        "nst_daemon.workers.process.renderer:Studio",
         12.0,
         drop_pictures,
         PATIENT | {"NST_RENDER__SIZE": "64", "NST_RENDER__ITERATIONS": "20", "NST_SERVICE__CHECKPOINT_SECONDS": "0.2"},

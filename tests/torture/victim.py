@@ -106,12 +106,12 @@ def main() -> int:
     root = Path(sys.argv[1])
     plan = json.loads(os.environ.get("TORTURE_PLAN", "{}"))
 
-    from nst_daemon import service, supervisor
     from nst_daemon.config import load
     from nst_daemon.ledger import Ledger
     from nst_daemon.ops import logs
-    from nst_daemon.workers.base import WorkerOptions
+    from nst_daemon.service import loop, supervisor
     from nst_daemon.workers.local import LocalExecutor
+    from nst_daemon.workers.messages import WorkerOptions
 
     supervisor.BACK_OFF = 0.01
     record = Path(plan["record"]) if "record" in plan else None
@@ -142,7 +142,7 @@ def main() -> int:
     )
     executor = LocalExecutor(config.devices, options)
     sys.addaudithook(points.audit)
-    failures = service.serve(config, executor, drain=plan.get("once", True), patience=60.0)
+    failures = loop.serve(config, executor, drain=plan.get("once", True), patience=60.0)
     return SOME_FAILED if failures else 0
 
 

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from nst_daemon.config import load
 from nst_daemon.ledger import Ledger
-from nst_daemon.ops.status_page import Options, page_options
+from nst_daemon.service.status_page import Options, page_options
 from nst_daemon.web.app import make_app
 
 TOKEN = "0123456789abcdef"

@@ -15,7 +15,7 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
 from nst_daemon.ops.status import Live, Painting
-from nst_daemon.ops.status_page import Options
+from nst_daemon.service.status_page import Options
 from tests.web.conftest import client
 
 S = JobState

@@ -11,8 +11,8 @@ import pytest
 
 from nst_daemon.samples import draw_painting
 from tests.browser import Keys, Page, needs_browser, opened, webdriver
-from tests.ops.conftest import Served
 from tests.ops.test_status_page import answer, free_port
+from tests.service.conftest import Served
 
 pytestmark = needs_browser
 SCRIPT, UNICODE = "<script>alert(1)<_script>", "Ünïcode “quotes”"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 
-from nst_daemon.ops.status_page import Options
+from nst_daemon.service.status_page import Options
 from tests.web.conftest import HOST, TOKEN, client
 
 PAIR = {"content": ("dog.png", b"dog"), "style": ("s.png", b"style")}

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from nst_daemon.intake.scan import Intake
 from nst_daemon.jobs import Role
-from nst_daemon.ops.status_page import Options
+from nst_daemon.service.status_page import Options
 from nst_daemon.web import upload
 from tests.web.conftest import client, inbox
 

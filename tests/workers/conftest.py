@@ -14,8 +14,17 @@ from typing import Any, TypeVar
 import pytest
 
 from nst_daemon.jobs import JobInput, Role
-from nst_daemon.workers.base import Died, Event, Failed, Ready, Staged, Stopped, Task, WorkerOptions
 from nst_daemon.workers.local import LocalExecutor
+from nst_daemon.workers.messages import (
+    Died,
+    Event,
+    Failed,
+    Ready,
+    Staged,
+    Stopped,
+    Task,
+    WorkerOptions,
+)
 
 ROOT = Path(__file__).parents[2]
 E = TypeVar("E")

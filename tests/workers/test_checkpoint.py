@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from nst_daemon.errors import StorageError
 from nst_daemon.report.history import Sample
-from nst_daemon.workers import checkpoint
-from nst_daemon.workers.checkpoint import Owner, SoFar, UnusableCheckpoint
+from nst_daemon.workers.process import checkpoint
+from nst_daemon.workers.process.checkpoint import Owner, SoFar, UnusableCheckpoint
 
 OWNER = Owner({"inputs": [("content", "ab")], "settings": {"betas": (0.9, 0.99)}}, {"threads": 2})
 SO_FAR = SoFar(

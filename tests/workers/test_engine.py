@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from nst_daemon.errors import Retry
-from nst_daemon.workers.base import Died, Note, Progress, Staged, Started, Stopped, Task
+from nst_daemon.workers.messages import Died, Note, Progress, Staged, Started, Stopped, Task
 from tests.workers.conftest import Bench, Jobs
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def picture(seed: int, width: int = 96, height: int = 70) -> bytes:
 def real(bench: Benches, tmp_path_factory: pytest.TempPathFactory) -> Benches:
     """A maker of executors with the real engine; all share one cache, so the network is exported once."""
     cache = tmp_path_factory.getbasetemp() / "cache"
-    studio = "nst_daemon.workers.studio:Studio"
+    studio = "nst_daemon.workers.process.renderer:Studio"
     return partial(bench, painter=studio, weights="bundled", cache_dir=cache)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from nst_daemon.errors import Retry
 from nst_daemon.workers import local
-from nst_daemon.workers.base import (
+from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Failed,
@@ -701,7 +701,7 @@ def test_workers_do_not_outlive_the_daemon(tmp_path: Path) -> None:
         "import sys, time\n"
         "from pathlib import Path\n"
         "from tests.workers.conftest import Bench, Jobs\n"
-        "from nst_daemon.workers.base import WorkerOptions\n"
+        "from nst_daemon.workers.messages import WorkerOptions\n"
         "folder = Path(sys.argv[1])\n"
         "b = Bench('cpu', WorkerOptions(painter='tests.fakes:Studio'))\n"
         "b.ready()\n"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nst_daemon.workers.studio import Studio
+from nst_daemon.workers.process.renderer import Studio
 
 
 def sketch(pixels: torch.Tensor, side: int, alpha: torch.Tensor | None = None) -> Image.Image:

@@ -12,7 +12,7 @@ import pytest
 from nst_daemon.errors import Retry
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers import wire
-from nst_daemon.workers.base import (
+from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Failed,

@@ -1,0 +1,191 @@
+"""The process around the supervisor: the lock of a root, signals, systemd, and waiting for news."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from nst_daemon import files
+from nst_daemon.config import Config
+from nst_daemon.errors import BusyError, NstError
+from nst_daemon.intake.batch import Expansion
+from nst_daemon.intake.watch import Watcher
+from nst_daemon.ledger import Ledger
+from nst_daemon.service.sd_notify import Notifier
+from nst_daemon.service.supervisor import Moment, Observer, Supervisor
+from nst_daemon.workers.messages import Executor
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    config: Config,
+    executor: Executor,
+    *,
+    drain: bool = False,
+    patience: float = 0.0,
+    observer: Observer | None = None,
+    reload: Callable[[], Config] | None = None,
+    batch: Expansion | None = None,
+) -> int:
+    """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty. Returns how many jobs failed.
+
+    patience: with `drain`, seconds to wait for files that are still arriving, or for room on the disk; reload: reads
+    the configuration again on SIGHUP; what it raises is logged, and the old one stays; batch: with `drain`, what to
+    paint in the place of the inbox. A second SIGINT ends at once;
+    what was checkpointed stays. Raises BusyError where another process serves the root, StorageError,
+    LedgerError, and with `drain` DeviceError where no device is left.
+    """
+    folders = config.folders
+    for folder in (folders.inbox, folders.styles, folders.results, folders.done, folders.failed):
+        files.make_folder(folder)
+    for folder in (folders.spool, folders.stage, folders.checkpoints, folders.cache, folders.logs):
+        files.make_folder(folder)
+    with ExitStack() as stack:
+        stack.enter_context(_sole_owner(folders.state))
+        ledger = stack.enter_context(Ledger.open(folders.ledger))
+        if ledger.repaired:
+            log.error("%s", ledger.repaired)
+        signals = stack.enter_context(_Signals())
+        watcher = stack.enter_context(Watcher(folders.inbox, folders.styles))
+        supervisor = Supervisor(
+            config, ledger, executor, observer=observer, drain=drain, batch=batch
+        )
+        supervisor.recover(Moment.now())
+        notifier = Notifier(os.environ)
+        if 0 < notifier.patience <= config.service.stall_seconds:
+            log.warning(
+                "WatchdogSec is less than twice service.stall_seconds: "
+                "systemd may end this daemon where it would have replaced a worker"
+            )
+        log.info("serving %s", folders.root)
+        notifier.ready()
+        try:
+            limit = patience if drain else math.inf
+            _loop(supervisor, signals, watcher, notifier, patience=limit, reload=reload)
+        finally:
+            log.info("stopping")
+            notifier.stopping()
+            supervisor.stop(Moment.now())
+        return supervisor.failures
+
+
+def _loop(
+    supervisor: Supervisor,
+    signals: _Signals,
+    watcher: Watcher,
+    notifier: Notifier,
+    *,
+    patience: float,
+    reload: Callable[[], Config] | None,
+) -> None:
+    """Step until a signal comes or, where patience is finite, nothing is left to do."""
+    busy_until = time.monotonic()
+    woken = True
+    while not signals.end:
+        if signals.take_reload() and reload:
+            notifier.reloading()
+            _reload(supervisor, reload)
+            notifier.ready()
+        now = Moment.now()
+        watcher.tend(now.steady)
+        supervisor.step(now, woken=woken)
+        _sign_of_life(supervisor, notifier, now)
+        if patience < math.inf:
+            if not supervisor.stuck and not supervisor.drained:
+                busy_until = now.steady
+            elif supervisor.drained and not supervisor.settling:
+                return
+            elif now.steady - busy_until >= patience:
+                supervisor.give_up()
+                return
+        sources: list[Any] = [*supervisor.executor.waitables(), watcher, signals]
+        news: list[Any] = wait(sources, supervisor.due(now))
+        woken = watcher in news and watcher.clear()
+
+
+def _sign_of_life(supervisor: Supervisor, notifier: Notifier, now: Moment) -> None:
+    """Feed systemd's watchdog only while the scanner, the ledger and the workers are alive."""
+    ailment = supervisor.ailment(now, notifier.patience) if notifier.watchdog else ""
+    notifier.status(ailment or supervisor.headline)
+    if not ailment:
+        notifier.alive(now.steady)
+
+
+def _reload(supervisor: Supervisor, reload: Callable[[], Config]) -> None:
+    try:
+        config = reload()
+    except NstError as error:
+        log.error("the configuration stays as it was: %s", error)
+    else:
+        supervisor.reconfigure(config)
+
+
+@contextmanager
+def _sole_owner(state: Path) -> Iterator[None]:
+    """Hold the lock of a root; the kernel lets go of it however this process ends."""
+    path = state / "lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise BusyError(
+                f"process {file.read().strip() or '?'} serves {state.parent} already",
+                remedy="drop files into its inbox, or stop it first",
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+class _Signals:
+    """SIGTERM, SIGINT and SIGHUP as something to wait for; the handlers only set a flag."""
+
+    def __enter__(self) -> Self:
+        self.end = False
+        self._reload = False
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
+        self._fd_before = signal.set_wakeup_fd(self._write.fileno())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._fd_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._read.close()
+        self._write.close()
+
+    def fileno(self) -> int:
+        return self._read.fileno()
+
+    def take_reload(self) -> bool:
+        """Whether a SIGHUP has come since the last call; also empties what the kernel woke us with."""
+        with suppress(BlockingIOError):
+            self._read.recv(4096)
+        wanted, self._reload = self._reload, False
+        return wanted
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+            return
+        self.end = True
+        # The second one is a KeyboardInterrupt wherever the ending has got to.
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,28 @@
+"""What a worker on another machine must be given: `python -m nst_daemon.workers.process.provisioning` says it and ends.
+
+A process of its own, because finding the weights and exporting the network take torch, and whoever asks has none.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from nst_daemon.errors import NstError, Retry
+from nst_daemon.workers import wire
+from nst_daemon.workers.process.main import factory
+
+
+def main() -> None:
+    """Read a `wire.Join` from stdin, write a `wire.Outfit` to stdout, or a `wire.Leaving` where there is none."""
+    join = wire.decode(sys.stdin.buffer.read())
+    assert isinstance(join, wire.Join)
+    answer: wire.Outfit | wire.Leaving
+    try:
+        answer = factory(join.options.painter).outfit(join.options)
+    except NstError as error:
+        answer = wire.Leaving(f"could not start: {error}", error.retry is Retry.NEVER)
+    sys.stdout.buffer.write(wire.encode(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""The real `painting.Studio`: a `Painter` with its pictures in the spool, its states as bytes, its errors in words."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, to_image
+from nst_daemon.engine.memory import exhausted
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.stylize import Step
+from nst_daemon.errors import DeviceError, NstError, OutOfMemory
+from nst_daemon.files import sha256_file
+from nst_daemon.jobs import Role
+from nst_daemon.painter import Painter, Prepared
+from nst_daemon.workers.messages import Task, WorkerOptions
+from nst_daemon.workers.process.attempt import Company
+from nst_daemon.workers.wire import Outfit
+
+#: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
+#: is looked for first, because some of its words hold these.
+_NO_DEVICE = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
+
+#: Pixels that are thought to fill a GPU: pictures are painted side by side up to so many, unless told otherwise, and
+#: never more of them than `MOST`. Calculated for an H200, not measured.
+PIXELS, MOST = 2 * 512 * 512, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A job that can be painted; see `painting.Prepared`."""
+
+    prepared: Prepared
+
+    @property
+    def settings(self) -> RenderSettings:
+        """The whole settings."""
+        return self.prepared.settings
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result in pixels."""
+        height, width = self.prepared.scene.size
+        return width, height
+
+    @property
+    def calibration(self) -> Sequence[Mapping[str, object]]:
+        """What each term is divided by, for each scale."""
+        return self.prepared.scene.calibration
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted or chosen."""
+        return self.prepared.notes
+
+
+class Studio:
+    """The engine on one device, ready for the usual settings. Raises ModelError, SettingsError, DeviceError."""
+
+    def __init__(self, options: WorkerOptions, device: str) -> None:
+        self._network = options.network
+        self._batch = options.batch
+        self._painter = Painter(
+            options.network,
+            options.weights,
+            device=device,
+            cache_dir=options.cache_dir,
+            cache_bytes=options.cache_bytes,
+            threads=options.threads or None,
+        )
+        self._painter.load(resolve(options.settings, network=options.network))
+
+    @staticmethod
+    def outfit(options: WorkerOptions) -> Outfit:
+        """The weights, unless they come with the package, and the ONNX file of the usual settings.
+
+        Raises ModelError, SettingsError.
+        """
+        painter = Painter(
+            options.network,
+            options.weights,
+            device="cpu",
+            cache_dir=options.cache_dir,
+            cache_bytes=0,
+        )
+        settings = resolve(options.settings, network=options.network)
+        weights, graph = painter.weights, painter.targets(settings).file
+        files = {f"onnx/{graph.name}": (str(graph), sha256_file(graph))}
+        name = weights.name
+        if name == "imagenet":  # where torchvision looks for it, below TORCH_HOME
+            files[f"torch/hub/checkpoints/{weights.path.name}"] = str(weights.path), weights.sha256
+        elif name != "bundled":
+            name = f"weights/{weights.sha256[:16]}/{weights.path.name}"
+            files[name] = str(weights.path), weights.sha256
+        return Outfit(name, files)
+
+    def info(self) -> Mapping[str, object]:
+        """Device, threads, network, weights with their digest, versions."""
+        return self._painter.info()
+
+    def prepare(self, task: Task) -> Canvas:
+        """Validate the settings, decode the inputs, compute the targets. Raises SettingsError, PictureError."""
+        settings = resolve(task.settings, network=self._network)
+
+        def limit(name: str, default: int) -> int:
+            return int(str(task.limits.get(name, default)))
+
+        def decoded(role: Role) -> list[Picture]:
+            return [
+                load_picture(
+                    task.spool / file.spooled,
+                    # Messages name the file as the person did, not where it lies in the spool.
+                    name=file.name,
+                    max_pixels=limit("max_pixels", 200_000_000),
+                    max_side=limit("max_side", 32_768),
+                )
+                for file in task.inputs
+                if file.role is role
+            ]
+
+        (content,) = decoded(Role.CONTENT)
+        prepared = self._painter.prepare(
+            content,
+            decoded(Role.STYLE),
+            settings,
+            start=next(iter(decoded(Role.START)), None),
+            content_mask=next(iter(decoded(Role.CONTENT_MASK)), None),
+            style_masks=decoded(Role.STYLE_MASK),
+        )
+        return Canvas(prepared)
+
+    def company(self, canvas: Canvas) -> Company:
+        """Pictures of one size and network; how many of them depends on the device and the size."""
+        settings, (width, height) = canvas.settings, canvas.size
+        most = self._batch
+        if not most:
+            most = max(1, PIXELS // (width * height)) if self._painter.device.type == "cuda" else 1
+        if settings.deterministic or most == 1:
+            return Company()  # in a batch the last bits depend on the others
+        sizes = tuple(scale.size for scale in canvas.prepared.scene.scales)
+        return Company((sizes, self._painter.spec(settings), settings.precision), min(most, MOST))
+
+    def paint(self, canvas: Canvas, state: bytes | None) -> Generator[Step]:
+        """Paint, yielding after each iteration."""
+        loaded = None
+        if state is not None:
+            loaded = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+        return self._painter.paint(canvas.prepared, loaded)
+
+    def memory(self) -> int:
+        """Bytes of the device's own memory that this process has, 0 for the CPU."""
+        device = self._painter.device
+        return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+
+    def dump(self, step: Step) -> bytes:
+        """The step's state as torch writes it."""
+        buffer = io.BytesIO()
+        torch.save(step.state(), buffer)
+        return buffer.getvalue()
+
+    def picture(self, canvas: Canvas, step: Step) -> Picture:
+        """The picture as a step left it, on the CPU."""
+        return canvas.prepared.picture(step)
+
+    def save(self, picture: Picture, path: Path, outputs: Mapping[str, object], about: str) -> None:
+        """Write the picture in the format, quality and depth that the outputs name."""
+        save_picture(
+            picture.rgb,
+            path,
+            format=str(outputs.get("format", "png")),
+            quality=int(str(outputs.get("quality", 92))),
+            depth=int(str(outputs.get("depth", 8))),
+            alpha=picture.alpha,
+            metadata=picture.metadata,
+            about=about,
+        )
+
+    def sketch(self, canvas: Canvas, step: Step, side: int) -> Image.Image:
+        """The picture in RGB, of one size at every scale and on white where it is transparent."""
+        width, height = canvas.size
+        factor = min(1.0, side / max(width, height))
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+        rgb = resize(step.image().detach().float(), size)[0].cpu()
+        alpha = canvas.prepared.content.alpha
+        if alpha is not None:
+            shown = resize(alpha, size)
+            rgb = rgb * shown + (1 - shown)
+        return to_image(rgb)
+
+    def explain(self, error: BaseException) -> NstError | None:
+        """What torch's exceptions mean."""
+        text = str(error)
+        first = text.partition("\n")[0]
+        if exhausted(error):
+            return OutOfMemory(
+                f"there is not enough memory ({first or 'none is left'})",
+                remedy="choose a smaller size, or free some memory",
+            )
+        if isinstance(error, torch.AcceleratorError) or any(words in text for words in _NO_DEVICE):
+            return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
+        return None

@@ -1,0 +1,94 @@
+"""The end of a job inside a worker: a finished picture becomes files in the stage folder.
+
+It needs nothing of the engine any more, so that the next picture can be painted meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+
+from nst_daemon import files
+from nst_daemon.errors import PictureError
+from nst_daemon.report import sidecar
+from nst_daemon.workers.messages import Staged, Task
+from nst_daemon.workers.process.recorder import Record
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A painting that is done and not written yet.
+
+    weights: of the loss's terms, as they count in the total; save: writes the picture into a file, with what it says of
+    itself; writer: the painting's own thread, which may still be busy with a checkpoint.
+    """
+
+    worker: str
+    task: Task
+    painted: sidecar.Painted
+    weights: Mapping[str, float]
+    save: Callable[[Path, str], None]
+    record: Record
+    writer: ThreadPoolExecutor
+    clock: Callable[[], float]
+
+    def stage(self) -> Staged:
+        """Write the picture and what lies beside it, durably. Raises PictureError, StorageError, what `save` raises."""
+        try:
+            with files.storage(self.task.stage):
+                return self._stage()
+        finally:
+            self.writer.shutdown(wait=True)  # for the reason given in Painting.run
+
+    def _stage(self) -> Staged:
+        began, stage = self.clock(), self.task.stage
+        stem = stage / PurePath(self.task.name).name
+        picture = _beside(stem, f".{self.task.outputs.get('format', 'png')}")
+        document = _beside(stem, ".json")
+        _empty(stage)
+        extras = self.writer.submit(self.record.write, stem, self.weights)
+        self._save_picture(picture)
+        written = sidecar.Written(picture.name, files.sha256_file(picture), picture.stat().st_size)
+        beside = extras.result()
+        seconds = {**self.painted.seconds, "save": self.clock() - began}
+        painted = replace(self.painted, seconds=seconds)
+        document.write_bytes(sidecar.encode(sidecar.build(painted, written, datetime.now(UTC))))
+        staged = [document, *beside, picture]
+        for path in staged:
+            _fsync(path)
+        files.fsync_folder(stage)
+        names = tuple(path.name for path in staged)
+        return Staged(self.worker, self.task.job_id, names, written.sha256)
+
+    def _save_picture(self, path: Path) -> None:
+        p = self.painted
+        try:
+            self.save(path, sidecar.embed(p.inputs, p.settings, p.machine))
+        except OSError as error:
+            if error.errno is not None:
+                raise  # the disk: the queue waits
+            raise PictureError(
+                f"{p.width} × {p.height} pixels cannot be written as {path.suffix[1:]}: {error}",
+                remedy="choose another outputs.format, or a smaller size",
+            ) from error
+
+
+def _beside(stem: Path, suffix: str) -> Path:
+    """A name may hold dots: `with_suffix` would cut it."""
+    return stem.with_name(stem.name + suffix)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier attempt has left."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

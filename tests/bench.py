@@ -1,0 +1,158 @@
+"""A supervisor under test: a fake executor behind the real seam, the real ledger and folders, and an injected clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nst_daemon import config as configuration
+from nst_daemon import files
+from nst_daemon.jobs import Job
+from nst_daemon.ledger import Ledger
+from nst_daemon.service.supervisor import Moment, Supervisor
+from nst_daemon.workers.messages import Event, Ready, Staged, Started, Stopped, Task, WorkerStatus
+
+#: The smallest PNG that looks whole; nobody decodes it here.
+PNG = b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000049454e44ae426082")
+
+
+class FakeExecutor:
+    """Takes tasks and answers as a test tells it to; paints nothing."""
+
+    def __init__(self, room: int = 2) -> None:
+        self.room = room
+        self.tasks: list[Task] = []
+        self.events: list[Event] = []
+        self.cancelled: list[str] = []
+        self.started = False
+
+    def start(self) -> None:
+        """Be ready at once."""
+        self.started = True
+        self.events.append(Ready("fake", {}))
+
+    def capacity(self) -> int:
+        """So many more tasks."""
+        return self.room - len(self.tasks)
+
+    def submit(self, task: Task) -> None:
+        """Keep the task until it is answered."""
+        self.tasks.append(task)
+        self.events.append(Started("fake", task.job_id))
+
+    def cancel(self, job_id: str) -> None:
+        """Note the wish."""
+        self.cancelled.append(job_id)
+
+    def poll(self, now: float) -> list[Event]:
+        """What the test has put there."""
+        events, self.events = self.events, []
+        return events
+
+    def waitables(self) -> Sequence[object]:
+        """Nothing to wait for."""
+        return ()
+
+    def status(self, now: float) -> Sequence[WorkerStatus]:
+        """One worker, which has all tasks."""
+        state = "painting" if self.tasks else "idle"
+        jobs = tuple(task.job_id for task in self.tasks)
+        return [WorkerStatus("fake", state, None, jobs, 0.0, {"device_name": "no device"})]
+
+    def stop(self, grace: float) -> list[Event]:
+        """Give every task back."""
+        tasks, self.tasks, self.started = self.tasks, [], False
+        return [Stopped("fake", task.job_id) for task in tasks]
+
+    def answer(self, make: Callable[[Task], Event]) -> Task:
+        """Answer the oldest task."""
+        task = self.tasks.pop(0)
+        self.events.append(make(task))
+        return task
+
+    def paint(self) -> Task:
+        """Stage a picture and its sidecar for the oldest task."""
+        stage = self.tasks[0].stage
+        (stage / "picture.json").write_text(self.tasks[0].job_id)
+        (stage / "picture.png").write_bytes(PNG + self.tasks[0].job_id.encode())
+        digest = files.sha256_file(stage / "picture.png")
+        names = ("picture.json", "picture.png")
+        return self.answer(lambda task: Staged("fake", task.job_id, names, digest))
+
+
+class FakeChores:
+    """Keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, ...]] = []
+        self.finished = False
+
+    def request(self, *words: str) -> None:
+        self.requests.append(words)
+
+    def tend(self) -> None:
+        pass
+
+    def finish(self, seconds: float) -> None:
+        self.finished = True
+
+
+class Bench:
+    """A supervisor on a root of its own, and a clock that the test moves."""
+
+    def __init__(self, root: Path, **sections: object) -> None:
+        loaded = configuration.load(None, {"NST_FOLDERS__ROOT": str(root)})
+        limits = dataclasses.replace(loaded.limits, min_free_disk=0)
+        self.config = dataclasses.replace(loaded, limits=limits, **sections)  # type: ignore[arg-type]
+        self.folders = self.config.folders
+        for name in (
+            "inbox",
+            "styles",
+            "results",
+            "done",
+            "failed",
+            "spool",
+            "stage",
+            "checkpoints",
+        ):
+            getattr(self.folders, name).mkdir(parents=True, exist_ok=True)
+        self.time = 0.0
+        self.drain = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Start, as after a crash: nothing but the disk is left of what was before."""
+        self.executor = FakeExecutor()
+        self.ledger = Ledger.open(self.folders.ledger)
+        self.supervisor = Supervisor(self.config, self.ledger, self.executor, drain=self.drain)
+        self.chores = self.supervisor.chores = FakeChores()  # type: ignore[assignment]
+        self.supervisor.recover(self.now)
+
+    @property
+    def now(self) -> Moment:
+        """The time on both clocks."""
+        return Moment(wall=2_000_000_000.0 + self.time, steady=self.time)
+
+    def step(self, seconds: float = 0.0, times: int = 1) -> None:
+        """Do some rounds, each after so many seconds."""
+        for _ in range(times):
+            self.time += seconds
+            self.supervisor.step(self.now, woken=True)
+
+    def drop(self, name: str = "dog", **extra: bytes) -> None:
+        """Put a pair into the inbox, and let it settle until it is with the executor."""
+        (self.folders.inbox / f"{name}.content.png").write_bytes(PNG)
+        (self.folders.inbox / f"{name}.style.png").write_bytes(PNG)
+        for suffix, data in extra.items():
+            (self.folders.inbox / f"{name}.{suffix}").write_bytes(data)
+        self.step(1.5, times=4)
+
+    def job(self) -> Job:
+        """The only job there is."""
+        (job,) = self.ledger.jobs()
+        return job
+
+    def error(self, name: str = "dog") -> str:
+        """The first line of error.txt."""
+        return (self.folders.failed / name / "error.txt").read_text().splitlines()[0]

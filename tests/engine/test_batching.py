@@ -1,0 +1,212 @@
+"""Pictures that are painted side by side, with one pass through the network for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Barrier
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nst_daemon.engine import batching as module
+from nst_daemon.engine.batching import TRIALS, Together, batched
+from nst_daemon.engine.evaluation import checkpointed, whole
+from nst_daemon.engine.losses import Objective
+from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.stylize import Scene, prepare, stylize
+from nst_daemon.engine.vgg import VGG
+from tests.engine.conftest import CPU, TorchTargets
+from tests.engine.test_stylize import QUICK
+
+Case = tuple[VGG, list[Objective], list[Tensor]]
+
+
+@pytest.fixture
+def case(weights: Mapping[str, Tensor]) -> Case:
+    """A network in float64, and three pictures of one size, each with contents and styles of its own."""
+    settings = resolve(QUICK, {"tv": "nine-point"})
+    network = VGG(weights, settings.layers).compute_in(torch.float64)
+    targets = TorchTargets(network, settings)
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*hw: int) -> Tensor:
+        return torch.rand(1, 3, *hw, generator=generator, dtype=torch.float64)
+
+    objectives = [
+        Objective(targets.content(random(48, 67)), targets.style(random(51, 50)), settings)
+        for _ in range(3)
+    ]
+    return network, objectives, [random(48, 67) for _ in range(3)]
+
+
+def scenes(network: VGG, number: int, **extra: Any) -> Iterator[Scene]:
+    """Different pictures of one size."""
+    settings = resolve(QUICK, extra)
+    for seed in range(number):
+        generator = torch.Generator().manual_seed(seed)
+        content, style = (torch.rand(3, 40, 48, generator=generator) for _ in range(2))
+        yield prepare(content, [style], settings, TorchTargets(network, settings), device=CPU)
+
+
+def error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The largest relative error of terms, total and gradient."""
+    return max(float((f - w).norm() / w.norm()) for f, w in zip(found, wanted, strict=True))
+
+
+def test_one_pass_finds_what_several_do(case: Case) -> None:
+    """Terms, total and gradient of each picture in a batch are those that it has by itself, to 1e-12."""
+    network, objectives, images = case
+    values, totals, gradients = batched(network, tuple(objectives), torch.cat(images))
+    terms = values.view(3, -1)
+    for i, (objective, image) in enumerate(zip(objectives, images, strict=True)):
+        found = terms[i], totals[i], gradients[i : i + 1]
+        assert error(found, whole(network, objective, image)) < 1e-12
+
+
+def test_each_gets_its_own(case: Case) -> None:
+    """Of several that meet, each is given its own picture's evaluation, in whatever way it asks for it."""
+    network, objectives, images = case
+    together, all_there = Together(), Barrier(3)
+
+    def ask(i: int) -> float:
+        with together.joined():
+            all_there.wait()
+            way = checkpointed if i == 2 else whole
+            found = together(way, network, objectives[i], images[i])
+        return error(found, whole(network, objectives[i], images[i]))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert max(pool.map(ask, range(3))) < 1e-12
+
+
+def test_paintings_that_meet_are_those_that_do_not(
+    weights: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures painted side by side, one of them shorter, end as they do by themselves, and most passes are shared."""
+    settings = [resolve(QUICK), resolve(QUICK, {"iterations": (12, 5)})]
+    network = VGG(weights, settings[0].layers)
+    painted = list(scenes(network, 2))
+    alone = [
+        [step.image().clone() for step in stylize(scene, network, s)][-1]
+        for scene, s in zip(painted, settings, strict=True)
+    ]
+    passes: list[int] = []
+
+    def counted(network: VGG, objectives: Any, images: Any) -> Any:
+        passes.append(len(objectives))
+        return batched(network, objectives, images)
+
+    monkeypatch.setattr(module, "batched", counted)
+    monkeypatch.setattr(module, "TRIALS", 1)
+    # The clock runs ahead by less in each trial: the second way, one pass, is the faster one.
+    ticks = count()
+    together = Together(lambda: -float(next(ticks) ** 2))
+
+    def paint(i: int) -> Tensor:
+        steps = stylize(painted[i], network, settings[i], together=together)
+        return [step.image().clone() for step in steps][-1]
+
+    with ThreadPoolExecutor(2) as pool:
+        with together.joined():  # or the first could be over before the second begins
+            ends = [pool.submit(paint, i) for i in range(2)]
+            while len(together._wishes) < 2:
+                time.sleep(0.001)  # for the threads, which nothing else tells of
+        side_by_side = [end.result() for end in ends]
+    # Both take 12 and 5 steps; at either size the first is a trial of the other way.
+    assert passes == [2] * (11 + 4)
+    for mine, own in zip(side_by_side, alone, strict=True):
+        assert float((mine - own).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("in_one_pass", [1.0, 3.0])
+def test_the_faster_way_is_kept(
+    case: Case, monkeypatch: pytest.MonkeyPatch, in_one_pass: float
+) -> None:
+    """Both ways are tried as often, and then only that one is taken which took less time."""
+    network, objectives, images = case
+    now, taken = [0.0], []
+
+    def one_by_one(network: VGG, objective: Objective, image: Tensor) -> Any:
+        now[0] += 1.0
+        taken.append("singly")
+        return whole(network, objective, image)
+
+    def in_one(network: VGG, objectives: Any, images: Any) -> Any:
+        now[0] += in_one_pass
+        taken.append("in one")
+        return batched(network, objectives, images)
+
+    monkeypatch.setattr(module, "whole", one_by_one)
+    monkeypatch.setattr(module, "batched", in_one)
+    together, rounds = Together(lambda: now[0]), 2 * TRIALS + 3
+    meeting = Barrier(2)
+
+    def ask(i: int) -> None:
+        with together.joined():
+            meeting.wait()
+            for _ in range(rounds):
+                together(one_by_one, network, objectives[i], images[i])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(ask, range(2)))
+    faster = "in one" if in_one_pass < 2 else "singly"
+    assert taken.count("in one") == TRIALS + 3 * (faster == "in one")
+    assert taken.count("singly") == 2 * (TRIALS + 3 * (faster == "singly"))
+
+
+def test_a_batch_that_does_not_fit_is_taken_apart(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one pass runs out of memory all are evaluated one by one; another error reaches all who wait."""
+    network, objectives, images = case
+    trouble: list[Exception] = [MemoryError()]
+
+    def fails(*_: Any) -> Any:
+        raise trouble[-1]
+
+    monkeypatch.setattr(module, "batched", fails)
+    monkeypatch.setattr(module, "TRIALS", 0)
+    together, meeting = Together(), Barrier(2)
+    key = (2, images[0].shape)
+    together._times[(*key, False)] = [1.0]
+    together._times[(*key, True)] = [0.0]
+
+    def ask(i: int) -> bool:
+        with together.joined():
+            meeting.wait()
+            found = together(whole, network, objectives[i], images[i])
+            meeting.wait()
+            trouble.append(RuntimeError("the device failed"))
+            with pytest.raises(RuntimeError, match="the device failed"):
+                together(whole, network, objectives[i], images[i])
+        return error(found, whole(network, objectives[i], images[i])) == 0
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask, range(2))) == [True, True]
+
+
+def test_one_that_fails_holds_nobody_up(case: Case) -> None:
+    """An evaluation that raises does so where it was asked for; whoever waited beside it gets its own, and goes on."""
+    network, objectives, images = case
+    together, meeting = Together(), Barrier(2)
+
+    def broken(*_: Any) -> Any:
+        raise ValueError("broken")
+
+    def ask(i: int) -> str:
+        try:
+            with together.joined():
+                meeting.wait()
+                for _ in range(1 + i):
+                    together([broken, whole][i], network, objectives[i], images[i])
+        except ValueError as error:
+            return str(error)
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask, range(2))) == ["broken", "done"]

@@ -1,0 +1,337 @@
+"""An evaluation that is recorded: the same numbers as ever, and the ordinary way where recording fails."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import Tensor
+
+from nst_daemon.engine import cuda_graph as module
+from nst_daemon.engine import stylize
+from nst_daemon.engine.batching import Together, _Wish, batched
+from nst_daemon.engine.cuda_graph import Recorded, Recording, Run, cuda_graph
+from nst_daemon.engine.evaluation import Evaluation, Found, checkpointed, whole
+from nst_daemon.engine.losses import Objective, StyleStatistics
+from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.stylize import Scene
+from nst_daemon.engine.vgg import VGG
+from tests.engine.conftest import SceneMaker
+from tests.engine.test_stylize import ADAM, QUICK, last
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+
+def by_hand(run: Run) -> Recording:
+    """What a graph does, without a GPU: each replay computes from the same memory and into the same memory."""
+    found = run()
+
+    def replay() -> None:
+        for kept, new in zip(found, run(), strict=True):
+            kept.copy_(new)
+
+    return found, replay
+
+
+@pytest.fixture(autouse=True)
+def unsaid() -> None:
+    """No test has said anything before another."""
+    module._say.cache_clear()
+
+
+def subject(scene_of: SceneMaker) -> tuple[VGG, Objective, list[Tensor]]:
+    scene, network = scene_of(resolve(QUICK))
+    scale = scene.scales[-1]
+    pictures = [(scale.content * factor).clamp(0, 1) for factor in (1.0, 0.9, 0.5)]
+    return network, scale.objective, pictures
+
+
+def test_replays_find_what_the_evaluation_finds(scene_of: SceneMaker) -> None:
+    """Picture after picture values, total and gradient are the evaluation's to the bit, and earlier ones stay."""
+    network, objective, pictures = subject(scene_of)
+    recorded = Recorded(whole, by_hand)
+    found = [recorded(network, objective, picture) for picture in pictures]
+    for picture, own in zip(pictures, found, strict=True):
+        for tensor, wanted in zip(own, whole(network, objective, picture), strict=True):
+            assert torch.equal(tensor, wanted)
+
+
+def test_another_size_is_recorded_anew(scene_of: SceneMaker) -> None:
+    """A picture of another scale, with its own objective, is evaluated as itself; each is recorded once."""
+    scene, network = scene_of(resolve(QUICK))
+    recordings: list[Run] = []
+
+    def counted(run: Run) -> Recording:
+        recordings.append(run)
+        return by_hand(run)
+
+    recorded = Recorded(whole, counted)
+    for scale in scene.scales:
+        for _ in range(3):
+            found = recorded(network, scale.objective, scale.content)
+            assert torch.equal(found[2], whole(network, scale.objective, scale.content)[2])
+    assert len(recordings) == len(scene.scales) == 2
+
+
+def broken(run: Run) -> Recording:
+    raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+
+
+def stale(run: Run) -> Recording:
+    values, total, gradient = run()
+    return (values, total, 2 * gradient), lambda: None
+
+
+@pytest.mark.parametrize(
+    ("recorder", "cause"),
+    [(broken, "not permitted when stream is capturing"), (stale, "finds something else")],
+)
+def test_without_a_recording_it_goes_on_as_ever(
+    scene_of: SceneMaker,
+    caplog: pytest.LogCaptureFixture,
+    recorder: Callable[[Run], Recording],
+    cause: str,
+) -> None:
+    """Where recording fails or the replay disagrees, all results are the evaluation's, and one line says why."""
+    network, objective, pictures = subject(scene_of)
+    with caplog.at_level(logging.WARNING):
+        for recorded in (Recorded(whole, recorder), Recorded(whole, recorder)):
+            for picture in pictures:
+                found = recorded(network, objective, picture)
+                assert torch.equal(found[2], whole(network, objective, picture)[2])
+    assert len(caplog.messages) == 1
+    assert cause in caplog.messages[0] and "\n" not in caplog.messages[0]
+
+
+def test_numbers_that_are_none_do_not_end_recording(scene_of: SceneMaker) -> None:
+    """A picture that is not finite is no reason to do without a graph."""
+    network, objective, pictures = subject(scene_of)
+    recorded = Recorded(whole, by_hand)
+    recorded(network, objective, torch.full_like(pictures[0], torch.nan))
+    assert recorded.usable
+
+
+def test_the_end_of_memory_is_not_hidden(scene_of: SceneMaker) -> None:
+    """Out of memory while recording is raised as such, also where ending the recording fails with another error."""
+
+    def full(run: Run) -> Recording:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    network, objective, pictures = subject(scene_of)
+    with pytest.raises(torch.OutOfMemoryError):
+        Recorded(whole, full)(network, objective, pictures[0])
+
+
+def test_cudnn_is_tuned_only_where_nothing_has_to_be_repeatable(scene_of: SceneMaker) -> None:
+    """The flag is set while an evaluation is recorded, not in deterministic mode, and is as before afterwards."""
+    network, objective, pictures = subject(scene_of)
+    seen: list[bool] = []
+
+    def spying(network: VGG, objective: Objective, image: Tensor) -> Found:
+        seen.append(torch.backends.cudnn.benchmark)
+        return whole(network, objective, image)
+
+    before = torch.backends.cudnn.benchmark
+    Recorded(spying, by_hand)(network, objective, pictures[0])
+    with stylize._reproducible():
+        Recorded(spying, by_hand)(network, objective, pictures[0])
+    assert seen == [True] * 3 + [False] * 3
+    assert torch.backends.cudnn.benchmark == before
+
+
+@pytest.mark.parametrize("extra", [{}, ADAM], ids=["lbfgs", "adam"])
+def test_a_painting_by_replays_is_the_same_picture(
+    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch, extra: dict[str, object]
+) -> None:
+    """With every evaluation recorded and replayed, over two scales, the picture is the same to the bit."""
+    settings = resolve(QUICK, extra)
+    plain = last(stylize.stylize(*scene_of(settings), settings)).image()
+    made: list[Recorded] = []
+
+    def recording(painting: stylize._Painting) -> Recorded:
+        made.append(Recorded(painting.ways[painting.way].evaluation, by_hand))
+        return made[-1]
+
+    monkeypatch.setattr(stylize._Painting, "_evaluation", recording)
+    assert torch.equal(last(stylize.stylize(*scene_of(settings), settings)).image(), plain)
+    assert len(made) == 2 and all(recorded.usable for recorded in made)
+
+
+def test_a_replay_that_does_nothing_is_found_out(
+    scene_of: SceneMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty graph, whose memory still holds what recording found, is not used; the log says why."""
+    network, objective, pictures = subject(scene_of)
+    recorded = Recorded(whole, lambda run: (run(), lambda: None))
+    for picture in pictures:
+        (_, total, _), (_, wanted, _) = (f(network, objective, picture) for f in (recorded, whole))
+        assert torch.equal(total, wanted)
+    assert not recorded.usable
+    assert "it finds something else" in caplog.text
+
+
+def test_the_end_of_memory_takes_along_what_filled_it(scene_of: SceneMaker) -> None:
+    """Once an evaluation's error is handled nothing that it held is left, without a collection of garbage."""
+    network, objective, (picture, *_) = subject(scene_of)
+    held: list[weakref.ref[Tensor]] = []
+
+    def filling(*_: object) -> Found:
+        large = torch.ones(1000)
+        held.append(weakref.ref(large))
+        if len(held) % 2 == 0:  # where it is recorded, the second time
+            raise MemoryError
+        found = large.sum()
+        return found, found, found
+
+    def failing(run: Run) -> Recording:
+        return run(), lambda: None
+
+    together = Together()
+    gc.collect()
+    gc.disable()
+    try:
+        for evaluation in (Recorded(filling, failing), lambda *_: filling() and filling()):
+            with together.joined(), suppress(MemoryError):
+                together(evaluation, network, objective, picture)
+                raise AssertionError("there was memory")
+            assert [reference() for reference in held] == [None] * len(held)
+    finally:
+        gc.enable()
+
+
+def test_recorded_pictures_can_still_be_painted_in_one_pass(scene_of: SceneMaker) -> None:
+    """Two of one size are alike, recorded or not; what is not evaluated whole is like nothing else."""
+    network, objective, pictures = subject(scene_of)
+
+    def alike(evaluation: Evaluation) -> tuple[object, ...]:
+        return _Wish(evaluation, network, objective, pictures[0]).alike
+
+    assert alike(Recorded(whole)) == alike(Recorded(whole)) == alike(whole)
+    assert alike(Recorded(checkpointed)) != alike(Recorded(checkpointed))
+
+
+def on_gpu(scene: Scene) -> Scene:
+    """The same scene, on the GPU."""
+
+    def moved(scale: stylize.Scale) -> stylize.Scale:
+        objective = scale.objective
+        style = {
+            k: StyleStatistics(v.gram.cuda(), v.mean.cuda()) for k, v in objective.style.items()
+        }
+        content = {k: v.cuda() for k, v in objective.content.items()}
+        again = Objective(content, style, objective.settings)
+        return stylize.Scale(scale.size, scale.content.cuda(), scale.colors.cuda(), again)
+
+    scales = tuple(moved(scale) for scale in scene.scales)
+    return Scene(scene.size, scales, scene.start.cuda(), scene.notes)
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("again", [False, True], ids=["whole", "checkpointed"])
+def test_a_graph_finds_what_the_evaluation_finds(
+    scene_of: SceneMaker, precision: str, again: bool
+) -> None:
+    """On a GPU each replay agrees with the evaluation to 1e-3 of the norm, and the graph stays in use."""
+    settings = resolve({"size": 128, "precision": precision})
+    scene, network = scene_of(settings)
+    scale = on_gpu(scene).scales[-1]
+    network = network.cuda().compute_in(getattr(torch, precision))
+    evaluation = checkpointed if again else whole
+    recorded = Recorded(evaluation)
+    for factor in (1.0, 0.9, 0.5):
+        picture = (scale.content * factor).clamp(0, 1)
+        found = recorded(network, scale.objective, picture)
+        for tensor, wanted in zip(
+            found, evaluation(network, scale.objective, picture), strict=True
+        ):
+            assert (tensor - wanted).norm() <= 1e-3 * wanted.norm()
+    assert recorded.usable
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_painting_by_graphs_ends_as_well(
+    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU a painting by graphs ends with a loss within 2 % of the one without, and in deterministic mode a
+    restored one ends in the same bits as an uninterrupted one.
+    """
+    settings = resolve(QUICK, {"deterministic": True})
+    scene, network = scene_of(settings)
+    scene, network = on_gpu(scene), network.cuda()
+    made: list[Recorded] = []
+    evaluation = stylize._Painting._evaluation
+
+    def noted(painting: stylize._Painting) -> Evaluation:
+        made.append(evaluation(painting))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(stylize._Painting, "_evaluation", noted)
+    *_, whole_run = stylize.stylize(scene, network, settings)
+    assert made and all(recorded.usable for recorded in made)
+    steps = stylize.stylize(scene, network, settings)
+    state = [next(steps) for _ in range(7)][-1].state()
+    restored = last(stylize.stylize(scene, network, settings, state=state))
+    assert torch.equal(restored.image(), whole_run.image())
+    monkeypatch.setattr(stylize._Painting, "_evaluation", lambda self: whole)
+    eager = last(stylize.stylize(scene, network, settings))
+    assert whole_run.losses["total"] == pytest.approx(eager.losses["total"], rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+def test_graphs_are_recorded_on_the_second_gpu_too(scene_of: SceneMaker) -> None:
+    """A painting on another GPU than the current one ends with a loss within 2 % of the CPU's."""
+    settings = resolve(QUICK, {"precision": "float32"})
+    scene, network = scene_of(settings)
+    wanted = last(stylize.stylize(scene, network, settings)).losses["total"]
+    with torch.device("cuda:1"), torch.cuda.device(1):
+        scene = on_gpu(scene)
+    found = last(stylize.stylize(scene, network.to("cuda:1"), settings)).losses["total"]
+    assert found == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_recording_that_fails_leaves_nothing_behind() -> None:
+    """After a capture that reads a value the thread is back on its stream, and unused memory can be given back."""
+    x = torch.ones(1 << 20, device="cuda")
+
+    def reading() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        y = x * 2
+        return y, y.sum() * float(y[0]), y
+
+    stream = torch.cuda.current_stream()
+    with pytest.raises(RuntimeError):
+        cuda_graph(reading)
+    assert torch.cuda.current_stream() == stream
+    filled = torch.empty(1 << 26, device="cuda")
+    reserved = torch.cuda.memory_reserved()
+    del filled
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= reserved - (1 << 28)
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_graph_serves_a_batch(scene_of: SceneMaker) -> None:
+    """On a GPU a recorded pass of two pictures agrees with the one that is not to 1e-3 of the norm."""
+    scene, network = scene_of(resolve({"size": 128}))
+    scale, network = on_gpu(scene).scales[-1], network.cuda()
+    recorded, objectives = Recorded(batched), (scale.objective, scale.objective)
+    for factor in (1.0, 0.9, 0.5):
+        pictures = torch.cat([scale.content * factor, scale.content.flip(3)])
+        wanted = batched(network, objectives, pictures)
+        for found, right in zip(recorded(network, objectives, pictures), wanted, strict=True):
+            assert (found - right).norm() <= 1e-3 * right.norm()
+    assert recorded.usable

@@ -1,0 +1,110 @@
+"""Numbers for Prometheus."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from nst_daemon.config import Metrics as Options
+from nst_daemon.config import load
+from nst_daemon.errors import ConfigError
+from nst_daemon.service.metrics import Metrics
+from nst_daemon.workers.messages import Failed, Progress, Retry
+from tests.bench import Bench
+
+
+def numbers(text: str) -> dict[str, float]:
+    """Every sample, as Prometheus reads them: name and labels → value."""
+    return {
+        f"{s.name}{''.join(f' {v}' for v in s.labels.values())}": s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def test_a_job_leaves_its_numbers(tmp_path: Path) -> None:
+    """Jobs by state and outcome, seconds of stages, speed, memory, retries, queue age and free disk are in the file."""
+    file = tmp_path / "nst.prom"
+    bench = Bench(tmp_path / "nst", metrics=Options(textfile=file))
+    bench.drop("dog")
+    first = bench.executor.tasks[0]
+    for done in (10, 20):
+        bench.executor.events.append(Progress("fake", first.job_id, done, 260, 0.5, memory=7))
+        bench.step(5)
+    found = numbers(file.read_text())
+    assert found["nst_jobs running"] == 1
+    assert found["nst_iterations_per_second fake"] == 2.0
+    assert found["nst_device_memory_bytes fake"] == 0, "it has no process"
+    assert found["nst_workers painting"] == 1
+    assert found["nst_free_disk_bytes results"] > 0
+    bench.drop("cat")
+    bench.drop("owl")
+    bench.step(10)
+    assert numbers(file.read_text())["nst_queue_age_seconds"] >= 10
+    (first.stage / "picture.json").write_text(json.dumps({"seconds": {"paint": 4.0, "save": 0.5}}))
+    real = bench.executor.paint
+
+    def keep_json() -> None:
+        before = (first.stage / "picture.json").read_text()
+        real()
+        (first.stage / "picture.json").write_text(before)
+
+    keep_json()
+    bench.step(1)
+    bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.LATER, "again"))
+    bench.step(1)
+    bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.NEVER, "no"))
+    bench.step(1, times=3)
+    found = numbers(file.read_text())
+    assert found["nst_stage_seconds_sum paint"] == 4.0
+    assert found["nst_stage_seconds_count save"] == 1
+    assert found["nst_jobs_ended_total done"] == 1
+    assert found["nst_jobs_ended_total failed"] == 1
+    assert found["nst_jobs_ended_total quarantined"] == 0
+    assert found["nst_retries_total transient"] == 1
+    assert found["nst_paused"] == 0
+    bench.folders.results.rename(tmp_path / "gone")
+    bench.step(1, times=2)
+    assert {p.name for p in tmp_path.iterdir()} == {"nst.prom", "nst", "gone"}, "no temporary file"
+
+
+def test_the_port_is_local(tmp_path: Path) -> None:
+    """Where a port is asked for it answers on 127.0.0.1 and nowhere else."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    bench = Bench(tmp_path, metrics=Options(port=port))
+    bench.step(1)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert numbers(answer.read().decode())["nst_jobs queued"] == 0
+    listening = Path("/proc/net/tcp").read_text()
+    assert f"0100007F:{port:04X}" in listening
+    assert f"00000000:{port:04X}" not in listening
+    with pytest.raises(ConfigError, match=str(port)):
+        Metrics(Options(port=port))
+
+
+def test_nothing_is_imported_unless_asked_for(tmp_path: Path) -> None:
+    """Without a file and a port there are no metrics, and their library is not loaded."""
+    bench = Bench(tmp_path)
+    assert bench.supervisor._metrics is None
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """A textfile in a folder that is not there is complained about, and painting goes on."""
+    bench = Bench(tmp_path, metrics=Options(textfile=tmp_path / "no" / "nst.prom"))
+    bench.drop()
+    assert len(bench.executor.tasks) == 1
+    assert not bench.supervisor.paused
+
+
+def test_the_textfile_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    """Like every path of the configuration."""
+    path = tmp_path / "config.yaml"
+    path.write_text("metrics: {textfile: nst.prom}")
+    assert load(path, {}).metrics.textfile == tmp_path / "nst.prom"

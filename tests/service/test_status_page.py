@@ -1,0 +1,258 @@
+"""The life of the status page's process: beside the daemon, and never in its way."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.config import load
+from nst_daemon.errors import ConfigError
+from nst_daemon.service import status_page
+from nst_daemon.service.status_page import FIRST_PAUSE, GRACE, Options, StatusPage, page_options
+from tests.bench import Bench
+from tests.service.conftest import DEADLINE, Served
+
+TOKEN = "0123456789abcdef"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+def answer(port: int, path: str = "/status.json") -> int:
+    """What the page answers; 0 where nobody does."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=DEADLINE) as found:
+            code: int = found.status
+            return code
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def gone(pid: int) -> bool:
+    """Whether a process that is not our child has ended."""
+    return (
+        not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+
+
+def page_of(pid: int) -> int:
+    """The process of the page that a daemon has started."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if b"nst_daemon.web" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError("there is no page")
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    """A page on a free port."""
+    environment = {
+        "NST_FOLDERS__ROOT": str(tmp_path),
+        "NST_STATUS_PAGE": f"127.0.0.1:{free_port()}",
+    }
+    config = load(None, environment)
+    config.folders.inbox.mkdir()
+    return page_options(config, serve=True)
+
+
+@pytest.fixture
+def page(options: Options) -> Iterator[StatusPage]:
+    """A page that `tend` starts."""
+    made = StatusPage(options)
+    yield made
+    made.close()
+
+
+def port_of(options: Options) -> int:
+    """The port of its address."""
+    return int(options.address.rpartition(":")[2])
+
+
+def test_it_is_off_by_default(tmp_path: Path) -> None:
+    """Nothing listens and no process is started unless the configuration says where; `once` never serves it."""
+    bench = Bench(tmp_path)
+    bench.step(1)
+    assert bench.supervisor._page._socket is None
+    assert bench.supervisor._page._process is None
+    config = replace(bench.config, status_page="127.0.0.1:1")
+    assert page_options(config, serve=False).address == ""
+
+
+def test_without_the_extra_it_is_refused(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a library is missing the start ends with the command that installs it."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(status_page, "find_spec", lambda n: None if n == "uvicorn" else found(n))
+    with pytest.raises(ConfigError, match=r"uvicorn.*-m pip install 'nst-daemon\[web\]'"):
+        StatusPage(options)
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:8787", "[::]:8787", "nas.local:8787", "192.168.1.2:8787"]
+)
+def test_other_machines_need_a_token(options: Options, address: str) -> None:
+    """A page that other machines could reach is refused without a token, at the start and later, with the remedy."""
+    far = replace(options, address=address)
+    with pytest.raises(ConfigError, match="no status_page_token") as caught:
+        StatusPage(far)
+    assert "openssl rand" in str(caught.value.remedy)
+    page = StatusPage(replace(options, address=""))
+    with pytest.raises(ConfigError, match="no status_page_token"):
+        page.change(far)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8787", "[::1]:8787", "localhost:80", "127.8.0.1:1"])
+def test_this_machine_needs_none(options: Options, address: str) -> None:
+    """What only this machine can reach is served without a token; with one anything is."""
+    status_page.check_token(replace(options, address=address))
+    status_page.check_token(replace(options, address="0.0.0.0:80", token="0123456789abcdef"))
+
+
+def test_a_port_that_is_taken_is_refused(page: StatusPage, options: Options) -> None:
+    """A second page on the same port is an error at once, before anything is started."""
+    with pytest.raises(ConfigError, match=options.address):
+        StatusPage(options)
+
+
+def test_it_comes_back(page: StatusPage, options: Options) -> None:
+    """A page that is killed is started again after a pause, and visitors who come meanwhile wait for it."""
+    page.tend(0)
+    assert answer(port_of(options)) == 200
+    assert page._process is not None
+    page._process.kill()
+    page._process.wait()
+    page.tend(10)
+    assert page._process is None
+    page.tend(10 + FIRST_PAUSE / 2)
+    assert page._process is None, "not at once"
+    page.tend(10 + FIRST_PAUSE)
+    assert answer(port_of(options)) == 200
+    page._process.kill()
+    page._process.wait()
+    page.tend(20)
+    page.tend(20 + FIRST_PAUSE)
+    assert page._process is None, "each pause is longer"
+    page.tend(20 + 2 * FIRST_PAUSE)
+    assert page._process is not None
+
+
+def test_it_changes_with_the_configuration(page: StatusPage, options: Options) -> None:
+    """A new token, another port and no port take effect; a port that is taken changes nothing."""
+    page.tend(0)
+    assert answer(port_of(options)) == 200
+    asking = replace(options, token=TOKEN)
+    page.change(asking)
+    assert page._process is not None
+    page._process.wait(DEADLINE)
+    page.tend(1)
+    assert answer(port_of(options)) == 401
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError):
+            page.change(replace(options, address=address))
+    page.tend(2)
+    assert answer(port_of(options)) == 401, "all is as it was"
+    page.change(replace(options, address=""))
+    page._process.wait(DEADLINE)
+    page.tend(3)
+    page.tend(1000)
+    assert page._process is None
+    assert answer(port_of(options)) == 0
+
+
+def test_one_that_does_not_end_is_killed(page: StatusPage, options: Options) -> None:
+    """Where the old page hangs it is ended by force, so that the new one can begin."""
+    page.tend(0)
+    assert answer(port_of(options)) == 200
+    assert page._process is not None
+    os.kill(page._process.pid, signal.SIGSTOP)
+    page.change(replace(options, token=TOKEN))
+    page.tend(1)
+    assert page._process.poll() is None
+    page.tend(1 + GRACE)
+    assert page._process.wait(DEADLINE) == -signal.SIGKILL
+    page.tend(2 + GRACE)
+    assert answer(port_of(options)) == 401
+
+
+@pytest.fixture
+def serving(served: Served) -> int:
+    """A daemon that serves its page; the port."""
+    port = free_port()
+    served.environment["NST_STATUS_PAGE"] = f"127.0.0.1:{port}"
+    served.start()
+    served.until(lambda: answer(port) == 200, "page")
+    return port
+
+
+def test_a_crash_of_the_page_is_nothing_to_the_daemon(served: Served, serving: int) -> None:
+    """The daemon paints on while its page is killed, replaces it, and ends in time with it."""
+    assert served.process is not None
+    first = page_of(served.process.pid)
+    os.kill(first, signal.SIGKILL)
+    served.pair("dog")
+    served.until((served.root / "results" / "dog.png").exists, "picture")
+    assert answer(serving) == 200
+    second = page_of(served.process.pid)
+    assert second != first
+    began = time.monotonic()
+    assert served.end() == 0
+    assert time.monotonic() - began < 30
+    assert gone(second)
+    assert answer(serving) == 0
+    assert "the status page ended with -9" in served.text()
+
+
+def test_the_page_ends_with_a_daemon_that_is_killed(served: Served, serving: int) -> None:
+    """Where the daemon dies without a word its page ends too, and leaves the port to the next one."""
+    assert served.process is not None
+    child = page_of(served.process.pid)
+    served.process.kill()
+    served.process.wait()
+    deadline = time.monotonic() + DEADLINE
+    while not gone(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # another process is watched from outside: there is no clock to inject
+    assert answer(serving) == 0
+
+
+def test_the_daemon_stays_small(served: Served, serving: int) -> None:
+    """With its page the daemon's own process stays under 100 MB, and the page's too."""
+    from nst_daemon.ops.status import resident
+
+    assert served.process is not None
+    for pid in (served.process.pid, page_of(served.process.pid)):
+        size = resident(pid)
+        assert size is not None
+        assert size < 100 * 10**6
+
+
+def test_a_reload_changes_the_page(served: Served) -> None:
+    """On SIGHUP the page of the new configuration is served, and the old one is not any more."""
+    first, second = free_port(), free_port()
+    file = served.root / "config.yaml"
+    file.write_text(f"status_page: 127.0.0.1:{first}\n")
+    served.environment["NST_CONFIG"] = str(file)
+    served.start()
+    served.until(lambda: answer(first) == 200, "page")
+    file.write_text(f"status_page: 127.0.0.1:{second}\n")
+    assert served.process is not None
+    served.process.send_signal(signal.SIGHUP)
+    served.until(lambda: answer(second) == 200, "page at its new place")
+    served.until(lambda: answer(first) == 0, "end of the old one")
