@@ -24,8 +24,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nst_daemon import files
 from nst_daemon.config import load
+from nst_daemon.digests import sha256_file
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
@@ -54,7 +54,7 @@ class Instant:
         """Stage a picture and its sidecar."""
         (task.stage / "picture.json").write_text(f'"{task.job_id}"')
         (task.stage / "picture.png").write_bytes(PNG)
-        digest = files.sha256_file(task.stage / "picture.png")
+        digest = sha256_file(task.stage / "picture.png")
         self._events.append(Staged("instant", task.job_id, ("picture.json", "picture.png"), digest))
         os.write(self._write, b"!")
 

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from nst_daemon.ops.status import Live
 from nst_daemon.samples import SCENES, STYLES, draw_painting, draw_scene
+from nst_daemon.service.live_status import Live
 
 IMAGES = Path(__file__).parent / "images"
 #: How the daemon of the pages is configured: small pictures, and an address.

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from nst_daemon.errors import BusyError, ModelError, StorageError
-from nst_daemon.files import free_bytes, fsync_folder, make_folder, storage
+from nst_daemon.files import fsync_folder, make_folder, storage
+from nst_daemon.mounts import free_bytes
 
 from .weights import Weights, imagenet_path, resolve
 

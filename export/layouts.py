@@ -26,9 +26,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from nst_daemon.digests import sha256_file
 from nst_daemon.engine.vgg import MEAN, STD, bare_features, layer_names
 from nst_daemon.errors import ModelError, UsageError
-from nst_daemon.files import make_folder, sha256_file, write_atomic
+from nst_daemon.files import make_folder, write_atomic
 
 from .weights import Weights, read_tensors, resolve
 

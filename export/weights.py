@@ -13,9 +13,10 @@ from types import MappingProxyType
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nst_daemon.digests import sha256_file
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, StorageError
-from nst_daemon.files import sha256_file, write_atomic
+from nst_daemon.files import write_atomic
 
 #: torchvision's own file names; the eight digits are the first of the file's SHA-256.
 IMAGENET_FILES: Mapping[str, str] = MappingProxyType(

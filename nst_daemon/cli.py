@@ -23,10 +23,11 @@ from rich.table import Table
 
 from nst_daemon import __version__
 from nst_daemon.config import DEEP_FORMATS, Config, load
+from nst_daemon.digests import sha256_file
 from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
-from nst_daemon.files import printable, sha256_file
 from nst_daemon.jobs import TRANSITIONS, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
+from nst_daemon.names import printable
 from nst_daemon.ops import logs
 
 OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")

@@ -7,22 +7,19 @@ What goes wrong with a file that a person dropped is an `InputError`; what goes 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import secrets
 import shutil
 import stat
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from nst_daemon.errors import InputError, StorageError
 from nst_daemon.jobs import Fingerprint
+from nst_daemon.names import printable
 
 CHUNK = 1 << 20
-#: Bytes of UTF-8 that a name of ours may have, so that "-2", ".progress.webp" and ".part" still fit into 255.
-NAME_BYTES = 200
 
 _REMEDIES = {
     errno.ENOSPC: "free some space; the queue goes on by itself",
@@ -33,10 +30,6 @@ _REMEDIES = {
     errno.EACCES: "give the daemon's user the right to write there",
     errno.EPERM: "give the daemon's user the right to write there",
 }
-# What `link` says where hard links do not exist, or do not reach.
-_NO_LINKS = frozenset(
-    {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-)
 
 
 @contextmanager
@@ -135,65 +128,6 @@ def open_regular(name: str, dir_fd: int, max_bytes: int) -> tuple[int, os.stat_r
     return descriptor, status
 
 
-def sha256_file(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# Names
-
-
-def printable(name: str) -> str:
-    """`name` for logs and messages: control characters, bidirectional overrides and undecodable bytes escaped."""
-    if name.isprintable():
-        return name
-    joiners = "\u200c\u200d"  # parts of letters and emoji, harmless
-    return "".join(c if c.isprintable() or c in joiners else _escape(c) for c in name)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return (
-        f"\\x{code:02x}"
-        if code < 0x100
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )
-
-
-def clean_name(name: str) -> str:
-    """`name` as a file name of our own: valid UTF-8 (NFC), printable, at most NAME_BYTES long, never hidden.
-
-    Unicode stays; what could harm a terminal, a path or a listing becomes "_". A suffix survives shortening.
-    """
-    name = unicodedata.normalize("NFC", name)
-    if not name.isprintable() or "/" in name or "\\" in name:
-        name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)
-    name = name.strip()
-    if name.startswith(".") or not name:
-        name = "_" + name.lstrip(".")
-    if len(name.encode()) <= NAME_BYTES:
-        return name
-    suffix = PurePath(name).suffix
-    if len(suffix.encode()) > 20:
-        suffix = ""
-    room = NAME_BYTES - len(suffix.encode())
-    return name.removesuffix(suffix).encode()[:room].decode(errors="ignore") + suffix
-
-
-def numbered(name: str) -> Iterator[str]:
-    """name, name-2, name-3, …"""
-    yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1
-
-
 # Writing what is ours
 
 
@@ -208,6 +142,20 @@ def fsync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the bytes of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def missing_folder(path: Path) -> StorageError:
+    """The error for a folder of ours that has gone."""
+    return StorageError(f"{path} is not there", remedy=_REMEDIES[errno.ENOENT])
 
 
 def make_folder(path: Path) -> None:
@@ -236,147 +184,6 @@ def write_atomic(path: Path, data: bytes) -> None:
         fsync_folder(path.parent)
 
 
-#: What may stand beside a picture, and what it may be: the names of a result, without its stem.
-LOSS_PLOT, TIME_LAPSE = ".loss.png", ".progress.webp"
-_RESULT = (LOSS_PLOT, TIME_LAPSE, ".png", ".jpg", ".webp")
-
-
-def publish(
-    stage: Path, files: Sequence[str], root: Path, name: str, *, overwrite: bool = False
-) -> Path:
-    """Move a finished set of files from `stage` to `root/name.*` and return the picture's path.
-
-    files: names inside `stage`, the picture last. They share the picture's stem, which becomes `name` ("dog",
-    "starry/IMG_1"), or "name-2", "name-3", … where any file of that name exists: nothing is overwritten unless
-    `overwrite`; then what else an older result of that name has left goes. The picture appears last, whole. Calling it
-    again after a crash finds what it had placed (same contents) and finishes; so every set needs a file whose contents
-    no other job has, and comes first.
-    The staged files stay until the caller removes them. Raises StorageError.
-    """
-    stem = PurePath(files[-1]).stem
-    suffixes = [file.removeprefix(stem) for file in files]
-    if not root.is_dir():
-        raise StorageError(f"{root} is not there", remedy=_REMEDIES[errno.ENOENT])
-    folder = (root / name).parent
-    make_folder(folder)
-    with storage(folder):
-        for candidate in numbered(PurePath(name).name):
-            targets = [folder / (candidate + suffix) for suffix in suffixes]
-            pairs = list(zip([stage / file for file in files], targets, strict=True))
-            if overwrite:
-                for source, target in pairs:
-                    _place_over(source, target)
-                _remove_rest(folder, candidate, keep=suffixes)
-            elif not _place_all(pairs):
-                continue
-            fsync_folder(folder)
-            return targets[-1]
-    raise AssertionError("unreachable: there is always another number")
-
-
-def _place_all(pairs: Iterable[tuple[Path, Path]]) -> bool:
-    """Place all or nothing; False where a name belongs to something else."""
-    pairs = list(pairs)
-    if any(os.path.lexists(target) and not _same(source, target) for source, target in pairs):
-        return False
-    placed: list[Path] = []
-    for source, target in pairs:
-        if not _place(source, target):  # somebody took the name just now
-            for path in placed:
-                path.unlink()
-            return False
-        placed.append(target)
-    return True
-
-
-def _place(source: Path, target: Path) -> bool:
-    """Give `source` the name `target` as well; False where something else has it."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return _same(source, target)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # No atomic "rename unless it exists" from Python here; only this daemon writes into the folder.
-        if os.path.lexists(target):
-            return _same(source, target)
-        _place_over(source, target)
-    return True
-
-
-def _place_over(source: Path, target: Path) -> None:
-    """Replace `target` by a copy of `source`, atomically."""
-    temporary = target.with_name(f".{target.name}.part")  # the same name again after a crash
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        shutil.copyfile(source, temporary)
-        _fsync_file(temporary)
-    temporary.replace(target)
-    temporary.unlink(missing_ok=True)  # rename does nothing between two names of one file
-
-
-def _remove_rest(folder: Path, stem: str, *, keep: Sequence[str]) -> None:
-    """Remove the curve, the time-lapse or the picture in another format of a result that has been replaced."""
-    for suffix in set(_RESULT) - set(keep):
-        path = folder / (stem + suffix)
-        # "dog.loss.png" beside "dog.loss.json" is the picture of another job, and not the curve of "dog".
-        if suffix.count(".") == 1 or not path.with_suffix(".json").exists():
-            path.unlink(missing_ok=True)
-
-
-def _fsync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _same(source: Path, target: Path) -> bool:
-    """True where both are the same file or have the same contents."""
-    ours, other = source.stat(), target.lstat()
-    if not stat.S_ISREG(other.st_mode) or ours.st_size != other.st_size:
-        return False
-    return os.path.samestat(ours, other) or sha256_file(source) == sha256_file(target)
-
-
-def move_folder(source: Path, root: Path, name: str) -> Path:
-    """Move the folder `source` to `root/name`, or "name-2", … where that exists; atomic, never merging.
-
-    name may hold "/". Raises StorageError.
-    """
-    if not root.is_dir():
-        raise StorageError(f"{root} is not there", remedy=_REMEDIES[errno.ENOENT])
-    parent = (root / name).parent
-    make_folder(parent)
-    with storage(parent):
-        target = next(
-            path
-            for path in (parent / n for n in numbered(PurePath(name).name))
-            if not os.path.lexists(path)
-        )
-        try:
-            source.rename(target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            temporary = target.with_name(f".{target.name}.part")
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(source, temporary, symlinks=True)
-            for path in temporary.rglob("*"):
-                if path.is_file() and not path.is_symlink():
-                    _fsync_file(path)
-            temporary.rename(target)
-            shutil.rmtree(source)
-        fsync_folder(parent)
-    return target
-
-
 def remove_tree(path: Path) -> None:
     """Remove a folder of ours with everything in it; fine where it is not there. Raises StorageError."""
     with storage(path), suppress(FileNotFoundError):
@@ -403,71 +210,3 @@ def remove_older(folder: Path, before: float) -> None:
 def default_cache_dir() -> Path:
     """`$XDG_CACHE_HOME/nst-daemon`, by default `~/.cache/nst-daemon`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nst-daemon"
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write to the file system of `path`. Raises StorageError."""
-    with storage(path):
-        status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
-
-
-#: File systems whose changes may be made elsewhere, so that inotify does not hear of them all.
-_NETWORK = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "ncpfs",
-        "afs",
-        "9p",
-        "ceph",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "glusterfs",
-        "ocfs2",
-        "gfs2",
-        "davfs",
-        "orangefs",
-        "vboxsf",
-        "virtiofs",
-        "prl_fs",
-        "drvfs",
-        "v9fs",
-    ]
-)
-
-
-def network_file_system(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system below `path` where it is a network one or FUSE ("nfs4", "fuse.sshfs"), else "".
-
-    mounts: the text of a mount table as in /proc/self/mounts, which is read where it is None ("" where there is
-    no such file: then nothing is known and events are trusted).
-    """
-    if mounts is None:
-        try:
-            mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape")
-        except OSError:
-            mounts = ""
-    resolved = Path(os.path.realpath(path))
-    best, found = -1, ""
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = Path(_unescape_mount(fields[1]))
-        # The last mount on a point hides those before it, hence >=.
-        if (resolved == point or point in resolved.parents) and len(point.parts) >= best:
-            best, found = len(point.parts), fields[2]
-    # fuseblk (NTFS, exFAT) is a local disk.
-    return found if found in _NETWORK or found.startswith("fuse.") else ""
-
-
-def _unescape_mount(text: str) -> str:
-    """Undo the octal escapes of a mount table (\\040 is a space)."""
-    for escaped, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(escaped, plain)
-    return text

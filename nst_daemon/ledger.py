@@ -23,6 +23,7 @@ from typing import Any, Self
 from nst_daemon import files
 from nst_daemon.errors import LedgerError, StorageError
 from nst_daemon.jobs import TRANSITIONS, Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.mounts import network_file_system
 
 log = logging.getLogger(__name__)
 
@@ -513,7 +514,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         database.row_factory = sqlite3.Row
         # WAL needs shared memory, which network file systems do not give; the rollback journal works there.
-        mode = "DELETE" if files.network_file_system(path.parent) else "WAL"
+        mode = "DELETE" if network_file_system(path.parent) else "WAL"
         database.execute(f"PRAGMA journal_mode = {mode}")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")

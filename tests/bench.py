@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nst_daemon import config as configuration
-from nst_daemon import files
+from nst_daemon.digests import sha256_file
 from nst_daemon.jobs import Job
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.supervisor import Moment, Supervisor
@@ -76,7 +76,7 @@ class FakeExecutor:
         stage = self.tasks[0].stage
         (stage / "picture.json").write_text(self.tasks[0].job_id)
         (stage / "picture.png").write_bytes(PNG + self.tasks[0].job_id.encode())
-        digest = files.sha256_file(stage / "picture.png")
+        digest = sha256_file(stage / "picture.png")
         names = ("picture.json", "picture.png")
         return self.answer(lambda task: Staged("fake", task.job_id, names, digest))
 

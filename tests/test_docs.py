@@ -121,7 +121,7 @@ def test_every_metric_is_documented() -> None:
 
 def test_every_variable_of_a_hook_is_documented() -> None:
     """Each JOB_ variable that a hook gets is in operations.md and in config.yaml, and no other."""
-    source = (ROOT / "nst_daemon" / "ops" / "hooks.py").read_text(encoding="utf-8")
+    source = (ROOT / "nst_daemon" / "service" / "hooks.py").read_text(encoding="utf-8")
     variables = set(re.findall(r'"(JOB_[A-Z]+)"', source))
     assert len(variables) >= 5
     for page in (OPERATIONS, (ROOT / "config.yaml").read_text(encoding="utf-8")):

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError
+from nst_daemon.mounts import free_bytes, network_file_system
+from nst_daemon.names import NAME_BYTES, clean_name, printable
+from nst_daemon.publishing import move_folder, publish
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def names(folder: Path) -> set[str]:
 
 def test_a_set_is_published_under_one_name(stage: Path, results: Path) -> None:
     """Every file of the set gets the job's name and keeps what follows the picture's stem."""
-    picture = files.publish(stage, SET, results, "starry/dog.v2")
+    picture = publish(stage, SET, results, "starry/dog.v2")
     assert picture == results / "starry" / "dog.v2.png"
     assert names(results) == {"starry/dog.v2.json", "starry/dog.v2.loss.png", "starry/dog.v2.png"}
     assert picture.read_bytes() == b"image"
@@ -60,7 +63,7 @@ def test_nothing_is_overwritten(stage: Path, results: Path) -> None:
     """Where any file of the set's name exists, the whole set takes the next number."""
     (results / "dog.loss.png").write_bytes(b"somebody's")
     (results / "dog-2.json").symlink_to("nowhere")
-    assert files.publish(stage, SET, results, "dog") == results / "dog-3.png"
+    assert publish(stage, SET, results, "dog") == results / "dog-3.png"
     assert (results / "dog.loss.png").read_bytes() == b"somebody's"
     assert not (results / "dog.png").exists()
 
@@ -73,7 +76,7 @@ def test_publishing_again_finds_what_it_had_placed(stage: Path, results: Path) -
             target = results / name.replace("picture", "dog-2")
             target.unlink(missing_ok=True)
             os.link(stage / name, target)
-        assert files.publish(stage, SET, results, "dog") == results / "dog-2.png"
+        assert publish(stage, SET, results, "dog") == results / "dog-2.png"
     assert names(results) == {"dog.json", "dog-2.json", "dog-2.loss.png", "dog-2.png"}
 
 
@@ -81,7 +84,7 @@ def test_overwriting_is_atomic_and_only_on_request(stage: Path, results: Path) -
     """With overwrite the old set is replaced name by name, also when it is done again."""
     (results / "dog.png").write_bytes(b"old")
     for _ in range(2):
-        assert files.publish(stage, SET, results, "dog", overwrite=True) == results / "dog.png"
+        assert publish(stage, SET, results, "dog", overwrite=True) == results / "dog.png"
     assert (results / "dog.png").read_bytes() == b"image"
     assert names(results) == {"dog.json", "dog.loss.png", "dog.png"}
 
@@ -90,11 +93,11 @@ def test_overwriting_leaves_nothing_of_the_old_result(stage: Path, results: Path
     """A curve, a time-lapse or a picture in another format that the new set lacks goes; other results stay."""
     for name in ("dog.png", "dog.loss.png", "dog.progress.webp", "dog.webp", "dog-2.loss.png"):
         (results / name).write_bytes(b"old")
-    files.publish(stage, ("picture.json", "picture.png"), results, "dog", overwrite=True)
+    publish(stage, ("picture.json", "picture.png"), results, "dog", overwrite=True)
     assert names(results) == {"dog.json", "dog.png", "dog-2.loss.png"}
     for name in ("dog.loss.png", "dog.loss.json"):
         (results / name).write_bytes(b"the picture of a job that is called dog.loss")
-    files.publish(stage, ("picture.json", "picture.png"), results, "dog", overwrite=True)
+    publish(stage, ("picture.json", "picture.png"), results, "dog", overwrite=True)
     assert (results / "dog.loss.png").exists()
 
 
@@ -110,7 +113,7 @@ def test_without_hard_links_copies_are_published(
     monkeypatch.setattr(os, "link", refuse)
     (results / "dog.png").write_bytes(b"somebody's")
     for _ in range(2):
-        assert files.publish(stage, SET, results, "dog") == results / "dog-2.png"
+        assert publish(stage, SET, results, "dog") == results / "dog-2.png"
     assert names(results) == {"dog.png", "dog-2.json", "dog-2.loss.png", "dog-2.png"}
     assert (results / "dog-2.png").read_bytes() == b"image"
     assert names(stage) == set(SET)
@@ -128,7 +131,7 @@ def test_a_name_that_is_taken_at_the_last_moment_is_not_overwritten(
         real(source, target)
 
     monkeypatch.setattr(os, "link", race)
-    assert files.publish(stage, SET, results, "dog") == results / "dog-2.png"
+    assert publish(stage, SET, results, "dog") == results / "dog-2.png"
     assert names(results) == {"dog.png", "dog-2.json", "dog-2.loss.png", "dog-2.png"}
     assert (results / "dog.png").read_bytes() == b"somebody's"
 
@@ -145,7 +148,7 @@ def test_the_picture_comes_last(
         seen.append(sorted(names(results)))
 
     monkeypatch.setattr(os, "link", watch)
-    files.publish(stage, SET, results, "dog")
+    publish(stage, SET, results, "dog")
     assert ["dog.png" in moment for moment in seen] == [False, False, True]
 
 
@@ -153,7 +156,7 @@ def test_results_that_have_gone_are_not_invented(stage: Path, results: Path) -> 
     """Where the results folder is missing (not mounted), publishing raises and does not create it."""
     results.rmdir()
     with pytest.raises(StorageError, match="is not there; mount it or create it"):
-        files.publish(stage, SET, results, "dog")
+        publish(stage, SET, results, "dog")
     assert not results.exists()
 
 
@@ -196,7 +199,7 @@ def test_folders_move_beside_each_other(tmp_path: Path) -> None:
         source = tmp_path / "source"
         source.mkdir()
         (source / "file").write_text(str(number))
-        files.move_folder(source, tmp_path, "a/b")
+        move_folder(source, tmp_path, "a/b")
     assert {p: (tmp_path / p).read_text() for p in names(tmp_path)} == {
         "a/b/file": "0",
         "a/b-2/file": "1",
@@ -218,7 +221,7 @@ def test_folders_move_between_file_systems(tmp_path: Path, monkeypatch: pytest.M
         return real(self, target)
 
     monkeypatch.setattr(Path, "rename", across)
-    moved = files.move_folder(source, tmp_path, "target")
+    moved = move_folder(source, tmp_path, "target")
     assert not source.exists()
     assert (moved / "file").read_text() == "data"
     assert (moved / "link").is_symlink()
@@ -246,19 +249,19 @@ def test_folders_move_between_file_systems(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_clean_names(name: str, clean: str) -> None:
     """Unicode stays; what could harm a path or a terminal goes; a long name keeps its suffix."""
-    assert files.clean_name(name) == clean
+    assert clean_name(name) == clean
 
 
 @settings(deadline=None)  # a slow machine is not a failure
 @given(st.text() | st.binary().map(os.fsdecode))
 def test_a_clean_name_is_always_usable(name: str) -> None:
     """Whatever a name was, the clean one is one harmless path component of at most 200 bytes of UTF-8."""
-    clean = files.clean_name(name)
-    assert 1 <= len(clean.encode()) <= files.NAME_BYTES
+    clean = clean_name(name)
+    assert 1 <= len(clean.encode()) <= NAME_BYTES
     assert clean.isprintable()
     assert "/" not in clean
     assert not clean.startswith(".")
-    assert files.clean_name(clean) == clean
+    assert clean_name(clean) == clean
 
 
 @pytest.mark.parametrize(
@@ -275,7 +278,7 @@ def test_a_clean_name_is_always_usable(name: str) -> None:
 )
 def test_names_are_shown_safely(name: str, shown: str) -> None:
     """Letters and emoji are shown as they are, what could fool or steer a terminal is escaped."""
-    assert files.printable(name) == shown
+    assert printable(name) == shown
 
 
 # Opening
@@ -376,10 +379,10 @@ broken line
 )
 def test_network_file_systems_are_found_in_the_mount_table(path: str, kind: str) -> None:
     """The innermost mount decides, the later one of two on a point, and escapes are read."""
-    assert files.network_file_system(Path(path), MOUNTS) == kind
+    assert network_file_system(Path(path), MOUNTS) == kind
 
 
 def test_this_machines_own_table_is_read(tmp_path: Path) -> None:
     """Without a table given, the kernel's is read, and a temporary folder is not on a network."""
-    assert files.network_file_system(tmp_path) == ""
-    assert files.free_bytes(tmp_path) > 0
+    assert network_file_system(tmp_path) == ""
+    assert free_bytes(tmp_path) > 0

@@ -13,25 +13,33 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nst_daemon"
 HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy", "ray")
 
-LEAVES = {"errors", "jobs"}
+LEAVES = {"errors", "jobs", "names"}
+#: What every room may use to read and write files.
+FILES = {"digests", "files", "mounts", "publishing"}
 #: What each room may import of ours. A room is the first matching prefix, the longest first.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "jobs": set(),
-    "files": LEAVES,
+    "names": set(),
+    "files": LEAVES | {"names"},
+    "digests": set(),
+    "publishing": LEAVES | {"digests", "files", "names"},
+    "mounts": {"files"},
     "strict_yaml": set(),
-    "ledger": LEAVES | {"files"},
-    "intake": LEAVES | {"files", "ledger", "strict_yaml", "intake"},
+    "ledger": LEAVES | FILES,
+    "intake": LEAVES | FILES | {"ledger", "strict_yaml", "intake"},
     "active_hours": {"errors"},
     "config": {"errors", "engine.settings", "active_hours", "strict_yaml"},
-    "engine": {"errors", "files", "engine"},
-    "export": {"errors", "files", "engine", "export", "weights"},
-    "painter": {"errors", "files", "engine", "export"},
+    "engine": LEAVES | FILES | {"engine"},
+    "export": LEAVES | FILES | {"engine", "export", "weights"},
+    "painter": LEAVES | FILES | {"engine", "export"},
     "weights": set(),
     "probe": {"errors", "engine", "export", "painter"},
     "samples": {"errors", "samples"},
-    "report": LEAVES | {"files", "report"},
-    "ops": LEAVES | {"files", "ledger", "config", "ops", "service.status_page"},
+    "report": LEAVES | FILES | {"report"},
+    "ops": LEAVES
+    | FILES
+    | {"ledger", "config", "ops", "service.live_status", "service.status_page"},
     "managed_process": LEAVES | {"workers.messages", "workers.wire"},
     "workers.messages": LEAVES,
     "workers.wire": LEAVES | {"workers.messages"},
@@ -39,8 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
     # it starts a process.
     "workers.ray": LEAVES
+    | FILES
     | {
-        "files",
         "managed_process",
         "workers.messages",
         "workers.wire",
@@ -48,12 +56,23 @@ ALLOWED: dict[str, set[str]] = {
         "workers.ray",
     },
     "workers": LEAVES
-    | {"files", "managed_process", "painter", "engine", "export", "report", "workers"},
+    | FILES
+    | {"managed_process", "painter", "engine", "export", "report", "workers"},
     "web": LEAVES
-    | {"files", "ledger", "config", "intake", "ops", "report", "service.status_page", "web"},
-    "service": LEAVES
+    | FILES
     | {
-        "files",
+        "ledger",
+        "config",
+        "intake",
+        "ops",
+        "report",
+        "service.live_status",
+        "service.status_page",
+        "web",
+    },
+    "service": LEAVES
+    | FILES
+    | {
         "ledger",
         "config",
         "active_hours",

@@ -253,7 +253,7 @@ class Objective:
         self.style = {layer: style[layer] for layer in settings.style_layers}
         self.guides = guides or {}
         some = next(iter(self.content.values()))
-        alpha, beta = settings.alpha, settings.style_weight
+        alpha, beta = settings.content_weight, settings.style_weight
         weights = {f"content {k}": alpha * w for k, w in settings.content_layers.items()}
         weights |= {f"style {k}": beta * w for k, w in settings.style_layers.items()}
         weights["tv"] = settings.tv_weight
@@ -317,7 +317,7 @@ class Objective:
         s = self.settings
         content = sum(w * terms[f"content {layer}"] for layer, w in s.content_layers.items())
         style = sum(w * terms[f"style {layer}"] for layer, w in s.style_layers.items())
-        total = s.alpha * content + s.style_weight * style + s.tv_weight * terms["tv"]
+        total = s.content_weight * content + s.style_weight * style + s.tv_weight * terms["tv"]
         return {"total": total, "content": content, "style": style, **terms}
 
     def _content(self, layer: str, squares: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, cast
@@ -106,7 +106,7 @@ class RenderSettings:
                 "positions): 1, 1/N^2, 1/(4 N^2), 1/N^4 or M/N^3. Calibration divides all of them out.",
         "allowed": "'sum', 'mean', 'quarter-mean', 'channels' or 'elements'"})
     content_style_ratio: Weight | None = field(default=None, metadata={
-        "help": "alpha/beta as one number, instead of content_weight.",
+        "help": "alpha/beta as one number, instead of content_weight: resolved settings hold content_weight alone.",
         "allowed": "a number from 0 on, or null"})
     tv_weight: Weight = field(default=0.5, metadata={
         "help": "The weight of the total variation, gamma.", "allowed": "a number from 0 on"})
@@ -204,13 +204,6 @@ class RenderSettings:
     # fmt: on
 
     @property
-    def alpha(self) -> float:
-        """The weight of the content, however it was given."""
-        if self.content_style_ratio is None:
-            return self.content_weight
-        return self.content_style_ratio * self.style_weight
-
-    @property
     def layers(self) -> frozenset[str]:
         """Every layer that the objective looks at."""
         return frozenset(self.content_layers) | frozenset(self.style_layers)
@@ -252,8 +245,29 @@ def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderS
         settings: RenderSettings = _adapter().validate_python(chosen)
     except ValidationError as error:
         raise _as_settings_error(error) from None
+    settings = _with_one_content_weight(settings)
     _check(settings, network)
     return settings
+
+
+def restore(values: Mapping[str, object]) -> RenderSettings:
+    """Settings that `resolve` made and `dataclasses.asdict` wrote, as the ledger and messages carry them.
+
+    No preset is applied again. Raises SettingsError where a value is damaged.
+    """
+    try:
+        settings: RenderSettings = _adapter().validate_python(dict(values))
+    except ValidationError as error:
+        raise _as_settings_error(error) from None
+    return settings
+
+
+def _with_one_content_weight(settings: RenderSettings) -> RenderSettings:
+    """The same, its content weight given one way, so that resolved settings can be overridden and resolved again."""
+    ratio = settings.content_style_ratio
+    if ratio is None:
+        return settings
+    return replace(settings, content_weight=ratio * settings.style_weight, content_style_ratio=None)
 
 
 def describe(name: str) -> Mapping[str, str]:
@@ -309,7 +323,7 @@ def _check(settings: RenderSettings, network: str) -> None:
                 raise _refusal(key, layer, f"{NETWORKS[network].spelled} ({network})")
     if not NETWORKS[network].pooling and settings.pooling != "max":
         raise _refusal("pooling", settings.pooling, f"'max': {network} has no pooling to choose")
-    if settings.alpha == 0 and settings.style_weight == 0:
+    if settings.content_weight == 0 and settings.style_weight == 0:
         raise _refusal(
             "style_weight", 0, "more than 0 where content_weight is 0: nothing is asked for"
         )

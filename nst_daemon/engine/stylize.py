@@ -527,7 +527,7 @@ class _Painting:
     def _enlarged(self, finer: Scale) -> Tensor:
         """The picture at the next size, with some of the content's detail that enlarging cannot bring."""
         larger = resize(self.picture(), finer.size)
-        if not self.settings.alpha:
+        if not self.settings.content_weight:
             return larger
         blurred = resize(self.now.content, finer.size)
         return larger + self.settings.detail * (finer.content - blurred)

@@ -26,10 +26,11 @@ from typing import Any
 from nst_daemon import files
 from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.ignore import ignored
-from nst_daemon.intake.pairing import PICTURES, Drop, Rejection, Request, normal
+from nst_daemon.intake.pairing import PICTURES, Drop, Rejection, Request
 from nst_daemon.intake.scan import Scan
 from nst_daemon.intake.sidecar import MAX_BYTES, read_mapping
 from nst_daemon.jobs import Fingerprint, Role
+from nst_daemon.names import clean_name, composed, numbered, printable
 
 #: The most pictures that one batch may ask for.
 MOST = 10_000
@@ -87,7 +88,7 @@ class _Style:
 
 def parse(values: Mapping[str, Any], name: str) -> Batch:
     """What a batch file holds, checked. Raises SettingsError, naming the file and the key."""
-    label = files.printable(name)
+    label = printable(name)
     unknown = values.keys() - set(_KEYS)
     if unknown:
         raise SettingsError(
@@ -151,8 +152,8 @@ def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
         reach.resolve(settings)
     for content, (style, settings, values) in product(contents, looks):
         words = [content.stem, style.name, *(f"{key}={value}" for key, value in values.items())]
-        wanted = f"{name}/{files.clean_name('_'.join(words))}"
-        chosen = next(n for n in files.numbered(wanted) if n not in taken)
+        wanted = f"{name}/{clean_name('_'.join(words))}"
+        chosen = next(n for n in numbered(wanted) if n not in taken)
         taken.add(chosen)
         combinations.append(Combination(chosen, content, style.pictures, settings))
     return combinations
@@ -164,9 +165,9 @@ def _find(globs: Iterable[str], reach: Reach) -> list[Path]:
     for glob in globs:
         matches = [path for root in reach.roots for path in _matches(root, glob)]
         if not matches:
-            there = ", ".join(files.printable(str(root)) for root in reach.roots) or "no folder"
+            there = ", ".join(printable(str(root)) for root in reach.roots) or "no folder"
             raise InputError(
-                f"{files.printable(glob)} finds no picture in {there}",
+                f"{printable(glob)} finds no picture in {there}",
                 remedy="name folders that batches may read in batch_roots",
             )
         found |= dict.fromkeys(matches)
@@ -182,7 +183,7 @@ def _matches(root: Path, glob: str) -> Iterator[Path]:
         parts = PurePath(glob).relative_to(root).parts
     if not parts or ".." in parts or parts.count("**") > 1:
         raise InputError(
-            f"{files.printable(glob)} is no glob for a batch",
+            f"{printable(glob)} is no glob for a batch",
             remedy="it may not be empty, hold `..`, or hold `**` more than once",
         )
     root = root.resolve()
@@ -199,8 +200,8 @@ def _find_styles(words: Iterable[str], reach: Reach) -> list[_Style]:
     own = {style.pictures: style for style in library.values()}
     found: dict[tuple[Path, ...], _Style] = {}
     for word in words:
-        if normal(word) in library:
-            styles = [library[normal(word)]]
+        if composed(word) in library:
+            styles = [library[composed(word)]]
         else:
             styles = [_Style(path.stem, (path,)) for path in _find([word], reach)]
         for style in styles:
@@ -210,10 +211,10 @@ def _find_styles(words: Iterable[str], reach: Reach) -> list[_Style]:
 
 def _library(folder: Path) -> dict[str, _Style]:
     """Every style of the library: a picture, or a folder with pictures."""
-    pictures = {normal(path.stem): [path] for path in _matches(folder, "*")}
+    pictures = {composed(path.stem): [path] for path in _matches(folder, "*")}
     inside: dict[str, list[Path]] = defaultdict(list)
     for path in _matches(folder, "*/*"):
-        inside[normal(path.parent.name)].append(path)
+        inside[composed(path.parent.name)].append(path)
     return {
         name: _Style(name, tuple(paths), _style_settings(folder, name))
         for name, paths in {**pictures, **inside}.items()
@@ -235,7 +236,7 @@ def read_file(path: Path) -> dict[str, Any]:
             return read_mapping(file.read(MAX_BYTES + 1), path.name)
     except OSError as error:
         raise InputError(
-            f"{files.printable(str(path))} cannot be read: {error.strerror}",
+            f"{printable(str(path))} cannot be read: {error.strerror}",
             remedy="look at its rights",
         ) from error
 
@@ -307,15 +308,13 @@ class Expansion:
 
 
 def _cause(error: OSError) -> str:
-    where = (
-        files.printable(os.fsdecode(error.filename)) if error.filename else "a file of this batch"
-    )
+    where = printable(os.fsdecode(error.filename)) if error.filename else "a file of this batch"
     return f"{where} cannot be read: {error.strerror}; look at it, and run the batch again"
 
 
 def name_of(path: Path) -> str:
     """night.batch.yaml → night"""
-    stem = files.clean_name(path.stem)
+    stem = clean_name(path.stem)
     return stem[: -len(SUFFIX)] if stem.lower().endswith(SUFFIX) else stem
 
 

@@ -29,6 +29,8 @@ from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.pairing import Drop, Rejection, Request
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.names import clean_name, numbered, printable
+from nst_daemon.publishing import move_folder
 
 #: The job as it was claimed. It comes last into the spool, so a folder without it is an unfinished copy; it stays in
 #: the archive, so that nothing is ever pruned or brought back that is not that job's.
@@ -97,7 +99,7 @@ def refuse(
         inputs=tuple(
             JobInput(
                 role=drop.role,
-                name=files.printable(_last(drop.path)),
+                name=printable(_last(drop.path)),
                 spooled=name,
                 sha256="",
                 size=drop.fingerprint.size,
@@ -115,7 +117,7 @@ def refuse(
 
 def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
     """Copy one file, hashing it on the way; it must be the version that the scan saw, before and after."""
-    label = files.printable(drop.path)
+    label = printable(drop.path)
     with _reading(label), files.folder_of(root, drop.path) as (folder, name):
         source, status = files.open_regular(name, folder, max_bytes)
         try:
@@ -130,7 +132,7 @@ def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
             os.close(source)
     return JobInput(
         role=drop.role,
-        name=files.printable(name),
+        name=printable(name),
         spooled=target.name,
         sha256=digest,
         size=status.st_size,
@@ -150,7 +152,7 @@ def _pour(source: int, target: Path, status: os.stat_result) -> str:
             with files.storage(target):
                 file.write(chunk)
                 if file.tell() > status.st_size:
-                    raise ChangedMeanwhile(f"{files.printable(target.name)} is growing")
+                    raise ChangedMeanwhile(f"{printable(target.name)} is growing")
         with files.storage(target):
             file.flush()
             os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -181,8 +183,8 @@ def _spool_names(drops: Sequence[Drop]) -> list[str]:
     """A distinct, harmless file name for each drop, as close to its own as possible."""
     names: list[str] = []
     for drop in drops:
-        path = PurePosixPath(files.clean_name(_last(drop.path)))
-        candidates = (number + path.suffix for number in files.numbered(path.stem))
+        path = PurePosixPath(clean_name(_last(drop.path)))
+        candidates = (number + path.suffix for number in numbered(path.stem))
         names.append(next(name for name in candidates if name not in {*names, ERROR_FILE}))
     return names
 
@@ -218,7 +220,7 @@ def _parent(path: str) -> str:
 
 def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
     """Remove one original, or move a refused one into `folder`; a line for people where that is not possible."""
-    label = files.printable(file.origin)
+    label = printable(file.origin)
     try:
         with files.folder_of(inbox, file.origin) as (parent, name):
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -275,8 +277,8 @@ def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:
         status = os.stat(last, dir_fd=parent, follow_symlinks=False)
         if files.fingerprint(status) != drop.fingerprint:
             return
-        path = PurePosixPath(files.clean_name(last))
-        candidates = (folder / (stem + path.suffix) for stem in files.numbered(path.stem))
+        path = PurePosixPath(clean_name(last))
+        candidates = (folder / (stem + path.suffix) for stem in numbered(path.stem))
         target = next(place for place in candidates if not os.path.lexists(place))
         _move_original(last, parent, status, target)
 
@@ -312,14 +314,14 @@ def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str =
     if not (folder / CARD).exists():  # refused, and so never copied
         files.write_atomic(folder / CARD, _to_json(job))
     if error:
-        text = files.printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
+        text = printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
         files.write_atomic(folder / ERROR_FILE, text.encode(errors="backslashreplace"))
-    return str(files.move_folder(folder, root, job.name).relative_to(root))
+    return str(move_folder(folder, root, job.name).relative_to(root))
 
 
 def _find_archive(job: Job, root: Path) -> str:
     """Where an earlier call has put the job, "" where it is nowhere."""
-    for name in files.numbered(job.name):
+    for name in numbered(job.name):
         if not os.path.lexists(root / name):
             return ""
         if _card_id(root / name) == job.id:
@@ -339,7 +341,7 @@ def unarchive(job: Job, spool: Path, root: Path) -> None:
             raise InputError(
                 f"the inputs of {job.name} are gone from {root}", remedy="drop them again"
             )
-        files.move_folder(source, spool, job.id)
+        move_folder(source, spool, job.id)
     with files.storage(folder):
         (folder / ERROR_FILE).unlink(missing_ok=True)
     absent = [file.name for file in job.inputs if not (folder / file.spooled).is_file()]

@@ -15,17 +15,16 @@ Any other folder is an inbox of its own, whose results go to a folder of the sam
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.files import clean_name, printable
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.sidecar import Sidecar
 from nst_daemon.jobs import Fingerprint, Role
+from nst_daemon.names import clean_name, composed, printable
 
 #: Suffixes of the formats that the decoder takes.
 PICTURES = frozenset(
@@ -75,9 +74,9 @@ class Entry:
 
     @property
     def stem(self) -> str:
-        """The name without its suffix, composed (`normal`)."""
+        """The name without its suffix, composed (`composed`)."""
         stem, dot, suffix = self.name.rpartition(".")
-        return normal(stem if dot else suffix)
+        return composed(stem if dot else suffix)
 
     @property
     def suffix(self) -> str:
@@ -160,7 +159,7 @@ class Outcome:
 class Rules:
     """What the meaning of a drop depends on.
 
-    styles: the settled library by name (`normal`); unsettled: names of styles that are still being copied;
+    styles: the settled library by name (`composed`); unsettled: names of styles that are still being copied;
     pair_timeout: seconds; read_sidecar: reads a settled settings file, raises SettingsError or ChangedMeanwhile.
     """
 
@@ -176,7 +175,7 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
 
     settled: whether the folder itself has been quiet (no name came or went).
     """
-    top = normal(folder.partition("/")[0])
+    top = composed(folder.partition("/")[0])
     if top and (top in rules.styles or top in rules.unsettled):
         return _hot_folder(folder, entries, top, rules)
     if folder and any(_marks_job_folder(entry) for entry in entries):
@@ -234,7 +233,7 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
             else:
                 by_stem[stem].append(_Part(entry, Role.SETTINGS))
         elif match:
-            by_stem[normal(match["stem"])].append(_part(entry, match))
+            by_stem[composed(match["stem"])].append(_part(entry, match))
         elif entry.suffix in PICTURES or entry.problem:
             lone[stem].append(_Part(entry, Role.CONTENT))
         else:
@@ -316,9 +315,9 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
             outcome.settling.extend(part.entry.path for part in files.parts)
             return
     names = [files.style] if files.source == "hot" else []
-    names += map(normal, sidecar.styles)
+    names += map(composed, sidecar.styles)
     if not names and files.style:
-        names = [normal(files.style)]
+        names = [composed(files.style)]
     if any(name in rules.unsettled for name in names):
         outcome.settling.extend(part.entry.path for part in files.parts)
         return
@@ -476,11 +475,6 @@ def _marks_job_folder(entry: Entry) -> bool:
 
 def _is_job_settings(entry: Entry) -> bool:
     return entry.suffix in SETTINGS and entry.stem.lower() == "job"
-
-
-def normal(name: str) -> str:
-    """macOS writes é as two characters and everybody else as one; both halves of a pair must meet."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _join(folder: str, stem: str) -> str:

@@ -35,12 +35,12 @@ from nst_daemon.intake.pairing import (
     Style,
     Waiting,
     interpret,
-    normal,
 )
 from nst_daemon.intake.settle import ChangedMeanwhile, Look, Settler
 from nst_daemon.intake.sidecar import MAX_BYTES, Sidecar, parse_sidecar, read_mapping
 from nst_daemon.intake.truncation import looks_whole
 from nst_daemon.jobs import Fingerprint, Role
+from nst_daemon.names import clean_name, composed, printable
 
 MAX_DEPTH = 8
 
@@ -161,7 +161,7 @@ class Intake:
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
                 visit.problems.append(
-                    f"the folder {files.printable(path)} cannot be looked into: {error.strerror}; "
+                    f"the folder {printable(path)} cannot be looked into: {error.strerror}; "
                     "give the daemon's group the right to read and enter it"
                 )
             return
@@ -175,9 +175,11 @@ class Intake:
 
     def _refuse_depth(self, path: str, mark: Fingerprint, visit: _Visit) -> None:
         if self._look(f"inbox/{path}/", mark, _always, visit).settled:
-            name = "/".join(files.clean_name(part) for part in path.split("/"))
+            name = "/".join(clean_name(part) for part in path.split("/"))
             drop = Drop(Role.UNKNOWN, path, mark)
-            reason = f"{files.printable(path)} lies more than {MAX_DEPTH} folders deep; drop it further up"
+            reason = (
+                f"{printable(path)} lies more than {MAX_DEPTH} folders deep; drop it further up"
+            )
             visit.rejections.append(Rejection(name, "refused", "", (drop,), reason))
 
     def _entry(
@@ -227,13 +229,13 @@ class Intake:
         try:
             for name, status in _list(root, visit, "styles"):
                 if stat.S_ISDIR(status.st_mode):
-                    style = normal(name)
+                    style = composed(name)
                     found, whole, problem = self._style_folder(root, name, visit)
                     if found:
                         pictures[style][name] = found
                 else:
                     path = PurePosixPath(name)
-                    style, suffix = normal(path.stem), path.suffix.lower()
+                    style, suffix = composed(path.stem), path.suffix.lower()
                     if suffix not in PICTURES | SETTINGS:
                         continue
                     drop, whole, problem = self._style_file(root, name, name, status, visit)
@@ -264,7 +266,7 @@ class Intake:
             descriptor = files.open_folder(folder, dir_fd=library)
         except OSError as error:
             visit.problems.append(
-                f"the style {files.printable(folder)} cannot be looked into: {error.strerror}"
+                f"the style {printable(folder)} cannot be looked into: {error.strerror}"
             )
             return [], True, ""
         try:
@@ -302,7 +304,7 @@ class Intake:
         values: dict[str, Any] = {}
         if len(pictures) > 1 or len(settings) > 1:
             names = sorted(pictures if len(pictures) > 1 else (drop.path for drop in settings))
-            problem = problem or f"{' and '.join(map(files.printable, names))} have the same name"
+            problem = problem or f"{' and '.join(map(printable, names))} have the same name"
         elif settings and not problem:
             try:
                 values = self._read_settings("styles", settings[0].path, settings[0].fingerprint)
@@ -312,10 +314,10 @@ class Intake:
 
     def _default(self, known: Set[str], visit: _Visit) -> str:
         """The default style; none where it is not in the library, because that is not the picture's fault."""
-        if not self.default_style or normal(self.default_style) in known:
+        if not self.default_style or composed(self.default_style) in known:
             return self.default_style
         visit.problems.append(
-            f"default_style is {files.printable(self.default_style)}, which is not in {self.styles}; "
+            f"default_style is {printable(self.default_style)}, which is not in {self.styles}; "
             "put it there or change the configuration"
         )
         return ""
@@ -327,7 +329,7 @@ class Intake:
                 try:
                     folder.mkdir()
                 except OSError as error:
-                    label = files.printable(style)
+                    label = printable(style)
                     visit.problems.append(
                         f"no folder {label} can be made in the inbox: {error.strerror}"
                     )
@@ -392,7 +394,7 @@ def _list(descriptor: int, visit: _Visit, path: str) -> Iterator[tuple[str, os.s
                         yield item.name, item.stat(follow_symlinks=False)
     except OSError as error:
         visit.problems.append(
-            f"the folder {files.printable(path) or 'inbox'} cannot be read: {error.strerror}"
+            f"the folder {printable(path) or 'inbox'} cannot be read: {error.strerror}"
         )
 
 
@@ -419,7 +421,7 @@ def _looks_whole(name: str, folder: int, size: int) -> bool:
 
 def load_settings(root: Path, path: str, mark: Fingerprint, max_bytes: int) -> dict[str, Any]:
     """Read a settings file, if it still is that version. Raises SettingsError, ChangedMeanwhile."""
-    label = files.printable(path)
+    label = printable(path)
     try:
         with files.folder_of(root, path) as (folder, name):
             descriptor, status = files.open_regular(name, folder, max_bytes)
@@ -434,7 +436,7 @@ def load_settings(root: Path, path: str, mark: Fingerprint, max_bytes: int) -> d
         raise ChangedMeanwhile(f"{label} is not there any more") from error
     if files.fingerprint(status) != mark:
         raise ChangedMeanwhile(f"{label} has changed")
-    return read_mapping(data, files.printable(name))
+    return read_mapping(data, printable(name))
 
 
 def _in_turns(requests: Iterable[Request]) -> Iterator[Request]:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.files import printable
+from nst_daemon.names import printable
 from nst_daemon.strict_yaml import PlainLoader, one_line
 
 MAX_BYTES = 64 * 1024

@@ -15,10 +15,12 @@ from typing import BinaryIO, Self
 import yaml
 
 from nst_daemon import files
+from nst_daemon.digests import sha256_file
 from nst_daemon.errors import InputError, UsageError
 from nst_daemon.intake.ignore import ignored
-from nst_daemon.intake.pairing import MOST_STYLES, PICTURES, normal
+from nst_daemon.intake.pairing import MOST_STYLES, PICTURES
 from nst_daemon.jobs import Role
+from nst_daemon.names import clean_name, composed, numbered, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,11 @@ class Delivery:
         name that the daemon passes over and for a folder that is none, StorageError.
         """
         place = self._place(folder)
-        name = _free_name(place, files.clean_name(name))
+        name = _free_name(place, clean_name(name))
         for _, _, ending in self._files:
             if ignored(name + ending):
                 raise UsageError(
-                    f"{files.printable(name + ending)} is called like what other programs leave behind",
+                    f"{printable(name + ending)} is called like what other programs leave behind",
                     remedy="give it another name",
                 )
         with files.storage(place):
@@ -119,8 +121,8 @@ class Delivery:
         """The inbox, or the real folder in it. Raises UsageError where a file or a link stands there."""
         if not folder:
             return self._inbox
-        place, label = self._inbox / folder, files.printable(folder)
-        if folder != files.clean_name(folder):
+        place, label = self._inbox / folder, printable(folder)
+        if folder != clean_name(folder):
             raise UsageError(f"{label} is no name for a folder of the inbox")
         with files.storage(self._inbox), suppress(FileExistsError):
             place.mkdir()
@@ -142,11 +144,11 @@ def library(styles: Path) -> dict[str, tuple[Path, ...]]:
     with files.storage(styles):
         found = sorted(styles.iterdir()) if styles.is_dir() else []
         known: dict[str, tuple[Path, ...]] = {
-            normal(path.stem): (path,) for path in found if _shown(path)
+            composed(path.stem): (path,) for path in found if _shown(path)
         }
         for folder in found:
             if folder.is_dir() and not ignored(folder.name) and (inside := pictures_in(folder)):
-                known[normal(folder.name)] = inside
+                known[composed(folder.name)] = inside
     return known
 
 
@@ -163,7 +165,7 @@ def style_pictures(styles: Iterable[Path]) -> list[Path]:
         inside = pictures_in(style) if style.is_dir() else (style,)
         if not inside:
             raise UsageError(
-                f"there is no picture in {files.printable(str(style))}",
+                f"there is no picture in {printable(str(style))}",
                 remedy="name a folder that has some",
             )
         found += inside
@@ -184,15 +186,15 @@ def styles_and_names(styles: Iterable[str], folder: Path) -> tuple[list[Path], l
     names: list[str] = []
     known = library(folder)
     for style in styles:
-        path, in_library = Path(style), normal(style) in known
+        path, in_library = Path(style), composed(style) in known
         if path.is_file() or (path.is_dir() and not in_library):
             paths.append(path)
         elif in_library:
             names.append(style)
         else:
-            there = ", ".join(sorted(map(files.printable, known))) or "none"
+            there = ", ".join(sorted(map(printable, known))) or "none"
             raise UsageError(
-                f"{files.printable(style)} is neither a file, nor a folder, nor a style of the library",
+                f"{printable(style)} is neither a file, nor a folder, nor a style of the library",
                 remedy=f"there are: {there}",
             )
     return style_pictures(paths), names
@@ -231,13 +233,13 @@ def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path])
         if len(found) == len(digests):
             break
         with suppress(OSError):  # gone meanwhile, or somebody else's
-            if path.stat().st_size in sizes and (digest := files.sha256_file(path)) in digests:
+            if path.stat().st_size in sizes and (digest := sha256_file(path)) in digests:
                 found.setdefault(digest, path)
     for i in wanted:
         if i["sha256"] not in found:
             raise InputError(
-                f"{files.printable(str(i.get('name', i['role'])))} is in none of "
-                + ", ".join(files.printable(str(place)) for place in places),
+                f"{printable(str(i.get('name', i['role'])))} is in none of "
+                + ", ".join(printable(str(place)) for place in places),
                 remedy="name it, or the folder that it is in, with --input",
             )
     count = sum(i["role"] == Role.STYLE for i in wanted)
@@ -273,13 +275,13 @@ def picture_suffix(name: str) -> str:
     suffix = PurePath(name).suffix.lower()
     if suffix not in PICTURES:
         known = ", ".join(sorted(suffix[1:] for suffix in PICTURES))
-        label = files.printable(name)
+        label = printable(name)
         raise UsageError(f"{label} is no picture by its name", remedy=f"known are {known}")
     return suffix
 
 
 def _check(path: Path) -> None:
-    label = files.printable(str(path))
+    label = printable(str(path))
     if not path.is_file():
         raise UsageError(f"there is no file {label}", remedy="name one that exists")
     picture_suffix(path.name)
@@ -290,10 +292,10 @@ def _check(path: Path) -> None:
 def _free_name(inbox: Path, name: str) -> str:
     """The name, or the first NAME-2, NAME-3, … of which nothing is in the inbox."""
     with files.storage(inbox):
-        taken = {normal(path.name) for path in inbox.iterdir()}
+        taken = {composed(path.name) for path in inbox.iterdir()}
     return next(
         candidate
-        for candidate in files.numbered(name)
+        for candidate in numbered(name)
         if not any(n == candidate or n.startswith(_belonging_to(candidate)) for n in taken)
     )
 

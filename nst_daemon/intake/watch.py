@@ -28,7 +28,8 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from nst_daemon.files import network_file_system, printable
+from nst_daemon.mounts import network_file_system
+from nst_daemon.names import printable
 
 log = logging.getLogger(__name__)
 

@@ -23,9 +23,10 @@ from packaging.requirements import Requirement
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers import Observer
 
-from nst_daemon import files
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
+from nst_daemon.mounts import free_bytes, network_file_system
+from nst_daemon.names import printable
 from nst_daemon.service.status_page import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
@@ -45,8 +46,8 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level:<8} {self.subject + ':':<14} {files.printable(self.message)}"
-        return f"{line}\n{'':23} → {files.printable(self.remedy)}" if self.remedy else line
+        line = f"{self.level:<8} {self.subject + ':':<14} {printable(self.message)}"
+        return f"{line}\n{'':23} → {printable(self.remedy)}" if self.remedy else line
 
 
 def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
@@ -160,7 +161,7 @@ def check_file_systems(
     folders: Folders, rescan_seconds: float, mounts: str | None = None
 ) -> Iterator[Finding]:
     """Network file systems hide changes from inotify, and SQLite's log does not work on them."""
-    state = files.network_file_system(_nearest(folders.state), mounts)
+    state = network_file_system(_nearest(folders.state), mounts)
     if state:
         yield Finding(
             "bad",
@@ -168,7 +169,7 @@ def check_file_systems(
             f"{folders.state} is on a network file system ({state}), where the ledger is not safe",
             "set folders.state to a local disk",
         )
-    inbox = files.network_file_system(_nearest(folders.inbox), mounts)
+    inbox = network_file_system(_nearest(folders.inbox), mounts)
     if inbox:
         yield Finding(
             "warning",
@@ -217,7 +218,7 @@ def check_watching(inbox: Path, sysctl: Path = _SYSCTL) -> Finding:
 def check_disk(folder: Path, least: int) -> Finding:
     """Is there room to work? least: bytes below which the queue waits."""
     try:
-        free = files.free_bytes(_nearest(folder))
+        free = free_bytes(_nearest(folder))
     except StorageError as error:
         return Finding("bad", "disk", error.message, error.remedy)
     total = shutil.disk_usage(_nearest(folder)).total

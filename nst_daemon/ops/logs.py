@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
 
-from nst_daemon.files import printable
+from nst_daemon.names import printable
 
 Format = Literal["auto", "text", "journal", "json"]
 

@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from nst_daemon.files import printable
+from nst_daemon.names import printable
 
 
 class Bars:

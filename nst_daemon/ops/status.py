@@ -7,14 +7,13 @@ which any process may read. No port is open.
 from __future__ import annotations
 
 import fcntl
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -22,73 +21,15 @@ from rich.text import Text
 
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
-from nst_daemon.files import printable, storage
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import JobEvent, Ledger
+from nst_daemon.names import printable
+from nst_daemon.service.live_status import Live
 
 S = JobState
 #: How many jobs that are next, or have ended of late, a page shows.
 SHOWN = 8
 SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Painting:
-    """A job that is with a worker.
-
-    speed: iterations per second; left: seconds; None while they are unknown; curve: (iteration, total loss) of this
-    attempt so far; preview: its file below results/, "" where there is none.
-    """
-
-    id: str
-    name: str
-    worker: str
-    done: int
-    total: int
-    percent: int
-    speed: float | None
-    left: float | None
-    curve: Sequence[tuple[int, float]] = ()
-    preview: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What only the running daemon knows.
-
-    since, at: when it started and when this was written, seconds since the epoch; state: `painting`, `loading`,
-    `idle`, `paused`, `resting` (outside of its hours) or `lost` (no device is left); reason: of the last three;
-    headline: all of it in one line; workers: name, state, pid and facts of each; settling: files that are still being
-    written; waiting: names of drops that lack a part, with what they lack.
-    """
-
-    pid: int
-    since: float
-    at: float
-    state: str
-    reason: str
-    headline: str
-    paintings: Sequence[Painting] = ()
-    workers: Sequence[Mapping[str, Any]] = ()
-    settling: Sequence[str] = ()
-    waiting: Mapping[str, str] = field(default_factory=dict)
-
-    def write(self, path: Path) -> None:
-        """Replace the file atomically. It need not outlive a crash, so nothing is fsynced. Raises StorageError."""
-        temporary = path.with_suffix(".part")
-        with storage(path):
-            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
-            temporary.replace(path)
-
-    @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """What the file says; None where there is none, or where another version has written it."""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            found["paintings"] = [Painting(**painting) for painting in found["paintings"]]
-            return cls(**found)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
 
 @dataclass(frozen=True, slots=True)

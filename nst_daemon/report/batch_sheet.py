@@ -12,6 +12,7 @@ from typing import Any
 
 from nst_daemon import files
 from nst_daemon.errors import InputError
+from nst_daemon.names import printable
 from nst_daemon.report import gallery
 from nst_daemon.report.contact_sheet import Label, grid
 
@@ -44,12 +45,12 @@ def write(folder: Path, places: Sequence[Path]) -> Path:
     found = [entry for entry in gallery.found(folder) if not entry["group"]]
     if not found:
         raise InputError(
-            f"there are no results in {files.printable(str(folder))}",
+            f"there are no results in {printable(str(folder))}",
             remedy="name the folder of a batch, such as results/night",
         )
     if (folder / NAME).with_suffix(".json").exists():
         raise InputError(
-            f"{files.printable(str(folder / NAME))} is a result, and is not overwritten",
+            f"{printable(str(folder / NAME))} is a result, and is not overwritten",
             remedy="rename it with all that lies beside it",
         )
     found.sort(key=lambda entry: str(entry["finished"]))

@@ -29,6 +29,9 @@ from typing import Any
 from urllib.parse import quote
 
 from nst_daemon import files
+from nst_daemon.digests import sha256_file
+from nst_daemon.names import printable
+from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.sidecar import SCHEMA
 from nst_daemon.report.thumbnails import reduced
 
@@ -97,7 +100,7 @@ def found(results: Path) -> Iterator[dict[str, Any]]:
                 try:
                     entry = _entry(path, results, present, json.loads(path.read_bytes()))
                 except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                    log.warning("%s is left out: %r", files.printable(str(path)), error)
+                    log.warning("%s is left out: %r", printable(str(path)), error)
                 else:
                     if entry is not None:
                         yield entry
@@ -122,10 +125,10 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
     thumbnails = [result]
     thumbnails += [Thumbnail(i[2], THUMB, i[3]) for i in contents + styles]
     thumbnails += [Thumbnail(i[2], VIEW, i[3]) for i in contents]
-    curve, lapse = path.stem + files.LOSS_PLOT, path.stem + files.TIME_LAPSE
+    curve, lapse = path.stem + LOSS_PLOT, path.stem + TIME_LAPSE
     return {
-        "name": files.printable(path.stem),
-        "group": files.printable(str(relative.parent)) if relative.parent.parts else "",
+        "name": printable(path.stem),
+        "group": printable(str(relative.parent)) if relative.parent.parts else "",
         "finished": str(s["finished"]),
         "width": int(s["picture"]["width"]),
         "height": int(s["picture"]["height"]),
@@ -177,7 +180,7 @@ class Sources:
             ):
                 with suppress(OSError):
                     if path.is_file() and path.stat().st_size in sizes:
-                        self._found.setdefault(files.sha256_file(path)[:KEY], path)
+                        self._found.setdefault(sha256_file(path)[:KEY], path)
 
     def __getitem__(self, key: str) -> Path | None:
         """The file with this `Thumbnail.key`."""
@@ -200,7 +203,7 @@ def _reduce(source: Path, thumbnail: Thumbnail, folder: Path) -> str:
         temporary.write_bytes(reduced(source, thumbnail.side))
         temporary.replace(folder / thumbnail.name)
     except Exception as error:  # noqa: BLE001 (whatever Pillow raises, the page does without this one)
-        log.warning("%s cannot be shown: %r", files.printable(str(source)), error)
+        log.warning("%s cannot be shown: %r", printable(str(source)), error)
         temporary.unlink(missing_ok=True)
         return ""
     return thumbnail.name

@@ -19,8 +19,8 @@ from PIL import ExifTags, Image
 
 from nst_daemon import __version__
 from nst_daemon.errors import InputError
-from nst_daemon.files import printable
 from nst_daemon.jobs import JobInput, Role
+from nst_daemon.names import printable
 
 SCHEMA = 1
 #: Where the essentials stand in a picture: the keyword of PNG's iTXt chunk, the head of EXIF's UserComment elsewhere.

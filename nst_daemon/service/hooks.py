@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from nst_daemon.files import printable
 from nst_daemon.jobs import Job
+from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from prometheus_client import (
 
 from nst_daemon.config import Metrics as Options
 from nst_daemon.errors import ConfigError
-from nst_daemon.files import printable
 from nst_daemon.jobs import JobState
-from nst_daemon.ops.status import Live
+from nst_daemon.names import printable
+from nst_daemon.service.live_status import Live
 
 log = logging.getLogger(__name__)
 

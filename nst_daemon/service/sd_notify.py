@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from nst_daemon.files import printable
+from nst_daemon.names import printable
 
 
 class Notifier:

@@ -31,10 +31,13 @@ from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.sidecar import MAX_BYTES
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.mounts import free_bytes
+from nst_daemon.names import numbered, printable
 from nst_daemon.ops.logs import job_logger
-from nst_daemon.ops.status import Live, Painting
+from nst_daemon.publishing import publish
 from nst_daemon.service.chores import Chores
 from nst_daemon.service.hooks import Hooks
+from nst_daemon.service.live_status import Live, Painting
 from nst_daemon.service.progress_estimate import Pace
 from nst_daemon.service.status_page import StatusPage, page_options
 from nst_daemon.workers.messages import (
@@ -424,7 +427,7 @@ class Supervisor:
             return
         reach = batch_reach(self.config, self.config.batch_roots)
         try:
-            label = files.printable(file.path)
+            label = printable(file.path)
             values = load_settings(
                 self.config.folders.inbox, file.path, file.fingerprint, MAX_BYTES
             )
@@ -565,11 +568,11 @@ class Supervisor:
     def _preview(self, job: Job) -> Path:
         """Where the live preview goes: NAME.jpg, or a numbered one where another job of that name is under way.
 
-        Every part of a job's name has gone through `files.clean_name`.
+        Every part of a job's name has gone through `clean_name`.
         """
         if job.id not in self._previews:
             taken = self._previews.values()
-            paths = (self.config.folders.previews / f"{n}.jpg" for n in files.numbered(job.name))
+            paths = (self.config.folders.previews / f"{n}.jpg" for n in numbered(job.name))
             self._previews[job.id] = next(path for path in paths if path not in taken)
         return self._previews[job.id]
 
@@ -601,7 +604,7 @@ class Supervisor:
             self._move(job, S.QUEUED, now, note="its staged picture has gone; it is painted again")
             del self._unfinished[job.id]
             return
-        picture = files.publish(
+        picture = publish(
             folders.stage / job.id,
             job.staged_files,
             folders.results,
@@ -726,7 +729,7 @@ class Supervisor:
             live.write(self.config.folders.status)
             if self._metrics:
                 folders = self.config.folders
-                free = {f.name: files.free_bytes(f) for f in (folders.state, folders.results)}
+                free = {f.name: free_bytes(f) for f in (folders.state, folders.results)}
                 oldest = self.ledger.oldest(S.CLAIMED, S.QUEUED, S.RETRYING)
                 self._metrics.update(live, self.ledger.counts(), oldest, free)
 
@@ -864,7 +867,7 @@ class Supervisor:
         """Raise StorageError where there is too little space."""
         folders = self.config.folders
         for folder in (folders.state, folders.results):
-            free, least = files.free_bytes(folder), self.config.limits.min_free_disk
+            free, least = free_bytes(folder), self.config.limits.min_free_disk
             if free < least:
                 raise StorageError(
                     f"{folder} has {free // MiB:,} MiB of free space, "

@@ -24,13 +24,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from nst_daemon import files
 from nst_daemon.errors import InputError, NstError, StorageError, UsageError
 from nst_daemon.intake.submit import library
 from nst_daemon.jobs import Job
 from nst_daemon.ledger import Ledger
-from nst_daemon.ops.status import Live, gather
+from nst_daemon.names import printable
+from nst_daemon.ops.status import gather
+from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.thumbnails import reduced
+from nst_daemon.service.live_status import Live
 from nst_daemon.service.status_page import Options
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.upload import TooLargeError, drop
@@ -120,7 +122,7 @@ class _Page:
             dropped = await drop(kind, int(length), aiter(request.stream()), self._options)
         except (ClientDisconnect, TimeoutError):
             return Response(status_code=408)  # most probably nobody is there to read it
-        log.info("%s has come by the status page", ", ".join(map(files.printable, dropped.names)))
+        log.info("%s has come by the status page", ", ".join(map(printable, dropped.names)))
         return _json(asdict(dropped), 201)
 
     async def login(self, request: Request) -> Response:
@@ -153,9 +155,7 @@ class _Page:
         result = self._folders.results / self._job(job_id).result
         if what == "thumbnail":
             return _thumbnail(self._inside(result))
-        suffix = {"result": result.suffix, "curve": files.LOSS_PLOT, "lapse": files.TIME_LAPSE}.get(
-            what
-        )
+        suffix = {"result": result.suffix, "curve": LOSS_PLOT, "lapse": TIME_LAPSE}.get(what)
         if suffix is None:
             raise HTTPException(404)
         return self._file(result.with_name(result.stem + suffix))
@@ -199,7 +199,7 @@ def _thumbnail(path: Path) -> Response:
     try:
         small = _reduced(path, path.stat().st_mtime_ns)
     except Exception as error:
-        log.debug("%s cannot be shown: %r", files.printable(str(path)), error)
+        log.debug("%s cannot be shown: %r", printable(str(path)), error)
         raise HTTPException(404) from error
     return Response(small, media_type="image/webp", headers=KEPT)
 
@@ -231,4 +231,4 @@ def _json(values: dict[str, Any], status: int = 200) -> Response:
 def _complain(_: Request, error: Exception) -> Response:
     """What our own exceptions are in HTTP."""
     status = next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
-    return _json({"error": files.printable(str(error))}, status)
+    return _json({"error": printable(str(error))}, status)

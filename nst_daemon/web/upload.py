@@ -20,6 +20,8 @@ from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError, UsageError
 from nst_daemon.intake.submit import Delivery, library, picture_suffix
 from nst_daemon.jobs import Role
+from nst_daemon.mounts import free_bytes
+from nst_daemon.names import printable
 from nst_daemon.ops.status import size
 from nst_daemon.service.status_page import Options
 
@@ -80,7 +82,7 @@ async def drop(
 
 
 def _check_room(options: Options, length: int) -> None:
-    free = files.free_bytes(options.folders.inbox)
+    free = free_bytes(options.folders.inbox)
     if free - length < options.min_free_disk:
         raise StorageError(
             f"the inbox has {size(free)} of free space, which is too little for this",
@@ -130,7 +132,7 @@ class Form:
             raise UsageError("there is no picture", remedy="choose one")
         folder = self._fields.get("library", "")
         if folder and folder not in library(self._options.folders.styles):
-            raise UsageError(f"there is no style {files.printable(folder)} in the library")
+            raise UsageError(f"there is no style {printable(folder)} in the library")
         if not folder and len(self._roles) < 2:
             raise UsageError("a pair is a picture and a style", remedy="choose the other one too")
         named = self._fields.get("name", "").strip()
@@ -188,7 +190,7 @@ class Form:
         elif self._text is not None:
             self._text += data[start:end]
             if len(self._text) > MOST_TEXT:
-                raise UsageError(f"{files.printable(self._field)} is too long")
+                raise UsageError(f"{printable(self._field)} is too long")
 
     def end_part(self) -> None:
         """A field or a file is whole."""
@@ -205,7 +207,7 @@ class Form:
 
     def _begin_file(self, name: str) -> _File:
         """Raises UsageError for what has no place in a drop."""
-        label, suffix = files.printable(name), picture_suffix(name)
+        label, suffix = printable(name), picture_suffix(name)
         if self._field not in ("content", "style"):
             raise UsageError(f"{label} is neither content nor style")
         role, stem = Role(self._field), PurePath(name).stem

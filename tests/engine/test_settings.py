@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.engine.presets import PRESETS
-from nst_daemon.engine.settings import RenderSettings, describe, resolve
+from nst_daemon.engine.settings import RenderSettings, describe, resolve, restore
 from nst_daemon.errors import SettingsError
 
 
@@ -55,9 +56,9 @@ def test_another_optimiser_drops_what_the_preset_meant_for_its_own() -> None:
 
 def test_the_ratio_replaces_the_content_weight() -> None:
     """alpha is ratio times beta; whichever of ratio and content_weight comes later counts."""
-    assert resolve({"content_style_ratio": 0.5, "style_weight": 4}).alpha == 2
-    assert resolve({"content_style_ratio": 0.5}, {"content_weight": 3}).alpha == 3
-    assert resolve({"content_weight": 3}, {"content_style_ratio": 0.5}).alpha == 0.5
+    assert resolve({"content_style_ratio": 0.5, "style_weight": 4}).content_weight == 2
+    assert resolve({"content_style_ratio": 0.5}, {"content_weight": 3}).content_weight == 3
+    assert resolve({"content_weight": 3}, {"content_style_ratio": 0.5}).content_weight == 0.5
 
 
 def test_what_yaml_and_the_environment_write_is_understood() -> None:
@@ -121,3 +122,27 @@ def test_every_setting_explains_itself() -> None:
     for field in fields(RenderSettings):
         about = describe(field.name)
         assert about["help"].endswith(".") and about["allowed"]
+
+
+OVERRIDES: tuple[dict[str, object], ...] = (
+    {},
+    {"content_style_ratio": 0.25},
+    {"content_weight": 0.5},
+    {"optimizer": "adam"},
+    {"calibrate": "off"},
+    {"iterations": 7, "scales": [0.5, 1]},
+)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_resolved_settings_resolve_to_themselves(preset: str, network: str) -> None:
+    """Resolved settings survive JSON unchanged, and resolving them once more changes nothing."""
+    for override in OVERRIDES:
+        try:
+            settings = resolve({"preset": preset}, override, network=network)
+        except SettingsError:
+            continue  # refused before anything is carried
+        carried = json.loads(json.dumps(asdict(settings)))
+        assert restore(carried) == settings
+        assert resolve(carried, network=network) == settings

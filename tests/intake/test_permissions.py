@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.errors import InputError, StorageError
-from nst_daemon.files import publish, write_atomic
+from nst_daemon.files import write_atomic
 from nst_daemon.ledger import Ledger
+from nst_daemon.publishing import publish
 from tests.intake.conftest import PNG, House, tree
 
 NOBODY = 65534

@@ -15,7 +15,7 @@ from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
-from nst_daemon.ops.status import Live, Painting
+from nst_daemon.service.live_status import Live, Painting
 from nst_daemon.workers.messages import Progress
 from tests.bench import Bench
 

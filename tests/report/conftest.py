@@ -15,8 +15,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.files import clean_name
 from nst_daemon.jobs import JobInput, Role
+from nst_daemon.names import clean_name
 from nst_daemon.report import gallery, loss_plot, sidecar
 from nst_daemon.report.history import Sample, columns
 from nst_daemon.report.time_lapse import TimeLapse

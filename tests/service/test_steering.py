@@ -13,8 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from nst_daemon import cli
+from nst_daemon.digests import sha256_file
 from nst_daemon.errors import InputError, UsageError
-from nst_daemon.files import sha256_file
 from nst_daemon.intake.scan import Intake
 from nst_daemon.intake.submit import (
     Delivery,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nst_daemon import config as configuration
-from nst_daemon import files
 from nst_daemon.errors import DeviceError, Retry, StorageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.publishing import publish
 from nst_daemon.service.supervisor import BACK_OFF, DAY, Moment
 from nst_daemon.workers.messages import (
     DeviceLost,
@@ -166,7 +166,7 @@ def test_crash_between_publishing_and_the_ledger(bench: Bench) -> None:
         bench.supervisor._answer(event, bench.now)
     job = bench.job()
     assert job.state is JobState.STAGED
-    files.publish(bench.folders.stage / job.id, job.staged_files, bench.folders.results, job.name)
+    publish(bench.folders.stage / job.id, job.staged_files, bench.folders.results, job.name)
     bench.begin()
     bench.step(1)
     assert bench.job().state is JobState.DONE

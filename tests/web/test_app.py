@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
-from nst_daemon.ops.status import Live, Painting
+from nst_daemon.service.live_status import Live, Painting
 from nst_daemon.service.status_page import Options
 from tests.web.conftest import client
 

@@ -19,6 +19,7 @@ import pytest
 
 from nst_daemon import config as configuration
 from nst_daemon import files
+from nst_daemon.digests import sha256_file
 from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
@@ -99,7 +100,7 @@ def test_a_job_travels_by_value(
     task = replace(jobs("dog", iterations=30, seconds=0.1), preview=jobs.folder / "preview.jpg")
     answer = b.paint(task)
     assert answer.files == ("dog.json", "dog.png")
-    assert files.sha256_file(task.stage / "dog.png") == answer.sha256
+    assert sha256_file(task.stage / "dog.png") == answer.sha256
     sidecar = json.loads((task.stage / "dog.json").read_bytes())
     assert sidecar["job"]["attempt"] == task.attempt
     kinds = [type(event) for event in b.events if getattr(event, "job_id", "") == "dog-id"]
@@ -148,7 +149,7 @@ def test_from_a_machine_that_is_no_node(
     b.ready(workers=1)
     task = jobs("cat")
     answer = b.paint(task)
-    assert files.sha256_file(task.stage / "cat.png") == answer.sha256
+    assert sha256_file(task.stage / "cat.png") == answer.sha256
 
 
 @needs_ray

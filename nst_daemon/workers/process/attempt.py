@@ -353,6 +353,6 @@ class Painting:
 
 def _weights(s: RenderSettings) -> dict[str, float]:
     """What each term of the loss counts in the total."""
-    weights = {f"content {k}": s.alpha * w for k, w in s.content_layers.items()}
+    weights = {f"content {k}": s.content_weight * w for k, w in s.content_layers.items()}
     weights |= {f"style {k}": s.style_weight * w for k, w in s.style_layers.items()}
     return weights | {"tv": s.tv_weight}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nst_daemon import files
+from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report import loss_plot
 from nst_daemon.report.history import Sample, thinned
 from nst_daemon.report.time_lapse import SIDE, TimeLapse
@@ -146,9 +146,9 @@ class Record:
         """
         wanted: list[tuple[str, Callable[[], bytes]]] = []
         if self._loss_plot and self._history:
-            wanted.append((files.LOSS_PLOT, lambda: loss_plot.draw(self._history, weights)))
+            wanted.append((LOSS_PLOT, lambda: loss_plot.draw(self._history, weights)))
         if self._time_lapse:
-            wanted.append((files.TIME_LAPSE, self._time_lapse.encode))
+            wanted.append((TIME_LAPSE, self._time_lapse.encode))
         written = []
         for suffix, make in wanted:
             path = stem.with_name(stem.name + suffix)

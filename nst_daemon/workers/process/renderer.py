@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from nst_daemon.digests import sha256_file
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, to_image
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import DeviceError, NstError, OutOfMemory
-from nst_daemon.files import sha256_file
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.workers.messages import Task, WorkerOptions

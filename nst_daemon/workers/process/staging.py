@@ -5,7 +5,6 @@ It needs nothing of the engine any more, so that the next picture can be painted
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
 from nst_daemon import files
+from nst_daemon.digests import sha256_file
 from nst_daemon.errors import PictureError
 from nst_daemon.report import sidecar
 from nst_daemon.workers.messages import Staged, Task
@@ -52,14 +52,14 @@ class Finished:
         _empty(stage)
         extras = self.writer.submit(self.record.write, stem, self.weights)
         self._save_picture(picture)
-        written = sidecar.Written(picture.name, files.sha256_file(picture), picture.stat().st_size)
+        written = sidecar.Written(picture.name, sha256_file(picture), picture.stat().st_size)
         beside = extras.result()
         seconds = {**self.painted.seconds, "save": self.clock() - began}
         painted = replace(self.painted, seconds=seconds)
         document.write_bytes(sidecar.encode(sidecar.build(painted, written, datetime.now(UTC))))
         staged = [document, *beside, picture]
         for path in staged:
-            _fsync(path)
+            files.fsync_file(path)
         files.fsync_folder(stage)
         names = tuple(path.name for path in staged)
         return Staged(self.worker, self.task.job_id, names, written.sha256)
@@ -87,8 +87,3 @@ def _empty(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         path.unlink()
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon import __version__, files
+from nst_daemon.digests import sha256_file
 from nst_daemon.errors import ModelError, NstError, Retry, StorageError
 from nst_daemon.workers import wire
 from nst_daemon.workers.local import LocalExecutor
@@ -274,7 +275,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _lay_down(path: Path, digest: str, box: Sequence[Any]) -> None:
     """Make sure that the file is here: once per machine it is fetched from the cluster's store."""
-    if path.is_file() and files.sha256_file(path) == digest:
+    if path.is_file() and sha256_file(path) == digest:
         return
     import ray  # noqa: PLC0415 (an extra; and nothing else here needs it)
 

@@ -1,0 +1,76 @@
+"""The file systems under the folders: free space, and which of them are on a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nst_daemon.files import storage
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user may still write to the file system of `path`. Raises StorageError."""
+    with storage(path):
+        status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+#: File systems whose changes may be made elsewhere, so that inotify does not hear of them all.
+_NETWORK = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "ncpfs",
+        "afs",
+        "9p",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "glusterfs",
+        "ocfs2",
+        "gfs2",
+        "davfs",
+        "orangefs",
+        "vboxsf",
+        "virtiofs",
+        "prl_fs",
+        "drvfs",
+        "v9fs",
+    ]
+)
+
+
+def network_file_system(path: Path, mounts: str | None = None) -> str:
+    """The type of the file system below `path` where it is a network one or FUSE ("nfs4", "fuse.sshfs"), else "".
+
+    mounts: the text of a mount table as in /proc/self/mounts, which is read where it is None ("" where there is
+    no such file: then nothing is known and events are trusted).
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape")
+        except OSError:
+            mounts = ""
+    resolved = Path(os.path.realpath(path))
+    best, found = -1, ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = Path(_unescape_mount(fields[1]))
+        # The last mount on a point hides those before it, hence >=.
+        if (resolved == point or point in resolved.parents) and len(point.parts) >= best:
+            best, found = len(point.parts), fields[2]
+    # fuseblk (NTFS, exFAT) is a local disk.
+    return found if found in _NETWORK or found.startswith("fuse.") else ""
+
+
+def _unescape_mount(text: str) -> str:
+    """Undo the octal escapes of a mount table (\\040 is a space)."""
+    for escaped, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(escaped, plain)
+    return text

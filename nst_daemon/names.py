@@ -1,0 +1,68 @@
+"""Names of files: made harmless, printable, and numbered where they are taken."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from pathlib import PurePath
+
+#: Bytes of UTF-8 that a name of ours may have, so that "-2", ".progress.webp" and ".part" still fit into 255.
+NAME_BYTES = 200
+
+
+def printable(name: str) -> str:
+    """`name` for logs and messages: control characters, bidirectional overrides and undecodable bytes escaped."""
+    if name.isprintable():
+        return name
+    joiners = "\u200c\u200d"  # parts of letters and emoji, harmless
+    return "".join(c if c.isprintable() or c in joiners else _escape(c) for c in name)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )
+
+
+def clean_name(name: str) -> str:
+    """`name` as a file name of our own: valid UTF-8 (NFC), printable, at most NAME_BYTES long, never hidden.
+
+    Unicode stays; what could harm a terminal, a path or a listing becomes "_". A suffix survives shortening.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if not name.isprintable() or "/" in name or "\\" in name:
+        name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)
+    name = name.strip()
+    if name.startswith(".") or not name:
+        name = "_" + name.lstrip(".")
+    if len(name.encode()) <= NAME_BYTES:
+        return name
+    suffix = PurePath(name).suffix
+    if len(suffix.encode()) > 20:
+        suffix = ""
+    room = NAME_BYTES - len(suffix.encode())
+    return name.removesuffix(suffix).encode()[:room].decode(errors="ignore") + suffix
+
+
+def numbered(name: str) -> Iterator[str]:
+    """name, name-2, name-3, …"""
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def composed(name: str) -> str:
+    """`name` in Unicode's composed form (NFC), the form in which names are compared.
+
+    macOS writes é as two characters and other systems as one; both halves of a pair must match.
+    """
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,70 @@
+"""What only the running daemon knows: state/status.json, replaced once a second at most, for `nst-daemon status`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from nst_daemon.files import storage
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """A job that is with a worker.
+
+    speed: iterations per second; left: seconds; None while they are unknown; curve: (iteration, total loss) of this
+    attempt so far; preview: its file below results/, "" where there is none.
+    """
+
+    id: str
+    name: str
+    worker: str
+    done: int
+    total: int
+    percent: int
+    speed: float | None
+    left: float | None
+    curve: Sequence[tuple[int, float]] = ()
+    preview: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What only the running daemon knows.
+
+    since, at: when it started and when this was written, seconds since the epoch; state: `painting`, `loading`,
+    `idle`, `paused`, `resting` (outside of its hours) or `lost` (no device is left); reason: of the last three;
+    headline: all of it in one line; workers: name, state, pid and facts of each; settling: files that are still being
+    written; waiting: names of drops that lack a part, with what they lack.
+    """
+
+    pid: int
+    since: float
+    at: float
+    state: str
+    reason: str
+    headline: str
+    paintings: Sequence[Painting] = ()
+    workers: Sequence[Mapping[str, Any]] = ()
+    settling: Sequence[str] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Replace the file atomically. It need not outlive a crash, so nothing is fsynced. Raises StorageError."""
+        temporary = path.with_suffix(".part")
+        with storage(path):
+            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """What the file says; None where there is none, or where another version has written it."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            found["paintings"] = [Painting(**painting) for painting in found["paintings"]]
+            return cls(**found)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
