@@ -45,8 +45,8 @@ config: $(STAMP)  ## config.yaml, from the settings in the code
 	$(BIN)/python docs/make_config.py
 
 docs-images: $(STAMP)  ## the pictures of the documentation, painted from the sample pictures
-	$(BIN)/python docs/make_images.py
-	$(BIN)/python docs/make_pages.py
+	$(BIN)/python -m docs.make_images
+	$(BIN)/python -m docs.make_pages
 	$(BIN)/python -m benchmarks.experiments all --out docs/images/objective
 
 # Where `make install` puts things. DESTDIR stands before each path, for packages.

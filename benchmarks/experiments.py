@@ -18,13 +18,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image, load_picture, to_image
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.painter import Painter
 from nst_daemon.report.contact_sheet import contact_sheet
-from nst_daemon.samples import draw_painting, draw_scene
 
 Settings = Mapping[str, object]
 Paint = Callable[[RenderSettings], Iterator[Step]]

@@ -27,6 +27,7 @@ from rich.table import Table
 from safetensors.torch import load_file
 
 import nst_daemon
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.losses import Objective, statistics
@@ -34,7 +35,6 @@ from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.tiles import Tiled
 from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.painter import Painter
-from nst_daemon.samples import draw_painting, draw_scene
 
 MB = 1_000_000
 

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.curves import Curve, draw, reaches
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image, load_picture
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Scene, stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.painter import Painter
-from nst_daemon.samples import draw_painting, draw_scene
 
 Run = Callable[[Scene, VGG, RenderSettings], Iterator[float]]
 

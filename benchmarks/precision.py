@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import torch
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import resolve
 from nst_daemon.painter import Painter
-from nst_daemon.samples import draw_painting, draw_scene
 
 PAIRS = (("harbour", "swirls"), ("mountains", "embers"), ("mountains", "mosaic"))
 

@@ -21,12 +21,12 @@ from rich.table import Table
 from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 
+from benchmarks.drawings import draw_painting
 from nst_daemon.engine.losses import statistics
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
 from nst_daemon.files import default_cache_dir
 from nst_daemon.painter import Painter, find_device
-from nst_daemon.samples import draw_painting
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ import argparse
 import torch
 from torch import Tensor
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image, resize
 from nst_daemon.engine.settings import resolve
 from nst_daemon.painter import Painter
-from nst_daemon.samples import draw_painting, draw_scene
 
 PAIRS = (("harbour", "swirls"), ("mountains", "embers"), ("mountains", "mosaic"))
 LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722]).view(3, 1, 1)  # Rec. 709

@@ -18,12 +18,12 @@ from time import perf_counter
 
 import torch
 
+from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.peers import peak
 from nst_daemon.engine.cuda_graph import Recorded
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import resolve
 from nst_daemon.painter import Painter
-from nst_daemon.samples import draw_painting, draw_scene
 
 #: Multiplications and additions for each pixel: 18 · inputs · outputs of every convolution, at its share of the pixels.
 CHANNELS = ((3, 64, 0), (64, 64, 0), (64, 128, 1), (128, 128, 1), (128, 256, 2), *3 * ((256, 256, 2),),

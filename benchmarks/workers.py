@@ -27,8 +27,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.jobs import JobInput, Role
-from nst_daemon.samples import draw_painting, draw_scene
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
     DeviceLost,

@@ -1,7 +1,7 @@
 """Make the pictures of the documentation from this program's own samples: `make docs-images`.
 
 Everything is drawn and painted here; run it again after a change to the engine, and look at the result. One picture
-alone: `python docs/make_images.py keep_colors`.
+alone: `python -m docs.make_images keep_colors`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon import stylize
 from nst_daemon.engine.images import Picture, from_image, resize, save_picture, to_image
 from nst_daemon.report.contact_sheet import contact_sheet
-from nst_daemon.samples import draw_painting, draw_scene
 
 IMAGES = Path(__file__).parent / "images"
 GAP = 8  # white pixels between two pictures of a row

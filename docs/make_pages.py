@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from nst_daemon.samples import SCENES, STYLES, draw_painting, draw_scene
+from benchmarks.drawings import SCENES, STYLES, draw_painting, draw_scene
 from nst_daemon.service.live_status import Live
 
 IMAGES = Path(__file__).parent / "images"

@@ -682,14 +682,12 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where to work; it is kept.")] = Path("demo"),
     size: Annotated[int, typer.Option(help="Longer side of the painting in pixels.")] = 256,
 ) -> None:
-    """Draw a scene and a painting, drop both into an inbox, and let the daemon paint them."""
-    from nst_daemon.samples import draw_painting, draw_scene
+    """Drop a sample photo and a sample painting into an inbox, and let the daemon paint them."""
+    from nst_daemon.samples import lay_out
 
     inbox = folder / "inbox"
-    inbox.mkdir(parents=True, exist_ok=True)
-    draw_scene(640, 480).save(inbox / "harbour.content.png")
-    draw_painting(640, 480).save(inbox / "harbour.style.png")
-    print(f"dropped harbour.content.png and harbour.style.png into {inbox}", file=sys.stderr)
+    content, style = lay_out(inbox)
+    print(f"dropped {content.name} and {style.name} into {inbox}", file=sys.stderr)
     environment = {"NST_FOLDERS__ROOT": str(folder.resolve()), "NST_RENDER__SIZE": str(size)}
     failed = _serve(None, drain=True, environ=environment)
     if failed:

@@ -295,12 +295,10 @@ def stylize(
 
     >>> from nst_daemon import stylize
     >>> from nst_daemon.engine.images import save_picture
-    >>> from nst_daemon.samples import draw_painting, draw_scene
-    >>> draw_scene(96, 64).save("harbour.png")
-    >>> draw_painting(80, 80).save("swirls.png")
-    >>> painting = stylize("harbour.png", "swirls.png", size=48, iterations=2)
+    >>> from nst_daemon.samples import CONTENT, STYLE
+    >>> painting = stylize(CONTENT, STYLE, size=48, iterations=2)
     >>> tuple(painting.rgb.shape)  # red, green and blue in [0, 1], height, width
-    (3, 32, 48)
+    (3, 36, 48)
     >>> save_picture(painting.rgb, Path("painting.png"))
     """
     if settings is not None and overrides:

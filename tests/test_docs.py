@@ -76,7 +76,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_readme_example_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python example of README runs as it stands, on small pictures."""
-    from nst_daemon.samples import draw_painting, draw_scene
+    from benchmarks.drawings import draw_painting, draw_scene
 
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     draw_scene(64, 48).save(tmp_path / "dog.jpg")

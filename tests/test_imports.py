@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "painter": LEAVES | FILES | {"engine", "export"},
     "weights": set(),
     "probe": {"errors", "engine", "export", "painter"},
-    "samples": {"errors", "samples"},
+    "samples": set(),
     "report": LEAVES | FILES | {"report"},
     "ops": LEAVES
     | FILES

@@ -5,14 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tomllib
 import venv
 from pathlib import Path
 
 import pytest
-
-from nst_daemon.samples import draw_painting, draw_scene
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,9 +53,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             check=True,
         ).stdout.strip()
     )
-    # A path in a .pth file is added behind site-packages, and the .pth files in it are not read:
-    # the borrowed environment lends its libraries, and not the checkout that is installed there.
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    # Python adds the folders that a .pth file names, but does not read the .pth files in them: the clean environment
+    # uses this environment's libraries, and not the checkout that is installed there in editable form.
+    libraries = [path for path in sys.path if path.endswith("-packages")]
+    (site / "borrowed.pth").write_text("\n".join(libraries))
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     subprocess.run([*install, "--no-deps", str(wheel)], check=True)
     return python.parent
@@ -80,10 +78,10 @@ def test_wheel_paints_away_from_the_checkout(installed: Path, tmp_path: Path) ->
         [installed / "python", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
     ).stdout
     assert str(ROOT) not in where
-    draw_scene(64, 48).save(tmp_path / "a.png")
-    draw_painting(64, 48).save(tmp_path / "b.png")
+    lay_out = "from pathlib import Path; from nst_daemon.samples import lay_out; lay_out(Path())"
+    subprocess.run([installed / "python", "-c", lay_out], cwd=tmp_path, check=True)
     said = run(
-        *(installed, "stylize", "a.png", "b.png", "-o", "c.png"),
+        *(installed, "stylize", "harbour.content.png", "harbour.style.png", "-o", "c.png"),
         *("--size", "48", "--set", "iterations=2"),
         cwd=tmp_path,
     )

@@ -1,20 +1,21 @@
-"""The sample pictures: the same for the same seed, of the size asked for, in the colours promised."""
+"""The sample pictures: the pair that the package ships, and the code that draws it and others."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from nst_daemon.errors import UsageError
-from nst_daemon.samples import SCENES, STYLES, draw_painting, draw_scene
+from benchmarks.drawings import SCENES, STYLES, draw_painting, draw_scene
+from nst_daemon import samples
 
+ROOT = Path(__file__).parent.parent
 DRAWINGS = [*SCENES, *STYLES]
 
 
@@ -48,10 +49,12 @@ def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
 def test_another_process_gives_the_same_bytes() -> None:
     """A picture does not depend on the process that draws it, as it would with hashes of strings or global state."""
     program = (
-        "import sys; from nst_daemon.samples import draw_painting;"
+        "import sys; from benchmarks.drawings import draw_painting;"
         "sys.stdout.buffer.write(draw_painting(48, 48).tobytes())"
     )
-    other = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+    other = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT
+    ).stdout
     assert other == draw_painting(48, 48).tobytes()
 
 
@@ -113,16 +116,22 @@ def test_mosaic_has_many_hues_and_dark_lead() -> None:
     assert np.mean((saturation < 0.4) & (value < 0.3)) > 0.08
 
 
-@pytest.mark.parametrize("function", [draw_scene, draw_painting])
-def test_too_small_a_picture_is_refused(function: Callable[..., Image.Image]) -> None:
-    """A side under 32 pixels is a UsageError that names the size."""
-    with pytest.raises(UsageError, match="31x64"):
-        function(31, 64)
+def test_the_shipped_pair_is_what_the_code_draws() -> None:
+    """The two PNG files of the package are the drawings at 640 × 480, up to rounding by another numpy."""
+    for path, drawing in ((samples.CONTENT, draw_scene()), (samples.STYLE, draw_painting())):
+        with Image.open(path) as shipped:
+            difference = np.abs(pixels(shipped) - pixels(drawing))
+        assert difference.mean() < 1 / 255, path.name
 
 
-def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    """An unknown scene or style is a UsageError that lists the names there are."""
-    with pytest.raises(UsageError, match=r"'beach'.*harbour"):
-        draw_scene(64, 64, scene="beach")
-    with pytest.raises(UsageError, match=r"'cubes'.*swirls.*mosaic"):
-        draw_painting(64, 64, style="cubes")
+def test_laid_out_pair_is_a_pair_of_the_inbox(tmp_path: Path) -> None:
+    """Both pictures are copied whole, under names that the inbox pairs."""
+    content, style = samples.lay_out(tmp_path / "new" / "inbox")
+    assert (content.name, style.name) == ("harbour.content.png", "harbour.style.png")
+    assert content.read_bytes() == samples.CONTENT.read_bytes()
+    assert style.read_bytes() == samples.STYLE.read_bytes()
+
+
+def test_shipped_pictures_are_small() -> None:
+    """The two pictures together take less than 1.5 MB of the package."""
+    assert samples.CONTENT.stat().st_size + samples.STYLE.stat().st_size < 1_500_000

@@ -217,7 +217,7 @@ def allowed_calls(unit: str) -> set[str]:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace")
 def test_the_filter_lets_the_daemon_work(tmp_path: Path, model_cache: Path) -> None:
     """Every system call of a real run, painting included, is one that the unit allows, and none goes to the network."""
-    from nst_daemon.samples import draw_painting, draw_scene
+    from benchmarks.drawings import draw_painting, draw_scene
 
     inbox = tmp_path / "inbox"
     inbox.mkdir()

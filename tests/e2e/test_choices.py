@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nst_daemon.samples import draw_scene
+from benchmarks.drawings import draw_scene
 from tests.e2e.conftest import DEADLINE, Daemon
 
 ORANGE, BLUE, RED, GREEN = (230, 130, 30), (30, 110, 230), (255, 0, 0), (0, 255, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nst_daemon.samples import draw_painting, draw_scene
+from benchmarks.drawings import draw_painting, draw_scene
 from tests.e2e.conftest import Daemon
 
 

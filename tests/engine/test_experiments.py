@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from benchmarks import experiments
+from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.experiments import Paint, Settings
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step, stylize
-from nst_daemon.samples import draw_painting, draw_scene
 from tests.engine.conftest import SceneMaker
 
 BASE: Settings = {

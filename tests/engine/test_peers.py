@@ -10,10 +10,10 @@ from torch import Tensor
 
 from benchmarks import peers
 from benchmarks.curves import reaches
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.vgg import VGG
-from nst_daemon.samples import draw_painting, draw_scene
 from tests.engine.conftest import SceneMaker
 
 

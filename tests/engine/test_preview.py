@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.preview import PAIRS, correlation
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import stylize
-from nst_daemon.samples import draw_painting, draw_scene
 from tests.engine.conftest import SceneMaker
 
 

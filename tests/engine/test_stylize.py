@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine import stylize as module
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -22,7 +23,6 @@ from nst_daemon.engine.stylize import (
 )
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import PaintingError, SettingsError
-from nst_daemon.samples import draw_painting, draw_scene
 from tests.engine.conftest import CPU, HostReads, SceneMaker, TorchTargets
 
 #: Two scales, shallow layers: a few milliseconds for each iteration.

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.names import clean_name
 from nst_daemon.report import gallery, loss_plot, sidecar
 from nst_daemon.report.history import Sample, columns
 from nst_daemon.report.time_lapse import TimeLapse
-from nst_daemon.samples import draw_painting, draw_scene
 
 FIRST = datetime(2024, 2, 29, 12, tzinfo=UTC)
 HISTORY = [

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.report import loss_plot, time_lapse
 from nst_daemon.report.history import Sample, columns, sides, thinned
 from nst_daemon.report.time_lapse import TimeLapse
-from nst_daemon.samples import draw_painting, draw_scene
 
 SCENE, PAINTING = draw_scene(80, 60), draw_painting(80, 60)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nst_daemon.samples import draw_painting
+from benchmarks.drawings import draw_painting
 from tests.browser import Keys, Page, needs_browser, opened, webdriver
 from tests.ops.test_status_page import answer, free_port
 from tests.service.conftest import Served

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon import config as configuration
 from nst_daemon import files
 from nst_daemon.digests import sha256_file
@@ -24,7 +25,6 @@ from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops.status import Live
-from nst_daemon.samples import draw_painting, draw_scene
 from nst_daemon.service.supervisor import Moment, Supervisor
 from nst_daemon.workers.messages import (
     DeviceLost,

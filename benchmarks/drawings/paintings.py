@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from nst_daemon.samples.raster import (
+from benchmarks.drawings.raster import (
     Array,
     Colour,
     grid,

@@ -11,8 +11,8 @@ from math import exp
 import numpy as np
 from PIL import Image, ImageFilter
 
-from nst_daemon.samples.nature import Clouds, cloudy, developed, rippled
-from nst_daemon.samples.raster import (
+from benchmarks.drawings.nature import Clouds, cloudy, developed, rippled
+from benchmarks.drawings.raster import (
     Array,
     Colour,
     Pencil,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nst_daemon.samples.raster import (
+from benchmarks.drawings.raster import (
     Array,
     Colour,
     Point,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nst_daemon.samples.nature import Clouds, cloudy, developed, rippled
-from nst_daemon.samples.raster import (
+from benchmarks.drawings.nature import Clouds, cloudy, developed, rippled
+from benchmarks.drawings.raster import (
     Array,
     Colour,
     Pencil,
