@@ -1,17 +1,17 @@
-# The same targets serve a person, the hooks and CI.
+# Developers and CI run the same targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What painting needs, and what the checks need besides: the demo does not wait for the second.
+# RUNTIME: the packages that painting needs. STAMP: the packages for the checks too; `make demo` does not install these.
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs-images clean
+.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs docs-images install uninstall clean
 
-demo: $(RUNTIME)  ## paint a sample pair with the real daemon and say where the picture is
+demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path of the picture
 	$(BIN)/nst-daemon demo
 
-test: $(STAMP)  ## all tests, files side by side
+test: $(STAMP)  ## all tests, up to four files in parallel
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: lint types test  ## what CI runs
@@ -23,33 +23,36 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-torture: $(STAMP)  ## kill the daemon hundreds of times and count what is lost (about 20 minutes)
+torture: $(STAMP)  ## kill the daemon hundreds of times and count lost jobs (about 20 minutes)
 	$(BIN)/python -m tests.torture
 
-bench: $(STAMP)  ## time to equal quality against other programs' ways, small; the convolutions; the precompute
+bench: $(STAMP)  ## time to equal quality against other methods at a small size; convolutions; precompute
 	$(BIN)/python -m benchmarks.peers --sizes 160 --evaluations 150
 	$(BIN)/python -m benchmarks.convolutions --size 256
 	$(BIN)/python -m benchmarks.precompute --sizes 256 512
 
-bench-full: $(STAMP)  ## the same at 256 and 384 px with 500 evaluations (hours), and the optimisers' curves
+bench-full: $(STAMP)  ## the same at 256 and 384 px with 500 evaluations (hours), and the curves of the optimisers
 	$(BIN)/python -m benchmarks.peers --sizes 256 384 --evaluations 500
 	$(BIN)/python -m benchmarks.optimizers --size 256 --evaluations 300
 	$(BIN)/python -m benchmarks.precision --size 256 --evaluations 300
 
 TFLOPS ?= 790
-bench-gpu: $(STAMP)  ## what only a GPU can tell: iterations per second against its floor (TFLOPS), time to equal quality
+bench-gpu: $(STAMP)  ## on a GPU: iterations per second against the bound given by TFLOPS, time to equal quality
 	$(BIN)/python -m benchmarks.throughput --sizes 256 512 1024 2048 --iterations 100 --tflops $(TFLOPS)
 	$(BIN)/python -m benchmarks.peers --sizes 512 --evaluations 500
 
-config: $(STAMP)  ## config.yaml, from the settings in the code
+config: $(STAMP)  ## write config.yaml from the settings in the code
 	$(BIN)/python docs/make_config.py
 
-docs-images: $(STAMP)  ## the pictures of the documentation, painted from the sample pictures
+docs: $(STAMP)  ## write the API reference to build/docs/
+	$(BIN)/python docs/make_reference.py
+
+docs-images: $(STAMP)  ## paint the pictures of the documentation from the sample pictures
 	$(BIN)/python -m docs.make_images
 	$(BIN)/python -m docs.make_pages
 	$(BIN)/python -m benchmarks.experiments all --out docs/images/objective
 
-# Where `make install` puts things. DESTDIR stands before each path, for packages.
+# The folders of `make install`. DESTDIR is put before each path, for packages.
 DESTDIR ?=
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
@@ -59,7 +62,7 @@ EXTRAS ?=
 LIB := $(DESTDIR)$(PREFIX)/lib
 UNITS := nst-daemon.service nst-batch.service nst-batch.timer nst-nvidia.service
 
-install:  ## the program in an environment of its own, units, users, folders and a configuration; docs/operations.md
+install:  ## install the program, units, user, folders and configuration; see docs/operations.md
 	rm -rf build
 	$(PYTHON) -m venv $(LIB)/nst-daemon
 	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) ".$(EXTRAS:%=[%])"
@@ -78,12 +81,12 @@ install:  ## the program in an environment of its own, units, users, folders and
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e config.yaml || \
 		sed 's|^  root: nst$$|  root: /var/lib/nst-daemon|' $(CURDIR)/config.yaml > config.yaml
 
-uninstall:  ## what `install` has put there, but not the configuration and not the pictures
+uninstall:  ## remove what `install` installed, except the configuration and the pictures
 	rm -rf $(LIB)/nst-daemon $(DESTDIR)$(PREFIX)/share/nst-daemon
 	rm -f $(DESTDIR)$(PREFIX)/bin/nst-daemon $(UNITS:%=$(LIB)/systemd/system/%)
 	rm -f $(LIB)/sysusers.d/nst-daemon.conf $(LIB)/tmpfiles.d/nst-daemon.conf
 
-clean:  ## remove everything that the targets above have made
+clean:  ## remove everything that the targets above created
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNTIME): pyproject.toml
