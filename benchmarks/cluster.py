@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.workers import Tasks, events
+from nst_daemon.config import Ray
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
     DeviceLost,
     Executor,
     Failed,
-    RayOptions,
     Ready,
     Staged,
     Task,
@@ -73,7 +73,7 @@ def main() -> None:
         )
         fake = replace(real, painter="tests.fakes:Studio")
         make = Tasks(folder, a.size, a.iterations)
-        ray = RayOptions(made.address, gpus_per_job=0.0, cpus_per_job=1.0)
+        ray = Ray(made.address, gpus_per_job=0.0, cpus_per_job=1.0)
         made.add_node()
         costs = {}
         for kind, executor in (

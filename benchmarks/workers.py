@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.drawings import draw_painting, draw_scene
+from nst_daemon.engine.settings import resolve
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
@@ -149,7 +150,7 @@ class Tasks:
             spool=spool,
             stage=spool / "stage",
             checkpoint=spool / "checkpoint",
-            settings={"size": self.size, "iterations": [self.iterations], "scales": [1.0]},
+            settings=resolve({"size": self.size, "iterations": [self.iterations], "scales": [1.0]}),
         )
 
 

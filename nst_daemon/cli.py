@@ -35,7 +35,6 @@ OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
 if TYPE_CHECKING:
     from nst_daemon.intake.batch import Expansion
     from nst_daemon.painter import Painter
-    from nst_daemon.workers.messages import Executor
 
 app = typer.Typer(
     name="nst-daemon",
@@ -178,10 +177,11 @@ def _serve(
     """Run the supervisor with the configured executor; the number of jobs that failed."""
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.service.loop import serve
+    from nst_daemon.workers.executor import make_executor
 
     config = load(path, environ)
     logs.setup(config.log.format, config.log.level)
-    executor = _make_executor(config)
+    executor = make_executor(config)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:
         return serve(
             config,
@@ -192,31 +192,6 @@ def _serve(
             reload=lambda: load(path, environ),
             batch=batch,
         )
-
-
-def _make_executor(config: Config) -> Executor:
-    """The workers of this machine or of a cluster. Raises ConfigError where Ray is asked for and not installed."""
-    from nst_daemon.workers.messages import RayOptions, WorkerOptions
-
-    options = WorkerOptions(
-        network=config.model.network,
-        weights=config.model.weights,
-        settings=asdict(config.render_settings()),
-        cache_dir=config.folders.cache,
-        cache_bytes=config.cache.max_bytes,
-        logs=config.folders.logs,
-        checkpoint_seconds=config.service.checkpoint_seconds,
-        stall_seconds=config.service.stall_seconds,
-        batch=0 if config.batch == "auto" else config.batch,
-        max_memory=config.limits.max_memory,
-    )
-    if config.executor == "ray":
-        from nst_daemon.workers.ray.executor import RayExecutor
-
-        return RayExecutor(RayOptions(**asdict(config.ray)), options)
-    from nst_daemon.workers.local import LocalExecutor
-
-    return LocalExecutor(config.devices, options)
 
 
 def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:

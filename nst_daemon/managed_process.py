@@ -1,7 +1,7 @@
 """A process of the daemon's own, and the socket to it: how it is started, how it begins, how it ends.
 
 A fresh interpreter with one end of a socket pair. Not `multiprocessing`: its spawn imports the daemon's `__main__`
-again in each child, keeps a helper process and speaks pickle (see `wire`).
+again in each child, keeps a helper process and speaks pickle (see `messages`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 
 _PR_SET_PDEATHSIG = 1
 
@@ -27,7 +27,7 @@ class Child:
     """One life of a process. module: what it runs; first: its first message; log: where its output goes, begun anew
     (None: to the daemon's own stderr). Raises OSError where it cannot be started."""
 
-    def __init__(self, module: str, first: wire.Message, log: Path | None) -> None:
+    def __init__(self, module: str, first: messages.Message, log: Path | None) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._log = log
         if log is not None:
@@ -49,21 +49,21 @@ class Child:
         self.open = True
         self.send(first)
 
-    def send(self, message: wire.Message) -> bool:
+    def send(self, message: messages.Message) -> bool:
         """Send, without waiting; False where there is no room now. A process that is gone is noticed elsewhere."""
         try:
-            wire.send(self.socket, message)
+            messages.send(self.socket, message)
         except BlockingIOError:
             return False
         except OSError:
             pass
         return True
 
-    def messages(self) -> Iterator[wire.Message]:
+    def messages(self) -> Iterator[messages.Message]:
         """Everything that has arrived; notes when the other end is gone."""
         while self.open:
             try:
-                message = wire.receive(self.socket)
+                message = messages.receive(self.socket)
             except BlockingIOError:
                 return
             if message is None:
@@ -95,7 +95,7 @@ class Child:
         if self._log is None:
             return ""
         with suppress(OSError), self._log.open("rb") as file:
-            file.seek(max(0, self._log.stat().st_size - wire.TEXT_LIMIT))
+            file.seek(max(0, self._log.stat().st_size - messages.TEXT_LIMIT))
             return file.read().decode(errors="replace").strip()
         return ""
 
@@ -114,7 +114,7 @@ def exit_reason(code: int) -> str:
     return words
 
 
-def begin() -> tuple[socket.socket, wire.Message | None]:
+def begin() -> tuple[socket.socket, messages.Message | None]:
     """In the new process: tie its life to the daemon's; its end of the wire, and the first message."""
     with suppress(OSError, AttributeError):
         # The kernel kills us with the daemon's thread that started us; where it cannot, the wire's end tells.
@@ -128,4 +128,4 @@ def begin() -> tuple[socket.socket, wire.Message | None]:
     )
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)
-    return end, wire.receive(end)
+    return end, messages.receive(end)

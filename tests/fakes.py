@@ -31,12 +31,12 @@ from typing import Any
 
 from PIL import Image
 
-from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.config import Outputs
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
-from nst_daemon.workers.messages import Task, WorkerOptions
+from nst_daemon.workers.messages import Outfit, Task, WorkerOptions
 from nst_daemon.workers.process.attempt import Company
-from nst_daemon.workers.wire import Outfit
 
 
 @dataclass
@@ -129,11 +129,10 @@ class Studio:
         }
 
     def prepare(self, task: Task) -> Prepared:
-        settings = resolve(task.settings)
         content = next(i for i in task.inputs if i.role is Role.CONTENT)
         data = (task.spool / content.spooled).read_bytes()
-        digest = hashlib.sha256(repr((data, settings)).encode()).hexdigest()
-        prepared = Prepared(_script(data), settings, digest)
+        digest = hashlib.sha256(repr((data, task.settings)).encode()).hexdigest()
+        prepared = Prepared(_script(data), task.settings, digest)
         _obey(prepared.script, 0)
         return prepared
 
@@ -162,7 +161,7 @@ class Studio:
         self,
         picture: tuple[dict[str, Any], bytes],
         path: Path,
-        outputs: Mapping[str, object],
+        outputs: Outputs,
         about: str,
     ) -> None:
         script, rgb = picture

@@ -40,24 +40,25 @@ ALLOWED: dict[str, set[str]] = {
     "ops": LEAVES
     | FILES
     | {"ledger", "config", "ops", "service.live_status", "service.status_page"},
-    "managed_process": LEAVES | {"workers.messages", "workers.wire"},
-    "workers.messages": LEAVES,
-    "workers.wire": LEAVES | {"workers.messages"},
-    "workers.local": LEAVES | {"managed_process", "workers.messages", "workers.wire"},
+    "managed_process": LEAVES | {"workers.messages"},
+    "workers.messages": LEAVES | {"config", "engine.settings"},
+    "workers.executor": LEAVES | {"config", "workers"},
+    "workers.local": LEAVES | {"managed_process", "workers.executor", "workers.messages"},
     # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
     # it starts a process.
     "workers.ray": LEAVES
     | FILES
     | {
+        "config",
         "managed_process",
+        "workers.executor",
         "workers.messages",
-        "workers.wire",
         "workers.local",
         "workers.ray",
     },
     "workers": LEAVES
     | FILES
-    | {"managed_process", "painter", "engine", "export", "report", "workers"},
+    | {"config", "managed_process", "painter", "engine", "export", "report", "workers"},
     "web": LEAVES
     | FILES
     | {
@@ -80,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
         "ops",
         "service",
         "managed_process",
+        "workers.executor",
         "workers.messages",
     },
 }
@@ -103,6 +105,7 @@ LIGHT = [
     "service.loop",
     "service.status_page",
     "service.supervisor",
+    "workers.executor",
     "workers.local",
     "workers.messages",
     "workers.ray.actor",

@@ -64,6 +64,7 @@ class Painted:
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     resumed: Sequence[int] = ()
     notes: Sequence[str] = field(default=())
+    batch: Mapping[str, object] | None = None
 
 
 _PROGRAM = {"schema": SCHEMA, "program": "nst-daemon", "version": __version__}
@@ -99,6 +100,7 @@ def build(painted: Painted, written: Written, when: datetime) -> dict[str, objec
         **_PROGRAM,
         "finished": when.astimezone(UTC).isoformat(timespec="seconds"),
         "job": {"id": painted.job_id, "name": printable(painted.name), "attempt": painted.attempt},
+        **({"batch": dict(painted.batch)} if painted.batch else {}),
         "picture": {
             "file": written.name,
             "sha256": written.sha256,

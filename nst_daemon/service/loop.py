@@ -24,7 +24,7 @@ from nst_daemon.intake.watch import Watcher
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.sd_notify import Notifier
 from nst_daemon.service.supervisor import Moment, Observer, Supervisor
-from nst_daemon.workers.messages import Executor
+from nst_daemon.workers.executor import Executor
 
 log = logging.getLogger(__name__)
 

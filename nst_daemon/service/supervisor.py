@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,11 +40,11 @@ from nst_daemon.service.hooks import Hooks
 from nst_daemon.service.live_status import Live, Painting
 from nst_daemon.service.progress_estimate import Pace
 from nst_daemon.service.status_page import StatusPage, page_options
+from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Event,
-    Executor,
     Failed,
     Note,
     Progress,
@@ -558,9 +558,9 @@ class Supervisor:
             spool=self.config.folders.spool / job.id,
             stage=stage,
             checkpoint=self.config.folders.checkpoints / job.id,
-            settings=asdict(self.config.render_settings(job.settings)),
-            outputs=asdict(self.config.outputs),
-            limits=asdict(self.config.limits),
+            settings=self.config.render_settings(job.settings),
+            outputs=self.config.outputs,
+            limits=self.config.limits,
             preview=self._preview(job) if self.config.outputs.preview else None,
             alone=job.deaths > 0 or job.id in self._short_of_memory,
         )

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from nst_daemon.errors import Retry
 from nst_daemon.managed_process import Child, exit_reason
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
+from nst_daemon.workers.executor import worker_state
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
@@ -31,7 +32,6 @@ from nst_daemon.workers.messages import (
     Task,
     WorkerOptions,
     WorkerStatus,
-    state_of,
 )
 
 #: Tasks per worker: one that is painted, and one that is prepared, or still written, meanwhile. Where it paints several
@@ -196,7 +196,7 @@ class _Worker:
     head_since: float = 0.0
     closed: float | None = None  # when its end of the wire was found closed
     killed: tuple[float, str] | None = None  # when and why we ended it
-    leaving: wire.Leaving | None = None
+    leaving: messages.Leaving | None = None
     failed_starts: int = 0  # in a row
     victims: set[str] = field(
         default_factory=set
@@ -223,8 +223,8 @@ class _Worker:
             return self._ended(now, f"could not be started: {error.strerror}")
         return []
 
-    def _hello(self) -> wire.Hello:
-        return wire.Hello(self.name, self.device, self.options)
+    def _hello(self) -> messages.Hello:
+        return messages.Hello(self.name, self.device, self.options)
 
     def _log(self) -> Path | None:
         """Where the process's output goes."""
@@ -234,7 +234,7 @@ class _Worker:
     def give(self, task: Task, now: float) -> list[Event]:
         """Take a task; the events where that is impossible."""
         try:
-            wire.encode(task)
+            messages.encode(task)
         except (ValueError, TypeError) as error:
             message = f"the settings cannot be handed to a worker: {error}"
             return [Failed(self.name, task.job_id, Retry.NEVER, message)]
@@ -252,7 +252,7 @@ class _Worker:
             return [Stopped(self.name, job_id, cancelled=True)]
         given.cancelled = True
         assert self.process is not None
-        self.process.send(wire.Cancel(job_id))
+        self.process.send(messages.Cancel(job_id))
         return []
 
     def poll(self, now: float) -> list[Event]:
@@ -286,7 +286,7 @@ class _Worker:
         """Ask the process to checkpoint and end; one that is still loading has nothing to lose."""
         self.start_at = math.inf
         if self.process is not None:
-            self.process.send(wire.Stop())
+            self.process.send(messages.Stop())
             if not self.ready:
                 self.process.kill()
 
@@ -307,7 +307,7 @@ class _Worker:
         """What it is doing."""
         return WorkerStatus(
             worker=self.name,
-            state=state_of(
+            state=worker_state(
                 lost=self.lost,
                 begun=self.process is not None,
                 ready=self.ready,
@@ -319,15 +319,15 @@ class _Worker:
             info=self.info,
         )
 
-    def _take(self, message: wire.Message, now: float) -> list[Event]:
+    def _take(self, message: messages.Message, now: float) -> list[Event]:
         """Handle one message; the events that it means."""
         self.heard = now
         match message:
-            case wire.Devices(names):
+            case messages.Devices(names):
                 self.found = names
-            case wire.Room(tasks):
+            case messages.Room(tasks):
                 self.slots = tasks
-            case wire.Leaving():
+            case messages.Leaving():
                 self.leaving = message
             case Ready(info=info):
                 self.ready, self.lost, self.failed_starts = True, False, 0
@@ -411,8 +411,7 @@ class _Worker:
 
     def _minutes_allowed(self) -> float:
         head = next(iter(self.jobs.values()))
-        minutes = head.task.limits.get("max_job_minutes")
-        return float(minutes) if isinstance(minutes, int | float) else math.inf
+        return head.task.limits.max_job_minutes
 
     def _kill(self, now: float, reason: str) -> None:
         if self.process is not None and not self.killed:

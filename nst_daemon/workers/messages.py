@@ -1,29 +1,45 @@
-"""The seam between the daemon and whatever paints: submit a task, poll events, stop.
+"""Tasks, events and what else the daemon and its workers send each other, and the one codec: a JSON object per packet.
 
-Everything that crosses it is a small frozen dataclass of plain values, so that it can cross a process border, and
-nothing here imports torch. A fake executor that obeys this protocol is how the supervisor is tested.
+Every message is a small frozen dataclass. JSON and not pickle, because a worker decodes untrusted pictures: the daemon
+executes nothing that a worker sends. A `SOCK_SEQPACKET` pair keeps each message whole, so a worker that is stopped in
+the middle of a message never makes the daemon wait for the rest, and each process sees at once that the other has
+ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+from pydantic import TypeAdapter
+
+from nst_daemon.config import Cache, Limits, Model, Outputs, Ray, Service
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import Retry
 from nst_daemon.jobs import JobInput
+
+#: Larger than any message: tracebacks are cut to `TEXT_LIMIT`, settings come from files with a size limit.
+PACKET = 1 << 17
+#: Characters of a traceback or of what a worker printed that are handed on.
+TEXT_LIMIT = 8000
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One attempt at one job.
 
-    spool: the job's folder, holding every input under `JobInput.spooled`; stage: an empty folder on the same file
-    system as the spool, into which the worker writes the picture and everything beside it; checkpoint: the file that
-    the worker may write and resume from; settings: merged, not yet validated (the worker validates them again, with
-    the pictures at hand); outputs and limits: those sections of the configuration as plain mappings; preview: the
-    JPEG that shows the painting as it is, replaced now and then, None for none.
+    Args:
+        spool: The job's folder, which holds every input under `JobInput.spooled`.
+        stage: An empty folder on the same file system as the spool; the worker writes the result's files into it.
+        checkpoint: The file that the worker may write, and resume from.
+        settings: Resolved settings; the worker takes them as they are.
+        preview: The JPEG that shows the picture as it is now, replaced every few seconds; None for none.
+        batch: Which cell of a batch this is: its name, style and swept keys; the sidecar records it.
+        alone: Its worker died or ran out of memory before: nothing is prepared beside it.
     """
 
     job_id: str
@@ -33,53 +49,48 @@ class Task:
     spool: Path
     stage: Path
     checkpoint: Path
-    settings: Mapping[str, object]
-    outputs: Mapping[str, object] = field(default_factory=dict)
-    limits: Mapping[str, object] = field(default_factory=dict)
+    settings: RenderSettings
+    outputs: Outputs = field(default_factory=Outputs)
+    limits: Limits = field(default_factory=Limits)
     preview: Path | None = None
-    #: It was in a worker that died, and blame shall be certain, or out of memory: nothing is prepared beside it.
+    batch: Mapping[str, object] | None = None
     alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What every worker of an executor is started with: plain values, checked by whoever read the configuration.
+    """What every worker of an executor is started with.
 
-    network, weights: as in the configuration (`vgg19`; `auto`, `imagenet`, `bundled` or a file); settings: the
-    render settings that most jobs will have, for which a worker makes itself ready before it says so; cache_dir,
-    cache_bytes: where prepared styles are kept and how much room they may take; logs: a folder for what the workers
-    print, one file each, begun anew with each start (None: they print to the daemon's own stderr); threads: CPU
-    threads per worker, 0 for this machine's cores shared out evenly; checkpoint_seconds: how much painting may be
-    lost; stall_seconds: how long a worker may go without progress; start_seconds: how long one may take to load;
-    batch: pictures of one size that a worker paints at the same time, 0 for what suits its device and their size;
-    max_memory: bytes that a worker on the CPU may use, 0 for what the machine (or its control group) has: asking for
-    more is then an error that the worker survives, and not the kernel's reason to kill it; painter: `module:factory`
-    of what paints (a `painting.Studio`).
+    Args:
+        network: As in the configuration.
+        weights: As in the configuration: `auto`, `imagenet`, `bundled` or a file.
+        settings: The settings that most jobs will have; a worker loads what they need before it is ready.
+        cache_dir: Where ONNX files and style statistics are kept; None for the user's cache folder.
+        cache_bytes: How much room style statistics may take.
+        logs: A folder for what the workers print, one file each, truncated at each start; None for the daemon's stderr.
+        threads: CPU threads per worker; 0 divides this machine's cores evenly.
+        checkpoint_seconds: How much painting may be lost.
+        stall_seconds: How long a worker may go without progress.
+        start_seconds: How long a worker may take to load.
+        batch: Pictures of one size that a worker paints at the same time; 0 for what suits its device and their size.
+        max_memory: Bytes that a worker on the CPU may use; 0 for what the machine (or its control group) has. A larger
+            allocation is then an error that the worker survives, and the kernel does not kill it.
+        painter: `module:factory` of the renderer (see `workers.process.attempt`).
     """
 
-    network: str = "vgg19"
-    weights: str = "auto"
-    settings: Mapping[str, object] = field(default_factory=dict)
+    network: str = Model.network
+    weights: str = Model.weights
+    settings: RenderSettings = field(default_factory=RenderSettings)
     cache_dir: Path | None = None
-    cache_bytes: int = 2 << 30
+    cache_bytes: int = Cache.max_bytes
     logs: Path | None = None
     threads: int = 0
-    checkpoint_seconds: float = 60.0
-    stall_seconds: float = 300.0
+    checkpoint_seconds: float = Service.checkpoint_seconds
+    stall_seconds: float = Service.stall_seconds
     start_seconds: float = 300.0
     batch: int = 0
-    max_memory: int = 0
+    max_memory: int = Limits.max_memory
     painter: str = "nst_daemon.workers.process.renderer:Studio"
-
-
-@dataclass(frozen=True, slots=True)
-class RayOptions:
-    """A Ray cluster, and what each worker takes of it; `config.Ray` explains the keys."""
-
-    address: str = "auto"
-    gpus_per_job: float = 1.0
-    cpus_per_job: float = 2.0
-    max_in_flight: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,40 +212,154 @@ class WorkerStatus:
     info: Mapping[str, object]
 
 
-def state_of(*, lost: bool, begun: bool, ready: bool, busy: bool) -> str:
-    """The `WorkerStatus.state` of a worker that is given up, has begun to start, can paint, and has jobs."""
-    if lost:
-        return "lost"
-    if not begun:
-        return "waiting"
-    if not ready:
-        return "starting"
-    return "painting" if busy else "idle"
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first packet to a child: which device it serves (`auto`: find out) and how."""
+
+    worker: str
+    device: str
+    options: WorkerOptions
 
 
-class Executor(Protocol):
-    """Whatever runs tasks. No method blocks, except `stop`, for at most its grace."""
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """To a child: end this job."""
 
-    def start(self) -> None:
-        """Begin to start the workers; each announces itself by `Ready`."""
+    job_id: str
 
-    def capacity(self) -> int:
-        """How many more tasks `submit` takes now (one that runs and one to prepare, per worker)."""
 
-    def submit(self, task: Task) -> None:
-        """Hand over a task; exactly one of Staged, Failed, Stopped or Died answers it."""
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To a child: checkpoint what is being painted, then end; within `grace` seconds, where it has children itself."""
 
-    def cancel(self, job_id: str) -> None:
-        """Ask for the end of a job; `Stopped(cancelled=True)` answers, or what came before it."""
+    grace: float = 0.0
 
-    def poll(self, now: float) -> list[Event]:
-        """All events since the last call; enforces deadlines against `now` (monotonic seconds)."""
 
-    def waitables(self) -> Sequence[object]:
-        """Objects for `multiprocessing.connection.wait` that become ready when `poll` has news."""
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """From a child, about once a second: the process runs. It says nothing about progress."""
 
-    def status(self, now: float) -> Sequence[WorkerStatus]:
-        """What each worker is doing."""
 
-    def stop(self, grace: float) -> list[Event]:
-        """Checkpoint and end all workers within `grace` seconds; the last events."""
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """From a child that was started with `auto`: what it found; it takes the first."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """From a child: how many tasks it wants at once from now on, for what it is about to paint."""
+
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """From a child that ends by itself: it cannot load, or its device has failed.
+
+    permanent: another start fails in the same way.
+    """
+
+    message: str
+    permanent: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The first packet to the process that speaks with a cluster."""
+
+    cluster: Ray
+    options: WorkerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """From that process, about once a second: its workers (without `info`), and how many tasks they take together."""
+
+    slots: int
+    workers: tuple[WorkerStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outfit:
+    """What a worker on another machine needs to paint as one on this machine would.
+
+    weights: `WorkerOptions.weights` there; where it is a key of `files`, that file. files: name in that machine's cache
+    folder → the file on this one and its SHA-256.
+    """
+
+    weights: str
+    files: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """From another machine: a new checkpoint or preview of a job (`kind`) comes with this message."""
+
+    job_id: str
+    kind: str
+
+
+Message = (
+    Hello
+    | Join
+    | Outfit
+    | Places
+    | Attached
+    | Died
+    | DeviceLost
+    | Task
+    | Cancel
+    | Stop
+    | Alive
+    | Devices
+    | Room
+    | Leaving
+    | Ready
+    | Started
+    | Progress
+    | Staged
+    | Failed
+    | Stopped
+    | Note
+)
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    kind.__name__: TypeAdapter(kind) for kind in Message.__args__
+}
+
+
+def encode(message: Message) -> bytes:
+    """The packet for a message. Raises ValueError where it holds what JSON cannot, or too much."""
+    kind = type(message).__name__
+    # Not pydantic's own JSON mode: that turns a loss of NaN into null.
+    fields = _ADAPTERS[kind].dump_python(message)
+    packet = json.dumps([kind, fields], default=str).encode()
+    if len(packet) > PACKET:
+        raise ValueError(f"{len(packet)} bytes are too much for one message")
+    return packet
+
+
+def decode(packet: bytes) -> Message:
+    """The message in a packet. Raises ValueError where there is none."""
+    match json.loads(packet):
+        case [str(kind), dict(fields)] if kind in _ADAPTERS:
+            message: Message = _ADAPTERS[kind].validate_python(fields)
+            return message
+    raise ValueError("not a message")
+
+
+def send(end: socket.socket, message: Message) -> None:
+    """Send; waits for room only on a blocking socket. Raises OSError where the other end is gone."""
+    end.send(encode(message))
+
+
+def receive(end: socket.socket) -> Message | None:
+    """The next message, or None where the other end is gone; BlockingIOError where there is none yet."""
+    try:
+        packet = end.recv(PACKET)
+    except ConnectionResetError:
+        # The other end died before it read everything. The error is reported once, and before what it had sent.
+        packet = end.recv(PACKET)
+    return decode(packet) if packet else None

@@ -50,7 +50,7 @@ def test_settings_are_merged_for_the_worker(tmp_path: Path) -> None:
     bench = Bench(tmp_path, render={"size": 100, "seed": 3})
     bench.drop(yaml=b"seed: 4")
     (task,) = bench.executor.tasks
-    assert (task.settings["size"], task.settings["seed"]) == (100, 4)
+    assert (task.settings.size, task.settings.seed) == (100, 4)
 
 
 def test_bad_settings_fail_before_any_work(bench: Bench) -> None:
@@ -323,7 +323,7 @@ def test_reconfiguring_keeps_what_runs(bench: Bench) -> None:
         dataclasses.replace(bench.config, render={"seed": 9}, folders=folders)
     )
     bench.drop("second")
-    assert [task.settings["seed"] for task in bench.executor.tasks] == [0, 9]
+    assert [task.settings.seed for task in bench.executor.tasks] == [0, 9]
 
 
 def test_what_needs_a_restart_is_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

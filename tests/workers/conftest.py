@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from nst_daemon.config import Limits, Outputs
+from nst_daemon.engine.settings import resolve
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
@@ -139,9 +141,9 @@ class Jobs:
             spool=spool,
             stage=spool / "stage",
             checkpoint=spool / "checkpoint",
-            settings=settings or {},
-            outputs={"format": "png", "quality": 92},
-            limits=limits or {},
+            settings=resolve(settings or {}),
+            outputs=Outputs(loss_plot=False, progress=False),
+            limits=Limits(**limits or {}),  # type: ignore[arg-type]
         )
 
 

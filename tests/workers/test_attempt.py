@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import PaintingError
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Staged, Stopped, Task, WorkerOptions
 from nst_daemon.workers.process import attempt as module
 from nst_daemon.workers.process import checkpoint, recorder
@@ -33,7 +34,7 @@ class Attempt:
     dump_seconds: float = 0.0
     checkpoint_seconds: float = 30.0
     now: float = 0.0
-    said: list[wire.Message] = field(default_factory=list)
+    said: list[messages.Message] = field(default_factory=list)
     dumped: list[float] = field(default_factory=list)
     before_step: Callable[[fakes.Step], object] = lambda step: None
     cancelled: bool = False
@@ -116,7 +117,7 @@ def test_progress_is_rate_limited(jobs: Jobs) -> None:
     attempt = Attempt(jobs("dog", iterations=1000), step_seconds=0.01)
     attempt()
     reported = [m.done for m in attempt.said if isinstance(m, Progress)]
-    assert len(reported) == pytest.approx(10.0 / attempt.PROGRESS_SECONDS, abs=2)
+    assert len(reported) == pytest.approx(10.0 / module.PROGRESS_SECONDS, abs=2)
     assert reported[-1] == 1000
 
 
@@ -128,6 +129,17 @@ def test_the_loss_history_stays_short(jobs: Jobs) -> None:
     assert recorder.HISTORY / 2 <= len(curve) <= recorder.HISTORY
     assert (curve[0], curve[-1]) == (1, 3000)
     assert curve == sorted(curve)
+
+
+def test_the_sidecar_names_the_cell_of_a_batch(jobs: Jobs) -> None:
+    """A batch's picture has its batch, style and swept keys in its sidecar; any other picture has no such entry."""
+    cell = {"name": "night", "style": "starry", "swept": {"tv_weight": 0.5}}
+    swept = Attempt(replace(jobs("swept"), batch=cell))
+    single = Attempt(jobs("single"))
+    for attempt in (swept, single):
+        attempt()
+    assert swept.sidecar()["batch"] == cell
+    assert "batch" not in single.sidecar()
 
 
 def test_a_job_past_its_time_fails_for_good(jobs: Jobs) -> None:
@@ -186,7 +198,7 @@ def test_a_damaged_checkpoint_is_ignored_and_said(jobs: Jobs) -> None:
 @pytest.mark.parametrize(
     ("change", "differs"),
     [
-        ({"settings": {"seed": 5}}, "settings"),
+        ({"settings": RenderSettings(seed=5)}, "settings"),
         ({"inputs": ()}, "inputs"),
     ],
 )

@@ -19,14 +19,15 @@ from typing import Any
 import pytest
 
 from nst_daemon import __version__, files
+from nst_daemon.config import Ray
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import Retry
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Failed,
     Progress,
-    RayOptions,
     Ready,
     Staged,
     Started,
@@ -132,10 +133,10 @@ class Daemon:
     def __init__(self, ray: StandIn, weights: str = "bundled", **ray_options: Any) -> None:
         self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.end.setblocking(False)
-        self.heard: list[wire.Message] = []
-        options = RayOptions(**{"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray_options)
-        join = wire.Join(options, replace(OPTIONS, weights=weights))
-        self.left: list[wire.Leaving | None] = []
+        self.heard: list[messages.Message] = []
+        options = Ray(**{"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray_options)
+        join = messages.Join(options, replace(OPTIONS, weights=weights))
+        self.left: list[messages.Leaving | None] = []
 
         def serve() -> None:
             # Made where it runs, as in its own process.
@@ -153,7 +154,7 @@ class Daemon:
         while not enough():
             assert time.monotonic() < deadline, self.heard
             if wait([self.end], timeout=0.2):
-                message = wire.receive(self.end)
+                message = messages.receive(self.end)
                 assert message is not None
                 self.heard.append(message)
 
@@ -169,12 +170,12 @@ class Daemon:
     def give(self, task: Task) -> None:
         """Hand over, and wait until it is being painted and a checkpoint is here, or it has ended."""
         heard = len(self.answers(task.name))
-        wire.send(self.end, task)
+        messages.send(self.end, task)
         self.until(lambda: task.checkpoint.exists() or len(self.answers(task.name)) > heard)
 
     def stop(self) -> None:
         """Ask for the end, and wait for it."""
-        wire.send(self.end, wire.Stop(10.0))
+        messages.send(self.end, messages.Stop(10.0))
         self.thread.join(30.0)
 
 
@@ -210,8 +211,8 @@ def test_a_job_goes_on_elsewhere_when_its_node_dies(
     daemon.until(lambda: daemon.answers("dog"))
     assert [type(answer) for answer in daemon.answers("dog")] == [Stopped]
     assert not daemon.answers("dog")[0].cancelled
-    assert daemon.of(wire.Places)[-1].slots == 2
-    wire.send(daemon.end, task)
+    assert daemon.of(messages.Places)[-1].slots == 2
+    messages.send(daemon.end, task)
     daemon.until(lambda: len(daemon.answers("dog")) == 2)
     staged = daemon.answers("dog")[1]
     assert staged.worker != at
@@ -259,7 +260,7 @@ def test_cancel_and_stop(ray: StandIn, jobs: Jobs) -> None:
     stopped = jobs("stopped", iterations=10_000, seconds=0.02)
     for task in (stopped, jobs("cancelled", iterations=10_000, seconds=0.02)):
         daemon.give(replace(task, preview=jobs.folder / f"{task.name}.jpg"))
-    wire.send(daemon.end, wire.Cancel("cancelled-id"))
+    messages.send(daemon.end, messages.Cancel("cancelled-id"))
     daemon.until(lambda: daemon.answers("cancelled"))
     assert daemon.answers("cancelled")[0].cancelled
     before = stopped.checkpoint.stat().st_ino
@@ -276,12 +277,12 @@ def test_a_late_answer_is_dropped(tmp_path: Path) -> None:
     """A result with the number of another handing over neither ends the job nor touches its stage; nor does damage."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stage = tmp_path / "stage"
-    task = Task("id", "dog", 2, (), tmp_path, stage, tmp_path / "checkpoint", {})
+    task = Task("id", "dog", 2, (), tmp_path, stage, tmp_path / "checkpoint", RenderSettings())
     place = driver._Place(("node", 0), "node#1", None, ready=True)
     place.jobs["id"] = driver._Given(7, task)
 
     async def take(number: int) -> None:
-        one = driver.Driver(theirs, wire.Join(RayOptions(), WorkerOptions()), StandIn())
+        one = driver.Driver(theirs, messages.Join(Ray(), WorkerOptions()), StandIn())
         staged = Staged("x", "id", ("dog.png",), sha256="0" * 64)
         await one._take(place, number, staged, {"dog.png": b"picture"})
 
@@ -289,7 +290,7 @@ def test_a_late_answer_is_dropped(tmp_path: Path) -> None:
         asyncio.run(take(6))
         assert "id" in place.jobs
         asyncio.run(take(7))  # the right number, and bytes that are not what they should be
-        answer = wire.receive(ours)
+        answer = messages.receive(ours)
         assert isinstance(answer, Failed)
         assert answer.retry is Retry.LATER
         assert not stage.exists()
@@ -345,11 +346,11 @@ def test_without_weights_nobody_is_asked(ray: StandIn) -> None:
 
 def test_a_job_without_memory_is_tried_alone(daemon: Daemon, jobs: Jobs) -> None:
     """A job that runs out of memory in a node's worker is to be tried alone, and the worker paints the next."""
-    wire.send(daemon.end, jobs("greedy", at=2, do="memory"))
+    messages.send(daemon.end, jobs("greedy", at=2, do="memory"))
     daemon.until(lambda: daemon.answers("greedy"))
     (failed,) = daemon.answers("greedy")
     assert failed.retry is Retry.ALONE
-    wire.send(daemon.end, jobs("dog"))
+    messages.send(daemon.end, jobs("dog"))
     daemon.until(lambda: daemon.answers("dog"))
     assert isinstance(daemon.answers("dog")[0], Staged)
     assert daemon.of(Died) == []
@@ -357,12 +358,12 @@ def test_a_job_without_memory_is_tried_alone(daemon: Daemon, jobs: Jobs) -> None
 
 def test_another_version_on_a_node_is_refused(ray: StandIn) -> None:
     """A node with another version of this program paints nothing, and says which it has."""
-    outfit = wire.encode(wire.Outfit("bundled", {}))
-    easel = Easel(wire.encode(wire.Hello("n", "cpu", OPTIONS)), "0.0.1", outfit, {})
+    outfit = messages.encode(messages.Outfit("bundled", {}))
+    easel = Easel(messages.encode(messages.Hello("n", "cpu", OPTIONS)), "0.0.1", outfit, {})
     parcels = easel.news(60.0)
     assert parcels is not None
-    leaving = wire.decode(parcels[0][1])
-    assert isinstance(leaving, wire.Leaving)
+    leaving = messages.decode(parcels[0][1])
+    assert isinstance(leaving, messages.Leaving)
     assert leaving.permanent
     assert "0.0.1" in leaving.message
     assert __version__ in leaving.message
@@ -388,7 +389,7 @@ def test_a_head_that_does_not_answer_is_left(ray: StandIn, monkeypatch: pytest.M
 
 def test_memory_and_progress_travel(daemon: Daemon, jobs: Jobs) -> None:
     """Progress and notes of a node's worker arrive under the name of its place."""
-    wire.send(daemon.end, jobs("dog"))
+    messages.send(daemon.end, jobs("dog"))
     daemon.until(lambda: daemon.answers("dog"))
     last = daemon.of(Progress)[-1]
     assert (last.done, last.total, last.memory) == (20, 20, 1234)

@@ -21,6 +21,7 @@ from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon import config as configuration
 from nst_daemon import files
 from nst_daemon.digests import sha256_file
+from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
@@ -30,7 +31,6 @@ from nst_daemon.workers.messages import (
     DeviceLost,
     Executor,
     Progress,
-    RayOptions,
     Staged,
     Started,
     Stopped,
@@ -66,7 +66,7 @@ class RayBench(Bench):
     def __init__(self, address: str, options: WorkerOptions, **ray: Any) -> None:
         super().__init__("ray", options, patience=PATIENCE)
         self.executor = RayExecutor(  # type: ignore[assignment]
-            RayOptions(address, **{"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray),
+            configuration.Ray(address, **{"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray),
             options,
             clock=self.now,
         )
@@ -126,7 +126,7 @@ def test_the_engine_paints_the_same_picture_on_a_node(
     seeds = {"job00": 1, "job01": 2}
     tiny = {"size": 48, "scales": [1.0], "iterations": [4]}
     cache = tmp_path_factory.getbasetemp() / "cache"  # other tests with the engine export into it
-    real = {"painter": WorkerOptions().painter, "cache_dir": cache, "settings": tiny}
+    real = {"painter": WorkerOptions().painter, "cache_dir": cache, "settings": resolve(tiny)}
 
     def root(name: str) -> configuration.Config:
         config = a_root(tmp_path / name, seeds)
@@ -337,4 +337,4 @@ def test_without_the_extra_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     """Without Ray the executor is refused, with the command that installs it."""
     monkeypatch.setattr("nst_daemon.workers.ray.executor.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'nst-daemon\[ray\]'"):
-        RayExecutor(RayOptions())
+        RayExecutor(configuration.Ray())

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nst_daemon.config import Outputs
 from nst_daemon.report import loss_plot
 from nst_daemon.workers.messages import Staged, Stopped
 from nst_daemon.workers.process import recorder
 from nst_daemon.workers.process.recorder import Record
 from tests import fakes
 from tests.workers.conftest import Jobs
-from tests.workers.test_painting import Attempt
+from tests.workers.test_attempt import Attempt
 
-OUTPUTS = {"format": "png", "loss_plot": True, "progress": True}
+OUTPUTS = Outputs()
 
 
 @dataclass
@@ -117,7 +118,7 @@ def test_curve_and_time_lapse_stand_beside_the_picture(jobs: Jobs) -> None:
 
 def test_each_can_be_switched_off(jobs: Jobs) -> None:
     """Without loss_plot and progress there are only JSON and picture."""
-    answer = Attempt(replace(jobs("dog"), outputs={"loss_plot": False, "progress": False}))()
+    answer = Attempt(replace(jobs("dog"), outputs=Outputs(loss_plot=False, progress=False)))()
     assert isinstance(answer, Staged)
     assert answer.files == ("dog.json", "dog.png")
 

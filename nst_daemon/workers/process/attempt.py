@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nst_daemon import __version__
+from nst_daemon.config import Outputs
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import NstError, PaintingError, StorageError
 from nst_daemon.report import history, sidecar
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Stopped, Task
 from nst_daemon.workers.process import checkpoint
 from nst_daemon.workers.process.recorder import Record
@@ -88,7 +89,7 @@ class Studio(Protocol):
         """Device, threads, network, weights with their digest, versions: for the log, status and sidecars."""
 
     def prepare(self, task: Task) -> Any:
-        """Validate, decode, compute targets: a `Prepared`. Called from one thread while another paints."""
+        """Decode, compute targets: a `Prepared`. Called from one thread while another paints."""
 
     def company(self, prepared: Any) -> Company:
         """Which pictures may be painted at the same time, and how many."""
@@ -102,7 +103,7 @@ class Studio(Protocol):
     def picture(self, prepared: Any, step: Any) -> Any:
         """The picture as this step left it, in the machine's memory: it needs neither of the two any more."""
 
-    def save(self, picture: Any, path: Path, outputs: Mapping[str, object], about: str) -> None:
+    def save(self, picture: Any, path: Path, outputs: Outputs, about: str) -> None:
         """Write what `picture` gave; about: what it says of itself (`sidecar.embed`). Called while another paints."""
 
     def sketch(self, prepared: Any, step: Any, side: int) -> Image.Image:
@@ -133,7 +134,7 @@ class Painting:
         info: Mapping[str, object],
         checkpoint_seconds: float,
         prepare_seconds: float,
-        say: Callable[[wire.Message], None],
+        say: Callable[[messages.Message], None],
         cancelled: Callable[[], bool],
         stopping: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
@@ -267,8 +268,8 @@ class Painting:
         if self._stopping():
             self._save(step).result()
             return Stopped(self._worker, self._task.job_id)
-        minutes = self._task.limits.get("max_job_minutes")
-        if isinstance(minutes, int | float) and self._clock() - self._began > 60 * minutes:
+        minutes = self._task.limits.max_job_minutes
+        if self._clock() - self._began > 60 * minutes:
             raise PaintingError(
                 f"not finished after {minutes:g} minutes, at iteration {step.iteration} of {step.iterations}",
                 remedy="choose a smaller size or fewer iterations, or raise limits.max_job_minutes",
@@ -336,6 +337,7 @@ class Painting:
             history=history.columns(self._record.history),
             resumed=self._resumed(),
             notes=self._notes,  # writing may still add to them
+            batch=self._task.batch,
         )
         studio, outputs = self._studio, self._task.outputs
         picture = studio.picture(self._prepared, step)

@@ -27,7 +27,7 @@ from typing import Protocol
 
 from nst_daemon import managed_process
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task, WorkerOptions
 from nst_daemon.workers.process.attempt import Company, Painting, Prepared, Studio
 from nst_daemon.workers.process.staging import Finished
@@ -44,7 +44,7 @@ class Factory(Protocol):
     def __call__(self, options: WorkerOptions, device: str, /) -> Studio:
         """Load everything that is resident. Raises NstError."""
 
-    def outfit(self, options: WorkerOptions, /) -> wire.Outfit:
+    def outfit(self, options: WorkerOptions, /) -> messages.Outfit:
         """What the same studio needs on another machine. Raises NstError."""
 
 
@@ -65,7 +65,7 @@ class _Job:
 class Worker:
     """The life of a worker, from the daemon's greeting to its end. end: our end of the wire."""
 
-    def __init__(self, end: socket.socket, hello: wire.Hello) -> None:
+    def __init__(self, end: socket.socket, hello: messages.Hello) -> None:
         self._end = end
         self._name = hello.worker
         self._device = hello.device
@@ -79,7 +79,7 @@ class Worker:
         self._wanted = 2  # tasks at once, as the daemon knows
         self._stopping = False
         self._ready = False
-        self._leaving: wire.Leaving | None = None  # why this process must be replaced
+        self._leaving: messages.Leaving | None = None  # why this process must be replaced
 
     def run(self) -> None:
         """Load, then paint until told to stop, or until the device fails."""
@@ -105,16 +105,16 @@ class Worker:
         while True:
             heard, _, _ = select.select([self._end], [], [], HEARTBEAT)
             if not heard:
-                self._say(wire.Alive())
+                self._say(messages.Alive())
                 continue
-            match wire.receive(self._end):
+            match messages.receive(self._end):
                 case Task() as task:
                     with self._changed:
                         self._jobs.append(_Job(task))
                         self._announce(self._jobs[0])
-                case wire.Cancel(job_id):
+                case messages.Cancel(job_id):
                     self._cancel(job_id)
-                case wire.Stop():
+                case messages.Stop():
                     self.stop()
                 case None:
                     # The daemon is gone, and a new one may already have given our job to another worker: whatever we
@@ -181,7 +181,7 @@ class Worker:
             os.environ.setdefault("MPLCONFIGDIR", str(options.cache_dir / "matplotlib"))
         if device == "auto":
             devices = _find_devices()
-            self._say(wire.Devices(devices))
+            self._say(messages.Devices(devices))
             device = self._name = devices[0]
             cores = len(os.sched_getaffinity(0))
             threads = options.threads or max(1, cores // len(devices))
@@ -227,7 +227,7 @@ class Worker:
             painter.start()
         if self._wanted != most + 1:
             self._wanted = most + 1
-            self._say(wire.Room(self._wanted))
+            self._say(messages.Room(self._wanted))
 
     def _work(self, job: _Job) -> None:
         """Paint one job; whatever happens, it is answered for, here or once it is staged."""
@@ -277,7 +277,7 @@ class Worker:
         if self._leaving is not None:
             self._say(self._leaving)
 
-    def _leave(self, why: wire.Leaving) -> None:
+    def _leave(self, why: messages.Leaving) -> None:
         """End once the main thread is done with what it paints."""
         with self._changed:
             self._leaving = why
@@ -295,7 +295,7 @@ class Worker:
         else:
             failed = Failed(self._name, job.task.job_id, known.retry, str(known), _trace(error))
         if isinstance(known, DeviceError) and not isinstance(known, OutOfMemory):
-            self._leave(wire.Leaving(str(known), permanent=False))
+            self._leave(messages.Leaving(str(known), permanent=False))
         self._answer(job, failed)
 
     # Speaking
@@ -317,19 +317,19 @@ class Worker:
             self._say(Started(self._name, job.task.job_id))
         self._changed.notify_all()
 
-    def _say(self, message: wire.Message) -> None:
+    def _say(self, message: messages.Message) -> None:
         try:
             with self._sending:
-                wire.send(self._end, message)
+                messages.send(self._end, message)
         except OSError:
             os._exit(ORPHANED)
 
 
-def _no_start(error: Exception) -> wire.Leaving:
+def _no_start(error: Exception) -> messages.Leaving:
     """Why nothing can be painted. What an NstError calls permanent is not mended by another start."""
     message = str(error) if isinstance(error, NstError) else _line(error)
     permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
-    return wire.Leaving(f"could not start: {message}", permanent, _trace(error))
+    return messages.Leaving(f"could not start: {message}", permanent, _trace(error))
 
 
 def _line(error: BaseException) -> str:
@@ -339,7 +339,7 @@ def _line(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str:
     """The end of its traceback."""
-    return "".join(traceback.format_exception(error))[-wire.TEXT_LIMIT :]
+    return "".join(traceback.format_exception(error))[-messages.TEXT_LIMIT :]
 
 
 def _find_devices() -> tuple[str, ...]:
@@ -373,7 +373,7 @@ def factory(path: str) -> Factory:
 def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
     end, hello = managed_process.begin()
-    if not isinstance(hello, wire.Hello):
+    if not isinstance(hello, messages.Hello):
         sys.exit("this is started by nst-daemon itself")
     worker = Worker(end, hello)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())

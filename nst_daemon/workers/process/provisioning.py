@@ -8,20 +8,20 @@ from __future__ import annotations
 import sys
 
 from nst_daemon.errors import NstError, Retry
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.process.main import factory
 
 
 def main() -> None:
-    """Read a `wire.Join` from stdin, write a `wire.Outfit` to stdout, or a `wire.Leaving` where there is none."""
-    join = wire.decode(sys.stdin.buffer.read())
-    assert isinstance(join, wire.Join)
-    answer: wire.Outfit | wire.Leaving
+    """Read a `Join` from stdin; write an `Outfit` to stdout, or a `Leaving` where that fails."""
+    join = messages.decode(sys.stdin.buffer.read())
+    assert isinstance(join, messages.Join)
+    answer: messages.Outfit | messages.Leaving
     try:
         answer = factory(join.options.painter).outfit(join.options)
     except NstError as error:
-        answer = wire.Leaving(f"could not start: {error}", error.retry is Retry.NEVER)
-    sys.stdout.buffer.write(wire.encode(answer))
+        answer = messages.Leaving(f"could not start: {error}", error.retry is Retry.NEVER)
+    sys.stdout.buffer.write(messages.encode(answer))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nst_daemon.config import Outputs
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report import loss_plot
 from nst_daemon.report.history import Sample, thinned
@@ -56,7 +57,7 @@ class Record:
         self,
         sketch: Callable[[Any, int], Image.Image],
         *,
-        outputs: Mapping[str, object],
+        outputs: Outputs,
         preview: Path | None,
         clock: Callable[[], float],
         note: Callable[[str], None],
@@ -65,9 +66,9 @@ class Record:
     ) -> None:
         self._sketch, self._preview = sketch, preview
         self._clock, self._note = clock, note
-        self._loss_plot = bool(outputs.get("loss_plot"))
+        self._loss_plot = outputs.loss_plot
         self._history = list(history)
-        self._time_lapse = TimeLapse(frames) if outputs.get("progress") else None
+        self._time_lapse = TimeLapse(frames) if outputs.progress else None
         self._next_sample = self._next_frame = self._next_preview = clock()
         self._scale: tuple[tuple[int, int], int] | None = None  # size, and its first iteration
         #: Seconds that looking has taken from the painting.

@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from nst_daemon.config import Outputs
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, to_image
 from nst_daemon.engine.memory import exhausted
-from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import DeviceError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared
-from nst_daemon.workers.messages import Task, WorkerOptions
+from nst_daemon.workers.messages import Outfit, Task, WorkerOptions
 from nst_daemon.workers.process.attempt import Company
-from nst_daemon.workers.wire import Outfit
 
 #: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
 #: is looked for first, because some of its words hold these.
@@ -63,7 +63,6 @@ class Studio:
     """The engine on one device, ready for the usual settings. Raises ModelError, SettingsError, DeviceError."""
 
     def __init__(self, options: WorkerOptions, device: str) -> None:
-        self._network = options.network
         self._batch = options.batch
         self._painter = Painter(
             options.network,
@@ -73,7 +72,7 @@ class Studio:
             cache_bytes=options.cache_bytes,
             threads=options.threads or None,
         )
-        self._painter.load(resolve(options.settings, network=options.network))
+        self._painter.load(options.settings)
 
     @staticmethod
     def outfit(options: WorkerOptions) -> Outfit:
@@ -88,8 +87,7 @@ class Studio:
             cache_dir=options.cache_dir,
             cache_bytes=0,
         )
-        settings = resolve(options.settings, network=options.network)
-        weights, graph = painter.weights, painter.targets(settings).file
+        weights, graph = painter.weights, painter.targets(options.settings).file
         files = {f"onnx/{graph.name}": (str(graph), sha256_file(graph))}
         name = weights.name
         if name == "imagenet":  # where torchvision looks for it, below TORCH_HOME
@@ -104,11 +102,7 @@ class Studio:
         return self._painter.info()
 
     def prepare(self, task: Task) -> Canvas:
-        """Validate the settings, decode the inputs, compute the targets. Raises SettingsError, PictureError."""
-        settings = resolve(task.settings, network=self._network)
-
-        def limit(name: str, default: int) -> int:
-            return int(str(task.limits.get(name, default)))
+        """Decode the inputs and compute the targets. Raises SettingsError, PictureError."""
 
         def decoded(role: Role) -> list[Picture]:
             return [
@@ -116,8 +110,8 @@ class Studio:
                     task.spool / file.spooled,
                     # Messages name the file as the person did, not where it lies in the spool.
                     name=file.name,
-                    max_pixels=limit("max_pixels", 200_000_000),
-                    max_side=limit("max_side", 32_768),
+                    max_pixels=task.limits.max_pixels,
+                    max_side=task.limits.max_side,
                 )
                 for file in task.inputs
                 if file.role is role
@@ -127,7 +121,7 @@ class Studio:
         prepared = self._painter.prepare(
             content,
             decoded(Role.STYLE),
-            settings,
+            task.settings,
             start=next(iter(decoded(Role.START)), None),
             content_mask=next(iter(decoded(Role.CONTENT_MASK)), None),
             style_masks=decoded(Role.STYLE_MASK),
@@ -167,14 +161,14 @@ class Studio:
         """The picture as a step left it, on the CPU."""
         return canvas.prepared.picture(step)
 
-    def save(self, picture: Picture, path: Path, outputs: Mapping[str, object], about: str) -> None:
+    def save(self, picture: Picture, path: Path, outputs: Outputs, about: str) -> None:
         """Write the picture in the format, quality and depth that the outputs name."""
         save_picture(
             picture.rgb,
             path,
-            format=str(outputs.get("format", "png")),
-            quality=int(str(outputs.get("quality", 92))),
-            depth=int(str(outputs.get("depth", 8))),
+            format=outputs.format,
+            quality=outputs.quality,
+            depth=outputs.depth,
             alpha=picture.alpha,
             metadata=picture.metadata,
             about=about,

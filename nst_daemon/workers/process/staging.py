@@ -47,7 +47,7 @@ class Finished:
     def _stage(self) -> Staged:
         began, stage = self.clock(), self.task.stage
         stem = stage / PurePath(self.task.name).name
-        picture = _beside(stem, f".{self.task.outputs.get('format', 'png')}")
+        picture = _beside(stem, f".{self.task.outputs.format}")
         document = _beside(stem, ".json")
         _empty(stage)
         extras = self.writer.submit(self.record.write, stem, self.weights)

@@ -26,7 +26,7 @@ from typing import Any
 from nst_daemon import __version__, files
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import ModelError, NstError, Retry, StorageError
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
     DeviceLost,
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks for a new checkpoint or preview.
 LOOK = 1.0
-#: Which job it is about, by the number of its order (0: none); a message, as `wire` encodes it; files by name.
+#: Which job it is about, by the number of its order (0: none); a message, as `messages` encodes it; files by name.
 Parcel = tuple[int, bytes, dict[str, bytes]]
 
 
@@ -61,14 +61,18 @@ class _Order:
 class Easel:
     """The actor. Its methods are called by `cluster.Driver`, several at a time.
 
-    hello: a `wire.Hello` with this place's name, device and options; version: the daemon's; outfit: a `wire.Outfit`;
+    hello: a `Hello` with this place's name, device and options; version: the daemon's; outfit: an `Outfit`;
     boxes: for each of its files a list with a reference to the bytes, which is fetched only where it is needed.
     """
 
     def __init__(
         self, hello: bytes, version: str, outfit: bytes, boxes: Mapping[str, Sequence[Any]]
     ) -> None:
-        self._hello, self._outfit, self._boxes = wire.decode(hello), wire.decode(outfit), boxes
+        self._hello, self._outfit, self._boxes = (
+            messages.decode(hello),
+            messages.decode(outfit),
+            boxes,
+        )
         self._version = version
         self._changed = threading.Condition()  # guards what follows
         self._outbox: list[Parcel] = []
@@ -94,7 +98,7 @@ class Easel:
         self, number: int, task: bytes, inputs: dict[str, bytes], checkpoint: bytes | None
     ) -> None:
         """Take a task, with its inputs by their names in the spool. Raises NstError."""
-        found = wire.decode(task)
+        found = messages.decode(task)
         assert isinstance(found, Task)
         folder = self._work / str(number)
         here = replace(
@@ -139,7 +143,7 @@ class Easel:
         except Exception as error:
             log.exception("this place cannot paint")
             permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
-            self._say(wire.Leaving(f"cannot paint: {error}", permanent))
+            self._say(messages.Leaving(f"cannot paint: {error}", permanent))
         finally:
             with self._changed:
                 self._ended = True
@@ -157,7 +161,7 @@ class Easel:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._work = Path(folder)
             hello = self._hello
-            assert isinstance(hello, wire.Hello)
+            assert isinstance(hello, messages.Hello)
             options = self._furnish(cache, hello.options)
             self._executor = LocalExecutor((hello.device,), options)
             self._paint()
@@ -165,7 +169,7 @@ class Easel:
     def _furnish(self, cache: Path, options: WorkerOptions) -> WorkerOptions:
         """Lay down what is not here yet; the options as they are on this machine. Raises ModelError, StorageError."""
         outfit = self._outfit
-        assert isinstance(outfit, wire.Outfit)
+        assert isinstance(outfit, messages.Outfit)
         if self._version != __version__:
             raise ModelError(
                 f"nst-daemon is {__version__} here and {self._version} where the daemon runs",
@@ -257,13 +261,15 @@ class Easel:
                 if order.sent.get(kind) != identity:
                     data = path.read_bytes()
                     order.sent[kind] = identity
-                    self._say(wire.Attached(order.task.job_id, kind), order.number, {kind: data})
+                    self._say(
+                        messages.Attached(order.task.job_id, kind), order.number, {kind: data}
+                    )
 
     def _say(
-        self, message: wire.Message, number: int = 0, attached: dict[str, bytes] | None = None
+        self, message: messages.Message, number: int = 0, attached: dict[str, bytes] | None = None
     ) -> None:
         with self._changed:
-            self._outbox.append((number, wire.encode(message), attached or {}))
+            self._outbox.append((number, messages.encode(message), attached or {}))
             self._changed.notify_all()
 
 

@@ -3,7 +3,7 @@
 It is not the daemon itself, because Ray brings 40 MB and its threads into the process that uses it, and ends that
 process where the cluster's head stays away. It is the daemon's side of the cluster all the same: it runs on the same
 machine, reads inputs from the spool and writes results, checkpoints and previews where the daemon expects them. To the
-daemon it speaks JSON (`wire`), as every worker does.
+daemon it speaks JSON (`messages`), as every worker does.
 
 The ledger stays the only truth. Whatever is lost here (an actor, a node, the cluster, this process) goes back into the
 daemon's queue, and an answer of an attempt that was given up belongs to no order any more and is dropped.
@@ -31,7 +31,8 @@ from urllib.parse import urlsplit
 
 from nst_daemon import __version__, files, managed_process
 from nst_daemon.errors import DeviceError, OutOfMemory, Retry, StorageError
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
+from nst_daemon.workers.executor import worker_state
 from nst_daemon.workers.local import SLOTS
 from nst_daemon.workers.messages import (
     DeviceLost,
@@ -45,7 +46,6 @@ from nst_daemon.workers.messages import (
     Stopped,
     Task,
     WorkerStatus,
-    state_of,
 )
 from nst_daemon.workers.ray.actor import Easel, Parcel
 
@@ -95,7 +95,7 @@ class _Place:
 
     def status(self, now: float) -> WorkerStatus:
         """What it is doing; `waiting` also while the cluster has no room for its actor."""
-        state = state_of(
+        state = worker_state(
             lost=self.lost, begun=self.heard is not None, ready=self.ready, busy=bool(self.jobs)
         )
         silent = None if self.heard is None else now - self.heard
@@ -105,7 +105,7 @@ class _Place:
 class Driver:
     """Everything between the daemon's wire and the actors. end: our end of the wire."""
 
-    def __init__(self, end: socket.socket, join: wire.Join, ray: Any) -> None:
+    def __init__(self, end: socket.socket, join: messages.Join, ray: Any) -> None:
         self._end, self._cluster, self._options, self._ray = end, join.cluster, join.options, ray
         self._places: dict[tuple[str, int], _Place] = {}
         self._pauses: dict[tuple[str, int], tuple[float, float]] = {}  # until when, how long
@@ -114,14 +114,14 @@ class Driver:
         self._alive: set[str] = set()
         self._empty = False
         self._leaving = asyncio.Event()
-        self._why: wire.Leaving | None = None
+        self._why: messages.Leaving | None = None
         self._grace: float | None = None
         self._talks: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> wire.Leaving | None:
+    async def run(self) -> messages.Leaving | None:
         """Serve until the daemon says stop (None) or the cluster is away (why)."""
         self._outfit = await self._find_outfit()
-        if isinstance(self._outfit, wire.Leaving):
+        if isinstance(self._outfit, messages.Leaving):
             return self._outfit
         self._boxes = {n: self._box(Path(f)) for n, (f, _) in self._outfit.files.items()}
         asyncio.get_running_loop().add_reader(self._end, self._hear)
@@ -136,12 +136,12 @@ class Driver:
     # What the daemon says
 
     def _hear(self) -> None:
-        match wire.receive(self._end):
+        match messages.receive(self._end):
             case Task() as task:
                 self._hand(task)
-            case wire.Cancel(job_id):
+            case messages.Cancel(job_id):
                 self._cancel(job_id)
-            case wire.Stop(grace):
+            case messages.Stop(grace):
                 self._grace = grace
                 self._leaving.set()
             case None:
@@ -162,7 +162,7 @@ class Driver:
         task = given.task
         try:
             inputs, checkpoint = await asyncio.to_thread(_read_inputs, task)
-            packet = wire.encode(task)
+            packet = messages.encode(task)
             await place.actor.give.remote(given.number, packet, inputs, checkpoint)
         except (OSError, self._ray.exceptions.RayTaskError) as error:
             # Unreadable here, or no room there; where the actor has died, whoever listens to it says so.
@@ -187,17 +187,19 @@ class Driver:
 
     # The cluster
 
-    async def _find_outfit(self) -> wire.Outfit | wire.Leaving:
+    async def _find_outfit(self) -> messages.Outfit | messages.Leaving:
         """The weights and the ONNX file that the nodes need, found by a process that may import torch."""
         command = [sys.executable, "-P", "-m", "nst_daemon.workers.process.provisioning"]
         pipe = asyncio.subprocess.PIPE
         helper = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-        said, _ = await helper.communicate(wire.encode(wire.Join(self._cluster, self._options)))
+        said, _ = await helper.communicate(
+            messages.encode(messages.Join(self._cluster, self._options))
+        )
         if helper.returncode == 0:
-            found = wire.decode(said)
-            assert isinstance(found, wire.Outfit | wire.Leaving)
+            found = messages.decode(said)
+            assert isinstance(found, messages.Outfit | messages.Leaving)
             return found
-        return wire.Leaving("could not start: the model could not be loaded", permanent=False)
+        return messages.Leaving("could not start: the model could not be loaded", permanent=False)
 
     def _box(self, path: Path) -> list[Any]:
         """A file in the cluster's object store. In a list, because Ray fetches bare references by itself."""
@@ -244,7 +246,7 @@ class Driver:
         device = "cuda:0" if c.gpus_per_job else "cpu"  # Ray shows an actor its own GPU alone
         threads = self._options.threads or max(1, int(c.cpus_per_job))
         options = replace(self._options, threads=threads, cache_dir=None, logs=None)
-        assert isinstance(self._outfit, wire.Outfit)
+        assert isinstance(self._outfit, messages.Outfit)
         actor = (
             self._ray.remote(Easel)
             .options(
@@ -254,9 +256,9 @@ class Driver:
                 scheduling_strategy=there(key[0], soft=False),
             )
             .remote(
-                wire.encode(wire.Hello(name, device, options)),
+                messages.encode(messages.Hello(name, device, options)),
                 __version__,
-                wire.encode(self._outfit),
+                messages.encode(self._outfit),
                 self._boxes,
             )
         )
@@ -294,8 +296,8 @@ class Driver:
             if parcels is None:
                 return "was stopped"
             for number, packet, attached in parcels:
-                message = wire.decode(packet)
-                if isinstance(message, wire.Leaving):
+                message = messages.decode(packet)
+                if isinstance(message, messages.Leaving):
                     place.lost = True
                     self._say(self._lost(place, message.message, permanent=message.permanent))
                     return message.message
@@ -336,7 +338,7 @@ class Driver:
     # What the actors say
 
     async def _take(
-        self, place: _Place, number: int, message: wire.Message, attached: Mapping[str, bytes]
+        self, place: _Place, number: int, message: messages.Message, attached: Mapping[str, bytes]
     ) -> None:
         """Pass on what an actor says; what belongs to no order of this place any more is dropped."""
         match message:
@@ -353,10 +355,10 @@ class Driver:
                 place.ready = False
                 self._report()
                 self._say(replace(message, worker=place.name))
-            case wire.Attached() | Started() | Progress() | Note():
+            case messages.Attached() | Started() | Progress() | Note():
                 if given := _ordered(place, message.job_id, number):
                     given.started |= isinstance(message, Started)
-                    if isinstance(message, wire.Attached):
+                    if isinstance(message, messages.Attached):
                         await self._keep(place, given.task, message.kind, attached[message.kind])
                     else:
                         self._say(replace(message, worker=place.name))
@@ -389,7 +391,7 @@ class Driver:
     # The end, and speaking
 
     def _leave(self, why: str) -> None:
-        self._why = wire.Leaving(why, permanent=False)
+        self._why = messages.Leaving(why, permanent=False)
         self._leaving.set()
 
     async def _end_all(self, grace: float) -> None:
@@ -413,11 +415,11 @@ class Driver:
         """Tell the daemon that we live, and how much the cluster takes: once a second, and when that changes."""
         places, now = self._places.values(), _now()
         slots = sum(SLOTS for place in places if place.ready)
-        self._say(wire.Places(slots, tuple(place.status(now) for place in places)))
+        self._say(messages.Places(slots, tuple(place.status(now) for place in places)))
 
-    def _say(self, message: wire.Message) -> None:
+    def _say(self, message: messages.Message) -> None:
         with suppress(OSError):  # the daemon is gone, which `_hear` sees
-            wire.send(self._end, message)
+            messages.send(self._end, message)
 
     def _spawn(self, talk: Any) -> asyncio.Task[None]:
         """Run it beside the rest; asyncio itself keeps no hold on tasks."""
@@ -536,12 +538,12 @@ def _knock(address: str) -> None:
 def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
     end, join = managed_process.begin()
-    if not isinstance(join, wire.Join):
+    if not isinstance(join, messages.Join):
         sys.exit("this is started by nst-daemon itself")
     try:
         ray = connect(join.cluster.address)
     except DeviceError as error:
-        _end(end, wire.Leaving(str(error), permanent=False))
+        _end(end, messages.Leaving(str(error), permanent=False))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the daemon has it too, and says what it means
     asyncio.run(_serve(Driver(end, join, ray), end))
 
@@ -550,11 +552,11 @@ async def _serve(driver: Driver, end: socket.socket) -> NoReturn:
     _end(end, await driver.run())
 
 
-def _end(end: socket.socket, why: wire.Leaving | None) -> NoReturn:
+def _end(end: socket.socket, why: messages.Leaving | None) -> NoReturn:
     """Say why, and end at once: a thread may still wait for a head that is away. Ray ends our actors with us."""
     if why:
         with suppress(OSError):
-            wire.send(end, why)
+            messages.send(end, why)
     logging.shutdown()
     os._exit(0)
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 from importlib.util import find_spec
 from multiprocessing.connection import wait
 
+from nst_daemon.config import Ray
 from nst_daemon.errors import ConfigError, Retry
 from nst_daemon.managed_process import Child, exit_reason
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
@@ -24,7 +25,6 @@ from nst_daemon.workers.messages import (
     Failed,
     Note,
     Progress,
-    RayOptions,
     Ready,
     Staged,
     Started,
@@ -50,7 +50,7 @@ class RayExecutor:
 
     def __init__(
         self,
-        cluster: RayOptions,
+        cluster: Ray,
         options: WorkerOptions | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -62,7 +62,7 @@ class RayExecutor:
             )
         self._cluster, self._options, self._clock = cluster, options or WorkerOptions(), clock
         self._jobs: dict[str, bool] = {}  # whether somebody asked for the end
-        self._unsent: deque[wire.Message] = deque()
+        self._unsent: deque[messages.Message] = deque()
         self._unsaid: list[Event] = []
         self._process: Child | None = None
         self._start_at = math.inf
@@ -75,7 +75,7 @@ class RayExecutor:
         self._workers: tuple[WorkerStatus, ...] = ()
         self._infos: dict[str, dict[str, object]] = {}
         self._heard: float | None = None
-        self._leaving: wire.Leaving | None = None
+        self._leaving: messages.Leaving | None = None
         self._killed = ""
 
     def start(self) -> None:
@@ -90,7 +90,7 @@ class RayExecutor:
         """Hand over a task; exactly one of Staged, Failed, Stopped or Died answers it. Needs capacity."""
         assert self.capacity(), "submit needs capacity()"
         try:
-            wire.encode(task)
+            messages.encode(task)
         except (ValueError, TypeError) as error:
             message = f"the settings cannot be handed to a worker: {error}"
             self._unsaid.append(Failed(NAME, task.job_id, Retry.NEVER, message))
@@ -102,7 +102,7 @@ class RayExecutor:
         """Ask for the end of a job; `Stopped(cancelled=True)` answers, or what came before it."""
         if job_id in self._jobs:
             self._jobs[job_id] = True
-            self._send(wire.Cancel(job_id))
+            self._send(messages.Cancel(job_id))
 
     def poll(self, now: float) -> list[Event]:
         """All events since the last call; enforces deadlines against `now` (monotonic seconds)."""
@@ -143,7 +143,7 @@ class RayExecutor:
             if self._heard is None:  # it has not even joined, and has nothing to lose
                 self._process.kill()
             # A little less for those at the other end, so that their last words still arrive.
-            self._send(wire.Stop(0.8 * grace))
+            self._send(messages.Stop(0.8 * grace))
             while (left := deadline - self._clock()) > 0 and self._process.exit_code() is None:
                 wait(self._process.waitables(), timeout=left)  # type: ignore[arg-type]
                 self._flush()
@@ -159,14 +159,14 @@ class RayExecutor:
     def _spawn(self, now: float) -> None:
         self._forget()
         self._start_at, self._spawned = math.inf, now
-        join = wire.Join(self._cluster, self._options)
+        join = messages.Join(self._cluster, self._options)
         log = self._options.logs / f"{NAME}.log" if self._options.logs else None
         try:
             self._process = Child("nst_daemon.workers.ray.driver", join, log)
         except OSError as error:
             self._unsaid += self._ended(now, f"could not be started: {error.strerror}")
 
-    def _send(self, message: wire.Message) -> None:
+    def _send(self, message: messages.Message) -> None:
         self._unsent.append(message)
         self._flush()
 
@@ -187,12 +187,12 @@ class RayExecutor:
             self._kill(f"sent what cannot be understood ({error})")
         return events
 
-    def _take(self, message: wire.Message) -> list[Event]:
+    def _take(self, message: messages.Message) -> list[Event]:
         """Handle one message; the events that it means."""
         match message:
-            case wire.Places(slots, workers):
+            case messages.Places(slots, workers):
                 self._slots, self._workers = slots, workers
-            case wire.Leaving():
+            case messages.Leaving():
                 self._leaving = message
             case Ready(worker, info):
                 self._away, self._infos[worker] = "", dict(info)

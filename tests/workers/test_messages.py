@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nst_daemon.config import Limits, Outputs, Ray
+from nst_daemon.engine.networks import NETWORKS
+from nst_daemon.engine.presets import PRESETS
+from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import Retry
 from nst_daemon.jobs import JobInput, Role
-from nst_daemon.workers import wire
+from nst_daemon.workers import messages
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Failed,
     Note,
     Progress,
-    RayOptions,
     Ready,
     Staged,
     Started,
@@ -36,19 +40,21 @@ TASK = Task(
     spool=Path("/spool/\udcff"),
     stage=Path("/spool/stage"),
     checkpoint=Path("/spool/checkpoint"),
-    settings={"style_layers": {"relu1_1": 1.0}, "iterations": [1, 2]},
-    limits={"max_pixels": 10, "max_job_minutes": 1.5},
+    settings=resolve({"style_layers": {"relu1_1": 1.0}, "iterations": [1, 2]}),
+    outputs=Outputs(format="jpg", overwrite=True),
+    limits=Limits(max_pixels=10, max_job_minutes=1.5),
+    batch={"name": "night", "swept": {"tv_weight": 0.5}},
     alone=True,
 )
-MESSAGES: list[wire.Message] = [
-    wire.Hello("cpu", "cpu", WorkerOptions(cache_dir=Path("/cache"), threads=3)),
+MESSAGES: list[messages.Message] = [
+    messages.Hello("cpu", "cpu", WorkerOptions(cache_dir=Path("/cache"), threads=3)),
     TASK,
-    wire.Cancel("1"),
-    wire.Stop(),
-    wire.Alive(),
-    wire.Devices(("cuda:0", "cuda:1")),
-    wire.Room(9),
-    wire.Leaving("no", permanent=True, detail="trace\nback"),
+    messages.Cancel("1"),
+    messages.Stop(),
+    messages.Alive(),
+    messages.Devices(("cuda:0", "cuda:1")),
+    messages.Room(9),
+    messages.Leaving("no", permanent=True, detail="trace\nback"),
     Ready("cpu", {"threads": 2, "versions": {"torch": "2"}}),
     Started("cpu", "1"),
     Progress("cpu", "1", 3, 4, 0.5),
@@ -58,10 +64,10 @@ MESSAGES: list[wire.Message] = [
     Note("cpu", "1", "something"),
     Died("cpu", "1", "was killed", "trace"),
     DeviceLost("cpu", "no weights", left=2, permanent=True),
-    wire.Join(RayOptions(address="ray://head:10001"), WorkerOptions()),
-    wire.Places(4, (WorkerStatus("node#1", "painting", None, ("1", "2"), 0.5, {}),)),
-    wire.Outfit("bundled", {"onnx/vgg19.onnx": ("/cache/vgg19.onnx", "0" * 64)}),
-    wire.Attached("1", "checkpoint"),
+    messages.Join(Ray(address="ray://head:10001"), WorkerOptions()),
+    messages.Places(4, (WorkerStatus("node#1", "painting", None, ("1", "2"), 0.5, {}),)),
+    messages.Outfit("bundled", {"onnx/vgg19.onnx": ("/cache/vgg19.onnx", "0" * 64)}),
+    messages.Attached("1", "checkpoint"),
 ]
 
 
@@ -76,21 +82,42 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_every_message_arrives_as_it_was(
-    pair: tuple[socket.socket, socket.socket], message: wire.Message
+    pair: tuple[socket.socket, socket.socket], message: messages.Message
 ) -> None:
     """What is received equals what was sent, for every kind of message, with names in any encoding."""
-    wire.send(pair[0], message)
-    assert wire.receive(pair[1]) == message
+    messages.send(pair[0], message)
+    assert messages.receive(pair[1]) == message
+
+
+OVERRIDES: list[dict[str, object]] = [
+    {},
+    {"content_style_ratio": 0.002, "size": 400},
+    {"calibrate": "off", "style_weights": [1, 2]},
+    {"optimizer": "adam", "iterations": 40, "keep_colors": False, "seed": 7},
+]
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES, ids=lambda v: ",".join(v) or "none")
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_settings_arrive_as_they_were_resolved(
+    preset: str, network: str, overrides: dict[str, object]
+) -> None:
+    """A task's settings are the same after the codec, for every preset on every network, with any overrides."""
+    possible = {} if NETWORKS[network].pooling else {"pooling": "max"}
+    settings = resolve({"preset": preset, **possible, **overrides}, network=network)
+    task = replace(TASK, settings=settings)
+    assert messages.decode(messages.encode(task)) == task
 
 
 def test_every_kind_of_message_is_tested() -> None:
     """The list above leaves no kind of message out."""
-    assert {type(m) for m in MESSAGES} == set(wire.Message.__args__)
+    assert {type(m) for m in MESSAGES} == set(messages.Message.__args__)
 
 
 def test_a_loss_that_is_no_number_crosses() -> None:
     """NaN and infinity survive, though JSON proper has neither."""
-    found = wire.decode(wire.encode(Progress("cpu", "1", 1, 2, math.nan)))
+    found = messages.decode(messages.encode(Progress("cpu", "1", 1, 2, math.nan)))
     assert isinstance(found, Progress)
     assert math.isnan(found.loss)
 
@@ -98,17 +125,17 @@ def test_a_loss_that_is_no_number_crosses() -> None:
 def test_last_words_of_the_dead_are_heard(pair: tuple[socket.socket, socket.socket]) -> None:
     """What a process sent before it died arrives even if it left messages unread, and then the end is seen."""
     ours, theirs = pair
-    wire.send(ours, wire.Stop())
-    wire.send(theirs, wire.Alive())
+    messages.send(ours, messages.Stop())
+    messages.send(theirs, messages.Alive())
     theirs.close()
-    assert wire.receive(ours) == wire.Alive()
-    assert wire.receive(ours) is None
+    assert messages.receive(ours) == messages.Alive()
+    assert messages.receive(ours) is None
 
 
 def test_too_much_is_refused_before_it_is_sent() -> None:
     """A message that would not fit into a packet is a ValueError, not a truncated packet."""
     with pytest.raises(ValueError, match="too much"):
-        wire.encode(Note("cpu", "1", "x" * wire.PACKET))
+        messages.encode(Note("cpu", "1", "x" * messages.PACKET))
 
 
 NONSENSE = [
@@ -127,4 +154,4 @@ NONSENSE = [
 def test_nonsense_is_a_value_error(packet: bytes) -> None:
     """Whatever a broken worker sends, decoding it raises ValueError and nothing else."""
     with pytest.raises(ValueError):
-        wire.decode(packet)
+        messages.decode(packet)

@@ -1,0 +1,75 @@
+"""Whatever runs tasks, as the daemon sees it: the protocol, and which executor the configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from nst_daemon.config import Config
+from nst_daemon.workers.messages import Event, Task, WorkerOptions, WorkerStatus
+
+
+class Executor(Protocol):
+    """Whatever runs tasks. No method blocks, except `stop`, for at most its grace."""
+
+    def start(self) -> None:
+        """Begin to start the workers; each announces itself by `Ready`."""
+
+    def capacity(self) -> int:
+        """How many more tasks `submit` takes now (one that runs and one to prepare, per worker)."""
+
+    def submit(self, task: Task) -> None:
+        """Hand over a task; exactly one of Staged, Failed, Stopped or Died answers it."""
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job; `Stopped(cancelled=True)` answers, or what came before it."""
+
+    def poll(self, now: float) -> list[Event]:
+        """All events since the last call; enforces deadlines against `now` (monotonic seconds)."""
+
+    def waitables(self) -> Sequence[object]:
+        """Objects for `multiprocessing.connection.wait` that become ready when `poll` has news."""
+
+    def status(self, now: float) -> Sequence[WorkerStatus]:
+        """What each worker is doing."""
+
+    def stop(self, grace: float) -> list[Event]:
+        """Checkpoint and end all workers within `grace` seconds; the last events."""
+
+
+def worker_state(*, lost: bool, begun: bool, ready: bool, busy: bool) -> str:
+    """The `WorkerStatus.state` of a worker that is given up, has begun to start, can paint, and has jobs."""
+    if lost:
+        return "lost"
+    if not begun:
+        return "waiting"
+    if not ready:
+        return "starting"
+    return "painting" if busy else "idle"
+
+
+def make_executor(config: Config) -> Executor:
+    """The workers of this machine or of a cluster.
+
+    Raises:
+        ConfigError: Ray is asked for and not installed.
+    """
+    options = WorkerOptions(
+        network=config.model.network,
+        weights=config.model.weights,
+        settings=config.render_settings(),
+        cache_dir=config.folders.cache,
+        cache_bytes=config.cache.max_bytes,
+        logs=config.folders.logs,
+        checkpoint_seconds=config.service.checkpoint_seconds,
+        stall_seconds=config.service.stall_seconds,
+        batch=0 if config.batch == "auto" else config.batch,
+        max_memory=config.limits.max_memory,
+    )
+    if config.executor == "ray":
+        from nst_daemon.workers.ray.executor import RayExecutor  # noqa: PLC0415 (an extra)
+
+        return RayExecutor(config.ray, options)
+    from nst_daemon.workers.local import LocalExecutor  # noqa: PLC0415 (only where it is used)
+
+    return LocalExecutor(config.devices, options)
