@@ -1,0 +1,36 @@
+"""What makes two results the same picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.jobs import Role
+
+_NOT_PICTURES = frozenset({Role.SETTINGS.value, Role.BATCH.value})
+
+
+def picture_identity(
+    inputs: Sequence[tuple[str, str]],
+    settings: RenderSettings,
+    network: str,
+    weights_sha256: str,
+) -> str:
+    """The identity of a result: equal for two jobs that paint the same picture.
+
+    Args:
+        inputs: Role and SHA-256 of each input, in the order of the job. Settings files do not count: what they say is
+            in `settings`.
+        settings: The resolved settings.
+        network: The name of the network.
+        weights_sha256: The digest of the weights' file.
+
+    Returns:
+        64 hex digits.
+    """
+    pictures = [[role, digest] for role, digest in inputs if role not in _NOT_PICTURES]
+    whole = [pictures, asdict(settings), network, weights_sha256]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
