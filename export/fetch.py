@@ -18,8 +18,7 @@ from typing import IO
 from nst_daemon.errors import BusyError, ModelError, StorageError
 from nst_daemon.files import fsync_folder, make_folder, storage
 from nst_daemon.mounts import free_bytes
-
-from .weights import Weights, imagenet_path, resolve
+from nst_daemon.weights_file import WeightsFile, find_weights, imagenet_path
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def fetch(
     *,
     progress: Progress | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Weights:
+) -> WeightsFile:
     """Bring ImageNet's weights onto this machine, where they are not there yet, and return them.
 
     source: torchvision's address where None; else a mirror's folder or file (http, https), or the path of a file that
@@ -47,7 +46,7 @@ def fetch(
     """
     path = imagenet_path(network)
     if path.exists():
-        return resolve("imagenet", network)
+        return find_weights("imagenet", network)
     make_folder(path.parent)
     part = path.with_name(path.name + ".part")
     with storage(part):
@@ -64,7 +63,7 @@ def fetch(
                 part.rename(path)
                 fsync_folder(path.parent)
     try:
-        return resolve("imagenet", network)
+        return find_weights("imagenet", network)
     except ModelError as error:
         path.unlink()
         raise ModelError(

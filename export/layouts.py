@@ -30,8 +30,9 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.engine.vgg import MEAN, STD, bare_features, layer_names
 from nst_daemon.errors import ModelError, UsageError
 from nst_daemon.files import make_folder, write_atomic
+from nst_daemon.weights_file import WeightsFile, find_weights
 
-from .weights import Weights, read_tensors, resolve
+from .weights import read_tensors
 
 #: `auto` tells the layouts apart by their keys, and torchvision's from Caffe's same keys by digests that are known.
 Layout = Literal["auto", "torchvision", "caffe"]
@@ -66,7 +67,7 @@ class Stack:
 
 def import_weights(
     source: Path, target: Path, *, network: str = "vgg19", layout: Layout = "auto"
-) -> Weights:
+) -> WeightsFile:
     """Convert `source` into `target` (.safetensors, float32) and return what `weights: TARGET` will find.
 
     layout: says what a file with torchvision's keys holds, where its digest is not a known one (`auto` then takes it
@@ -94,7 +95,7 @@ def import_weights(
     about = {"source": source.name, "source_sha256": digest, "layout": stack.layout}
     make_folder(target.parent)
     write_atomic(target, save(tensors, about))
-    return resolve(target, network)
+    return find_weights(target, network)
 
 
 def _read(source: Path, layout: Layout, digest: str) -> Stack:

@@ -591,7 +591,7 @@ def _painter(config: Config, device: str = "auto") -> Painter:
 def model_list(as_json: JsonOption = False) -> None:
     """Which weights there are, and which of them `weights: auto` takes."""
 
-    from nst_daemon.export.weights import list_models
+    from nst_daemon.weights_file import list_models
 
     models = list_models()
     if as_json:

@@ -29,8 +29,8 @@ from nst_daemon.errors import DeviceError, ModelError, SettingsError
 from nst_daemon.export.graph import GraphSpec, export_onnx
 from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
-from nst_daemon.export.weights import resolve as resolve_weights
 from nst_daemon.files import default_cache_dir
+from nst_daemon.weights_file import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Prepared:
 class Painter:
     """Holds the network and the targets' sessions of one device from picture to picture.
 
-    network: of `engine.networks`; weights: as `nst_daemon.export.weights.resolve` takes them; device: `auto` (the first
+    network: of `engine.networks`; weights: as `weights_file.find_weights` takes them; device: `auto` (the first
     GPU, else the CPU), `cpu`, `cuda`, `cuda:1`, …; cache_dir: where ONNX files and style statistics are kept, the
     user's own cache folder unless given; cache_bytes: how much room the statistics may take; threads: of the CPU, for
     this whole process (torch's own choice where None).
@@ -97,7 +97,7 @@ class Painter:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             # Each plan holds memory that torch does not count, and each size of picture has its own.
             torch.backends.cuda.cufft_plan_cache[self.device.index].max_size = PLANS
-        self.weights = resolve_weights(weights, network)
+        self.weights = find_weights(weights, network)
         self._state = load_weights(self.weights)
         folder = cache_dir or default_cache_dir()
         self._onnx_folder = folder / "onnx"

@@ -19,8 +19,8 @@ from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.targets import load_onnxruntime
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import NstError
-from nst_daemon.export.weights import resolve as resolve_weights
 from nst_daemon.painter import Painter, device_name, find_device
+from nst_daemon.weights_file import find_weights
 
 Row = tuple[str, str, str, str]
 
@@ -114,7 +114,7 @@ def _onnxruntime(asked: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _weights(asked: Mapping[str, Any]) -> Iterator[Row]:
-    found = resolve_weights(asked["weights"], asked["network"])
+    found = find_weights(asked["weights"], asked["network"])
     finer = "; ImageNet's paint finer: `nst-daemon model fetch`" if found.name == "bundled" else ""
     yield "good", "weights", f"{found.description}, SHA-256 {found.sha256[:12]}…{finer}", ""
 

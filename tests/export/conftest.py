@@ -9,18 +9,19 @@ import pytest
 
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.export.graph import GraphSpec, export_onnx
-from nst_daemon.export.weights import Weights, load, resolve
+from nst_daemon.export.weights import load
+from nst_daemon.weights_file import WeightsFile, find_weights
 
 Exported = tuple[Path, VGG, GraphSpec]
 
 
 @pytest.fixture(scope="session")
-def bundled() -> Weights:
-    return resolve("bundled")
+def bundled() -> WeightsFile:
+    return find_weights("bundled")
 
 
 @pytest.fixture(scope="session")
-def build(bundled: Weights) -> Callable[[GraphSpec], VGG]:
+def build(bundled: WeightsFile) -> Callable[[GraphSpec], VGG]:
     """The network that a spec describes, with the bundled weights."""
     state = load(bundled)
 
@@ -38,7 +39,9 @@ def build(bundled: Weights) -> Callable[[GraphSpec], VGG]:
 
 @pytest.fixture(scope="session")
 def small(
-    tmp_path_factory: pytest.TempPathFactory, bundled: Weights, build: Callable[[GraphSpec], VGG]
+    tmp_path_factory: pytest.TempPathFactory,
+    bundled: WeightsFile,
+    build: Callable[[GraphSpec], VGG],
 ) -> Exported:
     """Two style layers and a content layer near the input: a file that is quick to export and to run."""
     spec = GraphSpec.of(bundled.sha256, ["relu1_1", "relu2_1"], ["relu2_2"])

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nst_daemon import weights_file
 from nst_daemon.cli import app
 from nst_daemon.errors import BusyError, ModelError, StorageError
 from nst_daemon.export import fetch as module
-from nst_daemon.export import weights
 from nst_daemon.export.fetch import fetch
+from nst_daemon.weights_file import WeightsFile, find_weights
 
 BODY = bytes(range(256)) * 5000  # 1.28 MB: more than one chunk
 NAME = f"vgg19-{hashlib.sha256(BODY).hexdigest()[:8]}.pth"
@@ -84,8 +85,8 @@ def server() -> Iterator[Server]:
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the file is to go, under a name that holds the digest of BODY."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(weights, "IMAGENET_FILES", {"vgg19": NAME})
-    return weights.imagenet_path("vgg19")
+    monkeypatch.setattr(weights_file, "IMAGENET_FILES", {"vgg19": NAME})
+    return weights_file.imagenet_path("vgg19")
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
-def get(server: Server, pauses: list[float]) -> Callable[..., weights.Weights]:
+def get(server: Server, pauses: list[float]) -> Callable[..., WeightsFile]:
     """`fetch` from the server, with pauses that take no time."""
     return lambda **more: fetch("vgg19", server.address, sleep=pauses.append, **more)
 
@@ -104,14 +105,14 @@ def part(target: Path) -> Path:
 
 
 def test_it_comes_and_is_found(
-    server: Server, target: Path, get: Callable[..., weights.Weights]
+    server: Server, target: Path, get: Callable[..., WeightsFile]
 ) -> None:
     """The file lies where torchvision looks for it, whole, is what `auto` takes, and progress ends at its size."""
     seen: list[tuple[int, int]] = []
     found = get(progress=lambda done, total: seen.append((done, total)))
     assert found.path == target
     assert target.read_bytes() == BODY
-    assert weights.resolve("auto") == found
+    assert find_weights("auto") == found
     assert seen[-1] == (len(BODY), len(BODY))
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert server.paths == [f"/models/{NAME}"]
@@ -119,7 +120,7 @@ def test_it_comes_and_is_found(
 
 
 def test_what_is_there_is_not_fetched_again(
-    server: Server, target: Path, get: Callable[..., weights.Weights]
+    server: Server, target: Path, get: Callable[..., WeightsFile]
 ) -> None:
     """A file that is there already is checked and left, without a request."""
     target.parent.mkdir(parents=True)
@@ -129,7 +130,7 @@ def test_what_is_there_is_not_fetched_again(
 
 
 def test_interruptions_are_resumed(
-    server: Server, target: Path, get: Callable[..., weights.Weights], pauses: list[float]
+    server: Server, target: Path, get: Callable[..., WeightsFile], pauses: list[float]
 ) -> None:
     """A connection that breaks off goes on at the byte where it broke, and only what is missing is asked for."""
     server.plan = [300_000, 503, 400_000]
@@ -139,9 +140,7 @@ def test_interruptions_are_resumed(
     assert pauses == [1.0, 2.0, 1.0]
 
 
-def test_a_later_run_goes_on(
-    server: Server, target: Path, get: Callable[..., weights.Weights]
-) -> None:
+def test_a_later_run_goes_on(server: Server, target: Path, get: Callable[..., WeightsFile]) -> None:
     """What an earlier run has left is continued."""
     target.parent.mkdir(parents=True)
     part(target).write_bytes(BODY[:12345])
@@ -151,7 +150,7 @@ def test_a_later_run_goes_on(
 
 
 def test_a_server_without_ranges_begins_anew(
-    server: Server, target: Path, get: Callable[..., weights.Weights]
+    server: Server, target: Path, get: Callable[..., WeightsFile]
 ) -> None:
     """A server that answers a request for the rest with the whole file does not end in a mixture."""
     server.plan = [100_000, "ignore ranges"]
@@ -160,7 +159,7 @@ def test_a_server_without_ranges_begins_anew(
 
 
 def test_a_whole_part_is_recognised(
-    server: Server, target: Path, get: Callable[..., weights.Weights]
+    server: Server, target: Path, get: Callable[..., WeightsFile]
 ) -> None:
     """A run that ended between the last byte and the renaming is finished without another byte."""
     target.parent.mkdir(parents=True)
@@ -170,7 +169,7 @@ def test_a_whole_part_is_recognised(
 
 
 def test_other_contents_are_refused(
-    server: Server, target: Path, get: Callable[..., weights.Weights]
+    server: Server, target: Path, get: Callable[..., WeightsFile]
 ) -> None:
     """Contents whose digest is not the one in the name are removed and refused, and the next fetch can succeed."""
     server.body = BODY[:-1] + b"?"
@@ -183,7 +182,7 @@ def test_other_contents_are_refused(
 
 
 def test_giving_up_keeps_what_has_come(
-    server: Server, target: Path, get: Callable[..., weights.Weights], pauses: list[float]
+    server: Server, target: Path, get: Callable[..., WeightsFile], pauses: list[float]
 ) -> None:
     """Where nothing more comes, it gives up after some tries, names the address, and keeps what it has."""
     server.plan = [500_000, *[503] * 20]
@@ -195,7 +194,7 @@ def test_giving_up_keeps_what_has_come(
 
 
 def test_a_refusal_is_final(
-    server: Server, target: Path, get: Callable[..., weights.Weights], pauses: list[float]
+    server: Server, target: Path, get: Callable[..., WeightsFile], pauses: list[float]
 ) -> None:
     """A server that does not have the file is asked once."""
     server.plan = [404]
@@ -231,7 +230,7 @@ def test_other_sources_are_refused(target: Path, source: str) -> None:
         fetch("vgg19", source)
 
 
-def test_two_at_once_are_refused(target: Path, get: Callable[..., weights.Weights]) -> None:
+def test_two_at_once_are_refused(target: Path, get: Callable[..., WeightsFile]) -> None:
     """While another process fetches the same file, a second one says so and ends."""
     target.parent.mkdir(parents=True)
     with part(target).open("ab") as other:
@@ -243,7 +242,7 @@ def test_two_at_once_are_refused(target: Path, get: Callable[..., weights.Weight
 def test_a_full_disk_is_said_before(
     server: Server,
     target: Path,
-    get: Callable[..., weights.Weights],
+    get: Callable[..., WeightsFile],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the file does not fit onto the disk, that is said before it is fetched."""
@@ -257,7 +256,7 @@ def test_the_address_is_torchvisions() -> None:
     """Without a mirror the address is the one that torchvision itself uses."""
     import torchvision
 
-    for network, name in weights.IMAGENET_FILES.items():
+    for network, name in weights_file.IMAGENET_FILES.items():
         url = torchvision.models.get_model_weights(network).IMAGENET1K_V1.url
         assert module._address(None, name) == url
 
@@ -268,11 +267,11 @@ def test_another_network_is_fetched(
     """`model fetch --network` brings that network's file; until then its absence is told with this very command."""
     name = NAME.replace("vgg19", "efficientnet_b0")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(weights, "IMAGENET_FILES", {"efficientnet_b0": name})
+    monkeypatch.setattr(weights_file, "IMAGENET_FILES", {"efficientnet_b0": name})
     with pytest.raises(ModelError, match="model fetch --network efficientnet_b0"):
-        weights.resolve("auto", "efficientnet_b0")
+        find_weights("auto", "efficientnet_b0")
     ran = CliRunner().invoke(
         app, ["model", "fetch", f"{server.address}/{NAME}", "--network", "efficientnet_b0"]
     )
     assert ran.exit_code == 0
-    assert weights.resolve("auto", "efficientnet_b0").path.name == name
+    assert find_weights("auto", "efficientnet_b0").path.name == name

@@ -21,7 +21,7 @@ from nst_daemon.engine.vgg import VGG, layer_names
 from nst_daemon.errors import ModelError, SettingsError, StorageError
 from nst_daemon.export.graph import GraphSpec, export_onnx, statistics
 from nst_daemon.export.parity import TOLERANCE, parity, require_parity
-from nst_daemon.export.weights import Weights
+from nst_daemon.weights_file import WeightsFile
 from tests.weights import random_weights
 
 from .conftest import Exported
@@ -41,7 +41,7 @@ def halve(guide: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 def test_every_convolution_agrees_with_torch(
-    tmp_path: Path, bundled: Weights, build: Build
+    tmp_path: Path, bundled: WeightsFile, build: Build
 ) -> None:
     """Gram, mean and features after each of the 16 convolutions agree with torch's within 1e-4 at two odd sizes."""
     layers = [name for name in layer_names() if name.startswith("relu")]
@@ -64,7 +64,7 @@ def test_every_convolution_agrees_with_torch(
     ],
 )
 def test_pooling_and_padding_are_exported(
-    tmp_path: Path, bundled: Weights, build: Build, choice: dict[str, Any]
+    tmp_path: Path, bundled: WeightsFile, build: Build, choice: dict[str, Any]
 ) -> None:
     """Average and L2 pooling, their rescaling and both paddings agree with torch's."""
     spec = GraphSpec.of(bundled.sha256, ["relu2_1"], ["conv1_1"], **choice)
@@ -111,7 +111,7 @@ def test_a_region_that_vanishes_gives_zeros() -> None:
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 31), (129, 17)])
 def test_sizes_down_to_the_smallest(
-    model_cache: Path, build: Build, bundled: Weights, size
+    model_cache: Path, build: Build, bundled: WeightsFile, size
 ) -> None:  # type: ignore[no-untyped-def]
     """A side of 16 pixels, the least that relu5_1 can take, works and agrees with torch."""
     (file,) = (model_cache / "onnx").glob("*.onnx")
@@ -163,7 +163,7 @@ def test_the_file_is_one(small: Exported) -> None:
     assert all(not t.external_data for t in onnx.load(file).graph.initializer)
 
 
-def test_each_choice_has_its_own_file(bundled: Weights) -> None:
+def test_each_choice_has_its_own_file(bundled: WeightsFile) -> None:
     """Changing any field of a spec changes the file's name; the order of the layers does not."""
     spec = GraphSpec.of(bundled.sha256, ["relu1_1", "relu2_1"], ["relu4_2"])
     other = {
@@ -182,7 +182,7 @@ def test_each_choice_has_its_own_file(bundled: Weights) -> None:
     assert GraphSpec.of(bundled.sha256, ["relu2_1", "relu1_1"], ["relu4_2"]) == spec
 
 
-def test_an_unknown_layer_is_refused(bundled: Weights) -> None:
+def test_an_unknown_layer_is_refused(bundled: WeightsFile) -> None:
     """A layer that the network lacks is named, together with those it has."""
     with pytest.raises(SettingsError, match=r"no layer 'relu9_1'.*relu1_1"):
         GraphSpec.of(bundled.sha256, ["relu9_1"], [])

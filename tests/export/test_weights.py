@@ -12,8 +12,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nst_daemon import weights_file
 from nst_daemon.errors import ModelError
 from nst_daemon.export import weights
+from nst_daemon.weights_file import find_weights
 
 
 @pytest.fixture
@@ -37,18 +39,18 @@ def imagenet(hub: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatc
     torch.save(state | {"classifier.0.bias": torch.rand(2)}, unnamed)
     digest = hashlib.sha256(unnamed.read_bytes()).hexdigest()
     file = unnamed.rename(hub / f"vgg19-{digest[:8]}.pth")
-    monkeypatch.setattr(weights, "IMAGENET_FILES", {"vgg19": file.name})
+    monkeypatch.setattr(weights_file, "IMAGENET_FILES", {"vgg19": file.name})
     return file
 
 
 def test_auto_takes_the_bundled_ones_by_default(hub: Path) -> None:
     """Without ImageNet's file on the machine `auto` is the bundled weights."""
-    assert weights.resolve("auto") == weights.resolve("bundled")
+    assert find_weights("auto") == find_weights("bundled")
 
 
 def test_auto_takes_imagenets_where_they_are(imagenet: Path, state: dict[str, Tensor]) -> None:
     """With ImageNet's file on the machine `auto` takes it, and loads its convolutions only."""
-    found = weights.resolve("auto")
+    found = find_weights("auto")
     assert (found.name, found.path) == ("imagenet", imagenet)
     loaded = weights.load(found)
     assert loaded.keys() == state.keys()
@@ -61,38 +63,38 @@ def test_a_damaged_download_is_refused(imagenet: Path) -> None:
     with pytest.raises(
         ModelError, match=rf"{imagenet.name} is damaged.*model fetch --network vgg19"
     ):
-        weights.resolve("auto")
+        find_weights("auto")
 
 
 def test_missing_imagenet_weights_name_the_command(hub: Path) -> None:
     """Asking for ImageNet's weights where they are missing names the command that fetches them."""
     with pytest.raises(ModelError, match=r"not on this machine.*nst-daemon model fetch"):
-        weights.resolve("imagenet")
+        find_weights("imagenet")
 
 
 def test_a_network_without_bundled_weights_says_so(hub: Path) -> None:
     """VGG16 has no bundled weights: `bundled` and `auto` both say how to get some."""
     for name in ("bundled", "auto"):
         with pytest.raises(ModelError, match="model fetch"):
-            weights.resolve(name, "vgg16")
+            find_weights(name, "vgg16")
 
 
 def test_an_unknown_network_is_refused() -> None:
     """A network that nobody knows is named, with those that are known."""
     with pytest.raises(ModelError, match=r"unknown network 'vgg20'.*vgg19"):
-        weights.resolve("auto", "vgg20")
+        find_weights("auto", "vgg20")
 
 
 def test_the_names_are_torchvisions() -> None:
     """The files that are looked for have the names of the URLs that torchvision itself downloads."""
-    for network, file in weights.IMAGENET_FILES.items():
+    for network, file in weights_file.IMAGENET_FILES.items():
         url = torchvision.models.get_model_weights(network).IMAGENET1K_V1.url
         assert url.rpartition("/")[2] == file
 
 
 def test_the_bundled_file_is_the_one_on_its_card() -> None:
     """The digest of the bundled weights stands on their card."""
-    found = weights.resolve("bundled")
+    found = find_weights("bundled")
     assert found.sha256 in (found.path.parent / "README.md").read_text()
 
 
@@ -101,7 +103,7 @@ def test_files_load_alike(tmp_path: Path, state: dict[str, Tensor]) -> None:
     torch.save(state, tmp_path / "mine.pth")
     save_file(state, tmp_path / "mine.safetensors")
     for suffix in (".pth", ".safetensors"):
-        found = weights.resolve(tmp_path / f"mine{suffix}")
+        found = find_weights(tmp_path / f"mine{suffix}")
         assert found.name == "mine"
         loaded = weights.load(found)
         assert all(torch.equal(loaded[key], state[key]) for key in state)
@@ -110,7 +112,7 @@ def test_files_load_alike(tmp_path: Path, state: dict[str, Tensor]) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A path with nothing there is named, with what may be written instead."""
     with pytest.raises(ModelError, match=r"no weights at .*gone\.pth.*auto, imagenet, bundled"):
-        weights.resolve(tmp_path / "gone.pth")
+        find_weights(tmp_path / "gone.pth")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -124,7 +126,7 @@ def test_a_damaged_file_is_named(
     whole = file.read_bytes()
     file.write_bytes({"cut": whole[: len(whole) // 2], "noise": bytes(1000), "empty": b""}[damage])
     with pytest.raises(ModelError, match=rf"mine\{suffix}"):
-        weights.load(weights.resolve(file))
+        weights.load(find_weights(file))
 
 
 def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
@@ -138,10 +140,10 @@ def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
     file = tmp_path / "evil.pth"
     torch.save({"features.0.weight": Trap()}, file)
     with pytest.raises(ModelError, match=r"evil\.pth"):
-        weights.load(weights.resolve(file))
+        weights.load(find_weights(file))
     file.write_bytes(pickle.dumps(Trap(), protocol=2))
     with pytest.raises(ModelError, match=r"evil\.pth"):
-        weights.load(weights.resolve(file))
+        weights.load(find_weights(file))
     assert not trap.exists()
 
 
@@ -150,17 +152,17 @@ def test_another_layout_names_the_import(tmp_path: Path, content: object) -> Non
     """A file without `features.…` is refused, and the command that converts other layouts is named."""
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(ModelError, match=r"other\.pth hold no .*model import"):
-        weights.load(weights.resolve(tmp_path / "other.pth"))
+        weights.load(find_weights(tmp_path / "other.pth"))
 
 
 def test_the_list_marks_what_auto_takes(hub: Path, imagenet: Path) -> None:
     """The list has a row for each kind of weights, and marks the one that `auto` takes."""
-    rows = {(row.network, row.name): row for row in weights.list_models()}
+    rows = {(row.network, row.name): row for row in weights_file.list_models()}
     assert rows["vgg19", "imagenet"].automatic
     assert rows["vgg19", "bundled"].present
     assert not rows["vgg19", "bundled"].automatic
     imagenet.unlink()
-    rows = {(row.network, row.name): row for row in weights.list_models()}
+    rows = {(row.network, row.name): row for row in weights_file.list_models()}
     assert not rows["vgg19", "imagenet"].present
     assert rows["vgg19", "bundled"].automatic
 
@@ -168,24 +170,24 @@ def test_the_list_marks_what_auto_takes(hub: Path, imagenet: Path) -> None:
 def test_the_list_says_what_is_damaged(imagenet: Path) -> None:
     """A damaged file stays in the list, as present, with what is wrong with it."""
     imagenet.write_bytes(b"")
-    row = next(row for row in weights.list_models() if row.name == "imagenet")
+    row = next(row for row in weights_file.list_models() if row.name == "imagenet")
     assert row.present
     assert "damaged" in row.note
 
 
 def test_the_whole_digest_counts_from_the_first_use_on(imagenet: Path) -> None:
     """Once used, ImageNet's file is held against its whole digest, which stands beside it as sha256sum writes it."""
-    found = weights.resolve("auto")
+    found = find_weights("auto")
     weights.load(found)
     record = imagenet.with_name(imagenet.name + ".sha256")
     assert record.read_text() == f"{found.sha256}  {imagenet.name}\n"
-    assert weights.resolve("auto") == found
+    assert find_weights("auto") == found
     record.write_text(found.sha256[:8] + "0" * 56 + f"  {imagenet.name}\n")
     with pytest.raises(ModelError, match="damaged"):
-        weights.resolve("auto")
+        find_weights("auto")
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(imagenet: Path) -> None:
     """Where the digest cannot be written down, the weights are used all the same."""
     imagenet.with_name(imagenet.name + ".sha256").mkdir()
-    assert weights.load(weights.resolve("auto"))
+    assert weights.load(find_weights("auto"))

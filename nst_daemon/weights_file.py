@@ -1,0 +1,255 @@
+"""Which weights are in use, where their file is, and its digest: without torch, and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from nst_daemon.digests import sha256_file
+from nst_daemon.engine.networks import NETWORKS
+from nst_daemon.errors import ModelError, StorageError
+from nst_daemon.files import fingerprint, make_folder, write_atomic
+
+#: torchvision's file names; the eight digits are the first of the file's SHA-256.
+IMAGENET_FILES: Mapping[str, str] = MappingProxyType(
+    {name: network.weights for name, network in NETWORKS.items()}
+)
+#: The networks whose weights are part of the package.
+BUNDLED_FILES: Mapping[str, str] = MappingProxyType({"vgg19": "vgg19-tinyimagenet.safetensors"})
+#: The file in the cache folder that holds the digests of unchanged weights.
+DIGESTS = "weights.json"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A weights file on this machine.
+
+    Attributes:
+        name: `imagenet`, `bundled`, or the stem of the user's own file.
+        path: the file.
+        sha256: hex digest of the whole file.
+        network: the network that the weights belong to.
+        description: a short description for people.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    network: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A row of `nst-daemon model list`.
+
+    Attributes:
+        path: where the file is, or where it is expected.
+        sha256: hex digest, empty where there is no valid file.
+        automatic: true for the weights that `weights: auto` selects.
+        note: a description, or what is wrong with the file.
+    """
+
+    name: str
+    network: str
+    path: Path
+    present: bool
+    sha256: str
+    automatic: bool
+    note: str
+
+
+class ModelChoice(Protocol):
+    """The part of the configuration that selects a model: `config.Model`."""
+
+    @property
+    def network(self) -> str: ...
+
+    @property
+    def weights(self) -> str: ...
+
+
+def configured_weights(model: ModelChoice, cache: Path) -> WeightsFile:
+    """Find the weights that the configuration selects now.
+
+    Args:
+        model: network and weights, as configured.
+        cache: the cache folder. The digest is read from there while the file is unchanged.
+
+    Raises:
+        ModelError: the weights are missing or damaged.
+    """
+    return find_weights(model.weights, model.network, cache=cache)
+
+
+def find_weights(
+    weights: str | Path = "auto", network: str = "vgg19", *, cache: Path | None = None
+) -> WeightsFile:
+    """Find weights on this machine and compute their digest.
+
+    Args:
+        weights: `auto` (ImageNet's if present, else the bundled ones), `imagenet`, `bundled`, or a file in
+            torchvision's layout (.pth, .safetensors).
+        network: a name in `engine.networks`.
+        cache: a folder that keeps digests of unchanged files; without it the whole file is read.
+
+    Raises:
+        ModelError: the weights are missing, or torchvision's file has another digest than its name states.
+    """
+    check_network(network)
+    match str(weights):
+        case "auto":
+            return find_weights(_automatic(network), network, cache=cache)
+        case "imagenet":
+            return _imagenet(network, cache)
+        case "bundled":
+            return _bundled(network, cache)
+        case _:
+            return _own_file(Path(weights).expanduser(), network, cache)
+
+
+def list_models() -> list[ModelRow]:
+    """List the weights of every known network, present or not."""
+    rows = []
+    for network in IMAGENET_FILES:
+        for name, path in (("imagenet", imagenet_path(network)), ("bundled", _packaged(network))):
+            if path is not None:
+                rows.append(_row(name, network, path))
+    return rows
+
+
+def _row(name: str, network: str, path: Path) -> ModelRow:
+    try:
+        found = find_weights(name, network)
+    except ModelError as error:
+        return ModelRow(name, network, path, path.exists(), "", False, str(error))
+    automatic = name == _automatic(network)
+    return ModelRow(name, network, path, True, found.sha256, automatic, found.description)
+
+
+def imagenet_path(network: str) -> Path:
+    """Where torchvision keeps this network's weights: `torch.hub.get_dir()`, computed without importing torch."""
+    check_network(network)
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
+    return home / "hub" / "checkpoints" / IMAGENET_FILES[network]
+
+
+def check_network(network: str) -> None:
+    """Raise ModelError where the network is unknown."""
+    if network not in IMAGENET_FILES:
+        known = ", ".join(IMAGENET_FILES)
+        raise ModelError(f"unknown network {network!r}", remedy=f"known networks: {known}")
+
+
+def record_digest(weights: WeightsFile) -> None:
+    """Write the digest of ImageNet's weights beside the file, in the format of sha256sum, where that is possible.
+
+    From then on the file is compared with its whole digest; its name holds only the first eight digits.
+    """
+    if weights.name == "imagenet" and not _recorded(weights.path):
+        with suppress(StorageError):
+            line = f"{weights.sha256}  {weights.path.name}\n"
+            write_atomic(_record_of(weights.path), line.encode())
+
+
+def _automatic(network: str) -> str:
+    """The weights that `auto` selects: ImageNet's, unless only the bundled ones are on this machine."""
+    present = imagenet_path(network).exists()
+    return "imagenet" if present or network not in BUNDLED_FILES else "bundled"
+
+
+def _imagenet(network: str, cache: Path | None) -> WeightsFile:
+    path = imagenet_path(network)
+    if not path.is_file():
+        raise ModelError(
+            f"ImageNet's weights for {network} are not on this machine ({path})",
+            remedy=f"`nst-daemon model fetch --network {network}` downloads them",
+        )
+    digest = _digest(path, cache)
+    expected = _recorded(path) or path.stem.rpartition("-")[2]
+    if not digest.startswith(expected):
+        raise ModelError(
+            f"{path} is damaged: its SHA-256 is {digest} and should begin with {expected}",
+            remedy=f"remove it and run `nst-daemon model fetch --network {network}`",
+        )
+    description = f"{network} trained on ImageNet, torchvision"
+    return WeightsFile("imagenet", path, digest, network, description)
+
+
+def _recorded(path: Path) -> str:
+    """The whole digest that was recorded when the file was first used, or an empty string."""
+    try:
+        return _record_of(path).read_text().partition(" ")[0]
+    except OSError:
+        return ""
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _bundled(network: str, cache: Path | None) -> WeightsFile:
+    path = _packaged(network)
+    if path is None:
+        raise ModelError(
+            f"the package has no weights for {network}",
+            remedy=f"run `nst-daemon model fetch --network {network}`",
+        )
+    description = f"{network} trained on Tiny ImageNet, bundled"
+    return WeightsFile("bundled", path, _digest(path, cache), network, description)
+
+
+def _packaged(network: str) -> Path | None:
+    if network not in BUNDLED_FILES:
+        return None
+    return Path(str(resources.files("nst_daemon.weights") / BUNDLED_FILES[network]))
+
+
+def _own_file(path: Path, network: str, cache: Path | None) -> WeightsFile:
+    if not path.is_file():
+        raise ModelError(
+            f"there are no weights at {path}",
+            remedy="`weights` is auto, imagenet, bundled or the path of a file",
+        )
+    description = f"{network} from {path.name}"
+    return WeightsFile(path.stem, path, _digest(path, cache), network, description)
+
+
+def _digest(path: Path, cache: Path | None) -> str:
+    """The SHA-256 of a file; with a cache folder, the file is read again only after its fingerprint has changed."""
+    try:
+        if cache is None:
+            return sha256_file(path)
+        version = list(fingerprint(path.stat()))
+        known = _read_digests(cache / DIGESTS)
+        entry = known.get(str(path))
+        if isinstance(entry, dict) and entry.get("fingerprint") == version:
+            return str(entry["sha256"])
+        digest = sha256_file(path)
+    except OSError as error:
+        raise ModelError(
+            f"cannot read the weights {path}: {error.strerror}",
+            remedy="check the permissions of the file and of its folders",
+        ) from error
+    known[str(path)] = {"fingerprint": version, "sha256": digest}
+    with suppress(StorageError):  # without a writable cache, the file is read again next time
+        make_folder(cache)
+        write_atomic(cache / DIGESTS, json.dumps(known).encode())
+    return digest
+
+
+def _read_digests(path: Path) -> dict[str, object]:
+    """The cached digests; empty where the file is missing or damaged."""
+    try:
+        known = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
