@@ -1,4 +1,4 @@
-"""Write config.yaml, every key at its default with its explanation, from the settings' one home: `make config`."""
+"""Write config.yaml, with every key, its default and its help text, from the settings in the code: `make config`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FILE = Path(__file__).parent.parent / "config.yaml"
 WIDTH = 100
 
 HEAD = """\
-# Every setting of nst-daemon at its default. Remove what you do not change.
+# Every setting of nst-daemon with its default. You can remove what you do not change.
 # Unknown keys are refused. Relative paths are relative to this file.
-# Where a key stands behind a # without a space, it belongs to the preset: remove the # to override it.
-# Each key can also be set by a variable: NST_SERVICE__SETTLE_SECONDS=5 for service.settle_seconds.
+# Keys written as `#key: value` show the preset's value; uncomment one to override it.
+# Each key is also an environment variable: NST_SERVICE__SETTLE_SECONDS=5 sets service.settle_seconds.
 """
 RENDER = "The defaults of each job. styles/NAME.yaml, then NAME.yaml or job.yaml override them."
-#: What no preset has an opinion about.
+#: The keys that no preset sets.
 PERSONAL = frozenset(
     [
         "preset",
@@ -55,7 +55,7 @@ def document() -> str:
 
 
 def section(f: dataclasses.Field[Any]) -> Iterator[str]:
-    """The lines of one key of the top level."""
+    """The lines of one top-level key."""
     value = getattr(Config(), f.name)
     if f.name == "render":
         yield from comment(RENDER)
@@ -73,7 +73,7 @@ def section(f: dataclasses.Field[Any]) -> Iterator[str]:
 
 
 def render() -> Iterator[str]:
-    """The lines of the settings of a picture."""
+    """The lines of the `render` section."""
     for key in dataclasses.fields(RenderSettings):
         yield from comment(f"{key.metadata['help']} ({key.metadata['allowed']})", indent="  ")
         mark = "" if key.name in PERSONAL else "#"
@@ -81,7 +81,7 @@ def render() -> Iterator[str]:
 
 
 def comment(text: str, indent: str = "") -> list[str]:
-    """Wrapped behind "# "."""
+    """The text as wrapped comment lines."""
     return textwrap.wrap(
         " ".join(text.split()),
         WIDTH,

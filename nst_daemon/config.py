@@ -1,8 +1,7 @@
-"""config.yaml and NST_… variables → validated settings.
+"""The configuration: config.yaml and the NST_… variables, read and validated.
 
-The dataclasses below are the one home of every key, its default and its explanation; config.yaml and the
-documentation are held against them by a test. What a job looks like (`render`) has its own home,
-`engine.settings.RenderSettings`.
+The dataclasses below define every key with its default and its help text. `make config` writes config.yaml from them,
+and a test compares the two. The settings of a picture (`render`) are defined in `engine.settings.RenderSettings`.
 
 Later sources win: defaults, then the file, then the environment. `NST_SERVICE__SETTLE_SECONDS=5` sets
 `service.settle_seconds`; values are written as in YAML.
@@ -27,12 +26,12 @@ from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError
 from nst_daemon.strict_yaml import PlainLoader, one_line
 
-#: Where a configuration is looked for when none is named.
+#: The files that are tried, in this order, if no configuration file is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
 ENV_PREFIX = "NST_"
-#: Characters of the status page's token, at least.
+#: Minimum length of the status page's token, in characters.
 TOKEN_LENGTH = 16
-#: Kinds of picture files that hold 16 bits a channel.
+#: Picture formats that can hold 16 bits per channel.
 DEEP_FORMATS = ("png", "tiff")
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
 
@@ -42,231 +41,235 @@ MiB = 1024 * 1024
 
 
 def _key(default: Any, help: str) -> Any:
-    """A key with its default and its explanation."""
+    """A key with its default and its help text."""
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
 
 
 class _Strict:
-    """Unknown keys are errors: a misspelt one must not be silently a default."""
+    """Unknown keys are errors, so that a misspelt key is not ignored."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class Folders(_Strict):
-    """Where everything lies. All are below `root` unless set; relative ones are relative to the file."""
+    """Folders. Each is inside `root` unless it is an absolute path; `root` is relative to this file."""
 
-    root: Path = _key(Path("nst"), "the folder that holds all others")
-    inbox: Path = _key(Path("inbox"), "where people drop pictures")
-    styles: Path = _key(Path("styles"), "the library of styles; each gets a folder in the inbox")
-    results: Path = _key(Path("results"), "where pictures appear")
-    done: Path = _key(Path("done"), "the inputs of finished jobs")
-    failed: Path = _key(Path("failed"), "the inputs of failed jobs, each with error.txt")
-    state: Path = _key(Path("state"), "ledger, spool, checkpoints and caches; a local disk")
+    root: Path = _key(Path("nst"), "the folder that contains the others")
+    inbox: Path = _key(Path("inbox"), "drop pictures here")
+    styles: Path = _key(Path("styles"), "the style library; each style gets a folder in the inbox")
+    results: Path = _key(Path("results"), "finished pictures")
+    done: Path = _key(Path("done"), "inputs of finished jobs")
+    failed: Path = _key(Path("failed"), "inputs of failed jobs, each with an error.txt")
+    state: Path = _key(
+        Path("state"), "ledger, spool, checkpoints and caches; must be on a local disk"
+    )
 
     @property
     def ledger(self) -> Path:
-        """The ledger's file."""
+        """The ledger's database file."""
         return self.state / "ledger.sqlite"
 
     @property
     def status(self) -> Path:
-        """What the running daemon says of itself, for `nst-daemon status`."""
+        """The live status of the running daemon, read by `nst-daemon status`."""
         return self.state / "status.json"
 
     @property
     def spool(self) -> Path:
-        """Holds the inputs of each job that has not ended, in a folder named by its id."""
+        """The inputs of each job that has not ended, in a folder named after its id."""
         return self.state / "spool"
 
     @property
     def stage(self) -> Path:
-        """Holds what a worker has made for a job, in a folder named by its id."""
+        """The files that a worker has written for a job, in a folder named after its id."""
         return self.state / "stage"
 
     @property
     def checkpoints(self) -> Path:
-        """Holds the interrupted paintings, in files named by their job's id."""
+        """The checkpoints of interrupted paintings, in files named after the job's id."""
         return self.state / "checkpoints"
 
     @property
     def logs(self) -> Path:
-        """Holds what each worker has printed since its last start."""
+        """The output of each worker since its last start."""
         return self.state / "logs"
 
     @property
     def previews(self) -> Path:
-        """Holds what is being painted as it looks now; hidden, and no result."""
+        """The previews of current paintings; a hidden folder."""
         return self.results / ".preview"
 
     @property
     def cache(self) -> Path:
-        """Where ONNX files and style statistics are kept."""
+        """ONNX files and style statistics."""
         return self.state / "cache"
 
 
 @dataclass(frozen=True)
 class Model(_Strict):
-    """Which network looks at the pictures."""
+    """The feature network."""
 
     network: Literal["vgg19", "vgg16", "efficientnet_b0"] = _key(
         "vgg19",
-        "the feature extractor: vgg19, vgg16 or efficientnet_b0; only VGG19's weights come along, the others need "
+        "vgg19, vgg16 or efficientnet_b0; only VGG19's weights are included, the others need "
         "`nst-daemon model fetch --network NAME`",
     )
     weights: str = _key(
-        "auto", "auto (ImageNet's where present, else bundled), imagenet, bundled or a file"
+        "auto", "auto (ImageNet if present, else bundled), imagenet, bundled, or a file"
     )
 
 
 @dataclass(frozen=True)
 class Service(_Strict):
-    """How the daemon waits, watches and retries."""
+    """Waiting, monitoring and retrying. Times are in seconds."""
 
-    settle_seconds: Seconds = _key(2.0, "a file must be quiet for this long before it is taken")
+    settle_seconds: Seconds = _key(2.0, "a file is picked up once it has not changed for this long")
     rescan_seconds: Annotated[float, Field(gt=0)] = _key(
-        30.0, "the inbox is scanned at least this often, whatever the kernel reports"
+        30.0, "the inbox is scanned at least this often, even if the kernel reports no change"
     )
-    pair_timeout: Seconds = _key(3600.0, "how long one half of a pair waits for the other")
+    pair_timeout: Seconds = _key(3600.0, "how long an incomplete pair waits for its missing files")
     truncated_grace: Seconds = _key(
-        60.0, "how long a picture that ends too early may go on arriving"
+        60.0, "how long an empty or truncated picture may take to arrive completely"
     )
     checkpoint_seconds: Annotated[float, Field(gt=0)] = _key(
-        30.0, "a crash costs at most this much painting"
+        30.0, "time between checkpoints; a crash loses at most this much painting"
     )
     stall_seconds: Annotated[float, Field(gt=0)] = _key(
-        300.0, "a worker without progress for this long is replaced"
+        300.0, "a worker that makes no progress for this long is replaced"
     )
     stop_seconds: Annotated[float, Field(gt=0)] = _key(
-        20.0, "how long workers may take to write their checkpoints at the end"
+        20.0, "how long workers may take to write their checkpoints when the daemon stops"
     )
     max_attempts: Annotated[int, Field(ge=1)] = _key(
-        3, "how often a job is tried before it has failed"
+        3, "how many times a job is attempted before it fails"
     )
     active_hours: str = _key(
         "",
-        "when to paint, such as Mon-Fri 22:00-06:00, Sat-Sun 00:00-24:00 Europe/Berlin; at other times files are "
-        "taken in and devices are let go; without a zone the system's; empty: always",
+        "when to paint, such as Mon-Fri 22:00-06:00, Sat-Sun 00:00-24:00 Europe/Berlin; the default zone is the "
+        "system's; at other times files are picked up, nothing is painted and the devices are released; empty: always",
     )
 
 
 @dataclass(frozen=True)
 class Limits(_Strict):
-    """What is refused, and when the queue waits."""
+    """Limits for inputs, jobs and resources."""
 
-    max_bytes: ByteSize = _key(ByteSize(256 * MiB), "largest file that is taken from the inbox")
-    max_pixels: Annotated[int, Field(ge=1)] = _key(150_000_000, "largest picture that is decoded")
-    max_side: Annotated[int, Field(ge=16)] = _key(30_000, "longest side that is decoded, in pixels")
+    max_bytes: ByteSize = _key(ByteSize(256 * MiB), "largest input file")
+    max_pixels: Annotated[int, Field(ge=1)] = _key(150_000_000, "largest input picture, in pixels")
+    max_side: Annotated[int, Field(ge=16)] = _key(
+        30_000, "longest side of an input picture, in pixels"
+    )
     max_job_minutes: Annotated[float, Field(gt=0)] = _key(
-        240.0, "longest time for one attempt at a job"
+        240.0, "longest time for one attempt at a job, in minutes"
     )
     min_free_disk: ByteSize = _key(
-        ByteSize(512 * MiB), "with less free space than this the queue waits"
+        ByteSize(512 * MiB), "the queue pauses if less disk space than this is free"
     )
     max_memory: ByteSize = _key(
         ByteSize(0),
-        "memory that each worker on the CPU may use, from its start on; what does not fit is painted in tiles; 0: all "
-        "that the machine has",
+        "memory limit of each worker process on the CPU; a picture that does not fit is painted in tiles; 0: all of "
+        "the machine's memory",
     )
 
 
 @dataclass(frozen=True)
 class Outputs(_Strict):
-    """What a result looks like."""
+    """The files of a result."""
 
     format: Literal["png", "jpg", "webp", "tiff"] = _key(
-        "png", "the kind of picture file: png, jpg, webp or tiff"
+        "png", "picture format: png, jpg, webp or tiff"
     )
-    depth: Literal[8, 16] = _key(8, "bits a channel: 8, or 16 for png and tiff")
-    quality: Annotated[int, Field(ge=1, le=100)] = _key(92, "for jpg and webp, 1 to 100")
-    loss_plot: bool = _key(True, "write NAME.loss.png: how the loss fell")
-    progress: bool = _key(True, "write NAME.progress.webp: a time-lapse of the painting")
-    preview: bool = _key(
-        True, "show what is being painted in results/.preview/NAME.jpg, every few seconds"
-    )
+    depth: Literal[8, 16] = _key(8, "bits per channel: 8, or 16 for png and tiff")
+    quality: Annotated[int, Field(ge=1, le=100)] = _key(92, "quality of jpg and webp, 1 to 100")
+    loss_plot: bool = _key(True, "write NAME.loss.png, the loss curve")
+    progress: bool = _key(True, "write NAME.progress.webp, a time-lapse of the painting")
+    preview: bool = _key(True, "update results/.preview/NAME.jpg every few seconds during painting")
     gallery: bool = _key(
         False, "rewrite results/index.html after each result; see `nst-daemon gallery`"
     )
     contact_sheet: bool = _key(
-        True, "write contact-sheet.jpg into the folder of a batch when it has ended"
+        True, "write contact-sheet.jpg into a batch's folder when the batch ends"
     )
     overwrite: bool = _key(
-        False, "true: a new result replaces one of the same name; false: it becomes NAME-2"
+        False,
+        "true: a new result replaces an older one of the same name; false: it is called NAME-2",
     )
 
 
 @dataclass(frozen=True)
 class Keep(_Strict):
-    """How long what is over is kept, in days; null keeps it for ever."""
+    """Retention in days; null keeps files for ever."""
 
     done_days: Days = _key(None, "inputs of finished jobs in done/")
     failed_days: Days = _key(None, "inputs of failed jobs in failed/")
     previews_days: Days = _key(
-        7.0, "the last preview of jobs that ended without a picture, in results/.preview/"
+        7.0, "last previews of jobs that ended without a picture, in results/.preview/"
     )
     ledger_days: Days = _key(
         None,
-        "the history of ended jobs, no less than done_days and failed_days where they are set; inputs whose job is "
-        "forgotten stay, and a batch that asks for a forgotten picture paints it again",
+        "history of ended jobs; must not be less than done_days and failed_days; inputs of a job that was removed from "
+        "the history are kept, and a batch that needs its picture paints it again",
     )
 
 
 @dataclass(frozen=True)
 class Ray(_Strict):
-    """A Ray cluster to paint on, for `executor: ray`; see docs/scaling.md."""
+    """The Ray cluster of `executor: ray`; see docs/scaling.md."""
 
     address: str = _key(
         "auto",
-        "auto (this machine is one of its nodes), HOST:PORT of its head (likewise), or ray://HOST:PORT from outside",
+        "auto or HOST:PORT of the head if this machine is a node of the cluster, ray://HOST:PORT if it is not",
     )
     gpus_per_job: Annotated[float, Field(ge=0, le=1)] = _key(
-        1.0, "what each worker takes of a node's GPUs; a fraction shares one; 0 paints on CPUs"
+        1.0, "GPUs for each worker; a fraction shares a GPU; 0 paints on CPUs"
     )
     cpus_per_job: Annotated[float, Field(gt=0)] = _key(
-        2.0, "what each worker takes of a node's CPUs, and its threads"
+        2.0, "CPUs for each worker, and the number of its threads"
     )
     max_in_flight: Annotated[int, Field(ge=1)] = _key(
-        64, "at most so many jobs are with the cluster; each worker paints one and prepares one"
+        64,
+        "maximum number of jobs handed to the cluster; each worker paints one and prepares another",
     )
 
 
 @dataclass(frozen=True)
 class Cache(_Strict):
-    """Style statistics that were computed before."""
+    """The cache of style statistics."""
 
-    max_bytes: ByteSize = _key(ByteSize(1024 * MiB), "the oldest are dropped beyond this size")
+    max_bytes: ByteSize = _key(
+        ByteSize(1024 * MiB), "the oldest entries are removed if the cache exceeds this size"
+    )
 
 
 @dataclass(frozen=True)
 class Metrics(_Strict):
-    """Numbers for Prometheus."""
+    """Metrics for Prometheus."""
 
     textfile: Path | None = _key(
-        None, "a file for node_exporter's textfile collector, NAME.prom; null: none"
+        None, "a file NAME.prom for node_exporter's textfile collector; null: none"
     )
-    port: Annotated[int, Field(ge=0, le=65535)] = _key(
-        0, "a port that serves them by HTTP; 0: none"
-    )
-    address: str = _key("127.0.0.1", "where that port listens; there is no password")
+    port: Annotated[int, Field(ge=0, le=65535)] = _key(0, "HTTP port of the metrics; 0: none")
+    address: str = _key("127.0.0.1", "address of that port; there is no password")
 
 
 @dataclass(frozen=True)
 class Hooks(_Strict):
-    """Commands after a job, as lists of arguments, with JOB_ID, JOB_NAME, JOB_STATE, JOB_RESULT, JOB_INPUTS and
-    JOB_ERROR in their environment."""
+    """Commands that run after a job, as lists of arguments. Their environment has JOB_ID, JOB_NAME, JOB_STATE,
+    JOB_RESULT, JOB_INPUTS and JOB_ERROR."""
 
-    done: list[str] = _key([], "after a result, such as [/usr/local/bin/tell, --quietly]")
-    failed: list[str] = _key([], "after a failure or a quarantine")
+    done: list[str] = _key([], "after a result, such as [/usr/local/bin/notify, --quiet]")
+    failed: list[str] = _key([], "after a job failed or was quarantined")
     timeout: Annotated[float, Field(gt=0)] = _key(
-        60.0, "seconds after which such a command is killed"
+        60.0, "a command is killed after this many seconds"
     )
 
 
 @dataclass(frozen=True)
 class Log(_Strict):
-    """What the daemon writes to standard error."""
+    """The log on standard error."""
 
     format: Literal["auto", "text", "journal", "json"] = _key(
         "auto", "auto (journal under systemd, else text), text, journal or json"
@@ -278,27 +281,28 @@ class Log(_Strict):
 
 @dataclass(frozen=True)
 class Config(_Strict):
-    """Everything that config.yaml may say."""
+    """The whole configuration."""
 
     folders: Folders = field(default_factory=Folders)
     model: Model = field(default_factory=Model)
     devices: Literal["auto", "cpu"] | list[str] = _key(
-        "auto", "auto (every GPU, else the CPU), cpu, or a list such as [cuda:0, cuda:1]"
+        "auto",
+        "auto (all GPUs, or the CPU if there is none), cpu, or a list such as [cuda:0, cuda:1]",
     )
     batch: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = _key(
         "auto",
-        "how many pictures of one size a device paints at the same time, at most: auto (on a GPU as many as should "
-        "fill it, on a CPU one) or a number up to 16",
+        "maximum number of pictures of one size that a device paints at the same time: auto (several on a GPU, one on "
+        "a CPU) or a number up to 16",
     )
     executor: Literal["local", "ray"] = _key(
-        "local", "local (the devices of this machine) or ray (those of a cluster)"
+        "local", "local (the devices of this machine) or ray (a Ray cluster)"
     )
     ray: Ray = field(default_factory=Ray)
-    default_style: str = _key("", "the library style for pictures that come alone; empty: none")
+    default_style: str = _key("", "the library style for single pictures; empty: none")
     batch_roots: list[Path] = _key(
-        [], "folders outside styles/ that a batch file in the inbox may read"
+        [], "folders, besides styles/, that a batch file in the inbox may read"
     )
-    render: dict[str, Any] = _key({}, "the defaults of each job: see RenderSettings")
+    render: dict[str, Any] = _key({}, "the defaults of each job; see RenderSettings")
     service: Service = field(default_factory=Service)
     limits: Limits = field(default_factory=Limits)
     outputs: Outputs = field(default_factory=Outputs)
@@ -308,17 +312,17 @@ class Config(_Strict):
     log: Log = field(default_factory=Log)
     hooks: Hooks = field(default_factory=Hooks)
     status_page: str = _key(
-        "", "where a page about all of this is served, such as 127.0.0.1:8787; empty: nowhere"
+        "", "address of the status page, such as 127.0.0.1:8787; empty: no page"
     )
     status_page_token: str = _key(
         "",
-        "what that page asks of its visitors, at least 16 characters; needed beyond 127.0.0.1, and best set as "
+        "token of the status page, at least 16 characters; needed if other machines can reach the page; best set as "
         "NST_STATUS_PAGE_TOKEN",
     )
     source: Path | None = field(default=None, metadata={"internal": True})
 
     def render_settings(self, *overrides: Mapping[str, object]) -> RenderSettings:
-        """The settings of a job: `render` first, then each of the overrides."""
+        """The settings of a job: `render`, then each of the overrides; later ones win."""
         return resolve(self.render, *overrides, network=self.model.network)
 
 
@@ -328,8 +332,13 @@ _ADAPTER = TypeAdapter(Config)
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """Read the configuration.
 
-    path: the file, or None to look at $NST_CONFIG, ./config.yaml and /etc/nst-daemon/config.yaml in this order
-    (none of them has to be there). Raises ConfigError, naming the file and the key.
+    Args:
+        path: The file. None tries $NST_CONFIG, ./config.yaml and /etc/nst-daemon/config.yaml in this order; none of
+            them has to exist.
+        environ: The environment variables; None means those of this process.
+
+    Raises:
+        ConfigError: The configuration is invalid. The message names the file and the key.
     """
     environ = os.environ if environ is None else environ
     found = _find(path, environ)
@@ -341,7 +350,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 
 
 def documented_keys() -> Iterator[tuple[str, Any, str]]:
-    """Every key as (dotted name, default, explanation)."""
+    """Every key as (dotted name, default, help text)."""
     for name, f in _fields(Config()).items():
         if dataclasses.is_dataclass(section := getattr(Config(), name)):
             for key, leaf in _fields(section).items():
@@ -360,8 +369,8 @@ def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         return next((p for p in SEARCH if p.is_file()), None)
     if not named.is_file():
         raise ConfigError(
-            f"there is no configuration file {named}",
-            remedy="name an existing file, or leave it away to use the defaults",
+            f"the configuration file {named} does not exist",
+            remedy="name an existing file, or none to use the defaults",
         )
     return named
 
@@ -372,12 +381,14 @@ def _read(path: Path) -> dict[str, Any]:
         document = yaml.load(text, Loader=PlainLoader)  # noqa: S506 (derived from the safe loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"{path} cannot be read: {one_line(error)}", remedy="mend the file"
+            f"{path} cannot be read: {one_line(error)}", remedy="fix the file"
         ) from error
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(f"{path} is not a mapping of keys", remedy="see config.yaml for its form")
+        raise ConfigError(
+            f"{path} is not a mapping of keys", remedy="write one `key: value` per line"
+        )
     return document
 
 
@@ -410,7 +421,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
 def _validate(written: dict[str, Any], base: Path, where: str, source: Path | None) -> Config:
     if "source" in written:
         raise ConfigError(f"{where}: source is not a setting", remedy="remove it")
-    # A section with nothing but comments under it is null in YAML, and means its defaults.
+    # A section that contains only comments is null in YAML. It means the defaults.
     written = {k: v for k, v in written.items() if v is not None}
     try:
         config = _ADAPTER.validate_python(written)
@@ -441,37 +452,40 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
 def _check_depth(outputs: Outputs, where: str) -> None:
     if outputs.depth == 16 and outputs.format not in DEEP_FORMATS:
         raise ConfigError(
-            f"{where}: outputs.format {outputs.format} holds 8 bits a channel, not 16",
+            f"{where}: outputs.format {outputs.format} has 8 bits per channel, not 16",
             remedy=f"set outputs.depth to 8, or outputs.format to {' or '.join(DEEP_FORMATS)}",
         )
 
 
 def _check_keep(keep: Keep, where: str) -> None:
-    """The ledger knows which files in done/ and failed/ are the daemon's to remove; so it forgets last."""
+    """The ledger lists the files in done/ and failed/ that the daemon may remove, so its entries must live longer."""
     if keep.ledger_days is None:
         return
     for name, days in (("done_days", keep.done_days), ("failed_days", keep.failed_days)):
         if days is not None and days > keep.ledger_days:
             raise ConfigError(
                 f"{where}: keep.ledger_days ({keep.ledger_days:g}) is less than keep.{name} ({days:g})",
-                remedy="keep the ledger's history at least as long as the files it knows of",
+                remedy=f"set keep.ledger_days to {days:g} or more",
             )
 
 
 def _check_page(address: str, token: str, where: str) -> None:
-    """An address that is one, and no token that could be guessed. That there is one, `ops.status_page` sees to: only
-    the daemon may have it, in its environment, and what others run must work without."""
+    """Check the address, and the token if there is one.
+
+    `service.status_page` checks that a needed token is set: only the daemon has to know it, and the commands that other
+    people run must work without it.
+    """
     if token and not re.fullmatch(rf"[!-~]{{{TOKEN_LENGTH},}}", token):
         raise ConfigError(
-            f"{where}: status_page_token is too easily guessed: it needs {TOKEN_LENGTH} or more of ASCII's characters",
-            remedy="make one with `openssl rand -hex 16`",
+            f"{where}: status_page_token is too short: use at least {TOKEN_LENGTH} ASCII characters without spaces",
+            remedy="create one with `openssl rand -hex 16`",
         )
     if address:
         split_address(address)
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """HOST:PORT or [IPv6]:PORT → host and port. Raises ConfigError."""
+    """Split HOST:PORT or [IPv6]:PORT into host and port. Raises ConfigError."""
     host, _, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not bare or (":" in bare and bare == host) or not re.fullmatch(r"[1-9]\d{0,4}", port):
@@ -482,7 +496,7 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """True if only this machine can reach a server that listens on this host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -498,16 +512,16 @@ def _absolute(folders: Folders, base: Path) -> Folders:
 
 
 def _weights(named: str, base: Path) -> str:
-    """A file is relative to the configuration, like every path in it; the words stand for themselves."""
+    """The name of a set of weights as it is, or the absolute path of a file, which is relative to the configuration."""
     if named in NAMED_WEIGHTS:
         return named
     return str((base / Path(named).expanduser()).resolve())
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem of several in one line."""
+    """The first validation error in one line."""
     first = error.errors(include_url=False)[0]
-    # The tail of a location may name a branch of a union ("list[str]"): keys are what people wrote.
+    # The end of a location may name a branch of a union ("list[str]"), which is not a key.
     key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key} is not a setting"

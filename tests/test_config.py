@@ -120,7 +120,7 @@ def test_unknown_variable_is_refused() -> None:
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     """A configuration that was named must exist."""
-    with pytest.raises(ConfigError, match=r"no configuration file"):
+    with pytest.raises(ConfigError, match=r"does not exist"):
         config.load(tmp_path / "none.yaml", {})
 
 
@@ -139,7 +139,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_status_page_has_an_address_and_no_weak_token(
     address: str, token: str, complaint: str
 ) -> None:
-    """An address without a host or a port is refused, and a token that could be guessed, with the remedy."""
+    """An address without a host or a port is refused, and a token that is too short, with the remedy."""
     given = {"NST_STATUS_PAGE": f"'{address}'", "NST_STATUS_PAGE_TOKEN": f"'{token}'"}
     with pytest.raises(ConfigError, match=complaint) as caught:
         config.load(None, given)
@@ -161,7 +161,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["jpg", "webp"])
 def test_16_bits_need_a_format_that_holds_them(tmp_path: Path, format: str) -> None:
     """`outputs.depth: 16` is refused for JPEG and WebP when the file is read, with what to set, and taken for TIFF."""
-    with pytest.raises(ConfigError, match=rf"outputs\.format {format} holds 8 bits.*png or tiff"):
+    with pytest.raises(ConfigError, match=rf"outputs\.format {format} has 8 bits.*png or tiff"):
         config.load(write(tmp_path, f"outputs: {{format: {format}, depth: 16}}"), {})
     deep = config.load(write(tmp_path, "outputs: {format: tiff, depth: 16}"), {})
     assert deep.outputs.depth == 16

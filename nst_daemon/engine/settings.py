@@ -22,7 +22,7 @@ from nst_daemon.engine.presets import PRESETS
 from nst_daemon.errors import SettingsError
 
 _EXTRA: ExtraValues = "forbid"
-_LAYERS_ALLOWED = "a mapping of layers to weights from 0 on, such as {relu1_1: 1.0, conv4_2: 0.5}"
+_LAYERS_ALLOWED = "a mapping of layers to weights ≥ 0, such as {relu1_1: 1.0, conv4_2: 0.5}"
 
 
 def _auto_off(value: object) -> object:
@@ -57,149 +57,152 @@ class RenderSettings:
 
     # fmt: off
     preset: str = field(default="default", metadata={
-        "help": "The named set of settings that all others start from; `nst-daemon presets` lists them.",
+        "help": "The named set of settings that provides the defaults; `nst-daemon presets` lists them.",
         "allowed": "the name of a preset"})
 
     # The picture
     size: Annotated[int, Ge(1)] | Literal["auto", "original"] = field(default="auto", metadata={
-        "help": "The longer side of the result in pixels; `original` keeps the content's own size, `auto` too, but at "
+        "help": "The longer side of the result in pixels; `original` is the content's size; `auto` is the same, but at "
                 "most 1280 px on a GPU and 512 px on a CPU.",
-        "allowed": "a whole number of pixels from 1 on, 'auto' or 'original'"})
+        "allowed": "a whole number ≥ 1, 'auto' or 'original'"})
     style_scale: Annotated[float, Ge(0.05), Le(20)] = field(default=1.0, metadata={
-        "help": "The size of the strokes: the style is shown to the network this much larger or smaller than in "
-                "proportion to the picture.",
+        "help": "The size of the strokes: a factor on the size at which the network sees the style, relative to the "
+                "picture.",
         "allowed": "a number from 0.05 to 20"})
     style_weights: tuple[Weight, ...] = field(default=(), metadata={
-        "help": "How much of each of several styles goes into the blend; equal shares when empty.",
-        "allowed": "one number from 0 on for each style, not all 0"})
+        "help": "The share of each style in a blend of several styles; empty: equal shares.",
+        "allowed": "one number ≥ 0 for each style, not all 0"})
 
     keep_colors: Annotated[Literal["off", "luminance", "histogram", "pca", "cholesky"],
                            BeforeValidator(_off)] = field(default="off", metadata={
-        "help": "Keep the content's colours: only the luminance is painted, or colours are matched by histogram or by "
-                "covariance, with one of two roots.",
+        "help": "Keep the content's colours: `luminance` paints only the luminance; `histogram` matches histograms; "
+                "`pca` and `cholesky` match means and covariances, with two kinds of matrix root.",
         "allowed": "'off', 'luminance', 'histogram', 'pca' or 'cholesky'"})
     keep_colors_when: Literal["before", "after"] = field(default="before", metadata={
-        "help": "Recolour the style before the painting, or the painting afterwards.",
+        "help": "Recolour the style before painting, or the picture after painting.",
         "allowed": "'before' or 'after'"})
 
     # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
     content_weight: Weight = field(default=0.08, metadata={
-        "help": "The weight of the content, alpha.", "allowed": "a number from 0 on"})
+        "help": "The weight of the content term, alpha.", "allowed": "a number ≥ 0"})
     content_layers: Layers = field(default_factory=lambda: {"relu4_2": 1.0}, metadata={
-        "help": "The layers at which the picture resembles the content, with their weights.",
+        "help": "The layers of the content term, with their weights.",
         "allowed": _LAYERS_ALLOWED})
     content_loss: Literal["mean", "half-sum", "sum"] = field(default="mean", metadata={
-        "help": "The content term of a layer: the mean, half the sum or the sum of (F - P)^2.",
+        "help": "The content term of a layer: the mean of (F - P)^2, half of its sum, or its sum.",
         "allowed": "'mean', 'half-sum' or 'sum'"})
     style_weight: Weight = field(default=1.0, metadata={
-        "help": "The weight of the style, beta.", "allowed": "a number from 0 on"})
+        "help": "The weight of the style term, beta.", "allowed": "a number ≥ 0"})
     style_layers: Layers = field(default_factory=lambda: dict.fromkeys(
         ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 0.2), metadata={
-        "help": "The layers whose statistics the picture takes from the style, with their weights.",
+        "help": "The layers of the style term, with their weights.",
         "allowed": _LAYERS_ALLOWED})
     style_loss: Literal["gram", "wasserstein"] = field(default="gram", metadata={
-        "help": "How statistics are compared: the squared distance of Gram matrices, or the Wasserstein-2 distance of "
-                "the Gaussians that have the same means and covariances.",
+        "help": "The distance of the style term: `gram` is the squared distance of Gram matrices, `wasserstein` the "
+                "Wasserstein-2 distance of Gaussians with the same means and covariances.",
         "allowed": "'gram' or 'wasserstein'"})
     gram_norm: Literal["sum", "mean", "quarter-mean", "channels", "elements"] = field(default="mean", metadata={
-        "help": "What the squared distance D of two Gram matrices per position is multiplied by (N channels, M "
-                "positions): 1, 1/N^2, 1/(4 N^2), 1/N^4 or M/N^3. Calibration divides all of them out.",
+        "help": "The factor on the squared distance of two Gram matrices per position, with N channels and M "
+                "positions: 1, 1/N^2, 1/(4 N^2), 1/N^4 or M/N^3. It cancels out if the terms are calibrated.",
         "allowed": "'sum', 'mean', 'quarter-mean', 'channels' or 'elements'"})
     content_style_ratio: Weight | None = field(default=None, metadata={
-        "help": "alpha/beta as one number, instead of content_weight: resolved settings hold content_weight alone.",
-        "allowed": "a number from 0 on, or null"})
+        "help": "alpha/beta as one number; use it instead of content_weight.",
+        "allowed": "a number ≥ 0, or null"})
     tv_weight: Weight = field(default=0.5, metadata={
-        "help": "The weight of the total variation, gamma.", "allowed": "a number from 0 on"})
+        "help": "The weight of the total variation term, gamma.", "allowed": "a number ≥ 0"})
     tv: Literal["absolute", "squared", "nine-point"] = field(default="squared", metadata={
-        "help": "The form of the total variation: the sum of absolute or squared differences of neighbours, or the "
-                "mean of squared differences of all eight neighbours.",
+        "help": "The form of the total variation: the sum of absolute differences of neighbours, the sum of squared "
+                "differences, or the mean of squared differences to all eight neighbours.",
         "allowed": "'absolute', 'squared' or 'nine-point'"})
     calibrate: Annotated[Literal["auto", "off"], BeforeValidator(_auto_off)] = field(default="auto", metadata={
-        "help": "`auto` divides each term by its target's own energy, so that a balance holds for any weights and any "
-                "size; `off` uses the bare constants of the preset's source.",
+        "help": "`auto` divides each term by the energy of its target, so that the same weights work for any network "
+                "weights and any size; `off` uses the original constants of the preset's source.",
         "allowed": "'auto' or 'off'"})
 
     # The network
     pooling: Literal["max", "average", "l2"] = field(default="max", metadata={
-        "help": "How the network halves its maps.", "allowed": "'max', 'average' or 'l2'"})
+        "help": "The pooling of the network.", "allowed": "'max', 'average' or 'l2'"})
     rescale_pooling: bool = field(default=False, metadata={
-        "help": "Multiply average-pooled and L2-pooled maps so that what follows sees the scale it was trained on.",
+        "help": "Rescale average-pooled and L2-pooled maps to the scale that the next layers were trained on.",
         "allowed": "true or false"})
     padding: Literal["replicate", "zeros"] = field(default="replicate", metadata={
-        "help": "What the first convolution sees beyond the border: `replicate` repeats the edge, `zeros` is what the "
-                "papers had, and darkens the border.",
+        "help": "The padding of the first convolution: `replicate` repeats the edge; `zeros` is what the papers use, "
+                "and darkens the border.",
         "allowed": "'replicate' or 'zeros'"})
     precision: Literal["auto", "float32", "bfloat16"] = field(default="auto", metadata={
-        "help": "The arithmetic of the convolutions; `auto` takes bfloat16 where the hardware gains by it; on a GPU "
-                "`float32` is TF32, torch's default there. Statistics, losses, the picture and the optimiser are "
-                "always float32.",
+        "help": "The arithmetic of the convolutions; `auto` uses bfloat16 if it is faster on this hardware; on a GPU "
+                "`float32` means TF32, torch's default. Statistics, losses, the picture and the optimiser always use "
+                "float32.",
         "allowed": "'auto', 'float32' or 'bfloat16'"})
 
     # Where it starts
     start: Literal["content", "noise", "mix", "style", "grey", "given"] = field(default="content", metadata={
-        "help": "What is painted over: the content, noise, a mix of both, the first style, plain grey, or a picture "
-                "that is given with the job.",
+        "help": "The initial image: the content, noise, a mix of both, the first style, plain grey, or a picture that "
+                "is given with the job.",
         "allowed": "'content', 'noise', 'mix', 'style', 'grey' or 'given'"})
     noise_ratio: Fraction = field(default=0.6, metadata={
-        "help": "The share of noise in the start `mix`.", "allowed": "a number from 0 to 1"})
+        "help": "The share of noise in `start: mix`.", "allowed": "a number from 0 to 1"})
     noise_std: Weight = field(default=0.2, metadata={
-        "help": "The standard deviation of the noise, about the network's mean colour, pixels being in [0, 1].",
-        "allowed": "a number from 0 on"})
+        "help": "The standard deviation of the noise around the network's mean colour, with pixels in [0, 1].",
+        "allowed": "a number ≥ 0"})
     seed: Annotated[int, Ge(0), Lt(2**63)] = field(default=0, metadata={
-        "help": "The seed of the noise.", "allowed": "a whole number from 0 on"})
+        "help": "The seed of the noise.", "allowed": "a whole number ≥ 0"})
 
     # The optimiser
     optimizer: Literal["lbfgs", "adam"] = field(default="lbfgs", metadata={
-        "help": "How the picture is improved: L-BFGS needs fewer iterations, Adam less memory.",
+        "help": "The optimiser: L-BFGS needs fewer iterations, Adam less memory.",
         "allowed": "'lbfgs' or 'adam'"})
     step: Annotated[float, Gt(0), Lt(float("inf"))] = field(default=1.0, metadata={
-        "help": "The step: a factor on L-BFGS's own (1), or Adam's learning rate with pixels in [0, 1] (0.02).",
-        "allowed": "a number above 0"})
+        "help": "For L-BFGS a factor on the step length (default 1), for Adam the learning rate (default 0.02), with "
+                "pixels in [0, 1].",
+        "allowed": "a number > 0"})
     step_decay: Annotated[float, Gt(0), Le(1)] = field(default=1.0, metadata={
-        "help": "Adam's step is multiplied by this once, half-way through each scale.",
-        "allowed": "a number above 0, at most 1"})
+        "help": "A factor on Adam's step, applied once, half-way through each scale.",
+        "allowed": "a number > 0 and ≤ 1"})
     betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = field(
         default=(0.9, 0.999), metadata={
-        "help": "Adam's decay rates of the gradient's first and second moment.",
-        "allowed": "two numbers from 0 to below 1"})
+        "help": "Adam's decay rates of the first and second moments.",
+        "allowed": "two numbers ≥ 0 and < 1"})
     averaging: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata={
-        "help": "The decay of the running average of Adam's iterates that is the result; 0 takes the last one.",
-        "allowed": "a number from 0 to below 1"})
+        "help": "The decay of the running average of Adam's iterates, which becomes the result; 0 uses the last "
+                "iterate.",
+        "allowed": "a number ≥ 0 and < 1"})
     clamp: bool = field(default=True, metadata={
-        "help": "Paint the picture as it can be saved: pixels in [0, 1]. Else it is clipped at the end.",
+        "help": "Keep the pixels in [0, 1] during painting; otherwise they are clipped at the end.",
         "allowed": "true or false"})
     history: Annotated[int, Ge(1), Le(1000)] = field(default=20, metadata={
-        "help": "How many past steps L-BFGS remembers; each costs two pictures of memory.",
+        "help": "The number of past steps that L-BFGS stores; each takes the memory of two pictures.",
         "allowed": "a whole number from 1 to 1000"})
     precondition: Annotated[float, Ge(0), Le(2)] = field(default=0.75, metadata={
-        "help": "Paint in coordinates whose spectrum falls like 1/f to this power, which lets broad changes come as "
-                "easily as fine ones; 0 paints plain pixels.",
+        "help": "Optimise in coordinates whose spectrum falls like 1/f to this power, so that broad changes are as "
+                "easy as fine ones; 0 optimises plain pixels.",
         "allowed": "a number from 0 to 2"})
 
     # Coarse to fine
     scales: Literal["halves", "roots"] | tuple[Annotated[float, Gt(0), Le(1)], ...] = field(
         default="halves", metadata={
-        "help": "The sizes that the picture is painted at, one after the other: `halves` and `roots` go up to the "
-                "size by factors of 2 or the root of 2, beginning at `coarsest` or just above it; or fractions of the "
+        "help": "The sizes at which the picture is painted, one after the other: `halves` and `roots` grow to the "
+                "final size by factors of 2 or √2, starting at `coarsest` or just above it; or fractions of the final "
                 "size, such as [0.5, 1].",
-        "allowed": "'halves', 'roots', or growing fractions that end with 1"})
+        "allowed": "'halves', 'roots', or increasing fractions that end with 1"})
     coarsest: Annotated[int, Ge(16)] = field(default=256, metadata={
-        "help": "The longer side in pixels below which `halves` and `roots` do not begin.",
-        "allowed": "a whole number of pixels from 16 on"})
+        "help": "The smallest longer side, in pixels, at which `halves` and `roots` start.",
+        "allowed": "a whole number ≥ 16"})
     iterations: Annotated[tuple[Annotated[int, Ge(1), Le(1_000_000)], ...], MinLen(1),
                           BeforeValidator(_one_or_many)] = field(default=(100, 60, 50), metadata={
-        "help": "The iterations at each scale, from the coarsest on; the last number serves all further scales.",
-        "allowed": "a whole number from 1 on, or a list of them"})
+        "help": "The number of iterations at each scale, coarsest first; the last number applies to all further "
+                "scales.",
+        "allowed": "a whole number ≥ 1, or a list of them"})
     detail: Fraction = field(default=0.5, metadata={
-        "help": "How much of the content's own detail is added when the picture is enlarged for the next scale.",
+        "help": "The share of the content's fine detail that is added when the picture is enlarged for the next scale.",
         "allowed": "a number from 0 to 1"})
 
     # Care
     min_improvement: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata={
-        "help": "End a scale early once ten iterations improve the loss by less than this fraction; 0 never does.",
-        "allowed": "a number from 0 to below 1"})
+        "help": "End a scale early if ten iterations improve the loss by less than this fraction; 0: never.",
+        "allowed": "a number ≥ 0 and < 1"})
     deterministic: bool = field(default=False, metadata={
-        "help": "Same settings, same pictures, same machine: same bytes; slower on a GPU.",
+        "help": "Produce the same bytes for the same settings, pictures and machine; slower on a GPU.",
         "allowed": "true or false"})
     # fmt: on
 
@@ -300,8 +303,10 @@ def _refuse_unknown(override: Mapping[str, object]) -> None:
     for key in override:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise SettingsError(f"there is no setting {key!r}", remedy=hint)
+            hint = (
+                f"did you mean {close[0]!r}?" if close else f"the settings are {', '.join(known)}"
+            )
+            raise SettingsError(f"unknown setting {key!r}", remedy=hint)
 
 
 def _refuse_contradiction(override: Mapping[str, object]) -> None:
@@ -310,8 +315,8 @@ def _refuse_contradiction(override: Mapping[str, object]) -> None:
         and override.get("content_weight") is not None
     ):
         raise SettingsError(
-            "content_weight and content_style_ratio contradict each other",
-            remedy="give one of them",
+            "content_weight and content_style_ratio are both set",
+            remedy="set one of them",
         )
 
 
@@ -324,9 +329,7 @@ def _check(settings: RenderSettings, network: str) -> None:
     if not NETWORKS[network].pooling and settings.pooling != "max":
         raise _refusal("pooling", settings.pooling, f"'max': {network} has no pooling to choose")
     if settings.content_weight == 0 and settings.style_weight == 0:
-        raise _refusal(
-            "style_weight", 0, "more than 0 where content_weight is 0: nothing is asked for"
-        )
+        raise _refusal("style_weight", 0, "a number > 0 if content_weight is 0")
     if settings.style_weights and not any(settings.style_weights):
         raise _refusal(
             "style_weights", settings.style_weights, describe("style_weights")["allowed"]
@@ -344,7 +347,7 @@ def _grows_to_one(scales: Sequence[float]) -> bool:
 
 
 def _refusal(key: str, value: object, allowed: str) -> SettingsError:
-    return SettingsError(f"setting {key} cannot be {value!r}", remedy=f"allowed is {allowed}")
+    return SettingsError(f"setting {key} cannot be {value!r}", remedy=f"allowed: {allowed}")
 
 
 def _as_settings_error(error: ValidationError) -> SettingsError:
