@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class JobState(StrEnum):
@@ -38,7 +38,7 @@ class JobState(StrEnum):
 
 
 S = JobState
-#: The legal moves. `retry` by a person leads from an ended state back to `queued`.
+#: The legal moves. `retry` leads from an ended state back to `queued`, and for the file of a batch to `done`.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
         S.CLAIMED: frozenset({S.QUEUED, S.FAILED}),
@@ -50,7 +50,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
         S.STAGED: frozenset({S.PUBLISHED, S.QUEUED, S.CANCELLED}),
         S.PUBLISHED: frozenset({S.DONE}),
         S.DONE: frozenset(),
-        S.FAILED: frozenset({S.QUEUED}),
+        S.FAILED: frozenset({S.QUEUED, S.DONE}),
         S.QUARANTINED: frozenset({S.QUEUED}),
         S.CANCELLED: frozenset({S.QUEUED}),
     }
@@ -88,8 +88,9 @@ class JobInput:
     role: what it is; name: as the person named it (for people, never used as a path); spooled: its file name inside
     the job's spool folder; sha256: hex digest of its bytes, "" where it was refused unread; size: bytes.
 
-    origin: where it stood below the inbox (undecodable bytes as surrogates), "" for what stays where it is, like a
-    style of the library; fingerprint: of that original. Both serve to finish an interrupted claim and nothing else.
+    origin: path of the original below the inbox, or below failed/ for a retry (undecodable bytes as surrogates); ""
+    for a file that is not the job's own, like a style of the library. fingerprint: of the original in the inbox, None
+    for a file from anywhere else. Both serve to finish an interrupted claim and nothing else.
     """
 
     role: Role
@@ -102,12 +103,35 @@ class JobInput:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchCell:
+    """Where a picture stands in its batch.
+
+    name: of the batch; style: the style's name in the library, or the stem of its file; swept: the swept settings and
+    their values for this picture, in the order in which the batch file names them; position: indices of content,
+    style and combination of swept values, from 0.
+    """
+
+    name: str
+    style: str
+    swept: Mapping[str, object]
+    position: tuple[int, int, int]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any] | None) -> BatchCell | None:
+        """The cell that `dataclasses.asdict` and JSON have made plain values of."""
+        if values is None:
+            return None
+        content, style, swept = values["position"]
+        return cls(**{**values, "position": (content, style, swept)})
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A row of the ledger.
 
     id: 32 hex digits, unique for ever; name: where the result goes below results/, without suffix ("dog",
-    "starry/IMG_1"); source: what kind of drop it came from; settings: the overrides of this job alone, as they were
-    written; group: whose turn it is counted as (fairness between hot folders); times are seconds since the epoch.
+    "starry/IMG_1"); source: what kind of drop it came from; settings: every render setting, resolved when the job was
+    admitted; group: whose turn it is counted as (fairness between hot folders); times are seconds since the epoch.
     """
 
     id: str
@@ -130,4 +154,6 @@ class Job:
     archive: str = (
         ""  # the folder below done/ or failed/ that holds the inputs, once they are there
     )
-    identity: str = ""  # of a batch's picture: equal where inputs, settings and network are
+    identity: str = ""  # equal where the picture is the same: see `identity.picture_identity`
+    batch: BatchCell | None = None  # which picture of its batch it is
+    weights: str = ""  # SHA-256 of the weights that the identity was made with

@@ -6,88 +6,34 @@ moves jobs; any other process may read at any time, and may leave a request (`re
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
 import os
-import shutil
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nst_daemon import files
 from nst_daemon.errors import LedgerError, StorageError
-from nst_daemon.jobs import TRANSITIONS, Fingerprint, Job, JobInput, JobState, Role
-from nst_daemon.mounts import network_file_system
+from nst_daemon.jobs import TRANSITIONS, BatchCell, Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.ledger_file import (
+    BUSY_SECONDS,
+    MIGRATIONS,
+    connect,
+    damage_of,
+    file_identity,
+    replace_damaged,
+    replace_missing,
+    translated,
+    variant,
+)
 
 log = logging.getLogger(__name__)
-
-# Version n of the schema is reached by running the first n of these; `user_version` says where a file stands.
-_MIGRATIONS: Sequence[str] = (
-    """
-    CREATE TABLE jobs (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        source TEXT NOT NULL,
-        state TEXT NOT NULL,
-        created REAL NOT NULL,
-        updated REAL NOT NULL,
-        settings TEXT NOT NULL,
-        "group" TEXT NOT NULL,
-        priority INTEGER NOT NULL,
-        attempts INTEGER NOT NULL,
-        deaths INTEGER NOT NULL,
-        not_before REAL NOT NULL,
-        error TEXT NOT NULL,
-        result TEXT NOT NULL,
-        staged_files TEXT NOT NULL,
-        staged_sha256 TEXT NOT NULL,
-        archive TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX jobs_by_state ON jobs (state, updated);
-    CREATE TABLE inputs (
-        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-        position INTEGER NOT NULL,
-        role TEXT NOT NULL,
-        name TEXT NOT NULL,
-        spooled TEXT NOT NULL,
-        sha256 TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        origin BLOB NOT NULL,
-        fingerprint TEXT NOT NULL,
-        PRIMARY KEY (job, position)
-    ) STRICT;
-    CREATE INDEX inputs_by_origin ON inputs (origin, fingerprint);
-    CREATE TABLE events (
-        number INTEGER PRIMARY KEY,
-        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-        at REAL NOT NULL,
-        state TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        note TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX events_by_job ON events (job);
-    CREATE TABLE turns ("group" TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT;
-    CREATE TABLE requests (
-        number INTEGER PRIMARY KEY,
-        job TEXT NOT NULL,
-        verb TEXT NOT NULL,
-        at REAL NOT NULL
-    ) STRICT;
-    """,
-    """
-    ALTER TABLE jobs ADD COLUMN identity TEXT NOT NULL DEFAULT '';
-    CREATE INDEX jobs_by_identity ON jobs (identity) WHERE identity <> '';
-    """,
-    """
-    CREATE INDEX jobs_in_queue ON jobs ("group", priority DESC, created, id) WHERE state = 'queued';
-    """,
-)
 
 # The first jobs of each group that has any in the queue, and then all of these in order. Each group costs a few steps
 # along `jobs_in_queue`, however many jobs it has; SQLite would not choose that index for the minimum by itself.
@@ -107,7 +53,6 @@ _QUEUE = """
     ORDER BY priority DESC, COALESCE(turn, 0), created, jobs.id LIMIT :limit
 """
 
-_BUSY_SECONDS = 10.0
 #: Fields of Job that `move` and `note` may change; the rest is settled when the job is added.
 _CHANGEABLE = frozenset(
     {
@@ -159,12 +104,12 @@ class SteeringRequest:
 class Ledger:
     """An open ledger. Use `Ledger.open`, and one instance per thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
         #: What was done about a damaged file at opening, for people; "" in the normal case.
         self.repaired = ""
-        self._db = _connect(path)
-        self._identity = _identity(path)
+        self._db = connect(path, busy_seconds)
+        self._identity = file_identity(path)
 
     # Opening
 
@@ -181,13 +126,13 @@ class Ledger:
         repaired = ""
         with files.storage(path.parent):
             if not path.exists():
-                repaired = _replace_missing(path)
-            elif damage := _damage(path):
-                repaired = _replace_damaged(path, damage)
+                repaired = replace_missing(path)
+            elif damage := damage_of(path):
+                repaired = replace_damaged(path, damage)
         ledger = cls(path)
         ledger.repaired = repaired
         version = ledger._version()
-        if 0 < version < len(_MIGRATIONS):
+        if 0 < version < len(MIGRATIONS):
             ledger.back_up(f"version-{version}")
         ledger._migrate()
         try:
@@ -197,16 +142,16 @@ class Ledger:
         return ledger
 
     @classmethod
-    def attach(cls, path: Path) -> Ledger:
+    def attach(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Ledger:
         """Open beside a running daemon, to read and to leave requests.
 
         Raises LedgerError where there is none or another version wrote it.
         """
         if not path.exists():
             raise _no_ledger(path)
-        ledger = cls(path)
+        ledger = cls(path, busy_seconds=busy_seconds)
         version = ledger._version()
-        if version != len(_MIGRATIONS):
+        if version != len(MIGRATIONS):
             ledger.close()
             if version == 0:  # a daemon is just making it
                 raise _no_ledger(path)
@@ -234,7 +179,7 @@ class Ledger:
     def check(self) -> None:
         """Raise StorageError where the file behind this ledger has gone or been replaced, as by an unmount."""
         with files.storage(self.path):
-            identity = _identity(self.path)
+            identity = file_identity(self.path)
         if identity != self._identity:
             raise StorageError(
                 f"another file stands at {self.path}",
@@ -243,10 +188,10 @@ class Ledger:
 
     def back_up(self, suffix: str = "backup") -> None:
         """Keep a consistent copy beside the ledger, replaced atomically. Raises StorageError."""
-        backup, temporary = _beside(self.path, suffix), _beside(self.path, f"{suffix}.part")
+        backup, temporary = variant(self.path, suffix), variant(self.path, f"{suffix}.part")
         with files.storage(backup):
             temporary.unlink(missing_ok=True)
-            with _translated(self.path):
+            with translated(self.path):
                 self._db.execute("VACUUM INTO ?", (str(temporary),))
             temporary.replace(backup)
             files.fsync_folder(backup.parent)
@@ -265,11 +210,32 @@ class Ledger:
                 f"INSERT INTO jobs VALUES ({_marks(row)})",  # noqa: S608 (question marks)
                 tuple(row.values()),
             )
-            self._db.executemany(
-                "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(job.id, position, *_input_row(file)) for position, file in enumerate(job.inputs)],
-            )
+            self._add_inputs(job)
             self._event(job, note or job.error)
+
+    def readmit(self, job: Job, *, now: float, note: str) -> Job:
+        """Send an ended job back to the queue as it was admitted again: with new inputs, settings and identity.
+
+        Its archive stays as it is in the ledger. Raises LedgerError for a job that is unknown or has not ended.
+        """
+        with self._transaction():
+            before = self._require(job.id)
+            if JobState.QUEUED not in TRANSITIONS[before.state] or not before.state.terminal:
+                raise LedgerError(
+                    f"job {job.name} ({job.id}) cannot be readmitted from {before.state}"
+                )
+            again = replace(
+                job,
+                state=JobState.QUEUED,
+                created=before.created,
+                updated=now,
+                archive=before.archive,
+            )
+            self._update(again)
+            self._db.execute("DELETE FROM inputs WHERE job = ?", (job.id,))
+            self._add_inputs(again)
+            self._event(again, note)
+            return again
 
     def move(self, job_id: str, to: JobState, *, now: float, note: str = "", **changes: Any) -> Job:
         """Move a job to another state and return it as it is then. `now`: seconds since the epoch.
@@ -397,8 +363,16 @@ class Ledger:
         return self.get(rows[0][0]) if rows else None
 
     def alike(self, identity: str) -> list[Job]:
-        """Jobs of batches whose picture is the same by inputs, settings and network, newest first."""
+        """Jobs whose picture is the same (`identity.picture_identity`), newest first."""
         return self._select("identity = ? AND identity <> ''", (identity,), "created DESC, id")
+
+    def with_partial_settings(self) -> list[Job]:
+        """Jobs that have not ended and hold only some settings: release 0.1.0 queued them before resolving any."""
+        waiting = [state for state in JobState if not state.terminal]
+        return self._select(
+            f"state IN ({_marks(waiting)}) AND json_type(settings, '$.preset') IS NULL AND error = ''",
+            waiting,
+        )
 
     def batch(self, name: str, *, since: float = 0.0) -> list[Job]:
         """The jobs of the batches of this name that were created since, oldest first."""
@@ -439,7 +413,7 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing; durable at the end. Other processes wait for their turn."""
-        with _translated(self.path):
+        with translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -450,7 +424,7 @@ class Ledger:
                 raise
 
     def _read(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-        with _translated(self.path):
+        with translated(self.path):
             return self._db.execute(query, values).fetchall()
 
     def _select(self, where: str, values: Sequence[Any], order: str = "created, id") -> list[Job]:
@@ -466,6 +440,12 @@ class Ledger:
         if job is None:
             raise LedgerError(f"there is no job {job_id}")
         return job
+
+    def _add_inputs(self, job: Job) -> None:
+        self._db.executemany(
+            "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(job.id, position, *_input_row(file)) for position, file in enumerate(job.inputs)],
+        )
 
     def _update(self, job: Job) -> None:
         row = _to_row(job)
@@ -490,13 +470,13 @@ class Ledger:
 
     def _migrate(self) -> None:
         version = self._version()
-        if version > len(_MIGRATIONS):
+        if version > len(MIGRATIONS):
             raise LedgerError(
                 f"{self.path} was written by a newer version of this program",
                 remedy="upgrade this one",
             )
-        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-            with _translated(self.path):
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+            with translated(self.path):
                 self._db.executescript(
                     f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
                 )
@@ -507,101 +487,6 @@ def _no_ledger(path: Path) -> LedgerError:
         f"there is no ledger at {path}",
         remedy="start the daemon once, or name its configuration",
     )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    with _translated(path):
-        database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-        database.row_factory = sqlite3.Row
-        # WAL needs shared memory, which network file systems do not give; the rollback journal works there.
-        mode = "DELETE" if network_file_system(path.parent) else "WAL"
-        database.execute(f"PRAGMA journal_mode = {mode}")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA foreign_keys = ON")
-    return database
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """sqlite3's errors as ours: damage is a LedgerError, everything else the disk's or the mount's fault."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise StorageError(
-            f"the ledger {path} cannot be used: {error}",
-            remedy="look at free space, rights and the mount",
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise LedgerError(
-            f"the ledger {path} is damaged: {error}", remedy="restart the daemon: it restores it"
-        ) from error
-
-
-def _damage(path: Path) -> str:
-    """What is wrong with an existing ledger file, "" where it is sound or not there."""
-    if not path.exists():
-        return ""
-    try:
-        database = _connect(path)
-    except LedgerError as error:
-        return error.message
-    try:
-        problems = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
-    except sqlite3.DatabaseError as error:
-        problems = [str(error)]
-    finally:
-        database.close()
-    return "" if problems == ["ok"] else "; ".join(problems)
-
-
-def _replace_damaged(path: Path, damage: str) -> str:
-    """Keep the damaged file under another name, put the backup in its place; what was done, for people."""
-    kept = next(
-        p for p in (_beside(path, f"damaged-{n}") for n in itertools.count(1)) if not p.exists()
-    )
-    # The file itself last: as long as it stands, this is begun anew.
-    for part, aside in zip((*_with_it(path), path), (*_with_it(kept), kept), strict=True):
-        if part.exists():
-            part.rename(aside)
-    return f"the ledger was damaged ({damage}) and is kept as {kept.name}; {_restore(path)}"
-
-
-def _replace_missing(path: Path) -> str:
-    """Put the backup in the place of a ledger that has gone; "" where there never was one."""
-    if not _beside(path, "backup").exists():
-        return ""
-    # Worth nothing without the file that they belong to, and poison for another.
-    for part in _with_it(path):
-        part.unlink(missing_ok=True)
-    return f"the ledger was gone; {_restore(path)} (to begin a new one, remove both)"
-
-
-def _with_it(path: Path) -> tuple[Path, Path]:
-    """What SQLite keeps beside a file while it is open, or after a crash."""
-    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
-
-
-def _restore(path: Path) -> str:
-    """Copy the backup to where the ledger was, if it is sound; what was done, for people."""
-    backup = _beside(path, "backup")
-    sound = backup.exists() and not _damage(backup)
-    if sound:
-        temporary = _beside(path, "restored")
-        shutil.copyfile(backup, temporary)
-        temporary.rename(path)  # whole or not at all
-    files.fsync_folder(path.parent)
-    if sound:
-        return f"{backup.name} took its place"
-    return "there was no sound backup, so a new one was begun"
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.name}.{suffix}")
 
 
 def _check_changes(changes: Mapping[str, Any]) -> None:
@@ -623,6 +508,7 @@ def _to_row(job: Job) -> dict[str, Any]:
     return row | {
         "settings": json.dumps(dict(job.settings)),
         "staged_files": json.dumps(job.staged_files),
+        "batch": json.dumps(job.batch and asdict(job.batch)),
     }
 
 
@@ -631,6 +517,7 @@ def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:
     values["state"] = JobState(row["state"])
     values["settings"] = json.loads(row["settings"])
     values["staged_files"] = tuple(json.loads(row["staged_files"]))
+    values["batch"] = BatchCell.from_json(json.loads(row["batch"]))
     return Job(inputs=inputs, **values)
 
 

@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nst_daemon.errors import LedgerError, StorageError
-from nst_daemon.jobs import TRANSITIONS, Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.jobs import TRANSITIONS, BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_file import MIGRATIONS
 
 S = JobState
 MARK = Fingerprint(1, 2, 3, 4, 5)
@@ -437,16 +438,44 @@ def test_damage_noticed_later_says_what_to_do(ledger: Ledger) -> None:
 
 
 def test_before_a_migration_the_old_ledger_is_kept(tmp_path: Path) -> None:
-    """A ledger of an earlier version gets a copy in that version, with all of its jobs, before it is changed."""
-    path = tmp_path / "ledger.sqlite"
+    """A ledger of release 0.1.0 gets a copy in its own version, and keeps its jobs when it is changed."""
+    path, old = tmp_path / "ledger.sqlite", tmp_path / "ledger.sqlite.version-3"
+    database = sqlite3.connect(path)
+    for script in MIGRATIONS[:3]:
+        database.executescript(script)
+    database.execute("PRAGMA user_version = 3")
+    values = (
+        "id",
+        "dog",
+        "pair",
+        "queued",
+        1,
+        1,
+        '{"seed": 3}',
+        "",
+        0,
+        0,
+        0,
+        0,
+        "",
+        "",
+        "[]",
+        "",
+        "",
+        "",
+    )
+    database.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(values))})", values)
+    database.commit()
+    database.close()
     with Ledger.open(path) as ledger:
-        ledger.add(job())
-        ledger._db.executescript("DROP INDEX jobs_in_queue; PRAGMA user_version = 2")
-    Ledger.open(path).close()
-    with Ledger(tmp_path / "ledger.sqlite.version-2") as old:
-        assert (old._version(), len(old.jobs())) == (2, 1)
-    with Ledger.attach(path) as new:
-        assert len(new.jobs()) == 1
+        assert [(j.name, j.batch, j.weights) for j in ledger.jobs()] == [("dog", None, "")]
+        assert [j.settings for j in ledger.with_partial_settings()] == [{"seed": 3}]
+        ledger.note("id", now=2, settings={"preset": "default", "seed": 3})
+        assert ledger.with_partial_settings() == []
+    kept = sqlite3.connect(old)
+    assert kept.execute("PRAGMA user_version").fetchone() == (3,)
+    assert kept.execute("SELECT name FROM jobs").fetchall() == [("dog",)]
+    kept.close()
 
 
 def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:
@@ -476,12 +505,10 @@ def test_a_ledger_that_was_replaced_is_noticed(ledger: Ledger) -> None:
     ledger.check()
 
 
-def test_a_locked_ledger_is_a_matter_of_storage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_ledger_is_a_matter_of_storage(tmp_path: Path) -> None:
     """A ledger that another program holds locked raises StorageError, so that the queue waits."""
-    monkeypatch.setattr("nst_daemon.ledger._BUSY_SECONDS", 0.01)
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+    Ledger.open(tmp_path / "ledger.sqlite").close()
+    with Ledger.attach(tmp_path / "ledger.sqlite", busy_seconds=0.01) as ledger:
         other = sqlite3.connect(ledger.path)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageError, match="database is locked"):
@@ -519,3 +546,32 @@ def test_settings_are_json(ledger: Ledger) -> None:
     ledger.add(added)
     (text,) = ledger._db.execute("SELECT settings FROM jobs").fetchone()
     assert json.loads(text) == added.settings
+
+
+def test_readmission_replaces_inputs_and_settings(tmp_path: Path) -> None:
+    """A job that is admitted again has its new inputs and settings, no error and no attempts, and its old place."""
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        first = job(settings={"seed": 1})
+        ledger.add(first)
+        ledger.move(first.id, S.FAILED, now=2, error="bad", archive="dog")
+        again = replace(first, inputs=first.inputs[:1], settings={"seed": 2}, created=50.0)
+        ledger.readmit(again, now=60, note="retried")
+        found = ledger.get(first.id)
+        assert found is not None
+        assert (found.state, found.error, found.attempts) == (S.QUEUED, "", 0)
+        assert (found.inputs, found.settings) == (first.inputs[:1], {"seed": 2})
+        assert (found.created, found.updated, found.archive) == (first.created, 60, "dog")
+        assert ledger.events(first.id)[-1].note == "retried"
+        with pytest.raises(LedgerError, match="cannot be readmitted from queued"):
+            ledger.readmit(again, now=70, note="")
+
+
+def test_the_cell_of_a_batch_is_kept(tmp_path: Path) -> None:
+    """A batch's job comes out of the ledger with its style, position and swept values in the order written."""
+    cell = BatchCell("night", "waves", {"seed": 1, "content_weight": 0.5}, (0, 2, 1))
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        ledger.add(replace(job(), batch=cell, weights="c" * 64))
+        (found,) = ledger.jobs()
+    assert found.batch == cell
+    assert list(found.batch.swept) == ["seed", "content_weight"]
+    assert found.weights == "c" * 64

@@ -1,0 +1,181 @@
+"""The ledger's file: its schema, how it is opened, and how a damaged or missing file is replaced by the backup."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nst_daemon import files
+from nst_daemon.errors import LedgerError, StorageError
+from nst_daemon.mounts import network_file_system
+
+#: Version n of the schema is reached by running the first n of these; `user_version` says where a file stands.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        source TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created REAL NOT NULL,
+        updated REAL NOT NULL,
+        settings TEXT NOT NULL,
+        "group" TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        deaths INTEGER NOT NULL,
+        not_before REAL NOT NULL,
+        error TEXT NOT NULL,
+        result TEXT NOT NULL,
+        staged_files TEXT NOT NULL,
+        staged_sha256 TEXT NOT NULL,
+        archive TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX jobs_by_state ON jobs (state, updated);
+    CREATE TABLE inputs (
+        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        role TEXT NOT NULL,
+        name TEXT NOT NULL,
+        spooled TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        origin BLOB NOT NULL,
+        fingerprint TEXT NOT NULL,
+        PRIMARY KEY (job, position)
+    ) STRICT;
+    CREATE INDEX inputs_by_origin ON inputs (origin, fingerprint);
+    CREATE TABLE events (
+        number INTEGER PRIMARY KEY,
+        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        at REAL NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        note TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_job ON events (job);
+    CREATE TABLE turns ("group" TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT;
+    CREATE TABLE requests (
+        number INTEGER PRIMARY KEY,
+        job TEXT NOT NULL,
+        verb TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT;
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN identity TEXT NOT NULL DEFAULT '';
+    CREATE INDEX jobs_by_identity ON jobs (identity) WHERE identity <> '';
+    """,
+    """
+    CREATE INDEX jobs_in_queue ON jobs ("group", priority DESC, created, id) WHERE state = 'queued';
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN batch TEXT NOT NULL DEFAULT 'null';
+    ALTER TABLE jobs ADD COLUMN weights TEXT NOT NULL DEFAULT '';
+    """,
+)
+
+#: Seconds that one process waits for another to finish a transaction.
+BUSY_SECONDS = 10.0
+
+
+def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Open the file; `busy_seconds` is how long a call waits for other processes. Raises LedgerError, StorageError."""
+    with translated(path):
+        database = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
+        database.row_factory = sqlite3.Row
+        # WAL needs shared memory, which network file systems do not give; the rollback journal works there.
+        mode = "DELETE" if network_file_system(path.parent) else "WAL"
+        database.execute(f"PRAGMA journal_mode = {mode}")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+    return database
+
+
+def file_identity(path: Path) -> tuple[int, int]:
+    """Device and inode: they differ where another file has taken the place."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn sqlite3's errors into ours: damage is a LedgerError, everything else a StorageError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            f"the ledger {path} cannot be used: {error}",
+            remedy="look at free space, rights and the mount",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(
+            f"the ledger {path} is damaged: {error}", remedy="restart the daemon: it restores it"
+        ) from error
+
+
+def damage_of(path: Path) -> str:
+    """What is wrong with an existing ledger file; "" where it is sound or does not exist."""
+    if not path.exists():
+        return ""
+    try:
+        database = connect(path)
+    except LedgerError as error:
+        return error.message
+    try:
+        problems = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
+    except sqlite3.DatabaseError as error:
+        problems = [str(error)]
+    finally:
+        database.close()
+    return "" if problems == ["ok"] else "; ".join(problems)
+
+
+def replace_damaged(path: Path, damage: str) -> str:
+    """Keep the damaged file under another name and put the backup in its place. Returns what was done, for people."""
+    kept = next(
+        p for p in (variant(path, f"damaged-{n}") for n in itertools.count(1)) if not p.exists()
+    )
+    # The file itself comes last: as long as it exists, an interrupted call is repeated.
+    for part, aside in zip((*_with_it(path), path), (*_with_it(kept), kept), strict=True):
+        if part.exists():
+            part.rename(aside)
+    return f"the ledger was damaged ({damage}) and is kept as {kept.name}; {_restore(path)}"
+
+
+def replace_missing(path: Path) -> str:
+    """Put the backup in the place of a missing ledger. Returns what was done; "" where there was never a ledger."""
+    if not variant(path, "backup").exists():
+        return ""
+    # They belong to the missing file and would damage another one.
+    for part in _with_it(path):
+        part.unlink(missing_ok=True)
+    return f"the ledger was gone; {_restore(path)} (to begin a new one, remove both)"
+
+
+def _with_it(path: Path) -> tuple[Path, Path]:
+    """The files that SQLite keeps while the ledger is open, or leaves after a crash."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _restore(path: Path) -> str:
+    """Copy the backup to where the ledger was, if it is sound. Returns what was done, for people."""
+    backup = variant(path, "backup")
+    sound = backup.exists() and not damage_of(backup)
+    if sound:
+        temporary = variant(path, "restored")
+        shutil.copyfile(backup, temporary)
+        temporary.rename(path)  # whole or not at all
+    files.fsync_folder(path.parent)
+    if sound:
+        return f"{backup.name} took its place"
+    return "there was no sound backup, so a new one was begun"
+
+
+def variant(path: Path, suffix: str) -> Path:
+    """LEDGER.suffix, in the same folder."""
+    return path.with_name(f"{path.name}.{suffix}")
