@@ -1,7 +1,7 @@
-"""The commands. Exceptions become exit codes in `main`, and nowhere else.
+"""The commands. Only `main` turns exceptions into exit codes.
 
-Everything heavy (torch, onnxruntime) is imported inside the command that needs it, so that `--help` is quick and the
-daemon's own process stays small.
+Heavy libraries (torch, onnxruntime) are imported inside the commands that need them. This keeps `--help` fast and the
+daemon's process small.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="nst-daemon",
-    help="A watched folder that paints: drop a photo and a style, and a painting appears in results/.",
+    help="Neural style transfer as a service: drop a photo and a style into a folder; the picture appears in results/.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-model_app = typer.Typer(help="The weights of the network.", no_args_is_help=True)
+model_app = typer.Typer(
+    help="List, download and convert the weights of the network.", no_args_is_help=True
+)
 app.add_typer(model_app, name="model")
 
 ConfigOption = Annotated[
@@ -52,30 +54,30 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="The configuration; else $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
+        help="Configuration file. Default: $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
     ),
 ]
 InputsOption = Annotated[
     list[Path] | None,
-    typer.Option("--input", help="A folder to look for inputs; may be repeated."),
+    typer.Option("--input", help="Folder to search for inputs; may be repeated."),
 ]
 ContentMaskOption = Annotated[
     Path | None,
-    typer.Option("--content-mask", help="Regions of CONTENT, each in one flat colour."),
+    typer.Option("--content-mask", help="Mask of CONTENT: each region in one flat colour."),
 ]
 StyleMaskOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--style-mask",
-        help="The same colours on a STYLE, or without --content-mask white where in CONTENT it "
-        "goes; once for each STYLE, in their order.",
+        help="Mask of a STYLE, in the colours of --content-mask. Without --content-mask: white where "
+        "the STYLE applies in CONTENT. Repeat it for each STYLE, in the same order.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
-    """Run a command; end with its exit code."""
+    """Run a command and exit with its code."""
     try:
         app()
     except NstError as error:
@@ -83,13 +85,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted", Cancelled.exit_code))
     except BrokenPipeError:
-        # Whoever read our output has left (`nst-daemon … | head`); the flush at exit must not fail again.
+        # The reader of our output has exited (`nst-daemon … | head`). The flush at exit must not fail again.
         sys.stderr.close()
         sys.exit(0)
 
 
 def _print(table: RenderableType, document: object, as_json: bool) -> None:
-    """A table for people, or JSON for programs."""
+    """Print a table, or JSON."""
     if as_json:
         print(json.dumps(document, indent=2))
     else:
@@ -110,15 +112,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """A watched folder that paints."""
+    """Neural style transfer as a service."""
 
 
 @app.command()
 def run(config: ConfigOption = None) -> None:
-    """Watch the inbox and paint what is dropped there, until SIGTERM or Ctrl-C."""
+    """Watch the inbox and paint what is dropped into it, until SIGTERM or Ctrl-C."""
     _serve(config, drain=False)
 
 
@@ -129,9 +131,9 @@ def once(
         float, typer.Option(min=0, help="Seconds to wait for files that are still arriving.")
     ] = 120.0,
 ) -> None:
-    """Paint what is in the inbox, then end: for cron and timers.
+    """Paint everything in the inbox, then exit. For cron and timers.
 
-    Exit code 0: all done; 1: some jobs failed; 6: a daemon serves this root already.
+    Exit code 0: all done; 1: some jobs failed; 6: a daemon is already running on this root.
     """
     if _serve(config, drain=True, wait=wait):
         raise typer.Exit(1)
@@ -139,13 +141,16 @@ def once(
 
 @app.command()
 def batch(
-    file: Annotated[Path, typer.Argument(help="Contents, styles and a sweep; see README.")],
+    file: Annotated[
+        Path, typer.Argument(help="Batch file with contents, styles and a sweep; see README.")
+    ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Paint every content in every style with every setting of a sweep, but for what is there already; then end.
+    """Paint every content in every style with every setting of a sweep, skip existing pictures, then exit.
 
-    Exit code 0: every picture is there; 1: some are not; 6: a daemon serves this root: drop the file into its inbox.
+    Exit code 0: all pictures exist; 1: some are missing; 6: a daemon is running on this root: drop the file into
+    its inbox.
     """
     from nst_daemon.intake.batch import Expansion, name_of, parse, read_file
     from nst_daemon.ops.status import batch_summary, batch_table
@@ -195,7 +200,7 @@ def _serve(
 
 
 def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
-    """Contact sheet and gallery of a batch that was painted here: only we know where its contents are."""
+    """Write the contact sheet and the gallery of a batch; only this command knows the folders of its contents."""
     from nst_daemon.report import batch_sheet, gallery
 
     folder, places = config.folders.results / expansion.name, _places(config, roots)
@@ -213,17 +218,19 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
 
 @app.command()
 def stylize(  # noqa: PLR0917 (a command line, not a call)
-    content: Annotated[Path, typer.Argument(help="The picture to be painted.")],
+    content: Annotated[Path, typer.Argument(help="The content picture.")],
     style: Annotated[
         list[Path],
-        typer.Argument(help="One or more pictures to paint it like, or folders of them: blended."),
+        typer.Argument(help="Style pictures, or folders of them; several are blended."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the painting goes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     size: Annotated[
-        str | None, typer.Option(help="Longer side in pixels, `original`, or `auto`.")
+        str | None, typer.Option(help="Longer side in pixels, `original` or `auto`.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="A named set of settings.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The start of all randomness.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Named set of settings; see `nst-daemon presets`.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
@@ -231,10 +238,10 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     content_mask: ContentMaskOption = None,
     style_mask: StyleMaskOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    overwrite: Annotated[bool, typer.Option(help="Replace OUTPUT where it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace OUTPUT if it exists.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Paint one picture here and now, without the daemon."""
+    """Paint one picture without the daemon."""
     from nst_daemon.intake.submit import style_pictures
 
     loaded = load(config)
@@ -292,34 +299,32 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
 
 
 def _input(role: Role, path: Path) -> JobInput:
-    """A file that stays where it is, for the record."""
+    """The record of an input that is not copied."""
     return JobInput(role, path.name, path.name, sha256_file(path), path.stat().st_size)
 
 
 def _check_output(path: Path, depth: int, *, overwrite: bool) -> str:
-    """The format that a path asks for. Raises UsageError, before any work, where the picture could not be written."""
+    """The picture format of a path. Raises UsageError if the picture could not be written."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in OUTPUT_KINDS:
         raise UsageError(
-            f"{path} does not say which kind of picture it is",
-            remedy=f"end it in {', '.join(OUTPUT_KINDS)}",
+            f"{path} has no known picture format",
+            remedy=f"use one of the suffixes {', '.join(OUTPUT_KINDS)}",
         )
     if depth == 16 and kind not in DEEP_FORMATS:
         raise UsageError(
-            f"{kind} holds 8 bits a channel, and outputs.depth is 16",
-            remedy=f"end {path} in {' or '.join(DEEP_FORMATS)}, or set outputs.depth to 8",
+            f"{kind} has 8 bits per channel, and outputs.depth is 16",
+            remedy=f"use the suffix {' or '.join(DEEP_FORMATS)}, or set outputs.depth to 8",
         )
     if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists", remedy="choose another name, or give --overwrite")
+        raise UsageError(f"{path} exists", remedy="choose another name, or use --overwrite")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(
-            f"{path.parent} is not a folder that can be written to", remedy="create it"
-        )
+        raise UsageError(f"{path.parent} is not a writable folder", remedy="create it")
     return kind
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:
-    """["tv_weight=0.1"] → {"tv_weight": 0.1}, values as in YAML."""
+    """Parse ["tv_weight=0.1"] as {"tv_weight": 0.1}; values are YAML."""
     out = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
@@ -334,24 +339,27 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
 
 @app.command()
 def submit(  # noqa: PLR0917 (a command line, not a call)
-    content: Annotated[Path, typer.Argument(help="The picture to be painted.")],
+    content: Annotated[Path, typer.Argument(help="The content picture.")],
     style: Annotated[
         list[str],
-        typer.Argument(help="One or more pictures, folders of them, or styles of the library."),
+        typer.Argument(help="Style pictures, folders of them, or names of library styles."),
     ],
     content_mask: ContentMaskOption = None,
     style_mask: StyleMaskOption = None,
-    name: Annotated[str, typer.Option(help="What the result is called; else like CONTENT.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the result. Default: the name of CONTENT.")
+    ] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
     ] = None,
     priority: Annotated[
-        int, typer.Option(min=-1000, max=1000, help="Higher ones are painted first.")
+        int,
+        typer.Option(min=-1000, max=1000, help="Jobs with a higher priority are painted first."),
     ] = 0,
     config: ConfigOption = None,
 ) -> None:
-    """Copy pictures into the inbox, properly named; the name of the job is printed."""
+    """Copy pictures into the inbox under the right names, and print the name of the job."""
     from nst_daemon.intake.submit import Part, drop, mask_parts, numbered_styles, styles_and_names
 
     loaded = load(config)
@@ -365,8 +373,8 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     masks = mask_parts(content_mask, style_mask or (), len(pictures))
     if masks and names:
         raise UsageError(
-            f"the style {names[0]} of the library has no mask",
-            remedy="give its picture as a file, and a --style-mask for it",
+            f"the library style {names[0]} cannot have a mask",
+            remedy="name its picture as a file, with a --style-mask",
         )
     parts = [Part(Role.CONTENT, content), *numbered_styles(pictures), *masks]
     print(drop(loaded.folders.inbox, name or content.stem, parts, wanted))
@@ -374,14 +382,14 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
 
 @app.command()
 def rerun(
-    result: Annotated[Path, typer.Argument(help="A result, or the .json that lies beside it.")],
+    result: Annotated[Path, typer.Argument(help="A result, or its .json file.")],
     inputs: Annotated[
         list[Path] | None,
-        typer.Option("--input", help="A picture, or a folder to look for them; may be repeated."),
+        typer.Option("--input", help="Picture, or folder to search for pictures; may be repeated."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Put the job that made a picture into the inbox again; its inputs are found by their contents."""
+    """Submit the job that made a picture again. Its inputs are found by their contents."""
     from nst_daemon.intake.submit import drop, recipe_parts
     from nst_daemon.report import sidecar
 
@@ -397,10 +405,10 @@ def rerun(
 @app.command()
 def status(
     config: ConfigOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, once a second.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What is being painted, what waits, what has failed; with --watch and --json a line each second."""
+    """Show the current painting, the queue and recent failures. With --watch and --json, print one line per second."""
     from nst_daemon.ops import status as page
 
     folders = load(config).folders
@@ -416,19 +424,23 @@ def status(
 
 @app.command()
 def history(  # noqa: PLR0917 (a command line, not a call)
-    job: Annotated[str, typer.Argument(help="An id, its beginning or a name: all about it.")] = "",
+    job: Annotated[
+        str, typer.Argument(help="Job id, id prefix or name: show everything about this job.")
+    ] = "",
     state: Annotated[
         list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Only these names; * and ? are wildcards.")] = "*",
+    name: Annotated[
+        str, typer.Option(help="Only jobs with this name; * and ? are wildcards.")
+    ] = "*",
     since: Annotated[
-        str, typer.Option(help="Only what changed since: 90m, 12h, 7d, or a date and time.")
+        str, typer.Option(help="Only jobs that changed since: 90m, 12h, 7d, or a date and time.")
     ] = "",
-    limit: Annotated[int, typer.Option(min=-1, help="At most so many; -1 for all.")] = 50,
+    limit: Annotated[int, typer.Option(min=-1, help="Show at most N; -1 for all.")] = 50,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What has become of jobs, the latest first; of one job everything that happened to it."""
+    """List jobs, latest first, or show everything that happened to one job."""
     from nst_daemon.ops import status as page
 
     with Ledger.attach(load(config).folders.ledger) as ledger:
@@ -444,32 +456,30 @@ def history(  # noqa: PLR0917 (a command line, not a call)
 
 @app.command()
 def retry(
-    jobs: Annotated[
-        list[str] | None, typer.Argument(help="Ids, their beginnings or names.")
-    ] = None,
+    jobs: Annotated[list[str] | None, typer.Argument(help="Job ids, id prefixes or names.")] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Everything that failed or was quarantined.")
+        bool, typer.Option("--failed", help="All jobs that failed or were quarantined.")
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Paint jobs again that have ended without a picture; where no daemon runs, once one starts."""
+    """Retry jobs that failed or were cancelled (if no daemon is running, at its next start)."""
     if failed == bool(jobs):
-        raise UsageError("name jobs to retry, or give --failed")
+        raise UsageError("name the jobs to retry, or use --failed")
     states = (JobState.FAILED, JobState.QUARANTINED)
     _ask("retry", jobs or [], load(config), states if failed else ())
 
 
 @app.command()
 def cancel(
-    jobs: Annotated[list[str], typer.Argument(help="Ids, their beginnings or names.")],
+    jobs: Annotated[list[str], typer.Argument(help="Job ids, id prefixes or names.")],
     config: ConfigOption = None,
 ) -> None:
-    """End jobs that wait or are being painted; where no daemon runs, once one starts."""
+    """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start)."""
     _ask("cancel", jobs, load(config))
 
 
 def _ask(verb: str, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
-    """Leave a request for each job in the ledger: only the daemon moves jobs."""
+    """Store a request for each job in the ledger. Only the daemon changes the state of a job."""
     from nst_daemon.ops.status import find_job, served
 
     with Ledger.attach(config.folders.ledger) as ledger:
@@ -480,23 +490,23 @@ def _ask(verb: str, named: list[str], config: Config, states: Sequence[JobState]
             possible = TRANSITIONS[job.state] and ended if verb == "retry" else not ended
             if not possible:
                 raise UsageError(
-                    f"{job.name} is {job.state}, and there is nothing to {verb}",
-                    remedy=f"`nst-daemon history {job.id[:8]}` tells all about it",
+                    f"{job.name} is {job.state}: cannot {verb} it",
+                    remedy=f"see `nst-daemon history {job.id[:8]}`",
                 )
         for job in found:
             ledger.request(job.id, verb, now=time.time())
             print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
     if found and not served(config.folders.state):
-        print("nst-daemon: no daemon runs here; it is done when one starts", file=sys.stderr)
+        print("nst-daemon: no daemon is running; the next one to start does it", file=sys.stderr)
 
 
 @app.command()
 def presets(as_json: JsonOption = False) -> None:
-    """The named sets of settings, and where each is from."""
+    """List the named sets of settings and their sources."""
     from nst_daemon.engine.presets import PRESETS
 
     table = Table(box=None)
-    for heading in ("preset", "what it is", "source"):
+    for heading in ("preset", "description", "source"):
         table.add_column(heading, overflow="fold")
     for name, preset in PRESETS.items():
         table.add_row(name, preset.summary, preset.source)
@@ -505,18 +515,18 @@ def presets(as_json: JsonOption = False) -> None:
 
 @app.command("contact-sheet")
 def contact_sheet(
-    folder: Annotated[Path, typer.Argument(help="Of a batch, such as results/night.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of results, such as results/night.")],
     inputs: InputsOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write contact-sheet.jpg into a folder of results: contents, styles and swept settings along the margins."""
+    """Write contact-sheet.jpg into a folder of results, with contents, styles and swept settings along the margins."""
     from nst_daemon.report.batch_sheet import write
 
     print(write(folder, _places(load(config), inputs or [])))
 
 
 def _places(config: Config, first: Sequence[Path]) -> list[Path]:
-    """Where inputs are looked for."""
+    """The folders that are searched for inputs."""
     folders = config.folders
     return [*first, folders.done, folders.styles, *config.batch_roots]
 
@@ -526,7 +536,7 @@ def gallery(
     inputs: InputsOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write results/index.html: every result on one page, with search, slider, time-lapse and settings."""
+    """Write results/index.html, a page with every result, its time-lapse, loss curve and settings."""
     from nst_daemon.report.gallery import write
 
     loaded = load(config)
@@ -535,9 +545,9 @@ def gallery(
 
 @app.command()
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Look at everything that painting needs, and say what to mend.
+    """Check packages, device, weights, folders and limits, and say what to fix.
 
-    Exit code 0: nothing bad was found; 1: something was.
+    Exit code 0: no errors; 1: at least one error.
     """
     from nst_daemon.ops.doctor import diagnose
 
@@ -553,7 +563,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def export(config: ConfigOption = None) -> None:
-    """Write the ONNX file that the configuration needs, and hold it against torch."""
+    """Write the ONNX file for the configured network and compare it with torch."""
 
     from nst_daemon.export.parity import TOLERANCE, require_parity
 
@@ -562,12 +572,14 @@ def export(config: ConfigOption = None) -> None:
     painter, settings = _painter(loaded), loaded.render_settings()
     path = painter.export(settings)
     rows = painter.parity(settings)
-    table = Table(title=f"onnxruntime against torch, relative error (allowed {TOLERANCE:.0e})")
+    table = Table(
+        title=f"onnxruntime compared with torch: relative error (at most {TOLERANCE:.0e})"
+    )
     for heading in ("output", "height × width", "error", ""):
         table.add_column(heading)
     for row in rows:
         height, width = row.size
-        verdict = "ok" if row.passed else "too far"
+        verdict = "ok" if row.passed else "too large"
         table.add_row(row.output, f"{height} × {width}", f"{row.error:.1e}", verdict)
     Console().print(table)
     require_parity(rows)
@@ -575,7 +587,7 @@ def export(config: ConfigOption = None) -> None:
 
 
 def _painter(config: Config, device: str = "auto") -> Painter:
-    """The engine as the daemon would use it, with the daemon's own cache."""
+    """The engine with the daemon's configuration and cache."""
     from nst_daemon.painter import Painter
 
     return Painter(
@@ -589,7 +601,7 @@ def _painter(config: Config, device: str = "auto") -> Painter:
 
 @model_app.command("list")
 def model_list(as_json: JsonOption = False) -> None:
-    """Which weights there are, and which of them `weights: auto` takes."""
+    """List the weights, and mark those that `weights: auto` uses."""
 
     from nst_daemon.weights_file import list_models
 
@@ -611,13 +623,11 @@ def model_list(as_json: JsonOption = False) -> None:
 def model_fetch(
     source: Annotated[
         str | None,
-        typer.Argument(
-            help="A mirror's address, or a file; torchvision's own address if left out."
-        ),
+        typer.Argument(help="URL of a mirror, or a file. Default: torchvision's URL."),
     ] = None,
     network: Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.")] = "vgg19",
 ) -> None:
-    """Download ImageNet's weights to where torchvision looks for them; goes on where it was interrupted."""
+    """Download the ImageNet weights into torchvision's cache. An interrupted download is resumed."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
     from nst_daemon.export.fetch import fetch
@@ -638,14 +648,21 @@ def model_import(
     file: Annotated[Path, typer.Argument(help="A .pth, .safetensors, .mat or .h5 file.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Else FILE's name with .safetensors, here."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write. Default: the name of FILE with .safetensors, in the current folder.",
+        ),
     ] = None,
     network: Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.")] = "vgg19",
     layout: Annotated[
-        str, typer.Option(help="auto, or what a file with `features.…` holds: torchvision, caffe.")
+        str,
+        typer.Option(
+            help="auto, torchvision or caffe: the layout of a file with keys `features.…`."
+        ),
     ] = "auto",
 ) -> None:
-    """Convert weights that other programs use, for `model.weights` in the configuration."""
+    """Convert weights of other programs to a file for `model.weights` in the configuration."""
     from nst_daemon.export.layouts import import_weights
 
     target = output or Path(file.with_suffix(".safetensors").name)
@@ -654,10 +671,10 @@ def model_import(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where to work; it is kept.")] = Path("demo"),
-    size: Annotated[int, typer.Option(help="Longer side of the painting in pixels.")] = 256,
+    folder: Annotated[Path, typer.Option(help="Folder to work in; it is kept.")] = Path("demo"),
+    size: Annotated[int, typer.Option(help="Longer side of the picture in pixels.")] = 256,
 ) -> None:
-    """Drop a sample photo and a sample painting into an inbox, and let the daemon paint them."""
+    """Drop a sample photo and a sample painting into an inbox and let the daemon paint them."""
     from nst_daemon.samples import lay_out
 
     inbox = folder / "inbox"

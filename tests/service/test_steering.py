@@ -272,7 +272,7 @@ def test_a_running_job_is_seen_and_cancelled(daemon: Victim, root: Root, tmp_pat
     assert row["name"] == "slow"
     assert json.loads(call("history", "--json", "--name", "f*")) == []
     assert "cancelled by request" in call("history", "slow")
-    with pytest.raises(UsageError, match="nothing to cancel"):
+    with pytest.raises(UsageError, match="cannot cancel"):
         call("cancel", "slow")
 
 
@@ -288,7 +288,7 @@ def test_steering_waits_for_the_next_start(root: Root) -> None:
     assert found["asked"] == {job.id: "retry"}
     assert root.run() == 0
     assert root.check_end() == {"bad": S.DONE}
-    with pytest.raises(UsageError, match="nothing to retry"):
+    with pytest.raises(UsageError, match="cannot retry"):
         call("retry", "bad")
     with pytest.raises(UsageError, match="--failed"):
         call("retry")
