@@ -397,8 +397,7 @@ def rerun(
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
     loaded.render_settings(recipe.settings)
-    places = [*_places(loaded, inputs or []), loaded.folders.failed]
-    parts = recipe_parts(recipe.inputs, places)
+    parts = recipe_parts(recipe.inputs, _places(loaded, inputs or []))
     print(drop(loaded.folders.inbox, recipe.name.replace("/", "-"), parts, recipe.settings))
 
 
@@ -526,9 +525,9 @@ def contact_sheet(
 
 
 def _places(config: Config, first: Sequence[Path]) -> list[Path]:
-    """The folders that are searched for inputs."""
+    """The folders that `rerun`, the gallery and contact sheets search for inputs, in this order."""
     folders = config.folders
-    return [*first, folders.done, folders.styles, *config.batch_roots]
+    return [*first, folders.done, folders.styles, *config.batch_roots, folders.failed]
 
 
 @app.command()

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 import yaml
 
 from nst_daemon import files
-from nst_daemon.digests import sha256_file
+from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError, UsageError
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.pairing import MOST_STYLES, PICTURES
@@ -221,20 +221,18 @@ def mask_parts(content: Path | None, styles: Sequence[Path], pictures: int) -> l
 
 
 def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path]) -> list[Part]:
-    """The pictures that a sidecar names, found again by their contents. places: files, and folders to look through.
+    """Find the pictures that a sidecar names, by their contents.
 
-    inputs: `role`, `sha256` and `bytes` of each, and perhaps its `name`. Raises InputError for one that is nowhere.
+    Args:
+        inputs: `role`, `sha256` and `bytes` of each input, and perhaps its `name`.
+        places: Files, and folders that are searched.
+
+    Raises:
+        InputError: A picture was not found.
     """
     wanted = [i for i in inputs if Role(str(i["role"])) not in {Role.SETTINGS, Role.BATCH}]
-    found: dict[object, Path] = {}
-    sizes = {i["bytes"] for i in wanted}
-    digests = {i["sha256"] for i in wanted}
-    for path in _pictures(places):
-        if len(found) == len(digests):
-            break
-        with suppress(OSError):  # gone meanwhile, or somebody else's
-            if path.stat().st_size in sizes and (digest := sha256_file(path)) in digests:
-                found.setdefault(digest, path)
+    sizes = {str(i["sha256"]): int(str(i["bytes"])) for i in wanted}
+    found = find_files(sizes, places, suffixes=PICTURES)
     for i in wanted:
         if i["sha256"] not in found:
             raise InputError(
@@ -249,21 +247,8 @@ def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path])
         role = Role(str(i["role"]))
         if role in numbers and count > 1:
             numbers[role] += 1
-        parts.append(Part(role, found[i["sha256"]], numbers.get(role, 0)))
+        parts.append(Part(role, found[str(i["sha256"])], numbers.get(role, 0)))
     return parts
-
-
-def _pictures(places: Iterable[Path]) -> Iterator[Path]:
-    """Every picture among these files and in these folders."""
-    for place in places:
-        if place.is_file():
-            yield place
-        for folder, inner, names in os.walk(place):
-            inner[:] = sorted(name for name in inner if not ignored(name))
-            for name in sorted(names):
-                path = Path(folder, name)
-                if _shown(path):
-                    yield path
 
 
 def _shown(path: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon import files
+from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError
 from nst_daemon.names import printable
 from nst_daemon.report import gallery
@@ -83,8 +84,8 @@ def _arranged(
     Contents against styles; with a sweep, each pair of them against its settings; a sweep of a single pair has its
     last setting along the top.
     """
-    sizes = {t.size for entry in found for t in entry["thumbnails"] if not t.source}
-    sources = gallery.Sources(places, sizes)
+    wanted = {t.sha256: t.size for entry in found for t in entry["thumbnails"] if not t.source}
+    sources = {digest[: gallery.KEY]: path for digest, path in find_files(wanted, places).items()}
     contents, styles = _inputs(found, "contents", sources), _inputs(found, "styles", sources)
     swept = [_setting(found, key) for key in _swept([entry["settings"] for entry in found])]
     if not swept:
@@ -94,11 +95,11 @@ def _arranged(
     return [contents, styles, *swept[:-1]], swept[-1:]
 
 
-def _inputs(found: Sequence[dict[str, Any]], role: str, sources: gallery.Sources) -> Axis:
+def _inputs(found: Sequence[dict[str, Any]], role: str, sources: Mapping[str, Path]) -> Axis:
     labels: dict[str, Label] = {}
     for entry in found:
         for name, key in entry[role][:1]:
-            labels.setdefault(key, Label(Path(name).stem, sources[key]))
+            labels.setdefault(key, Label(Path(name).stem, sources.get(key)))
     of = [entry[role][0][1] if entry[role] else "" for entry in found]
     return Axis({"": Label(""), **labels} if "" in of else labels, of)
 

@@ -19,7 +19,7 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nst_daemon import files
-from nst_daemon.digests import sha256_file
+from nst_daemon.digests import find_files
 from nst_daemon.names import printable
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.sidecar import SCHEMA
@@ -168,29 +168,10 @@ def _url(relative: Path) -> str:
 # Thumbnails
 
 
-class Sources:
-    """Where pictures are, by their digests: `places` are searched for those of the `sizes` in bytes that are wanted."""
-
-    def __init__(self, places: Sequence[Path], sizes: Collection[int]) -> None:
-        self._found: dict[str, Path] = {}
-        for place in places if sizes else ():
-            # os.walk passes over folders that go while we look, and those that we may not see.
-            for path in (
-                Path(folder, name) for folder, _, names in os.walk(place) for name in names
-            ):
-                with suppress(OSError):
-                    if path.is_file() and path.stat().st_size in sizes:
-                        self._found.setdefault(sha256_file(path)[:KEY], path)
-
-    def __getitem__(self, key: str) -> Path | None:
-        """The file with this `Thumbnail.key`."""
-        return self._found.get(key)
-
-
 def _make(wanted: Sequence[Thumbnail], folder: Path, places: Sequence[Path]) -> set[str]:
     """Make what can be made, on all cores; the names."""
-    sources = Sources(places, {t.size for t in wanted if not t.source})
-    pairs = [(t.source or sources[t.key], t) for t in wanted]
+    sources = find_files({t.sha256: t.size for t in wanted if not t.source}, places)
+    pairs = [(t.source or sources.get(t.sha256), t) for t in wanted]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the interpreter
         made = pool.map(lambda pair: _reduce(pair[0], pair[1], folder) if pair[0] else "", pairs)
     return {name for name in made if name}

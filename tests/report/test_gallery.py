@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 from base64 import b64encode
@@ -222,22 +221,3 @@ def test_settings_are_listed_once(root: Root) -> None:
         number, changes = entry["settings"]
         assert data["settings"][number] | changes == sidecar["settings"]
         assert set(changes) <= {"seed"}
-
-
-def test_a_folder_that_goes_away_does_not_end_the_search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file is found by its digest although a folder beside it is gone by the time it is looked into."""
-    (tmp_path / "gone").mkdir()
-    wanted = tmp_path / "wanted.png"
-    wanted.write_bytes(b"a picture")
-    scandir = os.scandir
-
-    def one_is_gone(folder: str) -> object:
-        if Path(folder).name == "gone":
-            raise FileNotFoundError(folder)
-        return scandir(folder)
-
-    monkeypatch.setattr(os, "scandir", one_is_gone)
-    key = hashlib.sha256(b"a picture").hexdigest()[: gallery.KEY]
-    assert gallery.Sources([tmp_path], {len(b"a picture")})[key] == wanted
