@@ -1,7 +1,7 @@
-"""When the daemon paints: `Mon-Fri 22:00-06:00, Sat-Sun 00:00-24:00 Europe/Berlin`.
+"""The hours in which the daemon paints: `Mon-Fri 22:00-06:00, Sat-Sun 00:00-24:00 Europe/Berlin`.
 
-A window belongs to the day on which it begins, and may end on the next. Times are those of the clock on the wall, so a
-night on which the clock is set forward or back has an hour less or more.
+A window belongs to the day on which it starts, and may end on the next day. Times are local times, so a window that
+contains a change to or from summer time is one hour shorter or longer.
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ WEEK = 7 * DAY
 _DAYS = r"(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))?"
 _TIME = r"([01]?\d|2[0-4]):([0-5]\d)"
 _WINDOW = re.compile(rf"(?:{_DAYS}\s+)?{_TIME}-{_TIME}", re.IGNORECASE)
-EXAMPLE = "write for example Mon-Fri 22:00-06:00, or Sat-Sun 08:00-20:00 Europe/Berlin"
+EXAMPLE = "write, for example, Mon-Fri 22:00-06:00, or Sat-Sun 08:00-20:00 Europe/Berlin"
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """windows: first and last minute (not included) after the beginning of Monday; zone: None for the system's own."""
+    """The parsed setting.
+
+    Attributes:
+        windows: Start and end of each window in minutes since Monday 00:00; the end is not included. Empty: always.
+        zone: The time zone, or None for the system's.
+    """
 
     windows: tuple[tuple[int, int], ...]
     zone: ZoneInfo | None
 
     def active(self, now: float) -> bool:
-        """Whether it is time to paint; always where there are no windows. now: seconds since the epoch."""
+        """True if `now`, in seconds since the epoch, is inside a window."""
         if not self.windows:
             return True
         local = datetime.fromtimestamp(now, self.zone)
@@ -39,7 +44,7 @@ class Hours:
         return any(start <= m < end for start, end in self.windows for m in (minute, minute + WEEK))
 
     def change(self, now: float) -> datetime | None:
-        """When that changes next, in local time; None for never."""
+        """The next time at which `active` changes, in local time; None if it never does."""
         state, minute = self.active(now), int(now // 60) * 60
         for later in range(minute + 60, minute + (WEEK + DAY) * 60, 60):
             if self.active(later) != state:
@@ -48,7 +53,7 @@ class Hours:
 
 
 def parse(text: str) -> Hours:
-    """Read such a text; "" has no windows. Raises ConfigError."""
+    """Parse the setting; "" means always. Raises ConfigError."""
     text = text.strip()
     zone = None
     windows, _, last = text.rpartition(" ")
@@ -63,7 +68,7 @@ def parse(text: str) -> Hours:
 
 
 def _windows(part: str) -> list[tuple[int, int]]:
-    """One window for each of its days."""
+    """One window for each day of a part such as `Mon-Fri 22:00-06:00`."""
     match = _WINDOW.fullmatch(part)
     if match is None:
         raise _refusal(part)
@@ -89,9 +94,9 @@ def _zone(name: str) -> ZoneInfo:
         raise _refusal(name) from error
     except KeyError as error:
         raise ConfigError(
-            f"service.active_hours: there is no time zone {name!r} on this machine", remedy=EXAMPLE
+            f"service.active_hours: this machine has no time zone {name!r}", remedy=EXAMPLE
         ) from error
 
 
 def _refusal(text: str) -> ConfigError:
-    return ConfigError(f"service.active_hours: {text!r} is no window of time", remedy=EXAMPLE)
+    return ConfigError(f"service.active_hours: {text!r} is not a time window", remedy=EXAMPLE)

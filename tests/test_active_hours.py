@@ -84,7 +84,7 @@ def test_always_and_never_changing() -> None:
 )  # fmt: skip
 def test_what_is_no_window(text: str) -> None:
     """What cannot be understood is refused, with an example."""
-    with pytest.raises(ConfigError, match="write for example"):
+    with pytest.raises(ConfigError, match="write, for example"):
         active_hours.parse(text)
 
 

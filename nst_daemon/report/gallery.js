@@ -1,11 +1,11 @@
 "use strict";
-// Everything from names and notes is set as text, never as HTML.
+// Names and notes are set as text, never as HTML.
 const { entries, settings, thumb, view } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const CHUNK = 60;
-let shown = entries; // what the search has found, newest group first
+let shown = entries; // the results of the search, newest group first
 let drawn = 0;       // how many of them are on the page
-let current = -1;    // which of them is open
+let current = -1;    // the index of the open one
 
 const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
@@ -15,7 +15,7 @@ const make = (tag, properties = {}, ...children) => {
 const picture = (key, side, alt, name = "") =>
   key
     ? make("img", { className: name, src: `.gallery/${key}-${side}.webp`, alt, loading: "lazy", decoding: "async" })
-    : make("span", { className: `none ${name}`, textContent: "not kept" });
+    : make("span", { className: `none ${name}`, textContent: "not found" });
 const date = (entry) => new Date(entry.finished).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 const all = ({ settings: [base, changes] }) => ({ ...settings[base], ...changes });
 const duration = (s) => (s < 90 ? `${s.toFixed(s < 10 ? 1 : 0)} s` : s < 5400 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`);
@@ -40,7 +40,7 @@ function search() {
   drawn = 0;
   $("list").replaceChildren();
   $("count").textContent = shown.length === entries.length ? `${entries.length}` : `${shown.length} of ${entries.length}`;
-  if (!shown.length) $("list").append(make("p", { className: "empty", textContent: entries.length ? "Nothing is like that." : "No results yet." }));
+  if (!shown.length) $("list").append(make("p", { className: "empty", textContent: entries.length ? "No matches." : "No results yet." }));
   draw();
 }
 
@@ -80,11 +80,11 @@ function open(index) {
     make("div", { className: "side" },
       ...entry.contents.map(([name, key]) => captioned(picture(key, thumb, "content"), `content: ${name}`)),
       ...entry.styles.map(([name, key]) => captioned(picture(key, thumb, "style"), `style: ${name}`)),
-      captioned(linked(entry.picture, make("img", { src: entry.picture, alt: "result", decoding: "async" })), "result, in full size")),
+      captioned(linked(entry.picture, make("img", { src: entry.picture, alt: "result", decoding: "async" })), "result, full size")),
     command(entry),
     entry.lapse || entry.curve ? make("div", { className: "pair" },
-      entry.lapse ? captioned(make("img", { src: entry.lapse, alt: "time-lapse" }), "as it came into being") : null,
-      entry.curve ? captioned(linked(entry.curve, make("img", { src: entry.curve, alt: "loss curve" })), "how the loss fell") : null) : null,
+      entry.lapse ? captioned(make("img", { src: entry.lapse, alt: "time-lapse" }), "Time-lapse") : null,
+      entry.curve ? captioned(linked(entry.curve, make("img", { src: entry.curve, alt: "loss curve" })), "Loss curve") : null) : null,
     entry.notes.length ? make("ul", { className: "notes" }, ...entry.notes.map((textContent) => make("li", { textContent }))) : null,
     make("section", {}, make("h3", { textContent: "Settings" }),
       make("dl", { className: "settings" }, ...Object.entries(all(entry)).map(([key, value]) =>
@@ -103,10 +103,10 @@ function compare(entry) {
   const over = make("img", { className: "over", src: entry.picture, alt: "result" });
   const box = make("div", { className: "compare" }, under, over, range, make("span", { className: "bar" }));
   box.style.aspectRatio = `${entry.width} / ${entry.height}`;
-  // As large as fits, and not much larger than it is.
+  // As large as fits, but not much larger than the picture itself.
   box.style.width = `min(100%, ${Math.max(480, entry.width)}px, ${(70 * entry.width / entry.height).toFixed(1)}vh)`;
   const cut = () => box.style.setProperty("--cut", `${range.value}%`);
-  range.addEventListener("input", cut); // the keyboard's way
+  range.addEventListener("input", cut); // for the keyboard
   const drag = (event) => {
     if (!event.buttons) return;
     const { left, width } = box.getBoundingClientRect();
@@ -120,11 +120,11 @@ function compare(entry) {
 
 function command(entry) {
   const code = make("code", { id: "command", textContent: entry.command, tabIndex: 0 });
-  const button = make("button", { id: "copy", type: "button", textContent: "Copy the command that makes it again" });
+  const button = make("button", { id: "copy", type: "button", textContent: "Copy the command that paints it again" });
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(entry.command);
-    } catch { // no secure context: as in former times
+    } catch { // without a secure context, only the old API works
       getSelection().selectAllChildren(code);
       document.execCommand("copy");
     }
@@ -137,7 +137,7 @@ const plain = (value) =>
   value === null ? "–" : Array.isArray(value) ? value.join(", ") || "–"
     : typeof value === "object" ? Object.entries(value).map(([k, v]) => `${k} ${v}`).join(", ") : String(value);
 
-// Steering: the address says what is open, so that back, forward and bookmarks work
+// Navigation: the URL names the open result, so that back, forward and bookmarks work
 
 function follow() {
   const wanted = location.hash.slice(1);
@@ -198,7 +198,7 @@ addEventListener("hashchange", follow);
 new IntersectionObserver((seen) => { if (seen.some((s) => s.isIntersecting) && drawn < shown.length) draw(); }, { rootMargin: "1500px" }).observe($("more"));
 
 const root = document.documentElement;
-const remembered = (value) => { // a page from a file may have no storage
+const remembered = (value) => { // a page opened from a file may have no storage
   try { return value ? localStorage.setItem("theme", value) : localStorage.getItem("theme"); } catch { return null; }
 };
 if (remembered()) root.dataset.theme = remembered();

@@ -1,7 +1,7 @@
 "use strict";
-// What comes from names, files and errors is set as text, never as HTML.
+// Names, contents of files and errors are set as text, never as HTML.
 const $ = (id) => document.getElementById(id);
-const PAUSE = 1500, HIDDEN_PAUSE = 15000; // milliseconds between two looks
+const PAUSE = 1500, HIDDEN_PAUSE = 15000; // milliseconds between two requests
 const LONGEST_SIDE_OF_CURVE = 300, HEIGHT_OF_CURVE = 90;
 
 const make = (tag, properties = {}, ...children) => {
@@ -15,7 +15,7 @@ const draw = (tag, attributes, ...children) => {
   element.append(...children);
   return element;
 };
-const shown = (src, className) => { // a picture that says nothing which the text beside it does not
+const shown = (src, className) => { // decorative: the text next to it says the same
   const image = make("img", { className, src, alt: "", loading: "lazy", decoding: "async" });
   image.addEventListener("error", () => image.replaceWith(make("span", { className, textContent: "?" })));
   return image;
@@ -24,7 +24,7 @@ const clock = (seconds) => new Date(seconds * 1000).toLocaleString(undefined, { 
 const span = (s) => (s < 90 ? `${Math.max(0, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`);
 const size = (bytes) => (bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`);
 
-// Nothing is made anew that has not changed: what is hovered, focused or selected stays.
+// Only what has changed is redrawn, so that hover, focus and selection are kept.
 const drawn = new Map();
 function redraw(place, values, ...children) {
   const text = JSON.stringify(values);
@@ -33,9 +33,9 @@ function redraw(place, values, ...children) {
   place.replaceChildren(...children.map((child) => child()));
 }
 
-// What is going on
+// Status
 
-let limit = Infinity; // bytes of a picture
+let limit = Infinity; // largest picture in bytes
 function show(data) {
   limit = data.max_bytes;
   const { status } = data, { live, jobs } = status;
@@ -43,19 +43,19 @@ function show(data) {
   $("state").dataset.state = state;
   $("state").textContent = state === "away" ? "not running" : state;
   const reason = live && live.reason ? live.reason : "";
-  $("headline").textContent = state === "away" ? "No daemon serves this root." : reason;
+  $("headline").textContent = state === "away" ? "No daemon is running on this root." : reason;
   $("counts").textContent = ["queued", "running", "retrying", "done", "failed", "quarantined"]
     .filter((name) => jobs[name]).map((name) => `${jobs[name]} ${name}`).join(" · ");
   const paintings = live ? live.paintings : [];
   document.title = (paintings.length ? `${paintings[0].percent} % ${paintings[0].name} · ` : "") + "nst-daemon";
   showPaintings(paintings, data.previews);
   $("idle").hidden = paintings.length > 0;
-  $("idle").textContent = status.next.length ? "The next picture is being prepared." : "Nothing is being painted.";
+  $("idle").textContent = status.next.length ? "The next picture is being prepared." : "No picture is being painted.";
   showList("next", status.next, (job) => entry(job.name, note(job, status.asked)));
   const arriving = live ? [...Object.entries(live.waiting), ...live.settling.map((path) => [path, "still arriving"])] : [];
   showList("arriving", arriving, ([name, what]) => entry(name, what));
   showList("failed", status.failed, (job) => entry(job.name, job.error, `${job.state === "failed" ? "" : `${job.state}, `}${clock(job.updated)}`,
-    status.asked[job.id] ? `${status.asked[job.id]} was asked for` : make("code", { textContent: `nst-daemon retry ${job.id.slice(0, 8)}` })));
+    status.asked[job.id] ? `${status.asked[job.id]} requested` : make("code", { textContent: `nst-daemon retry ${job.id.slice(0, 8)}` })));
   showResults(status.done);
   showStyles(data.styles);
 }
@@ -63,9 +63,9 @@ function show(data) {
 const entry = (name, ...lines) =>
   make("li", {}, make("b", { textContent: name, title: name }), ...lines.filter(Boolean).map((line) => make("p", {}, typeof line === "string" ? make("small", { textContent: line }) : line)));
 const note = (job, asked) =>
-  asked[job.id] ? `${asked[job.id]} was asked for`
+  asked[job.id] ? `${asked[job.id]} requested`
     : job.state === "running" ? "being prepared"
-      : job.state === "retrying" ? `tried again later: ${job.error}`
+      : job.state === "retrying" ? `will be retried: ${job.error}`
         : `since ${clock(job.created)}${job.priority ? `, priority ${job.priority}` : ""}`;
 
 function showList(id, items, row) {
@@ -83,8 +83,8 @@ function showPaintings(paintings, previews) {
     part(".percent").textContent = `${painting.percent} %`;
     part("progress").value = painting.percent;
     part(".pace").textContent = painting.total
-      ? [`${painting.done} of ${painting.total} iterations`, painting.speed ? `${painting.speed.toFixed(painting.speed < 10 ? 2 : 0)} a second` : "", painting.left !== null ? `${span(painting.left)} left` : ""].filter(Boolean).join(" · ")
-      : "the first iteration takes its time";
+      ? [`${painting.done} of ${painting.total} iterations`, painting.speed ? `${painting.speed.toFixed(painting.speed < 10 ? 2 : 0)} it/s` : "", painting.left !== null ? `${span(painting.left)} left` : ""].filter(Boolean).join(" · ")
+      : "starting";
     redraw(part(".curve"), painting.curve, ...curve(painting.curve));
     showPreview(part(".canvas"), painting, previews[painting.id]);
   }
@@ -92,7 +92,7 @@ function showPaintings(paintings, previews) {
 
 const paintingCard = (painting) => {
   const card = make("article", { className: "painting" },
-    make("div", { className: "canvas", textContent: "the first look is yet to come" }),
+    make("div", { className: "canvas", textContent: "No preview yet" }),
     make("div", { className: "facts" },
       make("h3", { textContent: painting.name }), make("span", { className: "percent" }),
       make("progress", { max: 100, ariaLabel: "Painted" }), make("p", { className: "pace" }), make("p", { textContent: `on ${painting.worker}` }),
@@ -104,8 +104,8 @@ const paintingCard = (painting) => {
 function showPreview(canvas, painting, version) {
   if (!version || canvas.dataset.version === String(version)) return;
   canvas.dataset.version = version;
-  const image = make("img", { alt: `${painting.name} as it is now`, src: `/jobs/${painting.id}/preview?${version}` });
-  image.addEventListener("load", () => canvas.replaceChildren(image)); // the old one stays until then
+  const image = make("img", { alt: `${painting.name}, current state`, src: `/jobs/${painting.id}/preview?${version}` });
+  image.addEventListener("load", () => canvas.replaceChildren(image)); // the old image stays until then
 }
 
 function curve(points) {
@@ -117,7 +117,7 @@ function curve(points) {
   const y = (log) => (HEIGHT_OF_CURVE * (1 - (log - low) / (high - low || 1))).toFixed(1);
   const line = known.map(([iteration], i) => `${i ? "L" : "M"}${x(iteration)} ${y(logs[i])}`).join("");
   return [
-    () => draw("svg", { viewBox: `0 0 ${LONGEST_SIDE_OF_CURVE} ${HEIGHT_OF_CURVE}`, preserveAspectRatio: "none", role: "img", "aria-label": "how the loss falls, on a log scale" },
+    () => draw("svg", { viewBox: `0 0 ${LONGEST_SIDE_OF_CURVE} ${HEIGHT_OF_CURVE}`, preserveAspectRatio: "none", role: "img", "aria-label": "Loss curve on a log scale" },
       draw("path", { class: "under", d: `${line}V${HEIGHT_OF_CURVE}H0Z` }), draw("path", { d: line })),
     () => make("figcaption", {}, make("span", { textContent: `loss ${known.at(-1)[1].toPrecision(3)}` }), make("span", { textContent: `iteration ${last}` })),
   ];
@@ -145,18 +145,18 @@ function open(job) {
   const address = `/jobs/${job.id}`;
   const beside = (what, caption) => {
     const figure = make("figure", {}, make("img", { src: `${address}/${what}`, alt: caption }), make("figcaption", { textContent: caption }));
-    figure.firstChild.addEventListener("error", () => figure.remove()); // it may be switched off
+    figure.firstChild.addEventListener("error", () => figure.remove()); // the file may not exist
     return figure;
   };
   $("view-body").replaceChildren(
     make("a", { href: `${address}/result`, target: "_blank", rel: "noopener" }, make("img", { src: `${address}/result`, alt: `${title(job)}, in full size` })),
-    make("div", { className: "pair" }, beside("lapse", "as it came into being"), beside("curve", "how the loss fell")));
+    make("div", { className: "pair" }, beside("lapse", "Time-lapse"), beside("curve", "Loss curve")));
   $("view").showModal();
   $("view").scrollTop = 0;
 }
 $("close").addEventListener("click", () => $("view").close());
 
-// Dropping
+// Upload
 
 function showStyles(styles) {
   const chosen = document.querySelector("input[name=library]:checked");
@@ -186,12 +186,12 @@ function showChosen(zone) {
   const place = zone.querySelector(".chosen"), chosen = [...zone.querySelector("input").files];
   for (const image of place.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   const image = (file) => {
-    const look = make("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name });
-    look.addEventListener("error", () => look.remove()); // TIFF
-    return look;
+    const preview = make("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name });
+    preview.addEventListener("error", () => preview.remove()); // the browser cannot show TIFF
+    return preview;
   };
   place.replaceChildren(...chosen.slice(0, 3).map(image), ...(chosen.length > 3 ? [make("small", { textContent: `and ${chosen.length - 3} more` })] : []));
-  zone.querySelector("small").textContent = chosen.length === 1 ? chosen[0].name : chosen.length ? `${chosen.length} pictures` : "choose, or drop it here";
+  zone.querySelector("small").textContent = chosen.length === 1 ? chosen[0].name : chosen.length ? `${chosen.length} pictures` : "choose a file, or drop it here";
   say("");
 }
 for (const zone of document.querySelectorAll(".zone")) {
@@ -209,10 +209,10 @@ for (const zone of document.querySelectorAll(".zone")) {
   });
 }
 
-/** What is wrong with the form, before a byte is sent. */
+/** The first error in the form, or "". */
 function complaint(contents, styles) {
   if (!contents.length) return "Choose a picture first.";
-  if (!library() && contents.length > 1) return "For several pictures choose a style of the library.";
+  if (!library() && contents.length > 1) return "To upload several pictures, choose a library style.";
   if (!library() && !styles.length) return "Choose a style.";
   const large = [...contents, ...styles].find((file) => file.size > limit);
   return large ? `${large.name} is larger than ${size(limit)}.` : "";
@@ -223,7 +223,7 @@ $("drop").addEventListener("submit", (event) => {
   const contents = [...$("content").files], styles = library() ? [] : [...$("style").files].slice(0, 1);
   const wrong = complaint(contents, styles);
   if (wrong) return say(wrong, "bad");
-  const body = new FormData(); // the fields before the files
+  const body = new FormData(); // the server needs the fields before the files
   body.append("library", library());
   if (!library()) body.append("name", $("name").value);
   for (const file of contents) body.append("content", file);
@@ -232,18 +232,18 @@ $("drop").addEventListener("submit", (event) => {
 });
 
 function send(body) {
-  const request = new XMLHttpRequest(); // unlike fetch it tells how much has been sent
+  const request = new XMLHttpRequest(); // unlike fetch, it reports the upload progress
   const busy = (yes) => { $("send").disabled = yes; $("sent").hidden = !yes; $("sent").value = 0; };
   request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) $("sent").value = event.loaded / event.total; });
   request.addEventListener("loadend", () => {
     busy(false);
     let answer = {};
-    try { answer = JSON.parse(request.responseText); } catch { /* it is no JSON */ }
-    if (request.status !== 201) return say(answer.error || request.responseText || "It could not be sent.", "bad");
+    try { answer = JSON.parse(request.responseText); } catch { /* not JSON */ }
+    if (request.status !== 201) return say(answer.error || request.responseText || "The upload failed.", "bad");
     $("name").value = $("content").value = $("style").value = "";
     document.querySelectorAll(".zone").forEach(showChosen);
     say(`${answer.names.join(", ")} ${answer.names.length > 1 ? "are" : "is"} in the inbox${answer.folder ? `, in ${answer.folder}` : ""}.`, "good");
-    look();
+    poll();
   });
   busy(true);
   say("");
@@ -251,25 +251,25 @@ function send(body) {
   request.send(body);
 }
 
-// Again and again
+// Polling
 
 let timer = 0;
-async function look() {
+async function poll() {
   clearTimeout(timer);
-  const trouble = await fetch("/status.json", { signal: AbortSignal.timeout(20000) }).then(take, () => "The daemon does not answer. This page goes on by itself when it does.");
+  const trouble = await fetch("/status.json", { signal: AbortSignal.timeout(20000) }).then(take, () => "The daemon does not answer. This page reconnects automatically.");
   $("trouble").textContent = trouble;
   $("trouble").hidden = !trouble;
   clearTimeout(timer);
-  timer = setTimeout(look, document.hidden ? HIDDEN_PAUSE : PAUSE);
+  timer = setTimeout(poll, document.hidden ? HIDDEN_PAUSE : PAUSE);
 }
 
-/** Show an answer, or say what is wrong with it. */
+/** Show an answer. Returns an error message, or "". */
 async function take(answer) {
   if (answer.status === 401) return location.reload(); // the token has changed
-  const data = await answer.json().catch(() => ({ error: `The daemon answers ${answer.status}.` }));
+  const data = await answer.json().catch(() => ({ error: `The daemon answered ${answer.status}.` }));
   if (data.error) return data.error;
   show(data);
   return "";
 }
-document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-look();
+document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+poll();

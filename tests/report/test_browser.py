@@ -104,7 +104,7 @@ def test_search(gallery: Page) -> None:
         box.clear()
         box.send_keys(words)
         assert gallery.names() == found, words
-    assert gallery.text("main") == "Nothing is like that."
+    assert gallery.text("main") == "No matches."
     box.send_keys(Keys.ESCAPE)
     assert len(gallery.names()) == 7
     gallery.find("#group option[value=starry]")[0].click()

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.drawings import draw_painting
 from tests.browser import Keys, Page, needs_browser, opened, webdriver
-from tests.ops.test_status_page import answer, free_port
+from tests.service.test_status_page import answer, free_port
 from tests.service.conftest import Served
 
 pytestmark = needs_browser
@@ -141,7 +141,7 @@ def test_a_form_that_is_not_complete_says_what_is_missing(page: Page, site: Site
     assert page.text("#said") == "Choose a style."
     page.find("#content")[0].send_keys(f"{one}\n{two}")
     page.find("#send")[0].click()
-    assert "style of the library" in page.text("#said")
+    assert "choose a library style" in page.text("#said")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -216,9 +216,9 @@ def test_the_token_opens_the_page(browser: Page, tmp_path: Path) -> None:
         browser.driver.get(made.address)
         browser.find("#token")[0].send_keys("something else", Keys.ENTER)
         browser.until(lambda: browser.find("#token"), "the form again")
-        assert browser.find("#easel") == []
+        assert browser.find("#current") == []
         browser.find("#token")[0].send_keys(TOKEN, Keys.ENTER)
-        browser.until(lambda: browser.find("#easel"), "the page")
+        browser.until(lambda: browser.find("#current"), "the page")
         browser.until(lambda: browser.text("#state") == "idle", "the status")
     finally:
         assert made.process is not None
