@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.drawings import draw_painting
 from tests.browser import Keys, Page, needs_browser, opened, webdriver
-from tests.service.test_status_page import answer, free_port
 from tests.service.conftest import Served
+from tests.service.test_status_page import answer, free_port
 
 pytestmark = needs_browser
 SCRIPT, UNICODE = "<script>alert(1)<_script>", "Ünïcode “quotes”"
