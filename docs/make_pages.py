@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from benchmarks.drawings import SCENES, STYLES, draw_painting, draw_scene
-from nst_daemon.service.live_status import Live
+from nst_daemon.service.live_status import LiveStatus
 
 IMAGES = Path(__file__).parent / "images"
 #: How the daemon of the pages is configured: small pictures, and an address.
@@ -75,7 +75,7 @@ def fill(root: Path) -> None:
 
 def percent(root: Path) -> int:
     """How far the picture is that is being painted; 0 where there is none."""
-    live = Live.read(root / "state" / "status.json")
+    live = LiveStatus.read(root / "state" / "status.json")
     return live.paintings[0].percent if live and live.paintings else 0
 
 

@@ -12,7 +12,7 @@ from nst_daemon import active_hours
 from nst_daemon.config import Service, load
 from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
-from nst_daemon.ops.status import Live
+from nst_daemon.service.live_status import LiveStatus
 from tests.bench import Bench
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -98,7 +98,7 @@ def test_in_the_morning_the_devices_are_let_go(tmp_path: Path) -> None:
     assert not bench.executor.started
     assert bench.job().state is JobState.QUEUED
     assert bench.job().attempts == 0, "an interruption is no attempt"
-    live = Live.read(bench.folders.status)
+    live = LiveStatus.read(bench.folders.status)
     assert live is not None
     assert (live.state, live.reason) == ("resting", "until Wed 22:00 UTC")
     bench.drop("cat")

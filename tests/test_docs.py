@@ -103,9 +103,9 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 def test_every_metric_is_documented() -> None:
     """The table of metrics names each metric with its labels, and no other."""
     from nst_daemon.config import Metrics as Options
-    from nst_daemon.service.metrics import Metrics
+    from nst_daemon.service.metrics import PrometheusMetrics
 
-    metrics = vars(Metrics(Options())).values()
+    metrics = vars(PrometheusMetrics(Options())).values()
     kinds = {
         m._name + "_total" * (m._type == "counter"): m._labelnames
         for m in metrics

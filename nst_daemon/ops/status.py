@@ -1,7 +1,7 @@
 """`nst-daemon status`: what a root is doing, from its folder alone, whether a daemon serves it or not.
 
-The daemon leaves what only it knows (`Live`) in state/status.json, at most once a second; the rest is in the ledger,
-which any process may read. No port is open.
+What only the daemon knows (`LiveStatus`) is in state/status.json, which it replaces once a second at most; the rest
+is in the ledger, which any process may read. No port is open.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import JobEvent, Ledger
 from nst_daemon.names import printable
-from nst_daemon.service.live_status import Live
+from nst_daemon.service.live_status import LiveStatus
 
 S = JobState
 #: How many jobs that are next, or have ended of late, a page shows.
@@ -41,7 +41,7 @@ class Status:
     """
 
     root: Path
-    live: Live | None
+    live: LiveStatus | None
     running: bool
     counts: Mapping[JobState, int]
     next: Sequence[Job]
@@ -91,7 +91,7 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
     Raises LedgerError where its ledger is damaged or of another version, StorageError.
     """
     running = served(folders.state)
-    live = Live.read(folders.status) if running else None
+    live = LiveStatus.read(folders.status) if running else None
     if not folders.ledger.exists():
         return Status(folders.root, live, running, dict.fromkeys(JobState, 0), (), (), (), {})
     painted = {painting.id for painting in live.paintings} if live else set()
@@ -164,7 +164,7 @@ def _first_line(status: Status, now: float) -> str:
     return f"{root}: {printable(live.headline)} (process {live.pid}, for {span(now - live.since)})"
 
 
-def _paintings(live: Live) -> Table:
+def _paintings(live: LiveStatus) -> Table:
     table = _grid(("name", "on", "", "iterations", "a second", "left"))
     for job in live.paintings:
         table.add_row(
@@ -178,7 +178,7 @@ def _paintings(live: Live) -> Table:
     return table if live.paintings else Table.grid()
 
 
-def _workers(live: Live) -> Table:
+def _workers(live: LiveStatus) -> Table:
     table = _grid(("worker", "state", "memory", "on the device", "device", "weights"))
     for worker in live.workers:
         info, memory = worker["info"], resident(worker["pid"])
@@ -193,7 +193,7 @@ def _workers(live: Live) -> Table:
     return table
 
 
-def _inbox(live: Live) -> list[Text]:
+def _inbox(live: LiveStatus) -> list[Text]:
     lines = [f"waiting: {printable(name)}: {what}" for name, what in live.waiting.items()]
     lines += [f"still arriving: {printable(path)}" for path in live.settling]
     if len(lines) > SHOWN:

@@ -49,7 +49,7 @@ class _Running:
     until: float  # monotonic seconds
 
 
-class Hooks:
+class HookRunner:
     """The commands that run, and those that wait. clock: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -12,7 +12,7 @@ from nst_daemon.files import storage
 
 
 @dataclass(frozen=True, slots=True)
-class Painting:
+class PaintingStatus:
     """A job that is with a worker.
 
     speed: iterations per second; left: seconds; None while they are unknown; curve: (iteration, total loss) of this
@@ -32,7 +32,7 @@ class Painting:
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveStatus:
     """What only the running daemon knows.
 
     since, at: when it started and when this was written, seconds since the epoch; state: `painting`, `loading`,
@@ -47,7 +47,7 @@ class Live:
     state: str
     reason: str
     headline: str
-    paintings: Sequence[Painting] = ()
+    paintings: Sequence[PaintingStatus] = ()
     workers: Sequence[Mapping[str, Any]] = ()
     settling: Sequence[str] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Live:
         """What the file says; None where there is none, or where another version has written it."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            found["paintings"] = [Painting(**painting) for painting in found["paintings"]]
+            found["paintings"] = [PaintingStatus(**painting) for painting in found["paintings"]]
             return cls(**found)
         except (OSError, ValueError, KeyError, TypeError):
             return None

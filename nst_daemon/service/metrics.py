@@ -16,19 +16,19 @@ from prometheus_client import (
     write_to_textfile,
 )
 
-from nst_daemon.config import Metrics as Options
+from nst_daemon.config import Metrics
 from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.names import printable
-from nst_daemon.service.live_status import Live
+from nst_daemon.service.live_status import LiveStatus
 
 log = logging.getLogger(__name__)
 
 
-class Metrics:
+class PrometheusMetrics:
     """The numbers of one daemon. Raises ConfigError where the port cannot be had."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Metrics) -> None:
         self._options = options
         self._registry = registry = CollectorRegistry()
         self.ended = Counter(
@@ -76,7 +76,7 @@ class Metrics:
 
     def update(
         self,
-        live: Live,
+        live: LiveStatus,
         counts: Mapping[JobState, int],
         oldest: float | None,
         free: Mapping[str, int],

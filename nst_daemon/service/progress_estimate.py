@@ -19,7 +19,7 @@ MOST_POINTS = 120
 MOST_SCALES = 23
 
 
-class Pace:
+class ProgressEstimate:
     """The progress of one attempt at a picture.
 
     scales, iterations: those of the job's RenderSettings; total, done: iterations over all scales, 0 before the first

@@ -36,9 +36,9 @@ from nst_daemon.names import numbered, printable
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.publishing import publish
 from nst_daemon.service.chores import Chores
-from nst_daemon.service.hooks import Hooks
-from nst_daemon.service.live_status import Live, Painting
-from nst_daemon.service.progress_estimate import Pace
+from nst_daemon.service.hooks import HookRunner
+from nst_daemon.service.live_status import LiveStatus, PaintingStatus
+from nst_daemon.service.progress_estimate import ProgressEstimate
 from nst_daemon.service.status_page import StatusPage, page_options
 from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.messages import (
@@ -56,7 +56,7 @@ from nst_daemon.workers.messages import (
 )
 
 if TYPE_CHECKING:
-    from nst_daemon.service.metrics import Metrics
+    from nst_daemon.service.metrics import PrometheusMetrics
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Supervisor:
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
         self._hours = active_hours.parse(config.service.active_hours)
-        self._hooks = Hooks()
+        self._hooks = HookRunner()
         self._metrics = _make_metrics(config)
         # `once` and batches end too soon for a page.
         self._page = StatusPage(page_options(config, serve=not drain))
@@ -157,7 +157,7 @@ class Supervisor:
         self._unfinished: dict[str, Job] = {}
         self._details: dict[str, str] = {}
         self._short_of_memory: set[str] = set()  # jobs, by id, that once did not fit beside others
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, ProgressEstimate] = {}
         self._memory: dict[str, int] = {}  # bytes that each worker holds on its device
         self._previews: dict[str, Path] = {}  # of the jobs that have been with a worker
         self._logged: dict[str, float] = {}
@@ -546,7 +546,7 @@ class Supervisor:
                 continue
             self._running[job.id] = job
             settings = self.config.render_settings(job.settings)
-            self._paces[job.id] = Pace(settings.scales, settings.iterations)
+            self._paces[job.id] = ProgressEstimate(settings.scales, settings.iterations)
             self.executor.submit(task)
 
     def _task(self, job: Job, stage: Path) -> Task:
@@ -733,7 +733,7 @@ class Supervisor:
                 oldest = self.ledger.oldest(S.CLAIMED, S.QUEUED, S.RETRYING)
                 self._metrics.update(live, self.ledger.counts(), oldest, free)
 
-    def live(self, now: Moment) -> Live:
+    def live(self, now: Moment) -> LiveStatus:
         """What only this process knows."""
         statuses = self.executor.status(now.steady)
         # The first of a worker's jobs, and what is painted beside it and has told so.
@@ -744,7 +744,7 @@ class Supervisor:
             if i == 0 or (job_id in self._paces and self._paces[job_id].total)
         }
         paintings = [
-            Painting(
+            PaintingStatus(
                 id=job_id,
                 name=self._running[job_id].name,
                 worker=worker,
@@ -761,7 +761,7 @@ class Supervisor:
         ]
         loading = any(status.state == "starting" for status in statuses)
         state, reason = self._condition(painting=bool(self._running), loading=loading)
-        return Live(
+        return LiveStatus(
             pid=os.getpid(),
             since=self._began.wall,
             at=now.wall,
@@ -810,7 +810,7 @@ class Supervisor:
             return "loading", ""
         return ("painting" if painting else "idle"), ""
 
-    def _headline(self, state: str, reason: str, paintings: Sequence[Painting]) -> str:
+    def _headline(self, state: str, reason: str, paintings: Sequence[PaintingStatus]) -> str:
         """The status in one line: "painting dog 42 %, 7 waiting"."""
         counts = self.ledger.counts()
         queued = counts[S.QUEUED] + counts[S.RETRYING] + counts[S.RUNNING] - len(paintings)
@@ -983,12 +983,12 @@ def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:
     )
 
 
-def _make_metrics(config: Config) -> Metrics | None:
+def _make_metrics(config: Config) -> PrometheusMetrics | None:
     if config.metrics.textfile is None and not config.metrics.port:
         return None
-    from nst_daemon.service.metrics import Metrics  # noqa: PLC0415 (its library is not needed otherwise)
+    from nst_daemon.service.metrics import PrometheusMetrics  # noqa: PLC0415 (its library is not needed otherwise)
 
-    return Metrics(config.metrics)
+    return PrometheusMetrics(config.metrics)
 
 
 def _facts(info: Mapping[str, object]) -> str:

@@ -32,7 +32,7 @@ from nst_daemon.names import printable
 from nst_daemon.ops.status import gather
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.thumbnails import reduced
-from nst_daemon.service.live_status import Live
+from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.status_page import Options
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.upload import TooLargeError, drop
@@ -169,7 +169,7 @@ class _Page:
 
     def _preview(self, job_id: str) -> str:
         """Where the preview of a job that is being painted lies, below results/."""
-        live = Live.read(self._folders.status)
+        live = LiveStatus.read(self._folders.status)
         shown = {p.id: p.preview for p in live.paintings} if live else {}
         if not shown.get(job_id):
             raise HTTPException(404)

@@ -15,7 +15,7 @@ from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
-from nst_daemon.service.live_status import Live, Painting
+from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.workers.messages import Progress
 from tests.bench import Bench
 
@@ -61,7 +61,7 @@ def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
         bench.step(5)
         bench.executor.events.append(Progress("fake", first.job_id, done, 260, 0.5))
     bench.step(5)
-    live = Live.read(bench.folders.status)
+    live = LiveStatus.read(bench.folders.status)
     assert live is not None
     (painting,) = live.paintings
     assert (painting.name, painting.done, painting.speed) == (first.name, 20, 2.0)
@@ -86,7 +86,7 @@ def test_what_is_painted_side_by_side_is_shown(tmp_path: Path) -> None:
     third = bench.executor.tasks[2]
     bench.executor.events.append(Progress("fake", third.job_id, 1, 260, 0.5))
     bench.step(5)
-    live = Live.read(bench.folders.status)
+    live = LiveStatus.read(bench.folders.status)
     assert live is not None
     assert [painting.id for painting in live.paintings] == [
         bench.executor.tasks[0].job_id,
@@ -99,7 +99,7 @@ def test_a_job_without_progress_is_shown_as_painted(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.drop("dog")
     bench.step(1)
-    live = Live.read(bench.folders.status)
+    live = LiveStatus.read(bench.folders.status)
     assert live is not None
     assert live.headline == "painting dog 0 %"
 
@@ -132,8 +132,8 @@ def test_status_is_not_written_more_than_once_a_second(tmp_path: Path) -> None:
 def test_a_page_escapes_names() -> None:
     """A name from a file cannot move the cursor or colour the page."""
     bad = "a\x1b[31m[red]b"
-    painting = Painting("0" * 32, bad, "cpu", 1, 2, 50, 1.0, 2.0)
-    live = Live(1, 0.0, 0.0, "painting", "", bad, [painting], (), (bad,), {bad: "no style"})
+    painting = PaintingStatus("0" * 32, bad, "cpu", 1, 2, 50, 1.0, 2.0)
+    live = LiveStatus(1, 0.0, 0.0, "painting", "", bad, [painting], (), (bad,), {bad: "no style"})
     found = status.Status(
         Path(bad), live, True, dict.fromkeys(JobState, 0), (job(1, bad),), (), (), {}
     )

@@ -13,7 +13,7 @@ import pytest
 from nst_daemon.config import Hooks as Options
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.service import hooks
-from nst_daemon.service.hooks import Hooks
+from nst_daemon.service.hooks import HookRunner
 from nst_daemon.workers.messages import Failed, Retry
 from tests.bench import Bench
 
@@ -69,7 +69,7 @@ def test_no_shell_reads_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/x")
     seen = tmp_path / "seen"
     code = f"import os; open({str(seen)!r}, 'w').write(os.environ['JOB_NAME'] + str('NOTIFY_SOCKET' in os.environ))"
-    running = Hooks()
+    running = HookRunner()
     running.add(python(code), ENDED, result=None, inputs=tmp_path, timeout=60)
     running.close(60)
     assert seen.read_text() == "dog; touch xFalse"
@@ -78,7 +78,7 @@ def test_no_shell_reads_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_hook_that_hangs_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """After its timeout a hook and what it has started are gone, and the log says so; before, nothing happens."""
     clock = Clock()
-    running = Hooks(clock)
+    running = HookRunner(clock)
     child = tmp_path / "child"
     code = (
         "import subprocess, sys, time\n"
@@ -108,7 +108,7 @@ def test_a_hook_that_hangs_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 def test_what_goes_wrong_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A hook that fails is logged with the end of what it said, and one that does not exist with that."""
-    running = Hooks()
+    running = HookRunner()
     with caplog.at_level(logging.WARNING, "nst_daemon"):
         command = python("import sys; print('x' * 9999, 'no mail today'); sys.exit(3)")
         running.add(command, ENDED, result=None, inputs=tmp_path, timeout=60)
@@ -123,7 +123,7 @@ def test_what_goes_wrong_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 def test_they_do_not_all_run_at_once(tmp_path: Path) -> None:
     """A thousand results start no thousand processes; at the end those that wait are dropped, and that is said."""
     clock = Clock()
-    running = Hooks(clock)
+    running = HookRunner(clock)
     for _ in range(10):
         sleep = python("import time; time.sleep(600)")
         running.add(sleep, ENDED, result=None, inputs=tmp_path, timeout=60)

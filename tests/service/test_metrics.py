@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nst_daemon.config import Metrics as Options
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
-from nst_daemon.service.metrics import Metrics
+from nst_daemon.service.metrics import PrometheusMetrics
 from nst_daemon.workers.messages import Failed, Progress, Retry
 from tests.bench import Bench
 
@@ -86,7 +86,7 @@ def test_the_port_is_local(tmp_path: Path) -> None:
     assert f"0100007F:{port:04X}" in listening
     assert f"00000000:{port:04X}" not in listening
     with pytest.raises(ConfigError, match=str(port)):
-        Metrics(Options(port=port))
+        PrometheusMetrics(Options(port=port))
 
 
 def test_nothing_is_imported_unless_asked_for(tmp_path: Path) -> None:

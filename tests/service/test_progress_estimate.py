@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from nst_daemon.service.progress_estimate import MOST_POINTS, WINDOW, Pace
+from nst_daemon.service.progress_estimate import MOST_POINTS, WINDOW, ProgressEstimate
 
 
 def paint(
-    pace: Pace, iterations: Sequence[int], sides: Sequence[float], cost: float
+    pace: ProgressEstimate, iterations: Sequence[int], sides: Sequence[float], cost: float
 ) -> list[float]:
     """Report after every iteration, each taking cost·side² seconds; the real time left at each report."""
     now, done, total = 0.0, 0, sum(iterations)
@@ -45,7 +45,7 @@ def test_time_left_counts_what_finer_scales_cost(
     sides: tuple[float, ...],
 ) -> None:
     """Where an iteration costs its area, the time left is right from the coarsest scale on."""
-    pace = Pace(scales, iterations)
+    pace = ProgressEstimate(scales, iterations)
     left = paint(pace, counts, sides, cost=0.2)
     assert left[-1] == pytest.approx(0, abs=1e-9)
     assert pace.left == pytest.approx(0, abs=1e-9)
@@ -54,7 +54,7 @@ def test_time_left_counts_what_finer_scales_cost(
 
 def test_speed_forgets_the_distant_past() -> None:
     """The speed is that of the last minute, so a picture that is taken up again does not count as fast."""
-    pace = Pace((1.0,), (1000,))
+    pace = ProgressEstimate((1.0,), (1000,))
     pace.update(0, 0, 1000)
     pace.update(1, 400, 1000)
     for i in range(1, 200):
@@ -66,7 +66,7 @@ def test_speed_forgets_the_distant_past() -> None:
 
 def test_nothing_is_claimed_before_it_is_known() -> None:
     """Before the first report there is nothing, and after a single one neither speed nor time left."""
-    pace = Pace("halves", (10,))
+    pace = ProgressEstimate("halves", (10,))
     assert (pace.done, pace.total, pace.percent, pace.speed, pace.left) == (0, 0, 0, None, None)
     pace.update(0, 3, 20)
     assert pace.speed is None
@@ -75,7 +75,7 @@ def test_nothing_is_claimed_before_it_is_known() -> None:
 
 def test_another_plan_does_no_harm() -> None:
     """A painter whose plan is not that of the settings still gets a percentage from 0 to 100."""
-    pace = Pace((0.5, 1.0), (7, 3))
+    pace = ProgressEstimate((0.5, 1.0), (7, 3))
     for done in range(26):
         pace.update(done, done, 25)
         assert 0 <= pace.percent <= 100
@@ -83,7 +83,7 @@ def test_another_plan_does_no_harm() -> None:
 
 def test_the_curve_stays_small() -> None:
     """However long a painting takes its curve has few points, the first and the newest among them; NaN is none."""
-    pace = Pace("halves", (1000,))
+    pace = ProgressEstimate("halves", (1000,))
     for done in range(1, 1001):
         pace.update(float(done), done, 1000, math.nan if done == 500 else 1 / done)
     assert MOST_POINTS / 3 < len(pace.curve) <= MOST_POINTS

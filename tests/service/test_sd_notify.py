@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nst_daemon.ops.status import Live
+from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.sd_notify import Notifier
 from nst_daemon.workers.messages import WorkerStatus
 from tests.bench import Bench
@@ -93,7 +93,7 @@ def test_a_stuck_worker_stops_the_pings(served: Served, systemd: Systemd) -> Non
         assert "WATCHDOG" not in systemd.hear(left), "a ping although a worker is frozen"
     assert served.process is not None
     assert served.process.poll() is None
-    live = Live.read(served.root / "state" / "status.json")
+    live = LiveStatus.read(served.root / "state" / "status.json")
     assert live is not None
     os.kill(live.workers[0]["pid"], signal.SIGCONT)
     systemd.until(lambda message: "WATCHDOG" in message)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
-from nst_daemon.service.live_status import Live, Painting
+from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.service.status_page import Options
 from tests.web.conftest import client
 
@@ -128,9 +128,11 @@ def test_the_live_preview(
     monkeypatch.setattr(status, "served", lambda _: True)
     picture(options.folders.previews / "dog.jpg")
     job = "1" * 32
-    painting = Painting(job, "dog", "cpu", 1, 2, 50, None, None, [(1, 0.5)], ".preview/dog.jpg")
+    painting = PaintingStatus(
+        job, "dog", "cpu", 1, 2, 50, None, None, [(1, 0.5)], ".preview/dog.jpg"
+    )
     odd = "not UTF-8: \udcff"
-    live = Live(1, 0.0, 0.0, "painting", "", "painting dog", [painting], settling=[odd])
+    live = LiveStatus(1, 0.0, 0.0, "painting", "", "painting dog", [painting], settling=[odd])
     live.write(options.folders.status)
     document = visitor.get("/status.json").json()
     assert document["previews"][job] > 0

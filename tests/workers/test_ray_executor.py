@@ -25,7 +25,7 @@ from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.ops.status import Live
+from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.supervisor import Moment, Supervisor
 from nst_daemon.workers.messages import (
     DeviceLost,
@@ -212,7 +212,7 @@ class Daemon:
         """How many jobs are in a state."""
         return self.ledger.counts()[state]
 
-    def live(self) -> Live:
+    def live(self) -> LiveStatus:
         """What `nst-daemon status` shows."""
         return self.supervisor.live(Moment.now())
 
