@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from nst_daemon import __version__
+from nst_daemon import __version__, strict_yaml
 from nst_daemon.config import DEEP_FORMATS, Config, load
 from nst_daemon.digests import sha256_file
-from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
+from nst_daemon.errors import Cancelled, InputError, NstError, SettingsError, UsageError
 from nst_daemon.jobs import TRANSITIONS, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
 from nst_daemon.names import printable
@@ -33,7 +32,7 @@ from nst_daemon.ops import logs
 OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
 
 if TYPE_CHECKING:
-    from nst_daemon.intake.batch import Expansion
+    from nst_daemon.intake.expansion import Expansion
     from nst_daemon.painter import Painter
 
 app = typer.Typer(
@@ -152,14 +151,14 @@ def batch(
     Exit code 0: all pictures exist; 1: some are missing; 6: a daemon is running on this root: drop the file into
     its inbox.
     """
-    from nst_daemon.intake.batch import Expansion, name_of, parse, read_file
+    from nst_daemon.intake.batch import name_of, read
+    from nst_daemon.intake.expansion import Expansion
     from nst_daemon.ops.status import batch_summary, batch_table
     from nst_daemon.service.supervisor import batch_reach
 
     loaded, began = load(config), time.time()
     reach = batch_reach(loaded, [file.resolve().parent, *loaded.batch_roots])
-    asked = parse(read_file(file), file.name)
-    expansion = Expansion(name_of(file), asked, reach, since=began)
+    expansion = Expansion(name_of(file), read(file), reach, since=began)
     _serve(config, drain=True, batch=expansion)
     with Ledger.attach(loaded.folders.ledger) as ledger:
         painted = ledger.batch(expansion.name, since=began)
@@ -331,9 +330,9 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
         if not separator or not key:
             raise UsageError(f"--set {pair} is not KEY=VALUE", remedy="for example --set seed=3")
         try:
-            out[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {pair}: the value is not valid YAML") from error
+            out[key] = strict_yaml.parse(value, f"--set {key}")
+        except SettingsError as error:
+            raise UsageError(error.message, remedy="write a number, a word or [a, list]") from error
     return out
 
 
@@ -360,12 +359,14 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     config: ConfigOption = None,
 ) -> None:
     """Copy pictures into the inbox under the right names, and print the name of the job."""
+    from nst_daemon.intake.library import list_styles
     from nst_daemon.intake.submit import Part, drop, mask_parts, numbered_styles, styles_and_names
 
     loaded = load(config)
     wanted = _assignments(settings or [])
     loaded.render_settings(wanted)
-    pictures, names = styles_and_names(style, loaded.folders.styles)
+    library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
+    pictures, names = styles_and_names(style, library)
     if names:
         wanted["style"] = names
     if priority:

@@ -18,13 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nst_daemon import active_hours
+from nst_daemon import active_hours, strict_yaml
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError
-from nst_daemon.strict_yaml import PlainLoader, one_line
 
 #: The files that are tried, in this order, if no configuration file is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
@@ -377,19 +375,13 @@ def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        document = yaml.load(text, Loader=PlainLoader)  # noqa: S506 (derived from the safe loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return strict_yaml.parse_mapping(path.read_bytes(), str(path))
+    except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {one_line(error)}", remedy="fix the file"
+            f"{path} cannot be read: {error.strerror}", remedy="check its permissions"
         ) from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(
-            f"{path} is not a mapping of keys", remedy="write one `key: value` per line"
-        )
-    return document
+    except SettingsError as error:
+        raise ConfigError(error.message, remedy="see config.yaml for its form") from error
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -400,9 +392,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{name} is not valid YAML: {one_line(error)}") from error
+            value = strict_yaml.parse(text, name)
+        except SettingsError as error:
+            raise ConfigError(error.message, remedy=error.remedy) from error
         place = out
         for section in sections:
             place = place.setdefault(section, {})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import PurePath
 
 #: Bytes of UTF-8 that a name of ours may have, so that "-2", ".progress.webp" and ".part" still fit into 255.
 NAME_BYTES = 200
+
+_DIGITS = re.compile(r"(\d{1,4000})")
 
 
 def printable(name: str) -> str:
@@ -66,3 +69,12 @@ def composed(name: str) -> str:
     macOS writes é as two characters and other systems as one; both halves of a pair must match.
     """
     return unicodedata.normalize("NFC", name)
+
+
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key under which IMG_2 comes before IMG_10, and upper and lower case do not matter."""
+    return [
+        (False, int(part), part) if part.isdecimal() else (True, 0, part.casefold())
+        for part in _DIGITS.split(name)
+        if part
+    ]

@@ -154,7 +154,7 @@ def test_what_people_run_does_not_need_the_daemons_token() -> None:
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     """Of two equal keys neither wins in silence: the error names the key and the line."""
     file = write(tmp_path, "status_page: ''\nbatch: 1\nstatus_page: 127.0.0.1:8787\n")
-    with pytest.raises(ConfigError, match=r"line 3: 'status_page' stands twice"):
+    with pytest.raises(ConfigError, match=r"line 3: duplicate key 'status_page'"):
         config.load(file, {})
 
 

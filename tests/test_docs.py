@@ -147,5 +147,5 @@ def test_every_key_of_a_batch_is_documented() -> None:
 
     (example,) = re.findall(r"\$ cat night\.batch\.yaml\n(.*?)\$ nst", README, re.DOTALL)
     shown = set(re.findall(r"(?m)^(\w+):", example))
-    assert shown | {"priority"} == set(batch._KEYS)
+    assert shown | {"priority"} == set(batch.KEYS)
     assert "`priority` in" in OPERATIONS

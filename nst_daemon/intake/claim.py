@@ -25,8 +25,8 @@ from typing import Any
 
 from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError
+from nst_daemon.intake.drops import Drop, Rejection, Request, Root
 from nst_daemon.intake.ignore import is_litter
-from nst_daemon.intake.pairing import Drop, Rejection, Request
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import clean_name, numbered, printable
@@ -44,7 +44,7 @@ ERROR_FILE = "error.txt"
 def claim(
     request: Request,
     spool: Path,
-    roots: Mapping[str, Path],
+    roots: Mapping[Root, Path],
     *,
     max_bytes: int,
     now: float,
@@ -168,7 +168,7 @@ def _reading(label: str) -> Iterator[None]:
     except OSError as error:
         cause = error.strerror or str(error)
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO}:
-            raise ChangedMeanwhile(f"{label} is not there any more") from error
+            raise ChangedMeanwhile(f"{label} does not exist any more") from error
         if error.errno in {errno.EACCES, errno.EPERM}:
             raise InputError(
                 f"{label} cannot be read: {cause}",

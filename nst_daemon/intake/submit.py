@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO, Self
 
 import yaml
@@ -17,10 +17,18 @@ import yaml
 from nst_daemon import files
 from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError, UsageError
+from nst_daemon.intake.drops import (
+    IMAGE_SUFFIXES,
+    MAX_STYLE_PICTURES,
+    Style,
+    suffix_of,
+    too_many_pictures,
+    unknown_kind,
+)
 from nst_daemon.intake.ignore import ignored
-from nst_daemon.intake.pairing import MOST_STYLES, PICTURES
+from nst_daemon.intake.library import style_problem
 from nst_daemon.jobs import Role
-from nst_daemon.names import clean_name, composed, numbered, printable
+from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,64 +147,46 @@ def sweep(inbox: Path, before: float) -> None:
                 path.unlink(missing_ok=True)
 
 
-def library(styles: Path) -> dict[str, tuple[Path, ...]]:
-    """The pictures of each style of the library by its name, in their order; a folder is one style."""
-    with files.storage(styles):
-        found = sorted(styles.iterdir()) if styles.is_dir() else []
-        known: dict[str, tuple[Path, ...]] = {
-            composed(path.stem): (path,) for path in found if _shown(path)
-        }
-        for folder in found:
-            if folder.is_dir() and not ignored(folder.name) and (inside := pictures_in(folder)):
-                known[composed(folder.name)] = inside
-    return known
-
-
-def pictures_in(folder: Path) -> tuple[Path, ...]:
-    """The pictures directly in a folder, by name: as a style it is all of them, blended."""
-    with files.storage(folder):
-        return tuple(path for path in sorted(folder.iterdir()) if _shown(path))
-
-
 def style_pictures(styles: Iterable[Path]) -> list[Path]:
-    """Files as they are, and folders as the pictures in them. Raises UsageError where there are none, or too many."""
+    """Files as they are, and folders as the image files directly in them. Raises UsageError for none or too many."""
     found: list[Path] = []
     for style in styles:
-        inside = pictures_in(style) if style.is_dir() else (style,)
+        inside = _pictures_in(style) if style.is_dir() else [style]
         if not inside:
             raise UsageError(
-                f"there is no picture in {printable(str(style))}",
+                f"there is no image file in {printable(str(style))}",
                 remedy="name a folder that has some",
             )
         found += inside
-    if len(found) > MOST_STYLES:
-        raise UsageError(
-            f"{len(found)} pictures are the style, and at most {MOST_STYLES} are blended",
-            remedy="choose some of them",
-        )
+    if len(found) > MAX_STYLE_PICTURES:
+        raise UsageError(too_many_pictures(len(found), "this job"))
     return found
 
 
-def styles_and_names(styles: Iterable[str], folder: Path) -> tuple[list[Path], list[str]]:
-    """What a person means by each style: a picture's file, the name of a style in the library's folder, or a folder.
+def _pictures_in(folder: Path) -> list[Path]:
+    """The image files directly in a folder that is not in the library, in natural order of their names."""
+    with files.storage(folder):
+        return sorted(filter(_shown, folder.iterdir()), key=lambda path: natural_key(path.name))
 
-    Raises UsageError for what is none of these.
+
+def styles_and_names(
+    styles: Iterable[str], library: Mapping[str, Style]
+) -> tuple[list[Path], list[str]]:
+    """Split style arguments into picture files and names of library styles.
+
+    Each argument is an image file, the name of a style in the library, or a folder of image files. Raises UsageError
+    for anything else, and for a style that cannot be used.
     """
     paths: list[Path] = []
     names: list[str] = []
-    known = library(folder)
     for style in styles:
-        path, in_library = Path(style), composed(style) in known
-        if path.is_file() or (path.is_dir() and not in_library):
+        path, name = Path(style), composed(style)
+        if path.is_file() or (path.is_dir() and name not in library):
             paths.append(path)
-        elif in_library:
-            names.append(style)
+        elif problem := style_problem(library, name):
+            raise UsageError(problem)
         else:
-            there = ", ".join(sorted(map(printable, known))) or "none"
-            raise UsageError(
-                f"{printable(style)} is neither a file, nor a folder, nor a style of the library",
-                remedy=f"there are: {there}",
-            )
+            names.append(style)
     return style_pictures(paths), names
 
 
@@ -252,16 +242,14 @@ def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path])
 
 
 def _shown(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and not ignored(path.name) and path.is_file()
+    return suffix_of(path.name) in IMAGE_SUFFIXES and not ignored(path.name) and path.is_file()
 
 
 def picture_suffix(name: str) -> str:
-    """The suffix of a picture's file in lower case, with its dot. Raises UsageError for what is none by its name."""
-    suffix = PurePath(name).suffix.lower()
-    if suffix not in PICTURES:
-        known = ", ".join(sorted(suffix[1:] for suffix in PICTURES))
-        label = printable(name)
-        raise UsageError(f"{label} is no picture by its name", remedy=f"known are {known}")
+    """The suffix of an image file in lower case, with its dot. Raises UsageError for any other file."""
+    suffix = suffix_of(name)
+    if suffix not in IMAGE_SUFFIXES:
+        raise UsageError(unknown_kind(name))
     return suffix
 
 
@@ -271,7 +259,7 @@ def _check(path: Path) -> None:
         raise UsageError(f"there is no file {label}", remedy="name one that exists")
     picture_suffix(path.name)
     if not os.access(path, os.R_OK):
-        raise UsageError(f"{label} cannot be read", remedy="look at its rights")
+        raise UsageError(f"{label} cannot be read", remedy="check its permissions")
 
 
 def _free_name(inbox: Path, name: str) -> str:

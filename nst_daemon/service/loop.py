@@ -19,7 +19,7 @@ from typing import Any, Self
 from nst_daemon import files
 from nst_daemon.config import Config
 from nst_daemon.errors import BusyError, NstError
-from nst_daemon.intake.batch import Expansion
+from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.watch import Watcher
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.sd_notify import Notifier

@@ -24,11 +24,11 @@ from nst_daemon.config import Config
 from nst_daemon.errors import ConfigError, DeviceError, InputError, Retry, StorageError
 from nst_daemon.intake import batch as batches
 from nst_daemon.intake import claim
-from nst_daemon.intake.batch import Expansion, NoInbox, Reach
-from nst_daemon.intake.pairing import Rejection, Request
-from nst_daemon.intake.scan import Intake, Scan, load_settings
+from nst_daemon.intake.drops import ANYWHERE, Rejection, Request
+from nst_daemon.intake.expansion import Expansion, Reach
+from nst_daemon.intake.scan import Intake, NoInbox, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.intake.sidecar import MAX_BYTES
+from nst_daemon.intake.walk import read_settings
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.mounts import free_bytes
@@ -401,7 +401,8 @@ class Supervisor:
                     {
                         "inbox": folders.inbox,
                         "styles": folders.styles,
-                        "anywhere": batches.ANYWHERE,
+                        "failed": folders.failed,
+                        "anywhere": ANYWHERE,
                     },
                     max_bytes=self.config.limits.max_bytes,
                     now=now.wall,
@@ -428,8 +429,11 @@ class Supervisor:
         reach = batch_reach(self.config, self.config.batch_roots)
         try:
             label = printable(file.path)
-            values = load_settings(
-                self.config.folders.inbox, file.path, file.fingerprint, MAX_BYTES
+            values = read_settings(
+                self.config.folders.inbox,
+                file.path,
+                file.fingerprint,
+                self.config.limits.max_bytes,
             )
             asked = batches.parse(values, label)
             since = file.fingerprint.ctime_ns / 1e9
@@ -978,7 +982,8 @@ def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:
         roots=tuple(roots),
         library=config.folders.styles,
         resolve=config.render_settings,
-        network=(config.model.network, config.model.weights),
+        network=config.model.network,
+        weights_sha256=config.model.weights,
         max_bytes=config.limits.max_bytes,
     )
 

@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from nst_daemon.errors import InputError, NstError, StorageError, UsageError
-from nst_daemon.intake.submit import library
+from nst_daemon.intake.library import list_styles, usable
 from nst_daemon.jobs import Job
 from nst_daemon.ledger import Ledger
 from nst_daemon.names import printable
@@ -107,7 +107,7 @@ class _Page:
             {
                 "status": found.as_json(),
                 "previews": {job: at for job, at in previews.items() if at},
-                "styles": {n: _modified(p[0]) for n, p in library(self._folders.styles).items()},
+                "styles": {name: _modified(path) for name, path in self._styles().items()},
                 "max_bytes": self._options.max_bytes,
             }
         )
@@ -162,10 +162,16 @@ class _Page:
 
     def style(self, request: Request) -> Response:
         """The thumbnail of a style of the library, the first picture's where it is a folder."""
-        pictures = library(self._folders.styles).get(request.path_params["name"])
-        if pictures is None:
+        path = self._styles().get(request.path_params["name"])
+        if path is None:
             raise HTTPException(404)
-        return _thumbnail(pictures[0])
+        return _thumbnail(path)
+
+    def _styles(self) -> dict[str, Path]:
+        """The first picture of every usable style of the library."""
+        folder = self._folders.styles
+        styles = usable(list_styles(folder, self._options.max_bytes))
+        return {name: folder / style.pictures[0].path for name, style in styles.items()}
 
     def _preview(self, job_id: str) -> str:
         """Where the preview of a job that is being painted lies, below results/."""

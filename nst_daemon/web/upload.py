@@ -18,10 +18,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError, UsageError
-from nst_daemon.intake.submit import Delivery, library, picture_suffix
+from nst_daemon.intake.drops import Style
+from nst_daemon.intake.library import list_styles, style_problem
+from nst_daemon.intake.submit import Delivery, picture_suffix
 from nst_daemon.jobs import Role
 from nst_daemon.mounts import free_bytes
-from nst_daemon.names import printable
+from nst_daemon.names import composed, printable
 from nst_daemon.ops.status import size
 from nst_daemon.service.status_page import Options
 
@@ -131,13 +133,16 @@ class Form:
         if not self._jobs:
             raise UsageError("there is no picture", remedy="choose one")
         folder = self._fields.get("library", "")
-        if folder and folder not in library(self._options.folders.styles):
-            raise UsageError(f"there is no style {printable(folder)} in the library")
+        if folder and (problem := style_problem(self._library(), composed(folder))):
+            raise UsageError(problem)
         if not folder and len(self._roles) < 2:
             raise UsageError("a pair is a picture and a style", remedy="choose the other one too")
         named = self._fields.get("name", "").strip()
         names = tuple(delivery.appear(named or name, folder) for name, delivery in self._jobs)
         return Dropped(folder, names)
+
+    def _library(self) -> dict[str, Style]:
+        return list_styles(self._options.folders.styles, self._options.max_bytes)
 
     # What the parser calls
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from nst_daemon.intake import claim
-from nst_daemon.intake.pairing import Rejection, Request
+from nst_daemon.intake.drops import Rejection, Request, Root
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
@@ -83,7 +83,11 @@ class House:
 
     def claim(self, request: Request) -> Job:
         """Copy a request into the spool."""
-        roots = {"inbox": self.inbox, "styles": self.styles}
+        roots: dict[Root, Path] = {
+            "inbox": self.inbox,
+            "styles": self.styles,
+            "failed": self.failed,
+        }
         return claim.claim(request, self.spool, roots, max_bytes=MAX_BYTES, now=self.wall)
 
     def take(self, wanted: Request | Rejection) -> Job:

@@ -9,8 +9,9 @@ import pytest
 
 from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError, SettingsError
-from nst_daemon.intake.batch import Batch, Expansion, Reach, name_of, parse, plan
-from nst_daemon.intake.pairing import Rejection, Request
+from nst_daemon.intake.batch import Batch, name_of, parse
+from nst_daemon.intake.drops import Rejection, Request
+from nst_daemon.intake.expansion import Expansion, Reach, plan
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def reach(tmp_path: Path) -> Reach:
     (tmp_path / "photos/.a.jpg.part").touch()
     (tmp_path / "photos/link.jpg").symlink_to(tmp_path / "x.jpg")
     roots = (tmp_path / "photos",)
-    return Reach(roots, tmp_path / "styles", resolve, ("vgg19", "auto"), 1 << 20)
+    return Reach(roots, tmp_path / "styles", resolve, "vgg19", "0" * 64, 1 << 20)
 
 
 def names(batch: Batch, reach: Reach) -> list[str]:
@@ -150,7 +151,7 @@ def test_identity_is_of_contents_and_settings(reach: Reach, tmp_path: Path) -> N
     # The style's own YAML says the same: how a setting came about makes no difference.
     assert identities(reach, Batch(("*.jpg",), ("starry",), {"seed": 5})) == first
     assert not identities(reach, Batch(("*.jpg",), ("starry",), {"seed": 6})) & first
-    other = Reach(reach.roots, reach.library, resolve, ("vgg19", "imagenet"), 1 << 20)
+    other = Reach(reach.roots, reach.library, resolve, "vgg19", "1" * 64, 1 << 20)
     assert not identities(other, batch) & first
     (tmp_path / "photos/b.jpg").write_bytes(b"changed")
     assert len(identities(reach, batch) & first) == 1

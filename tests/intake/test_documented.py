@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nst_daemon.intake.pairing import PICTURES, SETTINGS
-from nst_daemon.intake.scan import MAX_DEPTH
+from nst_daemon.intake.drops import IMAGE_SUFFIXES, SETTINGS_SUFFIXES
+from nst_daemon.intake.walk import MAX_DEPTH
 from tests.intake.conftest import House
 
 PAGE = (Path(__file__).parents[2] / "docs" / "inbox.md").read_text(encoding="utf-8")
@@ -23,7 +23,9 @@ def test_every_documented_drop_is_one_job_of_that_name(
     house.style("starry.jpg")
     paths = drop.split()
     for path in paths:
-        house.drop(path, "size: 64\n") if Path(path).suffix in SETTINGS else house.drop(path)
+        house.drop(path, "size: 64\n") if Path(path).suffix in SETTINGS_SUFFIXES else house.drop(
+            path
+        )
     scan = house.settled()
     assert (scan.rejections, scan.waiting, scan.problems) == ((), (), ())
     (request,) = scan.requests
@@ -40,5 +42,5 @@ def test_kinds_and_depth_are_the_documented_ones() -> None:
     """The page lists exactly the suffixes that are taken, and the depth of folders."""
     listed = re.search(r"Kinds, by name: ([a-z, ]+)\.", PAGE)
     assert listed
-    assert {f".{kind}" for kind in listed[1].split(", ")} == PICTURES
+    assert {f".{kind}" for kind in listed[1].split(", ")} == IMAGE_SUFFIXES
     assert f"up to {MAX_DEPTH} deep" in PAGE

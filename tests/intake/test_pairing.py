@@ -9,24 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.intake.pairing import (
-    MASK_WAYS,
-    WAYS,
-    Drop,
-    Entry,
-    Outcome,
-    Request,
-    Rules,
-    Style,
-    interpret,
-)
+from nst_daemon.intake.drops import Drop, Entry, JobSettings, Outcome, Request, Style
+from nst_daemon.intake.pairing import MASK_WAYS, WAYS, Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.intake.sidecar import Sidecar
 from nst_daemon.jobs import Fingerprint, Role
 
 MARK = Fingerprint(0, 0, 0, 0, 0)
-STARRY = Style((Drop(Role.STYLE, "starry.jpg", MARK, "styles"),), {"size": 100, "seed": 1})
-NIGHT = Style((Drop(Role.STYLE, "night.png", MARK, "styles"),))
+STARRY = Style(
+    "starry", (Drop(Role.STYLE, "starry.jpg", MARK, "styles"),), {"size": 100, "seed": 1}
+)
+NIGHT = Style("night", (Drop(Role.STYLE, "night.png", MARK, "styles"),))
 
 
 def entries(*paths: str, settled: bool = True, age: float = 10.0, problem: str = "") -> list[Entry]:
@@ -35,16 +27,18 @@ def entries(*paths: str, settled: bool = True, age: float = 10.0, problem: str =
 
 
 def rules(
-    default: str = "", sidecar: Sidecar | Exception | None = None, unsettled: tuple[str, ...] = ()
+    default: str = "", job: JobSettings | Exception | None = None, unsettled: tuple[str, ...] = ()
 ) -> Rules:
-    """A library of two styles; every settings file says `sidecar`."""
+    """A library of two styles; every settings file says `job`."""
 
-    def read(entry: Entry) -> Sidecar:
-        if isinstance(sidecar, Exception):
-            raise sidecar
-        return sidecar or Sidecar()
+    def read(entry: Entry) -> JobSettings:
+        if isinstance(job, Exception):
+            raise job
+        return job or JobSettings()
 
-    return Rules({"starry": STARRY, "night": NIGHT}, read, frozenset(unsettled), default, 3600.0)
+    library = {"starry": STARRY, "night": NIGHT}
+    library |= {name: Style(name, STARRY.pictures, settled=False) for name in unsettled}
+    return Rules(library, read, default, 3600.0)
 
 
 def of(*paths: str, folder: str = "", given: Rules | None = None) -> Outcome:
@@ -101,8 +95,8 @@ def test_two_ways_to_write_a_letter_are_one() -> None:
 
 def test_a_pair_brings_its_settings() -> None:
     """dog.yaml belongs to the pair dog: its settings and its priority are the request's."""
-    sidecar = Sidecar(priority=5, settings={"size": 64})
-    request = only(of("dog.content.jpg", "dog.style.jpg", "dog.yaml", given=rules(sidecar=sidecar)))
+    job = JobSettings(priority=5, settings={"size": 64})
+    request = only(of("dog.content.jpg", "dog.style.jpg", "dog.yaml", given=rules(job=job)))
     assert (request.settings, request.priority) == ({"size": 64}, 5)
     assert ("settings", "dog.yaml") in roles(request)
 
@@ -160,10 +154,10 @@ def test_masks_of_styles_need_none_of_the_content() -> None:
 def test_a_pair_waits_for_the_rest_of_its_masks(files: list[str], lacking: str) -> None:
     """While masks do not match the styles the pair waits; past pair_timeout the refusal says what is missing."""
     (waiting,) = of("d.content.jpg", *files).waiting
-    assert waiting.reason == f"{lacking} came for d.content.jpg"
+    assert waiting.reason == f"d.content.jpg has {lacking}"
     old = entries("d.content.jpg", *files, age=5000.0)
     (rejection,) = interpret("", old, True, rules()).rejections
-    assert rejection.reason == f"{lacking} came for d.content.jpg within 60 minutes; {MASK_WAYS}"
+    assert rejection.reason == f"d.content.jpg has {lacking} after 60 minutes; {MASK_WAYS}"
 
 
 def test_a_pair_waits_for_a_mask_that_is_still_arriving() -> None:
@@ -176,7 +170,7 @@ def test_a_pair_waits_for_a_mask_that_is_still_arriving() -> None:
 
 def test_styles_of_the_library_have_no_masks() -> None:
     """Masks beside a picture whose style is the library's are refused with what to do."""
-    given = rules(sidecar=Sidecar(styles=("starry",)))
+    given = rules(job=JobSettings(styles=("starry",)))
     (rejection,) = of("d.content.jpg", "d.content.mask.png", "d.yaml", given=given).rejections
     assert "starry from the library has none; drop the style" in rejection.reason
 
@@ -184,18 +178,18 @@ def test_styles_of_the_library_have_no_masks() -> None:
 def test_halves_wait_for_each_other() -> None:
     """A half waits, and says for what and how long."""
     (waiting,) = of("dog.content.jpg").waiting
-    assert (waiting.reason, waiting.left) == ("no style came for dog.content.jpg", 3590.0)
+    assert (waiting.reason, waiting.left) == ("dog.content.jpg has no style", 3590.0)
     (waiting,) = of("dog.style.jpg").waiting
-    assert waiting.reason == "no content came for dog.style.jpg"
+    assert waiting.reason == "dog.style.jpg has no content"
     (waiting,) = of("dog.yaml").waiting
-    assert waiting.reason == "no content came for dog.yaml"
+    assert waiting.reason == "dog.yaml has no content"
 
 
 def test_a_half_is_given_up_with_the_ways_to_name_a_drop() -> None:
     """Past pair_timeout a half is refused with every way to name a drop, and the youngest file counts."""
     old = entries("dog.style.jpg", age=5000.0)
     (rejection,) = interpret("", old, True, rules()).rejections
-    assert rejection.reason == f"no content came for dog.style.jpg within 60 minutes; {WAYS}"
+    assert rejection.reason == f"dog.style.jpg has no content after 60 minutes; {WAYS}"
     both = old + entries("dog.yaml", age=10.0)
     assert interpret("", both, True, rules()).rejections == []
 
@@ -214,7 +208,7 @@ def test_a_lone_picture_takes_the_default_style() -> None:
 def test_a_lone_picture_without_a_default_style_waits() -> None:
     """Where no default_style is set, a picture without a role waits, and then fails with the ways."""
     (waiting,) = of("dog.jpg").waiting
-    assert waiting.reason == "nothing said in which style dog.jpg is to be painted"
+    assert waiting.reason == "dog.jpg has no style"
     (rejection,) = interpret("", entries("dog.jpg", age=9999.0), True, rules()).rejections
     assert WAYS in rejection.reason
 
@@ -226,8 +220,8 @@ def test_half_of_a_pair_never_takes_the_default_style() -> None:
 
 def test_settings_may_name_a_style_of_the_library() -> None:
     """dog.jpg with `style: night` is painted in it, before any default; its own settings win over the style's."""
-    sidecar = Sidecar(styles=("night", "starry"), settings={"seed": 7})
-    request = only(of("dog.jpg", "dog.yaml", given=rules("starry", sidecar)))
+    job = JobSettings(styles=("night", "starry"), settings={"seed": 7})
+    request = only(of("dog.jpg", "dog.yaml", given=rules("starry", job)))
     assert request.source == "named"
     assert [p for r, p in roles(request) if r == "style"] == ["night.png", "starry.jpg"]
     assert request.settings == {"size": 100, "seed": 7}
@@ -236,8 +230,8 @@ def test_settings_may_name_a_style_of_the_library() -> None:
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "nosuch", "starry.jpg"])
 def test_settings_name_nothing_but_the_library(name: str) -> None:
     """A path, or a name that the library does not have, is refused and the names that it has are listed."""
-    sidecar = Sidecar(styles=(name,))
-    (rejection,) = of("dog.jpg", "dog.yaml", given=rules(sidecar=sidecar)).rejections
+    job = JobSettings(styles=(name,))
+    (rejection,) = of("dog.jpg", "dog.yaml", given=rules(job=job)).rejections
     assert (
         rejection.reason == f"there is no style {name!r} in the library; there are: night, starry"
     )
@@ -245,13 +239,13 @@ def test_settings_name_nothing_but_the_library(name: str) -> None:
 
 def test_a_style_that_is_being_copied_is_waited_for() -> None:
     """A request for a style that has not settled counts as settling, not as refused."""
-    given = rules(sidecar=Sidecar(styles=("new",)), unsettled=("new",))
+    given = rules(job=JobSettings(styles=("new",)), unsettled=("new",))
     assert sorted(of("dog.jpg", "dog.yaml", given=given).settling) == ["dog.jpg", "dog.yaml"]
 
 
 def test_bad_settings_refuse_the_whole_set() -> None:
     """A settings file that cannot be read takes its pair with it to failed/, with its own message."""
-    given = rules(sidecar=SettingsError("dog.yaml is odd"))
+    given = rules(job=SettingsError("dog.yaml is odd"))
     (rejection,) = of("dog.content.jpg", "dog.style.jpg", "dog.yaml", given=given).rejections
     assert rejection.reason == "dog.yaml is odd"
     assert len(rejection.files) == 3
@@ -259,7 +253,7 @@ def test_bad_settings_refuse_the_whole_set() -> None:
 
 def test_settings_that_change_while_they_are_read_settle_again() -> None:
     """A settings file that is no longer what the scan saw holds its pair back."""
-    given = rules(sidecar=ChangedMeanwhile("dog.yaml has changed"))
+    given = rules(job=ChangedMeanwhile("dog.yaml has changed"))
     outcome = of("dog.content.jpg", "dog.style.jpg", "dog.yaml", given=given)
     assert outcome.requests == outcome.rejections == []
     assert len(outcome.settling) == 3
@@ -316,7 +310,7 @@ def test_a_job_folder_settles_as_a_whole() -> None:
 
 def test_a_job_folder_with_job_yaml_may_name_its_style() -> None:
     """content.* and a job.yaml that names a style of the library are enough."""
-    given = rules(sidecar=Sidecar(styles=("night",)))
+    given = rules(job=JobSettings(styles=("night",)))
     assert roles(only(of("w/content.jpg", "w/job.yaml", folder="w", given=given)))[-1] == (
         "style",
         "night.png",
@@ -327,7 +321,7 @@ def test_a_job_folder_holds_nothing_else() -> None:
     """A file without a meaning refuses the folder and says what it may hold."""
     (rejection,) = of("w/content.jpg", "w/style.jpg", "w/more.jpg", folder="w").rejections
     assert rejection.reason.startswith(
-        "more.jpg has no meaning in a job folder; it holds content.*"
+        "more.jpg has no meaning in a job folder; it may hold content.*"
     )
     assert len(rejection.files) == 3
 
@@ -346,7 +340,7 @@ def test_a_nested_job_folder_keeps_its_path() -> None:
 
 def test_a_batch_file_is_handed_on() -> None:
     """night.batch.yaml is a batch named night, whose contents nobody reads here."""
-    request = only(of("night.batch.yaml", given=rules(sidecar=SettingsError("was read"))))
+    request = only(of("night.batch.yaml", given=rules(job=SettingsError("was read"))))
     assert (request.name, request.source, roles(request)) == (
         "night",
         "batch",
@@ -357,11 +351,11 @@ def test_a_batch_file_is_handed_on() -> None:
 @pytest.mark.parametrize(
     "name", ["dog.svg", "dog.content.pdf", "dog.style.eps", "notes.txt", "noext", "dog.gz"]
 )
-def test_what_is_no_picture_by_its_name_is_refused(name: str) -> None:
+def test_other_kinds_of_files_are_refused(name: str) -> None:
     """Other kinds of files are refused at once, with the kinds that are known."""
     (rejection,) = of(name).rejections
     assert rejection.reason.startswith(
-        f"{name} is no picture by its name; known are avif, bmp, gif, "
+        f"{name} is not an image file; known suffixes: avif, bmp, gif, "
     )
 
 
@@ -394,8 +388,8 @@ def test_an_unsettled_part_holds_its_set_back_and_nothing_else() -> None:
 
 def test_a_library_style_with_a_fault_says_so() -> None:
     """A picture for a style that cannot be used is refused with the style's own fault."""
-    broken = Style(STARRY.pictures, {}, "starry.yaml: line 1: tags are not read")
-    given = Rules({"starry": broken}, lambda entry: Sidecar())
+    broken = Style("starry", STARRY.pictures, {}, "starry.yaml: line 1: tags are not read")
+    given = Rules({"starry": broken}, lambda entry: JobSettings())
     (rejection,) = of("starry/a.jpg", folder="starry", given=given).rejections
     assert (
         rejection.reason
@@ -404,7 +398,7 @@ def test_a_library_style_with_a_fault_says_so() -> None:
     assert [file.root for file in rejection.files] == ["inbox"]
 
 
-MONET = Style(tuple(Drop(Role.STYLE, f"monet/{i}.jpg", MARK, "styles") for i in range(3)))
+MONET = Style("monet", tuple(Drop(Role.STYLE, f"monet/{i}.jpg", MARK, "styles") for i in range(3)))
 
 
 @pytest.mark.parametrize(
@@ -421,24 +415,28 @@ def test_a_folders_share_is_divided_among_its_pictures(given: object, expected: 
     """Styles count alike whatever the number of their pictures; weights may be given by style or by picture."""
     library = {"monet": MONET, "starry": STARRY}
     settings = {} if given is None else {"style_weights": given}
-    sidecar = Sidecar(styles=("monet", "starry"), settings=settings)
-    request = only(of("d.content.jpg", "d.yaml", given=Rules(library, lambda entry: sidecar)))
+    job = JobSettings(styles=("monet", "starry"), settings=settings)
+    request = only(of("d.content.jpg", "d.yaml", given=Rules(library, lambda entry: job)))
     assert request.settings["style_weights"] == expected
 
 
 def test_pictures_of_one_folder_count_alike_by_themselves() -> None:
     """One folder needs no weights; one weight for it is one for all its pictures."""
-    sidecar = Sidecar(styles=("monet",))
-    rules = Rules({"monet": MONET}, lambda entry: sidecar)
+    job = JobSettings(styles=("monet",))
+    rules = Rules({"monet": MONET}, lambda entry: job)
     assert only(of("d.content.jpg", "d.yaml", given=rules)).settings == {}
 
 
 def test_more_styles_than_are_blended_are_refused() -> None:
     """Two folders with more pictures in all than are blended refuse the job, with the numbers."""
-    many = Style(tuple(Drop(Role.STYLE, f"many/{i}.jpg", MARK, "styles") for i in range(32)))
-    given = Rules({"monet": MONET, "many": many}, lambda entry: Sidecar(styles=("monet", "many")))
+    many = Style(
+        "many", tuple(Drop(Role.STYLE, f"many/{i}.jpg", MARK, "styles") for i in range(32))
+    )
+    given = Rules(
+        {"monet": MONET, "many": many}, lambda entry: JobSettings(styles=("monet", "many"))
+    )
     (rejection,) = of("d.content.jpg", "d.yaml", given=given).rejections
-    assert "35 pictures are the style of d, and at most 32 are blended" in rejection.reason
+    assert "the style of d has 35 pictures, and at most 32 are blended" in rejection.reason
 
 
 @given(

@@ -114,7 +114,7 @@ def test_an_unreadable_folder_stops_nothing(place: Path) -> None:
     scan = house.settled()
     assert [request.name for request in scan.requests] == ["dog"]
     assert scan.problems == (
-        "the folder closed cannot be looked into: Permission denied; "
+        "the folder closed cannot be opened: Permission denied; "
         "give the daemon's group the right to read and enter it",
     )
 
@@ -147,7 +147,7 @@ def test_an_inbox_without_write_permission_gets_no_hot_folders(place: Path) -> N
     house.style("starry.png")
     house.inbox.chmod(0o555)
     assert house.settled().problems == (
-        "no folder starry can be made in the inbox: Permission denied",
+        "the folder starry cannot be created in the inbox: Permission denied",
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.errors import StorageError
-from nst_daemon.intake.scan import MAX_DEPTH, Scan
+from nst_daemon.intake.scan import Scan
+from nst_daemon.intake.walk import MAX_DEPTH
 from nst_daemon.jobs import Role
 from tests.intake.conftest import MAX_BYTES, NEVER, PNG, House, tree
 
@@ -111,7 +112,7 @@ def test_two_styles_of_one_name_are_refused(house: House) -> None:
     (rejection,) = house.settled().rejections
     assert (
         rejection.reason
-        == "the style starry cannot be used: starry.jpg and starry.png have the same name"
+        == "the style starry cannot be used: starry.jpg and starry.png have the same name; keep one of them"
     )
 
 

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from nst_daemon.config import load
-from nst_daemon.intake.batch import Expansion, name_of, parse, read_file
+from nst_daemon.intake.batch import name_of, read
+from nst_daemon.intake.expansion import Expansion
 from nst_daemon.ops import logs
 from nst_daemon.service import loop
 from nst_daemon.service.supervisor import batch_reach
@@ -27,7 +28,7 @@ def main() -> None:
         return
     file = Path(sys.argv[1])
     reach = batch_reach(config, [file.resolve().parent])
-    batch = Expansion(name_of(file), parse(read_file(file), file.name), reach, since=time.time())
+    batch = Expansion(name_of(file), read(file), reach, since=time.time())
     loop.serve(config, executor, drain=True, patience=60, batch=batch)
 
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from nst_daemon import cli
 from nst_daemon.config import load
-from nst_daemon.intake.batch import Batch, Expansion
+from nst_daemon.intake.batch import Batch
+from nst_daemon.intake.expansion import Expansion
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.service import supervisor

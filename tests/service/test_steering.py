@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from nst_daemon import cli
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import InputError, UsageError
+from nst_daemon.intake.library import list_styles
 from nst_daemon.intake.scan import Intake
 from nst_daemon.intake.submit import (
     Delivery,
@@ -207,7 +208,7 @@ def test_a_style_of_the_library_is_named(root: Root, tmp_path: Path) -> None:
         ]
     }
     with pytest.raises(UsageError, match="there are: starry"):
-        styles_and_names(["stary"], styles)
+        styles_and_names(["stary"], list_styles(styles, 1 << 20))
 
 
 def test_folders_are_styles(tmp_path: Path) -> None:
@@ -216,11 +217,12 @@ def test_folders_are_styles(tmp_path: Path) -> None:
     for name in ("styles/monet/a.png", "paintings/b.png", "paintings/a.jpg", "paintings/x/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         picture(tmp_path / name)
-    found = styles_and_names(["monet", str(folder), str(folder / "b.png")], library)
+    styles = list_styles(library, 1 << 20)
+    found = styles_and_names(["monet", str(folder), str(folder / "b.png")], styles)
     assert found == ([folder / "a.jpg", folder / "b.png", folder / "b.png"], ["monet"])
-    with pytest.raises(UsageError, match="no picture in"):
-        styles_and_names([str(tmp_path)], library)
-    with pytest.raises(UsageError, match="33 pictures are the style, and at most 32"):
+    with pytest.raises(UsageError, match="no image file in"):
+        styles_and_names([str(tmp_path)], styles)
+    with pytest.raises(UsageError, match="has 33 pictures, and at most 32"):
         style_pictures([folder / "b.png"] * 33)
 
 

@@ -111,7 +111,7 @@ REFUSED: list[tuple[list[tuple[str, Any]], dict[str, str], int, str]] = [
     ([("content", CONTENT)], {}, 400, "choose the other one"),
     ([], {"name": "dog"}, 400, "there is no picture"),
     ([("content", CONTENT), ("content", CONTENT)], {}, 400, "one content too many"),
-    ([("content", ("dog.txt", b"x")), ("style", STYLE)], {}, 400, "no picture by its name"),
+    ([("content", ("dog.txt", b"x")), ("style", STYLE)], {}, 400, "not an image file"),
     ([("content", ("dog.png", b"")), ("style", STYLE)], {}, 400, "is empty"),
     ([("content", ("dog.png", bytes(1001))), ("style", STYLE)], {}, 413, "more than"),
     ([("other", CONTENT)], {}, 400, "neither content nor style"),

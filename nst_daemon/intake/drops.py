@@ -1,0 +1,207 @@
+"""The data types of the intake: files that were seen, what they mean, and what is requested from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nst_daemon.errors import SettingsError
+from nst_daemon.jobs import BatchCell, Fingerprint, Role
+from nst_daemon.names import composed, printable
+
+#: Suffixes of the formats that the decoder reads.
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+        *(".heic", ".heif", ".hif", ".avif"),
+    }
+)
+SETTINGS_SUFFIXES = frozenset({".yaml", ".yml"})
+#: The most pictures that are blended into the style of one job.
+MAX_STYLE_PICTURES = 32
+#: Limits of `priority`.
+MAX_PRIORITY = 1000
+
+#: How a job came about.
+Source = Literal["pair", "folder", "hot", "default", "named", "batch", "refused"]
+#: What the path of a `Drop` is relative to. Only originals in "inbox" are removed; "anywhere" is `ANYWHERE`.
+Root = Literal["inbox", "styles", "failed", "anywhere"]
+ANYWHERE = Path("/")
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name in lower case, with its dot; "" where there is none."""
+    _, dot, suffix = name.rpartition(".")
+    return (dot + suffix).lower() if dot else ""
+
+
+def stem_of(name: str) -> str:
+    """A file name without its suffix, in composed form (NFC)."""
+    stem, dot, suffix = name.rpartition(".")
+    return composed(stem if dot else suffix)
+
+
+def unknown_kind(name: str) -> str:
+    """The message for a file whose suffix is not that of an image."""
+    known = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+    return f"{printable(name)} is not an image file; known suffixes: {known}"
+
+
+def too_many_pictures(number: int, name: str) -> str:
+    """The message for a job with more than MAX_STYLE_PICTURES style pictures."""
+    return (
+        f"the style of {name} has {number} pictures, and at most {MAX_STYLE_PICTURES} are blended; "
+        "remove some of them"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in the inbox as a scan saw it.
+
+    path: below the inbox, with "/" between its parts and undecodable bytes as surrogates; age: seconds since the
+    file's ctime, for `pair_timeout`; problem: why the file can never be used, "" in the normal case.
+    """
+
+    path: str
+    fingerprint: Fingerprint
+    settled: bool
+    age: float
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix, in composed form."""
+        return stem_of(self.name)
+
+    @property
+    def suffix(self) -> str:
+        """The suffix in lower case, with its dot."""
+        return suffix_of(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A file of a request. path: relative to `root`; fingerprint: of the version that may be copied."""
+
+    role: Role
+    path: str
+    fingerprint: Fingerprint
+    root: Root = "inbox"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A style of the library.
+
+    name: as requests name it; pictures: one, or those of a folder in natural order of their names; settings: those of
+    NAME.yaml; problem: why the style cannot be used, "" in the normal case; settled: False while files still change.
+    """
+
+    name: str
+    pictures: tuple[Drop, ...]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    problem: str = ""
+    settled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """The contents of `NAME.yaml` or `job.yaml`: library styles by name, a priority and render settings."""
+
+    styles: tuple[str, ...] = ()
+    priority: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], label: str) -> JobSettings:
+        """Split a settings file into the inbox's own keys (`style`, `priority`) and the render settings.
+
+        Raises SettingsError. The render settings are checked by `engine.settings.resolve`. label: printable file name.
+        """
+        settings = dict(values)
+        styles = settings.pop("style", [])
+        styles = [styles] if isinstance(styles, str) else styles
+        if not isinstance(styles, list) or not all(isinstance(style, str) for style in styles):
+            raise SettingsError(
+                f"{label}: style must be the name of a style in the library, or a list of names"
+            )
+        return cls(tuple(styles), checked_priority(settings.pop("priority", 0), label), settings)
+
+
+def checked_priority(value: object, label: str) -> int:
+    """`value` if it is a valid priority. Raises SettingsError."""
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_PRIORITY:
+        raise SettingsError(
+            f"{label}: priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Files that cannot become a job. name: where they go below failed/; reason: one line with the remedy."""
+
+    name: str
+    source: Source
+    group: str
+    files: tuple[Drop, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A job to be claimed. The fields are those of `Job`; `files` are the files to copy."""
+
+    name: str
+    source: Source
+    group: str
+    files: tuple[Drop, ...]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    priority: int = 0
+    identity: str = ""
+    batch: BatchCell | None = None
+
+    def refuse(self, reason: str) -> Rejection:
+        """The rejection of this request; files outside of the inbox are not part of it."""
+        own = tuple(file for file in self.files if file.root == "inbox")
+        return Rejection(self.name, self.source, self.group, own, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Settled files that need another file. left: seconds until they are rejected."""
+
+    name: str
+    paths: tuple[str, ...]
+    reason: str
+    left: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The meaning of the files of one or more folders. settling: paths that may still change."""
+
+    requests: list[Request] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    settling: list[str] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Append the contents of another outcome."""
+        self.requests += other.requests
+        self.rejections += other.rejections
+        self.waiting += other.waiting
+        self.settling += other.settling

@@ -1,0 +1,253 @@
+"""From a batch to requests: which pictures it asks for, in which order, and what identifies each of them.
+
+Contents come in the order of the globs (in natural order within a glob), styles and swept values as they are written.
+A picture is identified by its inputs, settings and weights and not by its name, so a batch that was interrupted, or is
+run again after more files came, paints only what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path, PurePath
+from typing import Any
+
+from nst_daemon import files
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.errors import InputError
+from nst_daemon.identity import picture_identity
+from nst_daemon.intake.batch import Batch
+from nst_daemon.intake.drops import (
+    ANYWHERE,
+    IMAGE_SUFFIXES,
+    Drop,
+    Rejection,
+    Request,
+    Root,
+    Style,
+    stem_of,
+    suffix_of,
+)
+from nst_daemon.intake.ignore import ignored
+from nst_daemon.intake.library import list_styles, merge_settings, style_problem
+from nst_daemon.jobs import BatchCell, Fingerprint, Role
+from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
+
+#: The most pictures that one batch may ask for.
+MAX_PICTURES = 10_000
+#: The version of a file that has not been looked at yet.
+_UNKNOWN = Fingerprint(0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a batch may read, and what its pictures are painted with.
+
+    roots: folders that globs are relative to, and outside of which nothing is read; library: the folder of styles;
+    resolve: turns overrides into complete settings (raises SettingsError); network, weights_sha256: of the feature
+    network; max_bytes: of one file.
+    """
+
+    roots: tuple[Path, ...]
+    library: Path
+    resolve: Callable[[Mapping[str, Any]], RenderSettings]
+    network: str
+    weights_sha256: str
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """One picture of a batch. files: the content and the style's pictures, not looked at yet."""
+
+    name: str
+    files: tuple[Drop, ...]
+    settings: Mapping[str, Any]
+    cell: BatchCell
+
+
+def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
+    """Every picture that a batch asks for, content by content.
+
+    Args:
+        batch: what to combine.
+        name: of the batch, and of its folder in results/.
+        reach: what the batch may read.
+
+    Raises:
+        InputError: a glob matches nothing or leaves the folders that may be read, a style cannot be used, a setting
+            is not valid, or there are more than MAX_PICTURES pictures.
+    """
+    contents = _find(batch.contents, reach)
+    styles = _find_styles(batch.styles, reach)
+    number = len(contents) * len(styles) * batch.combinations
+    if number > MAX_PICTURES:
+        raise InputError(
+            f"{name} asks for {number:,} pictures, and at most {MAX_PICTURES:,} are painted in one batch",
+            remedy="split it",
+        )
+    sweep = [
+        dict(zip(batch.sweep, values, strict=True)) for values in product(*batch.sweep.values())
+    ]
+    settings = {
+        (s, k): merge_settings([style], {**batch.settings, **swept})
+        for (s, style), (k, swept) in product(enumerate(styles), enumerate(sweep))
+    }
+    for overrides in settings.values():
+        reach.resolve(overrides)
+    taken: set[str] = set()
+    combinations = []
+    for (c, content), (s, style), (k, swept) in product(
+        enumerate(contents), enumerate(styles), enumerate(sweep)
+    ):
+        words = [content.stem, style.name, *(f"{key}={value}" for key, value in swept.items())]
+        wanted = f"{name}/{clean_name('_'.join(words))}"
+        chosen = next(n for n in numbered(wanted) if n not in taken)
+        taken.add(chosen)
+        drops = (_drop(Role.CONTENT, content), *style.pictures)
+        cell = BatchCell(name, style.name, swept, (c, s, k))
+        combinations.append(Combination(chosen, drops, settings[s, k], cell))
+    return combinations
+
+
+def _drop(role: Role, path: Path) -> Drop:
+    return Drop(role, str(path.relative_to(ANYWHERE)), _UNKNOWN, "anywhere")
+
+
+def _find(globs: Iterable[str], reach: Reach) -> list[Path]:
+    """The image files that these globs match, each once, in order. Raises InputError."""
+    found: dict[Path, None] = {}
+    for glob in globs:
+        matches = [path for root in reach.roots for path in _matches(root, glob)]
+        if not matches:
+            folders = ", ".join(printable(str(root)) for root in reach.roots)
+            where = f"no image file in {folders}" if folders else "nothing: batch_roots is empty"
+            raise InputError(
+                f"{printable(glob)} matches {where}",
+                remedy="add the folders that batches may read to batch_roots",
+            )
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _matches(root: Path, glob: str) -> Iterator[Path]:
+    """Image files below a root in natural order; nothing outside of it and nothing behind a symbolic link."""
+    parts = PurePath(glob).parts
+    if PurePath(glob).is_absolute():
+        if not PurePath(glob).is_relative_to(root):
+            return
+        parts = PurePath(glob).relative_to(root).parts
+    if not parts or ".." in parts or parts.count("**") > 1:
+        raise InputError(
+            f"{printable(glob)} is not a valid glob for a batch",
+            remedy="it may not be empty, contain `..`, or contain `**` more than once",
+        )
+    root = root.resolve()
+    for path in sorted(root.glob("/".join(parts)), key=lambda path: natural_key(str(path))):
+        hidden = any(ignored(part) for part in path.relative_to(root).parts)
+        linked = path.resolve() != path
+        if suffix_of(path.name) in IMAGE_SUFFIXES and not hidden and not linked and path.is_file():
+            yield path
+
+
+def _find_styles(words: Iterable[str], reach: Reach) -> list[Style]:
+    """The styles that these names and globs mean, each once, in order. Raises InputError."""
+    library = list_styles(reach.library, reach.max_bytes)
+    folder = reach.library.resolve()
+    found: dict[str, Style] = {}
+    for word in words:
+        if composed(word) in library:
+            found[composed(word)] = _usable(composed(word), library)
+            continue
+        for path in _find([word], reach):
+            # A file of the library is that style, also where a glob matches it: its settings apply.
+            name = stem_of(path.name) if path.parent == folder else ""
+            if name in library:
+                found[name] = _usable(name, library)
+            else:
+                found[str(path)] = Style(path.stem, (_drop(Role.STYLE, path),))
+    return list(found.values())
+
+
+def _usable(name: str, library: Mapping[str, Style]) -> Style:
+    if problem := style_problem(library, name):
+        raise InputError(problem)
+    return library[name]
+
+
+class Expansion:
+    """A batch on its way into the ledger, picture by picture: `current` until it is there, then `advance`.
+
+    since: seconds since the epoch; pictures that failed before are tried again, those that failed after are not.
+    skipped: ids of jobs that have painted a picture before, by the name that it would have had.
+    """
+
+    def __init__(
+        self, name: str, batch: Batch, reach: Reach, *, since: float, file: Drop | None = None
+    ) -> None:
+        self.name = name
+        self.since = since
+        self.file = file
+        self.combinations = plan(batch, name, reach)
+        self.skipped: dict[str, str] = {}
+        self._priority, self._reach = batch.priority, reach
+        self._roots: Mapping[Root, Path] = {"anywhere": ANYWHERE, "styles": reach.library}
+        self._next = 0
+        self._measure = lru_cache(maxsize=1024)(self._measure_file)
+
+    def advance(self) -> None:
+        """The current picture is in the ledger."""
+        self._next += 1
+
+    def current(self) -> Request | Rejection | None:
+        """The picture to request now, a rejection where its inputs cannot be read, None at the end."""
+        if self._next == len(self.combinations):
+            return None
+        combination = self.combinations[self._next]
+        try:
+            return self._request(combination)
+        except InputError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = _cause(error)
+        return Rejection(combination.name, "batch", self.name, (), reason)
+
+    def _request(self, combination: Combination) -> Request:
+        drops, inputs = [], []
+        for drop in combination.files:
+            mark, digest = self._measure(drop.root, drop.path)
+            drops.append(replace(drop, fingerprint=mark))
+            inputs.append((drop.role.value, digest))
+        reach = self._reach
+        return Request(
+            name=combination.name,
+            source="batch",
+            group=self.name,
+            files=tuple(drops),
+            settings=combination.settings,
+            priority=self._priority,
+            identity=picture_identity(
+                inputs,
+                reach.resolve(combination.settings),
+                reach.network,
+                reach.weights_sha256,
+            ),
+            batch=combination.cell,
+        )
+
+    def _measure_file(self, root: Root, path: str) -> tuple[Fingerprint, str]:
+        """The version of a file and the digest of its contents."""
+        with files.folder_of(self._roots[root], path) as (folder, name):
+            descriptor, status = files.open_regular(name, folder, self._reach.max_bytes)
+            with os.fdopen(descriptor, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return files.fingerprint(status), digest
+
+
+def _cause(error: OSError) -> str:
+    where = printable(os.fsdecode(error.filename)) if error.filename else "a file of this batch"
+    return f"{where} cannot be read: {error.strerror}; check the file, and run the batch again"

@@ -1,0 +1,266 @@
+"""The library of styles. The scan, batches, `submit` and the status page all read it here.
+
+A style is an image file directly in the library, named by its stem, or a folder with image files directly in it, named
+like the folder. `NAME.yaml` beside it holds its settings. A style that cannot be used stays in the listing with the
+reason (`Style.problem`); an empty folder is not a style.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from nst_daemon import files
+from nst_daemon.errors import SettingsError
+from nst_daemon.intake.drops import (
+    IMAGE_SUFFIXES,
+    MAX_STYLE_PICTURES,
+    SETTINGS_SUFFIXES,
+    Drop,
+    Style,
+    stem_of,
+    suffix_of,
+)
+from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.walk import (
+    file_looks_whole,
+    file_problem,
+    list_folder,
+    open_inner,
+    opened,
+    read_settings,
+)
+from nst_daemon.jobs import Fingerprint, Role
+from nst_daemon.names import composed, natural_key, printable
+
+#: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells
+#: whether it looks complete.
+HasSettled = Callable[[str, Fingerprint, Callable[[], bool]], bool]
+ReadSettings = Callable[[Drop], Mapping[str, Any]]
+
+
+def list_styles(folder: Path, max_bytes: int) -> dict[str, Style]:
+    """The styles as they are now, for a listing or a command; none where the library does not exist.
+
+    Raises StorageError.
+    """
+    return read_library(folder, max_bytes) if folder.is_dir() else {}
+
+
+def read_library(
+    folder: Path,
+    max_bytes: int,
+    *,
+    has_settled: HasSettled = lambda path, mark, looks_whole: True,
+    read: ReadSettings | None = None,
+    problems: list[str] | None = None,
+) -> dict[str, Style]:
+    """Every style by its name (in composed form), in natural order.
+
+    Args:
+        folder: the library; it may be reached through symbolic links, nothing in it may be one.
+        max_bytes: of one file.
+        has_settled: asked for every file and folder of a style.
+        read: reads a settings file; by default from the disk, each time.
+        problems: gets a line for each folder that cannot be read.
+
+    Raises:
+        StorageError: the library is not there.
+    """
+    reader = _Reader(max_bytes, has_settled, [] if problems is None else problems)
+    with opened(folder) as descriptor:
+        for name, status in list_folder(descriptor, folder.name, reader.problems):
+            if stat.S_ISDIR(status.st_mode):
+                reader.add_folder(descriptor, name)
+            elif stat.S_ISLNK(status.st_mode) and _leads_to_folder(descriptor, name):
+                part = reader.parts[composed(name)]
+                part.sources[name] = []
+                part.problem = f"{printable(name)} is a symbolic link; use a real folder"
+            elif suffix_of(name) in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
+                reader.add_file(descriptor, name, status)
+    read = read or (lambda drop: read_settings(folder, drop.path, drop.fingerprint, max_bytes))
+    parts = sorted(reader.parts.items(), key=lambda item: natural_key(item[0]))
+    return {name: _style(name, part, read) for name, part in parts if part.sources}
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The files of one style. sources: pictures by the file or the folder that they come from; there should be one."""
+
+    sources: dict[str, list[Drop]] = field(default_factory=dict)
+    settings: list[Drop] = field(default_factory=list)
+    problem: str = ""
+    settled: bool = True
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Collects the files of each style."""
+
+    max_bytes: int
+    has_settled: HasSettled
+    problems: list[str]
+    parts: dict[str, _Parts] = field(default_factory=lambda: defaultdict(_Parts))
+
+    def add_file(self, library: int, name: str, status: os.stat_result) -> None:
+        """A picture or a settings file directly in the library."""
+        part = self.parts[stem_of(name)]
+        drop = self._file(library, name, name, status, part)
+        if drop.role is Role.STYLE:
+            part.sources[name] = [drop]
+        else:
+            part.settings.append(drop)
+
+    def add_folder(self, library: int, folder: str) -> None:
+        """A folder of pictures; one without any is not a style."""
+        before = len(self.problems)
+        part = _Parts()
+        found: list[Drop] = []
+        with open_inner(folder, library, folder, self.problems) as descriptor:
+            if descriptor is not None:
+                mark = files.fingerprint(os.fstat(descriptor))
+                part.settled = self.has_settled(f"{folder}/", mark, lambda: True)
+                found = [
+                    self._file(descriptor, name, f"{folder}/{name}", status, part)
+                    for name, status in list_folder(descriptor, folder, self.problems)
+                    if suffix_of(name) in IMAGE_SUFFIXES
+                ]
+        unreadable = self.problems[before:]
+        if found or unreadable:
+            style = self.parts[composed(folder)]
+            style.sources[folder] = sorted(found, key=lambda drop: natural_key(drop.name))
+            style.settled = style.settled and part.settled
+            style.problem = style.problem or part.problem or "".join(unreadable[:1])
+
+    def _file(
+        self, folder: int, name: str, path: str, status: os.stat_result, part: _Parts
+    ) -> Drop:
+        """A file of the library; what is wrong with it is noted in `part`. path: below the library."""
+        mark = files.fingerprint(status)
+        part.problem = part.problem or file_problem(status, name, self.max_bytes)
+        looks_whole = partial(file_looks_whole, name, folder, status.st_size)
+        # Every file is looked at, also behind one that has not settled: each has its own time.
+        settled = self.has_settled(path, mark, looks_whole)
+        part.settled = part.settled and settled
+        role = Role.STYLE if suffix_of(name) in IMAGE_SUFFIXES else Role.SETTINGS
+        return Drop(role, path, mark, "styles")
+
+
+def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
+    """The style that consists of these files. Settings are read once everything has settled."""
+    pictures = tuple(next(iter(part.sources.values())))
+    problem, settled = part.problem, part.settled
+    settings: Mapping[str, Any] = {}
+    if len(part.sources) > 1 or len(part.settings) > 1:
+        names = sorted(part.sources if len(part.sources) > 1 else (d.path for d in part.settings))
+        problem = (
+            problem or f"{' and '.join(map(printable, names))} have the same name; keep one of them"
+        )
+    elif len(pictures) > MAX_STYLE_PICTURES:
+        problem = problem or (
+            f"it has {len(pictures)} pictures, and at most {MAX_STYLE_PICTURES} are blended; "
+            "remove some of them"
+        )
+    elif part.settings and settled and not problem:
+        try:
+            settings = read(part.settings[0])
+        except SettingsError as error:
+            problem = str(error)
+        except ChangedMeanwhile:
+            settled = False
+    style = Style(name, pictures, settings, problem, settled)
+    return replace(style, problem=problem or _weights_problem(style))
+
+
+def _leads_to_folder(library: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=library).st_mode)
+    except OSError:
+        return False
+
+
+# Using styles
+
+
+def style_problem(styles: Mapping[str, Style], name: str) -> str:
+    """Why the style of this name (in composed form) cannot be used, "" where it can."""
+    style = styles.get(name)
+    label = printable(name)
+    if style is None:
+        known = ", ".join(map(printable, sorted(usable(styles), key=natural_key)))
+        there = f"there are: {known}" if known else "the library is empty"
+        return f"there is no style {label!r} in the library; {there}"
+    return f"the style {label} cannot be used: {style.problem}" if style.problem else ""
+
+
+def usable(styles: Mapping[str, Style]) -> dict[str, Style]:
+    """The styles without a problem."""
+    return {name: style for name, style in styles.items() if not style.problem}
+
+
+def merge_settings(
+    styles: Sequence[Style], settings: Mapping[str, object], own: int = 0
+) -> dict[str, object]:
+    """The settings of a job that is painted in these styles.
+
+    A single style's settings apply. Where several styles are blended, their settings other than `style_weights` are
+    merged in the order in which they are named, later ones over earlier ones. The job's own settings override both.
+
+    `style_weights` of the job are the shares of the styles, equal by default; those of a folder style divide its share
+    among its own pictures. The job may also give one weight for each picture.
+
+    Args:
+        styles: library styles of the job, in order.
+        settings: the job's own settings.
+        own: number of style pictures that come with the job; they come before those of the library.
+    """
+    merged: dict[str, object] = {}
+    for style in styles:
+        merged |= style.settings
+    merged.pop("style_weights", None)
+    merged |= settings
+    weights = [[1.0]] * own + [_inner_weights(style) for style in styles]
+    shares = settings.get("style_weights")
+    if len(weights) == 1 and "style_weights" not in settings:
+        if styles and styles[0].settings.get("style_weights"):
+            merged["style_weights"] = styles[0].settings["style_weights"]
+    elif any(len(inner) > 1 for inner in weights):
+        shares = shares or [1.0] * len(weights)
+        if _are_numbers(shares) and len(shares) == len(weights):
+            merged["style_weights"] = [
+                share * weight / sum(inner)
+                for share, inner in zip(shares, weights, strict=True)
+                for weight in inner
+            ]
+    return merged
+
+
+def _inner_weights(style: Style) -> list[float]:
+    """The weights of a style's pictures; `read_library` has checked those of the settings."""
+    given = style.settings.get("style_weights")
+    return given if _are_numbers(given) and given else [1.0] * len(style.pictures)
+
+
+def _are_numbers(value: object) -> TypeGuard[list[float]]:
+    return isinstance(value, list) and all(
+        isinstance(item, int | float) and not isinstance(item, bool) for item in value
+    )
+
+
+def _weights_problem(style: Style) -> str:
+    """What is wrong with the `style_weights` of a style, "" where nothing is."""
+    given = style.settings.get("style_weights")
+    if not given:
+        return ""
+    if not _are_numbers(given) or len(given) != len(style.pictures):
+        return f"its style_weights must be a list of {len(style.pictures)}: one for each picture"
+    if min(given) < 0 or not 0 < sum(given) < math.inf:
+        return "its style_weights must be numbers ≥ 0, and one of them > 0"
+    return ""

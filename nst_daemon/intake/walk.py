@@ -1,0 +1,175 @@
+"""Reading dropped files by descriptor: no symbolic link is followed, and ignored names are left out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nst_daemon import files, strict_yaml
+from nst_daemon.errors import InputError, SettingsError
+from nst_daemon.intake.ignore import ignored
+from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.truncation import looks_whole
+from nst_daemon.jobs import Fingerprint
+from nst_daemon.names import printable
+
+MAX_DEPTH = 8
+
+#: Names in a folder, each with its own status (of a link itself, not of its target).
+Listing = list[tuple[str, os.stat_result]]
+
+
+@dataclass(frozen=True, slots=True)
+class WalkedFolder:
+    """A folder that `walk` has come to.
+
+    path: below the root, "" for the root; descriptor: open until the next step of the walk; files: everything that is
+    not a folder; too_deep: the folder is below MAX_DEPTH and was not listed.
+    """
+
+    path: str
+    descriptor: int
+    fingerprint: Fingerprint
+    files: Listing = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    too_deep: bool = False
+
+    def below(self, name: str) -> str:
+        """The path of a file in this folder, below the root."""
+        return f"{self.path}/{name}" if self.path else name
+
+
+def walk(root: Path, problems: list[str]) -> Iterator[WalkedFolder]:
+    """Every folder below `root`, the root first.
+
+    Args:
+        root: may be reached through symbolic links: it comes from the configuration.
+        problems: gets a line for each folder that cannot be read.
+
+    Raises:
+        StorageError: `root` cannot be opened.
+    """
+    with opened(root) as descriptor:
+        yield from _walk(descriptor, "", problems)
+
+
+def _walk(descriptor: int, path: str, problems: list[str]) -> Iterator[WalkedFolder]:
+    mark = files.fingerprint(os.fstat(descriptor))
+    if path.count("/") >= MAX_DEPTH:
+        yield WalkedFolder(path, descriptor, mark, too_deep=True)
+        return
+    listing = list_folder(descriptor, path or "inbox", problems)
+    inner = [name for name, status in listing if stat.S_ISDIR(status.st_mode)]
+    others = [item for item in listing if not stat.S_ISDIR(item[1].st_mode)]
+    folder = WalkedFolder(path, descriptor, mark, others, inner)
+    yield folder
+    for name in inner:
+        below = folder.below(name)
+        with open_inner(name, descriptor, below, problems) as opened_folder:
+            if opened_folder is not None:
+                yield from _walk(opened_folder, below, problems)
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[int]:
+    """A descriptor of a folder of the configuration. Raises StorageError where it cannot be opened."""
+    with files.storage(root):
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def open_inner(name: str, parent: int, label: str, problems: list[str]) -> Iterator[int | None]:
+    """A descriptor of a folder in `parent`; None where it is gone, a link, or unreadable (a line in `problems`)."""
+    try:
+        descriptor = files.open_folder(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            problems.append(
+                f"the folder {printable(label)} cannot be opened: {error.strerror}; "
+                "give the daemon's group the right to read and enter it"
+            )
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
+    """The names in a folder that are not ignored; files that vanish meanwhile are left out."""
+    listing: Listing = []
+    try:
+        with os.scandir(descriptor) as items:
+            for item in items:
+                if not ignored(item.name):
+                    with suppress(FileNotFoundError):
+                        listing.append((item.name, item.stat(follow_symlinks=False)))
+    except OSError as error:
+        problems.append(f"the folder {printable(label)} cannot be read: {error.strerror}")
+    return listing
+
+
+def file_problem(status: os.stat_result, name: str, max_bytes: int) -> str:
+    """Why a file can never be used, "" where it can."""
+    try:
+        files.check_droppable(status, name, max_bytes)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def file_looks_whole(name: str, folder: int, size: int) -> bool:
+    """Ask `truncation` about a file; one that cannot be opened counts as whole, and the claim reports it."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=folder)
+    except OSError:
+        return True
+    try:
+        return looks_whole(descriptor, size)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def read_settings(root: Path, path: str, mark: Fingerprint, max_bytes: int) -> dict[str, Any]:
+    """The mapping in a dropped YAML file.
+
+    Args:
+        root: the inbox or the library.
+        path: of the file, below `root`.
+        mark: of the version that the scan saw.
+        max_bytes: of any dropped file; settings have a lower limit (`strict_yaml.MAX_BYTES`).
+
+    Raises:
+        SettingsError: it is not readable or not a mapping of plain data.
+        ChangedMeanwhile: it is not the version that the scan saw.
+    """
+    label = printable(path)
+    try:
+        with files.folder_of(root, path) as (folder, name):
+            descriptor, status = files.open_regular(name, folder, max_bytes)
+            with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
+                data = file.read(strict_yaml.MAX_BYTES + 1)
+    except PermissionError as error:
+        raise SettingsError(
+            f"{label} cannot be read: {error.strerror}",
+            remedy="give the daemon's group the right to read it",
+        ) from error
+    except (OSError, InputError) as error:  # the scan saw a regular file
+        raise ChangedMeanwhile(f"{label} does not exist any more") from error
+    if files.fingerprint(status) != mark:
+        raise ChangedMeanwhile(f"{label} has changed")
+    return strict_yaml.parse_mapping(data, name)
