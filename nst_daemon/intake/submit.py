@@ -222,7 +222,7 @@ def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path])
     """
     wanted = [i for i in inputs if Role(str(i["role"])) not in {Role.SETTINGS, Role.BATCH}]
     sizes = {str(i["sha256"]): int(str(i["bytes"])) for i in wanted}
-    found = find_files(sizes, places, suffixes=PICTURES)
+    found = find_files(sizes, places, suffixes=IMAGE_SUFFIXES)
     for i in wanted:
         if i["sha256"] not in found:
             raise InputError(
