@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 from nst_daemon import files
 from nst_daemon.digests import find_files
+from nst_daemon.jobs import BatchCell
 from nst_daemon.names import printable
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.sidecar import SCHEMA
@@ -140,6 +141,7 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
         "contents": [(i[1], i[2][:KEY]) for i in contents],
         "styles": [(i[1], i[2][:KEY]) for i in styles],
         "settings": dict(s["settings"]),
+        "batch": BatchCell.from_json(s.get("batch")),
         "model": " · ".join(
             str(v)
             for v in (s["model"].get("weights_description"), s["machine"].get("device_name"))
@@ -212,7 +214,7 @@ def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, 
     bases: dict[tuple[object, ...], tuple[int, Mapping[str, Any]]] = {}
     entries = []
     for entry in found:
-        shown = {k: v for k, v in entry.items() if k not in ("thumbnails", "settings")}
+        shown = {k: v for k, v in entry.items() if k not in ("thumbnails", "settings", "batch")}
         own = entry["settings"]
         kind = (str(own.get("preset")), *own)  # versions of this program know different settings
         number, base = bases.setdefault(kind, (len(bases), own))

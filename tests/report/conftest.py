@@ -16,7 +16,7 @@ from PIL import Image, ImageChops
 
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.jobs import JobInput, Role
+from nst_daemon.jobs import BatchCell, JobInput, Role
 from nst_daemon.names import clean_name
 from nst_daemon.report import gallery, loss_plot, sidecar
 from nst_daemon.report.history import Sample, columns
@@ -63,7 +63,9 @@ def describe(
     number: int,
     inputs: tuple[JobInput, ...],
     settings: RenderSettings,
+    *,
     notes: Sequence[str],
+    batch: BatchCell | None = None,
 ) -> dict[str, object]:
     """The sidecar of the picture with this number, one of which is finished each minute."""
     data = picture.read_bytes()
@@ -86,6 +88,7 @@ def describe(
         seconds={"paint": 12.0},
         history=columns(HISTORY),
         notes=notes,
+        batch=asdict(batch) if batch else None,
     )
     written = sidecar.Written(picture.name, hashlib.sha256(data).hexdigest(), len(data))
     return sidecar.build(painted, written, FIRST + timedelta(minutes=number))
@@ -118,6 +121,7 @@ class Root:
         shifts: tuple[int, int] | None = None,
         extras: bool = False,
         notes: Sequence[str] = (),
+        batch: BatchCell | None = None,
         **settings: object,
     ) -> Path:
         """Leave behind what a finished job does; the result's path.
@@ -142,7 +146,7 @@ class Root:
         painted.save(picture)
         if extras:
             decorate(picture, scene, painting)
-        document = describe(picture, number, inputs, resolve(settings), notes)
+        document = describe(picture, number, inputs, resolve(settings), notes=notes, batch=batch)
         picture.with_name(picture.stem + ".json").write_bytes(sidecar.encode(document))
         return picture
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError
-from nst_daemon.report import batch_sheet, contact_sheet
+from nst_daemon.jobs import BatchCell
+from nst_daemon.report import batch_sheet, contact_sheet, gallery
 from tests.report.conftest import Root
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What the last sheet was made of: cells, and the texts of rows and columns."""
-    made: dict[str, object] = {}
+class Drawn:
+    """What a sheet of the batch shows: cells by (row, column), and the texts and pictures of its margins."""
 
-    def grid(cells: object, rows: object, columns: object, *, side: int) -> Image.Image:
-        made["cells"] = {place: path.stem for place, path in cells.items()}  # type: ignore[attr-defined]
-        made["rows"] = [[label.text for label in labels] for labels in rows]  # type: ignore[attr-defined]
-        made["columns"] = [[label.text for label in labels] for labels in columns]  # type: ignore[attr-defined]
-        made["pictures"] = [label.picture for labels in [*rows, *columns] for label in labels]  # type: ignore[misc]
-        return contact_sheet.grid(cells, rows, columns, side=side)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(batch_sheet, "grid", grid)
-    return made
+    def __init__(self, root: Root) -> None:
+        found = sorted(gallery.found(root.results / "night"), key=lambda e: str(e["finished"]))
+        inputs = {t.sha256: t.size for e in found for t in e["thumbnails"] if not t.source}
+        files = find_files(inputs, [root.folder / "done", root.folder / "styles"])
+        table = batch_sheet.table(found, {d[: gallery.KEY]: p for d, p in files.items()})
+        rows, columns = table.rows.places(), table.columns.places()
+        labels = [table.rows.labels[k] for k in rows], [table.columns.labels[k] for k in columns]
+        self.rows, self.columns = ([[x.text for x in line] for line in side] for side in labels)
+        self.pictures = [x.picture for side in labels for line in side for x in line]
+        self.cells = {(rows[r], columns[c]): p.stem for (r, c), p in table.pictures.items()}
 
 
 def sheet(root: Root) -> Image.Image:
@@ -37,7 +39,9 @@ def sheet(root: Root) -> Image.Image:
         return image
 
 
-def add(root: Root, content: str, style: str, **settings: object) -> None:
+def add(
+    root: Root, content: str, style: str, cell: BatchCell | None = None, **settings: object
+) -> None:
     """A picture of the batch; its inputs are pictures of their own for each name."""
     words = [content, style, *(f"{k}={v}" for k, v in settings.items())]
     root.add(
@@ -45,71 +49,141 @@ def add(root: Root, content: str, style: str, **settings: object) -> None:
         content=f"{content}.jpg",
         style=f"{style}.png",
         shifts=(ord(content[0]), ord(style[0])),
+        batch=cell,
         **settings,
     )
 
 
-def test_contents_stand_against_styles(root: Root, drawn: dict[str, object]) -> None:
+def test_contents_stand_against_styles(root: Root) -> None:
     """Without a sweep there is a row for each content and a column for each style, with their pictures."""
     for content in ("dog", "Ünïcode “quotes”"):
         for style in ("<script>", "waves", "embers"):
             add(root, content, style)
-    image = sheet(root)
-    assert drawn["rows"] == [["dog"], ["Ünïcode “quotes”"]]
-    assert drawn["columns"] == [["<script>"], ["waves"], ["embers"]]
-    assert drawn["cells"] == {
+    image, drawn = sheet(root), Drawn(root)
+    assert drawn.rows == [["dog"], ["Ünïcode “quotes”"]]
+    assert drawn.columns == [["<script>"], ["waves"], ["embers"]]
+    assert drawn.cells == {
         (i, j): f"{content}_{style}"
         for i, content in enumerate(("dog", "Ünïcode “quotes”"))
         for j, style in enumerate(("<script>", "waves", "embers"))
     }
-    pictures = drawn["pictures"]
-    assert isinstance(pictures, list)
-    assert all(isinstance(path, Path) for path in pictures), "all inputs were found"
+    assert len(drawn.pictures) == 5
+    assert all(isinstance(path, Path) for path in drawn.pictures), "all inputs were found"
     assert image.width > image.height
 
 
-def test_a_sweep_stands_along_the_top(root: Root, drawn: dict[str, object]) -> None:
+def test_a_sweep_stands_along_the_top(root: Root) -> None:
     """With several pairs each is a row, and each combination of settings that was painted a column, in order."""
     for seed in (10, 9):
         for scale in (0.5, 1.0):
             add(root, "dog", "waves", style_scale=scale, seed=seed)
             add(root, "cat", "waves", style_scale=scale, seed=seed)
-    sheet(root)
-    assert drawn["rows"] == [["dog", "waves"], ["cat", "waves"]]
-    assert drawn["columns"] == [
+    drawn = Drawn(root)
+    assert drawn.rows == [["dog", "waves"], ["cat", "waves"]]
+    assert drawn.columns == [
         ["style_scale 0.5", "seed 9"],
         ["style_scale 0.5", "seed 10"],
-        ["style_scale 1.0", "seed 9"],
-        ["style_scale 1.0", "seed 10"],
+        ["style_scale 1", "seed 9"],
+        ["style_scale 1", "seed 10"],
     ]
 
 
-def test_a_sweep_of_one_pair_is_a_table_of_its_settings(
-    root: Root, drawn: dict[str, object]
-) -> None:
+def test_a_sweep_of_one_pair_is_a_table_of_its_settings(root: Root) -> None:
     """One content in one style, two settings swept: one goes down the margin and one along the top."""
     for tv in (0.0, 1.0):
         for seed in (1, 2, 3):
             add(root, "dog", "waves", tv_weight=tv, seed=seed)
-    sheet(root)
-    rows, columns = drawn["rows"], drawn["columns"]
-    assert isinstance(rows, list)
-    assert isinstance(columns, list)
-    assert [row[2:] for row in rows] + columns in (
-        [["seed 1"], ["seed 2"], ["seed 3"], ["tv_weight 0.0"], ["tv_weight 1.0"]],
-        [["tv_weight 0.0"], ["tv_weight 1.0"], ["seed 1"], ["seed 2"], ["seed 3"]],
+    drawn = Drawn(root)
+    assert [row[2:] for row in drawn.rows] + drawn.columns in (
+        [["seed 1"], ["seed 2"], ["seed 3"], ["tv_weight 0"], ["tv_weight 1"]],
+        [["tv_weight 0"], ["tv_weight 1"], ["seed 1"], ["seed 2"], ["seed 3"]],
     )
 
 
-def test_presets_are_one_setting(root: Root, drawn: dict[str, object]) -> None:
+def test_presets_are_one_setting(root: Root) -> None:
     """Where presets are swept, the many settings that follow from them are not in the margins."""
     for preset in ("default", "gatys2016", "wasserstein"):
         add(root, "dog", "waves", preset=preset)
-    sheet(root)
-    assert drawn["columns"] == [["preset default"], ["preset gatys2016"], ["preset wasserstein"]]
+    assert Drawn(root).columns == [["preset default"], ["preset gatys2016"], ["preset wasserstein"]]
 
 
-def test_what_is_missing_leaves_its_cell_empty(root: Root, drawn: dict[str, object]) -> None:
+def cell(*position: int, style: str = "waves", **swept: object) -> BatchCell:
+    """What the sidecar records of a picture of the batch."""
+    content, of_style, step = position
+    return BatchCell("night", style, swept, (content, of_style, step))
+
+
+def test_axes_are_in_the_order_of_the_batch_file(root: Root) -> None:
+    """Contents, styles and values stand as written in the batch file, whatever was finished first."""
+    for step, seed in ((2, 1), (0, 3), (1, 2)):
+        for i, style in ((1, "embers"), (0, "waves")):
+            for j, content in ((1, "ant"), (0, "dog")):
+                recorded = cell(j, i, step, style=style, seed=seed)
+                add(root, content, style, recorded, seed=seed)
+    drawn = Drawn(root)
+    assert drawn.rows == [["dog", "waves"], ["dog", "embers"], ["ant", "waves"], ["ant", "embers"]]
+    assert drawn.columns == [["seed 3"], ["seed 2"], ["seed 1"]]
+    assert drawn.cells[1, 2] == "dog_embers_seed=1"
+
+
+@pytest.mark.parametrize("missing", [0, 1, 3, 5])
+def test_a_missing_picture_does_not_change_the_order(root: Root, missing: int) -> None:
+    """The table of a single pair keeps the order of both swept settings where a picture is missing."""
+    swept = [(tv, seed) for tv in (1, 0) for seed in (9, 7, 8)]
+    for step in (5, 3, 4, 1, 2, 0):
+        tv, seed = swept[step]
+        if step != missing:
+            add(
+                root,
+                "dog",
+                "waves",
+                cell(0, 0, step, tv_weight=tv, seed=seed),
+                tv_weight=tv,
+                seed=seed,
+            )
+    drawn = Drawn(root)
+    assert drawn.rows == [["dog", "waves", "tv_weight 1"], ["dog", "waves", "tv_weight 0"]]
+    assert drawn.columns == [["seed 9"], ["seed 7"], ["seed 8"]]
+    assert len(drawn.cells) == 5
+
+
+def test_styles_have_their_names_in_the_library(root: Root) -> None:
+    """A style is labelled by its name, not by the file of its first picture; settings beside it are not swept."""
+    add(root, "dog", "wheat", cell(0, 0, 0, style="monet"), style_scale=0.5)
+    add(root, "dog", "waves", cell(0, 1, 0, style="starry"), style_scale=2.0)
+    drawn = Drawn(root)
+    assert (drawn.rows, drawn.columns) == ([["dog"]], [["monet"], ["starry"]])
+
+
+def test_older_pictures_stand_before_recorded_ones(root: Root) -> None:
+    """A picture whose sidecar records no cell is still shown, with the value of the swept setting that it has."""
+    add(root, "dog", "waves", cell(0, 0, 0, seed=5), seed=5)
+    add(root, "dog", "waves", seed=8)
+    drawn = Drawn(root)
+    assert drawn.columns == [["seed 8"], ["seed 5"]]
+    assert len(drawn.cells) == 2
+
+
+def test_of_two_pictures_in_one_cell_the_later_is_shown(root: Root) -> None:
+    """A cell that was painted again shows the new picture."""
+    add(root, "dog", "waves", cell(0, 0, 0))
+    root.add(
+        "night/again", content="dog.jpg", style="waves.png", shifts=(100, 119), batch=cell(0, 0, 0)
+    )
+    assert Drawn(root).cells == {(0, 0): "again"}
+
+
+def test_a_damaged_record_leaves_the_picture_out(root: Root) -> None:
+    """A sidecar whose batch entry is no mapping of its keys counts as damaged."""
+    add(root, "dog", "waves", cell(0, 0, 0))
+    add(root, "cat", "waves", cell(1, 0, 0))
+    path = root.results / "night" / "cat_waves.json"
+    for damage in ("night", {"name": "night"}, {"position": [0, 0, 0]}):
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"batch": damage}))
+        assert Drawn(root).rows == [["dog"]]
+
+
+def test_what_is_missing_leaves_its_cell_empty(root: Root) -> None:
     """Of an unfinished batch with a damaged picture the rest is shown; inputs that are gone are named."""
     add(root, "dog", "waves")
     add(root, "cat", "embers")
@@ -117,11 +191,9 @@ def test_what_is_missing_leaves_its_cell_empty(root: Root, drawn: dict[str, obje
     (root.results / "night" / "cat_waves.png").write_bytes(b"damaged")
     for path in (root.folder / "done").rglob("*.jpg"):
         path.unlink()
-    image = sheet(root)
-    cells = drawn["cells"]
-    assert isinstance(cells, dict)
-    assert len(cells) == 3
-    assert drawn["rows"] == [["dog"], ["cat"]]
+    image, drawn = sheet(root), Drawn(root)
+    assert len(drawn.cells) == 3
+    assert drawn.rows == [["dog"], ["cat"]]
     pixels = np.asarray(image)
     corner = pixels[-image.height // 5 : -10, -image.width // 5 : -10]
     assert corner.std() > 5

@@ -12,7 +12,7 @@ import pytest
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError
-from nst_daemon.jobs import JobInput, Role
+from nst_daemon.jobs import BatchCell, JobInput, Role
 from nst_daemon.report import sidecar
 
 NOW = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -46,6 +46,15 @@ def test_a_sidecar_makes_the_same_settings_again(tmp_path: Path, preset: str) ->
     assert resolve(recipe.settings) == settings
     assert recipe.weights_sha256 == "c" * 64
     assert [i["sha256"] for i in recipe.inputs] == ["a" * 64]
+
+
+def test_a_picture_of_a_batch_records_its_cell() -> None:
+    """The name, style, swept settings and position are in the sidecar, and only in that of a batch's picture."""
+    cell = BatchCell("night", "starry", {"seed": 3, "style_scale": 0.5}, (1, 0, 2))
+    data = sidecar.encode(sidecar.build(replace(PAINTED, batch=asdict(cell)), WRITTEN, NOW))
+    assert BatchCell.from_json(json.loads(data)["batch"]) == cell
+    assert list(json.loads(data)["batch"]["swept"]) == ["seed", "style_scale"]
+    assert "batch" not in sidecar.build(PAINTED, WRITTEN, NOW)
 
 
 def test_time_is_utc() -> None:
