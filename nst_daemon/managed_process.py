@@ -1,7 +1,8 @@
-"""A process of the daemon's own, and the socket to it: how it is started, how it begins, how it ends.
+"""A process that the daemon starts and watches: its start, its deadline, its output, its end.
 
-A fresh interpreter with one end of a socket pair. Not `multiprocessing`: its spawn imports the daemon's `__main__`
-again in each child, keeps a helper process and speaks pickle (see `messages`).
+A worker, a hook, a chore and the status page are all one of these; each owner keeps only its policy. Not
+`multiprocessing`: its spawn imports the daemon's `__main__` again in each process, keeps a helper process and speaks
+pickle.
 """
 
 from __future__ import annotations
@@ -9,95 +10,140 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import logging
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from nst_daemon.workers import messages
+from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 
 
-class Child:
-    """One life of a process. module: what it runs; first: its first message; log: where its output goes, begun anew
-    (None: to the daemon's own stderr). Raises OSError where it cannot be started."""
+def own_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of this program; `-P` keeps the current folder off the module path."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
-    def __init__(self, module: str, first: messages.Message, log: Path | None) -> None:
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._log = log
-        if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-        with theirs, (log or Path(os.devnull)).open("wb") as output:
-            self._popen = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                # -P: a folder that the daemon happens to stand in lends it no modules.
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output if log else None,
-                # A terminal's Ctrl-C goes to a whole group of processes; what it means is for the daemon to say.
-                process_group=0,
-            )
-        self.pid = self._popen.pid
-        self._ended = os.pidfd_open(self.pid)
-        self.socket.setblocking(False)
-        self.open = True
-        self.send(first)
 
-    def send(self, message: messages.Message) -> bool:
-        """Send, without waiting; False where there is no room now. A process that is gone is noticed elsewhere."""
+class ManagedProcess:
+    """One run of a command, in a session of its own: Ctrl-C in a terminal reaches the daemon alone.
+
+    Args:
+        command: Arguments; no shell reads them.
+        environment: None for the daemon's own.
+        pass_fds: Descriptors that the process inherits.
+        first_input: Written to its standard input, which then stays open until `close`; None for no input.
+        log: A file for its output, truncated first.
+        capture: Keep its output in a temporary file. Without `log` and `capture`, standard output is discarded, and
+            standard error is the daemon's.
+        deadline: When `overdue` becomes true, on the caller's clock.
+
+    Raises:
+        OSError: The process cannot be started.
+        ValueError: An argument or a variable contains a null character.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        first_input: bytes | None = None,
+        log: Path | None = None,
+        capture: bool = False,
+        deadline: float = math.inf,
+    ) -> None:
+        self.deadline = deadline
+        self._output = _output_file(log, capture=capture)
+        self._pidfd: int | None = None
         try:
-            messages.send(self.socket, message)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
-
-    def messages(self) -> Iterator[messages.Message]:
-        """Everything that has arrived; notes when the other end is gone."""
-        while self.open:
-            try:
-                message = messages.receive(self.socket)
-            except BlockingIOError:
-                return
-            if message is None:
-                self.open = False
-                return
-            yield message
+            self._popen = subprocess.Popen(  # noqa: S603 (our own program, or the administrator's command)
+                list(command),
+                env=environment,
+                pass_fds=tuple(pass_fds),
+                stdin=subprocess.DEVNULL if first_input is None else subprocess.PIPE,
+                stdout=self._output or subprocess.DEVNULL,
+                stderr=self._output,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._close_output()
+            raise
+        self.pid = self._popen.pid
+        if first_input is not None and self._popen.stdin is not None:
+            # The process may have ended already: its exit code tells.
+            with suppress(BrokenPipeError):
+                self._popen.stdin.write(first_input)
+                self._popen.stdin.flush()
 
     def exit_code(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """The exit status, negative for a signal; None while the process runs."""
         return self._popen.poll()
 
-    def waitables(self) -> list[object]:
-        """Ready when there are messages, or when it has ended."""
-        return [self.socket, self._ended] if self.open else [self._ended]
+    def overdue(self, now: float) -> bool:
+        """True where the process runs past its deadline."""
+        return now >= self.deadline and self.exit_code() is None
+
+    def terminate(self, deadline: float = math.inf) -> None:
+        """Ask the process to end (SIGTERM) by `deadline`."""
+        self.deadline = min(self.deadline, deadline)
+        self._popen.terminate()
 
     def kill(self) -> None:
-        """SIGKILL; harmless where it has ended."""
-        self._popen.kill()
+        """End the process and everything that it has started (SIGKILL)."""
+        # Until `poll` has seen the end, the process id cannot belong to another process.
+        if self.exit_code() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
-    def close(self, patience: float) -> None:
-        """Reap it and free its descriptors."""
+    def wait(self, seconds: float) -> int | None:
+        """Wait for the end for at most `seconds`; the exit status, or None."""
         with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(patience)
-        self.socket.close()
-        os.close(self._ended)
+            return self._popen.wait(seconds)
+        return None
 
-    def last_words(self) -> str:
-        """The end of what it printed, if that was kept."""
-        if self._log is None:
+    def waitables(self) -> list[object]:
+        """A descriptor for `multiprocessing.connection.wait` that becomes ready when the process has ended."""
+        if self._pidfd is None:
+            self._pidfd = os.pidfd_open(self.pid)
+        return [self._pidfd]
+
+    def last_output(self, limit: int) -> str:
+        """The end of what the process printed, `limit` bytes at most; "" where its output is not kept."""
+        if self._output is None:
             return ""
-        with suppress(OSError), self._log.open("rb") as file:
-            file.seek(max(0, self._log.stat().st_size - messages.TEXT_LIMIT))
-            return file.read().decode(errors="replace").strip()
-        return ""
+        number = self._output.fileno()
+        start = max(0, os.fstat(number).st_size - limit)
+        return os.pread(number, limit, start).decode(errors="replace").strip()
+
+    def close(self, patience: float = 0.0) -> None:
+        """Wait for the end for at most `patience` seconds, and free the descriptors."""
+        self.wait(patience)
+        self._close_output()
+        if self._popen.stdin is not None:
+            with suppress(OSError):
+                self._popen.stdin.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _close_output(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
+
+def _output_file(log: Path | None, *, capture: bool) -> IO[bytes] | None:
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("w+b")
+    return tempfile.TemporaryFile() if capture else None
 
 
 def exit_reason(code: int) -> str:
@@ -110,14 +156,15 @@ def exit_reason(code: int) -> str:
         name = "unknown"
     words = f"was killed by signal {-code} ({name})"
     if -code == signal.SIGKILL:
-        words += ": by somebody, or by the kernel for want of memory"
+        words += ": by a person, or by the kernel because memory ran out"
     return words
 
 
-def begin() -> tuple[socket.socket, messages.Message | None]:
-    """In the new process: tie its life to the daemon's; its end of the wire, and the first message."""
+def begin() -> socket.socket:
+    """In a new process: end with the daemon; the socket to the daemon, which `sys.argv[1]` names."""
     with suppress(OSError, AttributeError):
-        # The kernel kills us with the daemon's thread that started us; where it cannot, the wire's end tells.
+        # The kernel kills this process with the daemon's thread that started it. Where the kernel has no such call,
+        # the end of the socket tells.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     faulthandler.enable()  # a crash in native code leaves the Python stacks in the worker's log
     # What a terminal sends is for the daemon to interpret.
@@ -128,4 +175,4 @@ def begin() -> tuple[socket.socket, messages.Message | None]:
     )
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)
-    return end, messages.receive(end)
+    return end

@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "ops": LEAVES
     | FILES
     | {"ledger", "config", "ops", "service.live_status", "service.status_page"},
-    "managed_process": LEAVES | {"workers.messages"},
+    "managed_process": set(),
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},
     "workers.local": LEAVES | {"managed_process", "workers.executor", "workers.messages"},

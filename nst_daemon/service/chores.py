@@ -6,10 +6,11 @@ They open pictures, and the daemon itself stays small. One runs at a time, in a 
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from nst_daemon.managed_process import ManagedProcess
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Chores:
         self._program = program
         self._wanted: dict[tuple[str, ...], None] = {}
         self._running: tuple[str, ...] = ()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ManagedProcess | None = None
 
     @classmethod
     def of(cls, source: Path | None) -> Chores:
@@ -37,33 +38,28 @@ class Chores:
     def tend(self) -> None:
         """Take note of an end, and start the next; never waits."""
         if self._process is not None:
-            if self._process.poll() is None:
+            code = self._process.exit_code()
+            if code is None:
                 return
-            if self._process.returncode:
-                log.warning("`%s` ended with %d", " ".join(self._running), self._process.returncode)
+            if code:
+                log.warning("`%s` ended with %d", " ".join(self._running), code)
+            self._process.close()
             self._process = None
         if self._wanted:
             self._running = next(iter(self._wanted))
             del self._wanted[self._running]
             try:
-                # A session of its own: Ctrl-C is for the daemon, which then waits.
-                self._process = subprocess.Popen(  # noqa: S603 (our own program)
-                    [*self._program, *self._running],
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+                self._process = ManagedProcess([*self._program, *self._running])
             except OSError as error:
                 log.warning("`%s` could not be started: %s", " ".join(self._running), error)
 
     def finish(self, seconds: float) -> None:
-        """Run what is still wanted, and wait for it; what takes longer than this is killed, and the rest is left."""
+        """Run what is still requested. What takes longer than `seconds` is killed, and the rest is dropped."""
         self.tend()
         while self._process is not None:
-            try:
-                self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
+            if self._process.wait(seconds) is None:
                 self._process.kill()
-                self._process.wait()
+                self._process.wait(seconds)
                 self._wanted.clear()
                 log.warning("`%s` was not finished in time", " ".join(self._running))
             self.tend()

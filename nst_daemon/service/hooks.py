@@ -7,19 +7,16 @@ in its environment. It runs beside the daemon, which does not wait for it. A cra
 from __future__ import annotations
 
 import logging
+import math
 import os
-import signal
-import subprocess
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from nst_daemon.jobs import Job
+from nst_daemon.managed_process import ManagedProcess
 from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
 
@@ -29,6 +26,8 @@ log = logging.getLogger(__name__)
 MOST_AT_ONCE = 4
 #: Bytes of what a failed one has printed that go into the log.
 LAST_WORDS = 500
+#: Seconds in which the kernel ends a killed process.
+REAP_SECONDS = 1.0
 #: What is between systemd and the daemon alone.
 _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
@@ -44,9 +43,7 @@ class _Wanted:
 @dataclass(slots=True)
 class _Running:
     wanted: _Wanted
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
-    until: float  # monotonic seconds
+    process: ManagedProcess
 
 
 class HookRunner:
@@ -89,48 +86,37 @@ class HookRunner:
         until = self._clock() + grace
         self.tend()
         while self._running and (left := until - self._clock()) > 0:
-            with suppress(subprocess.TimeoutExpired):
-                self._running[0].process.wait(min(left, 0.2))
+            self._running[0].process.wait(min(left, 0.2))
             self.tend()
         if self._waiting:
             log.warning("%d hooks were not run before the end", len(self._waiting))
             self._waiting.clear()
         for running in self._running:
-            running.until = -1.0
+            running.process.deadline = -math.inf
         self.tend()
 
     def _start(self, wanted: _Wanted) -> None:
-        output = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the command runs)
+        deadline = self._clock() + wanted.timeout
         try:
-            process = subprocess.Popen(  # noqa: S603 (the administrator's own command)
-                list(wanted.command),
-                env=wanted.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+            process = ManagedProcess(
+                wanted.command, environment=wanted.environment, capture=True, deadline=deadline
             )
         except (OSError, ValueError) as error:
-            output.close()
             _say(wanted, f"could not be started: {error}")
-            return
-        self._running.append(_Running(wanted, process, output, self._clock() + wanted.timeout))
+        else:
+            self._running.append(_Running(wanted, process))
 
     def _look_after(self, running: _Running) -> None:
-        code = running.process.poll()
-        if code is None:
-            if self._clock() < running.until:
-                return
-            with suppress(ProcessLookupError):  # it and all that it has started
-                os.killpg(running.process.pid, signal.SIGKILL)
-            running.process.wait()
+        process = running.process
+        if process.overdue(self._clock()):
+            process.kill()
             _say(running.wanted, "was killed: it took too long (hooks.timeout)")
+        elif (code := process.exit_code()) is None:
+            return
         elif code != 0:
-            running.output.seek(0, os.SEEK_END)
-            running.output.seek(max(0, running.output.tell() - LAST_WORDS))
-            words = " ".join(running.output.read().decode(errors="replace").split())
+            words = " ".join(process.last_output(LAST_WORDS).split())
             _say(running.wanted, f"ended with {code}: {words}")
-        running.output.close()
+        process.close(REAP_SECONDS)
         self._running.remove(running)
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
-import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -21,6 +19,7 @@ from pydantic import TypeAdapter
 
 from nst_daemon.config import Config, Folders, Log, is_local, split_address
 from nst_daemon.errors import ConfigError
+from nst_daemon.managed_process import ManagedProcess, own_module
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +76,9 @@ class StatusPage:
         check_token(options)
         self._options = options
         self._socket = listen(options.address)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ManagedProcess | None = None
         self._ending = False  # it has been asked to
-        self._kill_at = math.inf  # monotonic seconds, like all below
+        # Monotonic seconds:
         self._started = self._next_start = -math.inf
         self._pause = FIRST_PAUSE
 
@@ -97,13 +96,17 @@ class StatusPage:
             self._process.terminate()
             self._ending = True
 
+    @property
+    def pid(self) -> int | None:
+        """The process that serves the page now."""
+        return self._process.pid if self._process else None
+
     def tend(self, now: float) -> None:
         """Start the process where it is wanted, note its end; never waits. now: monotonic seconds."""
         if self._process is not None:
-            code = self._process.poll()
+            code = self._process.exit_code()
             if code is None:
-                if self._ending:
-                    self._see_it_end(now)
+                self._enforce_end(self._process, now)
                 return
             self._note_end(code, now)
         if self._socket and now >= self._next_start:
@@ -115,28 +118,18 @@ class StatusPage:
             self._socket.close()
         if self._process is not None:
             self._process.terminate()
-            try:
-                self._process.wait(GRACE)
-            except subprocess.TimeoutExpired:
+            if self._process.wait(GRACE) is None:
                 self._process.kill()
-                self._process.wait()
             self._forget()
 
     def _start(self, number: int, now: float) -> None:
         """number: of the socket's descriptor."""
         try:
-            self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                # -P: a folder that the daemon happens to stand in lends it no modules.
-                [sys.executable, "-P", "-m", "nst_daemon.web", str(number)],
-                pass_fds=(number,),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                # A terminal's Ctrl-C goes to a whole group of processes; what it means is for the daemon to say.
-                process_group=0,
+            self._process = ManagedProcess(
+                own_module("nst_daemon.web", str(number)),
+                pass_fds=[number],
+                first_input=self._options.encode(),
             )
-            assert self._process.stdin is not None
-            self._process.stdin.write(self._options.encode())
-            self._process.stdin.flush()
         except OSError as error:
             log.warning("the status page could not be started: %s", error)
             self._next_start = now + LONGEST_PAUSE
@@ -144,11 +137,12 @@ class StatusPage:
             self._started = now
             log.info("the status page is at http://%s/", self._options.address)
 
-    def _see_it_end(self, now: float) -> None:
-        """Where it takes too long, by force."""
-        self._kill_at = min(self._kill_at, now + GRACE)
-        if self._process is not None and now >= self._kill_at:
-            self._process.kill()
+    def _enforce_end(self, process: ManagedProcess, now: float) -> None:
+        """Kill a process that was asked to end and has not ended within `GRACE` seconds."""
+        if self._ending:
+            process.deadline = min(process.deadline, now + GRACE)
+            if process.overdue(now):
+                process.kill()
 
     def _note_end(self, code: int, now: float) -> None:
         self._forget()
@@ -158,13 +152,11 @@ class StatusPage:
             log.warning("the status page ended with %d; again in %.0f s", code, self._pause)
             self._next_start = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        self._ending, self._kill_at = False, math.inf
+        self._ending = False
 
     def _forget(self) -> None:
         assert self._process is not None
-        assert self._process.stdin is not None
-        with suppress(OSError):
-            self._process.stdin.close()
+        self._process.close(GRACE)
         self._process = None
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from nst_daemon.errors import Retry
-from nst_daemon.managed_process import Child, exit_reason
+from nst_daemon.managed_process import ManagedProcess, exit_reason, own_module
 from nst_daemon.workers import messages
 from nst_daemon.workers.executor import worker_state
 from nst_daemon.workers.messages import (
@@ -48,6 +49,68 @@ LONGEST_PAUSE = 60.0
 REAP_SECONDS = 30.0
 #: A worker is not stuck before this many times its slowest step of the same job.
 PATIENCE = 4.0
+
+
+class LocalTransport:
+    """One life of a process on this machine, and the socket to it.
+
+    Args:
+        module: What the process runs.
+        first: Its first message.
+        log: Where its output goes, truncated first; None for the daemon's stderr.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+
+    def __init__(self, module: str, first: messages.Message, log: Path | None) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = messages.Channel(ours)
+        try:
+            with theirs:
+                number = theirs.fileno()
+                command = own_module(module, str(number))
+                self._process = ManagedProcess(command, pass_fds=[number], log=log)
+        except BaseException:
+            self._channel.close()
+            raise
+        self.pid = self._process.pid
+        self.send(first)
+
+    @property
+    def open(self) -> bool:
+        """False once the process has closed its end."""
+        return self._channel.open
+
+    def send(self, message: messages.Message) -> None:
+        """Send, without waiting."""
+        self._channel.send(message)
+
+    def messages(self) -> Iterator[messages.Message]:
+        """Everything that has arrived."""
+        return self._channel.messages()
+
+    def exit_code(self) -> int | None:
+        """The exit status; None while the process runs."""
+        return self._process.exit_code()
+
+    def last_output(self) -> str:
+        """The end of what the process printed, if that was kept."""
+        return self._process.last_output(messages.TEXT_LIMIT)
+
+    def waitables(self) -> list[object]:
+        """Ready when there are messages, or when the process has ended."""
+        ended = self._process.waitables()
+        return [self._channel, *ended] if self.open else ended
+
+    def kill(self) -> None:
+        """SIGKILL; harmless where the process has ended."""
+        self._process.kill()
+
+    def close(self, patience: float) -> None:
+        """Wait for the end for at most `patience` seconds, and free the descriptors."""
+        self._process.close(patience)
+        self._channel.close()
 
 
 class LocalExecutor:
@@ -183,7 +246,7 @@ class _Worker:
     options: WorkerOptions
     lost_seconds: float
     jobs: dict[str, _Given] = field(default_factory=dict)  # the one that is painted first
-    process: Child | None = None
+    process: LocalTransport | None = None
     ready: bool = False
     slots: int = SLOTS
     info: dict[str, object] = field(default_factory=dict)
@@ -218,7 +281,9 @@ class _Worker:
         self.heard = self.closed = None
         self.spawned, self.start_at = now, math.inf
         try:
-            self.process = Child("nst_daemon.workers.process.main", self._hello(), self._log())
+            self.process = LocalTransport(
+                "nst_daemon.workers.process.main", self._hello(), self._log()
+            )
         except OSError as error:
             return self._ended(now, f"could not be started: {error.strerror}")
         return []
@@ -426,7 +491,7 @@ class _Worker:
         """The process is gone, or given up."""
         assert self.process is not None
         reason = self._reason(self.process.exit_code())
-        detail = self.leaving.detail if self.leaving else self.process.last_words()
+        detail = self.leaving.detail if self.leaving else self.process.last_output()
         self.process.close(patience=0.0)
         self.process = None
         return self._ended(now, reason, detail)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -351,15 +352,72 @@ def decode(packet: bytes) -> Message:
 
 
 def send(end: socket.socket, message: Message) -> None:
-    """Send; waits for room only on a blocking socket. Raises OSError where the other end is gone."""
+    """Send; waits for room only on a blocking socket.
+
+    Raises:
+        OSError: The other end is gone.
+    """
     end.send(encode(message))
 
 
 def receive(end: socket.socket) -> Message | None:
-    """The next message, or None where the other end is gone; BlockingIOError where there is none yet."""
+    """The next message, or None where the other end is gone.
+
+    Raises:
+        BlockingIOError: There is no message yet.
+        ValueError: The packet is not a message.
+    """
     try:
         packet = end.recv(PACKET)
     except ConnectionResetError:
         # The other end died before it read everything. The error is reported once, and before what it had sent.
         packet = end.recv(PACKET)
     return decode(packet) if packet else None
+
+
+class Channel:
+    """One end of a packet socket that never blocks: what there is no room for is sent later."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._unsent: deque[Message] = deque()
+        #: False once the other end is gone.
+        self.open = True
+
+    def fileno(self) -> int:
+        """For `multiprocessing.connection.wait`."""
+        return self._end.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send in order; a message to an end that is gone is dropped."""
+        self._unsent.append(message)
+        self._flush()
+
+    def messages(self) -> Iterator[Message]:
+        """Everything that has arrived; ValueError where a packet is not a message."""
+        self._flush()
+        while self.open:
+            try:
+                message = receive(self._end)
+            except BlockingIOError:
+                return
+            if message is None:
+                self.open = False
+                return
+            yield message
+
+    def close(self) -> None:
+        """Free the descriptor."""
+        self.open = False
+        self._end.close()
+
+    def _flush(self) -> None:
+        while self._unsent and self.open:
+            try:
+                send(self._end, self._unsent[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                pass  # `messages` notices that the other end is gone
+            self._unsent.popleft()

@@ -372,7 +372,8 @@ def factory(path: str) -> Factory:
 
 def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
-    end, hello = managed_process.begin()
+    end = managed_process.begin()
+    hello = messages.receive(end)
     if not isinstance(hello, messages.Hello):
         sys.exit("this is started by nst-daemon itself")
     worker = Worker(end, hello)

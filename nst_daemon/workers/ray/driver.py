@@ -537,7 +537,8 @@ def _knock(address: str) -> None:
 
 def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
-    end, join = managed_process.begin()
+    end = managed_process.begin()
+    join = messages.receive(end)
     if not isinstance(join, messages.Join):
         sys.exit("this is started by nst-daemon itself")
     try:

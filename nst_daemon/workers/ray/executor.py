@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,8 +15,9 @@ from multiprocessing.connection import wait
 
 from nst_daemon.config import Ray
 from nst_daemon.errors import ConfigError, Retry
-from nst_daemon.managed_process import Child, exit_reason
+from nst_daemon.managed_process import exit_reason
 from nst_daemon.workers import messages
+from nst_daemon.workers.local import LocalTransport
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
@@ -62,9 +62,8 @@ class RayExecutor:
             )
         self._cluster, self._options, self._clock = cluster, options or WorkerOptions(), clock
         self._jobs: dict[str, bool] = {}  # whether somebody asked for the end
-        self._unsent: deque[messages.Message] = deque()
         self._unsaid: list[Event] = []
-        self._process: Child | None = None
+        self._process: LocalTransport | None = None
         self._start_at = math.inf
         self._away = ""  # why there is no cluster
         self._forget()
@@ -116,7 +115,6 @@ class RayExecutor:
                 events += self._bury(now)
             else:
                 self._enforce(now)
-                self._flush()
         return events
 
     def waitables(self) -> Sequence[object]:
@@ -146,7 +144,6 @@ class RayExecutor:
             self._send(messages.Stop(0.8 * grace))
             while (left := deadline - self._clock()) > 0 and self._process.exit_code() is None:
                 wait(self._process.waitables(), timeout=left)  # type: ignore[arg-type]
-                self._flush()
                 events += self._drain(self._clock())
             self._process.kill()
             self._process.close(patience=1.0)
@@ -162,18 +159,13 @@ class RayExecutor:
         join = messages.Join(self._cluster, self._options)
         log = self._options.logs / f"{NAME}.log" if self._options.logs else None
         try:
-            self._process = Child("nst_daemon.workers.ray.driver", join, log)
+            self._process = LocalTransport("nst_daemon.workers.ray.driver", join, log)
         except OSError as error:
             self._unsaid += self._ended(now, f"could not be started: {error.strerror}")
 
     def _send(self, message: messages.Message) -> None:
-        self._unsent.append(message)
-        self._flush()
-
-    def _flush(self) -> None:
-        """Send what there is room for; the rest follows with the next poll."""
-        while self._process and self._unsent and self._process.send(self._unsent[0]):
-            self._unsent.popleft()
+        if self._process:
+            self._process.send(message)
 
     def _drain(self, now: float) -> list[Event]:
         """Handle all messages that have arrived."""
@@ -245,6 +237,5 @@ class RayExecutor:
 
     def _give_back(self) -> list[Event]:
         """Answer all that is left, without blame."""
-        self._unsent.clear()
         jobs, self._jobs = self._jobs, {}
         return [Stopped(NAME, job_id, cancelled=asked) for job_id, asked in jobs.items()]
