@@ -28,7 +28,7 @@ from nst_daemon.errors import InputError, StorageError
 from nst_daemon.intake.drops import Drop, Rejection, Request, Root
 from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import clean_name, numbered, printable
 from nst_daemon.publishing import move_folder
 
@@ -68,6 +68,7 @@ def claim(
         group=request.group,
         priority=request.priority,
         identity=request.identity,
+        batch=request.batch,
     )
     folder = spool / job.id
     try:
@@ -136,7 +137,7 @@ def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
         spooled=target.name,
         sha256=digest,
         size=status.st_size,
-        origin=drop.path if drop.root == "inbox" else "",
+        origin=drop.path if drop.root in {"inbox", "failed"} else "",
         fingerprint=drop.fingerprint if drop.root == "inbox" else None,
     )
 
@@ -202,13 +203,13 @@ def remove_originals(job: Job, inbox: Path, spool: Path) -> list[str]:
     """
     folder = spool / job.id
     stuck = []
-    for file in job.inputs:
-        if file.origin:
-            problem = _remove_original(file, inbox, folder)
-            if problem:
-                stuck.append(problem)
+    dropped = [file for file in job.inputs if file.fingerprint is not None]
+    for file in dropped:
+        problem = _remove_original(file, inbox, folder)
+        if problem:
+            stuck.append(problem)
     if job.source == "folder":
-        for parent in {_parent(file.origin) for file in job.inputs if file.origin}:
+        for parent in {_parent(file.origin) for file in dropped}:
             remove_if_empty(inbox / parent)
     # No fsync: an original that a power cut brings back is recognised (`Ledger.claimed_before`) and removed again.
     return stuck
@@ -426,6 +427,7 @@ def _read_card(folder: Path) -> Job | None:
         card = json.loads((folder / CARD).read_bytes())
         inputs = tuple(_input_from_json(file) for file in card.pop("inputs"))
         card["staged_files"] = tuple(card["staged_files"])
+        card["batch"] = BatchCell.from_json(card.get("batch"))
         return replace(Job(inputs=inputs, **card), state=JobState.CLAIMED)
     except (OSError, ValueError, TypeError, KeyError):
         return None

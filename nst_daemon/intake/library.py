@@ -30,6 +30,7 @@ from nst_daemon.intake.drops import (
 )
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import (
+    always_whole,
     file_looks_whole,
     file_problem,
     list_folder,
@@ -126,7 +127,7 @@ class _Reader:
         with open_inner(folder, library, folder, self.problems) as descriptor:
             if descriptor is not None:
                 mark = files.fingerprint(os.fstat(descriptor))
-                part.settled = self.has_settled(f"{folder}/", mark, lambda: True)
+                part.settled = self.has_settled(f"{folder}/", mark, always_whole)
                 found = [
                     self._file(descriptor, name, f"{folder}/{name}", status, part)
                     for name, status in list_folder(descriptor, folder, self.problems)
@@ -144,10 +145,11 @@ class _Reader:
     ) -> Drop:
         """A file of the library; what is wrong with it is noted in `part`. path: below the library."""
         mark = files.fingerprint(status)
-        part.problem = part.problem or file_problem(status, name, self.max_bytes)
+        problem = file_problem(status, name, self.max_bytes)
+        part.problem = part.problem or problem
         looks_whole = partial(file_looks_whole, name, folder, status.st_size)
         # Every file is looked at, also behind one that has not settled: each has its own time.
-        settled = self.has_settled(path, mark, looks_whole)
+        settled = self.has_settled(path, mark, always_whole if problem else looks_whole)
         part.settled = part.settled and settled
         role = Role.STYLE if suffix_of(name) in IMAGE_SUFFIXES else Role.SETTINGS
         return Drop(role, path, mark, "styles")

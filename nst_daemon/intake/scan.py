@@ -34,6 +34,7 @@ from nst_daemon.intake.settle import Look, Settler
 from nst_daemon.intake.walk import (
     MAX_DEPTH,
     WalkedFolder,
+    always_whole,
     file_looks_whole,
     file_problem,
     read_settings,
@@ -130,6 +131,10 @@ class Intake:
             problems=tuple(visit.problems),
         )
 
+    def rules(self, now: float, wall: float) -> Rules:
+        """The rules for files that do not come from the inbox, like those of a retry. Raises StorageError."""
+        return self._rules(_Visit(now, wall))
+
     def mute(self, drops: Iterable[Drop]) -> None:
         """Ignore these versions of these files from now on: they were claimed but cannot be removed."""
         self._muted.update({drop.path: drop.fingerprint for drop in drops if drop.root == "inbox"})
@@ -179,7 +184,7 @@ class Intake:
 
     def _visit_folder(self, folder: WalkedFolder, rules: Rules, visit: _Visit) -> None:
         """Note the files of one folder of the inbox and add their meaning to the outcome."""
-        look = self._look(f"inbox/{folder.path}/", folder.fingerprint, _always, visit)
+        look = self._look(f"inbox/{folder.path}/", folder.fingerprint, always_whole, visit)
         if folder.too_deep:
             if look.settled:
                 visit.outcome.rejections.append(_too_deep(folder))
@@ -203,7 +208,9 @@ class Intake:
                 continue
             problem = file_problem(status, name, self.max_bytes)
             looks_whole = partial(file_looks_whole, name, folder.descriptor, status.st_size)
-            look = self._look(f"inbox/{path}", mark, _always if problem else looks_whole, visit)
+            look = self._look(
+                f"inbox/{path}", mark, always_whole if problem else looks_whole, visit
+            )
             yield Entry(path, mark, look.settled, look.age, problem)
 
     def _look(
@@ -255,11 +262,6 @@ def _too_deep(folder: WalkedFolder) -> Rejection:
     reason = f"{printable(path)} is more than {MAX_DEPTH} folders deep; drop it further up"
     drop = Drop(Role.UNKNOWN, path, folder.fingerprint)
     return Rejection(name, "refused", "", (drop,), reason)
-
-
-def _always() -> bool:
-    """For folders and special files, which cannot be truncated."""
-    return True
 
 
 def _by_name(found: Request | Rejection) -> list[tuple[bool, int, str]]:

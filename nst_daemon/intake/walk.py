@@ -129,6 +129,11 @@ def file_problem(status: os.stat_result, name: str, max_bytes: int) -> str:
     return ""
 
 
+def always_whole() -> bool:
+    """For folders and special files, which cannot be truncated."""
+    return True
+
+
 def file_looks_whole(name: str, folder: int, size: int) -> bool:
     """Ask `truncation` about a file; one that cannot be opened counts as whole, and the claim reports it."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -1,4 +1,4 @@
-"""What a batch file means, and what it may reach."""
+"""The contents of a batch file."""
 
 from __future__ import annotations
 
@@ -7,92 +7,34 @@ from typing import Any
 
 import pytest
 
-from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError, SettingsError
-from nst_daemon.intake.batch import Batch, name_of, parse
-from nst_daemon.intake.drops import Rejection, Request
-from nst_daemon.intake.expansion import Expansion, Reach, plan
+from nst_daemon.intake.batch import name_of, parse, read
+from nst_daemon.strict_yaml import MAX_BYTES
 
 
-@pytest.fixture
-def reach(tmp_path: Path) -> Reach:
-    """Two contents in a folder that may be read, two styles in the library, and a picture outside of both."""
-    for name in ("photos/a.jpg", "photos/b.jpg", "photos/deep/a.png", "styles/starry.jpg", "x.jpg"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-    (tmp_path / "styles/starry.yaml").write_text("seed: 5")
-    (tmp_path / "photos/notes.txt").touch()
-    (tmp_path / "photos/.a.jpg.part").touch()
-    (tmp_path / "photos/link.jpg").symlink_to(tmp_path / "x.jpg")
-    roots = (tmp_path / "photos",)
-    return Reach(roots, tmp_path / "styles", resolve, "vgg19", "0" * 64, 1 << 20)
-
-
-def names(batch: Batch, reach: Reach) -> list[str]:
-    """The names of the pictures that a batch asks for."""
-    return [combination.name for combination in plan(batch, "night", reach)]
-
-
-def test_every_combination_is_asked_for(reach: Reach) -> None:
-    """2 contents × 1 style × 2 × 2 settings are 8 pictures with names of their own."""
-    batch = parse(
-        {"contents": "*.jpg", "styles": "starry", "sweep": {"seed": [1, 2], "tv_weight": [0, 1]}},
-        "night.batch.yaml",
+def test_a_batch_file_is_read(tmp_path: Path) -> None:
+    """One word stands for a list of one, and every key arrives as it is written, in its order."""
+    file = tmp_path / "night.batch.yaml"
+    file.write_text(
+        "contents: '*.jpg'\nstyles: [b, a]\nsettings: {size: 64}\n"
+        "sweep: {seed: [2, 1], detail: [0, 1, 0.5]}\npriority: -5\n"
     )
-    found = names(batch, reach)
-    assert len(set(found)) == 8
-    assert found[0] == "night/a_starry_seed=1_tv_weight=0"
+    batch = read(file)
+    assert (batch.contents, batch.styles, batch.priority) == (("*.jpg",), ("b", "a"), -5)
+    assert list(batch.sweep.items()) == [("seed", (2, 1)), ("detail", (0, 1, 0.5))]
+    assert batch.combinations == 6
 
 
-def test_settings_come_from_style_batch_and_sweep(reach: Reach) -> None:
-    """The library's YAML is overridden by the batch's settings, and these by the sweep."""
-    one = plan(Batch(("a.jpg",), ("starry",)), "n", reach)
-    two = plan(Batch(("a.jpg",), ("starry",), {"seed": 6}), "n", reach)
-    three = plan(Batch(("a.jpg",), ("starry",), {"size": 64}, {"seed": (7,)}), "n", reach)
-    assert [c.settings for (c,) in (one, two, three)] == [
-        {"seed": 5},
-        {"seed": 6},
-        {"seed": 7, "size": 64},
-    ]
-
-
-def test_a_folder_of_the_library_is_one_style(reach: Reach, tmp_path: Path) -> None:
-    """A folder of the library, named by a batch, is one style with all its pictures and the settings beside it."""
-    (tmp_path / "styles/monet").mkdir()
-    for name in ("b.jpg", "a.jpg"):
-        (tmp_path / "styles/monet" / name).write_bytes(name.encode())
-    (tmp_path / "styles/monet.yaml").write_text("seed: 8")
-    found = requests(reach, Batch(("a.jpg",), ("starry", "monet")))
-    assert [wanted.name for wanted in found] == ["night/a_starry", "night/a_monet"]
-    monet = found[1]
-    assert isinstance(monet, Request)
-    assert [file.path.rpartition("/")[2] for file in monet.files] == ["a.jpg", "a.jpg", "b.jpg"]
-    assert monet.settings == {"seed": 8}
-
-
-def test_equal_names_get_numbers(reach: Reach) -> None:
-    """Two contents of the same name in two folders are two pictures."""
-    assert names(Batch(("**/a.*",), ("starry",)), reach) == ["night/a_starry", "night/a_starry-2"]
-
-
-def test_nothing_else_is_found(reach: Reach) -> None:
-    """Links, hidden and partial files and what is no picture are not contents."""
-    assert len(names(Batch(("*",), ("starry",)), reach)) == 2
-
-
-@pytest.mark.parametrize(
-    "glob", ["../x.jpg", "/etc/*", "{tmp}/x.jpg", "", "**/**/*.jpg", "no*.jpg"]
-)
-def test_nothing_outside_is_reached(reach: Reach, tmp_path: Path, glob: str) -> None:
-    """A glob that leaves the allowed folders, could take for ever or finds nothing is refused."""
-    with pytest.raises(InputError):
-        plan(Batch((glob.format(tmp=tmp_path),), ("starry",)), "night", reach)
-
-
-def test_absolute_globs_within_a_root_are_fine(reach: Reach, tmp_path: Path) -> None:
-    """A root may be named in full."""
-    assert len(names(Batch((f"{tmp_path}/photos/*.jpg",), ("starry",)), reach)) == 2
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    """A missing file, a folder and a file beyond the limit are errors that name it and the cause."""
+    with pytest.raises(InputError, match=r"none\.yaml does not exist$"):
+        read(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read(tmp_path)
+    large = tmp_path / "large.yaml"
+    large.write_text("#" * (MAX_BYTES + 1))
+    with pytest.raises(SettingsError, match=r"large\.yaml has more than 65,536 bytes"):
+        read(large)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +47,8 @@ def test_absolute_globs_within_a_root_are_fine(reach: Reach, tmp_path: Path) -> 
         {"contents": "*", "styles": "s", "sweep": {"seed": []}},
         {"contents": "*", "styles": "s", "sweep": {"seed": [1]}, "settings": {"seed": 2}},
         {"contents": "*", "styles": "s", "priority": "high"},
+        {"contents": "*", "styles": "s", "priority": 1001},
+        {"contents": "*", "styles": "s", "settings": 3},
     ],
 )
 def test_what_is_no_batch(values: dict[str, Any]) -> None:
@@ -113,59 +57,14 @@ def test_what_is_no_batch(values: dict[str, Any]) -> None:
         parse(values, "night.batch.yaml")
 
 
-def test_bad_settings_are_refused_before_any_work(reach: Reach) -> None:
-    """One value of a sweep that cannot be refuses the whole batch."""
-    with pytest.raises(SettingsError, match="tv_weight"):
-        plan(Batch(("*",), ("starry",), {}, {"tv_weight": (1, -1)}), "n", reach)
-
-
-def test_too_many_are_refused(reach: Reach) -> None:
-    """A sweep that multiplies to more than 10,000 pictures is refused before they are listed."""
-    sweep = {"seed": tuple(range(200)), "size": tuple(range(16, 76))}
-    with pytest.raises(InputError, match="24,000"):
-        plan(Batch(("*",), ("starry",), {}, sweep), "n", reach)
-
-
-def requests(reach: Reach, batch: Batch) -> list[Request | Rejection]:
-    """Everything that an expansion asks for."""
-    expansion = Expansion("night", batch, reach, since=0)
-    found = []
-    while wanted := expansion.current():
-        assert expansion.current() == wanted
-        found.append(wanted)
-        expansion.advance()
-    return found
-
-
-def test_identity_is_of_contents_and_settings(reach: Reach, tmp_path: Path) -> None:
-    """A renamed content keeps its identity; another content, setting or network has another."""
-    batch = Batch(("*.jpg",), ("starry",))
-
-    def identities(reach: Reach, batch: Batch) -> set[str]:
-        return {r.identity for r in requests(reach, batch) if isinstance(r, Request)}
-
-    first = identities(reach, batch)
-    assert len(first) == 2
-    (tmp_path / "photos/a.jpg").rename(tmp_path / "photos/renamed.jpg")
-    assert identities(reach, batch) == first
-    # The style's own YAML says the same: how a setting came about makes no difference.
-    assert identities(reach, Batch(("*.jpg",), ("starry",), {"seed": 5})) == first
-    assert not identities(reach, Batch(("*.jpg",), ("starry",), {"seed": 6})) & first
-    other = Reach(reach.roots, reach.library, resolve, "vgg19", "1" * 64, 1 << 20)
-    assert not identities(other, batch) & first
-    (tmp_path / "photos/b.jpg").write_bytes(b"changed")
-    assert len(identities(reach, batch) & first) == 1
-
-
-def test_what_cannot_be_read_is_one_refusal(reach: Reach, tmp_path: Path) -> None:
-    """A content that goes away between planning and asking costs its own pictures and no others."""
-    expansion = Expansion("night", Batch(("*.jpg",), ("starry",)), reach, since=0)
-    (tmp_path / "photos/a.jpg").unlink()
-    first = expansion.current()
-    assert isinstance(first, Rejection)
-    assert "a.jpg" in first.reason
-    expansion.advance()
-    assert isinstance(expansion.current(), Request)
+def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
+    """A misspelt key is named together with what was probably meant."""
+    with pytest.raises(SettingsError) as refused:
+        parse({"content": "*", "style": "s"}, "night.batch.yaml")
+    assert str(refused.value) == (
+        "night.batch.yaml: unknown keys: content, style; "
+        "allowed: contents, styles, settings, sweep, priority (did you mean contents, styles?)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError
 from nst_daemon.intake import claim
+from nst_daemon.intake.drops import Drop, Request
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.jobs import Job, JobState, Role
+from nst_daemon.jobs import BatchCell, Job, JobState, Role
 from tests.intake.conftest import PNG, House, tree
 
 
@@ -248,6 +250,57 @@ def test_what_is_gone_cannot_be_brought_back(pair: House) -> None:
     files.remove_tree(pair.spool / job.id)
     with pytest.raises(InputError, match="the inputs of dog are gone"):
         claim.unarchive(job, pair.spool, pair.failed)
+
+
+def archived(house: House) -> Request:
+    """A request for the files of a failed job, which lie in failed/dog/."""
+    job = house.take(ask(house))
+    place = claim.archive(job, house.spool, house.failed, error="x")
+    drops = []
+    for file in job.inputs:
+        mark = files.fingerprint((house.failed / place / file.spooled).stat())
+        drops.append(Drop(file.role, f"{place}/{file.spooled}", mark, "failed"))
+    return Request("dog", "pair", "", tuple(drops))
+
+
+def test_files_of_failed_are_claimed_like_those_of_the_inbox(pair: House) -> None:
+    """A claim copies and hashes archived inputs, leaves them where they are, and archives them when the job is done."""
+    request = archived(pair)
+    (pair.failed / "dog" / "dog.content.png").write_bytes(PNG + b"another content")
+    with pytest.raises(ChangedMeanwhile):
+        pair.claim(request)
+    (first, *rest) = request.files
+    mark = files.fingerprint((pair.failed / first.path).stat())
+    job = pair.claim(replace(request, files=(replace(first, fingerprint=mark), *rest)))
+    assert job.inputs[0].sha256 == hashlib.sha256(PNG + b"another content").hexdigest()
+    before = tree(pair.failed)
+    assert pair.remove(job) == []
+    assert tree(pair.failed) == before
+    assert claim.recover_spool(pair.spool, set(), pair.inbox) == [job]
+    claim.archive(job, pair.spool, pair.done)
+    assert tree(pair.done / "dog") == {"dog.content.png", "dog_style.png", "dog.yaml"}
+
+
+def test_a_link_in_failed_is_not_followed(pair: House, tmp_path: Path) -> None:
+    """An archived input that was replaced by a link to a private file is not claimed."""
+    request = archived(pair)
+    (tmp_path / "private.png").write_bytes(PNG)
+    path = pair.failed / request.files[0].path
+    path.unlink()
+    path.symlink_to(tmp_path / "private.png")
+    mark = files.fingerprint(path.lstat())
+    linked = replace(request.files[0], fingerprint=mark)
+    with pytest.raises(InputError, match="is a symbolic link"):
+        pair.claim(replace(request, files=(linked,)))
+    assert tree(pair.spool) == set()
+
+
+def test_the_cell_of_a_batch_is_on_the_card(pair: House) -> None:
+    """A job of a batch that is found in the spool knows its cell."""
+    cell = BatchCell("night", "starry", {"seed": 1}, (0, 1, 2))
+    job = pair.claim(replace(ask(pair), batch=cell))
+    pair.remove(job)
+    assert [found.batch for found in claim.recover_spool(pair.spool, set(), pair.inbox)] == [cell]
 
 
 def test_pruning_takes_only_what_is_the_jobs(pair: House) -> None:

@@ -183,6 +183,17 @@ def test_groups_take_turns(house: House) -> None:
     assert sorted(groups[:3]) == ["", "night", "starry"]
 
 
+def test_jobs_of_a_scan_keep_the_natural_order_of_their_names(house: House) -> None:
+    """IMG_2 is requested before IMG_10, whatever the file system lists first and whoever was dropped first."""
+    house.style("starry.jpg")
+    for number in (10, 9, 100, 2, 1):
+        house.drop(f"starry/IMG_{number}.png")
+        house.drop(f"img_{number}.content.png")
+        house.drop(f"img_{number}.style.png")
+    found = names(house.settled())
+    assert found == [name for n in (1, 2, 9, 10, 100) for name in (f"img_{n}", f"starry/IMG_{n}")]
+
+
 def test_special_files_are_refused(house: House, tmp_path: Path) -> None:
     """Links, pipes, sockets and hard links are refused by what they are; nothing of them is opened."""
     house.drop("real.style.png")
