@@ -19,11 +19,11 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmarks.drawings import draw_painting, draw_scene
-from nst_daemon.engine.images import from_image, load_picture, to_image
+from nst_daemon.engine.images import from_image, to_image
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step
-from nst_daemon.painter import Painter
+from nst_daemon.painter import Painter, decode
 from nst_daemon.report.contact_sheet import contact_sheet
 
 Settings = Mapping[str, object]
@@ -200,9 +200,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=50, help="at each scale")
     parser.add_argument("--out", type=Path, default=Path(), help="a folder for the sheets")
     args = parser.parse_args()
-    content = load_picture(args.content) if args.content else from_image(draw_scene())
+    content = decode(args.content) if args.content else from_image(draw_scene())
     samples = (draw_painting(style=name) for name in ("swirls", "embers"))
-    styles = [load_picture(path) for path in args.styles or ()] or [from_image(p) for p in samples]
+    styles = [decode(path) for path in args.styles or ()] or [from_image(p) for p in samples]
     painter = Painter()
 
     def paint(settings: RenderSettings) -> Iterator[Step]:

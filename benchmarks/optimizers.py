@@ -22,11 +22,11 @@ from torch import Tensor
 
 from benchmarks.curves import Curve, draw, reaches
 from benchmarks.drawings import draw_painting, draw_scene
-from nst_daemon.engine.images import from_image, load_picture
+from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Scene, stylize
 from nst_daemon.engine.vgg import VGG
-from nst_daemon.painter import Painter
+from nst_daemon.painter import Painter, decode
 
 Run = Callable[[Scene, VGG, RenderSettings], Iterator[float]]
 
@@ -107,8 +107,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench/optimizers"), help="without suffix")
     args = parser.parse_args()
     base = resolve({"size": args.size, "scales": (1.0,), "iterations": args.evaluations})
-    content = load_picture(args.content) if args.content else from_image(draw_scene())
-    style = load_picture(args.style) if args.style else from_image(draw_painting())
+    content = decode(args.content) if args.content else from_image(draw_scene())
+    style = decode(args.style) if args.style else from_image(draw_painting())
     painter = Painter()
     scene = painter.prepare(content, [style], base).scene
     curves = measure(scene, painter.network(base), base)

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 
 from nst_daemon import __version__, strict_yaml
-from nst_daemon.config import DEEP_FORMATS, Config, load
+from nst_daemon.config import DEEP_FORMATS, Config, Outputs, load
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import Cancelled, InputError, NstError, SettingsError, UsageError
 from nst_daemon.jobs import TRANSITIONS, JobInput, JobState, Role
@@ -247,13 +247,11 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     named = {"size": size, "preset": preset, "seed": seed}
     wanted = _assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
     resolved = loaded.render_settings(wanted)
-    kind = _check_output(output, loaded.outputs.depth, overwrite=overwrite)
+    outputs = _outputs_for(output, loaded.outputs, overwrite=overwrite)
     styles = style_pictures(style)
 
-    from nst_daemon.engine.images import save_picture
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.painter import Painter
-    from nst_daemon.report import sidecar
 
     painter = Painter(loaded.model.network, loaded.model.weights, device=device)
     prepared = painter.prepare(
@@ -262,8 +260,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         resolved,
         content_mask=content_mask,
         style_masks=style_mask or (),
-        max_pixels=loaded.limits.max_pixels,
-        max_side=loaded.limits.max_side,
+        limits=loaded.limits,
     )
     step = None
     with Bars(enabled=True) as bars:
@@ -276,21 +273,12 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
             # Hours of painting are not thrown away: what is there is saved, and the exit code says the rest.
             output = output.with_stem(f"{output.stem}.partial")
     assert step is not None
-    picture = prepared.picture(step)
+    rendering = painter.finish(prepared, step)
     inputs = [_input(Role.CONTENT, content), *(_input(Role.STYLE, path) for path in styles)]
     inputs += [_input(Role.CONTENT_MASK, content_mask)] if content_mask else []
     inputs += [_input(Role.STYLE_MASK, path) for path in style_mask or ()]
-    save_picture(
-        picture.rgb,
-        output,
-        format=kind,
-        quality=loaded.outputs.quality,
-        depth=loaded.outputs.depth,
-        alpha=picture.alpha,
-        metadata=picture.metadata,
-        about=sidecar.embed(inputs, asdict(resolved), painter.info()),
-    )
-    for note in picture.notes:
+    rendering.save(output, outputs, inputs)
+    for note in rendering.notes:
         print(f"nst-daemon: {printable(note)}", file=sys.stderr)
     print(output)
     if step.iteration < step.iterations and output.stem.endswith(".partial"):
@@ -302,15 +290,15 @@ def _input(role: Role, path: Path) -> JobInput:
     return JobInput(role, path.name, path.name, sha256_file(path), path.stat().st_size)
 
 
-def _check_output(path: Path, depth: int, *, overwrite: bool) -> str:
-    """The picture format of a path. Raises UsageError if the picture could not be written."""
+def _outputs_for(path: Path, outputs: Outputs, *, overwrite: bool) -> Outputs:
+    """The outputs with the picture format of a path. Raises UsageError if the picture could not be written."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in OUTPUT_KINDS:
         raise UsageError(
             f"{path} has no known picture format",
             remedy=f"use one of the suffixes {', '.join(OUTPUT_KINDS)}",
         )
-    if depth == 16 and kind not in DEEP_FORMATS:
+    if outputs.depth == 16 and kind not in DEEP_FORMATS:
         raise UsageError(
             f"{kind} has 8 bits per channel, and outputs.depth is 16",
             remedy=f"use the suffix {' or '.join(DEEP_FORMATS)}, or set outputs.depth to 8",
@@ -319,7 +307,7 @@ def _check_output(path: Path, depth: int, *, overwrite: bool) -> str:
         raise UsageError(f"{path} exists", remedy="choose another name, or use --overwrite")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path.parent} is not a writable folder", remedy="create it")
-    return kind
+    return replace(outputs, format="jpg" if kind == "jpeg" else kind)  # type: ignore[arg-type]
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The engine, put together for one device: used by the workers, the commands and the importable API alike."""
+"""The engine, put together for one device: used by the workers, the commands and the importable API.
+
+`Painter.prepare`, `paint` and `finish` are the one way from files to a picture, `Rendering.save` the one way to a file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import platform
 import threading
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -17,19 +20,22 @@ from typing import TypeVar
 
 import torch
 
+from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine import stylize as engine
 from nst_daemon.engine.batching import Together
 from nst_daemon.engine.efficientnet import EfficientNet
-from nst_daemon.engine.images import Picture, load_picture, resize
+from nst_daemon.engine.images import Picture, load_picture, resize, save_picture
 from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.targets import OnnxTargets, StyleCache
 from nst_daemon.engine.vgg import VGG, compute_dtype
-from nst_daemon.errors import DeviceError, ModelError, SettingsError
+from nst_daemon.errors import DeviceError, ModelError, PictureError, SettingsError
 from nst_daemon.export.graph import GraphSpec, export_onnx
 from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
-from nst_daemon.files import default_cache_dir
+from nst_daemon.files import default_cache_dir, storage
+from nst_daemon.jobs import JobInput
+from nst_daemon.report import sidecar
 from nst_daemon.weights_file import find_weights
 
 log = logging.getLogger(__name__)
@@ -58,13 +64,80 @@ class Prepared:
     styles: tuple[Picture, ...]
     notes: tuple[str, ...]
 
-    def picture(self, step: engine.Step) -> Picture:
-        """The result as a step left it, on the CPU, with the content's transparency and metadata."""
-        rgb = step.image()[0].detach().float().cpu()
-        alpha = self.content.alpha
-        if alpha is not None:
-            alpha = resize(alpha, (rgb.shape[1], rgb.shape[2]))
-        return Picture(rgb, alpha, self.content.metadata, (*self.notes, *step.events))
+
+@dataclass(frozen=True)
+class Rendering:
+    """A finished picture, ready to be saved.
+
+    Attributes:
+        picture: The result on the CPU, with the content's transparency and metadata; all values are finite.
+        losses: Unweighted terms, their sums and the weighted total of this picture.
+        iterations: Done and planned.
+        settings: What it was painted with.
+        model: Network and weights, as `Painter.model` gives them.
+    """
+
+    picture: Picture
+    losses: Mapping[str, float]
+    iterations: tuple[int, int]
+    settings: RenderSettings
+    model: Mapping[str, object]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted or chosen, and what happened during the painting, one line each."""
+        return self.picture.notes
+
+    def save(self, path: Path, outputs: Outputs, inputs: Sequence[JobInput]) -> None:
+        """Write the picture with its essentials (inputs' digests, settings, model) embedded.
+
+        Args:
+            path: The file; its folder exists.
+            outputs: Format, quality and depth are taken from here.
+            inputs: The files that the picture was painted from.
+
+        Raises:
+            PictureError: The format cannot hold a picture of this size.
+            StorageError: The file cannot be written.
+        """
+        picture = self.picture
+        about = sidecar.embed(inputs, asdict(self.settings), self.model)
+        with storage(path):
+            try:
+                save_picture(
+                    picture.rgb,
+                    path,
+                    format=outputs.format,
+                    quality=outputs.quality,
+                    depth=outputs.depth,
+                    alpha=picture.alpha,
+                    metadata=picture.metadata,
+                    about=about,
+                )
+            except (OSError, ValueError) as error:  # Pillow's encoders raise either
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                height, width = picture.rgb.shape[1:]
+                raise PictureError(
+                    f"{width} × {height} pixels cannot be written as {outputs.format}: {error}",
+                    remedy="choose another outputs.format, or a smaller size",
+                ) from error
+
+
+def decode(source: Source, limits: Limits = Limits(), *, name: str | None = None) -> Picture:  # noqa: B008 (frozen)
+    """Read a picture within the limits; a `Picture` is returned as it is.
+
+    Args:
+        source: A path, an open descriptor or a picture.
+        limits: Largest number of pixels and longest side.
+        name: What messages call the file.
+
+    Raises:
+        PictureError: The file cannot be read as a picture, or exceeds a limit.
+    """
+    if isinstance(source, Picture):
+        return source
+    return load_picture(source, max_pixels=limits.max_pixels, max_side=limits.max_side, name=name)
 
 
 class Painter:
@@ -86,7 +159,7 @@ class Painter:
         *,
         device: str = "auto",
         cache_dir: Path | None = None,
-        cache_bytes: int = 1 << 30,
+        cache_bytes: int = Cache.max_bytes,
         threads: int | None = None,
     ) -> None:
         if threads:
@@ -119,28 +192,31 @@ class Painter:
         start: Source | None = None,
         content_mask: Source | None = None,
         style_masks: Sequence[Source] = (),
-        max_pixels: int = 200_000_000,
-        max_side: int = 32_768,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
     ) -> Prepared:
         """Decode what is not decoded yet and compute the targets.
 
-        start: the picture to begin with, where the settings say `start: given`; content_mask, style_masks: which
-        regions of the content take which regions of the styles (`engine.masks`). Raises PictureError, SettingsError.
+        Args:
+            content: The picture to be painted.
+            styles: The pictures whose style it takes; several are blended.
+            settings: How.
+            start: The picture to begin with, where the settings say `start: given`.
+            content_mask: Regions of the content, each in one flat colour (`engine.masks`).
+            style_masks: Regions of the styles, in the styles' order.
+            limits: For decoding.
+
+        Raises:
+            PictureError: A picture cannot be read, or masks do not fit.
+            SettingsError: The settings do not fit the pictures.
         """
-
-        def decode(source: Source) -> Picture:
-            if isinstance(source, Picture):
-                return source
-            return load_picture(source, max_pixels=max_pixels, max_side=max_side)
-
-        picture, references = decode(content), tuple(decode(style) for style in styles)
+        picture, *references = (decode(source, limits) for source in (content, *styles))
         regions = find_regions(
-            None if content_mask is None else decode(content_mask).rgb,
-            [decode(mask).rgb for mask in style_masks],
+            None if content_mask is None else decode(content_mask, limits).rgb,
+            [decode(mask, limits).rgb for mask in style_masks],
             _size(picture),
             [_size(reference) for reference in references],
         )
-        first = None if start is None else decode(start).rgb
+        first = None if start is None else decode(start, limits).rgb
         with engine.current(self.device):
             scene = engine.prepare(
                 picture.rgb,
@@ -152,7 +228,7 @@ class Painter:
                 regions=regions,
             )
         decoded = (note for p in (picture, *references) for note in p.notes)
-        return Prepared(scene, settings, picture, references, (*decoded, *scene.notes))
+        return Prepared(scene, settings, picture, tuple(references), (*decoded, *scene.notes))
 
     def paint(
         self, prepared: Prepared, state: Mapping[str, object] | None = None
@@ -169,11 +245,42 @@ class Painter:
             together=self._together,
         )
 
+    def finish(self, prepared: Prepared, step: engine.Step) -> Rendering:
+        """The end of a painting, also of an interrupted one: its last good picture, on the CPU.
+
+        Raises:
+            PaintingError: No picture of this painting had a finite loss.
+        """
+        with engine.current(self.device):
+            step.settle()
+            rgb = step.image()[0].detach().float().cpu()
+        alpha = prepared.content.alpha
+        if alpha is not None:
+            alpha = resize(alpha, (rgb.shape[1], rgb.shape[2]))
+        notes = (*prepared.notes, *step.events)
+        return Rendering(
+            Picture(rgb, alpha, prepared.content.metadata, notes),
+            dict(step.losses),
+            (step.iteration, step.iterations),
+            prepared.settings,
+            self.model,
+        )
+
     def load(self, settings: RenderSettings | None = None) -> None:
         """Make ready what pictures with these settings will need, so that the first does not wait for it."""
         settings = settings or RenderSettings()
         self.network(settings)
         self.targets(settings)
+
+    @property
+    def model(self) -> dict[str, object]:
+        """Network and weights: name, SHA-256 and a description for people."""
+        return {
+            "network": self.weights.network,
+            "weights": self.weights.name,
+            "weights_sha256": self.weights.sha256,
+            "weights_description": self.weights.description,
+        }
 
     def info(self) -> dict[str, object]:
         """Device, weights, versions and the onnxruntime providers that really loaded (none before `load`)."""
@@ -187,10 +294,7 @@ class Painter:
             "device_name": device_name(self.device),
             "threads": torch.get_num_threads(),
             "precision": precision,
-            "network": self.weights.network,
-            "weights": self.weights.name,
-            "weights_sha256": self.weights.sha256,
-            "weights_description": self.weights.description,
+            **self.model,
             "providers": sorted(loaded),
             "versions": {name: version(name) for name in packages},
         }
@@ -315,7 +419,7 @@ def stylize(
     for step in painter.paint(prepared):
         if progress:
             progress(step)
-    return prepared.picture(step)
+    return painter.finish(prepared, step).picture
 
 
 @lru_cache(maxsize=1)

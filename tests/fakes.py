@@ -24,7 +24,7 @@ import signal
 import struct
 import time
 import zlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from PIL import Image
 
 from nst_daemon.config import Outputs
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory
-from nst_daemon.jobs import Role
+from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory, PaintingError
+from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers.messages import Outfit, Task, WorkerOptions
 from nst_daemon.workers.process.attempt import Company
 
@@ -65,6 +65,22 @@ class Prepared:
     size: tuple[int, int] = (1, 1)
     calibration: tuple[dict[str, float], ...] = ({"tv": 3.0},)
     notes: tuple[str, ...] = ("a fake",)
+
+
+@dataclass
+class Rendering:
+    """A finished picture of one pixel."""
+
+    script: dict[str, Any]
+    settings: RenderSettings
+    rgb: bytes
+    losses: Mapping[str, float]
+    iterations: tuple[int, int]
+    notes: tuple[str, ...]
+
+    def save(self, path: Path, outputs: Outputs, inputs: Sequence[JobInput]) -> None:
+        _obey(self.script, "save")
+        path.write_bytes(_png(self.rgb))
 
 
 def hang() -> None:
@@ -154,19 +170,12 @@ class Studio:
     def dump(self, step: Step) -> bytes:
         return json.dumps([step.iteration, step.digest]).encode()
 
-    def picture(self, prepared: Prepared, step: Step) -> tuple[dict[str, Any], bytes]:
-        return prepared.script, bytes.fromhex(step.digest)[:3]
-
-    def save(
-        self,
-        picture: tuple[dict[str, Any], bytes],
-        path: Path,
-        outputs: Outputs,
-        about: str,
-    ) -> None:
-        script, rgb = picture
-        _obey(script, "save")
-        path.write_bytes(_png(rgb))
+    def finish(self, prepared: Prepared, step: Step) -> Rendering:
+        if not math.isfinite(step.loss):
+            raise PaintingError("the fake painting has no finite loss")
+        rgb = bytes.fromhex(step.digest)[:3]
+        done = step.iteration, step.iterations
+        return Rendering(prepared.script, prepared.settings, rgb, step.losses, done, prepared.notes)
 
     def sketch(self, prepared: Prepared, step: Step, side: int) -> Image.Image:
         return Image.new("RGB", (side, side // 2), "#" + step.digest[:6])

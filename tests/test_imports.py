@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | FILES | {"engine"},
     "weights_file": LEAVES | FILES | {"engine.networks"},
     "export": LEAVES | FILES | {"engine", "export", "weights_file"},
-    "painter": LEAVES | FILES | {"engine", "export", "weights_file"},
+    "painter": LEAVES | FILES | {"config", "engine", "export", "report.sidecar", "weights_file"},
     "weights": set(),
     "probe": {"errors", "engine", "export", "painter", "weights_file"},
     "samples": set(),

@@ -6,18 +6,25 @@ import doctest
 import inspect
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 import nst_daemon
 from nst_daemon import painter as module
-from nst_daemon.engine.images import Picture, save_picture
+from nst_daemon.cli import app
+from nst_daemon.config import Outputs
+from nst_daemon.engine.images import Picture, save_picture, to_image
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.errors import DeviceError, ModelError, SettingsError
+from nst_daemon.errors import DeviceError, ModelError, PictureError, SettingsError, StorageError
 from nst_daemon.files import default_cache_dir
 from nst_daemon.painter import Painter, find_device, stylize
+from nst_daemon.report import sidecar
+from nst_daemon.samples import lay_out
 from tests.weights import random_weights
 
 #: Layers near the input, so that the export takes a second or two.
@@ -62,7 +69,7 @@ def test_paths_and_pictures_are_painted_alike(painter: Painter, tmp_path: Path) 
     """A file and the picture decoded from it prepare the same scene."""
     content = picture(32, 40)
     save_picture(content.rgb, tmp_path / "content.png")
-    decoded = module.load_picture(tmp_path / "content.png")
+    decoded = module.decode(tmp_path / "content.png")
     settings = resolve({"size": 40, "iterations": 1})
     scenes = [
         painter.prepare(source, [picture(24, 24)], settings).scene
@@ -77,7 +84,7 @@ def test_the_result_keeps_what_belongs_to_the_content(painter: Painter) -> None:
     content = picture(40, 80, alpha=True)
     prepared = painter.prepare(content, [picture(32, 32)], resolve({"size": 32, "iterations": 1}))
     (step,) = painter.paint(prepared)
-    result = prepared.picture(step)
+    result = painter.finish(prepared, step).picture
     assert result.rgb.shape == (3, 16, 32)
     assert result.alpha is not None
     assert result.alpha.shape == (1, 16, 32)
@@ -85,6 +92,52 @@ def test_the_result_keeps_what_belongs_to_the_content(painter: Painter) -> None:
     assert result.alpha[0, 8, -1] > 0.9
     assert result.metadata == content.metadata
     assert set(prepared.notes) <= set(result.notes)
+
+
+#: The last check of this painting finds no further improvement, and rolls back.
+ROLLED_BACK = {"size": 64, "iterations": [11], "scales": [1.0], "step": 2.0}
+
+
+def test_a_rollback_at_the_end_is_no_loss_to_the_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_cache: Path
+) -> None:
+    """`stylize` returns the last good picture, finite, with a note that says so."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(model_cache.parent))
+    content, style = lay_out(tmp_path)
+    result = stylize(content, style, device="cpu", **ROLLED_BACK)
+    assert result.rgb.isfinite().all()
+    assert result.rgb.std() > 0.1
+    assert result.notes[-1].endswith("the result is the last good picture")
+
+
+def test_a_rollback_at_the_end_is_no_loss_to_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_cache: Path
+) -> None:
+    """`nst-daemon stylize` writes the same picture as the API gives, with its settings inside."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(model_cache.parent))
+    content, style = lay_out(tmp_path)
+    output = tmp_path / "out.png"
+    chosen = [f"--set={key}={value}" for key, value in ROLLED_BACK.items()]
+    arguments = ["stylize", str(content), str(style), "-o", str(output), "--device=cpu", *chosen]
+    ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "the result is the last good picture" in ran.stderr
+    expected = to_image(stylize(content, style, device="cpu", **ROLLED_BACK).rgb)
+    with Image.open(output) as image:
+        assert image.tobytes() == expected.tobytes()
+    assert sidecar.read(output).settings["step"] == 2.0
+
+
+def test_a_picture_that_its_format_cannot_hold_is_refused(painter: Painter, tmp_path: Path) -> None:
+    """A WebP wider than the format allows is a PictureError that names the size; a missing folder is a StorageError."""
+    settings = resolve({"size": 32, "iterations": 1})
+    prepared = painter.prepare(picture(32, 32), [picture(32, 32)], settings)
+    (step,) = painter.paint(prepared)
+    rendering = painter.finish(prepared, step)
+    wide = replace(rendering, picture=Picture(torch.zeros(3, 1, 20_000)))
+    with pytest.raises(PictureError, match="20000 × 1 pixels cannot be written as webp"):
+        wide.save(tmp_path / "wide.webp", Outputs(format="webp"), ())
+    with pytest.raises(StorageError, match="gone"):
+        rendering.save(tmp_path / "gone" / "a.png", Outputs(), ())
 
 
 def test_painting_goes_on_from_a_state(painter: Painter) -> None:
@@ -230,4 +283,4 @@ def test_other_networks_paint(network: str, tmp_path: Path) -> None:
     prepared = painter.prepare(picture(41, 48), [picture(40, 40)], settings)
     *_, step = painter.paint(prepared)
     assert step.losses["total"] > 0
-    assert prepared.picture(step).rgb.shape == (3, 41, 48)
+    assert painter.finish(prepared, step).picture.rgb.shape == (3, 41, 48)

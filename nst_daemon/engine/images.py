@@ -79,8 +79,8 @@ class Picture:
 def load_picture(
     source: str | os.PathLike[str] | int,
     *,
-    max_pixels: int = 200_000_000,
-    max_side: int = 32_768,
+    max_pixels: int,
+    max_side: int,
     formats: Sequence[str] = FORMATS,
     name: str | None = None,
 ) -> Picture:

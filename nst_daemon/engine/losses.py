@@ -253,10 +253,7 @@ class Objective:
         self.style = {layer: style[layer] for layer in settings.style_layers}
         self.guides = guides or {}
         some = next(iter(self.content.values()))
-        alpha, beta = settings.content_weight, settings.style_weight
-        weights = {f"content {k}": alpha * w for k, w in settings.content_layers.items()}
-        weights |= {f"style {k}": beta * w for k, w in settings.style_layers.items()}
-        weights["tv"] = settings.tv_weight
+        weights = settings.term_weights
         self.names = tuple(weights)
         self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=some.dtype)
         self.calibrated = settings.calibrate == "auto"
@@ -317,7 +314,7 @@ class Objective:
         s = self.settings
         content = sum(w * terms[f"content {layer}"] for layer, w in s.content_layers.items())
         style = sum(w * terms[f"style {layer}"] for layer, w in s.style_layers.items())
-        total = s.content_weight * content + s.style_weight * style + s.tv_weight * terms["tv"]
+        total = sum(w * terms[name] for name, w in s.term_weights.items())
         return {"total": total, "content": content, "style": style, **terms}
 
     def _content(self, layer: str, squares: Tensor) -> Tensor:

@@ -211,6 +211,14 @@ class RenderSettings:
         """Every layer that the objective looks at."""
         return frozenset(self.content_layers) | frozenset(self.style_layers)
 
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The weight of each term in the total loss: alpha·w_l of `content LAYER`, beta·w_l of `style LAYER`, gamma of
+        `tv`."""
+        weights = {f"content {k}": self.content_weight * w for k, w in self.content_layers.items()}
+        weights |= {f"style {k}": self.style_weight * w for k, w in self.style_layers.items()}
+        return weights | {"tv": self.tv_weight}
+
 
 _DEFAULTS = RenderSettings()
 

@@ -37,9 +37,10 @@ AUTO_SIZE = {"cuda": 1280, "cpu": 512}
 #: How often the host looks at the loss: rarely enough not to slow a GPU, often enough to lose little.
 CHECK_EVERY = 10
 MAX_ROLLBACKS = 5
+BETTER_SETTINGS = "try other settings (a smaller step, precision float32) or other weights"
 #: A region of a style with fewer positions than this at a layer has no statistics there.
 LEAST = 0.1
-#: A loss this many times the last good one, and beyond that of an empty canvas, has diverged.
+#: A loss this many times that of the last good picture, and above that of zero activations, has diverged.
 DIVERGED = 4.0
 #: Root mean square of L-BFGS's first step and of its longest, in units of the pixels' range.
 FIRST_STEP, LONGEST_STEP = 0.01, 0.5
@@ -224,6 +225,17 @@ class Step:
         """Everything needed to go on from here: plain values and CPU tensors, for torch.save."""
         return self._painting.state()
 
+    def settle(self) -> None:
+        """Replace a non-finite picture by the last good one, with its losses and one more event.
+
+        The last step of a painting is settled already; one at which a painting is interrupted may not be.
+
+        Raises:
+            PaintingError: No picture of this painting had a finite loss.
+        """
+        self._painting.settle()
+        self.events = tuple(self._painting.events)
+
 
 def stylize(
     scene: Scene,
@@ -322,8 +334,10 @@ class _Painting:
     coordinates: _Coordinates
     evaluation: Evaluation
     origin: Tensor  # (1, 3, h, w), where the optimiser set out
-    good: Tensor  # (1, 3, h, w), the best picture that a check has seen at this scale
-    good_loss: float
+    good: Tensor  # (1, 3, h, w), the best picture that a check has seen at this scale, at first the start
+    fresh: bool  # has the optimiser told nothing since it set out
+    good_loss: float  # infinite until a check has seen a picture
+    good_values: Tensor  # (terms,), of `good`; NaN until it is evaluated
     values: Tensor  # (terms,), of the optimiser's solution
     moved: Tensor  # () bool, has any step been accepted since the last check
     blank: Tensor  # (), the total for activations that are all zero
@@ -383,6 +397,8 @@ class _Painting:
         z = self.optimizer.propose()
         values, total, gradient = self._evaluate(z)
         self.optimizer.tell(total, gradient)
+        if self.fresh:  # z was the picture that the optimiser set out from
+            self.good_values, self.fresh = values, False
         self.values = torch.where(self.optimizer.accepted, values, self.values)
         self.moved = self.moved | self.optimizer.accepted
         self.done += 1
@@ -426,6 +442,7 @@ class _Painting:
             base = self._enlarged(finer)
             moments = self._enlarged_moments(finer.size)
         self.__dict__.pop("evaluation", None)  # a recorded one holds memory
+        self.__dict__.pop("good_values", None)  # of the scale before
         self.scale += 1
         self.done, self.ended = 0, False
         self._choose_way()
@@ -459,6 +476,7 @@ class _Painting:
         s = self.settings
         self.origin = base
         self.good, self.good_loss = base, float("inf")
+        self.fresh = True
         self.evaluation = self._evaluation()
         self.coordinates = _Coordinates(base, s.precondition)
         start, step = self.coordinates.start, self._step()
@@ -479,8 +497,10 @@ class _Painting:
                 clamp=s.clamp and not s.precondition,
                 moments=moments,
             )
-        terms = len(self.now.objective.names)
-        self.values = torch.full((terms,), torch.nan, device=base.device)
+        if "good_values" not in self.__dict__:
+            terms = len(self.now.objective.names)
+            self.good_values = torch.full((terms,), torch.nan, device=base.device)
+        self.values = self.good_values
         self.moved = torch.zeros((), dtype=torch.bool, device=base.device)
 
     def _step(self) -> float:
@@ -491,12 +511,18 @@ class _Painting:
 
     def _check(self) -> None:
         """What the host has to decide, now and then: is it going well, is it worth going on?"""
-        loss, moved = float(self.values @ self.now.objective.weights), bool(self.moved)
+        loss, moved, blank = self._total(self.values), bool(self.moved), float(self.blank)
+        before, limit = self.good_loss, DIVERGED * self.good_loss
+        if not isfinite(before):
+            # The first check is held against the start. Adam's first steps may add noise to a smooth start, and it
+            # recovers from that: the loss of zero activations is the scale for what is too much.
+            before = self._total(self.good_values)
+            limit = DIVERGED * max(before, blank)
         self.moved = torch.zeros_like(self.moved)
         if not isfinite(loss):
             self._roll_back("the loss was not finite")
-        elif loss > DIVERGED * self.good_loss and loss > float(self.blank):
-            self._roll_back(f"the loss diverged from {self.good_loss:.4g} to {loss:.4g}")
+        elif loss > limit and loss > blank:
+            self._roll_back(f"the loss diverged from {before:.4g} to {loss:.4g}")
         elif not moved and not self.rollbacks:
             self._roll_back(f"no step improved on a loss of {loss:.4g}")
         elif not moved or self._stalled(loss):
@@ -504,21 +530,45 @@ class _Painting:
                 self._note(f"ended early, at a loss of {loss:.4g} that no longer improves")
             self.ended = True
         elif loss < self.good_loss:
-            self.good, self.good_loss = self.picture(), loss
+            self.good, self.good_loss, self.good_values = self.picture(), loss, self.values
+
+    def _total(self, values: Tensor) -> float:
+        """The weighted total of terms (terms,), on the host."""
+        return float(values @ self.now.objective.weights)
 
     def _stalled(self, loss: float) -> bool:
         least = self.settings.min_improvement
         return least > 0 and self.good_loss - loss < least * self.good_loss
 
     def _roll_back(self, reason: str) -> None:
+        """Go on from the last good picture with more care, or end with it where no iteration is left."""
+        if self.ended and self.scale + 1 == len(self.plan):
+            self._end_with_good(reason)
+            return
         self.rollbacks += 1
         if self.rollbacks > MAX_ROLLBACKS:
             raise PaintingError(
                 f"{reason} after {MAX_ROLLBACKS} rollbacks",
-                remedy="try other settings (a smaller step, precision float32) or other weights",
+                remedy=BETTER_SETTINGS,
             )
         self._note(f"{reason}: back to the last good picture, on in float32 with half the step")
         self._begin(self.good)
+
+    def settle(self) -> None:
+        """See `Step.settle`."""
+        if not self.values.isfinite().all():
+            self._end_with_good("the loss was not finite")
+
+    def _end_with_good(self, reason: str) -> None:
+        """Take the last good picture as the result, with its losses. Raises PaintingError where there is none."""
+        self._begin(self.good)
+        if not self.values.isfinite().all():  # only an earlier scale has seen it
+            self.values = self._evaluate(self.optimizer.propose())[0]
+        if not self.values.isfinite().all():
+            raise PaintingError(
+                f"{reason}, and no picture before had a finite loss", remedy=BETTER_SETTINGS
+            )
+        self._note(f"{reason}: the result is the last good picture")
 
     def _note(self, text: str) -> None:
         self.events.append(f"scale {self.scale + 1}, iteration {self.done}: {text}")
@@ -553,8 +603,18 @@ class _Painting:
             **{name: copy.copy(getattr(self, name)) for name in self._VALUES},
         }
 
-    _TENSORS = ("origin", "values", "moved", "good", "blank")
-    _VALUES = ("scale", "done", "ended", "rollbacks", "events", "good_loss", "way", "tried")
+    _TENSORS = ("origin", "values", "moved", "good", "good_values", "blank")
+    _VALUES = (
+        "scale",
+        "done",
+        "ended",
+        "rollbacks",
+        "events",
+        "good_loss",
+        "fresh",
+        "way",
+        "tried",
+    )
 
     def load(self, state: Mapping[str, Any]) -> None:
         sizes = [list(scale.size) for scale in self.scene.scales]
@@ -570,7 +630,7 @@ class _Painting:
         self.optimizer.load(state["optimizer"])
         for name, tensor in tensors.items():
             setattr(self, name, tensor)
-        self.good_loss = state["good_loss"]
+        self.good_loss, self.fresh = state["good_loss"], state["fresh"]
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

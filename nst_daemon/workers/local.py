@@ -466,17 +466,14 @@ class _Worker:
             return
         # One step of a very large picture may take longer than any fixed time: its own pace tells.
         allowed = max(stall, PATIENCE * self.slowest)
-        still, minutes = now - self.moved, self._minutes_allowed()
+        head = next(iter(self.jobs.values()))
+        still, minutes = now - self.moved, head.task.limits.max_job_minutes
         if still > allowed:
             how = " and did not answer either" if silent > stall / 2 else ""
             self._kill(now, f"made no progress for {still:.0f} s{how} (service.stall_seconds)")
         elif now - self.head_since > 60 * minutes + allowed:
             # The worker ends such a job by itself between two steps; this is for one that does not.
             self._kill(now, f"painted for more than {minutes:g} minutes (limits.max_job_minutes)")
-
-    def _minutes_allowed(self) -> float:
-        head = next(iter(self.jobs.values()))
-        return head.task.limits.max_job_minutes
 
     def _kill(self, now: float, reason: str) -> None:
         if self.process is not None and not self.killed:

@@ -15,17 +15,18 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
+from nst_daemon.config import Limits
 from nst_daemon.engine import high_bit_depth
 from nst_daemon.engine.images import (
     Picture,
     from_image,
-    load_picture,
     resize,
     save_picture,
     solid,
     to_image,
 )
 from nst_daemon.errors import PictureError, SettingsError
+from nst_daemon.painter import decode
 from tests.corpus import STRIP, chunk
 from tests.corpus import tiff as corpus_tiff
 from tests.kinds import (
@@ -52,7 +53,7 @@ def test_kinds(kind: Kind, tmp_path: Path) -> None:
     """A file of each kind becomes its known pixels and opacities, and what was converted is noted."""
     path = tmp_path / "picture"
     path.write_bytes(kind.make())
-    picture = load_picture(path)
+    picture = decode(path)
     rgb = picture.rgb.permute(1, 2, 0).double().numpy()
     assert rgb.shape == kind.rgb.shape
     visible = np.ones(rgb.shape[:2], bool) if kind.alpha is None else kind.alpha >= 1 / 16
@@ -76,7 +77,7 @@ def test_the_page_lists_the_kinds() -> None:
 def load(data: bytes, folder: Path, **limits: int) -> Picture:
     path = folder / "picture"
     path.write_bytes(data)
-    return load_picture(path, **limits)
+    return decode(path, Limits(**limits))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -275,7 +276,7 @@ def test_16_bits_are_written_and_read_back(format: str, channels: int, tmp_path:
     metadata = {"artist": "Zoë", "datetime_original": "2020:02:29 12:00:00"}
     path = tmp_path / f"deep.{format}"
     save_picture(rgb, path, format=format, depth=16, alpha=alpha, metadata=metadata, about="{}")
-    found = load_picture(path)
+    found = decode(path)
     torch.testing.assert_close(found.rgb, rgb, rtol=0, atol=1e-6)
     assert found.metadata == metadata
     if alpha is None:
@@ -292,7 +293,7 @@ def test_16_bits_of_one_pixel(tmp_path: Path) -> None:
     pixel = torch.tensor([0.1, 0.5, 0.9])[:, None, None]
     for format in ("png", "tiff"):
         save_picture(pixel, tmp_path / "one", format=format, depth=16)
-        torch.testing.assert_close(load_picture(tmp_path / "one").rgb, pixel, rtol=0, atol=1e-5)
+        torch.testing.assert_close(decode(tmp_path / "one").rgb, pixel, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])

@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine import stylize as module
 from nst_daemon.engine.images import from_image
+from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import (
     Scene,
@@ -32,6 +33,7 @@ QUICK: dict[str, Any] = {
     "iterations": (12, 14),
     "content_layers": {"relu2_2": 1.0},
     "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
+    "precision": "float32",  # on every machine
 }
 ADAM: dict[str, Any] = {"optimizer": "adam", "averaging": 0.9, "clamp": True, "step_decay": 0.5}
 
@@ -239,6 +241,77 @@ def test_a_hopeless_painting_is_given_up(scene_of: SceneMaker) -> None:
     network = faulty(network, range(1, 10_000), float("nan"))
     with pytest.raises(PaintingError, match="after 5 rollbacks"):
         list(stylize(scene, network, settings))
+
+
+@pytest.mark.parametrize("factor", [float("nan"), 1e3], ids=["non-finite", "diverging"])
+def test_a_rollback_at_the_last_check_ends_with_the_last_good_picture(
+    scene_of: SceneMaker, factor: float
+) -> None:
+    """The last step has the picture, the losses and the events of the last check that found a good one."""
+    settings = resolve(QUICK, ADAM, {"iterations": 11, "coarsest": 48, "averaging": 0.0})
+    scene, network = scene_of(settings)
+    network = faulty(network, range(11, 12), factor)
+    seen = [(s.losses, s.image().clone(), s.events) for s in stylize(scene, network, settings)]
+    assert seen[10][:1] == seen[9][:1]
+    assert torch.equal(seen[10][1], seen[9][1])
+    assert len(seen[10][2]) == 1
+    assert seen[10][2][0].endswith("the result is the last good picture")
+
+
+def test_the_good_picture_of_an_earlier_scale_is_a_result(scene_of: SceneMaker) -> None:
+    """Where a scale ends without a finite loss, the result is its start, and its losses are evaluated."""
+    settings = resolve(QUICK, ADAM, {"iterations": (10, 3)})
+    scene, network = scene_of(settings)
+    network = faulty(network, range(11, 14), float("nan"))
+    step = last(stylize(scene, network, settings))
+    assert step.losses["total"] == pytest.approx(shown_loss(scene, network, step), rel=1e-5)
+    assert len(step.events) == 1
+
+
+def test_without_any_finite_picture_there_is_no_result(scene_of: SceneMaker) -> None:
+    """A painting that ends before a finite loss was found raises PaintingError instead of giving its start."""
+    settings = resolve(QUICK, {"iterations": 5, "coarsest": 48})
+    scene, network = scene_of(settings)
+    network = faulty(network, range(1, 100), float("nan"))
+    with pytest.raises(PaintingError, match="no picture before had a finite loss"):
+        list(stylize(scene, network, settings))
+
+
+def test_an_interrupted_painting_settles_on_its_last_good_picture(scene_of: SceneMaker) -> None:
+    """`settle` leaves a finite step alone and replaces a non-finite one by the picture of the last check."""
+    settings = resolve(QUICK, ADAM, {"iterations": 20, "coarsest": 48, "averaging": 0.0})
+    scene, network = scene_of(settings)
+    steps = stylize(scene, faulty(network, range(13, 14), float("nan")), settings)
+    good = last(islice(steps, 10))
+    good.settle()
+    losses, image = good.losses, good.image().clone()
+    bad = last(islice(steps, 4))
+    bad.settle()
+    assert bad.losses == losses
+    assert torch.equal(bad.image(), image)
+    assert len(bad.events) == 1
+
+
+def test_divergence_is_seen_at_the_first_check(scene_of: SceneMaker) -> None:
+    """A step far too large is rolled back at iteration 10: the start's loss is the reference."""
+    settings = resolve(QUICK, {"optimizer": "adam", "step": 5.0, "clamp": False, "iterations": 12})
+    scene, network = scene_of(settings)
+    steps = [(s.losses["total"], s.events) for s in stylize(scene, network, settings)]
+    assert steps[8][0] > 100 * steps[0][0]
+    assert steps[9][0] == steps[0][0]
+    assert steps[9][1][0].startswith("scale 1, iteration 10: the loss diverged from ")
+
+
+@pytest.mark.parametrize("start", ["content", "noise"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_not_rolled_back(
+    scene_of: SceneMaker, content: Tensor, preset: str, start: str
+) -> None:
+    """Every preset paints a pale pair without a rollback, also where its first steps raise the loss."""
+    settings = resolve({"preset": preset, "start": start, "size": 32, "iterations": 20})
+    pale = 0.5 + 0.1 * (content - 0.5)
+    scene, network = scene_of(settings, content=pale, styles=[pale.flip(1)])
+    assert last(stylize(scene, network, settings)).events == ()
 
 
 def test_a_rollback_survives_a_restart(scene_of: SceneMaker) -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from nst_daemon.engine.images import load_picture, save_picture
+from nst_daemon.engine.images import save_picture
 from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError
 from nst_daemon.jobs import JobInput, Role
+from nst_daemon.painter import decode
 from nst_daemon.report import sidecar
 
 INPUTS = (
@@ -50,7 +51,7 @@ def test_a_picture_alone_is_enough(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_other_metadata_stays(tmp_path: Path, suffix: str) -> None:
     """What was carried over from the content is in the picture beside the recipe."""
-    assert load_picture(painted(tmp_path, suffix)).metadata == METADATA
+    assert decode(painted(tmp_path, suffix)).metadata == METADATA
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

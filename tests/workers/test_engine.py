@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from nst_daemon.errors import Retry
+from nst_daemon.samples import CONTENT, STYLE
 from nst_daemon.workers.messages import Died, Note, Progress, Staged, Started, Stopped, Task
 from tests.workers.conftest import Bench, Jobs
 
@@ -146,6 +147,22 @@ def test_what_does_not_fit_whole_is_painted_in_tiles(
     assert any("tiles of" in note for note in sidecar(task)["notes"])  # type: ignore[attr-defined]
     assert any("tiles of" in note.message for note in b.of(Note))
     assert not b.of(Died)
+
+
+def test_a_rollback_at_the_last_check_stages_the_last_good_picture(
+    real: Benches, jobs: Jobs
+) -> None:
+    """A painting whose last check rolls back is staged, with finite losses and a note that says so."""
+    b = real()
+    b.patience = 300.0
+    b.ready()
+    settings = {"size": 64, "iterations": [11], "scales": [1.0], "step": 2.0}
+    task = jobs.of("dog", CONTENT.read_bytes(), STYLE.read_bytes(), settings=settings)
+    assert isinstance(b.paint(task), Staged)
+    found = sidecar(task)
+    assert found["losses"]["total"] > 0  # type: ignore[index]
+    assert found["notes"][-1].endswith("the result is the last good picture")  # type: ignore[index]
+    assert levels(task.stage / "dog.png").std() > 25
 
 
 def test_an_engine_that_finds_only_nan_fails_its_job(

@@ -424,14 +424,14 @@ def test_a_failure_in_preparation_is_told_at_once(
     assert isinstance(b.answer("good-id"), Staged)
 
 
-def test_numbers_that_are_none_are_no_picture(bench: Benches, jobs: Jobs) -> None:
-    """A painting that ends in NaN fails, with a remedy, and stages nothing."""
+def test_a_painting_without_a_finite_picture_fails(bench: Benches, jobs: Jobs) -> None:
+    """A painting that ends without a finite loss fails for good and stages nothing."""
     b = bench()
     b.ready()
     task = jobs("dog", do="nan", at=10)
     failed = b.paint(task)
     assert failed.retry is Retry.NEVER
-    assert "NaN" in failed.message
+    assert "no finite loss" in failed.message
     assert list(task.stage.iterdir()) == []
 
 

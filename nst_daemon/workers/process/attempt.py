@@ -6,17 +6,14 @@ It knows nothing of torch: what paints is a `Studio`. What it ends with is a `st
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nst_daemon import __version__
-from nst_daemon.config import Outputs
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import NstError, PaintingError, StorageError
 from nst_daemon.report import history, sidecar
@@ -24,7 +21,7 @@ from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Stopped, Task
 from nst_daemon.workers.process import checkpoint
 from nst_daemon.workers.process.recorder import Record
-from nst_daemon.workers.process.staging import Finished
+from nst_daemon.workers.process.staging import Finished, Rendering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,10 +62,6 @@ class Prepared(Protocol):
     def calibration(self) -> Sequence[Mapping[str, object]]:
         """What each term is divided by, for each scale."""
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """What was converted or chosen."""
-
 
 @dataclass(frozen=True)
 class Company:
@@ -100,11 +93,8 @@ class Studio(Protocol):
     def dump(self, step: Any) -> bytes:
         """Everything needed to go on from this step."""
 
-    def picture(self, prepared: Any, step: Any) -> Any:
-        """The picture as this step left it, in the machine's memory: it needs neither of the two any more."""
-
-    def save(self, picture: Any, path: Path, outputs: Outputs, about: str) -> None:
-        """Write what `picture` gave; about: what it says of itself (`sidecar.embed`). Called while another paints."""
+    def finish(self, prepared: Any, step: Any) -> Rendering:
+        """The last good picture, in the machine's memory; it no longer needs the arguments. Raises PaintingError."""
 
     def sketch(self, prepared: Any, step: Any, side: int) -> Image.Image:
         """The picture in RGB as this step left it, its longer side at most `side` pixels, the same at every scale."""
@@ -144,7 +134,7 @@ class Painting:
         self._checkpoint_seconds = checkpoint_seconds
         self._prepare_seconds = prepare_seconds
         self._say, self._cancelled, self._stopping, self._clock = say, cancelled, stopping, clock
-        self._notes: list[str] = list(prepared.notes)
+        self._notes: list[str] = []
         self._before = checkpoint.SoFar(iteration=0, seconds=0.0)
         self._began = self._next_report = clock()
         self._next_save = self._began + checkpoint_seconds
@@ -306,16 +296,11 @@ class Painting:
         self._say(Note(self._worker, self._task.job_id, message))
 
     def _finished(self, step: Step) -> Finished:
-        """What is left of the painting when the engine's part is over. Raises PaintingError where that is nothing."""
+        """What is left of the painting when the engine's part is over. Raises PaintingError."""
         painted_for = self._seconds()
-        losses = dict(step.losses)
-        if not all(math.isfinite(value) for value in losses.values()):
-            raise PaintingError(
-                "the painting ended in numbers that are none (NaN or infinity)",
-                remedy="use precision: float32, or a smaller step",
-            )
+        rendering = self._studio.finish(self._prepared, step)
+        self._notes[:0] = rendering.notes
         width, height = self._prepared.size
-        self._notes.extend(step.events)
         painted = sidecar.Painted(
             job_id=self._task.job_id,
             name=self._task.name,
@@ -323,10 +308,10 @@ class Painting:
             inputs=self._task.inputs,
             width=width,
             height=height,
-            settings=asdict(self._prepared.settings),
+            settings=asdict(rendering.settings),
             machine=self._info,
-            iterations=(step.iteration, step.iterations),
-            losses=losses,
+            iterations=rendering.iterations,
+            losses=rendering.losses,
             calibration=self._prepared.calibration,
             seconds={
                 "prepare": self._prepare_seconds,
@@ -339,22 +324,12 @@ class Painting:
             notes=self._notes,  # writing may still add to them
             batch=self._task.batch,
         )
-        studio, outputs = self._studio, self._task.outputs
-        picture = studio.picture(self._prepared, step)
         return Finished(
             self._worker,
             self._task,
             painted,
-            weights=_weights(self._prepared.settings),
-            save=lambda path, about: studio.save(picture, path, outputs, about),
+            rendering=rendering,
             record=self._record,
             writer=self._writer,
             clock=self._clock,
         )
-
-
-def _weights(s: RenderSettings) -> dict[str, float]:
-    """What each term of the loss counts in the total."""
-    weights = {f"content {k}": s.content_weight * w for k, w in s.content_layers.items()}
-    weights |= {f"style {k}": s.style_weight * w for k, w in s.style_layers.items()}
-    return weights | {"tv": s.tv_weight}

@@ -5,20 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
 
-from nst_daemon.config import Outputs
 from nst_daemon.digests import sha256_file
-from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, to_image
+from nst_daemon.engine.images import Picture, resize, to_image
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import DeviceError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
-from nst_daemon.painter import Painter, Prepared
+from nst_daemon.painter import Painter, Prepared, Rendering, decode
 from nst_daemon.workers.messages import Outfit, Task, WorkerOptions
 from nst_daemon.workers.process.attempt import Company
 
@@ -52,11 +50,6 @@ class Canvas:
     def calibration(self) -> Sequence[Mapping[str, object]]:
         """What each term is divided by, for each scale."""
         return self.prepared.scene.calibration
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was converted or chosen."""
-        return self.prepared.notes
 
 
 class Studio:
@@ -106,13 +99,8 @@ class Studio:
 
         def decoded(role: Role) -> list[Picture]:
             return [
-                load_picture(
-                    task.spool / file.spooled,
-                    # Messages name the file as the person did, not where it lies in the spool.
-                    name=file.name,
-                    max_pixels=task.limits.max_pixels,
-                    max_side=task.limits.max_side,
-                )
+                # Messages name the file as the person did, not where it is in the spool.
+                decode(task.spool / file.spooled, task.limits, name=file.name)
                 for file in task.inputs
                 if file.role is role
             ]
@@ -157,22 +145,9 @@ class Studio:
         torch.save(step.state(), buffer)
         return buffer.getvalue()
 
-    def picture(self, canvas: Canvas, step: Step) -> Picture:
-        """The picture as a step left it, on the CPU."""
-        return canvas.prepared.picture(step)
-
-    def save(self, picture: Picture, path: Path, outputs: Outputs, about: str) -> None:
-        """Write the picture in the format, quality and depth that the outputs name."""
-        save_picture(
-            picture.rgb,
-            path,
-            format=outputs.format,
-            quality=outputs.quality,
-            depth=outputs.depth,
-            alpha=picture.alpha,
-            metadata=picture.metadata,
-            about=about,
-        )
+    def finish(self, canvas: Canvas, step: Step) -> Rendering:
+        """The last good picture of a painting. Raises PaintingError where there is none."""
+        return self._painter.finish(canvas.prepared, step)
 
     def sketch(self, canvas: Canvas, step: Step, side: int) -> Image.Image:
         """The picture in RGB, of one size at every scale and on white where it is transparent."""

@@ -5,39 +5,63 @@ It needs nothing of the engine any more, so that the next picture can be painted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
+from typing import Protocol
 
 from nst_daemon import files
+from nst_daemon.config import Outputs
 from nst_daemon.digests import sha256_file
-from nst_daemon.errors import PictureError
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.jobs import JobInput
 from nst_daemon.report import sidecar
 from nst_daemon.workers.messages import Staged, Task
 from nst_daemon.workers.process.recorder import Record
+
+
+class Rendering(Protocol):
+    """A finished picture: `painter.Rendering`, or a fake one."""
+
+    @property
+    def settings(self) -> RenderSettings:
+        """What it was painted with."""
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        """Terms by name, and `total`; all are finite."""
+
+    @property
+    def iterations(self) -> tuple[int, int]:
+        """Done and planned."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was converted or chosen, and what happened during the painting."""
+
+    def save(self, path: Path, outputs: Outputs, inputs: Sequence[JobInput], /) -> None:
+        """Write the picture, with its essentials embedded. Raises PictureError, StorageError."""
 
 
 @dataclass(frozen=True)
 class Finished:
     """A painting that is done and not written yet.
 
-    weights: of the loss's terms, as they count in the total; save: writes the picture into a file, with what it says of
-    itself; writer: the painting's own thread, which may still be busy with a checkpoint.
+    rendering: the picture; writer: the painting's own thread, which may still be busy with a checkpoint.
     """
 
     worker: str
     task: Task
     painted: sidecar.Painted
-    weights: Mapping[str, float]
-    save: Callable[[Path, str], None]
+    rendering: Rendering
     record: Record
     writer: ThreadPoolExecutor
     clock: Callable[[], float]
 
     def stage(self) -> Staged:
-        """Write the picture and what lies beside it, durably. Raises PictureError, StorageError, what `save` raises."""
+        """Write the picture and what lies beside it, durably. Raises PictureError, StorageError."""
         try:
             with files.storage(self.task.stage):
                 return self._stage()
@@ -50,8 +74,8 @@ class Finished:
         picture = _beside(stem, f".{self.task.outputs.format}")
         document = _beside(stem, ".json")
         _empty(stage)
-        extras = self.writer.submit(self.record.write, stem, self.weights)
-        self._save_picture(picture)
+        extras = self.writer.submit(self.record.write, stem, self.rendering.settings.term_weights)
+        self.rendering.save(picture, self.task.outputs, self.task.inputs)
         written = sidecar.Written(picture.name, sha256_file(picture), picture.stat().st_size)
         beside = extras.result()
         seconds = {**self.painted.seconds, "save": self.clock() - began}
@@ -63,18 +87,6 @@ class Finished:
         files.fsync_folder(stage)
         names = tuple(path.name for path in staged)
         return Staged(self.worker, self.task.job_id, names, written.sha256)
-
-    def _save_picture(self, path: Path) -> None:
-        p = self.painted
-        try:
-            self.save(path, sidecar.embed(p.inputs, p.settings, p.machine))
-        except OSError as error:
-            if error.errno is not None:
-                raise  # the disk: the queue waits
-            raise PictureError(
-                f"{p.width} × {p.height} pixels cannot be written as {path.suffix[1:]}: {error}",
-                remedy="choose another outputs.format, or a smaller size",
-            ) from error
 
 
 def _beside(stem: Path, suffix: str) -> Path:
