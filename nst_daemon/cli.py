@@ -376,15 +376,31 @@ def rerun(
         list[Path] | None,
         typer.Option("--input", help="Picture, or folder to search for pictures; may be repeated."),
     ] = None,
+    other_weights: Annotated[
+        bool,
+        typer.Option("--other-weights", help="Go on if the weights are not those of the picture."),
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Submit the job that made a picture again. Its inputs are found by their contents."""
     from nst_daemon.intake.submit import drop, recipe_parts
     from nst_daemon.report import sidecar
+    from nst_daemon.weights_file import configured_weights
 
     loaded = load(config)
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
+    weights = configured_weights(loaded.model, loaded.folders.cache)
+    if weights.sha256 != recipe.weights_sha256:
+        said = (
+            f"{printable(result.name)} was painted with the weights {recipe.weights}, "
+            f"and the configured weights are {weights.description} ({weights.sha256[:12]})"
+        )
+        if not other_weights:
+            raise UsageError(
+                said, remedy="set model.weights to the same file, or give --other-weights"
+            )
+        print(f"nst-daemon: {said}", file=sys.stderr)
     loaded.render_settings(recipe.settings)
     parts = recipe_parts(recipe.inputs, _places(loaded, inputs or []))
     print(drop(loaded.folders.inbox, recipe.name.replace("/", "-"), parts, recipe.settings))

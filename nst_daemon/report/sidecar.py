@@ -135,16 +135,21 @@ def encode(sidecar: Mapping[str, object]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What another run needs: the settings (unvalidated), the inputs by digest, the weights' digest.
+    """What is needed to paint a picture again.
 
-    name: of the job, or where a picture alone is read its file's; inputs: role, sha256 and bytes of each, and from a
-    sidecar their names.
+    Attributes:
+        name: the job's name; if only a picture is read, the stem of its file.
+        settings: every setting, not validated.
+        inputs: role, sha256 and bytes of each input; from a sidecar also its name.
+        weights_sha256: digest of the weights' file.
+        weights: a description of the weights for people.
     """
 
     name: str
     settings: Mapping[str, Any]
     inputs: tuple[Mapping[str, Any], ...]
     weights_sha256: str
+    weights: str
 
 
 def read(path: Path) -> Recipe:
@@ -161,7 +166,9 @@ def read(path: Path) -> Recipe:
         if settings["content_style_ratio"] is not None:
             del settings["content_weight"]  # it did not count, and the two contradict each other
         name = found["job"]["name"] if "job" in found else path.stem
-        return Recipe(name, settings, tuple(found["inputs"]), found["model"]["weights_sha256"])
+        digest = found["model"]["weights_sha256"]
+        described = f"{found['model'].get('weights_description', 'unknown')} ({digest[:12]})"
+        return Recipe(name, settings, tuple(found["inputs"]), digest, described)
     except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
         raise InputError(
             f"{label} is not a sidecar of nst-daemon, nor a picture that it has painted ({error})",
