@@ -223,7 +223,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "JPEG, CMYK without a profile",
-        "(1 − C)(1 − K) and so on",
+        "(1 − C)(1 − K), …",
         lambda: pillow(
             Image.fromarray(np.dstack([FLAT, FLAT[..., :1] // 4]), "CMYK"), "JPEG", quality=100
         ),
@@ -232,14 +232,14 @@ KINDS: tuple[Kind, ...] = (
         note="CMYK was converted to sRGB without a profile",
     ),
     Kind(
-        "JPEG from a camera that turned it (EXIF orientation)",
+        "JPEG, rotated (EXIF orientation)",
         "upright",
         lambda: pillow(FLAT, "JPEG", quality=100, subsampling=0, exif=turned(6)),
         np.rot90(unit(FLAT), -1),
         tolerance=LOSSY,
     ),
     Kind(
-        "JPEG with more pictures inside (MPO)",
+        "JPEG with several pictures (MPO)",
         "the first",
         lambda: pillow(
             FLAT, "MPO", quality=100, subsampling=0, save_all=True, append_images=[OTHER]
@@ -316,7 +316,7 @@ KINDS: tuple[Kind, ...] = (
         DEEP,
     ),
     Kind(
-        "PNG, 16 bit, turned (EXIF orientation)",
+        "PNG, 16 bit, rotated (EXIF orientation)",
         "all 16 bits, upright",
         lambda: png(WIDE, chunk(b"eXIf", turned(5).tobytes().removeprefix(b"Exif\0\0"))),
         RGB16.swapaxes(0, 1),
@@ -324,7 +324,7 @@ KINDS: tuple[Kind, ...] = (
         DEEP,
     ),
     Kind(
-        "PNG with another profile (Adobe RGB and the like)",
+        "PNG with another profile, such as Adobe RGB",
         "converted to sRGB",
         lambda: png(NARROW[..., :3], icc(wide_profile())),
         from_wide(RGB),
@@ -346,7 +346,7 @@ KINDS: tuple[Kind, ...] = (
         RGB,
     ),
     Kind(
-        "PNG in proportion to light (linear sRGB)",
+        "PNG, linear sRGB",
         "converted to sRGB",
         lambda: png(WIDE[..., :3], icc(linear_profile("rgb"))),
         srgb_curve(RGB16),
@@ -363,14 +363,14 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "PNG, grey with a profile for RGB",
-        "converted to sRGB, as RGB of equal values",
+        "converted to sRGB, with equal R, G and B",
         lambda: png(WIDE[..., 0], icc(wide_profile())),
         from_wide(GREY16),
         tolerance=1e-3,
         note="colours were converted to sRGB from",
     ),
     Kind(
-        "PNG with a profile for other colours than its own",
+        "PNG with a profile for another colour space",
         SAME,
         lambda: png(NARROW[..., :3], icc(linear_profile("gray"))),
         RGB,
@@ -393,7 +393,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "TIFF, CMYK without a profile",
-        "(1 − C)(1 − K) and so on",
+        "(1 − C)(1 − K), …",
         lambda: pillow(Image.fromarray(NARROW, "CMYK"), "TIFF"),
         PAINTED,
         note="CMYK was converted",
@@ -415,7 +415,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("TIFF, 16 bit", "all 16 bits", lambda: tiff(WIDE[..., :3]), RGB16, tolerance=DEEP),
     Kind(
-        "TIFF, 16 bit, compressed (LZW, differences)",
+        "TIFF, 16 bit, compressed (LZW, with a predictor)",
         "all 16 bits",
         lambda: tiff(WIDE[..., :3], compression="lzw", predictor=True),
         RGB16,
@@ -429,7 +429,7 @@ KINDS: tuple[Kind, ...] = (
         tolerance=DEEP,
     ),
     Kind(
-        "TIFF, 16 bit, a plane for each colour",
+        "TIFF, 16 bit, one plane per colour",
         "all 16 bits",
         lambda: tiff(np.moveaxis(WIDE[..., :3], 2, 0), planarconfig="separate"),
         RGB16,
@@ -443,7 +443,7 @@ KINDS: tuple[Kind, ...] = (
         tolerance=DEEP,
     ),
     Kind(
-        "TIFF, 16 bit, more than 4 GB allowed (BigTIFF)",
+        "TIFF, 16 bit, BigTIFF",
         "all 16 bits",
         lambda: tiff(WIDE[..., :3], bigtiff=True),
         RGB16,
@@ -466,7 +466,7 @@ KINDS: tuple[Kind, ...] = (
         1e-3,
     ),
     Kind(
-        "TIFF, 16 bit, with a channel that is no opacity",
+        "TIFF, 16 bit, with an extra channel that is not opacity",
         "the colours",
         lambda: tiff(WIDE, extrasample="unspecified"),
         RGB16,
@@ -481,7 +481,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "TIFF, grey, 16 bit, white is 0",
-        "turned round",
+        "inverted",
         lambda: tiff(WIDE[..., 0], "miniswhite"),
         1 - GREY16,
         tolerance=DEEP,
@@ -495,7 +495,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "TIFF, grey, floating point",
-        "0 to 1, what lies beyond is cut",
+        "clipped to 0 to 1",
         lambda: tiff((2 * RGB16[..., 0] - 0.5).astype(np.float32), "minisblack"),
         (2 * GREY16 - 0.5).clip(0, 1),
     ),
@@ -547,7 +547,7 @@ KINDS: tuple[Kind, ...] = (
         LOSSY,
     ),
     Kind(
-        "HEIC, turned by the telephone",
+        "HEIC, rotated by the phone",
         "upright",
         lambda: heic(FLAT, exif=turned(6).tobytes()),
         np.rot90(unit(FLAT), -1),
@@ -555,7 +555,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "HEIC, 10 bit",
-        "the same, with 8 bits",
+        "the same pixels in 8 bits",
         lambda: heic(FLAT.astype(np.uint16) * 257, "RGB;16"),
         unit(FLAT),
         tolerance=LOSSY,
@@ -577,7 +577,7 @@ KINDS: tuple[Kind, ...] = (
         LOSSY,
     ),
     Kind(
-        "AVIF, turned (EXIF orientation)",
+        "AVIF, rotated (EXIF orientation)",
         "upright",
         lambda: pillow(FLAT, "AVIF", quality=100, subsampling="4:4:4", exif=turned(8)),
         np.rot90(unit(FLAT), 1),
@@ -597,7 +597,7 @@ def table() -> str:
     """The list as Markdown."""
     rows = [f"| {k.name} | {k.becomes} | {_said(k.note)} |" for k in KINDS]
     return "\n".join(
-        ["| what comes in | what the engine sees | what the sidecar says |", "|---|---|---|", *rows]
+        ["| input | pixels in the engine | note in the sidecar |", "|---|---|---|", *rows]
     )
 
 
