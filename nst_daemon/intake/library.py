@@ -70,14 +70,15 @@ def read_library(
         max_bytes: of one file.
         has_settled: asked for every file and folder of a style.
         read: reads a settings file; by default from the disk, each time.
-        problems: gets a line for each folder that cannot be read.
+        problems: gets a line where the library cannot be listed.
 
     Raises:
         StorageError: the library is not there.
     """
-    reader = _Reader(max_bytes, has_settled, [] if problems is None else problems)
+    reader = _Reader(max_bytes, has_settled)
+    problems = [] if problems is None else problems
     with opened(folder) as descriptor:
-        for name, status in list_folder(descriptor, folder.name, reader.problems):
+        for name, status in list_folder(descriptor, folder.name, problems):
             if stat.S_ISDIR(status.st_mode):
                 reader.add_folder(descriptor, name)
             elif stat.S_ISLNK(status.st_mode) and _leads_to_folder(descriptor, name):
@@ -107,7 +108,6 @@ class _Reader:
 
     max_bytes: int
     has_settled: HasSettled
-    problems: list[str]
     parts: dict[str, _Parts] = field(default_factory=lambda: defaultdict(_Parts))
 
     def add_file(self, library: int, name: str, status: os.stat_result) -> None:
@@ -121,19 +121,18 @@ class _Reader:
 
     def add_folder(self, library: int, folder: str) -> None:
         """A folder of pictures; one without any is not a style."""
-        before = len(self.problems)
         part = _Parts()
         found: list[Drop] = []
-        with open_inner(folder, library, folder, self.problems) as descriptor:
+        unreadable: list[str] = []
+        with open_inner(folder, library, folder, unreadable) as descriptor:
             if descriptor is not None:
                 mark = files.fingerprint(os.fstat(descriptor))
                 part.settled = self.has_settled(f"{folder}/", mark, always_whole)
                 found = [
                     self._file(descriptor, name, f"{folder}/{name}", status, part)
-                    for name, status in list_folder(descriptor, folder, self.problems)
+                    for name, status in list_folder(descriptor, folder, unreadable)
                     if suffix_of(name) in IMAGE_SUFFIXES
                 ]
-        unreadable = self.problems[before:]
         if found or unreadable:
             style = self.parts[composed(folder)]
             style.sources[folder] = sorted(found, key=lambda drop: natural_key(drop.name))

@@ -28,7 +28,7 @@ from nst_daemon.intake.drops import (
     Style,
     Waiting,
 )
-from nst_daemon.intake.library import read_library
+from nst_daemon.intake.library import read_library, style_problem
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import Look, Settler
 from nst_daemon.intake.walk import (
@@ -151,6 +151,7 @@ class Intake:
             read=partial(self._read_settings, self.styles),
             problems=visit.problems,
         )
+        visit.problems += filter(None, (style_problem(styles, name) for name in styles))
         return Rules(
             styles=styles,
             read_settings=self._read_job_settings,

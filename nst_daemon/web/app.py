@@ -25,6 +25,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from nst_daemon.errors import InputError, NstError, StorageError, UsageError
+from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, usable
 from nst_daemon.jobs import Job
 from nst_daemon.ledger import Ledger
@@ -103,11 +104,13 @@ class _Page:
         previews = {
             p.id: _modified(self._folders.results / p.preview) for p in paintings if p.preview
         }
+        library = self._library()
         return _json(
             {
                 "status": found.as_json(),
                 "previews": {job: at for job, at in previews.items() if at},
-                "styles": {name: _modified(path) for name, path in self._styles().items()},
+                "styles": {name: _modified(self._face(s)) for name, s in usable(library).items()},
+                "style_problems": {name: s.problem for name, s in library.items() if s.problem},
                 "max_bytes": self._options.max_bytes,
             }
         )
@@ -162,16 +165,17 @@ class _Page:
 
     def style(self, request: Request) -> Response:
         """The thumbnail of a style of the library, the first picture's where it is a folder."""
-        path = self._styles().get(request.path_params["name"])
-        if path is None:
+        style = usable(self._library()).get(request.path_params["name"])
+        if style is None:
             raise HTTPException(404)
-        return _thumbnail(path)
+        return _thumbnail(self._face(style))
 
-    def _styles(self) -> dict[str, Path]:
-        """The first picture of every usable style of the library."""
-        folder = self._folders.styles
-        styles = usable(list_styles(folder, self._options.max_bytes))
-        return {name: folder / style.pictures[0].path for name, style in styles.items()}
+    def _library(self) -> dict[str, Style]:
+        return list_styles(self._folders.styles, self._options.max_bytes)
+
+    def _face(self, style: Style) -> Path:
+        """The first picture of a usable style."""
+        return self._folders.styles / style.pictures[0].path
 
     def _preview(self, job_id: str) -> str:
         """Where the preview of a job that is being painted lies, below results/."""

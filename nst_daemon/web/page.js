@@ -57,7 +57,7 @@ function show(data) {
   showList("failed", status.failed, (job) => entry(job.name, job.error, `${job.state === "failed" ? "" : `${job.state}, `}${clock(job.updated)}`,
     status.asked[job.id] ? `${status.asked[job.id]} requested` : make("code", { textContent: `nst-daemon retry ${job.id.slice(0, 8)}` })));
   showResults(status.done);
-  showStyles(data.styles);
+  showStyles(data.styles, data.style_problems);
 }
 
 const entry = (name, ...lines) =>
@@ -158,10 +158,10 @@ $("close").addEventListener("click", () => $("view").close());
 
 // Upload
 
-function showStyles(styles) {
+function showStyles(styles, problems) {
   const chosen = document.querySelector("input[name=library]:checked");
   const own = document.querySelector(".style.own");
-  const text = JSON.stringify(styles);
+  const text = JSON.stringify([styles, problems]);
   if (drawn.get(own) === text) return;
   drawn.set(own, text);
   document.querySelectorAll(".style:not(.own)").forEach((label) => label.remove());
@@ -170,6 +170,8 @@ function showStyles(styles) {
     const radio = make("input", { type: "radio", name: "library", value: name, checked: chosen.value === name });
     $("styles").append(make("label", { className: "style", title: name }, radio, face, make("span", { className: "name", textContent: name })));
   }
+  for (const [name, problem] of Object.entries(problems))
+    $("styles").append(make("label", { className: "style unusable", title: problem }, make("span", { className: "face" }), make("span", { className: "name", textContent: name })));
   if (!document.querySelector("input[name=library]:checked")) own.querySelector("input").checked = true;
   showOwn();
 }

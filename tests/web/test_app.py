@@ -108,8 +108,9 @@ def test_no_address_leads_out_of_the_results(
         assert visitor.get(f"/styles/{name}").status_code == 404, name
 
 
-def test_styles_are_shown(visitor: TestClient, options: Options) -> None:
+def test_styles_are_shown(options: Options) -> None:
     """Each style of the library is named, and has a thumbnail that is made anew when its picture changes."""
+    visitor = client(replace(options, max_bytes=100_000))
     path = options.folders.styles / "<b>starry.png"
     picture(path)
     (styles,) = visitor.get("/status.json").json()["styles"].items()
@@ -119,6 +120,19 @@ def test_styles_are_shown(visitor: TestClient, options: Options) -> None:
     with Image.open(io.BytesIO(visitor.get("/styles/%3Cb%3Estarry").content)) as image:
         assert image.size == (180, 360)
     assert first
+
+
+def test_a_style_that_cannot_be_used_is_listed_with_the_reason(
+    visitor: TestClient, options: Options
+) -> None:
+    """A style with a problem has no thumbnail and cannot be chosen; the page says what is wrong."""
+    (options.folders.styles / "linked.png").symlink_to("/etc/hosts")
+    found = visitor.get("/status.json").json()
+    assert found["styles"] == {}
+    assert found["style_problems"] == {
+        "linked": "linked.png is a symbolic link; drop a copy of the file itself"
+    }
+    assert visitor.get("/styles/linked").status_code == 404
 
 
 def test_the_live_preview(
