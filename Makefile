@@ -44,8 +44,9 @@ bench-gpu: $(STAMP)  ## on a GPU: iterations per second against the bound given 
 config: $(STAMP)  ## write config.yaml from the settings in the code
 	$(BIN)/python docs/make_config.py
 
-docs: $(STAMP)  ## write the API reference to build/docs/
-	$(BIN)/python docs/make_reference.py
+docs: $(STAMP)  ## write the API reference to build/docs/, and the generated tables of docs/design.md
+	$(BIN)/python -m docs.make_design
+	$(BIN)/python -m docs.make_reference
 
 docs-images: $(STAMP)  ## paint the pictures of the documentation from the sample pictures
 	$(BIN)/python -m docs.make_images

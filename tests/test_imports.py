@@ -1,4 +1,7 @@
-"""The rooms of the house: who may import whom, and which rooms must stay light."""
+"""Which part of the package may import which, and which modules must not load heavy libraries.
+
+`python -m docs.make_design` writes the tables of docs/design.md from `ALLOWED`.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ PACKAGE = ROOT / "nst_daemon"
 HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy", "ray")
 
 LEAVES = {"errors", "jobs", "names"}
-#: What every room may use to read and write files.
+#: The modules with which every part may read and write files.
 FILES = {"digests", "files", "mounts", "publishing"}
-#: What each room may import of ours. A room is the first matching prefix, the longest first.
+#: What each part of the package may import of ours. A module belongs to the part with the longest matching prefix.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "jobs": set(),
@@ -90,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
         "workers.messages",
     },
 }
-#: The command line puts everything together, and only its functions may import the heavy rooms.
+#: The entry points may import everything, but heavy parts only inside functions.
 ENTRY = {"cli", "__main__", "__init__"}
 LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
@@ -145,34 +148,34 @@ def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
     return {n.removeprefix("nst_daemon.") for n in names if n.startswith("nst_daemon.")}
 
 
-def within(name: str, room: str) -> bool:
-    """True where `name` is the room, or something in it."""
-    return name == room or name.startswith(room + ".")
+def within(name: str, part: str) -> bool:
+    """True if `name` is the part, or a module in it."""
+    return name == part or name.startswith(part + ".")
 
 
-def room_of(name: str) -> str:
+def part_of(name: str) -> str:
     """The key of ALLOWED that a module belongs to."""
-    rooms = [room for room in ALLOWED if within(name, room)]
-    assert rooms, f"{name} belongs to no room: give it one in {__name__}"
-    return max(rooms, key=len)
+    parts = [part for part in ALLOWED if within(name, part)]
+    assert parts, f"{name} belongs to no part: add one to ALLOWED in {__name__}"
+    return max(parts, key=len)
 
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda v: v if isinstance(v, str) else "")
 def test_imports_run_one_way(name: str, path: Path) -> None:
-    """No module imports from a room that its own room may not know."""
+    """No module imports from a part that its own part may not import."""
     if name in ENTRY:
         heavy = {i for i in imported(path, top_level_only=True) if i.startswith(LAZY_IN_ENTRY)}
         # The settings are torch-free, and the command line shows them.
         assert not {i for i in heavy if not i.startswith(("engine.settings", "engine.presets"))}
         return
-    allowed = ALLOWED[room_of(name)] | {"__version__"}
-    wrong = {i for i in imported(path) if not any(within(i, room) for room in allowed)}
+    allowed = ALLOWED[part_of(name)] | {"__version__"}
+    wrong = {i for i in imported(path) if not any(within(i, part) for part in allowed)}
     assert not wrong, f"{name} must not import {sorted(wrong)}"
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_light_rooms_stay_light(name: str) -> None:
-    """Importing a room of the parent process loads neither torch nor any other heavy library."""
+def test_light_modules_stay_light(name: str) -> None:
+    """Importing a module of the daemon's process loads neither torch nor any other heavy library."""
     code = f"import sys, nst_daemon.{name}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
