@@ -1,4 +1,4 @@
-"""Names that are nobody's drop: hidden files, what other programs are still writing, and their litter."""
+"""Names of files that are not drops: hidden and temporary files, and leftovers of other programs."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _PATTERNS = (
 _IGNORED = re.compile(
     "|".join(f"(?:{pattern})" for pattern in _PATTERNS), re.IGNORECASE | re.DOTALL
 )
-#: What file managers leave in every folder: not worth keeping a folder for.
+#: Files that file managers create in every folder.
 _LITTER = re.compile(
     r"\.ds_store|\._.*|thumbs\.db|ehthumbs.*|desktop\.ini|icon\r|@eadir", re.IGNORECASE
 )
 
 
 def ignored(name: str) -> bool:
-    """Whether a file or folder of this name is passed over in silence."""
+    """Whether a file or folder of this name is ignored."""
     return _IGNORED.match(name) is not None
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file of this name may be removed together with the folder that it lies in."""
+    """Whether a file of this name may be removed together with its folder."""
     return _LITTER.fullmatch(name) is not None

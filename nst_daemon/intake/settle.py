@@ -1,4 +1,4 @@
-"""Has a file been quiet for long enough? A tracker of what was seen, which never looks at a clock itself."""
+"""Has a file been unchanged for long enough? Tracks what scans have seen, without a clock of its own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nst_daemon.errors import InputError, Retry
 from nst_daemon.jobs import Fingerprint
 
 
-class ChangedMeanwhile(InputError):  # noqa: N818 (not an error of anybody: look again later)
-    """A file is no longer what the scan saw: it has to settle again."""
+class ChangedMeanwhile(InputError):  # noqa: N818 (a state of the file, not an error)
+    """A file is not the version that the scan saw: it must settle again."""
 
     retry = Retry.LATER
 
 
 class Look(NamedTuple):
-    """What one look at a path tells. quiet: seconds without a change; age: seconds since the ctime."""
+    """The result of one look at a path. quiet: seconds without a change; age: seconds since the ctime."""
 
     settled: bool
     quiet: float
@@ -28,19 +28,20 @@ class Look(NamedTuple):
 class _Track:
     fingerprint: Fingerprint
     since: float  # monotonic time of the first look at this version
-    age: float  # of this version at that look, by the wall clock
-    whole: bool | None = None  # what `looks_whole` said about this version, once it was asked
+    age: float  # age of this version at that look, by the wall clock
+    whole: bool | None = (
+        None  # the answer of `looks_whole` for this version, None before it was asked
+    )
 
 
 class Settler:
-    """Remembers every path between scans and says which ones have settled.
+    """Remembers every path between scans and decides which files have settled.
 
-    A version of a file has settled when it was seen unchanged (device, inode, size, mtime, ctime) in at least two
-    scans that are `settle_seconds` apart; where it does not look whole (empty, truncated), only after
-    `truncated_grace` seconds.
+    A version of a file has settled when two scans at least `settle_seconds` apart have seen it unchanged (device,
+    inode, size, mtime, ctime). A file that does not look complete (empty, truncated) settles after `truncated_grace` seconds.
 
-    The wall clock is asked once per version, for its age at first sight; from there monotonic time counts. So a clock
-    that is set neither hurries nor delays anything, and a restart does not make a file younger.
+    The wall clock gives the age of a version at first sight; from then on monotonic time counts. So setting the clock
+    changes nothing, and a restart does not make a file younger.
     """
 
     def __init__(self, settle_seconds: float, truncated_grace: float) -> None:
@@ -57,9 +58,14 @@ class Settler:
         now: float,
         wall: float,
     ) -> Look:
-        """Note one look at a path. `looks_whole` is asked once per version, when all else is quiet.
+        """Note one look at a path.
 
-        now: monotonic seconds; wall: seconds since the epoch.
+        Args:
+            path: any key for the file.
+            fingerprint: its version now.
+            looks_whole: asked once per version, after `settle_seconds` without a change.
+            now: monotonic seconds.
+            wall: seconds since the epoch.
         """
         track = self._tracks.get(path)
         if track is None or track.fingerprint != fingerprint:
@@ -75,6 +81,6 @@ class Settler:
         return Look(settled, quiet, track.age + quiet)
 
     def forget_all_but(self, paths: Container[str]) -> None:
-        """Drop what was not seen in this scan, so that a path that comes back begins anew."""
+        """Forget paths that this scan did not see, so that a path that comes back must settle again."""
         for path in [path for path in self._tracks if path not in paths]:
             del self._tracks[path]

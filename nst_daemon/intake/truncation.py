@@ -1,7 +1,7 @@
-"""Does a picture's file look whole? A cheap look at its frame, without decoding anything.
+"""Does an image file look complete? A cheap check of its structure, without decoding.
 
-The answer only ever delays: a slow copy that pauses is waited for, and what is still not whole after the grace goes
-to the decoder, which alone decides whether it is a picture.
+The answer only delays a file: a slow copy that pauses gets more time. After `truncated_grace` the file goes to the
+decoder in any case, which decides whether it is an image.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _TAIL = 64 * 1024
 
 
 def looks_whole(descriptor: int, size: int) -> bool:
-    """False where the file is empty or ends before its own format says; True also for what is not known here.
+    """False if the file is empty or ends before its format says; True for unknown formats.
 
-    descriptor: open for reading, its position is left alone; size: bytes.
+    descriptor: open for reading, its position does not change; size: in bytes.
     """
     if size == 0:
         return False
@@ -33,7 +33,7 @@ def _tail(descriptor: int, size: int, length: int) -> bytes:
 
 
 def _jpeg(descriptor: int, size: int) -> bool:
-    # Cameras append previews and padding after the end-of-image marker, so it may lie before the end.
+    # Cameras append previews and padding after the end-of-image marker.
     tail = _tail(descriptor, size, _TAIL)
     return b"\xff\xd9" in tail if size > 4 else False
 
@@ -55,7 +55,7 @@ def _bmp(descriptor: int, size: int) -> bool:
 
 
 def _tiff(descriptor: int, size: int) -> bool:
-    """Whether the first directory of pictures lies inside; writers put it last as often as first."""
+    """Whether the first image directory is inside the file; many writers put it at the end."""
     head = os.pread(descriptor, 8, 0)
     return size > int.from_bytes(head[4:8], "little" if head[:2] == b"II" else "big")
 
@@ -66,7 +66,7 @@ def _boxes(descriptor: int, size: int) -> bool:
     while position < size:
         head = os.pread(descriptor, 16, position)
         length = int.from_bytes(head[:4], "big")
-        if length == 0:  # the last one, up to the end
+        if length == 0:  # the last box reaches to the end
             return True
         if length == 1:
             length = int.from_bytes(head[8:16], "big")

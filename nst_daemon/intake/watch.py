@@ -1,8 +1,8 @@
-"""Something may have changed: a wake-up for the scan, and never more than that.
+"""Wake the scan when something in a folder may have changed.
 
-The kernel's events are lost in overflows, are not sent by network file systems for what other machines do, and end
-silently with the watch. So nobody asks here *what* happened; the scan looks by itself, at the latest every
-`rescan_seconds`.
+The kernel loses events when its queue overflows, sends none for changes that other machines make on a network file
+system, and stops without notice when the watch ends. So events say only *that* something changed; the scan finds out
+what, at the latest every `rescan_seconds`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,7 @@ from nst_daemon.names import printable
 
 log = logging.getLogger(__name__)
 
-#: Not "opened" and "deleted": those are the scan's and the claim's own doing.
+#: Without "opened" and "deleted", which the scan and the claim cause themselves.
 _EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
     DirMovedEvent,
@@ -42,27 +43,37 @@ _EVENTS: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
     FileMovedEvent,
 ]
-#: Seconds between two attempts to watch what could not be watched.
-_PATIENCE = 30.0
+#: Seconds between two attempts to start the watch.
+_RETRY_SECONDS = 30.0
 
 
 class Watcher(FileSystemEventHandler):
     """Becomes readable (`fileno`, for select and multiprocessing.connection.wait) when something may have changed.
 
-    folders: watched with everything below them; mounts: the mount table, read anew where it is None. Call `tend` now
-    and then: it starts the watch, and starts it anew where it has died. Nothing here raises: where watching is not
-    possible, `blind` says why, the log does once, and the caller's periodic scans have to do.
+    Call `tend` regularly: it starts the watch, and restarts it after it has ended. No method raises: if watching is not
+    possible, `problem` has the reason, the log has it once, and the caller depends on its periodic scans.
+
+    Args:
+        folders: watched with everything below them.
+        mounts: the mount table as in /proc/self/mounts, which is read each time if this is None.
+        make_observer: makes watchdog's observer.
     """
 
-    def __init__(self, *folders: Path, mounts: str | None = None) -> None:
+    def __init__(
+        self,
+        *folders: Path,
+        mounts: str | None = None,
+        make_observer: Callable[[], BaseObserver] = Observer,
+    ) -> None:
         self._folders = folders
         self._mounts = mounts
+        self._make_observer = make_observer
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int]] = []
         self._last_try = -math.inf
-        #: Why nothing is watched, for people; "" while events come.
-        self.blind = "not started"
+        #: Why the folders are not watched, in one line; "" while they are.
+        self.problem = "not started"
 
     def __enter__(self) -> Self:
         return self
@@ -76,32 +87,32 @@ class Watcher(FileSystemEventHandler):
         self.close()
 
     def tend(self, now: float) -> None:
-        """Start to watch, or start anew where the watch has died or a folder was replaced. now: monotonic seconds."""
-        if self._alive() or now - self._last_try < _PATIENCE:
+        """Start the watch, or restart it after it has ended or a folder was replaced. now: monotonic seconds."""
+        if self._alive() or now - self._last_try < _RETRY_SECONDS:
             return
         self._last_try = now
         self._stop()
-        blind = self._start()
-        if blind and blind != self.blind:
-            log.warning("%s; the folders are scanned periodically", blind)
-        self.blind = blind
+        problem = self._start()
+        if problem and problem != self.problem:
+            log.warning("%s; the folders are scanned periodically", problem)
+        self.problem = problem
 
     def _start(self) -> str:
-        """Begin to watch; why that is not possible, "" where it is."""
+        """Start the watch; returns why that is not possible, or ""."""
         for folder in self._folders:
             kind = network_file_system(folder, self._mounts)
             if kind:
                 return f"{printable(str(folder))} is on {kind}, which does not report all changes"
         try:
             self._identities = [_identity(folder) for folder in self._folders]
-            self._observer = Observer()
+            self._observer = self._make_observer()
             for folder in self._folders:
                 self._observer.schedule(self, str(folder), recursive=True, event_filter=_EVENTS)
             self._observer.start()
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             self._stop()
             return f"the kernel cannot watch the folders: {error}"
-        self.wake()  # for whatever happened before the watch began
+        self.wake()  # for changes before the watch began
         return ""
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -110,7 +121,7 @@ class Watcher(FileSystemEventHandler):
 
     def wake(self) -> None:
         """Become readable."""
-        with suppress(BlockingIOError):  # full of wake-ups already
+        with suppress(BlockingIOError):  # the pipe is full of wake-ups
             os.write(self._write_end, b"!")
 
     def fileno(self) -> int:
@@ -118,7 +129,7 @@ class Watcher(FileSystemEventHandler):
         return self._read_end
 
     def clear(self) -> bool:
-        """Forget all wake-ups so far; whether there were any."""
+        """Forget all wake-ups so far; returns whether there were any."""
         woken = False
         with suppress(BlockingIOError):
             while os.read(self._read_end, 4096):
@@ -132,7 +143,7 @@ class Watcher(FileSystemEventHandler):
         os.close(self._write_end)
 
     def _alive(self) -> bool:
-        """Whether every thread of watchdog runs, and every folder is still the one that it watches."""
+        """Whether all threads of watchdog run, and every folder is still the one that is watched."""
         if self._observer is None or not self._observer.is_alive():
             return False
         try:

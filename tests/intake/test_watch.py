@@ -10,13 +10,22 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
+from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyObserver
 
-from nst_daemon.intake import watch
 from nst_daemon.intake.watch import Watcher
 
 SOON = 20.0  # seconds until an event must have come, on a busy machine
-LATER = 1e6  # a monotonic time at which every patience is over
+LATER = 1e6  # a monotonic time after every pause between attempts
+
+
+class Made(list[BaseObserver]):
+    """Makes observers, and remembers them."""
+
+    def __call__(self) -> BaseObserver:
+        self.append(Observer())
+        return self[-1]
 
 
 @pytest.fixture
@@ -32,7 +41,7 @@ def watcher(inbox: Path) -> Iterator[Watcher]:
     """A watch that has begun."""
     with Watcher(inbox) as watcher:
         watcher.tend(0.0)
-        assert watcher.blind == ""
+        assert watcher.problem == ""
         assert watcher.clear()  # it wakes once for what was before
         yield watcher
 
@@ -77,66 +86,66 @@ def test_a_watch_on_a_replaced_folder_begins_anew(watcher: Watcher, inbox: Path)
     inbox.rename(inbox.with_suffix(".old"))
     inbox.mkdir()
     watcher.tend(LATER)
-    assert watcher.blind == ""
+    assert watcher.problem == ""
     assert watcher.clear()
     (inbox / "dog.jpg").write_bytes(b"x")
     assert woken(watcher)
 
 
-def test_a_folder_that_is_gone_makes_blind_until_it_is_back(watcher: Watcher, inbox: Path) -> None:
-    """Without its folder the watcher says so and does not raise; with it, it sees again."""
+def test_a_folder_that_is_gone_is_a_problem_until_it_is_back(watcher: Watcher, inbox: Path) -> None:
+    """Without its folder `tend` does not raise, and `problem` says so; the folder is watched again once it is back."""
     shutil.rmtree(inbox)
     watcher.tend(LATER)
-    assert "cannot watch the folders" in watcher.blind
+    assert "cannot watch the folders" in watcher.problem
     inbox.mkdir()
     watcher.tend(LATER + 1)
-    assert watcher.blind != ""  # it does not try in every round
+    assert watcher.problem != ""  # it does not try in every round
     watcher.tend(2 * LATER)
-    assert watcher.blind == ""
+    assert watcher.problem == ""
 
 
-def test_a_watch_whose_thread_has_died_begins_anew(watcher: Watcher, inbox: Path) -> None:
-    """Where watchdog's thread has ended silently, the next `tend` replaces it."""
-    observer = watcher._observer
-    assert observer is not None
-    for emitter in observer.emitters:
-        emitter.stop()
-        emitter.join(SOON)
-    watcher.tend(LATER)
-    assert watcher._observer is not observer
-    watcher.clear()
-    (inbox / "dog.jpg").write_bytes(b"x")
-    assert woken(watcher)
+def test_a_watch_whose_thread_has_ended_is_restarted(inbox: Path) -> None:
+    """After watchdog's thread has ended without notice, the next `tend` replaces the observer."""
+    made = Made()
+    with Watcher(inbox, make_observer=made) as watcher:
+        watcher.tend(0.0)
+        for emitter in made[0].emitters:
+            emitter.stop()
+            emitter.join(SOON)
+        watcher.tend(LATER)
+        assert len(made) == 2
+        watcher.clear()
+        (inbox / "dog.jpg").write_bytes(b"x")
+        assert woken(watcher)
 
 
 def test_network_file_systems_are_not_trusted(
     inbox: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a file system of the network nothing is watched, the reason names it, and the log says so once."""
-    with Watcher(inbox, mounts=f"server:/x {inbox} nfs4 rw 0 0\n") as watcher:
+    """On a network file system no observer is made, the reason names its type, and the log has it once."""
+    made = Made()
+    mounts = f"server:/x {inbox} nfs4 rw 0 0\n"
+    with Watcher(inbox, mounts=mounts, make_observer=made) as watcher:
         watcher.tend(0.0)
         watcher.tend(LATER)
-        assert watcher.blind == f"{inbox} is on nfs4, which does not report all changes"
-        assert watcher._observer is None
-    assert len(caplog.records) == 1
+        assert watcher.problem == f"{inbox} is on nfs4, which does not report all changes"
+    assert (made, len(caplog.records)) == ([], 1)
 
 
 @pytest.mark.parametrize(
     "error",
     [OSError(errno.ENOSPC, "inotify watch limit reached"), RuntimeError("can't start new thread")],
 )
-def test_limits_of_the_kernel_make_blind(
-    inbox: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the kernel has no watches or threads left, the watcher says so and goes on without."""
+def test_limits_of_the_kernel_are_a_problem_and_no_exception(inbox: Path, error: Exception) -> None:
+    """If the kernel has no watches or threads left, `tend` does not raise, and `problem` has the reason."""
 
-    def refuse(self: BaseObserver) -> None:
-        raise error
+    class Refusing(InotifyObserver):
+        def start(self) -> None:
+            raise error
 
-    monkeypatch.setattr(watch.Observer, "start", refuse)
-    with Watcher(inbox) as watcher:
+    with Watcher(inbox, make_observer=Refusing) as watcher:
         watcher.tend(0.0)
-        assert str(error) in watcher.blind
+        assert str(error) in watcher.problem
 
 
 def test_a_thousand_wake_ups_are_one(watcher: Watcher) -> None:
