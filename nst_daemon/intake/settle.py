@@ -38,7 +38,8 @@ class Settler:
     """Remembers every path between scans and decides which files have settled.
 
     A version of a file has settled when two scans at least `settle_seconds` apart have seen it unchanged (device,
-    inode, size, mtime, ctime). A file that does not look complete (empty, truncated) settles after `truncated_grace` seconds.
+    inode, size, mtime, ctime). A file that does not look complete (empty, truncated) settles after `truncated_grace`
+    seconds.
 
     The wall clock gives the age of a version at first sight; from then on monotonic time counts. So setting the clock
     changes nothing, and a restart does not make a file younger.
