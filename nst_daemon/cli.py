@@ -153,7 +153,8 @@ def batch(
     """
     from nst_daemon.intake.batch import name_of, read
     from nst_daemon.intake.expansion import Expansion
-    from nst_daemon.ops.status import batch_summary, batch_table
+    from nst_daemon.ops.status import batch_summary
+    from nst_daemon.ops.tables import batch_table
     from nst_daemon.service.supervisor import batch_reach
 
     loaded, began = load(config), time.time()
@@ -413,17 +414,20 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show the current painting, the queue and recent failures. With --watch and --json, print one line per second."""
-    from nst_daemon.ops import status as page
+    from nst_daemon.ops import status as report
+    from nst_daemon.ops import tables
 
     folders = load(config).folders
     if not watch:
-        found = page.gather(folders)
-        _print(page.page(found), found.as_json(), as_json)
+        found = report.gather(folders)
+        _print(tables.status_page(found), found.as_json(), as_json)
     elif as_json:
-        page.follow(lambda: print(json.dumps(page.gather(folders).as_json()), flush=True))
+        report.follow(lambda: print(json.dumps(report.gather(folders).as_json()), flush=True))
     else:
         with Live(auto_refresh=False) as live:
-            page.follow(lambda: live.update(page.page(page.gather(folders)), refresh=True))
+            report.follow(
+                lambda: live.update(tables.status_page(report.gather(folders)), refresh=True)
+            )
 
 
 @app.command()
@@ -445,17 +449,18 @@ def history(  # noqa: PLR0917 (a command line, not a call)
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, latest first, or show everything that happened to one job."""
-    from nst_daemon.ops import status as page
+    from nst_daemon.ops import status as report
+    from nst_daemon.ops import tables
 
     with Ledger.attach(load(config).folders.ledger) as ledger:
         if job:
-            found = page.find_job(ledger, job)
+            found = report.find_job(ledger, job)
             events = ledger.events(found.id)
-            _print(page.story(found, events), page.story_json(found, events), as_json)
+            _print(tables.story(found, events), report.story(found, events), as_json)
         else:
-            moment = page.parse_since(since)
+            moment = report.parse_since(since)
             jobs = ledger.history(*(state or []), since=moment, name=name, limit=limit)
-            _print(page.history(jobs), [page.brief(j) for j in jobs], as_json)
+            _print(tables.history(jobs), [report.brief(j) for j in jobs], as_json)
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""What an operator sees: logs, notifications to systemd, the doctor."""
+"""Commands for operators: status, tables for a terminal, the doctor, logs, progress bars."""

@@ -1,6 +1,6 @@
-"""`nst-daemon doctor`: everything that painting needs, looked at, with the remedy where something is amiss.
+"""`nst-daemon doctor`: check everything that painting needs, and name a remedy for each problem.
 
-What needs torch is looked at by `nst_daemon.probe` in another process.
+Checks that need torch run in another process (`nst_daemon.probe`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
@@ -31,14 +32,14 @@ from nst_daemon.service.status_page import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
 
-#: Seconds that the probe may take; loading torch from a cold disk is most of it.
+#: Time limit of the probe in seconds; most of it is loading torch from a cold disk.
 PROBE_SECONDS = 300
 _SYSCTL = Path("/proc/sys/fs/inotify")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's page. remedy: empty where nothing has to be done."""
+    """A result of one check. `remedy` is empty if nothing has to be done."""
 
     level: Level
     subject: str
@@ -51,9 +52,11 @@ class Finding:
 
 
 def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
-    """Look at everything, in the order of the page.
+    """Run all checks.
 
-    mounts: the text of a mount table as in /proc/self/mounts, which is read where it is None.
+    Args:
+        config: the configuration.
+        mounts: the text of a mount table; /proc/self/mounts is read if None.
     """
     return [
         check_python(),
@@ -63,35 +66,51 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         *check_file_systems(config.folders, config.service.rescan_seconds, mounts),
         check_watching(config.folders.inbox),
         check_disk(config.folders.state, config.limits.min_free_disk),
-        *check_status_page(config.status_page),
+        *check_status_page(config.status_page, missing_packages()),
     ]
 
 
+def installed_version(name: str) -> str:
+    """The version of an installed package; empty if it is not installed."""
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return ""
+
+
 def check_python() -> Finding:
-    """Which Python this is; the package does not install into one that is too old."""
+    """Report the Python version. (The package cannot be installed into one that is too old.)"""
     return Finding("good", "Python", f"{platform.python_version()} at {sys.executable}")
 
 
-def check_packages(requirements: Iterable[str]) -> Iterator[Finding]:
-    """requirements: lines as in package metadata, such as `torch<2.12,>=2.9`; extras are left out."""
+def check_packages(
+    requirements: Iterable[str], installed: Callable[[str], str] = installed_version
+) -> Iterator[Finding]:
+    """Check the versions of installed packages.
+
+    Args:
+        requirements: lines of package metadata, such as `torch<2.12,>=2.9`; extras are skipped.
+        installed: the version of a package, empty if it is not installed.
+    """
     wanted = [Requirement(line) for line in requirements]
     needed = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
-    wrong = [complaint for r in needed if (complaint := _complaint(r))]
+    wrong = [complaint for r in needed if (complaint := _complaint(r, installed(r.name)))]
     for complaint in wrong:
         yield Finding("bad", "packages", complaint, "install nst-daemon again into its environment")
     if not wrong:
-        yield Finding("good", "packages", f"all {len(needed)} are there, torch {version('torch')}")
-    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+        yield Finding(
+            "good", "packages", f"all {len(needed)} are installed, torch {installed('torch')}"
+        )
+    if installed("onnxruntime") and installed("onnxruntime-gpu"):
         yield Finding(
             "warning",
             "packages",
-            "onnxruntime and onnxruntime-gpu are both installed, and one hides the other",
+            "onnxruntime and onnxruntime-gpu are both installed and share one module, so either may be used",
             "pip uninstall both, then install onnxruntime-gpu",
         )
 
 
-def _complaint(requirement: Requirement) -> str:
-    found = _installed(requirement.name)
+def _complaint(requirement: Requirement, found: str) -> str:
     if not found:
         return f"{requirement.name} is not installed"
     if not requirement.specifier.contains(found, prereleases=True):
@@ -99,15 +118,16 @@ def _complaint(requirement: Requirement) -> str:
     return ""
 
 
-def _installed(name: str) -> str:
-    try:
-        return distribution(name).version
-    except PackageNotFoundError:
-        return ""
+def probe(
+    config: Config, python: str = sys.executable, seconds: float = PROBE_SECONDS
+) -> list[Finding]:
+    """Check devices, onnxruntime, weights and the ONNX file in a separate process.
 
-
-def probe(config: Config) -> list[Finding]:
-    """Devices, onnxruntime, weights and the ONNX file, looked at in a process of their own."""
+    Args:
+        config: the configuration.
+        python: the interpreter of that process.
+        seconds: its time limit.
+    """
     asked = {
         "network": config.model.network,
         "weights": str(config.model.weights),
@@ -116,37 +136,40 @@ def probe(config: Config) -> list[Finding]:
         "render": dict(config.render),
     }
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "nst_daemon.probe"],
+        done = subprocess.run(  # noqa: S603 (our own program)
+            [python, "-m", "nst_daemon.probe"],
             input=json.dumps(asked),
             capture_output=True,
             text=True,
-            timeout=PROBE_SECONDS,
+            timeout=seconds,
             check=False,
         )
         return [Finding(*row) for row in json.loads(done.stdout)]
     except subprocess.TimeoutExpired:
-        cause = f"no answer within {PROBE_SECONDS} s"
+        cause = f"no answer within {seconds:g} s"
     except ValueError:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         cause = f"ended with status {done.returncode}: {last}"
-    remedy = "run `python -m nst_daemon.probe </dev/null` to see where torch or a driver fails"
+    remedy = "run `python -m nst_daemon.probe </dev/null` to see the error of torch or the driver"
     return [Finding("bad", "torch", f"the probe of torch and onnxruntime failed: {cause}", remedy)]
 
 
 def check_folders(folders: Folders) -> Iterator[Finding]:
-    """Can this user read and write what the daemon must? Folders that are missing are created at start."""
+    """Check that this user can read and write the folders, or create those that do not exist."""
     user = getpass.getuser()
     wrong = False
     for name in ("root", "inbox", "styles", "results", "done", "failed", "state"):
         folder: Path = getattr(folders, name)
-        there = _nearest(folder)
-        if not there.is_dir():
-            message, remedy = f"{name}: {there} is not a folder", "move it away or set another"
-        elif not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-            verb = "use" if there == folder else f"create {folder} in"
-            message = f"{name}: {user} cannot {verb} {there}"
-            remedy = f"give {user} the right to read and write there"
+        nearest = _nearest(folder)
+        if not nearest.is_dir():
+            message, remedy = (
+                f"{name}: {nearest} is not a folder",
+                f"move it, or set folders.{name}",
+            )
+        elif not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+            verb = "use" if nearest == folder else f"create {folder} in"
+            message = f"{name}: {user} cannot {verb} {nearest}"
+            remedy = f"give {user} read and write permission"
         else:
             continue
         wrong = True
@@ -160,7 +183,7 @@ def check_folders(folders: Folders) -> Iterator[Finding]:
 def check_file_systems(
     folders: Folders, rescan_seconds: float, mounts: str | None = None
 ) -> Iterator[Finding]:
-    """Network file systems hide changes from inotify, and SQLite's log does not work on them."""
+    """Check for network file systems: inotify misses changes there, and SQLite's write-ahead log is not safe."""
     state = network_file_system(_nearest(folders.state), mounts)
     if state:
         yield Finding(
@@ -174,19 +197,27 @@ def check_file_systems(
         yield Finding(
             "warning",
             "inbox",
-            f"{folders.inbox} is on {inbox}: changes from other machines raise no events here",
-            f"nothing, if finding files every {rescan_seconds:g} s is soon enough; else lower service.rescan_seconds",
+            f"{folders.inbox} is on {inbox}: changes from other machines cause no events here",
+            f"files are found every {rescan_seconds:g} s; to find them sooner, lower service.rescan_seconds",
         )
     if not state and not inbox:
         yield Finding("good", "file systems", "inbox and state are on local disks")
 
 
-def check_watching(inbox: Path, sysctl: Path = _SYSCTL) -> Finding:
-    """Watch the inbox for a moment, as the daemon would, and say how many folders could be watched."""
+def check_watching(
+    inbox: Path, sysctl: Path = _SYSCTL, make_observer: Callable[[], BaseObserver] = Observer
+) -> Finding:
+    """Watch the inbox for a moment, as the daemon does, and compare the number of folders with the kernel's limit.
+
+    Args:
+        inbox: the folder to watch.
+        sysctl: the folder with the kernel's limits.
+        make_observer: makes what watches the folder.
+    """
     folders = (
         1 + sum(len(names) for _, names, _ in os.walk(_nearest(inbox))) if inbox.is_dir() else 1
     )
-    observer = Observer()
+    observer = make_observer()
     try:
         if inbox.is_dir():
             observer.schedule(FileSystemEventHandler(), str(inbox), recursive=True)
@@ -197,8 +228,8 @@ def check_watching(inbox: Path, sysctl: Path = _SYSCTL) -> Finding:
         return Finding(
             "warning",
             "inotify",
-            f"the inbox cannot be watched ({error.strerror}): files are found only by the scan",
-            f"raise fs.inotify.{name} with sysctl" if name else "look into the kernel's log",
+            f"the inbox cannot be watched ({error.strerror}): files are found only by scanning",
+            f"raise fs.inotify.{name} with sysctl" if name else "read the kernel log (dmesg)",
         )
     else:
         observer.stop()
@@ -208,7 +239,7 @@ def check_watching(inbox: Path, sysctl: Path = _SYSCTL) -> Finding:
         return Finding(
             "warning",
             "inotify",
-            f"{folders} folders are watched and the kernel allows {watches} in all",
+            f"the inbox has {folders} folders, and the kernel allows {watches} watches in total",
             f"sysctl fs.inotify.max_user_watches={max(8192, 4 * folders)}",
         )
     allowed = "an unknown number" if watches is None else f"{watches:,}"
@@ -216,7 +247,7 @@ def check_watching(inbox: Path, sysctl: Path = _SYSCTL) -> Finding:
 
 
 def check_disk(folder: Path, least: int) -> Finding:
-    """Is there room to work? least: bytes below which the queue waits."""
+    """Check free space. `least`: number of free bytes below which the queue is paused."""
     try:
         free = free_bytes(_nearest(folder))
     except StorageError as error:
@@ -224,26 +255,26 @@ def check_disk(folder: Path, least: int) -> Finding:
     total = shutil.disk_usage(_nearest(folder)).total
     message = f"{free / 2**30:.1f} of {total / 2**30:.0f} GiB are free at {folder}"
     if free < least:
-        wait = f"the queue waits below {least / 2**30:.1f} GiB (limits.min_free_disk)"
+        wait = f"the queue pauses below {least / 2**30:.1f} GiB (limits.min_free_disk)"
         return Finding("bad", "disk", f"{message}; {wait}", "free some space")
     if free < 2 * least:
-        return Finding("warning", "disk", message, "free some space before the queue has to wait")
+        return Finding("warning", "disk", message, "free some space before the queue pauses")
     return Finding("good", "disk", message)
 
 
-def check_status_page(address: str) -> Iterator[Finding]:
-    """Can the page be served, where one is asked for?"""
+def check_status_page(address: str, missing: Sequence[str]) -> Iterator[Finding]:
+    """Check that a configured status page can be served. `missing`: packages that are not installed."""
     if not address:
         return
-    if missing := missing_packages():
-        message = f"status_page is {address}, and {', '.join(missing)} is not installed"
+    if missing:
+        message = f"status_page is {address}, but {', '.join(missing)} is not installed"
         yield Finding("bad", "status page", message, INSTALL)
     else:
         yield Finding("good", "status page", f"at http://{address}/ while the daemon runs")
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself, or the first parent that exists."""
+    """The path itself, or its nearest parent that exists."""
     return next(p for p in (path, *path.parents) if os.path.lexists(p))
 
 

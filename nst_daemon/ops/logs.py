@@ -1,7 +1,7 @@
 """Log lines on standard error: for a terminal, for journald, or as JSON.
 
-A line about a job carries its name and id (`job_logger`). Names come from people and from the network, so control
-characters are escaped before they reach a terminal or a log.
+A line about a job contains its name and id (`job_logger`). Names come from users and from the network, so control
+characters are escaped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _JobLogger(logging.LoggerAdapter[logging.Logger]):
 def job_logger(
     logger: logging.Logger, name: str, job_id: str
 ) -> logging.LoggerAdapter[logging.Logger]:
-    """A logger whose lines bear the job's name and the first eight digits of its id."""
+    """A logger whose lines contain the job's name and the first eight digits of its id."""
     return _JobLogger(logger, {"job": name, "job_id": job_id})
 
 
@@ -57,7 +57,7 @@ class _Formatter(logging.Formatter):
             text = f"{printable(job)} [{job_id[:8]}]: {text}"
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         if self.kind == "journal":
-            # journald stores one entry a line, so each line of a traceback needs its own prefix.
+            # journald stores each line as an entry, so each line of a traceback needs a prefix.
             prefix = f"<{_SYSLOG.get(record.levelno, 6)}>"
             return "\n".join(prefix + line for line in (text + trace).splitlines())
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
@@ -81,7 +81,7 @@ def _as_mapping(
 
 
 def setup(format: Format = "auto", level: str = "info") -> None:
-    """Send this program's log lines to standard error. `auto`: journald's form where systemd listens."""
+    """Send log lines to standard error. `auto` selects `journal` if standard error is connected to journald."""
     if format == "auto":
         format = "journal" if os.environ.get("JOURNAL_STREAM") else "text"
     handler = logging.StreamHandler(sys.stderr)

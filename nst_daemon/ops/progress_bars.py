@@ -1,4 +1,4 @@
-"""Progress bars for people at a terminal."""
+"""Progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nst_daemon.names import printable
 
 
 class Bars:
-    """One bar for each picture that is being painted, on standard error; nothing where `enabled` is false."""
+    """One bar on standard error for each picture that is being painted; none if `enabled` is false."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._progress = Progress(
@@ -39,13 +39,13 @@ class Bars:
         self._progress.stop()
 
     def update(self, key: str, name: str, done: int, total: int, loss: float | None = None) -> None:
-        """Show the bar of `key` at `done` of `total` iterations, with the newest loss."""
+        """Show `done` of `total` iterations and the latest loss in the bar of `key`."""
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task(printable(name), total=total, loss="")
         shown = "" if loss is None else f"loss {loss:.4g}"
         self._progress.update(self._tasks[key], completed=done, total=total, loss=shown)
 
     def end(self, key: str) -> None:
-        """Take the bar of `key` away."""
+        """Remove the bar of `key`."""
         if key in self._tasks:
             self._progress.remove_task(self._tasks.pop(key))

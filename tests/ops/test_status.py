@@ -15,7 +15,7 @@ from nst_daemon.config import Folders, load
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.ops import status
+from nst_daemon.ops import status, tables
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.workers.messages import Progress
 from tests.bench import Bench
@@ -47,7 +47,7 @@ def test_a_root_without_a_daemon(folders: Folders) -> None:
     """Before the first start there is nothing, and status says so without making a ledger."""
     found = status.gather(folders)
     assert not found.running
-    assert "no daemon runs here" in shown(status.page(found))
+    assert "no daemon is running" in shown(tables.status_page(found))
     assert not folders.ledger.exists()
 
 
@@ -144,11 +144,47 @@ def test_a_page_escapes_names() -> None:
     found = status.Status(
         Path(bad), live, True, dict.fromkeys(JobState, 0), (job(1, bad),), (), (), {}
     )
-    text = shown(status.page(found, now=0.0))
+    text = shown(tables.status_page(found, now=0.0))
     assert "\x1b" not in text
     assert text.count("a\\x1b[31m[red]b") == 6
-    assert "\x1b" not in shown(status.history([job(1, bad)]))
-    assert "\x1b" not in shown(status.story(job(1, bad, settings={bad: bad}), []))
+    assert "\x1b" not in shown(tables.history([job(1, bad)]))
+    assert "\x1b" not in shown(tables.story(job(1, bad, settings={bad: bad}), []))
+
+
+def test_the_page_has_headings_and_units() -> None:
+    """Columns, lists and notes of the page are named as users know them."""
+    painting = PaintingStatus("0" * 32, "dog", "cuda:0", 1, 2, 50, 1.4, 90.0)
+    worker = {
+        "worker": "cuda:0",
+        "state": "painting",
+        "pid": os.getpid(),
+        "device_memory": 3 << 30,
+        "info": {"device_name": "a GPU"},
+    }
+    live = LiveStatus(7, 0.0, 0.0, "painting", "", "painting dog", [painting], [worker])
+    failed = job(2, "cat", error="no style")
+    counts = {state: int(state is S.FAILED) for state in JobState}
+    found = status.Status(
+        Path("/nst"),
+        live,
+        True,
+        counts,
+        (),
+        (job(1, "bird"), failed),
+        (),
+        {job(1, "bird").id: "retry"},
+    )
+    lines = [
+        " ".join(line.split()) for line in shown(tables.status_page(found, now=60.0)).splitlines()
+    ]
+    assert lines[0] == "/nst: painting dog (PID 7, up 60 s)"
+    assert lines[1] == "name worker iterations it/s left"
+    assert lines[2] == "dog cuda:0 50 % 1 of 2 1.40 2 min"
+    assert lines[3] == "worker state RAM VRAM device weights"
+    assert lines[4].endswith("MiB 3.0 GiB a GPU")
+    assert lines[5:8] == ["jobs: 1 failed", "", "Recent failures"]
+    assert lines[9].endswith("retry requested")
+    assert lines[10].endswith("no style")
 
 
 def test_json_is_json(folders: Folders) -> None:
@@ -158,7 +194,7 @@ def test_json_is_json(folders: Folders) -> None:
         ledger.add(job(1, "dog"))
         ledger.move(f"{1:032x}", JobState.FAILED, now=3.0, error="no")
         ledger.request(f"{1:032x}", "retry", now=4.0)
-        story = status.story_json(ledger.jobs()[0], ledger.events(f"{1:032x}"))
+        story = status.story(ledger.jobs()[0], ledger.events(f"{1:032x}"))
     found = json.loads(json.dumps(status.gather(folders).as_json()))
     assert found["schema"] == status.SCHEMA
     assert found["failed"][0]["error"] == "no"
@@ -203,7 +239,7 @@ def test_a_job_is_found_by_name_or_beginning(folders: Folders) -> None:
     [("", 0.0), ("90m", 1e6 - 5400), ("12h", 1e6 - 43200), ("7d", 1e6 - 604800)],
 )
 def test_moments(text: str, moment: float) -> None:
-    """Minutes, hours and days are counted back from now."""
+    """Minutes, hours and days are counted back from now; other words are an error."""
     assert status.parse_since(text, now=1e6) == moment
     with pytest.raises(UsageError):
         status.parse_since("yesterday")
@@ -215,4 +251,4 @@ def test_moments(text: str, moment: float) -> None:
 )
 def test_spans(seconds: float, text: str) -> None:
     """Lengths of time are rounded to what people care about."""
-    assert status.span(seconds) == text
+    assert tables.span(seconds) == text

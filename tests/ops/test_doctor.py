@@ -1,4 +1,4 @@
-"""The doctor: each look finds what is amiss, says so in one line and names the remedy."""
+"""The doctor: each check finds its problem, states it in one line and names the remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, EventEmitter
 
 from nst_daemon.config import Config, load
 from nst_daemon.ops import doctor
@@ -67,18 +67,16 @@ def test_the_probe_holds_an_exported_file_against_torch(config: Config, model_ca
     assert found["device"].level == "good"
 
 
-def test_a_probe_that_dies_is_a_finding(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe that ends without an answer is one bad finding with its last words, and no traceback."""
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    finding = only(doctor.probe(config))
+def test_a_probe_that_dies_is_a_finding(config: Config) -> None:
+    """A probe that ends without an answer is one bad finding with its exit status, and no traceback."""
+    finding = only(doctor.probe(config, python="/bin/false"))
     assert finding.level == "bad"
     assert "status 1" in finding.message
 
 
-def test_a_probe_that_hangs_is_a_finding(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_that_hangs_is_a_finding(config: Config) -> None:
     """A probe that does not answer in time is one bad finding."""
-    monkeypatch.setattr(doctor, "PROBE_SECONDS", 0.01)
-    finding = only(doctor.probe(config))
+    finding = only(doctor.probe(config, seconds=0.01))
     assert finding.level == "bad"
     assert "0.01 s" in finding.message
 
@@ -99,10 +97,9 @@ def test_missing_and_wrong_packages_are_named() -> None:
     assert ">=900" in findings[1].message
 
 
-def test_two_onnxruntimes_hide_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_onnxruntimes_are_a_warning() -> None:
     """The CPU and the GPU package of onnxruntime installed together is a warning."""
-    monkeypatch.setattr(doctor, "_installed", lambda name: "1.23.0")
-    findings = list(doctor.check_packages([]))
+    findings = list(doctor.check_packages([], installed=lambda name: "1.23.0"))
     assert [f.level for f in findings] == ["good", "warning"]
     assert "pip uninstall" in findings[1].remedy
 
@@ -163,16 +160,20 @@ def test_watches_that_do_not_suffice_are_told(tmp_path: Path) -> None:
     assert finding.remedy == "sysctl fs.inotify.max_user_watches=8192"
 
 
-def test_an_inbox_that_cannot_be_watched_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the kernel gives no inotify instance, the limit to raise is named."""
+class Refused(BaseObserver):
+    """An observer that gets no inotify instance."""
 
-    def start(observer: object) -> None:
+    def __init__(self) -> None:
+        super().__init__(EventEmitter)
+
+    def start(self) -> None:
+        """Fail as inotify_init does."""
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(Observer, "start", start)
-    finding = doctor.check_watching(tmp_path)
+
+def test_an_inbox_that_cannot_be_watched_is_a_warning(tmp_path: Path) -> None:
+    """Where the kernel gives no inotify instance, the limit to raise is named."""
+    finding = doctor.check_watching(tmp_path, make_observer=Refused)
     assert finding.level == "warning"
     assert "Too many open files" in finding.message
     assert "max_user_instances" in finding.remedy
@@ -203,11 +204,10 @@ def test_the_doctor_stays_light() -> None:
     assert not {"torch", "onnxruntime", "onnx"} & set(json.loads(done.stdout))
 
 
-def test_the_extra_of_the_status_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a status page is asked for, what it lacks is bad and the command that installs it the remedy."""
-    assert list(doctor.check_status_page("")) == []
-    assert only(doctor.check_status_page("127.0.0.1:8787")).level == "good"
-    monkeypatch.setattr(doctor, "missing_packages", lambda: ["uvicorn"])
-    finding = only(doctor.check_status_page("127.0.0.1:8787"))
+def test_the_extra_of_the_status_page() -> None:
+    """If a status page is configured, a missing package is bad, and the command that installs it is the remedy."""
+    assert list(doctor.check_status_page("", ["uvicorn"])) == []
+    assert only(doctor.check_status_page("127.0.0.1:8787", [])).level == "good"
+    finding = only(doctor.check_status_page("127.0.0.1:8787", ["uvicorn"]))
     assert (finding.level, "uvicorn" in finding.message) == ("bad", True)
     assert "nst-daemon[web]" in finding.remedy

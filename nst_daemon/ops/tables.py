@@ -1,0 +1,170 @@
+"""Status, history and batch summaries as tables for a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger import JobEvent
+from nst_daemon.names import printable
+from nst_daemon.ops.status import SHOWN, Status, resident
+from nst_daemon.service.live_status import LiveStatus
+
+
+def status_page(status: Status, now: float | None = None) -> RenderableType:
+    """The output of `nst-daemon status`. `now`: seconds since the epoch; the current time if None."""
+    now = time.time() if now is None else now
+    parts: list[RenderableType] = [Text(_headline(status, now))]
+    if status.live:
+        parts += [_paintings(status.live), _workers(status.live), *_inbox(status.live)]
+    parts.append(Text(_counts(status.counts)))
+    for title, jobs in (("Next", status.next), ("Recent failures", status.failed)):
+        if jobs:
+            parts += [Text(f"\n{title}"), _jobs(jobs, status.asked)]
+    return Group(*parts)
+
+
+def history(jobs: Sequence[Job]) -> Table:
+    """The output of `nst-daemon history`."""
+    table = _grid(("id", "name", "state", "changed", "attempts", "result or error"))
+    for job in jobs:
+        told = _text(job.result or job.error)
+        attempts = str(job.attempts)
+        table.add_row(job.id[:8], _text(job.name), job.state, when(job.updated), attempts, told)
+    return table
+
+
+def story(job: Job, events: Sequence[JobEvent]) -> RenderableType:
+    """The output of `nst-daemon history JOB`."""
+    facts = Table.grid(padding=(0, 2))
+    files = ", ".join(f"{i.name} ({i.role})" for i in job.inputs)
+    settings = ", ".join(f"{key}: {value}" for key, value in job.settings.items())
+    for key, value in {
+        "job": job.name,
+        "id": job.id,
+        "state": job.state,
+        "inputs": files,
+        "settings": settings,
+        "result": job.result,
+        "inputs are in": job.archive,
+        "error": job.error,
+    }.items():
+        if value:
+            facts.add_row(key, _text(value))
+    table = _grid(("time", "state", "attempt", "note"))
+    for event in events:
+        table.add_row(when(event.at), event.state, str(event.attempt), _text(event.note))
+    return Group(facts, Text(), table)
+
+
+def batch_table(summary: Mapping[str, Any]) -> RenderableType:
+    """The output of `nst-daemon batch`: what `status.batch_summary` returned."""
+    table = _grid(("name", "state", "result or error"))
+    for job in summary["jobs"]:
+        exists = job["skipped"] and job["state"] == JobState.DONE
+        told = _text(job["result"] or job["error"])
+        table.add_row(_text(job["name"]), "exists" if exists else job["state"], told)
+    counts = "{batch}: {painted} of {asked} painted, {skipped} skipped, {missing} missing"
+    return Group(table, _text(counts.format_map(summary)))
+
+
+def when(seconds: float) -> str:
+    """A local date and time, from seconds since the epoch."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def span(seconds: float) -> str:
+    """A rounded duration: 42 s, 7 min, 3 h 05 min, 12 days."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(0, round(seconds))} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes // (24 * 60)} days"
+
+
+def size(number: float) -> str:
+    """A rounded number of bytes: 512 MiB, 1.5 GiB."""
+    return f"{number / 2**20:,.0f} MiB" if number < 2**30 else f"{number / 2**30:,.1f} GiB"
+
+
+def _headline(status: Status, now: float) -> str:
+    root = printable(str(status.root))
+    if not status.running:
+        return f"{root}: no daemon is running"
+    if status.live is None:
+        return f"{root}: the daemon has just started, or is of another version"
+    live = status.live
+    return f"{root}: {printable(live.headline)} (PID {live.pid}, up {span(now - live.since)})"
+
+
+def _paintings(live: LiveStatus) -> Table:
+    if not live.paintings:
+        return Table.grid()
+    table = _grid(("name", "worker", "", "iterations", "it/s", "left"))
+    for job in live.paintings:
+        table.add_row(
+            _text(job.name),
+            job.worker,
+            f"{job.percent} %",
+            f"{job.done} of {job.total}",
+            f"{job.speed:.2f}" if job.speed else "",
+            span(job.left) if job.left is not None else "",
+        )
+    return table
+
+
+def _workers(live: LiveStatus) -> Table:
+    table = _grid(("worker", "state", "RAM", "VRAM", "device", "weights"))
+    for worker in live.workers:
+        info, memory = worker["info"], resident(worker["pid"])
+        table.add_row(
+            worker["worker"],
+            worker["state"],
+            size(memory) if memory else "",
+            size(worker["device_memory"]) if worker["device_memory"] else "",
+            _text(info.get("device_name", "")),
+            _text(info.get("weights_description", "")),
+        )
+    return table
+
+
+def _inbox(live: LiveStatus) -> list[Text]:
+    lines = [f"waiting: {printable(name)}: {what}" for name, what in live.waiting.items()]
+    lines += [f"still arriving: {printable(path)}" for path in live.settling]
+    if len(lines) > SHOWN:
+        lines[SHOWN:] = [f"… and {len(lines) - SHOWN} more waiting or arriving"]
+    return [Text(line) for line in lines]
+
+
+def _counts(counts: Mapping[JobState, int]) -> str:
+    present = [f"{number} {state}" for state, number in counts.items() if number]
+    return "jobs: " + (", ".join(present) or "none")
+
+
+def _jobs(jobs: Sequence[Job], asked: Mapping[str, str]) -> Table:
+    table = _grid(("id", "name", "state", "since", ""))
+    for job in jobs:
+        note = f"{asked[job.id]} requested" if job.id in asked else job.error
+        table.add_row(job.id[:8], _text(job.name), job.state, when(job.updated), _text(note))
+    return table
+
+
+def _grid(headings: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _text(value: object) -> Text:
+    """Printable text without markup."""
+    return Text(printable(str(value)))
