@@ -1,3 +1,3 @@
 #!/bin/sh
-# The program in the environment beside this file, wherever both have been moved to.
+# Runs the program in ../lib/nst-daemon, relative to this file, so that both can be moved together.
 exec "$(dirname "$(readlink -f "$0")")/../lib/nst-daemon/bin/python" -P -m nst_daemon "$@"
