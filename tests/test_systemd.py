@@ -92,7 +92,7 @@ def test_extras_are_installed_on_request() -> None:
 def test_both_services_are_confined_alike() -> None:
     """Limits, folders, devices and hardening of the nightly service are those of the daemon."""
     daemon, batch = ((ROOT / "systemd" / name).read_text() for name in UNITS[:2])
-    assert section(daemon, "# SIGTERM goes to") == section(batch, "# SIGTERM goes to")
+    assert section(daemon, "KillMode=") == section(batch, "KillMode=")
 
 
 def test_what_breaks_painting_is_not_asked_for() -> None:
