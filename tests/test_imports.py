@@ -44,9 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "probe": {"errors", "engine", "export", "painter", "weights_file"},
     "samples": set(),
     "report": LEAVES | FILES | {"report"},
-    "ops": LEAVES
-    | FILES
-    | {"ledger", "config", "ops", "service.live_status", "service.status_page"},
+    "ops": LEAVES | FILES | {"ledger", "config", "ops", "service.live_status", "web.options"},
     "managed_process": set(),
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},
@@ -66,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "workers": LEAVES
     | FILES
     | {"config", "managed_process", "painter", "engine", "export", "report", "workers"},
+    "web.options": {"config", "errors"},
     "web": LEAVES
     | FILES
     | {
@@ -75,7 +74,6 @@ ALLOWED: dict[str, set[str]] = {
         "ops",
         "report",
         "service.live_status",
-        "service.status_page",
         "web",
     },
     "service": LEAVES
@@ -90,6 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         "managed_process",
         "workers.executor",
         "weights_file",
+        "web.options",
         "workers.messages",
     },
 }

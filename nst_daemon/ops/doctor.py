@@ -28,7 +28,7 @@ from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
-from nst_daemon.service.status_page import INSTALL, missing_packages
+from nst_daemon.web.options import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
 

@@ -11,69 +11,26 @@ from __future__ import annotations
 import logging
 import math
 import socket
-import sys
-from dataclasses import dataclass
-from importlib.util import find_spec
 
-from pydantic import TypeAdapter
-
-from nst_daemon.config import Config, Folders, Log, is_local, split_address
+from nst_daemon.config import split_address
 from nst_daemon.errors import ConfigError
 from nst_daemon.managed_process import ManagedProcess, own_module
+from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
 
 log = logging.getLogger(__name__)
 
-#: What the extra `web` installs.
-NEEDED = ("starlette", "uvicorn", "python_multipart")
-INSTALL = f"install it: {sys.executable} -m pip install 'nst-daemon[web]'"
 #: Seconds until a page that has ended is started again, at first and at most; one that lived so long begins anew.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 #: Seconds that it may take to end.
 GRACE = 4.0
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the process is told.
-
-    address: HOST:PORT, "" for no page; token: "" for none; max_bytes, min_free_disk: see `Limits`.
-    """
-
-    address: str
-    token: str
-    folders: Folders
-    max_bytes: int
-    min_free_disk: int
-    log: Log
-
-    def encode(self) -> bytes:
-        """One line of JSON."""
-        return TypeAdapter(Options).dump_json(self) + b"\n"
-
-    @classmethod
-    def decode(cls, line: bytes) -> Options:
-        """What `encode` was given."""
-        return TypeAdapter(cls).validate_json(line)
-
-
-def page_options(config: Config, *, serve: bool) -> Options:
-    """What the configuration says; without an address unless it is to be served at all."""
-    return Options(
-        address=config.status_page if serve else "",
-        token=config.status_page_token,
-        folders=config.folders,
-        max_bytes=int(config.limits.max_bytes),
-        min_free_disk=int(config.limits.min_free_disk),
-        log=config.log,
-    )
-
-
 class StatusPage:
     """The page of one daemon. Raises ConfigError where it needs a token, its address cannot be had, or the extra is
     missing."""
 
-    def __init__(self, options: Options) -> None:
-        check_token(options)
+    def __init__(self, options: PageOptions) -> None:
+        options.check()
         self._options = options
         self._socket = listen(options.address)
         self._process: ManagedProcess | None = None
@@ -82,11 +39,11 @@ class StatusPage:
         self._started = self._next_start = -math.inf
         self._pause = FIRST_PAUSE
 
-    def change(self, options: Options) -> None:
+    def change(self, options: PageOptions) -> None:
         """Go on with other options. Raises ConfigError, and then nothing has changed."""
         if options == self._options:
             return
-        check_token(options)
+        options.check()
         if options.address != self._options.address:
             old, self._socket = self._socket, listen(options.address)
             if old:
@@ -158,20 +115,6 @@ class StatusPage:
         assert self._process is not None
         self._process.close(GRACE)
         self._process = None
-
-
-def missing_packages() -> list[str]:
-    """What the page needs and is not installed."""
-    return [name for name in NEEDED if find_spec(name) is None]
-
-
-def check_token(options: Options) -> None:
-    """Raises ConfigError where other machines would be let in without one."""
-    if options.address and not options.token and not is_local(split_address(options.address)[0]):
-        raise ConfigError(
-            f"status_page {options.address} can be reached from other machines, and there is no status_page_token",
-            remedy="set NST_STATUS_PAGE_TOKEN to what `openssl rand -hex 16` prints, or listen on 127.0.0.1",
-        )
 
 
 def listen(address: str) -> socket.socket | None:

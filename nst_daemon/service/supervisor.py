@@ -39,7 +39,8 @@ from nst_daemon.service.chores import Chores
 from nst_daemon.service.hooks import HookRunner
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.service.progress_estimate import ProgressEstimate
-from nst_daemon.service.status_page import StatusPage, page_options
+from nst_daemon.service.status_page import StatusPage
+from nst_daemon.web.options import PageOptions
 from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.messages import (
     DeviceLost,
@@ -149,7 +150,7 @@ class Supervisor:
         self._hooks = HookRunner()
         self._metrics = _make_metrics(config)
         # `once` and batches end too soon for a page.
-        self._page = StatusPage(page_options(config, serve=not drain))
+        self._page = StatusPage(PageOptions.of(config, serve=not drain))
         self._started = False
         self._events: list[Event] = []
         self._wanted: list[Request | Rejection] = []
@@ -197,7 +198,7 @@ class Supervisor:
         self._wanted.clear()
         self._next_scan = -math.inf
         try:
-            self._page.change(page_options(self.config, serve=not self.drain))
+            self._page.change(PageOptions.of(self.config, serve=not self.drain))
         except ConfigError as error:
             log.error("the status page stays as it was: %s", error)
         log.info("going on with the new configuration")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from nst_daemon.intake import submit
 from nst_daemon.ops import logs
-from nst_daemon.service.status_page import Options
 from nst_daemon.web.app import make_app
+from nst_daemon.web.options import PageOptions
 
 #: Seconds for what is being answered when the end comes, and until the process ends whatever it is doing.
 GRACE, LONGEST_GRACE = 2, 3.5
@@ -31,7 +31,7 @@ THUMBNAIL_PIXELS = 60_000_000
 def main() -> None:
     """Serve until SIGTERM, or until the daemon is gone."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what a terminal sends is for the daemon
-    options = Options.decode(sys.stdin.buffer.readline())
+    options = PageOptions.decode(sys.stdin.buffer.readline())
     logs.setup(options.log.format, options.log.level)
     # The server's own complaints go where ours do.
     ours, theirs = logging.getLogger("nst_daemon"), logging.getLogger("uvicorn")

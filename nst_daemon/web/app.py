@@ -34,8 +34,8 @@ from nst_daemon.ops.status import gather
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.thumbnails import reduced
 from nst_daemon.service.live_status import LiveStatus
-from nst_daemon.service.status_page import Options
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
+from nst_daemon.web.options import PageOptions
 from nst_daemon.web.upload import TooLargeError, drop
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ CODES = {TooLargeError: 413, InputError: 400, UsageError: 400, StorageError: 507
 _decoding = threading.Lock()
 
 
-def make_app(options: Options) -> Starlette:
+def make_app(options: PageOptions) -> Starlette:
     """The page for a root."""
     page = _Page(options)
     return Starlette(
@@ -89,7 +89,7 @@ def make_app(options: Options) -> Starlette:
 class _Page:
     """The answers. Those that are no coroutines run in threads: they read files."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: PageOptions) -> None:
         self._options, self._folders = options, options.folders
 
     def static(self, name: str, package: str = "nst_daemon.web") -> Callable[[Request], Response]:

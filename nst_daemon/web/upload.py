@@ -25,7 +25,7 @@ from nst_daemon.jobs import Role
 from nst_daemon.mounts import free_bytes
 from nst_daemon.names import composed, printable
 from nst_daemon.ops.tables import size
-from nst_daemon.service.status_page import Options
+from nst_daemon.web.options import PageOptions
 
 #: Files and fields in one request, and bytes of a field.
 MOST_PARTS, MOST_TEXT = 100, 1000
@@ -49,7 +49,7 @@ class Dropped:
 
 
 async def drop(
-    content_type: str, length: int, chunks: AsyncIterator[bytes], options: Options
+    content_type: str, length: int, chunks: AsyncIterator[bytes], options: PageOptions
 ) -> Dropped:
     """Take in the body of a form, and drop what it holds. length: its bytes, as announced.
 
@@ -83,7 +83,7 @@ async def drop(
             return await asyncio.to_thread(form.appear)
 
 
-def _check_room(options: Options, length: int) -> None:
+def _check_room(options: PageOptions, length: int) -> None:
     free = free_bytes(options.folders.inbox)
     if free - length < options.min_free_disk:
         raise StorageError(
@@ -105,7 +105,7 @@ class _File:
 class Form:
     """The parts of a form, as the parser's callbacks tell of them."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: PageOptions) -> None:
         self._options = options
         self._stack = ExitStack()
         self._parts = 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,8 +17,8 @@ import pytest
 
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
-from nst_daemon.service import status_page
-from nst_daemon.service.status_page import FIRST_PAUSE, GRACE, Options, StatusPage, page_options
+from nst_daemon.service.status_page import FIRST_PAUSE, GRACE, StatusPage
+from nst_daemon.web.options import PageOptions
 from tests.bench import Bench
 from tests.service.conftest import DEADLINE, Served
 
@@ -88,7 +88,7 @@ def page_of(pid: int) -> int:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> Options:
+def options(tmp_path: Path) -> PageOptions:
     """A page on a free port."""
     environment = {
         "NST_FOLDERS__ROOT": str(tmp_path),
@@ -96,18 +96,18 @@ def options(tmp_path: Path) -> Options:
     }
     config = load(None, environment)
     config.folders.inbox.mkdir()
-    return page_options(config, serve=True)
+    return PageOptions.of(config, serve=True)
 
 
 @pytest.fixture
-def page(options: Options) -> Iterator[StatusPage]:
+def page(options: PageOptions) -> Iterator[StatusPage]:
     """A page that `tend` starts."""
     made = StatusPage(options)
     yield made
     made.close()
 
 
-def port_of(options: Options) -> int:
+def port_of(options: PageOptions) -> int:
     """The port of its address."""
     return int(options.address.rpartition(":")[2])
 
@@ -119,13 +119,16 @@ def test_it_is_off_by_default(tmp_path: Path) -> None:
     assert bench.supervisor._page._socket is None
     assert bench.supervisor._page.pid is None
     config = replace(bench.config, status_page="127.0.0.1:1")
-    assert page_options(config, serve=False).address == ""
+    assert PageOptions.of(config, serve=False).address == ""
 
 
-def test_without_the_extra_it_is_refused(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_is_refused(
+    options: PageOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where a library is missing the start ends with the command that installs it."""
-    found = importlib.util.find_spec
-    monkeypatch.setattr(status_page, "find_spec", lambda n: None if n == "uvicorn" else found(n))
+    monkeypatch.setitem(
+        sys.modules, "uvicorn", None
+    )  # Python's own mark of a module that is absent
     with pytest.raises(ConfigError, match=r"uvicorn.*-m pip install 'nst-daemon\[web\]'"):
         StatusPage(options)
 
@@ -133,7 +136,7 @@ def test_without_the_extra_it_is_refused(options: Options, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "address", ["0.0.0.0:8787", "[::]:8787", "nas.local:8787", "192.168.1.2:8787"]
 )
-def test_other_machines_need_a_token(options: Options, address: str) -> None:
+def test_other_machines_need_a_token(options: PageOptions, address: str) -> None:
     """A page that other machines could reach is refused without a token, at the start and later, with the remedy."""
     far = replace(options, address=address)
     with pytest.raises(ConfigError, match="no status_page_token") as caught:
@@ -145,19 +148,22 @@ def test_other_machines_need_a_token(options: Options, address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8787", "[::1]:8787", "localhost:80", "127.8.0.1:1"])
-def test_this_machine_needs_none(options: Options, address: str) -> None:
+def test_this_machine_needs_none(options: PageOptions, address: str) -> None:
     """What only this machine can reach is served without a token; with one anything is."""
-    status_page.check_token(replace(options, address=address))
-    status_page.check_token(replace(options, address="0.0.0.0:80", token="0123456789abcdef"))
+    far = replace(options, address="0.0.0.0:80")
+    replace(options, address=address).check()
+    replace(far, token=TOKEN).check()
+    with pytest.raises(ConfigError):
+        far.check()
 
 
-def test_a_port_that_is_taken_is_refused(page: StatusPage, options: Options) -> None:
+def test_a_port_that_is_taken_is_refused(page: StatusPage, options: PageOptions) -> None:
     """A second page on the same port is an error at once, before anything is started."""
     with pytest.raises(ConfigError, match=options.address):
         StatusPage(options)
 
 
-def test_it_comes_back(page: StatusPage, options: Options) -> None:
+def test_it_comes_back(page: StatusPage, options: PageOptions) -> None:
     """A page that is killed is started again after a pause, and visitors who come meanwhile wait for it."""
     page.tend(0)
     assert answer(port_of(options)) == 200
@@ -174,7 +180,7 @@ def test_it_comes_back(page: StatusPage, options: Options) -> None:
     assert page.pid is not None
 
 
-def test_it_changes_with_the_configuration(page: StatusPage, options: Options) -> None:
+def test_it_changes_with_the_configuration(page: StatusPage, options: PageOptions) -> None:
     """A new token, another port and no port take effect; a port that is taken changes nothing."""
     page.tend(0)
     assert answer(port_of(options)) == 200
@@ -195,7 +201,7 @@ def test_it_changes_with_the_configuration(page: StatusPage, options: Options) -
     assert answer(port_of(options)) == 0
 
 
-def test_one_that_does_not_end_is_killed(page: StatusPage, options: Options) -> None:
+def test_one_that_does_not_end_is_killed(page: StatusPage, options: PageOptions) -> None:
     """Where the old page hangs it is ended by force, so that the new one can begin."""
     page.tend(0)
     assert answer(port_of(options)) == 200

@@ -10,23 +10,23 @@ from starlette.testclient import TestClient
 
 from nst_daemon.config import load
 from nst_daemon.ledger import Ledger
-from nst_daemon.service.status_page import Options, page_options
 from nst_daemon.web.app import make_app
+from nst_daemon.web.options import PageOptions
 
 TOKEN = "0123456789abcdef"
 HOST = "127.0.0.1:8787"
 
 
-def client(options: Options, host: str = HOST) -> TestClient:
+def client(options: PageOptions, host: str = HOST) -> TestClient:
     """A visitor of the page."""
     return TestClient(make_app(options), base_url=f"http://{host}", follow_redirects=False)
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> Options:
+def options(tmp_path: Path) -> PageOptions:
     """A page for a root with its folders and an empty ledger; a file may have 1000 bytes."""
     environment = {"NST_FOLDERS__ROOT": str(tmp_path / "nst"), "NST_STATUS_PAGE": HOST}
-    found = page_options(load(None, environment), serve=True)
+    found = PageOptions.of(load(None, environment), serve=True)
     for name in ("inbox", "styles", "results", "state"):
         getattr(found.folders, name).mkdir(parents=True)
     Ledger.open(found.folders.ledger).close()
@@ -34,12 +34,12 @@ def options(tmp_path: Path) -> Options:
 
 
 @pytest.fixture
-def visitor(options: Options) -> TestClient:
+def visitor(options: PageOptions) -> TestClient:
     """A visitor of a page that asks for no token."""
     return client(options)
 
 
-def inbox(options: Options) -> dict[str, bytes]:
+def inbox(options: PageOptions) -> dict[str, bytes]:
     """Every file in the inbox, hidden ones too, by its path."""
     folder = options.folders.inbox
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

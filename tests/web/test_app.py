@@ -15,14 +15,14 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
-from nst_daemon.service.status_page import Options
+from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client
 
 S = JobState
 WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)
 
 
-def add(options: Options, name: str, result: str = "", error: str = "") -> str:
+def add(options: PageOptions, name: str, result: str = "", error: str = "") -> str:
     """A job that is done, has failed, or waits in the queue; its id."""
     with Ledger.open(options.folders.ledger) as ledger:
         number = f"{len(ledger.ids()) + 1:032x}"
@@ -44,7 +44,7 @@ def picture(path: Path, size: tuple[int, int] = (800, 400)) -> None:
     Image.new("RGB", size, "orange").save(path)
 
 
-def test_the_page_tells_what_status_tells(visitor: TestClient, options: Options) -> None:
+def test_the_page_tells_what_status_tells(visitor: TestClient, options: PageOptions) -> None:
     """The page's document holds exactly what `nst-daemon status --json` prints."""
     add(options, "waits")
     add(options, "<b>", error="no <picture>")
@@ -58,7 +58,7 @@ def test_the_page_tells_what_status_tells(visitor: TestClient, options: Options)
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_a_damaged_ledger_is_said(visitor: TestClient, options: Options) -> None:
+def test_a_damaged_ledger_is_said(visitor: TestClient, options: PageOptions) -> None:
     """Where there is nothing to tell the page says why, and does not fail."""
     options.folders.ledger.write_bytes(b"this is no ledger" * 100)
     answer = visitor.get("/status.json")
@@ -66,7 +66,7 @@ def test_a_damaged_ledger_is_said(visitor: TestClient, options: Options) -> None
     assert answer.json()["error"]
 
 
-def test_pictures_of_a_job(visitor: TestClient, options: Options) -> None:
+def test_pictures_of_a_job(visitor: TestClient, options: PageOptions) -> None:
     """A done job shows its result, a small one of it, its curve and its time-lapse; what is not there is 404."""
     results = options.folders.results
     picture(results / "starry" / "Ünïcode “q”.v2.png")
@@ -85,7 +85,7 @@ def test_pictures_of_a_job(visitor: TestClient, options: Options) -> None:
         assert visitor.get(f"/jobs/{other}/result").status_code == 404, other
 
 
-def test_what_is_damaged_is_no_picture(visitor: TestClient, options: Options) -> None:
+def test_what_is_damaged_is_no_picture(visitor: TestClient, options: PageOptions) -> None:
     """A result or a style that cannot be decoded has no thumbnail."""
     (options.folders.results / "dog.png").write_bytes(b"no picture")
     (options.folders.styles / "starry.png").write_bytes(b"no picture")
@@ -95,7 +95,7 @@ def test_what_is_damaged_is_no_picture(visitor: TestClient, options: Options) ->
 
 
 def test_no_address_leads_out_of_the_results(
-    visitor: TestClient, options: Options, tmp_path: Path
+    visitor: TestClient, options: PageOptions, tmp_path: Path
 ) -> None:
     """A link in results/ or a strange path in the ledger shows nothing from elsewhere; nor does a strange style."""
     picture(tmp_path / "secret.png")
@@ -108,7 +108,7 @@ def test_no_address_leads_out_of_the_results(
         assert visitor.get(f"/styles/{name}").status_code == 404, name
 
 
-def test_styles_are_shown(options: Options) -> None:
+def test_styles_are_shown(options: PageOptions) -> None:
     """Each style of the library is named, and has a thumbnail that is made anew when its picture changes."""
     visitor = client(replace(options, max_bytes=100_000))
     path = options.folders.styles / "<b>starry.png"
@@ -123,7 +123,7 @@ def test_styles_are_shown(options: Options) -> None:
 
 
 def test_a_style_that_cannot_be_used_is_listed_with_the_reason(
-    visitor: TestClient, options: Options
+    visitor: TestClient, options: PageOptions
 ) -> None:
     """A style with a problem has no thumbnail and cannot be chosen; the page says what is wrong."""
     (options.folders.styles / "linked.png").symlink_to("/etc/hosts")
@@ -136,7 +136,7 @@ def test_a_style_that_cannot_be_used_is_listed_with_the_reason(
 
 
 def test_the_live_preview(
-    visitor: TestClient, options: Options, monkeypatch: pytest.MonkeyPatch
+    visitor: TestClient, options: PageOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a job that is painted its preview is shown, and the document says when that was made; of others it is not."""
     monkeypatch.setattr(status, "served", lambda _: True)
@@ -159,7 +159,7 @@ def test_the_live_preview(
     assert visitor.get(f"/jobs/{job}/preview").status_code == 404
 
 
-def test_there_is_no_other_way_in(options: Options) -> None:
+def test_there_is_no_other_way_in(options: PageOptions) -> None:
     """No method but GET and HEAD does anything anywhere, but POST for the form; without a token there is no login."""
     visitor = client(options)
     for path in ("/", "/status.json", "/jobs/1/result", "/styles/x", "/page.js", "/drop", "/login"):

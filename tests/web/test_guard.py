@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 
-from nst_daemon.service.status_page import Options
+from nst_daemon.web.options import PageOptions
 from tests.web.conftest import HOST, TOKEN, client
 
 PAIR = {"content": ("dog.png", b"dog"), "style": ("s.png", b"style")}
 
 
 @pytest.fixture
-def stranger(options: Options) -> TestClient:
+def stranger(options: PageOptions) -> TestClient:
     """A visitor of a page that asks for a token, from another machine."""
     asked = replace(options, address="0.0.0.0:8787", token=TOKEN)
     return client(asked, host="nas.local:8787")
@@ -93,7 +93,7 @@ def test_a_login_of_megabytes_is_not_read(stranger: TestClient) -> None:
     ],
 )
 def test_another_page_cannot_drop(
-    visitor: TestClient, options: Options, headers: dict[str, str]
+    visitor: TestClient, options: PageOptions, headers: dict[str, str]
 ) -> None:
     """A form that a page from elsewhere sends is refused, and nothing reaches the inbox."""
     assert visitor.post("/drop", files=PAIR, headers=headers).status_code == 403

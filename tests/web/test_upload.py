@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 
 from nst_daemon.intake.scan import Intake
 from nst_daemon.jobs import Role
-from nst_daemon.service.status_page import Options
 from nst_daemon.web import upload
+from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client, inbox
 
 CONTENT, STYLE = ("dog.JPG", b"a dog"), ("waves.png", b"a style")
@@ -28,7 +28,7 @@ def post(visitor: TestClient, *files: tuple[str, Any], **fields: str) -> tuple[i
     return answer.status_code, answer.json()
 
 
-def test_a_pair_is_a_job(visitor: TestClient, options: Options) -> None:
+def test_a_pair_is_a_job(visitor: TestClient, options: PageOptions) -> None:
     """A picture and a style become one job, named like the picture or as asked for, and numbered."""
     pair = (("style", STYLE), ("content", CONTENT))
     assert post(visitor, *pair) == (201, {"folder": "", "names": ["dog"]})
@@ -52,7 +52,7 @@ def test_a_pair_is_a_job(visitor: TestClient, options: Options) -> None:
     assert found == {name: [Role.CONTENT, Role.STYLE] for name in ("dog", "dog-2", "cat")}
 
 
-def test_pictures_for_a_hot_folder(visitor: TestClient, options: Options) -> None:
+def test_pictures_for_a_hot_folder(visitor: TestClient, options: PageOptions) -> None:
     """With a style of the library any number of pictures goes into its folder, each a job of its own."""
     (options.folders.styles / "Ünïcode “quotes”.png").write_bytes(b"a style")
     twice = (("content", CONTENT), ("content", CONTENT))
@@ -76,7 +76,7 @@ def test_pictures_for_a_hot_folder(visitor: TestClient, options: Options) -> Non
     ],
 )
 def test_no_name_leads_out_of_the_inbox(
-    visitor: TestClient, options: Options, given: str, name: str
+    visitor: TestClient, options: PageOptions, given: str, name: str
 ) -> None:
     """Whatever a picture is called, it lands right in the inbox under a visible, printable name."""
     before = {p for p in options.folders.root.rglob("*") if options.folders.inbox not in p.parents}
@@ -95,7 +95,7 @@ def test_no_name_leads_out_of_the_inbox(
 
 @pytest.mark.parametrize("library", ["..", ".", "../results", "/etc", "nowhere", "a/b", "linked"])
 def test_no_folder_leads_out_of_the_inbox(
-    visitor: TestClient, options: Options, tmp_path: Path, library: str
+    visitor: TestClient, options: PageOptions, tmp_path: Path, library: str
 ) -> None:
     """A folder that is no style of the library, or that is a link, takes nothing."""
     (options.folders.styles / "linked.png").write_bytes(b"a style")
@@ -125,7 +125,7 @@ REFUSED: list[tuple[list[tuple[str, Any]], dict[str, str], int, str]] = [
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case[3])
 def test_what_is_no_drop_leaves_nothing(
-    visitor: TestClient, options: Options, case: tuple[list[Any], dict[str, str], int, str]
+    visitor: TestClient, options: PageOptions, case: tuple[list[Any], dict[str, str], int, str]
 ) -> None:
     """A form that cannot be painted is refused with what to do, and nothing of it stays in the inbox."""
     (options.folders.styles / "starry.png").write_bytes(b"a style")
@@ -145,7 +145,7 @@ def test_what_is_no_drop_leaves_nothing(
     ],
 )
 def test_what_is_no_form_is_refused(
-    visitor: TestClient, options: Options, kind: str, body: bytes, code: int
+    visitor: TestClient, options: PageOptions, kind: str, body: bytes, code: int
 ) -> None:
     """Bodies of another kind, damaged ones and those that end too early are errors, and leave nothing."""
     answer = visitor.post("/drop", content=body, headers={"Content-Type": kind})
@@ -159,7 +159,7 @@ def test_a_length_is_asked_for(visitor: TestClient) -> None:
     assert answer.status_code == 411
 
 
-def test_a_full_disk_is_said(options: Options) -> None:
+def test_a_full_disk_is_said(options: PageOptions) -> None:
     """Where the disk would be fuller than the daemon works with nothing is taken."""
     full = replace(options, min_free_disk=1 << 62)
     code, answer = post(client(full), ("content", CONTENT), ("style", STYLE))
@@ -173,7 +173,7 @@ FORM = (
 )
 
 
-async def chunks(options: Options, seen: list[set[str]]) -> AsyncIterator[bytes]:
+async def chunks(options: PageOptions, seen: list[set[str]]) -> AsyncIterator[bytes]:
     """The first half of a form, then silence."""
     yield FORM
     seen.append(set(inbox(options)))
@@ -181,7 +181,7 @@ async def chunks(options: Options, seen: list[set[str]]) -> AsyncIterator[bytes]
 
 
 def test_a_picture_is_hidden_until_it_is_whole(
-    options: Options, monkeypatch: pytest.MonkeyPatch
+    options: PageOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has arrived is a hidden file of the inbox; where the rest does not come it goes again."""
     monkeypatch.setattr(upload, "PATIENCE", 0.01)

@@ -1,0 +1,70 @@
+"""What the process of the status page is told by the daemon, and what has to be installed for it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from pydantic import TypeAdapter
+
+from nst_daemon.config import Config, Folders, Log, is_local, split_address
+from nst_daemon.errors import ConfigError
+
+#: The modules that the extra `web` installs.
+NEEDED = ("starlette", "uvicorn", "python_multipart")
+INSTALL = f"install it: {sys.executable} -m pip install 'nst-daemon[web]'"
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """The options of the status page.
+
+    Attributes:
+        address: HOST:PORT; empty for no page.
+        token: the token that visitors must show; empty for none.
+        folders: the folders of the root.
+        max_bytes, min_free_disk: see `config.Limits`.
+        log: format and level of log lines.
+    """
+
+    address: str
+    token: str
+    folders: Folders
+    max_bytes: int
+    min_free_disk: int
+    log: Log
+
+    @classmethod
+    def of(cls, config: Config, *, serve: bool) -> PageOptions:
+        """The configured options; without an address if the page is not served."""
+        return cls(
+            address=config.status_page if serve else "",
+            token=config.status_page_token,
+            folders=config.folders,
+            max_bytes=int(config.limits.max_bytes),
+            min_free_disk=int(config.limits.min_free_disk),
+            log=config.log,
+        )
+
+    def encode(self) -> bytes:
+        """One line of JSON."""
+        return TypeAdapter(PageOptions).dump_json(self) + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> PageOptions:
+        """The options from a line that `encode` made."""
+        return TypeAdapter(cls).validate_json(line)
+
+    def check(self) -> None:
+        """Raise ConfigError if other machines can reach the page and there is no token."""
+        if self.address and not self.token and not is_local(split_address(self.address)[0]):
+            raise ConfigError(
+                f"status_page {self.address} can be reached from other machines, and there is no status_page_token",
+                remedy="set NST_STATUS_PAGE_TOKEN to the output of `openssl rand -hex 16`, or listen on 127.0.0.1",
+            )
+
+
+def missing_packages() -> list[str]:
+    """The modules that the page needs and that are not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]
