@@ -1,7 +1,7 @@
-"""Files that can be trusted: opened without surprises, written whole or not at all, published without overwriting.
+"""Safe access to files: dropped files are opened without following links, own files are written atomically.
 
-What goes wrong with a file that a person dropped is an `InputError`; what goes wrong with a folder of our own is a
-`StorageError`, because then no job is to blame and the queue has to wait.
+A problem with a dropped file is an `InputError`. A problem with a folder of the daemon is a `StorageError`: no job is
+to blame, and the queue waits.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from nst_daemon.names import printable
 CHUNK = 1 << 20
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space; the queue goes on by itself",
-    errno.EDQUOT: "free some space or raise the quota; the queue goes on by itself",
+    errno.ENOSPC: "free some space; the queue then continues",
+    errno.EDQUOT: "free some space or raise the quota; the queue then continues",
     errno.EFBIG: "raise the limit on file sizes (LimitFSIZE=)",
-    errno.EROFS: "mount it writable; the queue goes on by itself",
-    errno.ENOENT: "mount it or create it; the queue goes on by itself",
+    errno.EROFS: "mount it writable; the queue then continues",
+    errno.ENOENT: "mount it or create it; the queue then continues",
     errno.EACCES: "give the daemon's user the right to write there",
     errno.EPERM: "give the daemon's user the right to write there",
 }
@@ -41,11 +41,11 @@ def storage(place: Path) -> Iterator[None]:
         cause = error.strerror or str(error)
         raise StorageError(
             f"{printable(str(place))}: {cause}",
-            remedy=_REMEDIES.get(error.errno or 0, "look into the disk or the mount"),
+            remedy=_REMEDIES.get(error.errno or 0, "check the disk or the mount"),
         ) from error
 
 
-# Reading what people dropped
+# Dropped files
 
 
 def fingerprint(status: os.stat_result) -> Fingerprint:
@@ -56,7 +56,7 @@ def fingerprint(status: os.stat_result) -> Fingerprint:
 
 
 def kind(mode: int) -> str:
-    """What kind of thing `st_mode` speaks of, in words that complete "is …"."""
+    """The kind of file that `st_mode` describes, in words that complete "is …"."""
     for test, words in (
         (stat.S_ISREG, "a file"),
         (stat.S_ISDIR, "a folder"),
@@ -96,7 +96,7 @@ def open_folder(path: Path | str, dir_fd: int | None = None) -> int:
 
 @contextmanager
 def folder_of(root: Path, relative: str) -> Iterator[tuple[int, str]]:
-    """Descriptor of the folder that holds `root/relative`, and the last name; no link below `root` is followed."""
+    """A descriptor of the folder of `root/relative`, and the last name; no link below `root` is followed."""
     *parts, name = relative.split("/")
     # The root itself may be reached through links: it comes from the configuration, not from a drop.
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -111,11 +111,21 @@ def folder_of(root: Path, relative: str) -> Iterator[tuple[int, str]]:
 
 
 def open_regular(name: str, dir_fd: int, max_bytes: int) -> tuple[int, os.stat_result]:
-    """Open a dropped file for reading: never a link, a pipe or a device, and never blocking.
+    """Open a regular file for reading, without following a link and without blocking.
 
-    Raises InputError for what is not droppable, OSError for what is not there or not readable.
+    Args:
+        name: of the file.
+        dir_fd: descriptor of its folder.
+        max_bytes: the largest size.
+
+    Returns:
+        A descriptor and the file's status.
+
+    Raises:
+        InputError: it is not a regular file with one link, or too large.
+        OSError: it does not exist or cannot be read.
     """
-    # Looked at before it is opened, because opening a device can already do something.
+    # Checked before it is opened, because opening a device can have effects.
     check_droppable(os.stat(name, dir_fd=dir_fd, follow_symlinks=False), name, max_bytes)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(name, flags, dir_fd=dir_fd)
@@ -128,7 +138,7 @@ def open_regular(name: str, dir_fd: int, max_bytes: int) -> tuple[int, os.stat_r
     return descriptor, status
 
 
-# Writing what is ours
+# Own files
 
 
 def fsync_folder(path: Path) -> None:
@@ -137,7 +147,7 @@ def fsync_folder(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network and FUSE file systems cannot, and there is nothing else to be done there.
+        # Some network and FUSE file systems do not support this.
         if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
             raise
     finally:
@@ -154,8 +164,8 @@ def fsync_file(path: Path) -> None:
 
 
 def missing_folder(path: Path) -> StorageError:
-    """The error for a folder of ours that has gone."""
-    return StorageError(f"{path} is not there", remedy=_REMEDIES[errno.ENOENT])
+    """The error for a folder of the daemon that does not exist."""
+    return StorageError(f"{path} does not exist", remedy=_REMEDIES[errno.ENOENT])
 
 
 def make_folder(path: Path) -> None:
@@ -168,11 +178,11 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that at any moment either the old one or the whole new one is there. Raises StorageError."""
+    """Replace the contents of a file atomically and durably. Raises StorageError."""
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     with storage(path):
         try:
-            # Not `mkstemp`: its 0600 would hide the file from the group, against the umask's word.
+            # Not `mkstemp`: its mode 0600 ignores the umask, and the group could not read the file.
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -185,15 +195,15 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours with everything in it; fine where it is not there. Raises StorageError."""
+    """Remove a folder with everything in it, if it exists. Raises StorageError."""
     with storage(path), suppress(FileNotFoundError):
         shutil.rmtree(path)
 
 
 def remove_older(folder: Path, before: float) -> None:
-    """Remove what was last written before `before` (seconds since the epoch) from a folder of ours, and what is empty.
+    """Remove files older than `before` from a folder, if it exists, and then empty subfolders.
 
-    Fine where it is not there. No link is followed. Raises StorageError.
+    before: seconds since the epoch. No link is followed. Raises StorageError.
     """
     with storage(folder):
         for parent, _, names in os.walk(folder, topdown=False):
@@ -202,9 +212,6 @@ def remove_older(folder: Path, before: float) -> None:
                     path.unlink(missing_ok=True)
             with suppress(OSError):  # not empty
                 Path(parent).rmdir()
-
-
-# What the folders stand on
 
 
 def default_cache_dir() -> Path:

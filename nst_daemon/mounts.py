@@ -1,4 +1,4 @@
-"""The file systems under the folders: free space, and which of them are on a network."""
+"""The file systems of the folders: their free space, and whether they are network file systems."""
 
 from __future__ import annotations
 
@@ -15,40 +15,20 @@ def free_bytes(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-#: File systems whose changes may be made elsewhere, so that inotify does not hear of them all.
+#: File systems that other machines can change without an inotify event.
 _NETWORK = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "ncpfs",
-        "afs",
-        "9p",
-        "ceph",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "glusterfs",
-        "ocfs2",
-        "gfs2",
-        "davfs",
-        "orangefs",
-        "vboxsf",
-        "virtiofs",
-        "prl_fs",
-        "drvfs",
-        "v9fs",
-    ]
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "v9fs", "ceph", "lustre"),
+        *("gpfs", "beegfs", "glusterfs", "ocfs2", "gfs2", "davfs", "orangefs", "vboxsf"),
+        *("virtiofs", "prl_fs", "drvfs"),
+    }
 )
 
 
 def network_file_system(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system below `path` where it is a network one or FUSE ("nfs4", "fuse.sshfs"), else "".
+    """The type of the file system of `path` if it is a network file system or FUSE ("nfs4", "fuse.sshfs"), else "".
 
-    mounts: the text of a mount table as in /proc/self/mounts, which is read where it is None ("" where there is
-    no such file: then nothing is known and events are trusted).
+    mounts: the text of a mount table; if None, /proc/self/mounts is read.
     """
     if mounts is None:
         try:
@@ -62,7 +42,7 @@ def network_file_system(path: Path, mounts: str | None = None) -> str:
         if len(fields) < 3:
             continue
         point = Path(_unescape_mount(fields[1]))
-        # The last mount on a point hides those before it, hence >=.
+        # The last mount on a point hides earlier ones, hence >=.
         if (resolved == point or point in resolved.parents) and len(point.parts) >= best:
             best, found = len(point.parts), fields[2]
     # fuseblk (NTFS, exFAT) is a local disk.

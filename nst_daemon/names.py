@@ -1,4 +1,4 @@
-"""Names of files: made harmless, printable, and numbered where they are taken."""
+"""Names of files: harmless, printable, numbered, compared and sorted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import PurePath
 
-#: Bytes of UTF-8 that a name of ours may have, so that "-2", ".progress.webp" and ".part" still fit into 255.
+#: Maximum length of a name in bytes of UTF-8, so that "-2", ".progress.webp" and ".part" fit into 255.
 NAME_BYTES = 200
 
 _DIGITS = re.compile(r"(\d{1,4000})")
@@ -35,9 +35,9 @@ def _escape(character: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """`name` as a file name of our own: valid UTF-8 (NFC), printable, at most NAME_BYTES long, never hidden.
+    """`name` as a safe file name: valid UTF-8 (NFC), printable, at most NAME_BYTES long, never hidden.
 
-    Unicode stays; what could harm a terminal, a path or a listing becomes "_". A suffix survives shortening.
+    Unprintable characters and path separators become "_". A suffix survives shortening.
     """
     name = unicodedata.normalize("NFC", name)
     if not name.isprintable() or "/" in name or "\\" in name:
@@ -64,10 +64,7 @@ def numbered(name: str) -> Iterator[str]:
 
 
 def composed(name: str) -> str:
-    """`name` in Unicode's composed form (NFC), the form in which names are compared.
-
-    macOS writes é as two characters and other systems as one; both halves of a pair must match.
-    """
+    """`name` in Unicode's composed form (NFC). Names are compared in it: macOS writes é as two characters."""
     return unicodedata.normalize("NFC", name)
 
 

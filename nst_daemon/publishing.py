@@ -1,4 +1,4 @@
-"""Results and archives appear whole, under a name that nothing else has."""
+"""Results and archives appear atomically, under an unused name."""
 
 from __future__ import annotations
 
@@ -13,30 +13,37 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.files import fsync_file, fsync_folder, make_folder, missing_folder, storage
 from nst_daemon.names import numbered
 
-# What `link` says where hard links do not exist, or do not reach.
+#: Errors of `link` if hard links are not supported, or not between these folders.
 _NO_LINKS = frozenset(
     {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 )
 
 
-#: What may stand beside a picture, and what it may be: the names of a result, without its stem.
+#: What follows the stem of a result in the names of its files.
 LOSS_PLOT, TIME_LAPSE = ".loss.png", ".progress.webp"
-
-
 _RESULT = (LOSS_PLOT, TIME_LAPSE, ".png", ".jpg", ".webp")
 
 
 def publish(
     stage: Path, files: Sequence[str], root: Path, name: str, *, overwrite: bool = False
 ) -> Path:
-    """Move a finished set of files from `stage` to `root/name.*` and return the picture's path.
+    """Publish a finished set of files as `root/name.*`; the picture appears last.
 
-    files: names inside `stage`, the picture last. They share the picture's stem, which becomes `name` ("dog",
-    "starry/IMG_1"), or "name-2", "name-3", … where any file of that name exists: nothing is overwritten unless
-    `overwrite`; then what else an older result of that name has left goes. The picture appears last, whole. Calling it
-    again after a crash finds what it had placed (same contents) and finishes; so every set needs a file whose contents
-    no other job has, and comes first.
-    The staged files stay until the caller removes them. Raises StorageError.
+    It may be called again after a crash: it finds the files that it had placed by their contents, and finishes. So the
+    first file of every set must have contents that no other job has. The staged files stay.
+
+    Args:
+        stage: folder of the files.
+        files: their names, the picture last. All begin with the picture's stem, which is replaced.
+        root: folder of the results.
+        name: the new stem ("dog", "starry/IMG_1"); "name-2", "name-3", … if any file of that name exists.
+        overwrite: replace an older result of that name, and remove its other files.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        StorageError: `root` does not exist or cannot be written.
     """
     stem = PurePath(files[-1]).stem
     suffixes = [file.removeprefix(stem) for file in files]
@@ -60,13 +67,13 @@ def publish(
 
 
 def _place_all(pairs: Iterable[tuple[Path, Path]]) -> bool:
-    """Place all or nothing; False where a name belongs to something else."""
+    """Place all files or none; False if a name is in use."""
     pairs = list(pairs)
     if any(os.path.lexists(target) and not _same(source, target) for source, target in pairs):
         return False
     placed: list[Path] = []
     for source, target in pairs:
-        if not _place(source, target):  # somebody took the name just now
+        if not _place(source, target):  # the name was taken just now
             for path in placed:
                 path.unlink()
             return False
@@ -75,7 +82,7 @@ def _place_all(pairs: Iterable[tuple[Path, Path]]) -> bool:
 
 
 def _place(source: Path, target: Path) -> bool:
-    """Give `source` the name `target` as well; False where something else has it."""
+    """Link `source` to `target`; False if another file has that name."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -83,7 +90,7 @@ def _place(source: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # No atomic "rename unless it exists" from Python here; only this daemon writes into the folder.
+        # Python has no atomic "rename unless it exists"; only this daemon writes into the folder.
         if os.path.lexists(target):
             return _same(source, target)
         _place_over(source, target)
@@ -106,16 +113,16 @@ def _place_over(source: Path, target: Path) -> None:
 
 
 def _remove_rest(folder: Path, stem: str, *, keep: Sequence[str]) -> None:
-    """Remove the curve, the time-lapse or the picture in another format of a result that has been replaced."""
+    """Remove the loss curve, the time-lapse and pictures in other formats of a result that was replaced."""
     for suffix in set(_RESULT) - set(keep):
         path = folder / (stem + suffix)
-        # "dog.loss.png" beside "dog.loss.json" is the picture of another job, and not the curve of "dog".
+        # "dog.loss.png" with a "dog.loss.json" is the picture of the job "dog.loss", not the curve of "dog".
         if suffix.count(".") == 1 or not path.with_suffix(".json").exists():
             path.unlink(missing_ok=True)
 
 
 def _same(source: Path, target: Path) -> bool:
-    """True where both are the same file or have the same contents."""
+    """Whether both are the same file or have the same contents."""
     ours, other = source.stat(), target.lstat()
     if not stat.S_ISREG(other.st_mode) or ours.st_size != other.st_size:
         return False
@@ -123,9 +130,9 @@ def _same(source: Path, target: Path) -> bool:
 
 
 def move_folder(source: Path, root: Path, name: str) -> Path:
-    """Move the folder `source` to `root/name`, or "name-2", … where that exists; atomic, never merging.
+    """Move the folder `source` atomically to `root/name`, or to "name-2", … if that exists.
 
-    name may hold "/". Raises StorageError.
+    name may contain "/". Raises StorageError.
     """
     if not root.is_dir():
         raise missing_folder(root)

@@ -155,7 +155,7 @@ def test_the_picture_comes_last(
 def test_results_that_have_gone_are_not_invented(stage: Path, results: Path) -> None:
     """Where the results folder is missing (not mounted), publishing raises and does not create it."""
     results.rmdir()
-    with pytest.raises(StorageError, match="is not there; mount it or create it"):
+    with pytest.raises(StorageError, match="does not exist; mount it or create it"):
         publish(stage, SET, results, "dog")
     assert not results.exists()
 
@@ -177,7 +177,7 @@ def test_a_failed_write_leaves_the_old_file(
     with pytest.raises(StorageError) as raised:
         files.write_atomic(path, b"new")
     assert str(raised.value) == (
-        f"{path}: No space left on device; free some space; the queue goes on by itself"
+        f"{path}: No space left on device; free some space; the queue then continues"
     )
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == {"file"}

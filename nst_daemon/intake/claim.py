@@ -1,11 +1,11 @@
-"""From the inbox into the spool, and from the spool into the archive; every step can be cut short and done again.
+"""From the inbox into the spool, and from the spool into the archive. Every step can be interrupted and repeated.
 
-    claim            copy by descriptor into spool/ID/, hashed and fsynced; .job.json last
-    ledger.add       from here on the ledger knows the job
-    remove_originals the originals leave the inbox
-    archive          spool/ID/ becomes done/NAME/ or failed/NAME/ in one rename
+    claim            copies by descriptor into spool/ID/, hashes and fsyncs; .job.json comes last
+    ledger.add       the ledger has the job
+    remove_originals removes the originals from the inbox
+    archive          renames spool/ID/ to done/NAME/ or failed/NAME/
 
-What was refused is not copied: its originals move into spool/ID/ by themselves, and then the same way.
+Refused files are not copied: their originals move into spool/ID/, and then on to failed/NAME/.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Rol
 from nst_daemon.names import clean_name, numbered, printable
 from nst_daemon.publishing import move_folder
 
-#: The job as it was claimed. It comes last into the spool, so a folder without it is an unfinished copy; it stays in
-#: the archive, so that nothing is ever pruned or brought back that is not that job's.
+#: The job as it was claimed. It is written last, so a folder of the spool without it is an unfinished copy. It stays in
+#: the archive, so that only the job's own folder is pruned or retried.
 CARD = ".job.json"
 ERROR_FILE = "error.txt"
 
@@ -50,11 +50,23 @@ def claim(
     now: float,
     make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Job:
-    """Copy the files of a request into spool/ID/ and return the job, in state `claimed`, not yet in the ledger.
+    """Copy the files of a request into spool/ID/. After an error nothing is left there.
 
-    roots: where "inbox", "styles" and "anywhere" are; max_bytes: of each file; now: seconds since the epoch.
-    Raises ChangedMeanwhile where a file is not what the scan saw (nothing is left behind; scan again), InputError
-    where a file cannot be taken (refuse the request with its text), StorageError where the spool cannot take it.
+    Args:
+        request: what to claim.
+        spool: the spool folder.
+        roots: the folder of each root that a drop of the request has.
+        max_bytes: the largest size of a file.
+        now: seconds since the epoch.
+        make_id: makes the job's id.
+
+    Returns:
+        The job in state `claimed`, which is not in the ledger yet.
+
+    Raises:
+        ChangedMeanwhile: a file is not the version that the scan saw; scan again.
+        InputError: a file cannot be used; refuse the request with this message.
+        StorageError: the spool cannot be written, or a file's disk cannot be read.
     """
     job = Job(
         id=make_id(),
@@ -90,7 +102,7 @@ def claim(
 def refuse(
     rejection: Rejection, *, now: float, make_id: Callable[[], str] = lambda: uuid.uuid4().hex
 ) -> Job:
-    """The job that stands for a refusal: in state `claimed`, with its error, nothing copied."""
+    """The job that represents a rejection: in state `claimed`, with its error, without copies."""
     names = _spool_names(rejection.files)
     return Job(
         id=make_id(),
@@ -117,7 +129,7 @@ def refuse(
 
 
 def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
-    """Copy one file, hashing it on the way; it must be the version that the scan saw, before and after."""
+    """Copy and hash one file; it must be the version that the scan saw, before and after."""
     label = printable(drop.path)
     with _reading(label), files.folder_of(root, drop.path) as (folder, name):
         source, status = files.open_regular(name, folder, max_bytes)
@@ -143,7 +155,7 @@ def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
 
 
 def _pour(source: int, target: Path, status: os.stat_result) -> str:
-    """Copy all bytes of a descriptor into a new file, durably, with the original's mtime; hex SHA-256."""
+    """Copy a descriptor into a new file, durably, with the original's mtime; returns the hex SHA-256."""
     digest = hashlib.sha256()
     with files.storage(target):
         file = target.open("xb")
@@ -163,7 +175,7 @@ def _pour(source: int, target: Path, status: os.stat_result) -> str:
 
 @contextmanager
 def _reading(label: str) -> Iterator[None]:
-    """What goes wrong with a dropped file, by whose fault it is."""
+    """Translate the errors of reading a dropped file by their cause."""
     try:
         yield
     except OSError as error:
@@ -176,12 +188,12 @@ def _reading(label: str) -> Iterator[None]:
                 remedy="give the daemon's user or group the right to read it",
             ) from error
         raise StorageError(
-            f"{label} cannot be read: {cause}", remedy="look into the disk or the mount"
+            f"{label} cannot be read: {cause}", remedy="check the disk or the mount"
         ) from error
 
 
 def _spool_names(drops: Sequence[Drop]) -> list[str]:
-    """A distinct, harmless file name for each drop, as close to its own as possible."""
+    """A distinct, safe file name for each drop, as similar to its own as possible."""
     names: list[str] = []
     for drop in drops:
         path = PurePosixPath(clean_name(_last(drop.path)))
@@ -195,24 +207,29 @@ def _last(path: str) -> str:
 
 
 def remove_originals(job: Job, inbox: Path, spool: Path) -> list[str]:
-    """Take a claimed job's originals out of the inbox, once the ledger knows it; may be called again at any time.
+    """Remove a job's originals from the inbox after the ledger has the job; may be repeated at any time.
 
-    Copied ones are removed; refused ones move into spool/ID/. A file that is no longer the version that was claimed
-    stays: it is a new drop. Returns a line for each one that cannot be removed. Raises StorageError where the spool
-    cannot take a refused file.
+    Copied originals are deleted, refused ones move into spool/ID/. A file that is not the claimed version stays: it is
+    a new drop. Files from anywhere else than the inbox stay.
+
+    Returns:
+        A line for each file that cannot be removed.
+
+    Raises:
+        StorageError: a refused file cannot be moved into the spool.
     """
     folder = spool / job.id
-    stuck = []
+    problems = []
     dropped = [file for file in job.inputs if file.fingerprint is not None]
     for file in dropped:
         problem = _remove_original(file, inbox, folder)
         if problem:
-            stuck.append(problem)
+            problems.append(problem)
     if job.source == "folder":
         for parent in {_parent(file.origin) for file in dropped}:
             remove_if_empty(inbox / parent)
-    # No fsync: an original that a power cut brings back is recognised (`Ledger.claimed_before`) and removed again.
-    return stuck
+    # No fsync: an original that reappears after a power failure is recognised (`Ledger.claimed_before`) and removed.
+    return problems
 
 
 def _parent(path: str) -> str:
@@ -220,7 +237,7 @@ def _parent(path: str) -> str:
 
 
 def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
-    """Remove one original, or move a refused one into `folder`; a line for people where that is not possible."""
+    """Remove one original, or move a refused one into `folder`; returns what prevents that, or ""."""
     label = printable(file.origin)
     try:
         with files.folder_of(inbox, file.origin) as (parent, name):
@@ -233,7 +250,7 @@ def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
                 files.make_folder(folder)
                 _move_original(name, parent, status, folder / file.spooled)
     except (FileNotFoundError, NotADirectoryError):
-        return ""  # somebody else took it away, or an earlier call did
+        return ""  # it was removed before
     except OSError as error:
         return (
             f"{label} cannot be removed from the inbox: {error.strerror}; "
@@ -243,7 +260,7 @@ def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
 
 
 def _move_original(name: str, parent: int, status: os.stat_result, target: Path) -> None:
-    """Move a refused file as it is, whatever it is; across file systems only what can be copied survives."""
+    """Move a refused file of any kind. Between file systems, only links and regular files are copied."""
     try:
         os.rename(name, target, src_dir_fd=parent)
     except OSError as error:
@@ -264,10 +281,7 @@ def _move_original(name: str, parent: int, status: os.stat_result, target: Path)
 
 
 def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:
-    """Move a file that is no job's, like a batch file, from the inbox to root/NAME/; one that has changed stays.
-
-    Raises StorageError.
-    """
+    """Move a batch file from the inbox to root/NAME/, unless it has changed. Raises StorageError."""
     folder = root / name
     files.make_folder(folder)
     with (
@@ -285,7 +299,7 @@ def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder of the inbox where nothing but litter is left in it; leave it where that cannot be done."""
+    """Try to remove a folder of the inbox if it contains only leftovers of file managers."""
     with suppress(OSError):
         if all(is_litter(path.name) for path in folder.iterdir()):
             shutil.rmtree(folder)
@@ -295,10 +309,20 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str = "") -> str:
-    """Move spool/ID/ to root/NAME/ (root: done/ or failed/) and return its path below root; may be called again.
+    """Move spool/ID/ to root/NAME/; may be repeated.
 
-    error: one line for people, the first of error.txt; detail: what follows it. Of a job that is done, copies of
-    library files do not come along. Raises StorageError.
+    Args:
+        job: a job that has ended.
+        spool: the spool folder.
+        root: done/ or failed/.
+        error: first line of error.txt; "" for a finished job, whose copies of library files are not archived.
+        detail: further lines of error.txt.
+
+    Returns:
+        The path of the archive below `root`.
+
+    Raises:
+        StorageError: a folder cannot be written.
     """
     folder = spool / job.id
     if not folder.is_dir():
@@ -312,7 +336,7 @@ def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str =
                 files.remove_tree(
                     path
                 ) if path.is_dir() and not path.is_symlink() else path.unlink()
-    if not (folder / CARD).exists():  # refused, and so never copied
+    if not (folder / CARD).exists():  # the job was refused
         files.write_atomic(folder / CARD, _to_json(job))
     if error:
         text = printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
@@ -321,7 +345,7 @@ def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str =
 
 
 def _find_archive(job: Job, root: Path) -> str:
-    """Where an earlier call has put the job, "" where it is nowhere."""
+    """The archive of an earlier call, "" if there is none."""
     for name in numbered(job.name):
         if not os.path.lexists(root / name):
             return ""
@@ -331,9 +355,9 @@ def _find_archive(job: Job, root: Path) -> str:
 
 
 def unarchive(job: Job, spool: Path, root: Path) -> None:
-    """Bring the inputs of a failed job back from root/ARCHIVE/ into spool/ID/; may be called again.
+    """Move the inputs of a failed job from root/ARCHIVE/ back into spool/ID/; may be repeated.
 
-    Raises InputError where they are gone, StorageError.
+    Raises InputError if they do not exist any more, StorageError.
     """
     folder = spool / job.id
     if not folder.is_dir():
@@ -353,7 +377,7 @@ def unarchive(job: Job, spool: Path, root: Path) -> None:
 
 
 def prune_archive(job: Job, root: Path) -> bool:
-    """Remove root/ARCHIVE/ where it is still that job's; what people have put there besides stays.
+    """Remove a job's files from root/ARCHIVE/ if the folder is still that job's; other files in it stay.
 
     Returns whether anything was removed. Raises StorageError.
     """
@@ -379,12 +403,23 @@ def _remove(path: Path) -> None:
 
 
 def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
-    """Put the spool in order: remove unfinished claims, return the jobs that the ledger should know but does not.
+    """Remove unfinished claims from the spool and find jobs that the ledger has lost.
 
-    known: ids of the ledger. A copy whose originals still stand in the inbox, untouched, was not yet in the ledger
-    when the daemon ended: it is removed, and claimed again. A whole one whose originals have gone is all that is left
-    of a job (the ledger was restored from an older copy): add it to the ledger again. So is that of a batch's job,
-    whose originals never stood there; a batch that is still being read finds it in the queue. Raises StorageError.
+    A copy whose originals are still in the inbox, unchanged, was not in the ledger when the daemon ended: it is
+    removed, and the files are claimed again. A complete copy whose originals are gone is all that is left of a job: the ledger
+    was restored from an older backup. The same holds for a batch's job, whose originals were never in the inbox; a
+    batch that is still being read finds it in the queue.
+
+    Args:
+        spool: the spool folder.
+        known: ids of the ledger's jobs.
+        inbox: the inbox.
+
+    Returns:
+        The jobs to add to the ledger.
+
+    Raises:
+        StorageError: the spool cannot be read or written.
     """
     known = set(known)
     orphans = []
@@ -400,7 +435,7 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
 
 
 def _can_be_claimed_again(job: Job, inbox: Path) -> bool:
-    """Do all of its originals that were in the inbox still stand there?"""
+    """Whether it has originals in the inbox, and all of them are still there."""
     dropped = [file for file in job.inputs if file.origin]
     return bool(dropped) and all(_still_there(file, inbox) for file in dropped)
 
@@ -422,7 +457,7 @@ def _to_json(job: Job) -> bytes:
 
 
 def _read_card(folder: Path) -> Job | None:
-    """The job whose files lie in a folder, in state `claimed`; None where the card is missing or damaged."""
+    """The job whose files are in a folder, in state `claimed`; None if the card is missing or damaged."""
     try:
         card = json.loads((folder / CARD).read_bytes())
         inputs = tuple(_input_from_json(file) for file in card.pop("inputs"))

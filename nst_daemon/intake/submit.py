@@ -1,4 +1,4 @@
-"""Putting things into the inbox as a careful person would: properly named, and never seen half-written."""
+"""Put jobs into the inbox: under the right names, and only after every file is complete."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nst_daemon.names import clean_name, composed, natural_key, numbered, printa
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A picture of a job. number: of its style, from 1, where there are several; else 0."""
+    """A picture of a job. number: of its style, from 1, if there are several; else 0."""
 
     role: Role
     path: Path
@@ -41,7 +41,7 @@ class Part:
 
     @property
     def ending(self) -> str:
-        """What follows the job's name: ".style-2.jpg"."""
+        """The part of the file name after the job's name: ".style-2.jpg"."""
         word = self.role.value
         if self.number:
             word = word.replace("style", f"style-{self.number}")
@@ -49,11 +49,20 @@ class Part:
 
 
 def drop(inbox: Path, name: str, parts: Sequence[Part], settings: Mapping[str, object]) -> str:
-    """Copy the pictures of one job into the inbox, and its settings as NAME.yaml; the name that it got.
+    """Copy the pictures of one job into the inbox, and its settings as NAME.yaml.
 
-    name: as a person would have it; it is made harmless, and numbered where the inbox holds that name already;
-    settings: of this job, with the inbox's own `style` and `priority` among them.
-    Raises UsageError for what could not be painted, StorageError where the inbox cannot take it.
+    Args:
+        inbox: the inbox.
+        name: the wanted name; it is made safe, and numbered if the inbox has that name already.
+        parts: the pictures.
+        settings: of this job, `style` and `priority` included.
+
+    Returns:
+        The name of the job.
+
+    Raises:
+        UsageError: a file does not exist, is not an image file, or cannot be read.
+        StorageError: the inbox cannot be written.
     """
     for part in parts:
         _check(part.path)
@@ -68,9 +77,9 @@ def drop(inbox: Path, name: str, parts: Sequence[Part], settings: Mapping[str, o
 
 
 class Delivery:
-    """The files of one job on their way into the inbox: hidden from the scan until all of them are there, and whole.
+    """The files of one job on their way into the inbox. They are hidden from the scan until `appear` names them.
 
-    Unless `appear` is reached nothing of them stays. Raises UsageError where there is no inbox.
+    A context manager: without `appear` all files are removed. Raises UsageError if there is no inbox.
     """
 
     def __init__(self, inbox: Path) -> None:
@@ -93,54 +102,62 @@ class Delivery:
                 hidden.unlink(missing_ok=True)
 
     def file(self, ending: str) -> BinaryIO:
-        """An empty file to write to. ending: what follows the job's name, as in `Part.ending`. Raises StorageError."""
+        """A new file to write to. ending: the part of its name after the job's name. Raises StorageError."""
         hidden = self._inbox / f".{secrets.token_hex(8)}.part"
         with files.storage(self._inbox):
-            # A new file: neither the mode nor the owner of what is copied, the inbox's group has to be able to read it.
+            # A new file instead of a copy with the original's mode: the inbox's group must be able to read it.
             file = hidden.open("xb")
         self._files.append((file, hidden, ending))
         return file
 
     def appear(self, name: str, folder: str = "") -> str:
-        """Name the files, in the inbox or in a folder of it that is made where it is missing; the name that they got.
+        """Give the files their names, so that the scan sees them.
 
-        name: as a person would have it; it is made harmless, and numbered where it is taken. Raises UsageError for a
-        name that the daemon passes over and for a folder that is none, StorageError.
+        Args:
+            name: the wanted name of the job; it is made safe, and numbered if it is in use.
+            folder: a folder of the inbox, which is created if it is missing; "" for the inbox itself.
+
+        Returns:
+            The name of the job.
+
+        Raises:
+            UsageError: the inbox ignores files of this name, or the folder is not a real folder.
+            StorageError: the inbox cannot be written.
         """
         place = self._place(folder)
         name = _free_name(place, clean_name(name))
         for _, _, ending in self._files:
             if ignored(name + ending):
                 raise UsageError(
-                    f"{printable(name + ending)} is called like what other programs leave behind",
+                    f"{printable(name + ending)} has the name of a temporary file, which the inbox ignores",
                     remedy="give it another name",
                 )
         with files.storage(place):
             for file, _, _ in self._files:
                 file.flush()
                 os.fsync(file.fileno())
-            # The content comes last: whatever is there before it waits for it.
+            # The content comes last: the other files wait for it.
             for _, hidden, ending in sorted(self._files, key=lambda f: f[2].startswith(".content")):
                 hidden.rename(place / f"{name}{ending}")
             files.fsync_folder(place)
         return name
 
     def _place(self, folder: str) -> Path:
-        """The inbox, or the real folder in it. Raises UsageError where a file or a link stands there."""
+        """The inbox, or a real folder in it. Raises UsageError if that is a file or a link."""
         if not folder:
             return self._inbox
         place, label = self._inbox / folder, printable(folder)
         if folder != clean_name(folder):
-            raise UsageError(f"{label} is no name for a folder of the inbox")
+            raise UsageError(f"{label} is not a valid name for a folder of the inbox")
         with files.storage(self._inbox), suppress(FileExistsError):
             place.mkdir()
         if place.is_symlink() or not place.is_dir():
-            raise UsageError(f"inbox/{label} is not a folder", remedy="take it out of the way")
+            raise UsageError(f"inbox/{label} is not a folder", remedy="rename or remove it")
         return place
 
 
 def sweep(inbox: Path, before: float) -> None:
-    """Remove what deliveries that were killed have left hidden. before: seconds since the epoch of its last change."""
+    """Remove hidden files of interrupted deliveries that did not change since `before` (seconds since the epoch)."""
     with files.storage(inbox):
         for path in inbox.iterdir():
             if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name) and path.lstat().st_mtime < before:
@@ -191,13 +208,13 @@ def styles_and_names(
 
 
 def numbered_styles(pictures: Sequence[Path]) -> list[Part]:
-    """One style, or several with numbers."""
+    """The parts for one style picture, or for several with numbers."""
     several = len(pictures) > 1
     return [Part(Role.STYLE, path, i if several else 0) for i, path in enumerate(pictures, start=1)]
 
 
 def mask_parts(content: Path | None, styles: Sequence[Path], pictures: int) -> list[Part]:
-    """The masks of a content and of so many style pictures. Raises UsageError where they do not go together."""
+    """The parts for masks. pictures: the number of style pictures. Raises UsageError if it does not match."""
     if not content and not styles:
         return []
     if len(styles) != pictures:
@@ -256,14 +273,14 @@ def picture_suffix(name: str) -> str:
 def _check(path: Path) -> None:
     label = printable(str(path))
     if not path.is_file():
-        raise UsageError(f"there is no file {label}", remedy="name one that exists")
+        raise UsageError(f"{label} does not exist or is not a file")
     picture_suffix(path.name)
     if not os.access(path, os.R_OK):
         raise UsageError(f"{label} cannot be read", remedy="check its permissions")
 
 
 def _free_name(inbox: Path, name: str) -> str:
-    """The name, or the first NAME-2, NAME-3, … of which nothing is in the inbox."""
+    """The name, or the first NAME-2, NAME-3, … that no file in the inbox has."""
     with files.storage(inbox):
         taken = {composed(path.name) for path in inbox.iterdir()}
     return next(
@@ -274,6 +291,6 @@ def _free_name(inbox: Path, name: str) -> str:
 
 
 def _belonging_to(name: str) -> tuple[str, ...]:
-    """How the names of files begin that are parts of the job `name`."""
+    """The beginnings of the names of files of the job `name`."""
     halves = (f"{name}{separator}{half}" for separator in "_-" for half in ("content", "style"))
     return (f"{name}.", *halves)
