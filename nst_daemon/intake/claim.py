@@ -406,9 +406,9 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
     """Remove unfinished claims from the spool and find jobs that the ledger has lost.
 
     A copy whose originals are still in the inbox, unchanged, was not in the ledger when the daemon ended: it is
-    removed, and the files are claimed again. A complete copy whose originals are gone is all that is left of a job: the ledger
-    was restored from an older backup. The same holds for a batch's job, whose originals were never in the inbox; a
-    batch that is still being read finds it in the queue.
+    removed, and the files are claimed again. A complete copy whose originals are gone is all that is left of a job:
+    the ledger was restored from an older backup. The same holds for a batch's job, whose originals were never in the
+    inbox; a batch that is still being read finds it in the queue.
 
     Args:
         spool: the spool folder.
