@@ -97,10 +97,13 @@ def test_make_targets_exist() -> None:
     """Each `make TARGET` that a page names is a target of the Makefile."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"(?m)^([a-z-]+):", makefile))
+    found = set()
     for page in PAGES:
         named = set(re.findall(r"`?\bmake ([a-z-]+)`", page.read_text(encoding="utf-8")))
         named |= set(re.findall(r"(?m)^\$ make ([a-z-]+)", page.read_text(encoding="utf-8")))
         assert named <= targets, page
+        found |= named
+    assert {"demo", "install"} <= found
 
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -97,11 +96,13 @@ def test_both_services_are_confined_alike() -> None:
 
 def test_what_breaks_painting_is_not_asked_for() -> None:
     """No unit and no drop-in sets what PyTorch or NVIDIA's driver cannot live with."""
-    for path in (ROOT / "systemd").glob("*"):
+    files = list((ROOT / "systemd").glob("*"))
+    assert {path.name for path in files} >= set(UNITS)
+    for path in files:
         lines = path.read_text().splitlines()
         assert not [
-            line for line in lines if line.startswith(("MemoryDenyWriteExecute=y", "ProcSub"))
-        ]
+            line for line in lines if line.startswith(("MemoryDenyWriteExecute=", "ProcSubset="))
+        ], path.name
         assert sum(line.startswith("ReadWritePaths=") for line in lines) == 0
 
 
@@ -123,7 +124,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     (site,) = (folder / "dest/opt/nst/lib/nst-daemon/lib").glob("python*/site-packages")
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    libraries = [path for path in sys.path if path.endswith("-packages")]
+    (site / "borrowed.pth").write_text("\n".join(libraries))
     return folder / "dest"
 
 

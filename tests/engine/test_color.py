@@ -181,6 +181,7 @@ def test_every_style_is_recoloured_and_the_content_is_not() -> None:
     settings = RenderSettings(keep_colors="histogram")
     seen, styles = color.before(content, [noise(21), noise(22, 30, 30)], settings)
     assert seen is content
+    assert len(styles) == 2
     for style in styles:
         assert torch.allclose(style.mean((1, 2)), content.mean((1, 2)), atol=1e-3)
 
@@ -222,6 +223,7 @@ def test_the_painting_is_drawn_to_the_contents_palette_beforehand(
     recoloured = color.match_covariance(style, content, "pca")
     plain, _ = scene_of(resolve({"size": 48, "iterations": 3}), styles=(recoloured,))
     (scale,), (other,) = scene.scales, plain.scales
+    assert scale.objective.style.keys() == settings.style_layers.keys()
     for layer, statistics in scale.objective.style.items():
         assert torch.equal(statistics.gram, other.objective.style[layer].gram)
     *_, step = stylize(scene, network, settings)

@@ -136,6 +136,7 @@ def test_a_folder_that_keeps_its_files_is_said_so(place: Path) -> None:
     ]
     house.restart()
     (again,) = house.settled().requests
+    assert len(again.files) == 2
     for file in again.files:
         assert house.ledger.claimed_before(file.path, file.fingerprint) == job
 

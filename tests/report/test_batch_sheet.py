@@ -94,10 +94,8 @@ def test_a_sweep_of_one_pair_is_a_table_of_its_settings(root: Root) -> None:
         for seed in (1, 2, 3):
             add(root, "dog", "waves", tv_weight=tv, seed=seed)
     drawn = Drawn(root)
-    assert [row[2:] for row in drawn.rows] + drawn.columns in (
-        [["seed 1"], ["seed 2"], ["seed 3"], ["tv_weight 0"], ["tv_weight 1"]],
-        [["tv_weight 0"], ["tv_weight 1"], ["seed 1"], ["seed 2"], ["seed 3"]],
-    )
+    assert drawn.rows == [["dog", "waves", "tv_weight 0"], ["dog", "waves", "tv_weight 1"]]
+    assert drawn.columns == [["seed 1"], ["seed 2"], ["seed 3"]]
 
 
 def test_presets_are_one_setting(root: Root) -> None:
