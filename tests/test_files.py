@@ -16,6 +16,7 @@ from nst_daemon.errors import InputError, StorageError
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import NAME_BYTES, clean_name, printable
 from nst_daemon.publishing import move_folder, publish
+from tests.conftest import largest_file
 
 
 @pytest.fixture
@@ -163,21 +164,14 @@ def test_results_that_have_gone_are_not_invented(stage: Path, results: Path) -> 
 # Writing and moving
 
 
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the disk fills up in the middle, the old contents stay and no temporary does."""
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """If a write fails in the middle, the old contents stay, and the temporary file is removed."""
     path = tmp_path / "file"
     files.write_atomic(path, b"old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError) as raised:
-        files.write_atomic(path, b"new")
+    with largest_file(100), pytest.raises(StorageError) as raised:
+        files.write_atomic(path, b"new" * 100)
     assert str(raised.value) == (
-        f"{path}: No space left on device; free some space; the queue then continues"
+        f"{path}: File too large; raise the limit on file sizes (LimitFSIZE=)"
     )
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == {"file"}
@@ -207,20 +201,27 @@ def test_folders_move_beside_each_other(tmp_path: Path) -> None:
     }
 
 
-def test_folders_move_between_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Across file systems a folder is copied whole under a hidden name, then named, then removed at its source."""
-    source = tmp_path / "source"
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.ENOSPC, "free some space; the queue then continues"),
+        (errno.EROFS, "mount it writable; the queue then continues"),
+        (errno.EIO, "check the disk or the mount"),
+    ],
+)
+def test_an_error_of_the_disk_has_its_remedy(tmp_path: Path, code: int, remedy: str) -> None:
+    """A StorageError names the place, the cause and what to do."""
+    with pytest.raises(StorageError) as raised, files.storage(tmp_path):
+        raise OSError(code, os.strerror(code))
+    assert str(raised.value) == f"{tmp_path}: {os.strerror(code)}; {remedy}"
+
+
+def test_folders_move_between_file_systems(tmp_path: Path, other_file_system: Path) -> None:
+    """A folder from another file system arrives whole, and is removed at its source."""
+    source = other_file_system / "source"
     source.mkdir()
     (source / "file").write_text("data")
     (source / "link").symlink_to("nowhere")
-    real = Path.rename
-
-    def across(self: Path, target: Path) -> Path:
-        if self == source:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "rename", across)
     moved = move_folder(source, tmp_path, "target")
     assert not source.exists()
     assert (moved / "file").read_text() == "data"

@@ -158,16 +158,18 @@ def _pour(source: int, target: Path, status: os.stat_result) -> str:
     """Copy a descriptor into a new file, durably, with the original's mtime; returns the hex SHA-256."""
     digest = hashlib.sha256()
     with files.storage(target):
-        file = target.open("xb")
+        # Unbuffered: closing a buffered file writes again, and its error would look like one of the original.
+        file = target.open("xb", buffering=0)
     with file:
         while chunk := os.read(source, files.CHUNK):
             digest.update(chunk)
             with files.storage(target):
-                file.write(chunk)
-                if file.tell() > status.st_size:
-                    raise ChangedMeanwhile(f"{printable(target.name)} is growing")
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            if file.tell() > status.st_size:
+                raise ChangedMeanwhile(f"{printable(target.name)} is growing")
         with files.storage(target):
-            file.flush()
             os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
             os.fsync(file.fileno())
     return digest.hexdigest()

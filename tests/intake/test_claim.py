@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from nst_daemon.intake import claim
 from nst_daemon.intake.drops import Drop, Request
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import BatchCell, Job, JobState, Role
+from tests.conftest import largest_file
 from tests.intake.conftest import PNG, House, tree
 
 
@@ -349,16 +349,10 @@ def test_a_crash_between_row_and_removal_is_finished(pair: House) -> None:
 
 
 def test_a_full_disk_is_not_the_files_fault(pair: House) -> None:
-    """Where the spool cannot take a copy, the claim raises StorageError and leaves nothing behind."""
+    """If the spool cannot take a copy, the claim raises StorageError and leaves nothing behind."""
     request = ask(pair)
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(StorageError, match="No space left on device; free some space"):
-            pair.claim(request)
+    with largest_file(50), pytest.raises(StorageError, match="File too large; raise the limit"):
+        pair.claim(request)
     assert tree(pair.spool) == set()
     assert len(tree(pair.inbox)) == 3
 
@@ -376,18 +370,9 @@ def test_the_card_tells_the_whole_job(pair: House) -> None:
     assert recovered == [job]
 
 
-def test_refused_files_move_between_file_systems(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the spool is on another file system than the inbox, a refused file is copied, a link made anew."""
-    real = os.rename
-
-    def across(source: Any, target: Any, **options: Any) -> None:
-        if "src_dir_fd" in options:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        real(source, target, **options)
-
-    monkeypatch.setattr(os, "rename", across)
+def test_refused_files_move_between_file_systems(house: House, other_file_system: Path) -> None:
+    """If the spool is on another file system than the inbox, a refused file is copied, and a link created again."""
+    house.spool = other_file_system
     house.drop("notes.txt", "hello")
     (house.inbox / "link.content.png").symlink_to("/etc/passwd")
     os.mkfifo(house.inbox / "pipe.content.png")
