@@ -159,3 +159,16 @@ def test_every_key_of_a_batch_is_documented() -> None:
     shown = set(re.findall(r"(?m)^(\w+):", example))
     assert shown | {"priority"} == set(batch.KEYS)
     assert "`priority` in" in OPERATIONS
+
+
+def test_every_lock_is_documented() -> None:
+    """CONTRIBUTING names each lock or condition of the package, by its name or its module."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    pattern = r"(\w+)(?:: [\w.]+)? = (?:threading|asyncio)\.(?:R?Lock|Condition)\("
+    found = [
+        (name, str(path.relative_to(ROOT / "nst_daemon")))
+        for path in sorted((ROOT / "nst_daemon").rglob("*.py"))
+        for name in re.findall(pattern, path.read_text(encoding="utf-8"))
+    ]
+    assert len(found) >= 5
+    assert not [(name, path) for name, path in found if name not in text and path not in text]
