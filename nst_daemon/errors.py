@@ -1,22 +1,22 @@
-"""Every exception that this program raises on purpose.
+"""The exceptions of this program, with their exit codes and retry classes.
 
     NstError
-    ├── UsageError            2  a command was called in a way that cannot work
-    ├── ConfigError           3  config.yaml, an NST_… variable or a folder is unusable
-    ├── InputError            4  something that a person dropped is unusable
+    ├── UsageError            2  wrong usage of a command
+    ├── ConfigError           3  config.yaml, an NST_… variable or a folder is invalid
+    ├── InputError            4  a dropped file is invalid
     │   ├── PictureError         a picture cannot be read
     │   └── SettingsError        a render setting is unknown, out of range or contradicts another
-    ├── ModelError            5  weights or the ONNX file are missing, damaged or do not fit
-    ├── BusyError             6  another daemon serves this root
-    ├── StorageError          7  no space, read-only, or a folder that is not there (the queue waits)
+    ├── ModelError            5  weights or the ONNX file are missing, damaged or do not match
+    ├── BusyError             6  another process is running on this root
+    ├── StorageError          7  full disk, read-only file system, or missing folder (the queue pauses)
     ├── DeviceError           8  the device failed; another attempt may succeed
-    │   └── OutOfMemory          the picture does not fit into the memory that is free
-    ├── PaintingError         9  the optimisation cannot go on (non-finite even after rolling back)
-    ├── LedgerError          10  the ledger is damaged or was asked for an illegal transition
-    └── Cancelled           130  somebody asked for the end of this work
+    │   └── OutOfMemory          the picture does not fit into the free memory
+    ├── PaintingError         9  the optimisation diverged (non-finite even after rolling back)
+    ├── LedgerError          10  the ledger is damaged, or a transition is illegal
+    └── Cancelled           130  the work was cancelled or interrupted
 
-Each carries its exit code (used by `cli` alone), its retry class (used by the supervisor alone) and a message of the
-form "what happened to which file: the cause; the remedy".
+Each has an exit code (used only by `cli`), a retry class (used only by the service) and a message of the form "what
+happened to which file: the cause; the remedy".
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from enum import StrEnum
 
 
 class Retry(StrEnum):
-    """What another attempt would bring."""
+    """Whether and how a failed job is retried."""
 
     NEVER = "never"  # the same input fails again: the job goes to failed/
-    LATER = "later"  # transient: back off and try again, attempts are counted
-    ALONE = "alone"  # out of memory: try again with nothing beside it
-    PAUSED = "paused"  # not the job's fault: the whole queue waits until it is mended
+    LATER = "later"  # transient: retry after a pause; attempts are counted
+    ALONE = "alone"  # out of memory: retry without other jobs on the device
+    PAUSED = "paused"  # not caused by the job: the queue pauses until the problem is fixed
 
 
 class NstError(Exception):
-    """Base of all: `str(error)` is one line for people, with `remedy` as its second half."""
+    """Base class. `str(error)` is one line: the message, then the remedy."""
 
     exit_code = 1
     retry = Retry.NEVER
@@ -57,25 +57,25 @@ def _rebuild(cls: type[NstError], message: str, remedy: str) -> NstError:
 
 
 class UsageError(NstError):
-    """A command was called in a way that cannot work."""
+    """Wrong usage of a command."""
 
     exit_code = 2
 
 
 class ConfigError(NstError):
-    """The configuration, the environment or the folders it names are unusable."""
+    """The configuration, an environment variable or a configured folder is invalid."""
 
     exit_code = 3
 
 
 class InputError(NstError):
-    """Something that a person dropped is unusable."""
+    """A dropped file is invalid."""
 
     exit_code = 4
 
 
 class PictureError(InputError):
-    """A picture cannot be read: damaged, of another kind, or beyond a limit."""
+    """A picture cannot be read: it is damaged, has another format, or exceeds a limit."""
 
 
 class SettingsError(InputError):
@@ -83,19 +83,19 @@ class SettingsError(InputError):
 
 
 class ModelError(NstError):
-    """Weights or the ONNX file are missing, damaged or do not fit."""
+    """Weights or the ONNX file are missing, damaged or do not match."""
 
     exit_code = 5
 
 
 class BusyError(NstError):
-    """Another process serves this root."""
+    """Another process is running on this root."""
 
     exit_code = 6
 
 
 class StorageError(NstError):
-    """No space, a read-only file system or a folder that has gone."""
+    """Full disk, read-only file system or missing folder."""
 
     exit_code = 7
     retry = Retry.PAUSED
@@ -108,25 +108,25 @@ class DeviceError(NstError):
     retry = Retry.LATER
 
 
-class OutOfMemory(DeviceError):  # noqa: N818 (it is called this everywhere)
-    """The picture does not fit into the memory that is free, in whatever way it is painted."""
+class OutOfMemory(DeviceError):  # noqa: N818 (the usual name)
+    """The picture does not fit into the free memory with any memory plan."""
 
     retry = Retry.ALONE
 
 
 class PaintingError(NstError):
-    """The optimisation cannot go on: non-finite even after rolling back."""
+    """The optimisation diverged: non-finite even after rolling back."""
 
     exit_code = 9
 
 
 class LedgerError(NstError):
-    """The ledger is damaged, or was asked for an illegal transition."""
+    """The ledger is damaged, or a transition is illegal."""
 
     exit_code = 10
 
 
-class Cancelled(NstError):  # noqa: N818 (a decision of a person, not an error)
-    """Somebody asked for the end of this work."""
+class Cancelled(NstError):  # noqa: N818 (a decision, not an error)
+    """The work was cancelled or interrupted."""
 
     exit_code = 130
