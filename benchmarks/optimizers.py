@@ -23,8 +23,9 @@ from torch import Tensor
 from benchmarks.curves import Curve, draw, reaches
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image
+from nst_daemon.engine.scene import Scene
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.stylize import Scene, stylize
+from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.painter import Painter, decode
 

@@ -37,8 +37,8 @@ from benchmarks.curves import Curve, draw, reaches
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image, resize
 from nst_daemon.engine.losses import Objective
+from nst_daemon.engine.scene import Scene, scale_sizes
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.stylize import Scene, scale_sizes
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.painter import Painter, Prepared
 

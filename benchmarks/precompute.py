@@ -22,11 +22,13 @@ from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 
 from benchmarks.drawings import draw_painting
+from nst_daemon.engine.device import find_device
 from nst_daemon.engine.losses import statistics
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.engine.targets import OnnxTargets, StyleCache
+from nst_daemon.engine.style_cache import StyleCache
+from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.files import default_cache_dir
-from nst_daemon.painter import Painter, find_device
+from nst_daemon.painter import Painter
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.peers import peak
-from nst_daemon.engine.cuda_graph import Recorded
+from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import resolve
 from nst_daemon.painter import Painter
@@ -34,7 +34,7 @@ WARM_UP = 5
 
 def paint(size: int, iterations: int, precision: str, graphs: bool) -> tuple[float, float, str]:
     """(seconds of an iteration, peak memory in MiB, device) of a square picture; graphs: where there is a GPU."""
-    Recorded.usable = graphs
+    CudaGraphEvaluation.usable = graphs
     settings = resolve(
         {"size": size, "scales": (1.0,), "iterations": WARM_UP + iterations, "precision": precision}
     )

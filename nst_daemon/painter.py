@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import threading
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -21,15 +20,19 @@ from typing import TypeVar
 import torch
 
 from nst_daemon.config import Cache, Limits, Outputs
-from nst_daemon.engine import stylize as engine
-from nst_daemon.engine.batching import Together
+from nst_daemon.engine.batching import Batching
+from nst_daemon.engine.device import current_device, device_name, find_device
 from nst_daemon.engine.efficientnet import EfficientNet
-from nst_daemon.engine.images import Picture, load_picture, resize, save_picture
+from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import regions as find_regions
+from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.targets import OnnxTargets, StyleCache
+from nst_daemon.engine.style_cache import StyleCache
+from nst_daemon.engine.stylize import Step
+from nst_daemon.engine.stylize import stylize as optimize
+from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.engine.vgg import VGG, compute_dtype
-from nst_daemon.errors import DeviceError, ModelError, PictureError, SettingsError
+from nst_daemon.errors import ModelError, PictureError, SettingsError
 from nst_daemon.export.graph import GraphSpec, export_onnx
 from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
@@ -58,7 +61,7 @@ class Prepared:
     content: as it was decoded (its alpha and metadata belong to the result); notes: what people should know.
     """
 
-    scene: engine.Scene
+    scene: Scene
     settings: RenderSettings
     content: Picture
     styles: tuple[Picture, ...]
@@ -175,7 +178,7 @@ class Painter:
         folder = cache_dir or default_cache_dir()
         self._onnx_folder = folder / "onnx"
         self._cache = StyleCache(folder / "styles", cache_bytes) if cache_bytes else None
-        self._together = Together()
+        self._batching = Batching()
         self._networks: dict[Hashable, VGG] = {}
         self._targets: dict[Hashable, OnnxTargets] = {}
         # Two locks: an export, which takes seconds, must not hold up whoever paints.
@@ -213,12 +216,12 @@ class Painter:
         regions = find_regions(
             None if content_mask is None else decode(content_mask, limits).rgb,
             [decode(mask, limits).rgb for mask in style_masks],
-            _size(picture),
-            [_size(reference) for reference in references],
+            size_of(picture.rgb),
+            [size_of(reference.rgb) for reference in references],
         )
         first = None if start is None else decode(start, limits).rgb
-        with engine.current(self.device):
-            scene = engine.prepare(
+        with current_device(self.device):
+            scene = prepare(
                 picture.rgb,
                 [reference.rgb for reference in references],
                 settings,
@@ -232,26 +235,26 @@ class Painter:
 
     def paint(
         self, prepared: Prepared, state: Mapping[str, object] | None = None
-    ) -> Generator[engine.Step]:
+    ) -> Generator[Step]:
         """Paint, yielding after each iteration; state: `Step.state()` of an interrupted run, to go on from there.
 
         Several threads may paint at once; what they paint at one size shares its passes through the network.
         """
-        return engine.stylize(
+        return optimize(
             prepared.scene,
             self.network(prepared.settings),
             prepared.settings,
             state=state,
-            together=self._together,
+            batching=self._batching,
         )
 
-    def finish(self, prepared: Prepared, step: engine.Step) -> Rendering:
+    def finish(self, prepared: Prepared, step: Step) -> Rendering:
         """The end of a painting, also of an interrupted one: its last good picture, on the CPU.
 
         Raises:
             PaintingError: No picture of this painting had a finite loss.
         """
-        with engine.current(self.device):
+        with current_device(self.device):
             step.settle()
             rgb = step.image()[0].detach().float().cpu()
         alpha = prepared.content.alpha
@@ -287,7 +290,7 @@ class Painter:
         with self._targets_lock:
             loaded = {p for targets in self._targets.values() for p in targets.providers}
         packages = ("nst-daemon", "torch", "torchvision", "onnx", _onnxruntime_package())
-        with engine.current(self.device):
+        with current_device(self.device):
             precision = str(compute_dtype("auto", self.device)).removeprefix("torch.")
         return {
             "device": str(self.device),
@@ -387,7 +390,7 @@ def stylize(
     device: str = "auto",
     content_mask: Source | None = None,
     style_masks: Sequence[Source] = (),
-    progress: Callable[[engine.Step], None] | None = None,
+    progress: Callable[[Step], None] | None = None,
     **overrides: object,
 ) -> Picture:
     """Paint `content` in the manner of `style`; several styles are blended.
@@ -425,45 +428,6 @@ def stylize(
 @lru_cache(maxsize=1)
 def _shared_painter(network: str, weights: str, device: str) -> Painter:
     return Painter(network, weights, device=device)
-
-
-def _size(picture: Picture) -> tuple[int, int]:
-    """(height, width)."""
-    return picture.rgb.shape[1], picture.rgb.shape[2]
-
-
-def find_device(name: str = "auto") -> torch.device:
-    """`auto` is the first GPU where torch can use one, else the CPU. Raises DeviceError for one that is not there."""
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(
-            f"there is no kind of device {name!r}", remedy="devices are auto, cpu, cuda, cuda:1, …"
-        ) from error
-    if device.type == "cuda":
-        device = torch.device("cuda", device.index or 0)
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise DeviceError(
-                f"there is no {device}: torch sees {count} NVIDIA GPUs",
-                remedy="look at nvidia-smi and `nst-daemon doctor`, or use another device",
-            )
-    elif device.type != "cpu":
-        raise DeviceError(f"{name} is not supported", remedy="use cpu or an NVIDIA GPU (cuda)")
-    return device
-
-
-def device_name(device: torch.device) -> str:
-    """What people call the device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _resident(shelf: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
+from nst_daemon.engine.device import all_devices, device_name, find_device
+from nst_daemon.engine.onnx_session import load_onnxruntime
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.targets import load_onnxruntime
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import NstError
-from nst_daemon.painter import Painter, device_name, find_device
+from nst_daemon.painter import Painter
 from nst_daemon.weights_file import find_weights
 
 Row = tuple[str, str, str, str]
@@ -51,10 +52,9 @@ def _safely(
 
 def _device_names(asked: Mapping[str, Any]) -> list[str]:
     devices = asked["devices"]
-    if devices != "auto":
-        return [devices] if isinstance(devices, str) else list(devices)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return [f"cuda:{i}" for i in range(count)] or ["cpu"]
+    if devices == "auto":
+        return list(all_devices())
+    return [devices] if isinstance(devices, str) else list(devices)
 
 
 def _devices(asked: Mapping[str, Any]) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# Tests that import onnxruntime by themselves report nothing either (see `engine.targets.load_onnxruntime`).
+# Tests that import onnxruntime by themselves report nothing either (see `engine.onnx_session.load_onnxruntime`).
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # OpenMP's threads wait for each other spinning, which on a machine that others use too makes an iteration of the

@@ -199,11 +199,11 @@ def test_importing_has_no_side_effects(tmp_path: Path) -> None:
 def test_onnxruntime_is_imported_in_one_place() -> None:
     """Only `load_onnxruntime`, which first tells it to report nothing to its maker, imports onnxruntime."""
     named = [path.name for _, path in modules() if "import onnxruntime" in path.read_text("utf-8")]
-    assert named == ["targets.py"]
+    assert named == ["onnx_session.py"]
     code = (
         "import os, sys\n"
         "os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n"
-        "from nst_daemon.engine.targets import load_onnxruntime\n"
+        "from nst_daemon.engine.onnx_session import load_onnxruntime\n"
         "assert 'onnxruntime' not in sys.modules\n"
         "load_onnxruntime()\n"
         "print(os.environ['ORT_DISABLE_TELEMETRY'])\n"

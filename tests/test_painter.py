@@ -18,11 +18,12 @@ import nst_daemon
 from nst_daemon import painter as module
 from nst_daemon.cli import app
 from nst_daemon.config import Outputs
+from nst_daemon.engine.device import find_device
 from nst_daemon.engine.images import Picture, save_picture, to_image
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, PictureError, SettingsError, StorageError
 from nst_daemon.files import default_cache_dir
-from nst_daemon.painter import Painter, find_device, stylize
+from nst_daemon.painter import Painter, stylize
 from nst_daemon.report import sidecar
 from nst_daemon.samples import lay_out
 from tests.weights import random_weights

@@ -1,7 +1,7 @@
-"""Pictures that are painted side by side, each by a thread of its own, with one pass through the network for all.
+"""Pictures painted at the same time, each in its own thread, with one pass through the network for all of them.
 
-Small pictures do not fill a GPU: several of them in one batch take hardly longer than one. Each keeps its own
-objective, optimiser and course; only the evaluations meet.
+Small pictures do not fill a GPU: a batch of several takes little longer than one. Each picture keeps its own objective
+and optimiser; only the evaluations are shared.
 """
 
 from __future__ import annotations
@@ -16,22 +16,26 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.cuda_graph import Recorded
-from nst_daemon.engine.evaluation import Evaluation, Found, whole
+from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
+from nst_daemon.engine.evaluation import Evaluated, Evaluation, whole
 from nst_daemon.engine.losses import Objective, Sums
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.vgg import VGG
 
-#: How often each way is timed before the faster one is taken, by its best time.
+#: How often each way is timed before the one with the better best time is used.
 TRIALS = 4
-#: Sizes whose times are remembered; they are few where a batch pays, and in months there may be any number of others.
+#: Sizes whose times are remembered: a bound for services that run for months.
 SIZES = 1000
 
+#: Evaluates several objectives, each at its own picture of (B, 3, H, W).
+BatchEvaluation = Callable[[VGG, tuple[Objective, ...], Tensor], Evaluated]
 
-def batched(network: VGG, objectives: tuple[Objective, ...], images: Tensor) -> Found:
-    """As `evaluation.whole` of each of the images (B, 3, H, W), in one pass.
 
-    Returns the terms of all in a row, the totals (B,) and the gradients (B, 3, H, W).
+def batched(network: VGG, objectives: tuple[Objective, ...], images: Tensor) -> Evaluated:
+    """`evaluation.whole` of each of the images (B, 3, H, W), in one pass.
+
+    Returns:
+        The terms of all pictures in a row, the totals (B,) and the gradients (B, 3, H, W).
     """
     batch = images.detach().requires_grad_()
     rows = [slice(i, i + 1) for i in range(len(objectives))]
@@ -53,45 +57,68 @@ def batched(network: VGG, objectives: tuple[Objective, ...], images: Tensor) -> 
 
 
 @dataclass(eq=False)
-class _Wish:
-    """An evaluation that somebody waits for, and what became of it."""
+class EvaluationRequest:
+    """An evaluation that a thread waits for, and its result or error."""
 
     evaluation: Evaluation
     network: VGG
     objective: Objective
     image: Tensor
-    found: Found | None = None
+    result: Evaluated | None = None
     error: Exception | None = None
 
     @property
-    def alike(self) -> tuple[object, ...]:
-        """What those must share that are evaluated in one pass."""
-        found = self.evaluation
-        plain = found.evaluation if isinstance(found, Recorded) else found
+    def group(self) -> tuple[object, ...]:
+        """Requests with the same value can be evaluated in one pass."""
+        evaluation = self.evaluation
+        plain = evaluation.evaluation if isinstance(evaluation, CudaGraphEvaluation) else evaluation
         return (self.network, self.image.shape) if plain is whole else (self,)
 
+    def answer(self) -> None:
+        """Evaluate, and keep the result or the error."""
+        try:
+            self.result = self.evaluation(self.network, self.objective, self.image)
+        except Exception as error:  # noqa: BLE001 (raised in the thread that waits)
+            self.error = error
 
-class Together:
-    """Where the evaluations of all pictures that are being painted meet.
 
-    Each painting has `joined`, and calls this instead of its evaluation. The call returns when all have called or left.
-    Those of one size in one network, whole, are evaluated in one pass, where that has proven faster: both ways are
-    taken in turn at first, and timed. clock: seconds.
+class Batching:
+    """Collects the evaluations of all pictures that are painted at the same time.
+
+    Each painting is a member while `joined`, and calls this object instead of its evaluation. A call returns once all
+    members have called or left. Requests of one size and network, evaluated whole, share a pass if that has proved
+    faster: at first both ways are taken in turn, and timed.
+
+    Args:
+        clock: Seconds.
+        trials: How often each way is timed.
+        one_pass: Evaluates several pictures in one pass.
     """
 
-    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Callable[[], float] = perf_counter,
+        *,
+        trials: int = TRIALS,
+        one_pass: BatchEvaluation = batched,
+    ) -> None:
+        self._clock, self._trials, self._one_pass = clock, trials, one_pass
         self._changed = threading.Condition()  # guards what follows
         self._members = 0
-        self._wishes: list[_Wish] = []
-        # (how many, their shape, in one pass?) → seconds
+        self._requests: list[EvaluationRequest] = []
+        # (number of pictures, their shape, in one pass?) → seconds
         self._times: dict[tuple[int, torch.Size, bool], list[float]] = defaultdict(list)
-        # (how many, their shape) → the pass, where it is recorded
-        self._recorded: dict[tuple[int, torch.Size], Recorded[tuple[Objective, ...]]] = {}
+        # (number of pictures, their shape) → the pass as a CUDA graph
+        self._graphs: dict[tuple[int, torch.Size], CudaGraphEvaluation[tuple[Objective, ...]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for the other members."""
+        return len(self._requests)
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Be one of those whom the others wait for."""
+        """Be a member, for which the others wait."""
         self._change_members(1)
         try:
             yield
@@ -101,102 +128,98 @@ class Together:
     def _change_members(self, by: int) -> None:
         with self._changed:
             self._members += by
-            self._recorded.clear()  # they were of others, and hold memory
+            self._graphs.clear()  # of other pictures; they hold memory
             self._changed.notify_all()
 
     def __call__(
         self, evaluation: Evaluation, network: VGG, objective: Objective, image: Tensor
-    ) -> Found:
-        """What the evaluation finds. Raises what it raises."""
-        wish = _Wish(evaluation, network, objective, image)
+    ) -> Evaluated:
+        """The result of the evaluation. Raises what it raises."""
+        request = EvaluationRequest(evaluation, network, objective, image)
         with self._changed:
-            self._wishes.append(wish)
-            while wish.found is None and wish.error is None:
-                if len(self._wishes) >= self._members:
-                    self._fulfil()
+            self._requests.append(request)
+            while request.result is None and request.error is None:
+                if len(self._requests) >= self._members:
+                    self._answer_all()
                     self._changed.notify_all()
                 else:
                     self._changed.wait()
-        if wish.error is not None:
+        if request.error is not None:
             try:
-                raise wish.error
+                raise request.error
             finally:
-                wish.error = None  # its traceback leads here: a cycle, in which all that filled the memory would stay
-        assert wish.found is not None
-        return wish.found
+                # Its traceback refers to this frame: the cycle would keep alive all that filled the memory.
+                request.error = None
+        assert request.result is not None
+        return request.result
 
-    def _fulfil(self) -> None:
-        """Evaluate all that is wanted."""
-        groups: dict[object, list[_Wish]] = defaultdict(list)
-        for wish in self._wishes:
-            groups[wish.alike].append(wish)
-        self._wishes = []
+    def _answer_all(self) -> None:
+        groups: dict[object, list[EvaluationRequest]] = defaultdict(list)
+        for request in self._requests:
+            groups[request.group].append(request)
+        self._requests = []
         for group in groups.values():
             try:
                 if len(group) == 1:
-                    _singly(group)
+                    group[0].answer()
                 else:
-                    self._faster(group)
-            except Exception as error:  # noqa: BLE001 (nobody may be left waiting)
-                for wish in group:
-                    wish.error = error
+                    self._answer_faster(group)
+            except Exception as error:  # noqa: BLE001 (every waiting thread must get an answer)
+                for request in group:
+                    request.error = error
 
-    def _faster(self, group: list[_Wish]) -> None:
-        """Several of one size, in the way that is faster as far as is known."""
+    def _answer_faster(self, group: list[EvaluationRequest]) -> None:
+        """Answer several requests of one size in the way that is faster as far as known."""
         if len(self._times) > 2 * SIZES:
             self._times.clear()
         keys = [(len(group), group[0].image.shape, in_one) for in_one in (False, True)]
         singly, in_one = (self._times[key] for key in keys)
-        if len(singly) < TRIALS or len(in_one) < TRIALS:
-            way, times = (_singly, singly) if len(singly) <= len(in_one) else (self._in_one, in_one)
-            _wait_for(group)
+        if len(singly) < self._trials or len(in_one) < self._trials:
+            one_pass_next = len(in_one) < len(singly)
+            _synchronize(group)
             began = self._clock()
-            way(group)
-            _wait_for(group)
-            times.append(self._clock() - began)
+            (self._answer_in_one if one_pass_next else _answer_singly)(group)
+            _synchronize(group)
+            (in_one if one_pass_next else singly).append(self._clock() - began)
         elif min(in_one) < min(singly):
-            self._in_one(group)
+            self._answer_in_one(group)
         else:
-            _singly(group)
+            _answer_singly(group)
 
-    def _in_one(self, group: Sequence[_Wish]) -> None:
-        """In one pass; one after the other where there is no memory for that. Raises what the pass raises."""
-        objectives = tuple(wish.objective for wish in group)
+    def _answer_in_one(self, group: Sequence[EvaluationRequest]) -> None:
+        """Answer in one pass, or one by one if memory does not suffice. Raises what the pass raises."""
+        objectives = tuple(request.objective for request in group)
         try:
-            images = torch.cat([wish.image for wish in group])
-            found = self._pass(group)(group[0].network, objectives, images)
+            images = torch.cat([request.image for request in group])
+            result = self._batch_evaluation(group)(group[0].network, objectives, images)
         except Exception as error:
             if not exhausted(error):
                 raise
-            found = None
-        if found is None:
-            _singly(group)
+            result = None
+        if result is None:
+            _answer_singly(group)
             return
-        values, totals, gradients = found
+        values, totals, gradients = result
         each = torch.split(values, [len(objective.names) for objective in objectives])
-        for i, wish in enumerate(group):
-            wish.found = each[i], totals[i], gradients[i : i + 1]
+        for i, request in enumerate(group):
+            request.result = each[i], totals[i], gradients[i : i + 1]
 
-    def _pass(self, group: Sequence[_Wish]) -> Callable[..., Found]:
-        """`batched`, recorded where the evaluations themselves are."""
-        if not isinstance(group[0].evaluation, Recorded):
-            return batched
+    def _batch_evaluation(self, group: Sequence[EvaluationRequest]) -> BatchEvaluation:
+        """The pass for all, as a CUDA graph if the single evaluations are CUDA graphs."""
+        if not isinstance(group[0].evaluation, CudaGraphEvaluation):
+            return self._one_pass
         key = len(group), group[0].image.shape
-        if key not in self._recorded:
-            self._recorded[key] = Recorded(batched)
-        return self._recorded[key]
+        if key not in self._graphs:
+            self._graphs[key] = CudaGraphEvaluation(self._one_pass)
+        return self._graphs[key]
 
 
-def _singly(group: Sequence[_Wish]) -> None:
-    """One after the other; each has its own error."""
-    for wish in group:
-        try:
-            wish.found = wish.evaluation(wish.network, wish.objective, wish.image)
-        except Exception as error:  # noqa: BLE001 (it is raised where it belongs)
-            wish.error = error
+def _answer_singly(group: Sequence[EvaluationRequest]) -> None:
+    for request in group:
+        request.answer()
 
 
-def _wait_for(group: Sequence[_Wish]) -> None:
-    """Until the device has done what it was given."""
+def _synchronize(group: Sequence[EvaluationRequest]) -> None:
+    """Wait until the device has finished its work, so that times are comparable."""
     if group[0].image.is_cuda:
         torch.cuda.synchronize(group[0].image.device)

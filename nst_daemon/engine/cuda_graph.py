@@ -1,7 +1,7 @@
-"""An evaluation as one CUDA graph: the GPU runs hundreds of kernels in a row without waiting for Python between them.
+"""An evaluation captured as a CUDA graph: the GPU runs hundreds of kernels in a row without waiting for Python.
 
-Only the evaluation is recorded. The optimiser's few dozen operations can be queued while the GPU still evaluates;
-without them in the graph, step sizes, rollbacks and saved states stay as simple as they are.
+Only the evaluation is captured. The optimiser's few dozen operations are queued while the GPU still evaluates; without
+them in the graph, step sizes, rollbacks and saved states stay simple.
 """
 
 from __future__ import annotations
@@ -16,135 +16,139 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.evaluation import Found
+from nst_daemon.engine.evaluation import Evaluated
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.vgg import VGG
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[], Found]
-#: What a run has found, and how to run it again, from and into the same memory.
-Recording = tuple[Found, Callable[[], object]]
-Recorder = Callable[[Run], Recording]
+Run = Callable[[], Evaluated]
+#: The outputs of a captured run, and the function that replays it from and into the same memory.
+Captured = tuple[Evaluated, Callable[[], object]]
+Capture = Callable[[Run], Captured]
 
-#: Held while a graph is recorded, and by what must not happen meanwhile, in whichever thread: onnxruntime waits for the
-#: whole device where it makes a session, which would spoil the recording.
-RECORDING = threading.Lock()
-#: Runs before one is recorded, in which libraries allocate what they need only once.
+#: Held during a capture, and by operations that would spoil it from another thread: onnxruntime synchronises the whole
+#: device when it makes a session.
+CAPTURE_LOCK = threading.Lock()
+#: Runs before a capture, in which libraries allocate what they allocate once.
 WARM_UP = 2
-#: The largest difference, to the norm, between what was recorded and what the same kernels found unrecorded.
+#: The largest difference between a replay and the same kernels run directly, relative to the norm.
 TOLERANCE = 1e-3
 
 
-#: What a picture is held against: an objective, or one for each picture of a batch.
+#: An objective, or one objective for each picture of a batch.
 S = TypeVar("S")
 
 
-class Recorded(Generic[S]):
-    """An `Evaluation` that is recorded when it is first called, and then replayed.
+class CudaGraphEvaluation(Generic[S]):
+    """An `Evaluation` that is captured at its first call and replayed afterwards.
 
-    It is recorded anew for another network, objective or size. Where that fails, or the replay disagrees, a line in the
-    log says so and `evaluation` itself is used from then on. Raises what says that memory has ended, as `evaluation`
-    would. What is returned is the caller's own.
+    It is captured again for another network, objective or size. If that fails or the replay disagrees, the log says
+    so and `evaluation` itself is used from then on. Results are copies.
+
+    Args:
+        evaluation: What is captured; its out-of-memory errors are raised.
+        capture: Makes the graph, for tests without a GPU.
     """
 
-    #: False on the class switches recording off, for comparison.
+    #: False on the class turns capturing off, for comparisons.
     usable = True
 
     def __init__(
-        self, evaluation: Callable[[VGG, S, Tensor], Found], recorder: Recorder | None = None
+        self, evaluation: Callable[[VGG, S, Tensor], Evaluated], capture: Capture | None = None
     ) -> None:
         self.evaluation = evaluation
-        self._recorder = recorder or cuda_graph
-        self._recording: Recording | None = None
+        self._capture = capture or cuda_graph
+        self._captured: Captured | None = None
         self._subject: tuple[VGG, S, torch.Size] | None = None
 
-    def __call__(self, network: VGG, objective: S, image: Tensor) -> Found:
+    def __call__(self, network: VGG, objective: S, image: Tensor) -> Evaluated:
         if not self.usable:
             return self.evaluation(network, objective, image)
-        if self._recording is None or self._subject != (network, objective, image.shape):
-            return self._record(network, objective, image)
+        if self._captured is None or self._subject != (network, objective, image.shape):
+            return self._first(network, objective, image)
         self._image.copy_(image)
-        (values, total, gradient), replay = self._recording
+        (values, total, gradient), replay = self._captured
         replay()
         return values.clone(), total.clone(), gradient.clone()
 
-    def _record(self, network: VGG, objective: S, image: Tensor) -> Found:
-        """Evaluate in the ordinary way, and make ready for the next time."""
-        self._recording = None  # its memory goes before another takes its own
+    def _first(self, network: VGG, objective: S, image: Tensor) -> Evaluated:
+        """Evaluate directly, and capture the evaluation for the next call."""
+        self._captured = None  # its memory is freed before another graph allocates
         self._subject = network, objective, image.shape
         self._image = image.detach().clone()
 
-        def run() -> Found:
+        def run() -> Evaluated:
             return self.evaluation(network, objective, self._image)
 
         with _tuned():
-            wanted = run()
+            expected = run()
             try:
-                found, replay = self._recorder(run)
-                for tensor in found:
-                    tensor.zero_()  # a replay that did nothing would be found out
+                outputs, replay = self._capture(run)
+                for tensor in outputs:
+                    tensor.zero_()  # so that a replay without effect is noticed
                 replay()
-                cause = "" if all(map(_agree, found, wanted)) else "it finds something else"
-            except Exception as error:  # noqa: BLE001 (whatever it is, painting goes on without)
-                if ended := _end_of_memory(error):
+                cause = "" if all(map(_agree, outputs, expected)) else "the replay disagrees"
+            except Exception as error:  # noqa: BLE001 (painting goes on without a graph)
+                if memory_error := _memory_error(error):
                     try:
-                        raise ended from None
+                        raise memory_error from None
                     finally:
-                        del ended  # its traceback leads here: a cycle, in which all that filled the memory would stay
+                        # Its traceback refers to this frame: the cycle would keep alive all that filled the memory.
+                        del memory_error
                 cause = str(error).partition("\n")[0] or type(error).__name__
         if cause:
             self.usable = False
-            _say(f"painting without a CUDA graph: {cause}")
+            _warn_once(f"painting without a CUDA graph: {cause}")
         else:
-            self._recording = found, replay
-        return wanted
+            self._captured = outputs, replay
+        return expected
 
 
-def cuda_graph(run: Run) -> Recording:
-    """A `Recorder` by CUDA graphs. The run must neither read values nor allocate other than by torch."""
+def cuda_graph(run: Run) -> Captured:
+    """Capture a run as a CUDA graph. The run must not read values on the host, nor allocate except through torch."""
     current = torch.cuda.current_stream()
-    aside = _aside(current.device_index)
-    aside.wait_stream(current)
-    with torch.cuda.stream(aside):
+    stream = _capture_stream(current.device_index)
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
             run()
-    current.wait_stream(aside)
+    current.wait_stream(stream)
     pool, graph = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
     try:
-        # thread_local: another thread prepares the next picture, and may do what is forbidden in here.
+        # thread_local: another thread prepares the next picture, with operations that are illegal in a capture.
         with (
-            RECORDING,
-            torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"),
+            CAPTURE_LOCK,
+            torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
         ):
-            found = run()
+            outputs = run()
     except BaseException:
         _clean_up(current, pool)
         raise
-    return found, graph.replay
+    return outputs, graph.replay
 
 
 def _clean_up(stream: torch.cuda.Stream, pool: Any) -> None:
-    """After a recording that failed: back to the stream, and the pool to the allocator.
+    """After a failed capture: restore the stream, and return the pool to the allocator.
 
-    Where the end of a capture fails, torch 2.11 leaves the thread on the other stream and the allocator bound to the
-    pool, so that it would never again give unused memory back. There is no public way to mend the second.
+    If the end of a capture fails, torch 2.11 leaves the thread on the other stream and the allocator bound to the
+    pool, so that it would never return unused memory. There is no public function for the second.
     """
     torch.cuda.set_stream(stream)
-    with suppress(RuntimeError, AttributeError):  # it came far enough to be mended by itself
+    with suppress(RuntimeError, AttributeError):  # the capture may have released it by itself
         torch._C._cuda_endAllocateToPool(stream.device_index, pool)
         torch._C._cuda_releasePool(stream.device_index, pool)
 
 
 @cache
-def _aside(device: int) -> torch.cuda.Stream:
-    """The stream on which a device's graphs are recorded: one, for cuBLAS keeps memory for each that it has seen."""
+def _capture_stream(device: int) -> torch.cuda.Stream:
+    """The stream on which a device's graphs are captured: only one, because cuBLAS keeps memory for each stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _tuned() -> Iterator[None]:
-    """cuDNN measures the algorithms for each layer, once for each size, unless all has to be repeatable."""
+    """Let cuDNN time its algorithms for each layer and size, except in deterministic mode."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     try:
@@ -153,14 +157,14 @@ def _tuned() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def _agree(found: Tensor, wanted: Tensor) -> bool:
-    """Within TOLERANCE; numbers that are none agree with any: what the picture is then is not the graph's doing."""
-    difference = float((found - wanted).norm())
-    return not difference > TOLERANCE * float(wanted.norm())
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    """Within TOLERANCE. NaN matches anything: a non-finite picture is not the graph's fault."""
+    difference = float((found - expected).norm())
+    return not difference > TOLERANCE * float(expected.norm())
 
 
-def _end_of_memory(error: BaseException) -> BaseException | None:
-    """The error that says so, of this one and those behind it: the end of a failed recording fails as well."""
+def _memory_error(error: BaseException) -> BaseException | None:
+    """The out-of-memory error in a chain of exceptions: after one, the end of a capture fails with another error."""
     found: BaseException | None = error
     while found is not None and not exhausted(found):
         found = found.__context__
@@ -168,6 +172,5 @@ def _end_of_memory(error: BaseException) -> BaseException | None:
 
 
 @lru_cache(maxsize=16)
-def _say(text: str) -> None:
-    """Into the log, once."""
+def _warn_once(text: str) -> None:
     log.warning("%s", text)

@@ -1,4 +1,4 @@
-"""The objective and its gradient with respect to a picture, in more memory or in less."""
+"""The objective and its gradient with respect to a picture, with all activations kept or recomputed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nst_daemon.engine.losses import Objective, Sums, Window
 from nst_daemon.engine.vgg import VGG
 
 #: Terms (terms,), their weighted sum () and its gradient (1, 3, H, W).
-Found = tuple[Tensor, Tensor, Tensor]
-#: What is found at a picture (1, 3, H, W).
-Evaluation = Callable[[VGG, Objective, Tensor], Found]
+Evaluated = tuple[Tensor, Tensor, Tensor]
+#: Evaluates an objective at a picture (1, 3, H, W).
+Evaluation = Callable[[VGG, Objective, Tensor], Evaluated]
 #: Calls a function with arguments.
 Call = Callable[..., Any]
 
 
-def plainly(function: Call, *arguments: Any) -> Any:
-    """A call, and nothing else."""
+def direct_call(function: Call, *arguments: Any) -> Any:
+    """Call the function, without anything else."""
     return function(*arguments)
 
 
@@ -32,14 +32,20 @@ def sums_of(
     image: Tensor,
     *,
     cells: Mapping[str, tuple[Window, Window]] | None = None,
-    call: Call = plainly,
+    call: Call = direct_call,
 ) -> Sums:
-    """What the objective's terms need of a picture's activations, each layer's sums as soon as it is there.
+    """The sums over a picture's activations that the objective's terms need.
 
-    That order is also the reverse of the way back: a layer's own gradient is not made before it is needed.
+    Each layer's sums are taken as soon as its map exists. In the backward pass that order is reversed, so a layer's
+    gradient is not allocated before it is needed.
 
-    image: (1, 3, H, W), of a whole picture or of a tile; cells: layer → the positions that count, in the map of the
-    whole picture and in that of this image; all of them unless given; call: how each stage of the network is called.
+    Args:
+        network: Computes the activations.
+        objective: Says which sums.
+        image: (1, 3, H, W), a whole picture or a tile.
+        cells: Layer → the positions that count, in the map of the whole picture and in the map of this image; all
+            positions unless given.
+        call: Calls each stage of the network.
     """
 
     def stage_sums(x: Tensor, stage: range) -> tuple[Tensor, Sums]:
@@ -56,8 +62,10 @@ def sums_of(
     return sums
 
 
-def whole(network: VGG, objective: Objective, image: Tensor, *, call: Call = plainly) -> Found:
-    """The picture in one piece."""
+def whole(
+    network: VGG, objective: Objective, image: Tensor, *, call: Call = direct_call
+) -> Evaluated:
+    """The picture in one piece, with all activations kept for the backward pass."""
     image = image.detach().requires_grad_()
     with torch.enable_grad():
         values = objective.terms(sums_of(network, objective, image, call=call), image)
@@ -66,9 +74,9 @@ def whole(network: VGG, objective: Objective, image: Tensor, *, call: Call = pla
     return values.detach(), total.detach(), gradient
 
 
-#: As `whole`, with the activations of one stage of the network at a time: on the way back each is computed again from
-#: what the one before has left (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost). Nothing in it is
-#: random, so no generator's state has to be kept.
+#: As `whole`, but keeps the activations of one stage of the network at a time and recomputes them in the backward pass
+#: (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost). No random numbers are used, so no generator's
+#: state is kept.
 checkpointed: Evaluation = partial(
     whole, call=partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 )

@@ -26,6 +26,8 @@ from nst_daemon.engine import high_bit_depth
 from nst_daemon.engine.icc import Array, Raster, plain, scaled, srgb_profile, to_srgb
 from nst_daemon.errors import PictureError, SettingsError
 
+Size = tuple[int, int]  # (height, width) in pixels
+
 #: Pillow's parsers that may touch a dropped file; `Image.open` would otherwise choose any of its forty by magic bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF", "BMP", "GIF")
 
@@ -122,6 +124,11 @@ def _whole(image: Tensor, top: int) -> Tensor:
     """(H, W, C) on the CPU, whole numbers up to `top`, of (C, H, W) or (1, C, H, W) in [0, 1]."""
     pixels = image.detach().reshape(-1, *image.shape[-2:]).clamp(0, 1) * top
     return pixels.round().permute(1, 2, 0).cpu()
+
+
+def size_of(image: Tensor) -> Size:
+    """Height and width of (…, H, W)."""
+    return int(image.shape[-2]), int(image.shape[-1])
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

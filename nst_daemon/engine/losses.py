@@ -295,8 +295,8 @@ class Objective:
         terms += [self._style(layer, sums.style[layer]) for layer in self.style]
         return torch.stack([*terms, self._tv(image)])
 
-    def blank(self, image: Tensor) -> Tensor:
-        """The terms for activations that are all zero; image: (1, 3, H, W), for its size and its tv."""
+    def terms_at_zero(self, image: Tensor) -> Tensor:
+        """The terms (terms,) for activations that are all zero; image (1, 3, H, W) gives the size and tv."""
         style = {}
         for layer, A in self.style.items():
             stride = minimum_side([layer])

@@ -22,11 +22,10 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from nst_daemon.engine.color import luminance
-from nst_daemon.engine.images import resize
+from nst_daemon.engine.images import Size, resize
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.errors import PictureError
 
-Size = tuple[int, int]  # (height, width) in pixels
 #: A guide at any size.
 Guide = Callable[[Size], Tensor]
 

@@ -1,13 +1,14 @@
-"""How much memory there is, how much a painting takes, and the ways to paint in less of it.
+"""How much memory is free, how much a painting takes, and plans to paint with less.
 
-Preflight and emergency go down one ladder, the `ways`: a shorter history for L-BFGS, then activations that are computed
-again on the way back, then smaller and smaller tiles. The picture keeps its size.
+The preflight check and an out-of-memory error go through the same list of plans: a shorter history for L-BFGS, then
+recomputed activations, then smaller and smaller tiles. The picture keeps its size.
 """
 
 from __future__ import annotations
 
 import ctypes
 import resource
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import floor, inf, sqrt
@@ -17,31 +18,30 @@ import torch
 from torch import nn
 
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
+from nst_daemon.engine.images import Size
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.tiles import Tiled, margin
 from nst_daemon.engine.vgg import VGG
-from nst_daemon.errors import NstError
+from nst_daemon.errors import NstError, OutOfMemory
 
-Size = tuple[int, int]  # (height, width) in pixels
-
-#: The share of what is free that a plan may take: estimates are estimates, and something else may grow meanwhile.
+#: The share of the free memory that a plan may take: estimates are inexact, and other processes may allocate.
 SHARE = 0.9
-#: Bytes that a painting takes whatever its size: Gram matrices, the libraries' working memory.
-FIXED = 160 << 20
-#: Bytes of a vector of the optimiser for each pixel: three channels in float32.
-VECTOR = 12
-#: Vectors besides L-BFGS's pairs: its point, step and gradients, the picture's copies, spectra, what passes by.
+#: Bytes that a painting takes at any size: Gram matrices, the libraries' working memory.
+FIXED_BYTES = 160 << 20
+#: Bytes of one of the optimiser's vectors per pixel: three channels in float32.
+VECTOR_BYTES = 12
+#: Vectors besides L-BFGS's pairs: point, step and gradients, copies of the picture, spectra, temporaries.
 VECTORS = 24
-#: A map's gradient is there this many times while it is made: its own, and that of the map behind it.
-PASSING = 2
-#: Pairs that L-BFGS is left with at least.
-LEAST_HISTORY = 5
-#: Longest sides of tiles, in pixels. Below the last, halos would be most of the work.
-SIDES = (4096, 2048, 1024, 512, 256, 128)
+#: Maps that exist besides the kept activations at the worst moment of a backward pass: a gradient and the one before.
+TRANSIENT_MAPS = 2
+#: Pairs that L-BFGS keeps at least.
+MINIMUM_HISTORY = 5
+#: Longest sides of tiles in pixels. Below the last one, halos would be most of the work.
+TILE_SIDES = (4096, 2048, 1024, 512, 256, 128)
 
-#: What oneDNN, CUDA and its libraries, onnxruntime and torch say where memory ends, in errors of their general kind.
-_WORDS = (
+#: Texts by which oneDNN, CUDA and its libraries, onnxruntime and torch report a lack of memory in general errors.
+_OUT_OF_MEMORY = (
     "can't allocate memory",
     "Failed to allocate memory",
     "bad_alloc",
@@ -50,25 +50,40 @@ _WORDS = (
     "_ALLOC_FAILED",
     "ALLOCATION_FAILED",
     "out of memory",
-    "Resource temporarily unavailable",  # no room for the stack of a new thread
+    "Resource temporarily unavailable",  # no memory for the stack of a new thread
 )
 
 
 def exhausted(error: BaseException) -> bool:
-    """Does this error of a library say that there is no memory left?"""
+    """True if this error of a library means a lack of memory."""
     if isinstance(error, NstError):
-        return False  # it may quote one that did
+        return False  # it may quote such an error
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error) for words in _WORDS)
+    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def free(device: torch.device) -> float:
-    """Bytes that this process can still take: of the GPU's memory, or of the machine's within the process' limits."""
+def out_of_memory(size: Size, cause: str, largest_side: int = 0) -> OutOfMemory:
+    """The error for a picture that no plan fits.
+
+    Args:
+        size: Of the picture.
+        cause: In a few words.
+        largest_side: The longer side of a 4:3 picture that would fit; 0 if unknown.
+    """
+    hint = f": about {largest_side} px should fit (4:3)" if largest_side else ""
+    return OutOfMemory(
+        f"{size[1]} × {size[0]} pixels do not fit into memory, even in tiles ({cause})",
+        remedy=f"choose a smaller size{hint}, or free some memory",
+    )
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that this process can still allocate: of the GPU's memory, or of the machine's within its own limits."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    status = _kibibytes(Path("/proc/self/status"))
-    left: list[float] = [_kibibytes(Path("/proc/meminfo")).get("MemAvailable", inf)]
+    status = proc_bytes(Path("/proc/self/status"))
+    left: list[float] = [proc_bytes(Path("/proc/meminfo")).get("MemAvailable", inf)]
     for limited, used in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
         limit, _ = resource.getrlimit(limited)
         if limit != resource.RLIM_INFINITY and used in status:
@@ -76,8 +91,8 @@ def free(device: torch.device) -> float:
     return min(left)
 
 
-def _kibibytes(file: Path) -> dict[str, float]:
-    """The lines `Name: number kB` of a file in /proc, in bytes; nothing where there is no such file."""
+def proc_bytes(file: Path) -> dict[str, float]:
+    """The lines `Name: number kB` of a file in /proc, in bytes; empty if there is no such file."""
     found = {}
     with suppress(OSError):
         for line in file.read_text().splitlines():
@@ -87,67 +102,79 @@ def _kibibytes(file: Path) -> dict[str, float]:
     return found
 
 
-def give_back() -> None:
-    """Hand what the C library keeps of freed memory back to the machine, where it can (glibc)."""
+def trim_heap() -> None:
+    """Return freed memory that the C library keeps to the operating system, where it can (glibc)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to paint. history: pairs of L-BFGS, 0 for Adam; again: compute activations again; side: of tiles, or 0."""
+class MemoryPlan:
+    """How to paint: everything that trades time for memory.
+
+    Attributes:
+        history: Pairs that L-BFGS keeps; 0 for Adam.
+        recompute: Recompute activations in the backward pass.
+        tile: Longest side of tiles in pixels; 0 for the whole picture at once.
+    """
 
     history: int
-    again: bool = False
-    side: int = 0
+    recompute: bool = False
+    tile: int = 0
 
     def __str__(self) -> str:
         history = f"a history of {self.history}" if self.history else ""
-        again = "activations computed twice" if self.again else ""
-        tiles = f"tiles of {self.side} px" if self.side else ""
-        return ", ".join(filter(None, (history, again, tiles))) or "all at once"
+        recomputed = "recomputed activations" if self.recompute else ""
+        tiles = f"tiles of {self.tile} px" if self.tile else ""
+        return ", ".join(filter(None, (history, recomputed, tiles))) or "everything in memory"
 
     @property
     def evaluation(self) -> Evaluation:
-        """How loss and gradient are found."""
-        if self.side:
-            return Tiled(self.side)
-        return checkpointed if self.again else whole
+        """Computes loss and gradient by this plan."""
+        if self.tile:
+            return Tiled(self.tile)
+        return checkpointed if self.recompute else whole
 
-    def canvas(self, size: Size) -> float:
-        """Bytes of everything that is as large as the picture: the optimiser's memory and copies of the picture."""
-        return (2 * self.history + VECTORS) * VECTOR * size[0] * size[1] + FIXED
+    def optimizer_bytes(self, size: Size) -> float:
+        """Bytes of everything that is as large as the picture: the optimiser's vectors and copies of the picture."""
+        return (2 * self.history + VECTORS) * VECTOR_BYTES * size[0] * size[1] + FIXED_BYTES
 
-    def activations(self, size: Size, network: VGG) -> float:
-        """Bytes of the network's activations, at the moment when there are most."""
+    def activation_bytes(self, size: Size, network: VGG) -> float:
+        """Peak bytes of the network's activations."""
         h, w = size
-        if self.side:
+        if self.tile:
             around = 2 * margin(network.names)
-            h, w = min(h, self.side + around), min(w, self.side + around)
-        return h * w * activation_bytes(network, again=self.again)
+            h, w = min(h, self.tile + around), min(w, self.tile + around)
+        return h * w * bytes_per_pixel(network, recompute=self.recompute)
 
     def largest_side(self, memory: float) -> int:
-        """The longer side, in tens of pixels, of the 4:3 picture that bytes of memory are just enough for."""
-        pixels = max(0.0, memory - FIXED) / (self.canvas((1, 1)) - FIXED)
+        """The longer side, in tens of pixels, of the largest 4:3 picture whose optimiser fits into `memory` bytes."""
+        pixels = max(0.0, memory - FIXED_BYTES) / (self.optimizer_bytes((1, 1)) - FIXED_BYTES)
         return 10 * floor(sqrt(pixels * 4 / 3) / 10)
 
 
-def ways(settings: RenderSettings) -> list[Way]:
-    """From the fastest way to the one that takes least."""
+def memory_plans(
+    settings: RenderSettings, tile_sides: Sequence[int] = TILE_SIDES
+) -> list[MemoryPlan]:
+    """The plans from the fastest to the one that takes least memory."""
     history = settings.history if settings.optimizer == "lbfgs" else 0
-    found = [Way(history)]
-    while (history := max(LEAST_HISTORY, history // 4)) < found[-1].history:
-        found.append(Way(history))
-    least = found[-1].history
-    return [*found, Way(least, again=True), *(Way(least, side=side) for side in SIDES)]
+    plans = [MemoryPlan(history)]
+    while (history := max(MINIMUM_HISTORY, history // 4)) < plans[-1].history:
+        plans.append(MemoryPlan(history))
+    least = plans[-1].history
+    tiled = (MemoryPlan(least, tile=side) for side in tile_sides)
+    return [*plans, MemoryPlan(least, recompute=True), *tiled]
 
 
-def activation_bytes(network: VGG, *, again: bool) -> float:
-    """Bytes for each pixel of the activations that an evaluation holds at its worst moment.
+def bytes_per_pixel(network: VGG, *, recompute: bool) -> float:
+    """Peak bytes of activations of an evaluation, per pixel of the picture.
 
-    Everything that the way back needs, and the largest gradient on it: what is freed on the way is not counted on, for
-    allocators give it back late. again: what goes from stage to stage until then, and all of one stage. Both are within
-    a tenth of what `python -m benchmarks.memory` measures.
+    Counts all that the backward pass needs and the largest gradient; memory freed in between is not subtracted,
+    because allocators return it late. Within a tenth of what `python -m benchmarks.memory` measures.
+
+    Args:
+        network: Its layers and dtype.
+        recompute: Only what passes between stages is kept, and all of one stage.
     """
     size = network.dtype.itemsize
     kept = worst = widest = 0.0
@@ -164,19 +191,19 @@ def activation_bytes(network: VGG, *, again: bool) -> float:
             if name in network.layers or not name.startswith("conv"):
                 here += handed
             if name.startswith("pool") and network.pooling == "max":
-                here += 8 * values  # where the largest were
+                here += 8 * values  # int64 indices of the maxima
             if name in network.layers and size < 4:
                 here += 4 * values  # sums are taken in float32
-        worst = max(worst, kept + here + PASSING * widest_here * size)
+        worst = max(worst, kept + here + TRANSIENT_MAPS * widest_here * size)
         widest = max(widest, widest_here)
-        kept += handed if again else here
-    return worst if again else kept + PASSING * widest * size
+        kept += handed if recompute else here
+    return worst if recompute else kept + TRANSIENT_MAPS * widest * size
 
 
-def first_that_fits(ladder: list[Way], size: Size, network: VGG, memory: float) -> int:
-    """Which of the ways fits into so many bytes; the last where none does."""
+def first_fitting(plans: Sequence[MemoryPlan], size: Size, network: VGG, memory: float) -> int:
+    """The index of the first plan that fits into `memory` bytes; the last index if none does."""
 
-    def fits(way: Way) -> bool:
-        return way.canvas(size) + way.activations(size, network) <= SHARE * memory
+    def fits(plan: MemoryPlan) -> bool:
+        return plan.optimizer_bytes(size) + plan.activation_bytes(size, network) <= SHARE * memory
 
-    return next((i for i, way in enumerate(ladder) if fits(way)), len(ladder) - 1)
+    return next((i for i, plan in enumerate(plans) if fits(plan)), len(plans) - 1)

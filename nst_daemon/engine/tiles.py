@@ -16,7 +16,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.evaluation import Found, sums_of
+from nst_daemon.engine.evaluation import Evaluated, sums_of
 from nst_daemon.engine.losses import Objective, Sums, Window
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.vgg import VGG
@@ -97,7 +97,7 @@ class Tiled:
 
     side: int
 
-    def __call__(self, network: VGG, objective: Objective, image: Tensor) -> Found:
+    def __call__(self, network: VGG, objective: Objective, image: Tensor) -> Evaluated:
         image = image.detach()
         plan = list(tiles((image.shape[-2], image.shape[-1]), self.side, network.names))
         sums = Sums()

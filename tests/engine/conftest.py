@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import nst_daemon
 from nst_daemon.engine.losses import StyleStatistics, statistics
 from nst_daemon.engine.masks import Regions, at_layer
+from nst_daemon.engine.memory import free_memory
+from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.engine.stylize import Scene, prepare
 from nst_daemon.engine.vgg import VGG
 
 CPU = torch.device("cpu")
@@ -88,6 +89,7 @@ def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> S
         styles: Sequence[Tensor] = (style,),
         start: Tensor | None = None,
         regions: Regions | None = None,
+        free: Callable[[torch.device], float] = free_memory,
     ) -> tuple[Scene, VGG]:
         network = VGG(
             weights,
@@ -98,7 +100,7 @@ def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> S
         )
         targets = TorchTargets(network, settings)
         scene = prepare(
-            content, styles, settings, targets, device=CPU, start=start, regions=regions
+            content, styles, settings, targets, device=CPU, start=start, regions=regions, free=free
         )
         return scene, network
 

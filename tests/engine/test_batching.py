@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import batching as module
-from nst_daemon.engine.batching import TRIALS, Together, batched
+from nst_daemon.engine.batching import TRIALS, Batching, batched
 from nst_daemon.engine.evaluation import checkpointed, whole
 from nst_daemon.engine.losses import Objective
+from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import resolve
-from nst_daemon.engine.stylize import Scene, prepare, stylize
+from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
 from tests.engine.conftest import CPU, TorchTargets
 from tests.engine.test_stylize import QUICK
@@ -71,13 +72,13 @@ def test_one_pass_finds_what_several_do(case: Case) -> None:
 def test_each_gets_its_own(case: Case) -> None:
     """Of several that meet, each is given its own picture's evaluation, in whatever way it asks for it."""
     network, objectives, images = case
-    together, all_there = Together(), Barrier(3)
+    batching, all_there = Batching(), Barrier(3)
 
     def ask(i: int) -> float:
-        with together.joined():
+        with batching.joined():
             all_there.wait()
             way = checkpointed if i == 2 else whole
-            found = together(way, network, objectives[i], images[i])
+            found = batching(way, network, objectives[i], images[i])
         return error(found, whole(network, objectives[i], images[i]))
 
     with ThreadPoolExecutor(3) as pool:
@@ -85,7 +86,7 @@ def test_each_gets_its_own(case: Case) -> None:
 
 
 def test_paintings_that_meet_are_those_that_do_not(
-    weights: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
+    weights: Mapping[str, Tensor],
 ) -> None:
     """Pictures painted side by side, one of them shorter, end as they do by themselves, and most passes are shared."""
     settings = [resolve(QUICK), resolve(QUICK, {"iterations": (12, 5)})]
@@ -101,20 +102,18 @@ def test_paintings_that_meet_are_those_that_do_not(
         passes.append(len(objectives))
         return batched(network, objectives, images)
 
-    monkeypatch.setattr(module, "batched", counted)
-    monkeypatch.setattr(module, "TRIALS", 1)
     # The clock runs ahead by less in each trial: the second way, one pass, is the faster one.
     ticks = count()
-    together = Together(lambda: -float(next(ticks) ** 2))
+    batching = Batching(lambda: -float(next(ticks) ** 2), trials=1, one_pass=counted)
 
     def paint(i: int) -> Tensor:
-        steps = stylize(painted[i], network, settings[i], together=together)
+        steps = stylize(painted[i], network, settings[i], batching=batching)
         return [step.image().clone() for step in steps][-1]
 
     with ThreadPoolExecutor(2) as pool:
-        with together.joined():  # or the first could be over before the second begins
+        with batching.joined():  # or the first could be over before the second begins
             ends = [pool.submit(paint, i) for i in range(2)]
-            while len(together._wishes) < 2:
+            while batching.waiting < 2:
                 time.sleep(0.001)  # for the threads, which nothing else tells of
         side_by_side = [end.result() for end in ends]
     # Both take 12 and 5 steps; at either size the first is a trial of the other way.
@@ -142,15 +141,14 @@ def test_the_faster_way_is_kept(
         return batched(network, objectives, images)
 
     monkeypatch.setattr(module, "whole", one_by_one)
-    monkeypatch.setattr(module, "batched", in_one)
-    together, rounds = Together(lambda: now[0]), 2 * TRIALS + 3
+    batching, rounds = Batching(lambda: now[0], one_pass=in_one), 2 * TRIALS + 3
     meeting = Barrier(2)
 
     def ask(i: int) -> None:
-        with together.joined():
+        with batching.joined():
             meeting.wait()
             for _ in range(rounds):
-                together(one_by_one, network, objectives[i], images[i])
+                batching(one_by_one, network, objectives[i], images[i])
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(ask, range(2)))
@@ -159,9 +157,7 @@ def test_the_faster_way_is_kept(
     assert taken.count("singly") == 2 * (TRIALS + 3 * (faster == "singly"))
 
 
-def test_a_batch_that_does_not_fit_is_taken_apart(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_that_does_not_fit_is_taken_apart(case: Case) -> None:
     """Where one pass runs out of memory all are evaluated one by one; another error reaches all who wait."""
     network, objectives, images = case
     trouble: list[Exception] = [MemoryError()]
@@ -169,21 +165,21 @@ def test_a_batch_that_does_not_fit_is_taken_apart(
     def fails(*_: Any) -> Any:
         raise trouble[-1]
 
-    monkeypatch.setattr(module, "batched", fails)
-    monkeypatch.setattr(module, "TRIALS", 0)
-    together, meeting = Together(), Barrier(2)
-    key = (2, images[0].shape)
-    together._times[(*key, False)] = [1.0]
-    together._times[(*key, True)] = [0.0]
+    # The clock runs ahead by less in each trial: the second way, one pass, is the faster one.
+    ticks = count()
+    batching = Batching(lambda: -float(next(ticks) ** 2), trials=1, one_pass=fails)
+    meeting = Barrier(2)
 
     def ask(i: int) -> bool:
-        with together.joined():
+        with batching.joined():
             meeting.wait()
-            found = together(whole, network, objectives[i], images[i])
+            for _ in range(2):  # a trial of each way
+                batching(whole, network, objectives[i], images[i])
+            found = batching(whole, network, objectives[i], images[i])
             meeting.wait()
             trouble.append(RuntimeError("the device failed"))
             with pytest.raises(RuntimeError, match="the device failed"):
-                together(whole, network, objectives[i], images[i])
+                batching(whole, network, objectives[i], images[i])
         return error(found, whole(network, objectives[i], images[i])) == 0
 
     with ThreadPoolExecutor(2) as pool:
@@ -193,17 +189,17 @@ def test_a_batch_that_does_not_fit_is_taken_apart(
 def test_one_that_fails_holds_nobody_up(case: Case) -> None:
     """An evaluation that raises does so where it was asked for; whoever waited beside it gets its own, and goes on."""
     network, objectives, images = case
-    together, meeting = Together(), Barrier(2)
+    batching, meeting = Batching(), Barrier(2)
 
     def broken(*_: Any) -> Any:
         raise ValueError("broken")
 
     def ask(i: int) -> str:
         try:
-            with together.joined():
+            with batching.joined():
                 meeting.wait()
                 for _ in range(1 + i):
-                    together([broken, whole][i], network, objectives[i], images[i])
+                    batching([broken, whole][i], network, objectives[i], images[i])
         except ValueError as error:
             return str(error)
         return "done"

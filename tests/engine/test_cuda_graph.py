@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import cuda_graph as module
-from nst_daemon.engine import stylize
-from nst_daemon.engine.batching import Together, _Wish, batched
-from nst_daemon.engine.cuda_graph import Recorded, Recording, Run, cuda_graph
-from nst_daemon.engine.evaluation import Evaluation, Found, checkpointed, whole
+from nst_daemon.engine.batching import Batching, EvaluationRequest, batched
+from nst_daemon.engine.cuda_graph import Captured, CudaGraphEvaluation, Run, cuda_graph
+from nst_daemon.engine.evaluation import Evaluated, Evaluation, checkpointed, whole
 from nst_daemon.engine.losses import Objective, StyleStatistics
+from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import resolve
-from nst_daemon.engine.stylize import Scene
+from nst_daemon.engine.stylize import deterministic, stylize
 from nst_daemon.engine.vgg import VGG
 from tests.engine.conftest import SceneMaker
 from tests.engine.test_stylize import ADAM, QUICK, last
@@ -27,7 +27,7 @@ from tests.engine.test_stylize import ADAM, QUICK, last
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
-def by_hand(run: Run) -> Recording:
+def by_hand(run: Run) -> Captured:
     """What a graph does, without a GPU: each replay computes from the same memory and into the same memory."""
     found = run()
 
@@ -41,7 +41,7 @@ def by_hand(run: Run) -> Recording:
 @pytest.fixture(autouse=True)
 def unsaid() -> None:
     """No test has said anything before another."""
-    module._say.cache_clear()
+    module._warn_once.cache_clear()
 
 
 def subject(scene_of: SceneMaker) -> tuple[VGG, Objective, list[Tensor]]:
@@ -54,7 +54,7 @@ def subject(scene_of: SceneMaker) -> tuple[VGG, Objective, list[Tensor]]:
 def test_replays_find_what_the_evaluation_finds(scene_of: SceneMaker) -> None:
     """Picture after picture values, total and gradient are the evaluation's to the bit, and earlier ones stay."""
     network, objective, pictures = subject(scene_of)
-    recorded = Recorded(whole, by_hand)
+    recorded = CudaGraphEvaluation(whole, by_hand)
     found = [recorded(network, objective, picture) for picture in pictures]
     for picture, own in zip(pictures, found, strict=True):
         for tensor, wanted in zip(own, whole(network, objective, picture), strict=True):
@@ -66,11 +66,11 @@ def test_another_size_is_recorded_anew(scene_of: SceneMaker) -> None:
     scene, network = scene_of(resolve(QUICK))
     recordings: list[Run] = []
 
-    def counted(run: Run) -> Recording:
+    def counted(run: Run) -> Captured:
         recordings.append(run)
         return by_hand(run)
 
-    recorded = Recorded(whole, counted)
+    recorded = CudaGraphEvaluation(whole, counted)
     for scale in scene.scales:
         for _ in range(3):
             found = recorded(network, scale.objective, scale.content)
@@ -78,29 +78,32 @@ def test_another_size_is_recorded_anew(scene_of: SceneMaker) -> None:
     assert len(recordings) == len(scene.scales) == 2
 
 
-def broken(run: Run) -> Recording:
+def broken(run: Run) -> Captured:
     raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
 
 
-def stale(run: Run) -> Recording:
+def stale(run: Run) -> Captured:
     values, total, gradient = run()
     return (values, total, 2 * gradient), lambda: None
 
 
 @pytest.mark.parametrize(
     ("recorder", "cause"),
-    [(broken, "not permitted when stream is capturing"), (stale, "finds something else")],
+    [(broken, "not permitted when stream is capturing"), (stale, "the replay disagrees")],
 )
 def test_without_a_recording_it_goes_on_as_ever(
     scene_of: SceneMaker,
     caplog: pytest.LogCaptureFixture,
-    recorder: Callable[[Run], Recording],
+    recorder: Callable[[Run], Captured],
     cause: str,
 ) -> None:
     """Where recording fails or the replay disagrees, all results are the evaluation's, and one line says why."""
     network, objective, pictures = subject(scene_of)
     with caplog.at_level(logging.WARNING):
-        for recorded in (Recorded(whole, recorder), Recorded(whole, recorder)):
+        for recorded in (
+            CudaGraphEvaluation(whole, recorder),
+            CudaGraphEvaluation(whole, recorder),
+        ):
             for picture in pictures:
                 found = recorded(network, objective, picture)
                 assert torch.equal(found[2], whole(network, objective, picture)[2])
@@ -111,7 +114,7 @@ def test_without_a_recording_it_goes_on_as_ever(
 def test_numbers_that_are_none_do_not_end_recording(scene_of: SceneMaker) -> None:
     """A picture that is not finite is no reason to do without a graph."""
     network, objective, pictures = subject(scene_of)
-    recorded = Recorded(whole, by_hand)
+    recorded = CudaGraphEvaluation(whole, by_hand)
     recorded(network, objective, torch.full_like(pictures[0], torch.nan))
     assert recorded.usable
 
@@ -119,7 +122,7 @@ def test_numbers_that_are_none_do_not_end_recording(scene_of: SceneMaker) -> Non
 def test_the_end_of_memory_is_not_hidden(scene_of: SceneMaker) -> None:
     """Out of memory while recording is raised as such, also where ending the recording fails with another error."""
 
-    def full(run: Run) -> Recording:
+    def full(run: Run) -> Captured:
         try:
             raise torch.OutOfMemoryError("CUDA out of memory")
         finally:
@@ -127,7 +130,7 @@ def test_the_end_of_memory_is_not_hidden(scene_of: SceneMaker) -> None:
 
     network, objective, pictures = subject(scene_of)
     with pytest.raises(torch.OutOfMemoryError):
-        Recorded(whole, full)(network, objective, pictures[0])
+        CudaGraphEvaluation(whole, full)(network, objective, pictures[0])
 
 
 def test_cudnn_is_tuned_only_where_nothing_has_to_be_repeatable(scene_of: SceneMaker) -> None:
@@ -135,33 +138,33 @@ def test_cudnn_is_tuned_only_where_nothing_has_to_be_repeatable(scene_of: SceneM
     network, objective, pictures = subject(scene_of)
     seen: list[bool] = []
 
-    def spying(network: VGG, objective: Objective, image: Tensor) -> Found:
+    def spying(network: VGG, objective: Objective, image: Tensor) -> Evaluated:
         seen.append(torch.backends.cudnn.benchmark)
         return whole(network, objective, image)
 
     before = torch.backends.cudnn.benchmark
-    Recorded(spying, by_hand)(network, objective, pictures[0])
-    with stylize._reproducible():
-        Recorded(spying, by_hand)(network, objective, pictures[0])
+    CudaGraphEvaluation(spying, by_hand)(network, objective, pictures[0])
+    with deterministic():
+        CudaGraphEvaluation(spying, by_hand)(network, objective, pictures[0])
     assert seen == [True] * 3 + [False] * 3
     assert torch.backends.cudnn.benchmark == before
 
 
 @pytest.mark.parametrize("extra", [{}, ADAM], ids=["lbfgs", "adam"])
 def test_a_painting_by_replays_is_the_same_picture(
-    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch, extra: dict[str, object]
+    scene_of: SceneMaker, extra: dict[str, object]
 ) -> None:
     """With every evaluation recorded and replayed, over two scales, the picture is the same to the bit."""
     settings = resolve(QUICK, extra)
-    plain = last(stylize.stylize(*scene_of(settings), settings)).image()
-    made: list[Recorded] = []
+    plain = last(stylize(*scene_of(settings), settings)).image()
+    made: list[CudaGraphEvaluation[Objective]] = []
 
-    def recording(painting: stylize._Painting) -> Recorded:
-        made.append(Recorded(painting.ways[painting.way].evaluation, by_hand))
+    def captured(evaluation: Evaluation) -> CudaGraphEvaluation[Objective]:
+        made.append(CudaGraphEvaluation(evaluation, by_hand))
         return made[-1]
 
-    monkeypatch.setattr(stylize._Painting, "_evaluation", recording)
-    assert torch.equal(last(stylize.stylize(*scene_of(settings), settings)).image(), plain)
+    step = last(stylize(*scene_of(settings), settings, capture=captured))
+    assert torch.equal(step.image(), plain)
     assert len(made) == 2 and all(recorded.usable for recorded in made)
 
 
@@ -170,12 +173,12 @@ def test_a_replay_that_does_nothing_is_found_out(
 ) -> None:
     """An empty graph, whose memory still holds what recording found, is not used; the log says why."""
     network, objective, pictures = subject(scene_of)
-    recorded = Recorded(whole, lambda run: (run(), lambda: None))
+    recorded = CudaGraphEvaluation(whole, lambda run: (run(), lambda: None))
     for picture in pictures:
         (_, total, _), (_, wanted, _) = (f(network, objective, picture) for f in (recorded, whole))
         assert torch.equal(total, wanted)
     assert not recorded.usable
-    assert "it finds something else" in caplog.text
+    assert "the replay disagrees" in caplog.text
 
 
 def test_the_end_of_memory_takes_along_what_filled_it(scene_of: SceneMaker) -> None:
@@ -183,7 +186,7 @@ def test_the_end_of_memory_takes_along_what_filled_it(scene_of: SceneMaker) -> N
     network, objective, (picture, *_) = subject(scene_of)
     held: list[weakref.ref[Tensor]] = []
 
-    def filling(*_: object) -> Found:
+    def filling(*_: object) -> Evaluated:
         large = torch.ones(1000)
         held.append(weakref.ref(large))
         if len(held) % 2 == 0:  # where it is recorded, the second time
@@ -191,14 +194,17 @@ def test_the_end_of_memory_takes_along_what_filled_it(scene_of: SceneMaker) -> N
         found = large.sum()
         return found, found, found
 
-    def failing(run: Run) -> Recording:
+    def failing(run: Run) -> Captured:
         return run(), lambda: None
 
-    together = Together()
+    together = Batching()
     gc.collect()
     gc.disable()
     try:
-        for evaluation in (Recorded(filling, failing), lambda *_: filling() and filling()):
+        for evaluation in (
+            CudaGraphEvaluation(filling, failing),
+            lambda *_: filling() and filling(),
+        ):
             with together.joined(), suppress(MemoryError):
                 together(evaluation, network, objective, picture)
                 raise AssertionError("there was memory")
@@ -212,23 +218,23 @@ def test_recorded_pictures_can_still_be_painted_in_one_pass(scene_of: SceneMaker
     network, objective, pictures = subject(scene_of)
 
     def alike(evaluation: Evaluation) -> tuple[object, ...]:
-        return _Wish(evaluation, network, objective, pictures[0]).alike
+        return EvaluationRequest(evaluation, network, objective, pictures[0]).group
 
-    assert alike(Recorded(whole)) == alike(Recorded(whole)) == alike(whole)
-    assert alike(Recorded(checkpointed)) != alike(Recorded(checkpointed))
+    assert alike(CudaGraphEvaluation(whole)) == alike(CudaGraphEvaluation(whole)) == alike(whole)
+    assert alike(CudaGraphEvaluation(checkpointed)) != alike(CudaGraphEvaluation(checkpointed))
 
 
 def on_gpu(scene: Scene) -> Scene:
     """The same scene, on the GPU."""
 
-    def moved(scale: stylize.Scale) -> stylize.Scale:
+    def moved(scale: Scale) -> Scale:
         objective = scale.objective
         style = {
             k: StyleStatistics(v.gram.cuda(), v.mean.cuda()) for k, v in objective.style.items()
         }
         content = {k: v.cuda() for k, v in objective.content.items()}
         again = Objective(content, style, objective.settings)
-        return stylize.Scale(scale.size, scale.content.cuda(), scale.colors.cuda(), again)
+        return Scale(scale.size, scale.content.cuda(), scale.colors.cuda(), again)
 
     scales = tuple(moved(scale) for scale in scene.scales)
     return Scene(scene.size, scales, scene.start.cuda(), scene.notes)
@@ -247,7 +253,7 @@ def test_a_graph_finds_what_the_evaluation_finds(
     scale = on_gpu(scene).scales[-1]
     network = network.cuda().compute_in(getattr(torch, precision))
     evaluation = checkpointed if again else whole
-    recorded = Recorded(evaluation)
+    recorded = CudaGraphEvaluation(evaluation)
     for factor in (1.0, 0.9, 0.5):
         picture = (scale.content * factor).clamp(0, 1)
         found = recorded(network, scale.objective, picture)
@@ -260,31 +266,26 @@ def test_a_graph_finds_what_the_evaluation_finds(
 
 @pytest.mark.gpu
 @GPU
-def test_a_painting_by_graphs_ends_as_well(
-    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_painting_by_graphs_ends_as_well(scene_of: SceneMaker) -> None:
     """On a GPU a painting by graphs ends with a loss within 2 % of the one without, and in deterministic mode a
     restored one ends in the same bits as an uninterrupted one.
     """
     settings = resolve(QUICK, {"deterministic": True})
     scene, network = scene_of(settings)
     scene, network = on_gpu(scene), network.cuda()
-    made: list[Recorded] = []
-    evaluation = stylize._Painting._evaluation
+    made: list[CudaGraphEvaluation[Objective]] = []
 
-    def noted(painting: stylize._Painting) -> Evaluation:
-        made.append(evaluation(painting))  # type: ignore[arg-type]
+    def captured(evaluation: Evaluation) -> CudaGraphEvaluation[Objective]:
+        made.append(CudaGraphEvaluation(evaluation))
         return made[-1]
 
-    monkeypatch.setattr(stylize._Painting, "_evaluation", noted)
-    *_, whole_run = stylize.stylize(scene, network, settings)
+    *_, whole_run = stylize(scene, network, settings, capture=captured)
     assert made and all(recorded.usable for recorded in made)
-    steps = stylize.stylize(scene, network, settings)
+    steps = stylize(scene, network, settings, capture=captured)
     state = [next(steps) for _ in range(7)][-1].state()
-    restored = last(stylize.stylize(scene, network, settings, state=state))
+    restored = last(stylize(scene, network, settings, state=state))
     assert torch.equal(restored.image(), whole_run.image())
-    monkeypatch.setattr(stylize._Painting, "_evaluation", lambda self: whole)
-    eager = last(stylize.stylize(scene, network, settings))
+    eager = last(stylize(scene, network, settings, capture=lambda evaluation: evaluation))
     assert whole_run.losses["total"] == pytest.approx(eager.losses["total"], rel=0.02)
 
 
@@ -294,10 +295,10 @@ def test_graphs_are_recorded_on_the_second_gpu_too(scene_of: SceneMaker) -> None
     """A painting on another GPU than the current one ends with a loss within 2 % of the CPU's."""
     settings = resolve(QUICK, {"precision": "float32"})
     scene, network = scene_of(settings)
-    wanted = last(stylize.stylize(scene, network, settings)).losses["total"]
+    wanted = last(stylize(scene, network, settings)).losses["total"]
     with torch.device("cuda:1"), torch.cuda.device(1):
         scene = on_gpu(scene)
-    found = last(stylize.stylize(scene, network.to("cuda:1"), settings)).losses["total"]
+    found = last(stylize(scene, network.to("cuda:1"), settings)).losses["total"]
     assert found == pytest.approx(wanted, rel=0.02)
 
 
@@ -328,7 +329,7 @@ def test_a_graph_serves_a_batch(scene_of: SceneMaker) -> None:
     """On a GPU a recorded pass of two pictures agrees with the one that is not to 1e-3 of the norm."""
     scene, network = scene_of(resolve({"size": 128}))
     scale, network = on_gpu(scene).scales[-1], network.cuda()
-    recorded, objectives = Recorded(batched), (scale.objective, scale.objective)
+    recorded, objectives = CudaGraphEvaluation(batched), (scale.objective, scale.objective)
     for factor in (1.0, 0.9, 0.5):
         pictures = torch.cat([scale.content * factor, scale.content.flip(3)])
         wanted = batched(network, objectives, pictures)

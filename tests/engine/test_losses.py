@@ -312,4 +312,4 @@ def test_blank_is_the_objective_of_nothing(calibrate: str, gram_norm: str) -> No
     image = torch.rand(1, 3, 9, 11)
     objective = Objective(P, {k: statistics(P[k]) for k in settings.style_layers}, settings)
     nothing = objective({layer: torch.zeros_like(m) for layer, m in P.items()}, image)
-    torch.testing.assert_close(objective.blank(image), nothing)
+    torch.testing.assert_close(objective.terms_at_zero(image), nothing)

@@ -13,8 +13,9 @@ from torch import Tensor
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.losses import Objective, statistics, style_sums
 from nst_daemon.engine.masks import Regions, at_layer, flat_colors, regions
+from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.stylize import Scene, prepare, stylize
+from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import PictureError, SettingsError
 from tests.engine.conftest import SceneMaker

@@ -1,4 +1,4 @@
-"""The ladder: what is chosen beforehand, and what is done where memory ends all the same."""
+"""Memory plans: which one is chosen beforehand, and what happens when memory runs out all the same."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ import platform
 import resource
 from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from nst_daemon.engine import memory, stylize
+from nst_daemon.engine import memory
 from nst_daemon.engine.evaluation import whole
 from nst_daemon.engine.memory import (
-    FIXED,
-    LEAST_HISTORY,
+    FIXED_BYTES,
+    MINIMUM_HISTORY,
     SHARE,
-    Way,
+    MemoryPlan,
     exhausted,
-    first_that_fits,
-    free,
-    ways,
+    first_fitting,
+    free_memory,
+    memory_plans,
 )
 from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import OutOfMemory
 from tests.engine.conftest import CPU, SceneMaker
@@ -37,11 +39,12 @@ QUICK: dict[str, Any] = {
     "iterations": 12,
     "content_layers": {"relu2_2": 1.0},
     "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
+    "precision": "float32",  # on every machine
 }
 
 
 class Narrow(VGG):
-    """A network that more pixels than `room` are too many for."""
+    """A network that runs out of memory for more than `room` pixels."""
 
     room = 10**9
 
@@ -52,28 +55,31 @@ class Narrow(VGG):
 
 
 def narrow(network: VGG, room: int) -> VGG:
-    """The same network, with so much room."""
+    """The same network, with memory for `room` pixels."""
     network.__class__ = Narrow
     assert isinstance(network, Narrow)
     network.room = room
     return network
 
 
-def test_the_ladder_goes_from_history_to_recomputation_to_tiles() -> None:
-    """L-BFGS gives up its history first, then activations, then wholeness; Adam has no history to give."""
-    ladder = ways(resolve({"history": 100}))
-    assert [way.history for way in ladder[:3]] == [100, 25, 6]
-    assert ladder[3] == Way(LEAST_HISTORY)
-    assert ladder[4] == Way(LEAST_HISTORY, again=True)
-    assert [way.side for way in ladder[5:]] == sorted(memory.SIDES, reverse=True)
-    assert ways(resolve({"history": 3}))[1] == Way(3, again=True)
-    assert [way.history for way in ways(resolve({"optimizer": "adam"}))] == [0] * 8
+def test_the_plans_go_from_history_to_recomputation_to_tiles() -> None:
+    """First the history of L-BFGS is shortened, then activations are recomputed, then tiles shrink."""
+    plans = memory_plans(resolve({"history": 100}))
+    assert [plan.history for plan in plans[:3]] == [100, 25, 6]
+    assert plans[3] == MemoryPlan(MINIMUM_HISTORY)
+    assert plans[4] == MemoryPlan(MINIMUM_HISTORY, recompute=True)
+    assert [plan.tile for plan in plans[5:]] == sorted(memory.TILE_SIDES, reverse=True)
+    assert memory_plans(resolve({"history": 3}))[1] == MemoryPlan(3, recompute=True)
+    assert [plan.history for plan in memory_plans(resolve({"optimizer": "adam"}))] == [0] * 8
 
 
-def test_each_step_of_the_ladder_needs_less(weights: Mapping[str, Tensor]) -> None:
-    """Of a picture larger than any tile each way is estimated to take less than the one before, or as much."""
+def test_each_plan_needs_less(weights: Mapping[str, Tensor]) -> None:
+    """For a picture larger than any tile no plan is estimated to take more than the one before."""
     network, size = VGG(weights, resolve().layers), (6000, 8000)
-    needs = [way.canvas(size) + way.activations(size, network) for way in ways(resolve())]
+    needs = [
+        plan.optimizer_bytes(size) + plan.activation_bytes(size, network)
+        for plan in memory_plans(resolve())
+    ]
     assert needs == sorted(needs, reverse=True)
     assert needs[-1] < needs[0] / 4
 
@@ -91,60 +97,58 @@ def test_the_estimate_holds(weights: Mapping[str, Tensor]) -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
         network(image.requires_grad_())
-    estimate = memory.activation_bytes(network, again=False) * 64 * 96
+    estimate = memory.bytes_per_pixel(network, recompute=False) * 64 * 96
     assert 0.4 * estimate < sum(kept.values()) < estimate
 
 
 def test_a_plan_leaves_room(weights: Mapping[str, Tensor]) -> None:
-    """A way is taken exactly where canvas and activations are within SHARE of what is free; else the last is."""
-    ladder, size = ways(resolve()), (768, 1024)
+    """A plan is chosen if optimiser and activations are within SHARE of the free memory; the last if none fits."""
+    plans, size = memory_plans(resolve()), (768, 1024)
     network = VGG(weights, resolve().layers)
-    needs = ladder[1].canvas(size) + ladder[1].activations(size, network)
-    assert first_that_fits(ladder, size, network, 1.01 * needs / SHARE) == 1
-    assert first_that_fits(ladder, size, network, 0.99 * needs / SHARE) > 1
-    assert first_that_fits(ladder, size, network, 1e12) == 0
-    assert first_that_fits(ladder, size, network, 0) == len(ladder) - 1
+    needs = plans[1].optimizer_bytes(size) + plans[1].activation_bytes(size, network)
+    assert first_fitting(plans, size, network, 1.01 * needs / SHARE) == 1
+    assert first_fitting(plans, size, network, 0.99 * needs / SHARE) > 1
+    assert first_fitting(plans, size, network, 1e12) == 0
+    assert first_fitting(plans, size, network, 0) == len(plans) - 1
 
 
 def test_free_memory_obeys_the_limits_of_the_process() -> None:
     """A limit of the address space or of data 1 GiB above what is used leaves at most that."""
     for limited in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         name = "VmSize" if limited == resource.RLIMIT_AS else "VmData"
-        used = memory._kibibytes(memory.Path("/proc/self/status"))[name]
+        used = memory.proc_bytes(Path("/proc/self/status"))[name]
         before = resource.getrlimit(limited)
         resource.setrlimit(limited, (int(used) + (1 << 30), before[1]))
         try:
-            assert 0 < free(CPU) <= 1 << 30
+            assert 0 < free_memory(CPU) <= 1 << 30
         finally:
             resource.setrlimit(limited, before)
 
 
 def test_the_largest_side_fits_and_no_more() -> None:
     """A 4:3 picture of the side that is said takes no more than there is, one a tenth longer does."""
-    way = ways(resolve())[-1]
-    side = way.largest_side(2e9)
-    assert way.canvas((side * 3 // 4, side)) <= 2e9
-    assert way.canvas((int(1.1 * side) * 3 // 4, int(1.1 * side))) > 2e9
-    assert way.largest_side(FIXED) == 0
+    plan = memory_plans(resolve())[-1]
+    side = plan.largest_side(2e9)
+    assert plan.optimizer_bytes((side * 3 // 4, side)) <= 2e9
+    assert plan.optimizer_bytes((int(1.1 * side) * 3 // 4, int(1.1 * side))) > 2e9
+    assert plan.largest_side(FIXED_BYTES) == 0
 
 
 @pytest.mark.parametrize("extra", [{}, {"optimizer": "adam"}], ids=["lbfgs", "adam"])
-def test_a_painting_steps_down_while_it_runs(
-    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]
-) -> None:
-    """Where memory ends it goes on, step by step down to tiles that fit, and says each; the loss falls as ever."""
-    monkeypatch.setattr(memory, "SIDES", (32, 16))
+def test_a_painting_steps_down_while_it_runs(scene_of: SceneMaker, extra: dict[str, Any]) -> None:
+    """When memory runs out it goes on with plan after plan down to tiles that fit, with an event for each."""
     settings = resolve(QUICK, extra)
     scene, network = scene_of(settings)
-    *_, clean = stylize.stylize(scene, network, settings)
-    *_, step = stylize.stylize(scene, narrow(network, 730), settings)
+    *_, clean = stylize(scene, network, settings)
+    plans = memory_plans(settings, (32, 16))
+    *_, step = stylize(scene, narrow(network, 730), settings, plans=plans)
     assert step.iteration == 12
     history = [] if extra else ["a history of 5"]
     found = [event.partition("): ")[2] for event in step.events]
     last = "a history of 5, " if history else ""
     assert found == [
         *history,
-        f"{last}activations computed twice",
+        f"{last}recomputed activations",
         f"{last}tiles of 32 px",
         f"{last}tiles of 16 px",
     ]
@@ -152,46 +156,46 @@ def test_a_painting_steps_down_while_it_runs(
     assert step.losses["total"] < 1.2 * clean.losses["total"]
 
 
-def test_a_painting_that_fits_no_way_is_out_of_memory(
-    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Below the last tile there is nothing: OutOfMemory, with the picture's size."""
-    monkeypatch.setattr(memory, "SIDES", (32, 16))
+def test_a_painting_that_fits_no_plan_is_out_of_memory(scene_of: SceneMaker) -> None:
+    """After the last plan it is OutOfMemory, with the picture's size."""
     settings = resolve(QUICK)
     scene, network = scene_of(settings)
     with pytest.raises(OutOfMemory, match="48 × 40 pixels do not fit"):
-        list(stylize.stylize(scene, narrow(network, 20 * 20), settings))
+        list(
+            stylize(
+                scene, narrow(network, 20 * 20), settings, plans=memory_plans(settings, (32, 16))
+            )
+        )
 
 
-def test_what_is_planned_beforehand_never_runs_out(
-    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With little memory free the painting begins in tiles, is within its room throughout, and says why."""
-    monkeypatch.setattr(memory, "SIDES", (32, 16))
-    monkeypatch.setattr(stylize, "free", lambda _: 0.0)
-    monkeypatch.setattr(stylize, "_refuse_what_cannot_fit", lambda *_: None)
+def test_a_plan_chosen_beforehand_never_runs_out(scene_of: SceneMaker) -> None:
+    """With little memory free the painting begins in tiles, never exceeds its memory, and an event says why."""
     settings = resolve(QUICK)
     scene, network = scene_of(settings)
-    *_, step = stylize.stylize(scene, narrow(network, 32 * 32), settings)
+    *_, step = stylize(
+        scene,
+        narrow(network, 32 * 32),
+        settings,
+        plans=memory_plans(settings, (32, 16)),
+        free=lambda _: 0.0,
+    )
     assert step.events == (
         "scale 1, iteration 0: 0.0 GB of memory are free: a history of 5, tiles of 16 px",
     )
 
 
-def test_a_way_is_kept_over_a_restart(
-    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A restored painting goes on in the way that it had come to, and ends in the same bits."""
-    monkeypatch.setattr(memory, "SIDES", (32, 16))
+def test_a_plan_is_kept_over_a_restart(scene_of: SceneMaker) -> None:
+    """A restored painting goes on with the plan that it had come to, and ends in the same bits."""
     settings = resolve(QUICK)
+    plans = memory_plans(settings, (32, 16))
     scene, network = scene_of(settings)
-    steps = stylize.stylize(scene, narrow(network, 32 * 32), settings)
+    steps = stylize(scene, narrow(network, 32 * 32), settings, plans=plans)
     *_, at = islice(steps, 5)
     file = io.BytesIO()
     torch.save(at.state(), file)
     *_, last = steps
     state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    *_, restored = stylize.stylize(scene, network, settings, state=state)
+    *_, restored = stylize(scene, network, settings, state=state, plans=plans)
     assert torch.equal(restored.image(), last.image())
     assert restored.events == last.events
 
@@ -199,11 +203,10 @@ def test_a_way_is_kept_over_a_restart(
 def test_a_picture_that_cannot_fit_is_refused_before_any_work(
     scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the optimiser alone is too large for what is free, prepare says so, and what would fit."""
-    monkeypatch.setattr(stylize, "free", lambda _: 3e8)
+    """If the optimiser alone exceeds the free memory, `prepare` refuses the picture, and says which size would fit."""
     monkeypatch.setattr(VGG, "part", None)
     with pytest.raises(OutOfMemory, match=r"4000 × 3333 pixels .* about \d+ px should fit"):
-        scene_of(resolve(QUICK, {"size": 4000}))
+        scene_of(resolve(QUICK, {"size": 4000}), free=lambda _: 3e8)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +230,13 @@ def test_freed_memory_goes_back_to_the_machine() -> None:
     """Of 64 MB that were freed below a block in use, more than half leave the process."""
 
     def resident() -> float:
-        return memory._kibibytes(memory.Path("/proc/self/status"))["VmRSS"]
+        return memory.proc_bytes(Path("/proc/self/status"))["VmRSS"]
 
     blocks = [bytearray(64_000) for _ in range(1000)]
     above = bytearray(64_000)
     blocks.clear()
     before = resident()
-    memory.give_back()
+    memory.trim_heap()
     assert before - resident() > 32e6
     assert len(above) == 64_000
 
@@ -260,11 +263,11 @@ def test_a_gpu_stays_within_the_estimate(
     network = network.to(device).compute_in(getattr(torch, precision))
     image = scene.scales[0].content.to(device)
     whole(network, objective, image)  # libraries load, algorithms are chosen
-    for way in (Way(0), Way(0, again=True), Way(0, side=256)):
+    for plan in (MemoryPlan(0), MemoryPlan(0, recompute=True), MemoryPlan(0, tile=256)):
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        way.evaluation(network, objective, image)
+        plan.evaluation(network, objective, image)
         peak = torch.cuda.max_memory_allocated() - before
-        assert peak < way.activations((768, 1024), network) + FIXED, way
+        assert peak < plan.activation_bytes((768, 1024), network) + FIXED_BYTES, plan

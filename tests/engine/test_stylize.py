@@ -9,19 +9,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.drawings import draw_painting, draw_scene
-from nst_daemon.engine import stylize as module
 from nst_daemon.engine.images import from_image
+from nst_daemon.engine.preconditioner import Preconditioner
 from nst_daemon.engine.presets import PRESETS
+from nst_daemon.engine.scene import Scene, picture_size, prepare, scale_sizes, style_size
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.stylize import (
-    Scene,
-    Step,
-    picture_size,
-    prepare,
-    scale_sizes,
-    style_size,
-    stylize,
-)
+from nst_daemon.engine.stylize import Step, stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import PaintingError, SettingsError
 from tests.engine.conftest import CPU, HostReads, SceneMaker, TorchTargets
@@ -437,8 +430,8 @@ def test_impossible_requests_are_refused_before_any_work(weights: Any) -> None:
     refuse("style_scale 0.1", resolve({"style_scale": 0.1}), weights)
     refuse("1 weights for 2 styles", resolve({"style_weights": [1]}), weights, styles=two)
     refuse("there is no style", RenderSettings(), weights, styles=[])
-    refuse("'given' and no picture", resolve({"start": "given"}), weights)
-    refuse("'content' and a picture", RenderSettings(), weights, start=torch.rand(3, 9, 9))
+    refuse("'given', but no start picture", resolve({"start": "given"}), weights)
+    refuse("'content', but a start picture", RenderSettings(), weights, start=torch.rand(3, 9, 9))
 
 
 def test_two_styles_blend_by_weight(scene_of: SceneMaker, style: Tensor) -> None:
@@ -477,7 +470,7 @@ def test_each_start_is_what_it_says(scene_of: SceneMaker, content: Tensor, style
 def test_enlarging_is_told(scene_of: SceneMaker) -> None:
     """A content or a style that has to be enlarged is said in the notes."""
     scene, _ = scene_of(resolve(QUICK, {"size": 120}))
-    assert any("content, 48 × 40, was enlarged" in note for note in scene.notes)
+    assert any("enlarged from 48 × 40" in note for note in scene.notes)
     assert any("style 1 was enlarged" in note for note in scene.notes)
     scene, _ = scene_of(resolve(QUICK))
     assert len(scene.notes) == 1
@@ -503,16 +496,16 @@ def test_adams_moments_grow_with_the_picture(scene_of: SceneMaker) -> None:
     assert state["optimizer"]["exp_avg"].numel() == 3 * 40 * 48
 
 
-def test_coordinates_map_is_self_adjoint_and_full() -> None:
+def test_the_preconditioner_is_self_adjoint_and_full() -> None:
     """⟨P·a, b⟩ = ⟨a, P·b⟩ at an odd size, and no direction is lost."""
     base = torch.rand(1, 3, 7, 9)
-    coordinates = module._Coordinates(base, 0.75)
+    preconditioner = Preconditioner(base, 0.75)
     a, b = torch.randn(2, base.numel())
-    left = (coordinates.picture(a) - base).flatten() @ b
-    right = a @ coordinates.gradient(b.view(base.shape))
+    left = (preconditioner.picture(a) - base).flatten() @ b
+    right = a @ preconditioner.gradient(b.view(base.shape))
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
-    assert coordinates.gain.min() > 0.7
-    assert torch.equal(coordinates.picture(coordinates.start), base)
+    assert preconditioner.gain.min() > 0.7
+    assert torch.equal(preconditioner.picture(preconditioner.start), base)
 
 
 def test_bfloat16_paints_almost_the_same(scene_of: SceneMaker) -> None:

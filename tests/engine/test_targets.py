@@ -7,14 +7,16 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from nst_daemon.engine import targets as module
 from nst_daemon.engine.losses import StyleStatistics
-from nst_daemon.engine.targets import OnnxTargets, StyleCache
+from nst_daemon.engine.onnx_session import OnnxSession
+from nst_daemon.engine.style_cache import StyleCache, style_key
+from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import ModelError
 
@@ -105,21 +107,12 @@ def random_picture(channels: int = 3) -> Tensor:
     return torch.rand(1, channels, 150, 117, generator=torch.Generator().manual_seed(channels))
 
 
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if no more than the smallest of three kinds of tiles had room."""
-    monkeypatch.setattr(module, "SIDES", (128, 64, 32))
-    monkeypatch.setattr(module, "free", lambda _: 0.0)
-
-
-def test_tiles_have_the_targets_of_the_whole(
-    targets: OnnxTargets, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_have_the_targets_of_the_whole(targets: OnnxTargets, onnx_file: Path) -> None:
     """Content features and the statistics of soft regions, one of them in a corner, are the same in tiles, to 1e-5."""
     image, guide = random_picture(), random_picture(2)
     guide[:, 1, 40:] = guide[:, 1, :, 40:] = 0
     whole = targets.content(image), targets.style(image, guide)
-    small_tiles(monkeypatch)
-    again = OnnxTargets(onnx_file)
+    again = OnnxTargets(onnx_file, tile_sides=(128, 64, 32), free=lambda _: 0.0)
     content, style = again.content(image), again.style(image, guide)
     for layer, wanted in whole[0].items():
         torch.testing.assert_close(content[layer], wanted, rtol=1e-4, atol=1e-5)
@@ -129,33 +122,43 @@ def test_tiles_have_the_targets_of_the_whole(
             assert (found - wanted).norm() < 1e-5 * wanted.norm(), (layer, kind)
 
 
-def test_smaller_tiles_are_taken_where_memory_ends(
-    onnx_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tiles become smaller until they fit, below the last it is an error; other errors are not tried again."""
-    monkeypatch.setattr(module, "SIDES", (64, 32))
-    targets, image, seen = OnnxTargets(onnx_file), random_picture(), []
-    session = targets._session("content")
-    run, wanted = session.run, targets.content(image)["relu4_2"]
+class LimitedSession(OnnxSession):
+    """A session that fails for more than `room` pixels, with the error `words`."""
 
-    def narrow(inputs: dict[str, Tensor], room: int, words: str) -> dict[str, Tensor]:
-        seen.append(inputs["image"].shape[-2] * inputs["image"].shape[-1])
-        if seen[-1] > room:
-            raise RuntimeError(words)
-        return run(inputs)
-
+    room = 10**9
     words = "Failed to allocate memory for requested buffer"
-    monkeypatch.setattr(session, "run", lambda inputs: narrow(inputs, 117 * 130, words))
-    torch.testing.assert_close(targets.content(image)["relu4_2"], wanted, rtol=1e-4, atol=1e-5)
-    assert seen[0] == 117 * 150 and seen[-1] <= 117 * 130
-    monkeypatch.setattr(session, "run", lambda inputs: narrow(inputs, 0, words))
+    seen: ClassVar[list[int]] = []
+
+    def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.seen.append(inputs["image"].shape[-2] * inputs["image"].shape[-1])
+        if self.seen[-1] > self.room:
+            raise RuntimeError(self.words)
+        return super().run(inputs)
+
+
+def limited(room: int, words: str = LimitedSession.words) -> type[LimitedSession]:
+    return type("Limited", (LimitedSession,), {"room": room, "words": words, "seen": []})
+
+
+def test_smaller_tiles_are_taken_when_memory_runs_out(onnx_file: Path) -> None:
+    """Tiles become smaller until they fit; below the smallest it is an error; other errors are not tried again."""
+    image = random_picture()
+    wanted = OnnxTargets(onnx_file).content(image)["relu4_2"]
+
+    def found(session: type[LimitedSession]) -> Tensor:
+        targets = OnnxTargets(onnx_file, tile_sides=(64, 32), open_session=session)
+        return targets.content(image)["relu4_2"]
+
+    narrow = limited(117 * 130)
+    torch.testing.assert_close(found(narrow), wanted, rtol=1e-4, atol=1e-5)
+    assert narrow.seen[0] == 117 * 150
+    assert narrow.seen[-1] <= 117 * 130
     with pytest.raises(RuntimeError, match="Failed to allocate"):
-        targets.content(image)
-    seen.clear()
-    monkeypatch.setattr(session, "run", lambda inputs: narrow(inputs, 0, "bad model"))
+        found(limited(0))
+    bad = limited(0, "bad model")
     with pytest.raises(RuntimeError, match="bad model"):
-        targets.content(image)
-    assert len(seen) == 1
+        found(bad)
+    assert len(bad.seen) == 1
 
 
 def test_the_second_time_comes_from_the_cache(
@@ -185,10 +188,10 @@ def test_one_pixel_or_guide_apart_is_another_style(
     assert len(list(cache.folder.iterdir())) == 5
 
 
-def test_the_same_bytes_in_another_shape_are_another_style(targets: OnnxTargets) -> None:
+def test_the_same_bytes_in_another_shape_are_another_style() -> None:
     """Two pictures with the same bytes and different sizes do not share an entry."""
     tall, wide = torch.full((1, 3, 64, 32), 0.5), torch.full((1, 3, 32, 64), 0.5)
-    assert targets._key(tall, tall[:, :1]) != targets._key(wide, wide[:, :1])
+    assert style_key("graph", tall, tall[:, :1]) != style_key("graph", wide, wide[:, :1])
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "digest only"])

@@ -180,7 +180,9 @@ class Worker:
             # matplotlib looks for fonts once, which takes seconds; a service has no home to remember them in.
             os.environ.setdefault("MPLCONFIGDIR", str(options.cache_dir / "matplotlib"))
         if device == "auto":
-            devices = _find_devices()
+            from nst_daemon.engine.device import all_devices  # noqa: PLC0415 (torch is slow to import)
+
+            devices = all_devices()
             self._say(messages.Devices(devices))
             device = self._name = devices[0]
             cores = len(os.sched_getaffinity(0))
@@ -340,13 +342,6 @@ def _line(error: BaseException) -> str:
 def _trace(error: BaseException) -> str:
     """The end of its traceback."""
     return "".join(traceback.format_exception(error))[-messages.TEXT_LIMIT :]
-
-
-def _find_devices() -> tuple[str, ...]:
-    """Every GPU that torch can use, else the CPU."""
-    import torch  # noqa: PLC0415 (slow; only needed where no device was named)
-
-    return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or ("cpu",)
 
 
 def _machine_memory() -> int:

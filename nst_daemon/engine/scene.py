@@ -1,0 +1,318 @@
+"""A scene: a picture's sizes, targets and start, ready to be painted by `engine.stylize`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from nst_daemon.engine import color
+from nst_daemon.engine.images import Size, resize, size_of
+from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
+from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
+from nst_daemon.engine.memory import free_memory, memory_plans, out_of_memory
+from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.vgg import MEAN
+from nst_daemon.errors import PictureError, SettingsError
+
+#: The longer side in pixels that `size: auto` does not exceed.
+AUTO_SIZE = {"cuda": 1280, "cpu": 512}
+#: The least sum of a style region's weights at its deepest layer, in positions.
+MINIMUM_REGION = 0.1
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One of the sizes that a picture is painted at, with its targets.
+
+    Attributes:
+        size: Height and width in pixels.
+        content: (1, 3, h, w), as the network sees it.
+        colors: (1, 3, h, w), the content in its own colours, for `color.after`.
+        objective: What is minimised at this size.
+    """
+
+    size: Size
+    content: Tensor
+    colors: Tensor
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything about a picture that can be prepared while another one is painted.
+
+    Attributes:
+        size: Of the result.
+        scales: From coarse to fine.
+        start: (1, 3, h, w), the initial image at the coarsest scale.
+        notes: One line each, for the log and the sidecar.
+    """
+
+    size: Size
+    scales: tuple[Scale, ...]
+    start: Tensor
+    notes: tuple[str, ...]
+
+    @property
+    def calibration(self) -> list[dict[str, float | list[float]]]:
+        """The divisor of each term, for each scale; a list of divisors where there are several regions."""
+        energies = (scale.objective.energies for scale in self.scales)
+        return [{name: e.squeeze().tolist() for name, e in each.items()} for each in energies]
+
+
+def prepare(
+    content: Tensor,
+    styles: Sequence[Tensor],
+    settings: RenderSettings,
+    targets: TargetSource,
+    *,
+    device: torch.device,
+    start: Tensor | None = None,
+    regions: Regions | None = None,
+    free: Callable[[torch.device], float] = free_memory,
+) -> Scene:
+    """Resize the pictures and compute targets and calibration for each scale.
+
+    Args:
+        content: (3, H, W), RGB in [0, 1].
+        styles: (3, H, W) each.
+        settings: How to paint.
+        targets: Computes features and statistics.
+        device: Where the scene will be painted.
+        start: (3, H, W), the initial image if `settings.start` is `given`.
+        regions: What the masks mean; without them every style applies everywhere.
+        free: Bytes of memory that are free on a device.
+
+    Raises:
+        SettingsError: The settings do not fit the pictures.
+        PictureError: A region is too small.
+        OutOfMemory: The picture is too large for the device, even in tiles.
+    """
+    regions = regions or Regions((StyleRegions(),) * len(styles))
+    shares = _shares(settings, styles, regions)
+    colors = content
+    content, styles = color.before(content, styles, settings)
+    if (settings.start == "given") != (start is not None):
+        raise SettingsError(
+            f"setting start is {settings.start!r}, but {'no' if start is None else 'a'} start picture was given",
+            remedy="give a start picture if and only if start is 'given'",
+        )
+    size = picture_size(size_of(content), settings.size, device)
+    sizes = scale_sizes(size, settings)
+    _check_memory(size, settings, free(device))
+    scales = []
+    for scale_size in sizes:
+        small = resize(content[None], scale_size)
+        blended = _blend(
+            _statistics(styles, regions, scale_size, settings, targets), shares, regions
+        )
+        features = {k: v.to(device) for k, v in targets.content(small).items()}
+        statistics = {
+            k: StyleStatistics(v.gram.to(device), v.mean.to(device)) for k, v in blended.items()
+        }
+        guides = _content_guides(regions, scale_size, settings, device)
+        objective = Objective(features, statistics, settings, guides)
+        shown = small.to(device)
+        own = shown if colors is content else resize(colors[None], scale_size).to(device)
+        scales.append(Scale(scale_size, shown, own, objective))
+    first = _start(settings, scales[0].content, styles[0], start)
+    return Scene(size, tuple(scales), first.to(device), _notes(content, styles, size, settings))
+
+
+def picture_size(content: Size, size: int | str, device: torch.device) -> Size:
+    """The size of the result, in the content's proportions.
+
+    Args:
+        content: The content's size.
+        size: The longer side in pixels, `original` or `auto`.
+        device: Its type limits `auto`.
+    """
+    longer = max(content)
+    if size == "original":
+        return content
+    wanted = min(longer, AUTO_SIZE.get(device.type, 512)) if size == "auto" else int(size)
+    h, w = (max(1, round(side * wanted / longer)) for side in content)
+    return h, w
+
+
+def scale_sizes(size: Size, settings: RenderSettings) -> list[Size]:
+    """The sizes to paint at, from coarse to fine; the last one is `size`.
+
+    Scales too small for the deepest layer are left out.
+
+    Raises:
+        SettingsError: `size` itself is too small for the deepest layer.
+    """
+    least = minimum_side(settings.layers)
+    if min(size) < least:
+        raise SettingsError(
+            f"a picture of {size[1]} × {size[0]} pixels is too small for layer "
+            f"{max(settings.layers, key=lambda name: minimum_side([name]))}",
+            remedy=f"its shorter side must be at least {least} pixels: set a larger size",
+        )
+    if isinstance(settings.scales, str):
+        ratio = 2.0 if settings.scales == "halves" else sqrt(2)
+        fractions = [1.0]
+        while max(size) * fractions[0] / ratio >= settings.coarsest:
+            fractions.insert(0, fractions[0] / ratio)
+    else:
+        fractions = list(settings.scales)
+    sizes = [(round(size[0] * f), round(size[1] * f)) for f in fractions]
+    return [s for s in sizes if min(s) >= least]
+
+
+def style_size(style: Size, painted: Size, settings: RenderSettings) -> Size:
+    """The size at which a style has `style_scale`² times the area of the picture being painted.
+
+    So strokes keep their proportion to the picture at any size.
+
+    Raises:
+        SettingsError: It is too small for the deepest layer.
+    """
+    factor = settings.style_scale * sqrt(painted[0] * painted[1] / (style[0] * style[1]))
+    size = (max(1, round(style[0] * factor)), max(1, round(style[1] * factor)))
+    least = minimum_side(settings.style_layers)
+    if min(size) < least:
+        raise SettingsError(
+            f"setting style_scale {settings.style_scale} reduces the style to {size[1]} × {size[0]} pixels",
+            remedy=f"its style layers need at least {least}: set a larger style_scale or size",
+        )
+    return size
+
+
+def _check_memory(size: Size, settings: RenderSettings, free: float) -> None:
+    """Raise OutOfMemory if picture and optimiser alone do not fit, instead of failing after hours."""
+    plan = memory_plans(settings)[-1]
+    if plan.optimizer_bytes(size) > free:
+        raise out_of_memory(
+            size, f"{free / 1e9:.1f} GB are free", largest_side=plan.largest_side(free)
+        )
+
+
+def _shares(settings: RenderSettings, styles: Sequence[Tensor], regions: Regions) -> list[float]:
+    """Each style's share of the blend; they sum to 1."""
+    if not styles:
+        raise SettingsError("there is no style", remedy="give at least one style picture")
+    weights = settings.style_weights or (1.0,) * len(styles)
+    if len(weights) != len(styles):
+        raise SettingsError(
+            f"setting style_weights has {len(weights)} weights for {len(styles)} styles",
+            remedy="give one weight for each style, or none",
+        )
+    used = zip(weights, regions.styles, strict=True)
+    painted = {number for weight, own in used if weight for number in own.numbers}
+    if len(painted) < regions.count:
+        raise SettingsError(
+            f"setting style_weights {list(weights)} leaves a region of the masks without a style",
+            remedy="give its style a weight above 0",
+        )
+    return [w / sum(weights) for w in weights]
+
+
+def _statistics(
+    styles: Sequence[Tensor],
+    regions: Regions,
+    size: Size,
+    settings: RenderSettings,
+    targets: TargetSource,
+) -> list[Mapping[str, StyleStatistics]]:
+    """The statistics of each style in each of its own regions, for a picture of this size."""
+    each = []
+    for style, own in zip(styles, regions.styles, strict=True):
+        shown = resize(style[None], style_size(size_of(style), size, settings))
+        each.append(targets.style(shown, _style_guide(own, shown, settings)))
+    return each
+
+
+def _blend(
+    each: Sequence[Mapping[str, StyleStatistics]], shares: Sequence[float], regions: Regions
+) -> dict[str, StyleStatistics]:
+    """The statistics of a mixture: second moments and means are averaged in each region."""
+
+    def mixed(tensors: Sequence[Tensor]) -> Tensor:  # each (R of that style, …) -> (R, …)
+        rows = []
+        for number in range(regions.count):
+            parts = [
+                (share, tensor[own.numbers.index(number)])
+                for share, tensor, own in zip(shares, tensors, regions.styles, strict=True)
+                if number in own.numbers
+            ]
+            whole = sum(share for share, _ in parts)
+            rows.append(torch.stack([share / whole * row for share, row in parts]).sum(0))
+        return torch.stack(rows)
+
+    return {
+        layer: StyleStatistics(
+            mixed([s[layer].gram for s in each]), mixed([s[layer].mean for s in each])
+        )
+        for layer in each[0]
+    }
+
+
+def _style_guide(own: StyleRegions, style: Tensor, settings: RenderSettings) -> Tensor | None:
+    """The guide of a style (1, 3, H, W) at its size. Raises PictureError if a region is too small at that size."""
+    if own.guide is None:
+        return None
+    guide = own.guide(size_of(style))
+    deepest = max(settings.style_layers, key=lambda layer: minimum_side([layer]))
+    if at_layer(guide, deepest).sum((2, 3)).min() < MINIMUM_REGION:
+        raise PictureError(
+            f"a region of a style's mask is too small for layer {deepest}",
+            remedy="draw it larger, or set a larger size",
+        )
+    return guide
+
+
+def _content_guides(
+    regions: Regions, size: Size, settings: RenderSettings, device: torch.device
+) -> dict[str, Tensor]:
+    """The content's guide at each style layer; empty if one region covers everything."""
+    if regions.content is None:
+        return {}
+    guide = regions.content(size).to(device)
+    return {layer: at_layer(guide, layer) for layer in settings.style_layers}
+
+
+def _start(
+    settings: RenderSettings, content: Tensor, style: Tensor, given: Tensor | None
+) -> Tensor:
+    """The initial image (1, 3, h, w) at the coarsest scale."""
+    size = size_of(content)
+    match settings.start:
+        case "style":
+            return resize(style[None], size)
+        case "given":
+            assert given is not None
+            return resize(given[None], size)
+        case "grey":
+            return torch.full_like(content, 0.5)
+        case "content":
+            return content
+    # The CPU's generator: the same seed gives the same noise on every device.
+    noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(settings.seed))
+    noise = noise * settings.noise_std + torch.tensor(MEAN).view(1, 3, 1, 1)
+    if settings.start == "noise":
+        return noise
+    return settings.noise_ratio * noise + (1 - settings.noise_ratio) * content.cpu()
+
+
+def _notes(
+    content: Tensor, styles: Sequence[Tensor], size: Size, settings: RenderSettings
+) -> tuple[str, ...]:
+    notes = [f"painted at {size[1]} × {size[0]} pixels (size: {settings.size})"]
+    if max(size) > max(size_of(content)):
+        notes.append(
+            f"the content was enlarged from {content.shape[2]} × {content.shape[1]} pixels"
+        )
+    for i, style in enumerate(styles, 1):
+        factor = style_size(size_of(style), size, settings)[1] / style.shape[2]
+        if factor > 1.5:
+            notes.append(
+                f"style {i} was enlarged {factor:.1f} times: a larger picture gives finer strokes"
+            )
+    return tuple(notes)
