@@ -1,1 +1,1 @@
-"""What people look at beside the picture."""
+"""Files that belong to a picture: sidecar, loss curve, time-lapse; and overviews: gallery, contact sheets."""

@@ -20,10 +20,10 @@ from nst_daemon.names import printable
 from nst_daemon.report import gallery
 from nst_daemon.report.contact_sheet import Label, grid
 
-NAME = "contact-sheet.jpg"
-#: Width of a sheet in pixels, where the sides of its cells stay within SMALLEST and LARGEST.
-WIDTH = 1800
-SMALLEST, LARGEST = 96, 320
+SHEET = "contact-sheet.jpg"
+#: Width of a sheet in pixels, as far as its cells stay within MIN_SIDE and MAX_SIDE.
+SHEET_WIDTH = 1800
+MIN_SIDE, MAX_SIDE = 96, 320
 #: The longest side of a JPEG file, in pixels.
 JPEG_LIMIT = 65_500
 #: Position of a picture without a record among others that have one: before them.
@@ -62,7 +62,7 @@ class Table:
     def draw(self) -> bytes:
         """The sheet as JPEG. Raises InputError where there are too many pictures."""
         rows, columns = self.rows.places(), self.columns.places()
-        side = max(SMALLEST, min(LARGEST, WIDTH // (len(columns) + 1)))
+        side = max(MIN_SIDE, min(MAX_SIDE, SHEET_WIDTH // (len(columns) + 1)))
         if side * (max(len(rows), len(columns)) + 2) > JPEG_LIMIT:
             raise InputError(
                 f"{len(self.pictures)} pictures are too many for one sheet",
@@ -100,16 +100,18 @@ def write(folder: Path, places: Sequence[Path]) -> Path:
             f"there are no results in {printable(str(folder))}",
             remedy="name the folder of a batch, such as results/night",
         )
-    if (folder / NAME).with_suffix(".json").exists():
+    if (folder / SHEET).with_suffix(".json").exists():
         raise InputError(
-            f"{printable(str(folder / NAME))} is a result, and is not overwritten",
+            f"{printable(str(folder / SHEET))} is a result, and is not overwritten",
             remedy="rename it and the files that belong to it",
         )
     found.sort(key=lambda entry: str(entry["finished"]))
     inputs = {t.sha256: t.size for entry in found for t in entry["thumbnails"] if not t.source}
-    sources = {sha256[: gallery.KEY]: path for sha256, path in find_files(inputs, places).items()}
-    files.write_atomic(folder / NAME, table(found, sources).draw())
-    return folder / NAME
+    sources = {
+        sha256[: gallery.KEY_DIGITS]: path for sha256, path in find_files(inputs, places).items()
+    }
+    files.write_atomic(folder / SHEET, table(found, sources).draw())
+    return folder / SHEET
 
 
 def table(found: Sequence[Entry], sources: Mapping[str, Path]) -> Table:

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MARGIN = 6  # pixels between and around
 TEXT = 12  # height of a caption's letters
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+#: Formats that Pillow may read for sheets and thumbnails.
+READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -19,9 +20,12 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 def contact_sheet(
     cells: Sequence[tuple[str, Image.Image]], *, columns: int, height: int
 ) -> Image.Image:
-    """All pictures at one height, `columns` to a row, on white.
+    """Draw pictures of equal height in rows, with captions, on white.
 
-    cells: (caption, picture); captions that are wider than their picture are cut.
+    Args:
+        cells: captions and pictures. Captions that are wider than their picture are cut.
+        columns: number of pictures in a row.
+        height: height of a picture in pixels.
     """
     small = [(text, _at_height(picture, height)) for text, picture in cells]
     width = max(picture.width for _, picture in small) + MARGIN
@@ -40,7 +44,7 @@ def contact_sheet(
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What stands in a margin: text, under a picture where there is one."""
+    """A label in a margin: text, and a picture above it if there is one."""
 
     text: str
     picture: Path | None = None
@@ -53,9 +57,12 @@ def grid(
     *,
     side: int,
 ) -> Image.Image:
-    """Pictures in a table, on white; its cells are side × side pixels, and pictures keep their proportions in them.
+    """Draw a table of pictures on white. Pictures keep their proportions within their cells.
 
-    cells: by (row, column), not all of them need be there; rows, columns: the labels of each.
+    Args:
+        cells: picture files by (row, column); cells may be missing.
+        rows, columns: the labels of each row and column.
+        side: side of a cell in pixels.
     """
     font = _font(max(11, side // 15))
     line = int(font.size * 1.3)
@@ -67,7 +74,7 @@ def grid(
     draw = ImageDraw.Draw(sheet)
 
     def margin(labels: Sequence[Label], x: int, y: int, height: int) -> None:
-        """Pictures side by side in side × height pixels, and the lines below them."""
+        """Draw the pictures side by side in side × height pixels, and the text below them."""
         shown = [label.picture for label in labels if label.picture]
         width = (side - MARGIN * (len(shown) - 1)) // max(len(shown), 1)
         for i, path in enumerate(shown):
@@ -87,21 +94,21 @@ def grid(
 
 
 def _paste(sheet: Image.Image, path: Path, box: tuple[int, int, int, int]) -> None:
-    """Show a picture in the middle of (x, y, width, height), upright and on white; grey where it cannot be read."""
+    """Draw a picture upright in the middle of (x, y, width, height); a grey box if it cannot be read."""
     x, y, width, height = box
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            image.draft("RGB", (width, height))  # JPEG: decode no more than that
+        with Image.open(path, formats=READ_FORMATS) as image:
+            image.draft("RGB", (width, height))  # JPEG: decode at reduced size
             shown = ImageOps.exif_transpose(image).convert("RGBA")
         shown = ImageOps.contain(shown, (width, height), Image.Resampling.LANCZOS)
-    except Exception:  # noqa: BLE001 (whatever Pillow raises, a sheet is made of the others)
+    except Exception:  # noqa: BLE001 (one unreadable picture must not cost the sheet)
         shown = Image.new("RGBA", (width, height), "lightgrey")
     place = (x + (width - shown.width) // 2, y + (height - shown.height) // 2)
     sheet.paste(shown, place, mask=shown)
 
 
 def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
-    """The text, or as much of it as fits into a width in pixels, and an ellipsis."""
+    """The text, cut with an ellipsis if it is wider than `width` pixels."""
     fitting, rest = text, ""
     while fitting and draw.textlength(fitting + rest, font) > width:
         fitting, rest = fitting[:-1], "…"
@@ -109,8 +116,8 @@ def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu, which matplotlib brings along: names may have letters that Pillow's own font lacks."""
-    import matplotlib  # noqa: PLC0415 (only to find it)
+    """DejaVu Sans from matplotlib: names may contain letters that Pillow's own font lacks."""
+    import matplotlib  # noqa: PLC0415 (only for the path of the font)
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 

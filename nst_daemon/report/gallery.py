@@ -1,11 +1,10 @@
-"""`results/index.html`: every result on one page, which asks nobody for anything.
+"""`results/index.html`: all results on one page that makes no network requests.
 
-The page is static: data, styles and script stand in it, pictures are linked relative to it, and its
-Content-Security-Policy allows nothing else. What comes from names and notes reaches it as JSON only, and the script
-sets it as text.
+The page is static. It contains its data, styles and script and links to pictures by relative paths; its
+Content-Security-Policy allows nothing else. Names and notes reach it only as JSON, and the script sets them as text.
 
-Thumbnails lie in `results/.gallery/`, named by the digest of what they show, so each is made once and outlives the
-inputs.
+Thumbnails are in `results/.gallery/`, named by the digest of their picture, so each is made once and is kept after the
+inputs have been removed.
 """
 
 from __future__ import annotations
@@ -39,19 +38,25 @@ from nst_daemon.report.thumbnails import reduced
 log = logging.getLogger(__name__)
 
 PAGE, THUMBNAILS = "index.html", ".gallery"
-#: So many hex digits of a digest, 96 bits, are enough to tell pictures apart.
-KEY = 24
-#: Longer sides in pixels: on the page, and of the content under the slider.
-THUMB, VIEW = 360, 1024
-#: What `sidecar` says a picture may be.
+#: Hex digits of a digest that identify a picture (96 bits).
+KEY_DIGITS = 24
+#: Longer sides in pixels: of a thumbnail on the page, and of the content under the slider.
+THUMBNAIL_SIDE, SLIDER_SIDE = 360, 1024
+#: Suffixes of results.
 SUFFIXES = frozenset({".png", ".jpg", ".webp", ".tiff"})
-#: Seconds for which a thumbnail that nothing refers to is left alone: another process may just have made it.
-SPARED = 3600.0
+#: Unused thumbnails are removed after this many seconds. (Another process may just have made them.)
+UNUSED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A reduced picture: of the file with this digest and size in bytes, or of `source` where that is known."""
+    """A reduced picture.
+
+    Attributes:
+        sha256, size: digest and size in bytes of the picture's file.
+        side: the longer side of the thumbnail in pixels.
+        source: the picture's file, if it is known.
+    """
 
     sha256: str
     side: int
@@ -60,20 +65,27 @@ class Thumbnail:
 
     @property
     def key(self) -> str:
-        """What tells it from other pictures."""
-        return self.sha256[:KEY]
+        """The key of the picture."""
+        return self.sha256[:KEY_DIGITS]
 
     @property
     def name(self) -> str:
-        """Its file's."""
+        """The name of the thumbnail's file."""
         return f"{self.key}-{self.side}.webp"
 
 
 def write(results: Path, places: Sequence[Path]) -> Path:
-    """Write the page for everything in `results` and return its path.
+    """Write the page for all results in a folder.
 
-    places: folders in which the inputs are looked for, by their contents. Files that are no sidecars, or damaged
-    ones, are left out. Raises StorageError.
+    Args:
+        results: the folder. JSON files in it that are damaged or are not sidecars are skipped.
+        places: folders that are searched for the inputs, by their contents.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        StorageError: the page or a thumbnail cannot be written.
     """
     newest = sorted(found(results), key=lambda entry: str(entry["finished"]), reverse=True)
     with files.storage(results):
@@ -82,16 +94,13 @@ def write(results: Path, places: Sequence[Path]) -> Path:
         wanted = {t.name: t for entry in newest for t in entry["thumbnails"]}
         there = {path.name for path in folder.iterdir()}
         there |= _make([t for name, t in wanted.items() if name not in there], folder, places)
-        _forget(folder, there - set(wanted))
+        _remove_unused(folder, there - set(wanted))
     files.write_atomic(results / PAGE, page(data(newest, there)).encode())
     return results / PAGE
 
 
-# What there is to show
-
-
 def found(results: Path) -> Iterator[dict[str, Any]]:
-    """What every sidecar below `results` says whose picture is there; links are not followed."""
+    """The entries of all sidecars in a folder, at any depth, whose pictures exist. Links are not followed."""
     for parent, folders, names in os.walk(results):
         folders[:] = [name for name in folders if not name.startswith(".")]
         present = set(names)
@@ -101,31 +110,31 @@ def found(results: Path) -> Iterator[dict[str, Any]]:
                 try:
                     entry = _entry(path, results, present, json.loads(path.read_bytes()))
                 except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                    log.warning("%s is left out: %r", printable(str(path)), error)
+                    log.warning("%s was skipped: %r", printable(str(path)), error)
                 else:
                     if entry is not None:
                         yield entry
 
 
 def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, Any] | None:
-    """What the page says about one result; None where its picture is not there. Raises KeyError, TypeError, …"""
+    """The entry of one result; None if its picture does not exist. Raises KeyError, TypeError, … for damage."""
     if s["program"] != "nst-daemon" or s["schema"] > SCHEMA:
-        raise ValueError("of another program or a later version")
+        raise ValueError("it is from another program or a later version")
     suffix = Path(s["picture"]["file"]).suffix
     if suffix not in SUFFIXES or path.stem + suffix not in present:
         return None
-    # Publishing may have numbered the name: what lies beside the sidecar counts, not what it calls itself.
+    # Publishing may have numbered the name: the name of the sidecar counts, not the name in it.
     relative = path.relative_to(results)
     picture = path.with_name(path.stem + suffix)
-    result = Thumbnail(_digest(s["picture"]["sha256"]), THUMB, 0, picture)
+    result = Thumbnail(_digest(s["picture"]["sha256"]), THUMBNAIL_SIDE, 0, picture)
     inputs = [
         (i["role"], str(i["name"]), _digest(i["sha256"]), int(i["bytes"])) for i in s["inputs"]
     ]
     contents = [i for i in inputs if i[0] == "content"]
     styles = [i for i in inputs if i[0] == "style"]
     thumbnails = [result]
-    thumbnails += [Thumbnail(i[2], THUMB, i[3]) for i in contents + styles]
-    thumbnails += [Thumbnail(i[2], VIEW, i[3]) for i in contents]
+    thumbnails += [Thumbnail(i[2], THUMBNAIL_SIDE, i[3]) for i in contents + styles]
+    thumbnails += [Thumbnail(i[2], SLIDER_SIDE, i[3]) for i in contents]
     curve, lapse = path.stem + LOSS_PLOT, path.stem + TIME_LAPSE
     return {
         "name": printable(path.stem),
@@ -138,8 +147,8 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
         "lapse": _url(relative.with_name(lapse)) if lapse in present else "",
         "json": _url(relative),
         "key": result.key,
-        "contents": [(i[1], i[2][:KEY]) for i in contents],
-        "styles": [(i[1], i[2][:KEY]) for i in styles],
+        "contents": [(i[1], i[2][:KEY_DIGITS]) for i in contents],
+        "styles": [(i[1], i[2][:KEY_DIGITS]) for i in styles],
         "settings": dict(s["settings"]),
         "batch": BatchCell.from_json(s.get("batch")),
         "model": " · ".join(
@@ -157,7 +166,7 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
 
 
 def _digest(text: object) -> str:
-    """A digest may become part of a file's name, so it has to be one."""
+    """Check a digest, because it becomes part of a file name."""
     if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
         raise ValueError(f"{text!r} is not a SHA-256")
     return text
@@ -167,83 +176,81 @@ def _url(relative: Path) -> str:
     return "/".join(quote(os.fsencode(part), safe="") for part in relative.parts)
 
 
-# Thumbnails
-
-
 def _make(wanted: Sequence[Thumbnail], folder: Path, places: Sequence[Path]) -> set[str]:
-    """Make what can be made, on all cores; the names."""
+    """Make those thumbnails whose pictures are found, on all cores. Returns their names."""
     sources = find_files({t.sha256: t.size for t in wanted if not t.source}, places)
     pairs = [(t.source or sources.get(t.sha256), t) for t in wanted]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
         made = pool.map(lambda pair: _reduce(pair[0], pair[1], folder) if pair[0] else "", pairs)
     return {name for name in made if name}
 
 
 def _reduce(source: Path, thumbnail: Thumbnail, folder: Path) -> str:
-    """Make one; its name, or "" where the picture cannot be shown."""
+    """Make a thumbnail. Returns its name, or an empty string if the picture cannot be read."""
     temporary = folder / f".{secrets.token_hex(8)}.part"
     try:
         temporary.write_bytes(reduced(source, thumbnail.side))
         temporary.replace(folder / thumbnail.name)
-    except Exception as error:  # noqa: BLE001 (whatever Pillow raises, the page does without this one)
-        log.warning("%s cannot be shown: %r", printable(str(source)), error)
+    except Exception as error:  # noqa: BLE001 (one unreadable picture must not cost the page)
+        log.warning("no thumbnail of %s: %r", printable(str(source)), error)
         temporary.unlink(missing_ok=True)
         return ""
     return thumbnail.name
 
 
-def _forget(folder: Path, names: set[str]) -> None:
-    """Remove thumbnails of what has gone; whatever else lies there is not ours."""
+def _remove_unused(folder: Path, names: set[str]) -> None:
+    """Remove unused thumbnails, and temporary files. Other files are left alone."""
     for name in names:
         path = folder / name
         if re.fullmatch(r"[0-9a-f]{24}-\d+\.webp|\.[0-9a-f]{16}\.part", name):
             with suppress(OSError):
-                if path.stat().st_mtime < time.time() - SPARED:
+                if path.stat().st_mtime < time.time() - UNUSED_SECONDS:
                     path.unlink()
 
 
-# The page
-
-
 def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, Any]:
-    """What the script gets.
+    """The data of the script.
 
-    Settings are mostly alike: those of the first result of each preset are listed, others by how they differ from
-    them, as (number of the listed ones, {key: value}). thumbnails: the names of those that exist.
+    Most settings are alike. Those of the first result of each preset are listed; other results have the number of such
+    a list and their differences from it.
+
+    Args:
+        found: entries, newest first.
+        thumbnails: names of the thumbnails that exist.
     """
     bases: dict[tuple[object, ...], tuple[int, Mapping[str, Any]]] = {}
     entries = []
     for entry in found:
         shown = {k: v for k, v in entry.items() if k not in ("thumbnails", "settings", "batch")}
         own = entry["settings"]
-        kind = (str(own.get("preset")), *own)  # versions of this program know different settings
+        kind = (str(own.get("preset")), *own)  # other versions have other settings
         number, base = bases.setdefault(kind, (len(bases), own))
         shown["settings"] = (number, {k: v for k, v in own.items() if v != base[k]})
         for role in ("contents", "styles"):
             shown[role] = [
-                (name, key if f"{key}-{THUMB}.webp" in thumbnails else "")
+                (name, key if f"{key}-{THUMBNAIL_SIDE}.webp" in thumbnails else "")
                 for name, key in entry[role]
             ]
-        if f"{entry['key']}-{THUMB}.webp" not in thumbnails:
+        if f"{entry['key']}-{THUMBNAIL_SIDE}.webp" not in thumbnails:
             shown["key"] = ""
         entries.append(shown)
     return {
         "entries": entries,
         "settings": [base for _, base in bases.values()],
-        "thumb": THUMB,
-        "view": VIEW,
+        "thumb": THUMBNAIL_SIDE,
+        "view": SLIDER_SIDE,
     }
 
 
 def page(values: Mapping[str, Any]) -> str:
-    """The whole of index.html."""
+    """The text of index.html."""
     parts = resources("nst_daemon.report")
     template, theme, own, script = (
         (parts / name).read_text(encoding="utf-8")
         for name in ("gallery.html", "theme.css", "gallery.css", "gallery.js")
     )
     style = theme + own
-    # Inside <script> only "</script" and "<!--" mean anything: without "<" there is neither.
+    # Inside <script>, only "</script" and "<!--" have a meaning: without "<" there is neither.
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; img-src 'self' file:; "
@@ -254,6 +261,6 @@ def page(values: Mapping[str, Any]) -> str:
 
 
 def _hash(text: str) -> str:
-    """A source expression of CSP for an inline element with this text."""
+    """The CSP source expression for an inline element with this text."""
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"sha256-{digest}"

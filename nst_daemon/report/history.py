@@ -1,4 +1,4 @@
-"""What a painting has left behind on its way: its losses now and then, and how it looked."""
+"""The history of a painting: samples of its losses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import NamedTuple
 class Sample(NamedTuple):
     """The losses after an iteration.
 
-    iteration: from 1; seconds: of painting until then; side: the longer side of the picture at that scale, in pixels;
-    losses: unweighted terms by name, and `total`.
+    Attributes:
+        iteration: number of the iteration, from 1.
+        seconds: painting time until then.
+        side: the longer side of the picture at that scale, in pixels.
+        losses: unweighted terms by name, and `total`.
     """
 
     iteration: int
@@ -20,7 +23,7 @@ class Sample(NamedTuple):
 
 
 def columns(history: Sequence[Sample]) -> dict[str, list[float]]:
-    """The samples as columns of equal length, for JSON: iteration, seconds, side, then each loss to six digits."""
+    """The samples as columns of equal length for JSON: iteration, seconds, side, then each loss with six digits."""
     names = list(history[0].losses) if history else []
     return {
         "iteration": [sample.iteration for sample in history],
@@ -31,14 +34,14 @@ def columns(history: Sequence[Sample]) -> dict[str, list[float]]:
 
 
 def thinned(history: Sequence[Sample], most: int) -> list[Sample]:
-    """At most `most` samples: every second one is left out, as often as need be, but never the last."""
+    """At most `most` samples. Every second one is removed, repeatedly if needed; the last one is kept."""
     while len(history) > most:
         history = [*history[:-1:2], history[-1]]
     return list(history)
 
 
 def sides(history: Iterable[Sample]) -> list[tuple[int, float, int]]:
-    """Where each scale begins: (iteration, seconds, side)."""
+    """The beginning of each scale: (iteration, seconds, side)."""
     found: list[tuple[int, float, int]] = []
     for sample in history:
         if not found or found[-1][2] != sample.side:

@@ -1,4 +1,4 @@
-"""`NAME.loss.png`: how the loss fell, against iterations and against seconds."""
+"""`NAME.loss.png`: the loss curve, against iterations and against seconds."""
 
 from __future__ import annotations
 
@@ -12,27 +12,36 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Pixels; the letters are large, so that a thumbnail can still be read.
-WIDTH, HEIGHT, DPI = 1200, 560, 100
+#: Size in pixels, and dots per inch. The text is large, so that a thumbnail remains readable.
+PLOT_WIDTH, PLOT_HEIGHT, DPI = 1200, 560, 100
 
 
 def load() -> None:
-    """Import matplotlib, which takes a second; whoever can foresee a plot may do it beforehand."""
+    """Import matplotlib. It takes a second, so callers that will need a plot can do it early."""
     import matplotlib.figure  # noqa: F401, PLC0415 (see above)
 
 
 def draw(history: Sequence[Sample], weights: Mapping[str, float]) -> bytes:
-    """A PNG of the total and of what each term contributes to it.
+    """The plot as PNG; see `plot`."""
+    buffer = io.BytesIO()
+    plot(history, weights).savefig(buffer, format="png")
+    return buffer.getvalue()
 
-    weights: of the terms to show, by name, in the order of the legend; those with weight 0 are left out. A term is
-    drawn multiplied by its weight, so that the curves add up to the total.
+
+def plot(history: Sequence[Sample], weights: Mapping[str, float]) -> Figure:
+    """Plot the total and the contribution of each term.
+
+    Args:
+        history: the samples.
+        weights: weight of each term by name, in the order of the legend. Terms of weight 0 are left out. A term is
+            multiplied by its weight, so that the curves add up to the total.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 (as in `load`)
 
-    # Figure, and not pyplot, which looks for a display and keeps every figure: without one this is Agg.
-    figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI)
+    # Not pyplot: it looks for a display and keeps every figure. A plain Figure is drawn by Agg.
+    figure = Figure(figsize=(PLOT_WIDTH / DPI, PLOT_HEIGHT / DPI), dpi=DPI)
     left, right = figure.subplots(1, 2, sharey=True)
-    # Set by hand: an automatic layout draws everything twice.
+    # An automatic layout would draw everything twice.
     figure.subplots_adjust(left=0.075, right=0.82, bottom=0.12, top=0.97, wspace=0.06)
     _curves(left, [sample.iteration for sample in history], history, weights)
     _curves(right, [sample.seconds for sample in history], history, weights)
@@ -44,9 +53,7 @@ def draw(history: Sequence[Sample], weights: Mapping[str, float]) -> bytes:
     left.set_ylabel("loss", fontsize=15)
     left.set_ylim(bottom=_floor(history, weights))
     _legend(figure, left)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return figure
 
 
 def _curves(
@@ -55,7 +62,7 @@ def _curves(
     terms = [name for name, weight in weights.items() if weight and name in history[0].losses]
     styles = [name for name in terms if name.startswith("style")]
     colours = _colours(styles) | {"tv": "#8c8c8c"}
-    mark = "o" if len(history) == 1 else None  # a line of one point cannot be seen
+    mark = "o" if len(history) == 1 else None  # a line of one point is invisible
     for name in terms:
         y = [weights[name] * sample.losses[name] for sample in history]
         axes.plot(x, y, marker=mark, lw=1.8, color=colours.get(name, "#1f77b4"), label=name)
@@ -68,7 +75,7 @@ def _curves(
 
 
 def _floor(history: Sequence[Sample], weights: Mapping[str, float]) -> float | None:
-    """The lowest loss to show: painting that begins with the content has next to no content loss at first."""
+    """The lowest loss to show. (A painting that starts with the content has almost no content loss at first.)"""
     later = history[len(history) // 2 :]
     values = [
         weights.get(name, 0.0) * loss for sample in later for name, loss in sample.losses.items()
@@ -78,7 +85,7 @@ def _floor(history: Sequence[Sample], weights: Mapping[str, float]) -> float | N
 
 
 def _colours(layers: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """From yellow for what is nearest to the pixels to dark red for the deepest layer."""
+    """Colours from yellow for the layer nearest to the pixels to dark red for the deepest."""
     last = max(len(layers) - 1, 1)
     return {
         layer: (0.95 - 0.45 * i / last, 0.7 - 0.7 * i / last, 0.1 + 0.15 * i / last)
@@ -87,7 +94,7 @@ def _colours(layers: Sequence[str]) -> dict[str, tuple[float, float, float]]:
 
 
 def _mark(axes: Axes, x: float, text: str) -> None:
-    """Where a scale begins."""
+    """Mark the beginning of a scale."""
     axes.axvline(x, color="#4d4d4d", lw=1, ls=":")
     axes.annotate(
         text,

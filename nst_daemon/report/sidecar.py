@@ -1,8 +1,7 @@
-"""`NAME.json` beside a picture: everything that made it, enough to make it again.
+"""The sidecar `NAME.json` of a picture: everything that produced it, enough to paint it again.
 
-The essentials stand in the picture as well, so that it can be made again where the file beside it is lost.
-
-The form, for programs: `schema` is raised whenever a key changes its meaning or goes; keys may be added without.
+The most important part is stored in the picture as well, in case the sidecar is lost. `schema` is increased when the
+meaning of a key changes or a key is removed; new keys do not change it.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from nst_daemon.jobs import JobInput, Role
 from nst_daemon.names import printable
 
 SCHEMA = 1
-#: Where the essentials stand in a picture: the keyword of PNG's iTXt chunk, the head of EXIF's UserComment elsewhere.
+#: The keyword of PNG's iTXt chunk, and the prefix of EXIF's UserComment in other formats.
 #: `engine.images.save_picture` writes both.
-KEYWORD, ASCII = "nst-daemon", b"ASCII\0\0\0"
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+KEYWORD, COMMENT_PREFIX = "nst-daemon", b"ASCII\0\0\0"
+RESULT_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The picture's file: its name, its digest, its size in bytes."""
+    """The file of a picture: name, digest, and size in bytes."""
 
     name: str
     sha256: str
@@ -40,13 +39,20 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """What a finished picture has to say of itself.
+    """The facts about a finished picture.
 
-    width, height: of the picture, in pixels; settings: every one, as `dataclasses.asdict` gives them; machine:
-    `Painter.info()`: device, threads, network, weights with digest, providers, versions; iterations: done and planned;
-    losses: the last ones, by term; calibration: what each term was divided by, for each scale; history: the loss curve,
-    as `history.columns` gives it; seconds: by stage; resumed: the iterations after which it was taken up again; notes:
-    what was converted, mended or chosen.
+    Attributes:
+        width, height: size in pixels.
+        settings: all settings, from `dataclasses.asdict`.
+        machine: `Painter.info()`: device, threads, network, weights with digest, providers, versions.
+        iterations: done and planned.
+        losses: the last losses, by term.
+        seconds: duration of each stage.
+        calibration: the divisor of each term, for each scale.
+        history: the loss curve, from `history.columns`.
+        resumed: the iterations after which the job was resumed.
+        notes: conversions, corrections and automatic choices, for people.
+        batch: the `BatchCell` of a batch's picture, from `dataclasses.asdict`.
     """
 
     job_id: str
@@ -68,19 +74,19 @@ class Painted:
 
 
 _PROGRAM = {"schema": SCHEMA, "program": "nst-daemon", "version": __version__}
-#: What a sidecar says of the network, of all that `Painter.info()` does.
+#: The keys of `Painter.info()` that describe the model.
 MODEL = ("network", "weights", "weights_sha256", "weights_description")
 
 
 def embed(
     inputs: Sequence[JobInput], settings: Mapping[str, object], machine: Mapping[str, object]
 ) -> str:
-    """The essentials for the inside of a picture, in ASCII; see `Painted` for the arguments.
+    """The part of the sidecar that is stored in the picture, as ASCII. For the arguments see `Painted`.
 
-    No time, no job and no names: equal paintings are equal bytes, and a picture that is passed on does not tell what
-    files were called. The digests say which they were.
+    It contains no times, no job and no file names: equal paintings are equal bytes, and a picture does not reveal the
+    names of its inputs. Their digests identify them.
     """
-    # Not the file of settings: it may say the same in other words, and what it came to is here.
+    # Settings files are left out: the resolved settings are included.
     pictures = [i for i in inputs if i.role is not Role.SETTINGS]
     files = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in pictures]
     essentials = {**_PROGRAM, "inputs": files, "settings": settings, "model": _model(machine)}
@@ -92,7 +98,7 @@ def _model(machine: Mapping[str, object]) -> dict[str, object]:
 
 
 def build(painted: Painted, written: Written, when: datetime) -> dict[str, object]:
-    """The sidecar as plain values; when: the end of the painting, with its time zone."""
+    """The sidecar as plain values. `when`: the end of the painting, with a time zone."""
     machine = {key: value for key, value in painted.machine.items() if key not in MODEL}
     versions = machine.pop("versions", {})
     done, planned = painted.iterations
@@ -126,9 +132,9 @@ def build(painted: Painted, written: Written, when: datetime) -> dict[str, objec
 
 
 def encode(sidecar: Mapping[str, object]) -> bytes:
-    """The file's bytes: JSON in UTF-8, indented for people. Raises ValueError for NaN, which JSON has not."""
+    """The sidecar as indented JSON in UTF-8. Raises ValueError for NaN, which JSON cannot represent."""
     text = json.dumps(sidecar, indent=2, ensure_ascii=False, allow_nan=False)
-    # A list of numbers takes one line. (No string is touched: none holds a line break.)
+    # Put lists of numbers on one line. (Strings are unaffected: JSON escapes their line breaks.)
     text = re.sub(r"\[\n[-+.\deE,\s]+\]", lambda found: " ".join(found[0].split()), text)
     return text.encode() + b"\n"
 
@@ -153,7 +159,7 @@ class Recipe:
 
 
 def read(path: Path) -> Recipe:
-    """The recipe in a sidecar or in a picture. Raises InputError where there is none, or one of a later schema."""
+    """Read the recipe in a sidecar or a picture. Raises InputError if there is none, or if its schema is newer."""
     label = printable(path.name)
     try:
         found = json.loads(_text(path))
@@ -163,25 +169,25 @@ def read(path: Path) -> Recipe:
                 remedy="use that version or a later one",
             )
         settings = found["settings"]
-        if settings["content_style_ratio"] is not None:
-            del settings["content_weight"]  # it did not count, and the two contradict each other
+        if settings.get("content_style_ratio") is not None:  # in older sidecars
+            del settings["content_weight"]  # it was unused, and the two contradict each other
         name = found["job"]["name"] if "job" in found else path.stem
         digest = found["model"]["weights_sha256"]
         described = f"{found['model'].get('weights_description', 'unknown')} ({digest[:12]})"
         return Recipe(name, settings, tuple(found["inputs"]), digest, described)
     except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
         raise InputError(
-            f"{label} is not a sidecar of nst-daemon, nor a picture that it has painted ({error})",
-            remedy="name a result, or the .json that lies beside it",
+            f"{label} is neither a sidecar nor a picture of nst-daemon ({error})",
+            remedy="name a result, or its .json file",
         ) from error
 
 
 def _text(path: Path) -> str | bytes:
-    """The JSON in a file: all of it, or what a picture says of itself."""
+    """The JSON in a sidecar, or in the metadata of a picture."""
     if path.suffix.lower() == ".json":
         return path.read_bytes()
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(path, formats=RESULT_FORMATS) as image:
         if image.format == "PNG":
             return str(image.info[KEYWORD])
         comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
-        return bytes(comment).removeprefix(ASCII)
+        return bytes(comment).removeprefix(COMMENT_PREFIX)

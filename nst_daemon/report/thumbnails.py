@@ -1,4 +1,4 @@
-"""Small pictures of large ones."""
+"""Thumbnails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from nst_daemon.report.contact_sheet import FORMATS
+from nst_daemon.report.contact_sheet import READ_FORMATS
 
 
 def reduced(source: Path, side: int) -> bytes:
-    """The picture as WebP, upright, its longer side at most `side` pixels. Raises whatever Pillow raises."""
+    """The picture as upright WebP, its longer side at most `side` pixels. Raises any error of Pillow."""
     buffer = io.BytesIO()
-    with Image.open(source, formats=FORMATS) as image:
-        image.draft("RGB", (side, side))  # JPEG: decode no more than that
+    with Image.open(source, formats=READ_FORMATS) as image:
+        image.draft("RGB", (side, side))  # JPEG: decode at reduced size
         upright = ImageOps.exif_transpose(image)
         if upright.mode not in ("RGB", "RGBA"):
             upright = upright.convert("RGBA" if "transparency" in image.info else "RGB")

@@ -1,4 +1,4 @@
-"""`NAME.progress.webp`: the painting as it came into being, at an even pace of change."""
+"""`NAME.progress.webp`: a time-lapse of the painting. Successive frames differ by about the same amount."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-#: Longer side in pixels, and the most frames: together they stay under `LIMIT` bytes at the first quality.
+#: Longer side in pixels, and number of frames. At the first quality they usually fit in `SIZE_LIMIT` bytes.
 SIDE, FRAMES = 400, 40
-LIMIT = 2_000_000
+SIZE_LIMIT = 2_000_000
 QUALITIES = (70, 45, 20, 5)
-#: Root mean square difference, of 255, below which two frames look the same.
-LEAST = 0.5
-#: Milliseconds that a frame is shown, and the last one.
-SHOWN, LAST = 125, 2500
+#: Root mean square difference (0–255) below which two frames count as equal.
+MIN_DIFFERENCE = 0.5
+#: Duration of a frame, and of the last frame, in milliseconds.
+FRAME_MS, LAST_FRAME_MS = 125, 2500
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A picture as JPEG, and as (24, 24, 3) to compare it."""
+    """A picture as JPEG, and as an array of (24, 24, 3) for comparisons."""
 
     jpeg: bytes
     small: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
-    def unlike(self, other: _Frame) -> float:
-        """Root mean square difference, of 255."""
+    def difference(self, other: _Frame) -> float:
+        """Root mean square difference, 0–255."""
         return float(np.sqrt(np.square(self.small - other.small).mean()))
 
 
 class TimeLapse:
-    """Keeps at most FRAMES of all the pictures that it is shown, so chosen that each differs as much from the next.
+    """Keeps at most FRAMES of the pictures that are added, chosen so that successive ones differ equally.
 
-    frames: what `frames` of an interrupted one has said, to go on from there.
+    Args:
+        frames: the `frames` of an interrupted time-lapse, to be continued.
     """
 
     def __init__(self, frames: Iterable[bytes] = ()) -> None:
@@ -46,20 +47,20 @@ class TimeLapse:
         return tuple(frame.jpeg for frame in self._frames)
 
     def add(self, picture: Image.Image) -> None:
-        """Look at the next picture, RGB; all are of one size."""
+        """Add the next picture (RGB, always of the same size)."""
         small = _small(picture)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=90)
         frame = _Frame(buffer.getvalue(), small)
-        if self._frames and frame.unlike(self._frames[-1]) < LEAST:
+        if self._frames and frame.difference(self._frames[-1]) < MIN_DIFFERENCE:
             return
         self._frames.append(frame)
         if len(self._frames) > FRAMES:
-            gaps = [a.unlike(b) for a, b in zip(self._frames, self._frames[2:], strict=False)]
+            gaps = [a.difference(b) for a, b in zip(self._frames, self._frames[2:], strict=False)]
             del self._frames[1 + int(np.argmin(gaps))]  # neither the first nor the last
 
     def encode(self) -> bytes:
-        """An animated WebP of at most LIMIT bytes that ends with the last picture and begins again."""
+        """An endless animated WebP of at most SIZE_LIMIT bytes, ending with the last picture."""
         first, *rest = [_decoded(frame.jpeg) for frame in self._frames]
         data = b""
         for quality in QUALITIES:
@@ -69,13 +70,13 @@ class TimeLapse:
                 "WEBP",
                 save_all=True,
                 append_images=rest,
-                duration=[SHOWN] * len(rest) + [LAST],
+                duration=[FRAME_MS] * len(rest) + [LAST_FRAME_MS],
                 loop=0,
                 quality=quality,
                 method=1,
             )
             data = buffer.getvalue()
-            if len(data) <= LIMIT:
+            if len(data) <= SIZE_LIMIT:
                 break
         return data
 

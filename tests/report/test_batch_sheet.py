@@ -23,7 +23,7 @@ class Drawn:
         found = sorted(gallery.found(root.results / "night"), key=lambda e: str(e["finished"]))
         inputs = {t.sha256: t.size for e in found for t in e["thumbnails"] if not t.source}
         files = find_files(inputs, [root.folder / "done", root.folder / "styles"])
-        table = batch_sheet.table(found, {d[: gallery.KEY]: p for d, p in files.items()})
+        table = batch_sheet.table(found, {d[: gallery.KEY_DIGITS]: p for d, p in files.items()})
         rows, columns = table.rows.places(), table.columns.places()
         labels = [table.rows.labels[k] for k in rows], [table.columns.labels[k] for k in columns]
         self.rows, self.columns = ([[x.text for x in line] for line in side] for side in labels)
@@ -211,14 +211,14 @@ def test_a_result_of_that_name_is_not_overwritten(root: Root) -> None:
     with pytest.raises(InputError, match="is a result, and is not overwritten"):
         sheet(root)
     assert picture.read_bytes() == before
-    assert not picture.with_name(batch_sheet.NAME).exists()
+    assert not picture.with_name(batch_sheet.SHEET).exists()
 
 
 def test_large_batches_stay_pictures(tmp_path: Path) -> None:
     """A grid of 30 columns has cells that can still be seen."""
     Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
     labels = [[contact_sheet.Label(f"seed {i}")] for i in range(30)]
-    side = max(batch_sheet.SMALLEST, batch_sheet.WIDTH // 31)
+    side = max(batch_sheet.MIN_SIDE, batch_sheet.SHEET_WIDTH // 31)
     image = contact_sheet.grid({(0, 29): tmp_path / "a.png"}, labels[:1], labels, side=side)
     red = (np.asarray(image) == (255, 0, 0)).all(axis=2)
     assert red.sum() >= 64 * 48

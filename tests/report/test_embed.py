@@ -69,7 +69,9 @@ def test_any_other_picture_has_no_recipe(tmp_path: Path, suffix: str) -> None:
     """A picture that this program has not painted is refused with its name and what to give instead."""
     path = tmp_path / f"holiday.{suffix}"
     Image.new("RGB", (8, 8)).save(path, FORMATS[suffix])
-    with pytest.raises(InputError, match=rf"holiday\.{suffix} is not a sidecar .* name a result"):
+    with pytest.raises(
+        InputError, match=rf"holiday\.{suffix} is neither a sidecar .* name a result"
+    ):
         sidecar.read(path)
 
 

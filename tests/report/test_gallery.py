@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
+import time
 from base64 import b64encode
 from html.parser import HTMLParser
 from pathlib import Path
@@ -130,11 +132,11 @@ def test_thumbnails_are_made_once_and_outlive_the_inputs(root: Root) -> None:
     first = entries(root)
     made = {p.name: p.stat().st_mtime_ns for p in (root.results / gallery.THUMBNAILS).iterdir()}
     keys = [first[0]["key"], first[0]["contents"][0][1], first[0]["styles"][0][1]]
-    names = {f"{key}-{gallery.THUMB}.webp" for key in keys}
-    assert set(made) == names | {f"{keys[1]}-{gallery.VIEW}.webp"}
+    names = {f"{key}-{gallery.THUMBNAIL_SIDE}.webp" for key in keys}
+    assert set(made) == names | {f"{keys[1]}-{gallery.SLIDER_SIDE}.webp"}
     for name in names:
         with Image.open(root.results / gallery.THUMBNAILS / name) as image:
-            assert max(image.size) == gallery.THUMB
+            assert max(image.size) == gallery.THUMBNAIL_SIDE
     for path in [*(root.folder / "done").rglob("*"), *(root.folder / "styles").iterdir()]:
         if path.is_file():
             path.unlink()
@@ -153,9 +155,7 @@ def test_inputs_that_are_gone_are_left_out(root: Root) -> None:
     assert entry["key"]
 
 
-def test_thumbnails_of_what_is_gone_are_removed_later(
-    root: Root, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_thumbnails_of_what_is_gone_are_removed_later(root: Root) -> None:
     """A thumbnail that nothing refers to goes after an hour; what is not ours stays."""
     picture = root.add()
     root.write()
@@ -164,8 +164,10 @@ def test_thumbnails_of_what_is_gone_are_removed_later(
     for path in (picture, picture.with_suffix(".json")):
         path.unlink()
     root.write()
-    assert len(list(mine.parent.iterdir())) > 1
-    monkeypatch.setattr(gallery, "SPARED", -1.0)
+    made = list(mine.parent.iterdir())
+    assert len(made) > 1
+    for path in made:
+        os.utime(path, (time.time() - 3700,) * 2)
     root.write()
     assert list(mine.parent.iterdir()) == [mine]
 

@@ -92,7 +92,7 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
 def test_what_is_no_sidecar_is_an_input_error(tmp_path: Path, content: bytes) -> None:
     """Any other file is refused with its name and what to give instead."""
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.json is not a sidecar"):
+    with pytest.raises(InputError, match=r"x\.json is neither a sidecar"):
         sidecar.read(tmp_path / "x.json")
 
 

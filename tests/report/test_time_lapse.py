@@ -92,7 +92,7 @@ def test_the_worst_pictures_stay_below_two_megabytes() -> None:
         lapse.add(Image.fromarray(noise.integers(0, 100, size, dtype=np.uint8)))
     data = lapse.encode()
     assert len(shown(data)) == time_lapse.FRAMES
-    assert len(data) <= time_lapse.LIMIT
+    assert len(data) <= time_lapse.SIZE_LIMIT
 
 
 HISTORY = tuple(
@@ -104,47 +104,35 @@ HISTORY = tuple(
 
 
 @pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]], ids=["many", "one"])
-def test_the_plot_has_a_curve_for_each_term_that_counts(
-    history: tuple[Sample, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plot_has_a_curve_for_each_term_that_counts(history: tuple[Sample, ...]) -> None:
     """On both axes stand the total and each term with a weight above 0, multiplied by it."""
-    from matplotlib.figure import Figure
-
-    figures: list[Figure] = []
-    saved = Figure.savefig
-
-    def keep(self: Figure, *args: object, **options: object) -> None:
-        figures.append(self)
-        saved(self, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    data = loss_plot.draw(history, {"content relu4_2": 0.5, "style relu1_1": 0.0, "tv": 2.0})
+    weights = {"content relu4_2": 0.5, "style relu1_1": 0.0, "tv": 2.0}
+    figure = loss_plot.plot(history, weights)
+    data = loss_plot.draw(history, weights)
     with Image.open(io.BytesIO(data)) as image:
-        assert image.size == (loss_plot.WIDTH, loss_plot.HEIGHT)
-    for axes in figures[0].axes:
+        assert image.size == (loss_plot.PLOT_WIDTH, loss_plot.PLOT_HEIGHT)
+    for axes in figure.axes:
         curves = {line.get_label(): line.get_ydata() for line in axes.lines}
         assert {name for name in curves if not str(name).startswith("_")} == {
             "total", "content relu4_2", "tv"
         }  # fmt: skip
         assert list(curves["tv"]) == [2 * sample.losses["tv"] for sample in history]
         assert axes.get_yscale() == "log"
-    iterations, seconds = figures[0].axes
+    iterations, seconds = figure.axes
     assert list(iterations.lines[0].get_xdata()) == [sample.iteration for sample in history]
     assert list(seconds.lines[0].get_xdata()) == [sample.seconds for sample in history]
     marks = [text.get_text() for text in iterations.texts]
     assert marks == [f"{side} px" for _, _, side in sides(history)]
 
 
-def test_the_plot_leaves_out_where_nothing_is_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_leaves_out_where_nothing_is_to_be_seen() -> None:
     """A content loss of 1e-13 at the start does not press all other curves against the top."""
-    floor = loss_plot._floor(
-        [
-            Sample(1, 0.1, 64, {"total": 1.0, "tv": 1e-13}),
-            Sample(2, 0.2, 64, {"total": 1.0, "tv": 0.1}),
-        ],
-        {"tv": 2.0},
-    )
-    assert floor == 0.1
+    samples = [
+        Sample(1, 0.1, 64, {"total": 1.0, "tv": 1e-13}),
+        Sample(2, 0.2, 64, {"total": 1.0, "tv": 0.1}),
+    ]
+    for axes in loss_plot.plot(samples, {"tv": 2.0}).axes:
+        assert axes.get_ylim()[0] == pytest.approx(0.1)
 
 
 def test_a_thinned_history_keeps_its_ends() -> None:
