@@ -196,7 +196,8 @@ def style_problem(styles: Mapping[str, Style], name: str) -> str:
     label = printable(name)
     if style is None:
         known = ", ".join(map(printable, sorted(usable(styles), key=natural_key)))
-        there = f"there are: {known}" if known else "the library is empty"
+        none = "none of its styles can be used" if styles else "the library is empty"
+        there = f"there are: {known}" if known else none
         return f"there is no style {label!r} in the library; {there}"
     return f"the style {label} cannot be used: {style.problem}" if style.problem else ""
 

@@ -201,7 +201,8 @@ def styles_and_names(
         if path.is_file() or (path.is_dir() and name not in library):
             paths.append(path)
         elif problem := style_problem(library, name):
-            raise UsageError(problem)
+            prefix = "" if name in library else f"{printable(style)} is not a file or folder, and "
+            raise UsageError(prefix + problem)
         else:
             names.append(style)
     return style_pictures(paths), names

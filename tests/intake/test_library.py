@@ -141,7 +141,10 @@ def test_a_name_that_the_library_does_not_have_lists_those_that_can_be_used(hous
     """An unknown style is answered with the usable ones in natural order, or with "the library is empty"."""
     with pytest.raises(UsageError, match="no style 's' in the library; the library is empty"):
         styles_and_names(["s"], list_styles(house.styles, MAX_BYTES))
-    put(house.styles, "p10.png", "p2.png", "x.png", "x.jpg")
+    put(house.styles, "x.png", "x.jpg")
+    with pytest.raises(UsageError, match="none of its styles can be used"):
+        styles_and_names(["s"], list_styles(house.styles, MAX_BYTES))
+    put(house.styles, "p10.png", "p2.png")
     with pytest.raises(UsageError, match=r"no style 's' in the library; there are: p2, p10$"):
         styles_and_names(["s"], list_styles(house.styles, MAX_BYTES))
 
