@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 class JobState(StrEnum):
     """The states that the ledger knows."""
 
-    CLAIMED = "claimed"  # copies are safe in the spool; the originals may still stand in the inbox
+    CLAIMED = (
+        "claimed"  # the copies are durable in the spool; the originals may still be in the inbox
+    )
     QUEUED = "queued"  # the originals are out of the inbox; a worker may take it
     RUNNING = "running"  # an attempt has begun, and was counted before it began
     RETRYING = "retrying"  # a transient error; waits for `not_before`

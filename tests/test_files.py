@@ -123,7 +123,7 @@ def test_without_hard_links_copies_are_published(
 def test_a_name_that_is_taken_at_the_last_moment_is_not_overwritten(
     stage: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where somebody creates dog.png between the look and the link, all of the set moves on to dog-2."""
+    """If dog.png is created between the check and the link, the whole set is published as dog-2."""
     real = os.link
 
     def race(source: Path, target: Path) -> None:

@@ -1,15 +1,14 @@
-"""What do the files in a folder of the inbox mean? Names and facts in, requests and rejections out; no disk, no clock.
+"""The meaning of the files in a folder of the inbox: from names and facts to requests and rejections, without I/O.
 
-    dog.content.jpg + dog.style.png (+ dog.yaml)     a pair, by stem; "_" and "-" separate as well
-    dog.content.jpg + dog.style-1.png + dog.style-2.png   several styles blended
+    dog.content.jpg + dog.style.png (+ dog.yaml)     a pair, by stem; "_" and "-" are separators, too
+    dog.content.jpg + dog.style-1.png + dog.style-2.png   several blended styles
     wedding/ with content.*, style.* (+ job.yaml)    a job folder, which settles as a whole
-    starry/ with any pictures                        a hot folder, where the library has a style "starry": a picture of
-                                                     that name, or a folder whose pictures are blended
+    starry/ with any pictures                        a hot folder, if the library has a style "starry"
     dog.jpg (+ dog.yaml)                             in the style that dog.yaml names, or the default style
-    night.batch.yaml                                 a batch, handed on
+    night.batch.yaml                                 a batch, which is not read here
 
-Any other folder is an inbox of its own, whose results go to a folder of the same name. Masks are named
-`dog.content.mask.png`, `dog.style.mask.png` and `dog.style-2.mask.png`, a given start `dog.start.png`.
+Any other folder works like the inbox itself, and its results go to a folder of the same name. Masks are named
+`dog.content.mask.png`, `dog.style.mask.png` and `dog.style-2.mask.png`, an initial image `dog.start.png`.
 """
 
 from __future__ import annotations
@@ -69,9 +68,16 @@ class Rules:
 
 
 def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules) -> Outcome:
-    """Interpret the files directly in one folder of the inbox ("" for the inbox itself).
+    """Decide what the files directly in one folder are.
 
-    settled: whether the folder itself has been quiet (no name came or went).
+    Args:
+        folder: path below the inbox, "" for the inbox itself.
+        entries: the files.
+        settled: whether the folder itself has settled: no name was added or removed.
+        rules: what else the meaning depends on.
+
+    Returns:
+        Every file is part of exactly one request, rejection or waiting set, or is settling.
     """
     top = composed(folder.partition("/")[0])
     if top in rules.styles:
@@ -83,7 +89,7 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A file and what its name says: its role, the number of its style (0 where it has none)."""
+    """A file, its role and the number of its style (0 for none), by its name."""
 
     entry: Entry
     role: Role
@@ -92,7 +98,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Set:
-    """Files that belong together. style: the hot folder's, or the default one, "" where neither applies."""
+    """Files that belong together. style: that of the hot folder, or the default style, or ""."""
 
     name: str
     group: str
@@ -107,7 +113,7 @@ class _Set:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Where the files are, below the inbox."""
+        """The paths of the files, below the inbox."""
         return tuple(part.entry.path for part in self.parts)
 
     @property
@@ -120,10 +126,10 @@ class _Set:
 
 
 def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
-    """Pairs, lone pictures and batch files."""
+    """Pairs, single pictures and batch files."""
     group = folder.partition("/")[0]
     by_stem: dict[str, list[_Part]] = defaultdict(list)
-    lone: dict[str, list[_Part]] = defaultdict(list)
+    single: dict[str, list[_Part]] = defaultdict(list)
     sets: list[_Set] = []
     for entry in entries:
         stem = entry.stem
@@ -138,26 +144,26 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
         elif match:
             by_stem[composed(match["stem"])].append(_part(entry, match))
         elif entry.suffix in IMAGE_SUFFIXES or entry.problem:
-            lone[stem].append(_Part(entry, Role.CONTENT))
+            single[stem].append(_Part(entry, Role.CONTENT))
         else:
             sets.append(_Set(_join(folder, stem), group, "refused", [_Part(entry, Role.UNKNOWN)]))
-    for stem, pictures in lone.items():
+    for stem, pictures in single.items():
         companions = by_stem.get(stem, [])
         if companions:
-            # dog.jpg beside dog.style.png or dog.yaml can only be the content.
+            # With dog.style.png or dog.yaml, dog.jpg can only be the content.
             companions.extend(pictures)
         else:
             name, default = _join(folder, stem), rules.default_style
             sets.extend(_Set(name, group, "default", [picture], default) for picture in pictures)
     for stem, parts in by_stem.items():
-        alone = all(part.role is Role.SETTINGS or part in lone.get(stem, []) for part in parts)
+        alone = all(part.role is Role.SETTINGS or part in single.get(stem, []) for part in parts)
         style = rules.default_style if alone else ""
         sets.append(_Set(_join(folder, stem), group, "default" if alone else "pair", parts, style))
     return _judge_all(sets, rules)
 
 
 def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules) -> Outcome:
-    """Every picture is a job of its own, in the style that the folder is named after."""
+    """Every picture is a job, in the style with the name of the folder."""
     by_stem: dict[str, list[_Part]] = defaultdict(list)
     for entry in entries:
         settings = entry.suffix in SETTINGS_SUFFIXES
@@ -173,7 +179,7 @@ def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules)
 
 
 def _job_folder(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules) -> Outcome:
-    """One job, which begins when everything in the folder is quiet."""
+    """One job, after everything in the folder has settled."""
     if not settled:
         return Outcome(settling=[folder])
     parts = []
@@ -329,7 +335,7 @@ def _missing_mask(files: _Set, label: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:g} seconds" if seconds < 120 else f"{seconds / 60:.3g} minutes"
+    return f"{seconds:g} seconds" if seconds < 120 else f"{seconds / 60:g} minutes"
 
 
 # Names
@@ -346,10 +352,9 @@ def _part(entry: Entry, match: re.Match[str]) -> _Part:
 
 def _marks_job_folder(entry: Entry) -> bool:
     match = _BARE.fullmatch(entry.stem)
-    is_half = (
-        match is not None and entry.suffix in IMAGE_SUFFIXES and match["role"].lower() != "start"
-    )
-    return is_half or _is_job_settings(entry)
+    if match and match["role"].lower() != "start":
+        return entry.suffix in IMAGE_SUFFIXES
+    return _is_job_settings(entry)
 
 
 def _is_job_settings(entry: Entry) -> bool:
@@ -357,5 +362,5 @@ def _is_job_settings(entry: Entry) -> bool:
 
 
 def _join(folder: str, stem: str) -> str:
-    """The name of a job: its path below the inbox, made safe for use below results/."""
+    """The name of a job: a safe path below results/."""
     return "/".join(clean_name(part) for part in (*folder.split("/"), stem) if part)

@@ -240,7 +240,7 @@ def test_a_failed_job_can_be_brought_back(house: House) -> None:
 
 
 def test_what_is_gone_cannot_be_brought_back(pair: House) -> None:
-    """A failed job whose files somebody has removed, in part or as a whole, says so."""
+    """A failed job with missing files, some or all of them, is an error that names them."""
     job = pair.take(ask(pair))
     place = claim.archive(job, pair.spool, pair.failed, error="x")
     job = pair.ledger.note(job.id, now=1.0, archive=place)

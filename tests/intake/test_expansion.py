@@ -145,7 +145,7 @@ def test_nothing_else_is_found(reach: Reach) -> None:
     "glob", ["../x.jpg", "/etc/*", "{tmp}/x.jpg", "", "**/**/*.jpg", "no*.jpg"]
 )
 def test_nothing_outside_is_reached(reach: Reach, tmp_path: Path, glob: str) -> None:
-    """A glob that leaves the allowed folders, could take for ever or finds nothing is refused."""
+    """A glob that leaves the allowed folders, has two `**` or matches nothing is refused."""
     with pytest.raises(InputError):
         plan(Batch((glob.format(tmp=tmp_path),), ("starry",)), "night", reach)
 

@@ -283,7 +283,7 @@ def test_a_hot_folder_named_like_a_role_stays_hot() -> None:
 
 
 def test_two_pictures_of_one_stem_are_two_jobs() -> None:
-    """dog.jpg and dog.png, each alone, are two jobs; with one dog.yaml for both they are refused."""
+    """dog.jpg and dog.png are two jobs; with one dog.yaml for both they are refused."""
     assert len(of("starry/dog.jpg", "starry/dog.png", folder="starry").requests) == 2
     assert len(of("dog.jpg", "dog.png", given=rules("starry")).requests) == 2
     (rejection,) = of("dog.jpg", "dog.png", "dog.yaml", given=rules("starry")).rejections
@@ -339,7 +339,7 @@ def test_a_nested_job_folder_keeps_its_path() -> None:
 
 
 def test_a_batch_file_is_handed_on() -> None:
-    """night.batch.yaml is a batch named night, whose contents nobody reads here."""
+    """night.batch.yaml is a batch named night, whose contents are not read here."""
     request = only(of("night.batch.yaml", given=rules(job=SettingsError("was read"))))
     assert (request.name, request.source, roles(request)) == (
         "night",

@@ -184,7 +184,7 @@ def test_groups_take_turns(house: House) -> None:
 
 
 def test_jobs_of_a_scan_keep_the_natural_order_of_their_names(house: House) -> None:
-    """IMG_2 is requested before IMG_10, whatever the file system lists first and whoever was dropped first."""
+    """IMG_2 is requested before IMG_10, in whatever order they were dropped and the file system lists them."""
     house.style("starry.jpg")
     for number in (10, 9, 100, 2, 1):
         house.drop(f"starry/IMG_{number}.png")
@@ -273,7 +273,7 @@ def test_folders_have_a_bottom(house: House) -> None:
 
 
 def test_a_directory_named_like_a_picture_is_a_folder(house: House) -> None:
-    """An empty folder dog.content.png is nobody's half: it stays, and the real half waits."""
+    """An empty folder dog.content.png is not the content of a pair: it stays, and the style waits."""
     (house.inbox / "dog.content.png").mkdir()
     house.drop("dog.style.png")
     scan = house.settled()
