@@ -40,7 +40,7 @@ class JobState(StrEnum):
 
 
 S = JobState
-#: The legal moves. `retry` leads from an ended state back to `queued`, and for the file of a batch to `done`.
+#: The legal moves. `retry` leads from an ended state back to `queued`.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
         S.CLAIMED: frozenset({S.QUEUED, S.FAILED}),
@@ -52,7 +52,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
         S.STAGED: frozenset({S.PUBLISHED, S.QUEUED, S.CANCELLED}),
         S.PUBLISHED: frozenset({S.DONE}),
         S.DONE: frozenset(),
-        S.FAILED: frozenset({S.QUEUED, S.DONE}),
+        S.FAILED: frozenset({S.QUEUED}),
         S.QUARANTINED: frozenset({S.QUEUED}),
         S.CANCELLED: frozenset({S.QUEUED}),
     }

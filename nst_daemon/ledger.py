@@ -277,6 +277,11 @@ class Ledger:
         due = self._select("state = ? AND not_before <= ?", (JobState.RETRYING, now))
         return [self.move(job.id, JobState.QUEUED, now=now, note="due again") for job in due]
 
+    def forget(self, job_id: str) -> None:
+        """Remove a job and its history: its files are in the inbox again."""
+        with self._transaction():
+            self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
     def prune(self, before: float) -> list[Job]:
         """Forget jobs that ended before that time, and return them as they were."""
         ended = [state for state in JobState if state.terminal]
@@ -377,6 +382,15 @@ class Ledger:
     def batch(self, name: str, *, since: float = 0.0) -> list[Job]:
         """The jobs of the batches of this name that were created since, oldest first."""
         return self._select("\"group\" = ? AND source = 'batch' AND created >= ?", (name, since))
+
+    def batch_weights(self, name: str) -> dict[str, str]:
+        """The digest of the weights that each picture of the batches of this name was painted with, by job name."""
+        rows = self._read(
+            "SELECT name, weights FROM jobs WHERE \"group\" = ? AND source = 'batch' AND state = 'done' "
+            "ORDER BY created",
+            (name,),
+        )
+        return dict(tuple(row) for row in rows)
 
     def batch_counts(self, name: str) -> dict[JobState, int]:
         """How many jobs of the batches of this name are in each state."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nst_daemon import config as configuration
 from nst_daemon.digests import sha256_file
+from nst_daemon.intake.expansion import Expansion
 from nst_daemon.jobs import Job
 from nst_daemon.ledger import Ledger
-from nst_daemon.service.supervisor import Moment, Supervisor
+from nst_daemon.service.state import Moment, Pacing
+from nst_daemon.service.supervisor import Supervisor
 from nst_daemon.workers.messages import Event, Ready, Staged, Started, Stopped, Task, WorkerStatus
 
 #: The smallest PNG that looks whole; nobody decodes it here.
@@ -74,7 +77,8 @@ class FakeExecutor:
     def paint(self) -> Task:
         """Stage a picture and its sidecar for the oldest task."""
         stage = self.tasks[0].stage
-        (stage / "picture.json").write_text(self.tasks[0].job_id)
+        sidecar = {"job": {"id": self.tasks[0].job_id}, "notes": []}
+        (stage / "picture.json").write_text(json.dumps(sidecar))
         (stage / "picture.png").write_bytes(PNG + self.tasks[0].job_id.encode())
         digest = sha256_file(stage / "picture.png")
         names = ("picture.json", "picture.png")
@@ -101,7 +105,8 @@ class FakeChores:
 class Bench:
     """A supervisor on a root of its own, and a clock that the test moves."""
 
-    def __init__(self, root: Path, **sections: object) -> None:
+    def __init__(self, root: Path, pacing: Pacing | None = None, **sections: object) -> None:
+        self.pacing = pacing
         loaded = configuration.load(None, {"NST_FOLDERS__ROOT": str(root)})
         limits = dataclasses.replace(loaded.limits, min_free_disk=0)
         self.config = dataclasses.replace(loaded, limits=limits, **sections)  # type: ignore[arg-type]
@@ -121,13 +126,30 @@ class Bench:
         self.drain = False
         self.begin()
 
-    def begin(self) -> None:
-        """Start, as after a crash: nothing but the disk is left of what was before."""
+    def begin(self, batch: Expansion | None = None) -> None:
+        """Start, as after a crash: nothing but the disk is left of what was before. batch: for this alone."""
         self.executor = FakeExecutor()
         self.ledger = Ledger.open(self.folders.ledger)
-        self.supervisor = Supervisor(self.config, self.ledger, self.executor, drain=self.drain)
-        self.chores = self.supervisor.chores = FakeChores()  # type: ignore[assignment]
+        self.chores = FakeChores()
+        self.supervisor = Supervisor(
+            self.config,
+            self.ledger,
+            self.executor,
+            now=self.now,
+            drain=self.drain or batch is not None,
+            batch=batch,
+            chores=self.chores,
+            pacing=self.pacing,
+        )
         self.supervisor.recover(self.now)
+
+    def change(self, **sections: object) -> None:
+        """Reload the configuration with other values in these sections: `limits={"min_free_disk": 0}`."""
+        changed = {
+            name: dataclasses.replace(getattr(self.config, name), **values)  # type: ignore[arg-type]
+            for name, values in sections.items()
+        }
+        self.supervisor.reconfigure(dataclasses.replace(self.config, **changed))  # type: ignore[arg-type]
 
     @property
     def now(self) -> Moment:

@@ -89,6 +89,8 @@ ALLOWED: dict[str, set[str]] = {
         "workers.executor",
         "weights_file",
         "web.options",
+        "identity",
+        "engine.settings",
         "workers.messages",
     },
 }

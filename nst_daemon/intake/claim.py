@@ -145,11 +145,11 @@ def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
             os.close(source)
     return JobInput(
         role=drop.role,
-        name=printable(name),
+        name=printable(_last(drop.origin or drop.path)),
         spooled=target.name,
         sha256=digest,
         size=status.st_size,
-        origin=drop.path if drop.root in {"inbox", "failed"} else "",
+        origin=drop.path if drop.root == "inbox" else drop.origin,
         fingerprint=drop.fingerprint if drop.root == "inbox" else None,
     )
 
@@ -250,7 +250,7 @@ def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
                 os.unlink(name, dir_fd=parent)
             else:
                 files.make_folder(folder)
-                _move_original(name, parent, status, folder / file.spooled)
+                move_original(name, parent, status, folder / file.spooled)
     except (FileNotFoundError, NotADirectoryError):
         return ""  # it was removed before
     except OSError as error:
@@ -261,7 +261,7 @@ def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
     return ""
 
 
-def _move_original(name: str, parent: int, status: os.stat_result, target: Path) -> None:
+def move_original(name: str, parent: int, status: os.stat_result, target: Path) -> None:
     """Move a refused file of any kind. Between file systems, only links and regular files are copied."""
     try:
         os.rename(name, target, src_dir_fd=parent)
@@ -297,7 +297,7 @@ def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:
         path = PurePosixPath(clean_name(last))
         candidates = (folder / (stem + path.suffix) for stem in numbered(path.stem))
         target = next(place for place in candidates if not os.path.lexists(place))
-        _move_original(last, parent, status, target)
+        move_original(last, parent, status, target)
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -341,9 +341,14 @@ def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str =
     if not (folder / CARD).exists():  # the job was refused
         files.write_atomic(folder / CARD, _to_json(job))
     if error:
-        text = printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
-        files.write_atomic(folder / ERROR_FILE, text.encode(errors="backslashreplace"))
+        write_error(folder, error, detail)
     return str(move_folder(folder, root, job.name).relative_to(root))
+
+
+def write_error(folder: Path, error: str, detail: str = "") -> None:
+    """Write error.txt: one line for people, and the detail. Raises StorageError."""
+    text = printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
+    files.write_atomic(folder / ERROR_FILE, text.encode(errors="backslashreplace"))
 
 
 def _find_archive(job: Job, root: Path) -> str:
@@ -351,43 +356,23 @@ def _find_archive(job: Job, root: Path) -> str:
     for name in numbered(job.name):
         if not os.path.lexists(root / name):
             return ""
-        if _card_id(root / name) == job.id:
+        if card_id(root / name) == job.id:
             return name
     raise AssertionError("unreachable: there is always another number")
 
 
-def unarchive(job: Job, spool: Path, root: Path) -> None:
-    """Move the inputs of a failed job from root/ARCHIVE/ back into spool/ID/; may be repeated.
-
-    Raises InputError if they do not exist any more, StorageError.
-    """
-    folder = spool / job.id
-    if not folder.is_dir():
-        source = root / job.archive
-        if not job.archive or _card_id(source) != job.id:
-            raise InputError(
-                f"the inputs of {job.name} are gone from {root}", remedy="drop them again"
-            )
-        move_folder(source, spool, job.id)
-    with files.storage(folder):
-        (folder / ERROR_FILE).unlink(missing_ok=True)
-    absent = [file.name for file in job.inputs if not (folder / file.spooled).is_file()]
-    if absent:
-        raise InputError(
-            f"{', '.join(absent)} of {job.name} is gone", remedy="drop the files again"
-        )
-
-
 def prune_archive(job: Job, root: Path) -> bool:
-    """Remove a job's files from root/ARCHIVE/ if the folder is still that job's; other files in it stay.
+    """Remove the job's files from root/ARCHIVE/; files that people have added stay.
 
     Returns whether anything was removed. Raises StorageError.
     """
     folder = root / job.archive
-    if not job.archive or _card_id(folder) != job.id:
+    card = _read_card(folder) if job.archive else None
+    if card is None or card.id != job.id:
         return False
     with files.storage(folder):
-        for name in [file.spooled for file in job.inputs] + [ERROR_FILE, CARD]:
+        # The card's inputs: after a retry the ledger has others.
+        for name in [file.spooled for file in card.inputs] + [ERROR_FILE, CARD]:
             _remove(folder / name)
         with suppress(OSError):  # not empty
             folder.rmdir()
@@ -470,7 +455,8 @@ def _read_card(folder: Path) -> Job | None:
         return None
 
 
-def _card_id(folder: Path) -> str:
+def card_id(folder: Path) -> str:
+    """The id of the job whose files are in a folder of the spool or the archive; "" where there is no card."""
     job = _read_card(folder)
     return job.id if job else ""
 

@@ -89,12 +89,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A file of a request. path: relative to `root`; fingerprint: of the version that may be copied."""
+    """A file of a request.
+
+    path: relative to `root`; fingerprint: of the version that may be copied; origin: for a file in failed/ the path
+    that it had in the inbox.
+    """
 
     role: Role
     path: str
     fingerprint: Fingerprint
     root: Root = "inbox"
+    origin: str = ""
 
     @property
     def name(self) -> str:
@@ -173,6 +178,11 @@ class Request:
     priority: int = 0
     identity: str = ""
     batch: BatchCell | None = None
+
+    @property
+    def is_batch_file(self) -> bool:
+        """Whether this asks for all pictures of a batch."""
+        return self.source == "batch" and self.batch is None
 
     def refuse(self, reason: str) -> Rejection:
         """The rejection of this request; files outside of the inbox are not part of it."""

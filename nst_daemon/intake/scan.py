@@ -246,17 +246,6 @@ class Intake:
         self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
 
 
-class NoInbox:
-    """Takes the place of an `Intake` where only a batch is to be painted."""
-
-    def scan(self, now: float, wall: float) -> Scan:
-        """An empty result."""
-        return Scan()
-
-    def mute(self, drops: Iterable[Drop]) -> None:
-        """Do nothing."""
-
-
 def _too_deep(folder: WalkedFolder) -> Rejection:
     path = folder.path
     name = "/".join(clean_name(part) for part in path.split("/"))

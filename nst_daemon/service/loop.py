@@ -22,8 +22,10 @@ from nst_daemon.errors import BusyError, NstError
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.watch import Watcher
 from nst_daemon.ledger import Ledger
+from nst_daemon.service.dispatch import Observer
 from nst_daemon.service.sd_notify import Notifier
-from nst_daemon.service.supervisor import Moment, Observer, Supervisor
+from nst_daemon.service.state import Moment, Pacing
+from nst_daemon.service.supervisor import Supervisor
 from nst_daemon.workers.executor import Executor
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ def serve(
     observer: Observer | None = None,
     reload: Callable[[], Config] | None = None,
     batch: Expansion | None = None,
+    pacing: Pacing | None = None,
 ) -> int:
     """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty. Returns how many jobs failed.
 
@@ -59,10 +62,18 @@ def serve(
             log.error("%s", ledger.repaired)
         signals = stack.enter_context(_Signals())
         watcher = stack.enter_context(Watcher(folders.inbox, folders.styles))
+        now = Moment.now()
         supervisor = Supervisor(
-            config, ledger, executor, observer=observer, drain=drain, batch=batch
+            config,
+            ledger,
+            executor,
+            now=now,
+            observer=observer,
+            drain=drain,
+            batch=batch,
+            pacing=pacing,
         )
-        supervisor.recover(Moment.now())
+        supervisor.recover(now)
         notifier = Notifier(os.environ)
         if 0 < notifier.patience <= config.service.stall_seconds:
             log.warning(

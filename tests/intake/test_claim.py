@@ -222,36 +222,6 @@ def test_error_txt_is_one_safe_line_and_then_the_detail(pair: House) -> None:
     assert text == "bad\\x1b[31m\\x0aline\n\nTraceback\n  x\n"
 
 
-def test_a_failed_job_can_be_brought_back(house: House) -> None:
-    """The inputs of a failed job, its library style among them, return to the spool byte for byte, even twice."""
-    house.style("starry.png", PNG + b"style")
-    house.drop("starry/a.png", PNG + b"a")
-    job = house.take(ask(house))
-    before = {
-        file.spooled: (house.spool / job.id / file.spooled).read_bytes() for file in job.inputs
-    }
-    place = claim.archive(job, house.spool, house.failed, error="x")
-    job = house.ledger.note(job.id, now=1.0, archive=place)
-    for _ in range(2):
-        claim.unarchive(job, house.spool, house.failed)
-    after = {path.name: path.read_bytes() for path in (house.spool / job.id).iterdir()}
-    assert {name: data for name, data in after.items() if name != claim.CARD} == before
-    assert tree(house.failed) == {"starry/"}
-
-
-def test_what_is_gone_cannot_be_brought_back(pair: House) -> None:
-    """A failed job with missing files, some or all of them, is an error that names them."""
-    job = pair.take(ask(pair))
-    place = claim.archive(job, pair.spool, pair.failed, error="x")
-    job = pair.ledger.note(job.id, now=1.0, archive=place)
-    (pair.failed / "dog" / "dog_style.png").unlink()
-    with pytest.raises(InputError, match=r"dog_style\.png of dog is gone; drop the files again"):
-        claim.unarchive(job, pair.spool, pair.failed)
-    files.remove_tree(pair.spool / job.id)
-    with pytest.raises(InputError, match="the inputs of dog are gone"):
-        claim.unarchive(job, pair.spool, pair.failed)
-
-
 def archived(house: House) -> Request:
     """A request for the files of a failed job, which lie in failed/dog/."""
     job = house.take(ask(house))
@@ -259,7 +229,7 @@ def archived(house: House) -> Request:
     drops = []
     for file in job.inputs:
         mark = files.fingerprint((house.failed / place / file.spooled).stat())
-        drops.append(Drop(file.role, f"{place}/{file.spooled}", mark, "failed"))
+        drops.append(Drop(file.role, f"{place}/{file.spooled}", mark, "failed", file.origin))
     return Request("dog", "pair", "", tuple(drops))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from nst_daemon.intake.batch import Batch
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.service import supervisor
-from nst_daemon.service.supervisor import Supervisor, batch_reach
+from nst_daemon.service.admission import batch_reach
+from nst_daemon.service.state import Pacing
 from nst_daemon.workers.messages import Failed, Retry
 from tests.bench import PNG, Bench
 from tests.service.conftest import Served, served
@@ -25,6 +26,7 @@ __all__ = ["served"]
 
 S = JobState
 pytestmark = pytest.mark.timeout(180)
+ONE_AT_A_TIME = Pacing(claims_a_round=1)
 SWEEP = "contents: photos/*.png\nstyles: [one, two, three]\nsweep: {seed: [1, 2]}\n"
 
 
@@ -80,29 +82,91 @@ def test_a_batch_file_becomes_jobs_and_is_archived(bench: Bench, tmp_path: Path)
 
 
 def test_what_is_there_is_not_painted_again(bench: Bench, tmp_path: Path) -> None:
-    """The same batch under another name paints nothing, but for results that were removed and new contents."""
+    """The same batch paints nothing again, except results that were removed and new contents."""
     text = "contents: '*.png'\nstyles: one"
     ask(bench, text)
     assert paint_all(bench) == 2
-    (bench.folders.inbox / "again.batch.yaml").write_text(text)
-    bench.step(1.5, times=5)
+    ask(bench, text)
     assert paint_all(bench) == 0
+    assert len(bench.ledger.jobs()) == 2
     (bench.folders.results / "night" / "a_one.png").unlink()
     (tmp_path / "photos" / "c.png").write_bytes(PNG + b"c")
-    (bench.folders.inbox / "third.batch.yaml").write_text(text)
-    bench.step(1.5, times=5)
+    ask(bench, text)
     assert paint_all(bench) == 2
-    assert {p.name for p in (bench.folders.results / "third").glob("*.png")} == {
-        "a_one.png",
-        "c_one.png",
+    found = {p.name for p in (bench.folders.results / "night").glob("*.png")}
+    assert found == {"a_one-2.png", "b_one.png", "c_one.png"}
+
+
+def test_what_another_batch_has_painted_is_linked(bench: Bench) -> None:
+    """A batch gets the pictures that another one has painted into its own folder, with sidecars that name it."""
+    text = "contents: '*.png'\nstyles: one\nsweep: {seed: [1, 2]}"
+    ask(bench, text)
+    assert paint_all(bench) == 4
+    (bench.folders.inbox / "again.batch.yaml").write_text(text.replace("[1, 2]", "[2, 3]"))
+    bench.step(1.5, times=8)
+    assert paint_all(bench) == 2
+    bench.step(1, times=3)
+    night, again = bench.folders.results / "night", bench.folders.results / "again"
+    assert {p.name for p in again.glob("*.png")} == {
+        f"{c}_one_seed={s}.png" for c in "ab" for s in (2, 3)
     }
+    assert (again / "a_one_seed=2.png").read_bytes() == (night / "a_one_seed=2.png").read_bytes()
+    sidecar = json.loads((again / "a_one_seed=2.json").read_bytes())
+    assert sidecar["job"]["name"] == "again/a_one_seed=2"
+    assert sidecar["batch"] == {
+        "name": "again",
+        "style": "one",
+        "swept": {"seed": 2},
+        "position": [0, 0, 0],
+    }
+    assert {job.state for job in bench.ledger.jobs()} == {S.DONE}
+    assert bench.chores.requests[-1] == ("contact-sheet", str(again))
 
 
-def test_a_crash_while_it_is_taken_in_costs_nothing(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_what_another_batch_is_painting_is_not_painted_twice(bench: Bench) -> None:
+    """While a picture is being painted for one batch, the same picture of another batch waits for it."""
+    bench.executor.room = 4
+    for name in ("night", "again"):
+        (bench.folders.inbox / f"{name}.batch.yaml").write_text("contents: a.png\nstyles: one")
+    bench.step(1.5, times=8)
+    assert len(bench.ledger.jobs()) == 2
+    assert len(bench.executor.tasks) == 1
+    assert paint_all(bench) == 1
+    bench.step(1, times=3)
+    for name in ("night", "again"):
+        assert (bench.folders.results / name / "a_one.png").exists()
+
+
+def test_an_edited_result_is_not_linked(bench: Bench) -> None:
+    """A picture that a person has changed since is painted again for another batch."""
+    ask(bench, "contents: a.png\nstyles: one")
+    assert paint_all(bench) == 1
+    (bench.folders.results / "night" / "a_one.png").write_bytes(PNG + b"edited")
+    (bench.folders.inbox / "again.batch.yaml").write_text("contents: a.png\nstyles: one")
+    bench.step(1.5, times=5)
+    assert paint_all(bench) == 1
+
+
+def test_other_weights_are_other_pictures(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """After a change of the weights a batch paints its pictures again, and the log says why."""
+    text = "contents: '*.png'\nstyles: one"
+    ask(bench, text)
+    assert paint_all(bench) == 2
+    (tmp_path / "own.safetensors").write_bytes(b"other weights")
+    model = replace(bench.config.model, weights=str(tmp_path / "own.safetensors"))
+    bench.config = replace(bench.config, model=model)
+    bench.begin()
+    ask(bench, text)
+    assert paint_all(bench) == 2
+    assert "2 pictures are painted again, because the weights have changed" in caplog.text
+
+
+def test_a_crash_while_it_is_taken_in_costs_nothing(bench: Bench) -> None:
     """Where the daemon dies after the first of four pictures, the next start asks for the other three only."""
-    monkeypatch.setattr(supervisor, "CLAIMS_A_ROUND", 1)
+    bench.pacing = ONE_AT_A_TIME
+    bench.begin()
     (bench.folders.inbox / "night.batch.yaml").write_text(
         "contents: '*.png'\nstyles: one\nsweep: {seed: [1, 2]}"
     )
@@ -116,12 +180,10 @@ def test_a_crash_while_it_is_taken_in_costs_nothing(
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["archived", "half read"])
-def test_a_lost_ledger_loses_no_queued_picture(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, whole: bool
-) -> None:
+def test_a_lost_ledger_loses_no_queued_picture(bench: Bench, whole: bool) -> None:
     """Where ledger and backup are lost, what was in the queue is painted once, also while the batch is still read."""
-    if not whole:
-        monkeypatch.setattr(supervisor, "CLAIMS_A_ROUND", 1)
+    bench.pacing = None if whole else ONE_AT_A_TIME
+    bench.begin()
     file = bench.folders.inbox / "night.batch.yaml"
     file.write_text("contents: '*.png'\nstyles: one\nsweep: {seed: [1, 2]}")
     while file.exists() if whole else not bench.ledger.jobs():
@@ -150,37 +212,33 @@ def test_a_picture_that_failed_is_tried_by_the_next_batch(bench: Bench) -> None:
     bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.NEVER, "no"))
     bench.step(1, times=3)
     assert bench.executor.tasks == []
-    file = bench.folders.inbox / "later.batch.yaml"
-    file.write_text(text)
-    bench.time += file.stat().st_ctime + 10 - bench.now.wall
-    bench.step(1.5, times=5)
-    first = bench.ledger.jobs()[0]
-    expansion = Expansion(
-        "x",
-        Batch(("a.png",), ("one",)),
-        batch_reach(bench.config, bench.config.batch_roots),
-        since=first.created + 1,
-    )
-    wanted = expansion.current()
-    assert wanted is not None
-    assert bench.supervisor._known(wanted, first.created) is not None
-    assert bench.supervisor._known(wanted, first.created + 1e9) in (None, bench.ledger.jobs()[-1])
+    (failed,) = bench.ledger.jobs()
+
+    def asked(since: float) -> int:
+        """How many pictures are with the executor once a batch that was dropped at that time is read."""
+        reach = batch_reach(bench.config, bench.config.batch_roots)
+        bench.begin(Expansion("night", Batch(("a.png",), ("one",)), reach, since=since))
+        bench.step(1, times=5)
+        return len(bench.executor.tasks)
+
+    assert asked(failed.created) == 0
+    assert asked(failed.created + 1) == 1
 
 
-def test_no_room_loses_no_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_loses_no_picture(bench: Bench) -> None:
     """Where the disk is full in the middle of a batch, it goes on with the same picture afterwards."""
-    real = supervisor.claim.claim
-    calls = 0
-
-    def full(*arguments: object, **options: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise supervisor.StorageError("no space")
-        return real(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(supervisor.claim, "claim", full)
-    ask(bench, "contents: '*.png'\nstyles: one")
+    bench.pacing = ONE_AT_A_TIME
+    bench.begin()
+    (bench.folders.inbox / "night.batch.yaml").write_text("contents: '*.png'\nstyles: one")
+    while not bench.ledger.jobs():
+        bench.step(1)
+    away = bench.folders.spool.rename(bench.folders.state / "away")
+    bench.folders.spool.touch()  # nothing can be put into a file
+    bench.step(1.5, times=3)
+    assert "spool" in bench.supervisor.paused
+    assert len(bench.ledger.jobs()) == 1
+    bench.folders.spool.unlink()
+    away.rename(bench.folders.spool)
     bench.step(1.5, times=3)
     assert paint_all(bench) == 2
 
@@ -231,7 +289,7 @@ def test_the_command_sums_up(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     done = CliRunner().invoke(cli.app, ["batch", str(file)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "few: 0 of 2 painted, 2 skipped, 0 missing" in done.stdout
-    assert done.stdout.count("there already") == 2
+    assert done.stdout.count(" exists ") == 2
     (served.root / "photos" / "c.png").hardlink_to(file)  # refused, and so no worker is needed
     done = CliRunner().invoke(cli.app, ["batch", str(file), "--json"], catch_exceptions=False)
     assert done.exit_code == 1
@@ -247,10 +305,7 @@ def test_a_batch_leaves_the_inbox_alone(tmp_path: Path) -> None:
     (bench.folders.inbox / "a.png").write_bytes(PNG)
     reach = batch_reach(bench.config, [bench.folders.inbox])
     expansion = Expansion("few", Batch(("a.png",), ("one",)), reach, since=0)
-    bench.supervisor = Supervisor(
-        bench.config, bench.ledger, bench.executor, drain=True, batch=expansion
-    )
-    bench.supervisor.recover(bench.now)
+    bench.begin(batch=expansion)
     bench.step(1, times=5)
     assert not bench.supervisor.drained
     assert paint_all(bench) == 1

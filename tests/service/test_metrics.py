@@ -14,6 +14,7 @@ from nst_daemon.config import Metrics as Options
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
 from nst_daemon.service.metrics import PrometheusMetrics
+from nst_daemon.service.state import make_metrics
 from nst_daemon.workers.messages import Failed, Progress, Retry
 from tests.bench import Bench
 
@@ -91,8 +92,7 @@ def test_the_port_is_local(tmp_path: Path) -> None:
 
 def test_nothing_is_imported_unless_asked_for(tmp_path: Path) -> None:
     """Without a file and a port there are no metrics, and their library is not loaded."""
-    bench = Bench(tmp_path)
-    assert bench.supervisor._metrics is None
+    assert make_metrics(Bench(tmp_path).config) is None
 
 
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nst_daemon.service.admission import Admission
 from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.sd_notify import Notifier
 from nst_daemon.workers.messages import WorkerStatus
@@ -108,7 +109,7 @@ def test_what_is_not_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "ledger" in bench.supervisor.ailment(bench.now, 10)
     bench.step(0)
     assert bench.supervisor.ailment(bench.now, 10) == ""
-    monkeypatch.setattr(bench.supervisor, "_take_in", lambda now: None)
+    monkeypatch.setattr(Admission, "take_in", lambda self, now: None)
     bench.step(41)
     assert "inbox" in bench.supervisor.ailment(bench.now, 10)
     bench.folders.inbox.rmdir()

@@ -108,6 +108,13 @@ def retry_after(*outcomes: JobState, **script: object) -> Callable[[Root], None]
     return prepare
 
 
+def retry_batch(root: Root) -> None:
+    """A batch file that was refused, and whose retry is asked for while no daemon runs: it is refused again."""
+    root.drop("night", {"night.batch.yaml": b"contents: nothing.png"}, S.FAILED)
+    root.run()
+    request(root, "night", "retry")
+
+
 def retry_cancelled(root: Root) -> None:
     """A cancelled job that is wanted again."""
     cancel_after("claimed>queued")(root)
@@ -138,6 +145,7 @@ SCENARIOS = {
     "retried after a failure": Scenario(retry_after(do="raise", once="failed-once")),
     "retried after a quarantine": Scenario(retry_after(S.QUARANTINED, do="kill")),
     "retried after being cancelled": Scenario(retry_cancelled),
+    "a batch file is retried": Scenario(retry_batch),
     "stopped": Scenario(stop_while_running, stop),
 }
 

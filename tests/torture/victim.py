@@ -109,25 +109,26 @@ def main() -> int:
     from nst_daemon.config import load
     from nst_daemon.ledger import Ledger
     from nst_daemon.ops import logs
-    from nst_daemon.service import loop, supervisor
+    from nst_daemon.service.loop import serve
+    from nst_daemon.service.state import Pacing
     from nst_daemon.workers.local import LocalExecutor
     from nst_daemon.workers.messages import WorkerOptions
 
-    supervisor.BACK_OFF = 0.01
     record = Path(plan["record"]) if "record" in plan else None
     points = Points(root, plan.get("die_at"), record)
 
     def after(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
-            before = ledger.get(arguments[0]) if isinstance(arguments[0], str) else None
+            subject = arguments[0]
+            before = ledger.get(subject if isinstance(subject, str) else subject.id)
             result = call(ledger, *arguments, **options)
-            job = result or arguments[0]
+            job = result or subject
             points.reach(f"{before.state if before else 'seen'}>{job.state}")
             return result
 
         return wrapped
 
-    for name in ("add", "move"):
+    for name in ("add", "move", "readmit"):
         setattr(Ledger, name, after(getattr(Ledger, name)))
     config = load(None)
     logs.setup(config.log.format, config.log.level)
@@ -142,7 +143,8 @@ def main() -> int:
     )
     executor = LocalExecutor(config.devices, options)
     sys.addaudithook(points.audit)
-    failures = loop.serve(config, executor, drain=plan.get("once", True), patience=60.0)
+    drain, pacing = plan.get("once", True), Pacing(back_off=0.01)
+    failures = serve(config, executor, drain=drain, patience=60.0, pacing=pacing)
     return SOME_FAILED if failures else 0
 
 

@@ -26,7 +26,8 @@ from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.live_status import LiveStatus
-from nst_daemon.service.supervisor import Moment, Supervisor
+from nst_daemon.service.state import Moment
+from nst_daemon.service.supervisor import Supervisor
 from nst_daemon.workers.messages import (
     DeviceLost,
     Executor,
@@ -197,7 +198,7 @@ class Daemon:
 
     def __init__(self, executor: Executor, config: configuration.Config, ledger: Ledger) -> None:
         self.executor, self.config, self.ledger = executor, config, ledger
-        self.supervisor = Supervisor(config, ledger, executor)
+        self.supervisor = Supervisor(config, ledger, executor, now=Moment.now())
         self.supervisor.recover(Moment.now())
 
     def until(self, enough: Callable[[], object]) -> None:

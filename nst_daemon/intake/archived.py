@@ -1,0 +1,143 @@
+"""An archived job as a drop: its files in failed/ mean what they would mean in the inbox today."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from nst_daemon import files
+from nst_daemon.errors import InputError
+from nst_daemon.intake.claim import CARD, ERROR_FILE, card_id, move_original
+from nst_daemon.intake.drops import Drop, Entry, JobSettings, Rejection, Request
+from nst_daemon.intake.pairing import Rules, interpret
+from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.walk import file_problem, list_folder, opened, read_settings
+from nst_daemon.jobs import Job, JobInput, Role
+from nst_daemon.names import numbered, printable
+
+
+def read(job: Job, failed: Path, rules: Rules, max_bytes: int) -> Request | Rejection:
+    """What the files of an ended job ask for now.
+
+    Their names count as they were in the inbox, and the settings files as they are now. A file that a person has
+    added to the folder counts as if it had been dropped with them. Styles of the library come from the library.
+
+    Args:
+        job: Its inputs are in failed/.
+        failed: The folder.
+        rules: What the meaning of a drop depends on; `read_settings` is replaced.
+        max_bytes: Of one file.
+
+    Raises:
+        InputError: The inputs are gone, or they are of more than one job.
+        ChangedMeanwhile: A style of the library is still being copied.
+    """
+    folder = _Archive(job, failed, max_bytes)
+    if job.batch is not None:
+        return folder.cell()
+    rules = replace(rules, read_settings=folder.settings)
+    outcome = interpret(folder.top, list(folder.entries.values()), True, rules)
+    if outcome.settling:
+        raise ChangedMeanwhile(f"a style of {job.name} is still being copied")
+    reasons = [
+        Rejection(waiting.name, "refused", "", (), waiting.reason) for waiting in outcome.waiting
+    ]
+    found: list[Request | Rejection] = [*outcome.requests, *outcome.rejections, *reasons]
+    if len(found) != 1:
+        raise InputError(
+            f"{printable(str(folder.path))} holds the files of {len(found)} jobs",
+            remedy="leave those of one job there, or drop them into the inbox",
+        )
+    (wanted,) = found
+    return replace(wanted, files=tuple(map(folder.archived, wanted.files)))
+
+
+def put_back(job: Job, failed: Path, inbox: Path) -> None:
+    """Move the file of a batch from failed/ to where it was in the inbox; may be called again. Raises StorageError."""
+    folder = failed / job.archive
+    for file in job.inputs:
+        place = inbox / os.path.dirname(file.origin)  # noqa: PTH120 (bytes that are not UTF-8 stay)
+        files.make_folder(place)
+        stem, dot, suffix = os.path.basename(file.origin).partition(".")  # noqa: PTH119
+        with files.storage(place), opened(folder) as descriptor, suppress(FileNotFoundError):
+            target = next(
+                path
+                for name in numbered(stem)
+                if not os.path.lexists(path := place / (name + dot + suffix))
+            )
+            status = os.stat(file.spooled, dir_fd=descriptor, follow_symlinks=False)
+            move_original(file.spooled, descriptor, status, target)
+
+
+class _Archive:
+    """The files of one job below failed/, by the paths that they had in the inbox."""
+
+    def __init__(self, job: Job, failed: Path, max_bytes: int) -> None:
+        self.path = failed / job.archive
+        if not job.archive or card_id(self.path) != job.id:
+            raise InputError(
+                f"the inputs of {job.name} are gone from {failed}", remedy="drop them again"
+            )
+        self._job, self._failed, self._max_bytes = job, failed, max_bytes
+        origins = [file.origin for file in job.inputs if file.origin]
+        #: The folder of the inbox that they were in.
+        self.top = origins[0].rpartition("/")[0] if origins else ""
+        self.entries: dict[str, Entry] = {}
+        self.drops: dict[str, Drop] = {}
+        self._list()
+
+    def _list(self) -> None:
+        known = {file.spooled: file for file in self._job.inputs}
+        with opened(self.path) as descriptor:
+            listing = list_folder(descriptor, str(self.path), [])
+        for name, status in sorted(listing):
+            file = known.get(name)
+            if name in {CARD, ERROR_FILE} or (file and not file.origin and not self._job.batch):
+                continue  # a copy of a library file: the library itself counts
+            path = self._path(file, name)
+            mark = files.fingerprint(status)
+            problem = file_problem(status, name, self._max_bytes)
+            role = file.role if file else Role.UNKNOWN
+            self.entries[path] = Entry(path, mark, settled=True, age=math.inf, problem=problem)
+            self.drops[path] = Drop(role, f"{self._job.archive}/{name}", mark, "failed", path)
+
+    def _path(self, file: JobInput | None, name: str) -> str:
+        if file and file.origin:
+            return file.origin
+        return f"{self.top}/{name}" if self.top else name
+
+    def archived(self, drop: Drop) -> Drop:
+        """A drop of the inbox as the file in failed/, with the role that it has now; others as they are."""
+        if drop.root != "inbox":
+            return drop
+        return replace(self.drops[drop.path], role=drop.role)
+
+    def settings(self, entry: Entry) -> JobSettings:
+        """What a settings file says now. Raises SettingsError, ChangedMeanwhile."""
+        drop = self.drops[entry.path]
+        values = read_settings(self._failed, drop.path, drop.fingerprint, self._max_bytes)
+        return JobSettings.parse(values, printable(entry.name))
+
+    def cell(self) -> Request:
+        """The picture of a batch once more: its settings come from the batch, its sources from their copies."""
+        job = self._job
+        missing = [file.name for file in job.inputs if file.spooled not in self.drops]
+        if missing or not job.inputs:
+            raise InputError(
+                f"{', '.join(missing) or 'the inputs'} of {job.name} cannot be found in {self.path}",
+                remedy="run the batch again",
+            )
+        return Request(
+            name=job.name,
+            source="batch",
+            group=job.group,
+            files=tuple(
+                replace(self.drops[file.spooled], role=file.role, origin="") for file in job.inputs
+            ),
+            settings=job.settings,
+            priority=job.priority,
+            batch=job.batch,
+        )

@@ -1,0 +1,186 @@
+"""From the end of an attempt to the end of the job: publish, archive the inputs, tell hooks, metrics and people."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from nst_daemon import files
+from nst_daemon.intake import claim
+from nst_daemon.jobs import TRANSITIONS, Job, JobState
+from nst_daemon.ops.logs import job_logger
+from nst_daemon.publishing import publish
+from nst_daemon.service.chores import Chores
+from nst_daemon.service.hooks import HookRunner
+from nst_daemon.service.previews import Previews
+from nst_daemon.service.state import Moment, State
+
+log = logging.getLogger(__name__)
+
+S = JobState
+#: Seconds that hooks still get when the daemon ends.
+HOOKS_GRACE = 10.0
+
+
+class Completion:
+    """Owns the jobs that are staged, published or ended and not archived yet.
+
+    Args:
+        state: What the parts share.
+        chores: Runs the gallery and the contact sheets.
+        previews: The previews to remove.
+        sheets: Whether a batch that has ended gets a contact sheet. (The command `batch` makes its own: only it knows
+            where the contents are.)
+    """
+
+    def __init__(self, state: State, chores: Chores, previews: Previews, *, sheets: bool) -> None:
+        self._state, self._previews, self._sheets = state, previews, sheets
+        self.chores = chores
+        #: How many jobs have ended in each state since the start.
+        self.ended: Counter[JobState] = Counter()
+        self._jobs: dict[str, Job] = {}
+        self._details: dict[str, str] = {}  # what follows the reason in error.txt, by job
+        self._open_batches: set[str] = set()
+        self._hooks = HookRunner()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are jobs to finish."""
+        return bool(self._jobs)
+
+    def add(self, job: Job) -> None:
+        """Finish this job in the next round. It is staged, published, or has ended without a picture."""
+        self._jobs[job.id] = job
+
+    def fail(
+        self,
+        job: Job,
+        to: JobState,
+        now: Moment,
+        *,
+        error: str,
+        detail: str = "",
+        **changes: object,
+    ) -> None:
+        """End a job without a picture; the next round moves its inputs to failed/.
+
+        Args:
+            job: As the ledger has it.
+            to: `failed`, `quarantined` or `cancelled`.
+            now: The time.
+            error: One line for people.
+            detail: What follows it in error.txt, such as a traceback.
+            changes: Other fields of the job that change.
+        """
+        self._details[job.id] = detail
+        self.add(self._state.move(job, to, now, error=error, **changes))
+
+    def cancel(self, job: Job, now: Moment) -> None:
+        """End a job that is with no worker, where it may still be cancelled."""
+        if S.CANCELLED in TRANSITIONS[job.state]:
+            self.fail(job, S.CANCELLED, now, error="cancelled by request")
+
+    def finish(self, now: Moment) -> None:
+        """Publish what is staged and archive what has ended. Raises StorageError; the rest stays for the next round."""
+        for job in list(self._jobs.values()):
+            published = self._publish(job, now) if job.state is S.STAGED else job
+            if published is not None:
+                self._archive(published, now)
+            del self._jobs[job.id]
+
+    def tend(self) -> None:
+        """Look after hooks and chores; never waits."""
+        self.chores.tend()
+        self._hooks.tend()
+
+    def close(self) -> None:
+        """Wait for chores and hooks, within their limits."""
+        self.chores.finish(self._state.config.service.stop_seconds)
+        timeout = self._state.config.hooks.timeout
+        self._hooks.close(timeout if self._state.drain else min(timeout, HOOKS_GRACE))
+
+    # Batches
+
+    def batch_opened(self, name: str) -> None:
+        """More jobs of this batch will come."""
+        self._open_batches.add(name)
+
+    def batch_closed(self, name: str) -> None:
+        """All jobs of this batch are in the ledger."""
+        self._open_batches.discard(name)
+        self._sum_up(name)
+
+    def _sum_up(self, batch: str) -> None:
+        """Log how a batch went, and have its sheet made, once its last job has ended."""
+        counts = self._state.ledger.batch_counts(batch)
+        if batch in self._open_batches or not counts or not all(s.terminal for s in counts):
+            return
+        said = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+        log.info("batch %s has ended: %s", batch, said)
+        if self._sheets and self._state.config.outputs.contact_sheet and counts.get(S.DONE):
+            self.chores.request("contact-sheet", str(self._state.folders.results / batch))
+
+    # One job
+
+    def _publish(self, job: Job, now: Moment) -> Job | None:
+        """Move the staged files to results/. None where they have gone and the job is painted again."""
+        folders = self._state.folders
+        stage = folders.stage / job.id
+        if not all((stage / name).is_file() for name in job.staged_files):
+            self._state.move(
+                job, S.QUEUED, now, note="its staged picture has gone; it is painted again"
+            )
+            return None
+        picture = publish(
+            stage,
+            job.staged_files,
+            folders.results,
+            job.name,
+            overwrite=self._state.config.outputs.overwrite,
+        )
+        result = str(picture.relative_to(folders.results))
+        self._jobs[job.id] = self._state.move(job, S.PUBLISHED, now, result=result)
+        return self._jobs[job.id]
+
+    def _archive(self, job: Job, now: Moment) -> None:
+        """Move the inputs to done/ or failed/, and remove what only the work needed."""
+        folders, painted = self._state.folders, job.state is S.PUBLISHED
+        archive = claim.archive(
+            job,
+            folders.spool,
+            folders.done if painted else folders.failed,
+            error=job.error,
+            detail=self._details.get(job.id, ""),
+        )
+        self._previews.forget(job, remove=painted)
+        files.remove_tree(folders.stage / job.id)
+        (folders.checkpoints / job.id).unlink(missing_ok=True)
+        said = job_logger(log, job.name, job.id)
+        if painted:
+            job = self._state.move(job, S.DONE, now, archive=archive)
+            if self._state.config.outputs.gallery:
+                self.chores.request("gallery")
+            said.info("done: %s", folders.results / job.result)
+        else:
+            job = self._state.ledger.note(job.id, now=now.wall, archive=archive)
+            said.error("%s: %s", job.state, job.error)
+        if job.source == "batch":
+            self._sum_up(job.group)
+        self._tell(job)
+        self.ended[job.state] += 1
+        self._details.pop(job.id, None)
+
+    def _tell(self, job: Job) -> None:
+        """Tell metrics and hooks how a job has ended."""
+        folders, hooks = self._state.folders, self._state.config.hooks
+        if self._state.metrics:
+            self._state.metrics.ended.labels(job.state.value).inc()
+        if job.state is not S.CANCELLED:
+            painted = job.state is S.DONE
+            self._hooks.add(
+                hooks.done if painted else hooks.failed,
+                job,
+                result=folders.results / job.result if painted else None,
+                inputs=(folders.done if painted else folders.failed) / job.archive,
+                timeout=hooks.timeout,
+            )

@@ -1,0 +1,99 @@
+"""What need not happen in every round: the folders and their free space, retention, the copy of the ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from nst_daemon import files
+from nst_daemon.errors import StorageError
+from nst_daemon.intake import claim
+from nst_daemon.jobs import JobState
+from nst_daemon.mounts import free_bytes
+from nst_daemon.ops.logs import job_logger
+from nst_daemon.service.state import Moment, State
+
+log = logging.getLogger(__name__)
+
+S = JobState
+MiB = 1024 * 1024
+DAY = 86400.0
+#: Seconds between two looks for what has been kept for long enough.
+RETENTION_SECONDS = 3600.0
+
+
+class Housekeeping:
+    """Checks the folders, removes what `keep` allows to remove, and renews the copy of the ledger."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        # Not at once: right after a boot the clock may still be wrong.
+        self._next_retention = state.began.steady + RETENTION_SECONDS
+        self._next_backup = state.began.steady + DAY  # opening the ledger has made one
+        self._removed_until: dict[Path, float] = {}
+
+    def check_folders(self) -> None:
+        """Raise StorageError where the ledger or a folder has gone."""
+        self._state.ledger.check()
+        folders = self._state.folders
+        for folder in (folders.inbox, folders.results, folders.done, folders.failed, folders.state):
+            if not folder.is_dir():
+                raise files.missing_folder(folder)
+
+    def check_space(self) -> None:
+        """Raise StorageError where there is too little space."""
+        folders, least = self._state.folders, self._state.config.limits.min_free_disk
+        for folder in (folders.state, folders.results):
+            free = free_bytes(folder)
+            if free < least:
+                raise StorageError(
+                    f"{folder} has {free // MiB:,} MiB of free space, "
+                    f"and limits.min_free_disk asks for {least // MiB:,} MiB",
+                    remedy="free some space",
+                )
+
+    def back_up(self, now: Moment) -> None:
+        """Renew the copy of the ledger once a day. Raises StorageError."""
+        if now.steady >= self._next_backup:
+            self._next_backup = now.steady + DAY
+            self._state.ledger.back_up()
+
+    def retain_when_due(self, now: Moment) -> None:
+        """Call `retain` once an hour."""
+        if now.steady >= self._next_retention:
+            self.retain(now)
+
+    def retain(self, now: Moment) -> None:
+        """Remove archived inputs and forget history as `keep` says; touch only what is the daemon's.
+
+        Raises StorageError.
+        """
+        self._next_retention = now.steady + RETENTION_SECONDS
+        began = self._state.began
+        drift = (now.wall - began.wall) - (now.steady - began.steady)
+        if abs(drift) > RETENTION_SECONDS:
+            log.warning(
+                "the clock was set by %.0f s: nothing is removed by age until the next start", drift
+            )
+            return
+        keep, folders = self._state.config.keep, self._state.folders
+        for days, root, states in (
+            (keep.done_days, folders.done, (S.DONE,)),
+            (keep.failed_days, folders.failed, (S.FAILED, S.QUARANTINED, S.CANCELLED)),
+        ):
+            if days is not None:
+                self._remove_archives(root, states, now.wall - days * DAY)
+        if keep.previews_days is not None:
+            files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)
+        if keep.ledger_days is not None:
+            forgotten = self._state.ledger.prune(now.wall - keep.ledger_days * DAY)
+            log.info("forgot %d jobs that ended %g days ago", len(forgotten), keep.ledger_days)
+
+    def _remove_archives(self, root: Path, states: Sequence[JobState], before: float) -> None:
+        since = self._removed_until.get(root, 0.0)
+        ledger = self._state.ledger
+        for job in ledger.history(*states, since=since, before=before, limit=-1):
+            if claim.prune_archive(job, root):
+                job_logger(log, job.name, job.id).info("removed its inputs from %s", root)
+        self._removed_until[root] = before

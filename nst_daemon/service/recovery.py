@@ -1,0 +1,58 @@
+"""At the start: bring every job that a crash or a shutdown has left behind to where it can go on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+
+from nst_daemon.errors import SettingsError
+from nst_daemon.intake import claim
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.service.admission import Admission
+from nst_daemon.service.completion import Completion
+from nst_daemon.service.dispatch import MOST_DEATHS
+from nst_daemon.service.state import Moment, State
+
+log = logging.getLogger(__name__)
+
+S = JobState
+
+
+def recover(state: State, admission: Admission, completion: Completion, now: Moment) -> None:
+    """Put the spool and the ledger in order, and hand each unfinished job to the part that goes on with it.
+
+    Raises StorageError.
+    """
+    folders, ledger = state.folders, state.ledger
+    for job in claim.recover_spool(folders.spool, ledger.ids(), folders.inbox):
+        ledger.add(job, note="found in the spool, unknown to the ledger")
+    _resolve_old_settings(state, now)
+    for job in ledger.jobs(S.RUNNING):
+        _recover_running(state, completion, job, now)
+    for job in ledger.jobs(S.CLAIMED):
+        admission.resume(job)
+    for job in ledger.jobs(S.STAGED, S.PUBLISHED):
+        completion.add(job)
+    for job in ledger.jobs(S.FAILED, S.QUARANTINED, S.CANCELLED):
+        if not job.archive:
+            completion.add(job)
+
+
+def _recover_running(state: State, completion: Completion, job: Job, now: Moment) -> None:
+    """The daemon itself ended in the middle of an attempt: whether the job was the reason is unknown."""
+    if job.attempts < state.config.service.max_attempts + MOST_DEATHS:
+        state.move(job, S.QUEUED, now, note="the daemon ended in the middle of this attempt")
+    else:
+        error = f"the daemon ended {job.attempts} times while this was painted; `nst-daemon retry` tries it again"
+        completion.fail(job, S.QUARANTINED, now, error=error)
+
+
+def _resolve_old_settings(state: State, now: Moment) -> None:
+    """Resolve the settings of jobs that release 0.1.0 has queued: it kept only what differs from the configuration."""
+    for job in state.ledger.with_partial_settings():
+        try:
+            settings = asdict(state.config.render_settings(job.settings))
+        except SettingsError as error:
+            log.warning("%s keeps settings that do not resolve: %s", job.name, error)
+        else:
+            state.ledger.note(job.id, now=now.wall, settings=settings)

@@ -1,0 +1,138 @@
+"""What others see of the daemon: state/status.json, a headline for systemd, the numbers for Prometheus, its health."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from nst_daemon.jobs import JobState
+from nst_daemon.mounts import free_bytes
+from nst_daemon.service.admission import Admission
+from nst_daemon.service.dispatch import Dispatch
+from nst_daemon.service.live_status import LiveStatus, PaintingStatus
+from nst_daemon.service.previews import Previews
+from nst_daemon.service.state import Moment, State
+from nst_daemon.workers.messages import WorkerStatus
+
+S = JobState
+
+
+class Reporting:
+    """Gathers the status from the parts of the service. It changes nothing but the files that others read."""
+
+    def __init__(
+        self, state: State, admission: Admission, dispatch: Dispatch, previews: Previews
+    ) -> None:
+        self._state, self._previews = state, previews
+        self._admission, self._dispatch = admission, dispatch
+        #: What is going on, in one line for people.
+        self.headline = "starting"
+
+    def publish(self, now: Moment, paused: str) -> None:
+        """Write the status where `nst-daemon status` finds it, and update the metrics. Raises StorageError."""
+        live = self.live(now, paused)
+        self.headline = live.headline
+        live.write(self._state.folders.status)
+        if self._state.metrics:
+            folders, ledger = self._state.folders, self._state.ledger
+            free = {folder.name: free_bytes(folder) for folder in (folders.state, folders.results)}
+            oldest = ledger.oldest(S.CLAIMED, S.QUEUED, S.RETRYING)
+            self._state.metrics.update(live, ledger.counts(), oldest, free)
+
+    def live(self, now: Moment, paused: str) -> LiveStatus:
+        """What only this process knows.
+
+        Args:
+            now: The time.
+            paused: Why the queue waits; "" where it does not.
+        """
+        statuses = self._dispatch.executor.status(now.steady)
+        paintings = self._paintings(statuses)
+        state, reason = self._condition(paused, statuses)
+        seen = self._admission.seen
+        return LiveStatus(
+            pid=os.getpid(),
+            since=self._state.began.wall,
+            at=now.wall,
+            state=state,
+            reason=reason,
+            headline=self._headline(state, reason, paintings),
+            paintings=paintings,
+            workers=[
+                {
+                    "worker": status.worker,
+                    "state": status.state,
+                    "pid": status.pid,
+                    "device_memory": self._device_memory(status),
+                    "info": dict(status.info),
+                }
+                for status in statuses
+            ],
+            settling=seen.settling if seen else (),
+            waiting={waiting.name: waiting.reason for waiting in seen.waiting} if seen else {},
+        )
+
+    def ailment(self, now: Moment, paused: str, patience: float, last_housekeeping: float) -> str:
+        """Why the daemon is not healthy although its process runs; "" where it is healthy.
+
+        A daemon that waits for a person to fix something is healthy.
+
+        Args:
+            now: The time.
+            paused: Why the queue waits; "" where it does not.
+            patience: Seconds of silence that are allowed.
+            last_housekeeping: When the ledger was last checked, in seconds of the monotonic clock.
+        """
+        if now.steady - last_housekeeping > patience:
+            return "the ledger has not been checked"
+        since_scan = now.steady - self._admission.last_round
+        if not paused and since_scan > self._state.config.service.rescan_seconds + patience:
+            return "the inbox has not been scanned"
+        for worker in self._dispatch.executor.status(now.steady):
+            if worker.pid and worker.silent is not None and worker.silent > patience:
+                return f"worker {worker.worker} has not answered for {worker.silent:.0f} s"
+        return ""
+
+    def _paintings(self, statuses: Sequence[WorkerStatus]) -> list[PaintingStatus]:
+        """The first job of each worker, and those painted side by side with it that have reported progress."""
+        running, estimates = self._dispatch.running, self._dispatch.estimates
+        return [
+            PaintingStatus(
+                id=job_id,
+                name=running[job_id].name,
+                worker=status.worker,
+                done=estimate.done,
+                total=estimate.total,
+                percent=estimate.percent,
+                speed=estimate.speed,
+                left=estimate.left,
+                curve=estimate.curve,
+                preview=self._previews.shown(job_id),
+            )
+            for status in statuses
+            for position, job_id in enumerate(status.jobs)
+            if (estimate := estimates.get(job_id)) and (position == 0 or estimate.total)
+        ]
+
+    def _device_memory(self, status: WorkerStatus) -> int:
+        return self._dispatch.device_memory.get(status.worker, 0) if status.pid else 0
+
+    def _condition(self, paused: str, statuses: Sequence[WorkerStatus]) -> tuple[str, str]:
+        """The state of the whole in one word, and why it is not at work."""
+        if paused:
+            return "paused", paused
+        if self._dispatch.resting:
+            return "resting", self._dispatch.resting
+        if self._dispatch.lost:
+            return "lost", self._dispatch.lost
+        if any(status.state == "starting" for status in statuses):
+            return "loading", ""
+        return ("painting" if self._dispatch.running else "idle"), ""
+
+    def _headline(self, state: str, reason: str, paintings: Sequence[PaintingStatus]) -> str:
+        """The status in one line: "painting dog 42 %, 7 waiting"."""
+        counts = self._state.ledger.counts()
+        queued = counts[S.QUEUED] + counts[S.RETRYING] + counts[S.RUNNING] - len(paintings)
+        what = ", ".join(f"{job.name} {job.percent} %" for job in paintings)
+        line = f"{state} {what}".rstrip() + (f": {reason}" if reason else "")
+        return f"{line}, {queued} waiting" if queued else line

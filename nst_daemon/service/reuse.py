@@ -1,0 +1,98 @@
+"""A batch's picture that another job has painted already: its files are linked instead of painting it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from nst_daemon import files
+from nst_daemon.digests import sha256_file
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger import Ledger
+from nst_daemon.names import printable
+from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE, place_over
+
+
+@dataclass(frozen=True, slots=True)
+class Reusable:
+    """A result that is still as it was painted.
+
+    Args:
+        name: Of the picture, below the folder of results.
+        picture: The file.
+        sha256: Its digest.
+        sidecar: What the file NAME.json says.
+    """
+
+    name: str
+    picture: Path
+    sha256: str
+    sidecar: dict[str, Any]
+
+    def stage(self, job: Job, folder: Path) -> tuple[str, ...]:
+        """Link the files into the empty stage folder of a job, with a sidecar that names this job.
+
+        Returns:
+            The names of the files, the picture last.
+
+        Raises:
+            StorageError: A file cannot be linked or copied.
+        """
+        stem = PurePath(job.name).name
+        sidecar = {
+            **self.sidecar,
+            "job": {**self.sidecar["job"], "id": job.id, "name": printable(job.name)},
+            "batch": job.batch and asdict(job.batch),
+            "notes": [*self.sidecar["notes"], f"painted as {printable(self.name)}"],
+        }
+        text = json.dumps(sidecar, indent=2, ensure_ascii=False).encode() + b"\n"
+        files.write_atomic(folder / f"{stem}.json", text)
+        names = [f"{stem}.json"]
+        with files.storage(folder):
+            for suffix in (LOSS_PLOT, TIME_LAPSE, self.picture.suffix):
+                source = self.picture.with_name(self.picture.stem + suffix)
+                if source.is_file():
+                    place_over(source, folder / (stem + suffix))
+                    names.append(stem + suffix)
+            files.fsync_folder(folder)
+        return tuple(names)
+
+
+def find_reusable(job: Job, ledger: Ledger, results: Path, suffix: str) -> Reusable | None:
+    """The newest result of another job that is the same picture, with the same kind of file.
+
+    Args:
+        job: Its identity is what has to be equal.
+        ledger: The history.
+        results: The folder.
+        suffix: Of the file that is wanted, such as ".png".
+
+    Raises:
+        StorageError: A picture cannot be read.
+    """
+    return next(_reusable(job, ledger, results, suffix), None)
+
+
+def _reusable(job: Job, ledger: Ledger, results: Path, suffix: str) -> Iterator[Reusable]:
+    for other in ledger.alike(job.identity):
+        picture = results / other.result
+        if other.id == job.id or other.state is not JobState.DONE or picture.suffix != suffix:
+            continue
+        with files.storage(picture):
+            unchanged = picture.is_file() and sha256_file(picture) == other.staged_sha256
+        sidecar = _sidecar(picture) if unchanged else None
+        if sidecar is not None:
+            yield Reusable(other.result, picture, other.staged_sha256, sidecar)
+
+
+def _sidecar(picture: Path) -> dict[str, Any] | None:
+    """What NAME.json says; None where it is missing, or a person has changed its form."""
+    try:
+        found: dict[str, Any] = json.loads(picture.with_suffix(".json").read_bytes())
+        as_expected = isinstance(found["job"], dict) and isinstance(found["notes"], list)
+        return found if as_expected else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

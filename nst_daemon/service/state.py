@@ -1,0 +1,94 @@
+"""What the parts of the service share: the time of a round, the configuration, the ledger and the metrics.
+
+Each part keeps its own jobs. What is here is either constant or a service to all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nst_daemon.config import Config, Folders
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger import Ledger
+
+if TYPE_CHECKING:
+    from nst_daemon.service.metrics import PrometheusMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, on both clocks.
+
+    Args:
+        wall: Seconds since the epoch, for the ledger and for people.
+        steady: Seconds of the monotonic clock, for everything that waits.
+    """
+
+    wall: float
+    steady: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """The real time."""
+        return cls(time.time(), time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How much is done at once, and how soon again.
+
+    Args:
+        claims_a_round: Copying 10,000 files at once would keep the workers waiting.
+        back_off: Seconds before a transient error is tried again, doubled with each attempt.
+        longest_back_off: The limit of that, in seconds.
+    """
+
+    claims_a_round: int = 16
+    back_off: float = 15.0
+    longest_back_off: float = 1800.0
+
+
+@dataclass(slots=True)
+class State:
+    """What every part of the service needs.
+
+    Args:
+        config: As it is now; a reload replaces it.
+        ledger: The queue and the history.
+        began: When this process started.
+        drain: End when the inbox is empty (`once` and `batch`).
+        metrics: Where numbers for Prometheus go; None where they are not wanted.
+        pacing: How much is done at once.
+    """
+
+    config: Config
+    ledger: Ledger
+    began: Moment
+    drain: bool = False
+    metrics: PrometheusMetrics | None = None
+    pacing: Pacing = Pacing()
+
+    @property
+    def folders(self) -> Folders:
+        """The folders of the root."""
+        return self.config.folders
+
+    def move(self, job: Job, to: JobState, now: Moment, **changes: Any) -> Job:
+        """Move a job in the ledger; see `Ledger.move`."""
+        return self.ledger.move(job.id, to, now=now.wall, **changes)
+
+    def count_retry(self, why: str) -> None:
+        """Count an attempt that is made again, for Prometheus."""
+        if self.metrics:
+            self.metrics.retries.labels(why).inc()
+
+
+def make_metrics(config: Config) -> PrometheusMetrics | None:
+    """The numbers for Prometheus, where the configuration asks for them. Raises ConfigError."""
+    if config.metrics.textfile is None and not config.metrics.port:
+        return None
+    from nst_daemon.service.metrics import PrometheusMetrics  # noqa: PLC0415 (its library is not needed otherwise)
+
+    return PrometheusMetrics(config.metrics)

@@ -1,0 +1,216 @@
+"""A retry is a drop: archived inputs go through every check again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.jobs import Job, JobState, Role
+from nst_daemon.workers.messages import Failed, Retry
+from tests.bench import PNG, Bench
+
+S = JobState
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A supervisor that has just started."""
+    return Bench(tmp_path)
+
+
+def fail(bench: Bench) -> Job:
+    """Let the oldest task fail for good."""
+    bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.NEVER, "bad luck"))
+    bench.step(1, times=2)
+    return bench.job()
+
+
+def retry(bench: Bench) -> Job:
+    """Ask for a retry of the only job, and wait until it was answered."""
+    bench.ledger.request(bench.job().id, "retry", now=bench.now.wall)
+    bench.step(2, times=2)
+    assert bench.ledger.pending_requests() == []
+    return bench.job()
+
+
+def test_it_runs_again_under_its_id(bench: Bench) -> None:
+    """The job goes back to the queue with its id, name and fresh attempts, and nothing is left in failed/."""
+    bench.drop()
+    failed = fail(bench)
+    job = retry(bench)
+    assert (job.id, job.name, job.state, job.attempts) == (failed.id, "dog", S.RUNNING, 1)
+    assert (job.archive, job.error) == ("", "")
+    assert list(bench.folders.failed.iterdir()) == []
+    bench.executor.paint()
+    bench.step(1, times=2)
+    assert {p.name for p in (bench.folders.done / "dog").iterdir()} >= {
+        "dog.content.png",
+        "dog.style.png",
+    }
+
+
+def test_settings_that_were_corrected_count(bench: Bench) -> None:
+    """A settings file that was refused, and corrected in failed/, is the one that is used."""
+    bench.drop(yaml=b"size: enormous")
+    assert "enormous" in bench.error()
+    (bench.folders.failed / "dog" / "dog.yaml").write_text("size: 80")
+    job = retry(bench)
+    assert job.state is S.RUNNING
+    assert bench.executor.tasks[0].settings.size == 80
+
+
+def test_the_digests_are_fresh(bench: Bench) -> None:
+    """An input that was replaced in failed/ is hashed anew, and the identity changes with it."""
+    bench.drop()
+    before = fail(bench)
+    (bench.folders.failed / "dog" / "dog.content.png").write_bytes(PNG + b"another")
+    job = retry(bench)
+    digests = {file.role: file.sha256 for file in job.inputs}
+    assert digests[Role.CONTENT] == hashlib.sha256(PNG + b"another").hexdigest()
+    assert job.identity != before.identity
+
+
+def test_no_input_of_a_retry_lacks_a_digest(bench: Bench) -> None:
+    """A drop that was refused before anything was hashed has a digest for each input once it is accepted."""
+    bench.drop(yaml=b"size: enormous")
+    assert {file.sha256 for file in bench.job().inputs} == {""}
+    (bench.folders.failed / "dog" / "dog.yaml").write_text("size: 80")
+    assert all(len(file.sha256) == 64 for file in retry(bench).inputs)
+
+
+def test_a_refused_link_is_refused_again(bench: Bench, tmp_path: Path) -> None:
+    """A symbolic link in failed/ is not followed, however often a retry is asked for."""
+    secret = tmp_path / "private.png"
+    secret.write_bytes(PNG + b"private")
+    (bench.folders.inbox / "dog.content.png").symlink_to(secret)
+    (bench.folders.inbox / "dog.style.png").write_bytes(PNG)
+    bench.step(1.5, times=5)
+    assert "symbolic link" in bench.error()
+    for _ in range(2):
+        job = retry(bench)
+        assert job.state is S.FAILED
+        assert "symbolic link" in bench.error()
+    assert bench.executor.tasks == []
+    assert (bench.folders.failed / "dog" / "dog.content.png").is_symlink()
+    assert "retried by request" in bench.ledger.events(job.id)[-1].note
+
+
+def test_a_pipe_and_a_large_file_are_refused_again(bench: Bench) -> None:
+    """A named pipe does not block, and a file over the limit stays over it."""
+    os.mkfifo(bench.folders.inbox / "dog.content.png")
+    (bench.folders.inbox / "dog.style.png").write_bytes(PNG)
+    bench.step(1.5, times=5)
+    assert "named pipe" in bench.error()
+    assert retry(bench).state is S.FAILED
+    assert "named pipe" in bench.error()
+    (bench.folders.failed / "dog" / "dog.content.png").unlink()
+    (bench.folders.failed / "dog" / "dog.content.png").write_bytes(PNG + bytes(1000))
+    bench.change(limits={"max_bytes": 500})
+    assert retry(bench).state is S.FAILED
+    assert "1,0" in bench.error() and "limits.max_bytes" in bench.error()
+    bench.change()
+    assert retry(bench).state is S.RUNNING
+
+
+def test_a_missing_half_may_be_added(tmp_path: Path) -> None:
+    """A picture that failed for want of a style is painted once a style is put beside it in failed/."""
+    bench = Bench(tmp_path)
+    bench.change(service={"pair_timeout": 0.0})
+    (bench.folders.inbox / "dog.content.png").write_bytes(PNG)
+    bench.step(1.5, times=4)
+    assert "no style" in bench.error()
+    assert retry(bench).state is S.FAILED
+    (bench.folders.failed / "dog" / "dog.style.png").write_bytes(PNG)
+    job = retry(bench)
+    assert job.state is S.RUNNING
+    assert [file.role for file in job.inputs] == [Role.CONTENT, Role.STYLE]
+
+
+def test_the_library_counts_as_it_is_now(bench: Bench) -> None:
+    """A picture of a hot folder is painted again in the style that the library has now, with its settings."""
+    (bench.folders.styles / "waves.png").write_bytes(PNG)
+    bench.step(1.5, times=4)
+    (bench.folders.inbox / "waves" / "dog.png").write_bytes(PNG)
+    bench.step(1.5, times=4)
+    assert fail(bench).name == "waves/dog"
+    (bench.folders.styles / "waves.png").write_bytes(PNG + b"new")
+    (bench.folders.styles / "waves.yaml").write_text("seed: 7")
+    bench.step(1.5, times=4)
+    job = retry(bench)
+    digests = {file.role: file.sha256 for file in job.inputs}
+    assert digests[Role.STYLE] == hashlib.sha256(PNG + b"new").hexdigest()
+    assert bench.executor.tasks[0].settings.seed == 7
+
+
+def test_a_batch_file_is_a_batch_again(tmp_path: Path) -> None:
+    """A batch file that was refused, and corrected in failed/, paints its pictures."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(PNG)
+    bench = Bench(tmp_path / "nst", batch_roots=[tmp_path / "photos"])
+    (bench.folders.styles / "one.png").write_bytes(PNG)
+    (bench.folders.inbox / "night.batch.yaml").write_text("contents: '*.jpg'\nstyles: one")
+    bench.step(1.5, times=5)
+    (refused,) = bench.ledger.jobs()
+    assert refused.state is S.FAILED
+    (bench.folders.failed / "night" / "night.batch.yaml").write_text(
+        "contents: '*.png'\nstyles: one"
+    )
+    bench.ledger.request(refused.id, "retry", now=bench.now.wall)
+    bench.step(1.5, times=8)
+    assert [(job.name, job.state) for job in bench.ledger.jobs()] == [("night/a_one", S.RUNNING)]
+    assert not (bench.folders.failed / "night").exists()
+
+
+def test_the_picture_of_a_batch_is_painted_again(tmp_path: Path) -> None:
+    """A failed picture of a batch keeps its place in it, its settings and its inputs, although the source has gone."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(PNG)
+    bench = Bench(tmp_path / "nst", batch_roots=[tmp_path / "photos"])
+    (bench.folders.styles / "one.png").write_bytes(PNG)
+    text = "contents: '*.png'\nstyles: one\nsweep: {content_style_ratio: [0.5]}"
+    (bench.folders.inbox / "night.batch.yaml").write_text(text)
+    bench.step(1.5, times=6)
+    before = bench.job()
+    fail(bench)
+    (tmp_path / "photos" / "a.png").unlink()
+    job = retry(bench)
+    assert job.state is S.RUNNING
+    assert (job.batch, job.settings, job.identity) == (
+        before.batch,
+        before.settings,
+        before.identity,
+    )
+    assert [file.sha256 for file in job.inputs] == [file.sha256 for file in before.inputs]
+
+
+def test_a_killed_daemon_finishes_the_retry(bench: Bench) -> None:
+    """Where the daemon dies after the ledger has the job again, the next start removes what is left in failed/."""
+    bench.drop()
+    failed = fail(bench)
+    archive = {p.name: p.read_bytes() for p in (bench.folders.failed / "dog").iterdir()}
+    retry(bench)
+    # What a kill between the two steps would have left:
+    bench.ledger.move(failed.id, S.QUEUED, now=bench.now.wall, archive="dog")
+    (bench.folders.failed / "dog").mkdir()
+    for name, data in archive.items():
+        (bench.folders.failed / "dog" / name).write_bytes(data)
+    bench.ledger.request(failed.id, "retry", now=bench.now.wall)
+    bench.begin()
+    bench.executor.room = 0
+    bench.step(2, times=2)
+    assert list(bench.folders.failed.iterdir()) == []
+    assert (bench.job().state, bench.job().archive) == (S.QUEUED, "")
+
+
+def test_lost_inputs_are_named(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A retry of a job whose inputs were removed from failed/ changes nothing, and the log says what to do."""
+    bench.drop()
+    fail(bench)
+    for path in (bench.folders.failed / "dog").iterdir():
+        path.unlink()
+    (bench.folders.failed / "dog").rmdir()
+    assert retry(bench).state is S.FAILED
+    assert "drop them again" in caplog.text
