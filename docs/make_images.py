@@ -1,7 +1,6 @@
-"""Make the pictures of the documentation from this program's own samples: `make docs-images`.
+"""Make the pictures of the documentation from the sample drawings: a part of `make docs-images`.
 
-Everything is drawn and painted here; run it again after a change to the engine, and look at the result. One picture
-alone: `python -m docs.make_images keep_colors`.
+Run it again after a change to the engine, and look at the result. To make one picture: `python -m docs.make_images keep_colors`.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ HILLS = ((0, 0.9), (0.3, 0.72), (0.6, 0.84), (1, 0.75))
 
 
 def main() -> None:
-    """Make those that the command line names, or all of them."""
+    """Make the pictures that the command line names, or all."""
     IMAGES.mkdir(exist_ok=True)
     for picture in sys.argv[1:] or PICTURES:
         PICTURES[picture]()
 
 
 def readme() -> None:
-    """The harbour, the painting, and the harbour in the manner of the painting."""
+    """The harbour, the painting, and the harbour in the style of the painting."""
     scene, painting = draw_scene(640, 480), draw_painting(640, 480)
     painted = stylize(as_picture(scene), as_picture(painting), size=512)
     save_row([as_picture(scene), as_picture(painting), painted], IMAGES / "harbour.jpg", height=384)
@@ -54,7 +53,7 @@ def keep_colors() -> None:
 
 
 def masks() -> None:
-    """A sky that takes the style's sky, and two styles that keep to their parts."""
+    """A sky in the style of the painting's sky, and two styles in separate regions."""
     scene = draw_scene(scene="mountains")
     swirls, embers = draw_painting(style="swirls"), draw_painting(style="embers")
     content_mask, style_mask = mask(RIDGE, "red", "lime"), mask(HILLS, "red", "lime")
@@ -75,7 +74,7 @@ def masks() -> None:
 
 
 def mask(line: Sequence[tuple[float, float]], above: str, below: str) -> Image.Image:
-    """Two flat colours that meet softly along a line, given in fractions of width and height."""
+    """A mask of two flat colours with a soft border along a line, given in fractions of width and height."""
     image = Image.new("RGB", (640, 480), above)
     corners = [(x * 640, y * 480) for x, y in (*line, (1, 1), (0, 1))]
     ImageDraw.Draw(image).polygon(corners, fill=below)
@@ -83,14 +82,14 @@ def mask(line: Sequence[tuple[float, float]], above: str, below: str) -> Image.I
 
 
 def quick(content: Image.Image, *styles: Image.Image, **choices: Any) -> Image.Image:
-    """A painting for a sheet: small, with few iterations."""
+    """A small picture with few iterations."""
     pictures = [as_picture(style) for style in styles]
     painted = stylize(as_picture(content), pictures, size=192, iterations=60, **choices)
     return to_image(painted.rgb)
 
 
 def transparency() -> None:
-    """A cut-out with a soft edge and black beneath: the file, what it hides, what the network sees, the result."""
+    """A cut-out with a soft edge: the file, its hidden black, what the network sees, the result."""
     scene, painting = draw_scene(), draw_painting(style="embers")
     down, across = torch.meshgrid(
         torch.linspace(-1, 1, scene.height), torch.linspace(-1, 1, scene.width), indexing="ij"
@@ -110,7 +109,7 @@ def transparency() -> None:
 
 
 def on_chequers(rgb: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """(3, H, W) over a chequerboard of light greys, 16 squares high."""
+    """A picture (3, H, W) on a chequerboard of light greys, 16 squares high."""
     _, height, width = rgb.shape
     square = max(1, height // 16)
     down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -119,13 +118,13 @@ def on_chequers(rgb: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 
 
 def as_picture(image: Image.Image) -> Picture:
-    """A drawing as the engine takes it."""
+    """A drawing as a `Picture`."""
     pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
     return Picture(pixels.reshape(image.height, image.width, 3).permute(2, 0, 1).float() / 255)
 
 
 def save_row(pictures: Sequence[Picture], path: Path, *, height: int) -> None:
-    """Write pictures side by side, all of one height, with white between them."""
+    """Save pictures of one height side by side, with white gaps."""
     cells: list[torch.Tensor] = []
     for picture in pictures:
         _, rows, columns = picture.rgb.shape
@@ -135,7 +134,7 @@ def save_row(pictures: Sequence[Picture], path: Path, *, height: int) -> None:
 
 
 def save_sheet(cells: Sequence[tuple[str, Image.Image]], name: str, *, columns: int) -> None:
-    """Write captioned pictures in rows."""
+    """Save captioned pictures in rows."""
     contact_sheet(cells, columns=columns, height=SHOWN).save(IMAGES / name, quality=85)
 
 

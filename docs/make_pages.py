@@ -1,4 +1,4 @@
-"""Pictures of what a daemon's results look like together, part of `make docs-images`: a batch's sheet, two pages."""
+"""Make the pictures of a contact sheet, the gallery and the status page: a part of `make docs-images`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.drawings import SCENES, STYLES, draw_painting, draw_scene
 from nst_daemon.service.live_status import LiveStatus
 
 IMAGES = Path(__file__).parent / "images"
-#: How the daemon of the pages is configured: small pictures, and an address.
+#: The configuration of the daemon: small pictures, and a status page.
 PAGES = {
     "NST_STATUS_PAGE": "127.0.0.1:8797",
     "NST_RENDER__SIZE": "192",
@@ -29,7 +29,7 @@ PAGES = {
 
 
 def main() -> None:
-    """A contact sheet, the gallery and the status page of a root that a daemon paints here, as Chromium shows them."""
+    """Run a daemon on a temporary root and take pictures of its pages with Chromium."""
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         print("no pages: Chromium is not installed (apt-get install chromium chromium-driver)")
         return
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def fill(root: Path) -> None:
-    """Styles of the library, and a batch of all scenes in two of them."""
+    """Write library styles, and a batch of all scenes in two of the styles."""
     for name in ("styles", "inbox", "photos"):
         (root / name).mkdir(parents=True)
     for style in STYLES:
@@ -74,19 +74,19 @@ def fill(root: Path) -> None:
 
 
 def percent(root: Path) -> int:
-    """How far the picture is that is being painted; 0 where there is none."""
+    """The progress of the current painting; 0 if there is none."""
     live = LiveStatus.read(root / "state" / "status.json")
     return live.paintings[0].percent if live and live.paintings else 0
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Look again and again."""
+    """Poll until the condition is true."""
     while not condition():
-        time.sleep(0.2)  # another process is watched from outside: there is no clock to inject
+        time.sleep(0.2)  # another process is observed: there is no clock to inject
 
 
 def shoot(address: str, name: str) -> None:
-    """A picture of a page in a window of 1280 × 860 pixels, once it shows itself."""
+    """Save a picture of a page in a window of 1280 × 860 pixels."""
     from selenium import webdriver  # noqa: PLC0415 (only where there is a browser)
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
 
@@ -99,7 +99,7 @@ def shoot(address: str, name: str) -> None:
         driver.get(address)
         time.sleep(
             4
-        )  # thumbnails come when they are in view, and the page does not say when all are there
+        )  # thumbnails load when they are in view, and the page does not report when all are loaded
         shot = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
         shot.convert("RGB").save(IMAGES / name, quality=82, optimize=True)
     finally:
