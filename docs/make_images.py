@@ -1,6 +1,7 @@
 """Make the pictures of the documentation from the sample drawings: a part of `make docs-images`.
 
-Run it again after a change to the engine, and look at the result. To make one picture: `python -m docs.make_images keep_colors`.
+Run it again after a change to the engine, and look at the result. To make one picture:
+`python -m docs.make_images keep_colors`.
 """
 
 from __future__ import annotations
