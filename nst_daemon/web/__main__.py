@@ -1,4 +1,4 @@
-"""The process of the status page: the number of its listening socket is the argument, the options come by stdin."""
+"""The process of the status page. Argument: descriptor of the listening socket. Standard input: the options."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from nst_daemon.ops import logs
 from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
 
-#: Seconds for what is being answered when the end comes, and until the process ends whatever it is doing.
-GRACE, LONGEST_GRACE = 2, 3.5
-#: Seconds after which a hidden file that nobody writes to any more belongs to an upload that was killed.
-ABANDONED = 3600.0
-#: Connections at the same time; further ones are told to come back later.
+#: Seconds that requests have to finish at the end, and until the process ends in any case.
+SHUTDOWN_SECONDS, EXIT_SECONDS = 2, 3.5
+#: A hidden file that was not written to for so many seconds belongs to an upload that was killed.
+ABANDONED_SECONDS = 3600.0
+#: Simultaneous connections; further ones get status 503.
 CONNECTIONS = 100
-#: The largest picture that a thumbnail is made of: decoding it takes three bytes for each pixel.
+#: The largest picture for which a thumbnail is made. Decoding takes three bytes for each pixel.
 THUMBNAIL_PIXELS = 60_000_000
 
 
 def main() -> None:
-    """Serve until SIGTERM, or until the daemon is gone."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what a terminal sends is for the daemon
+    """Serve until SIGTERM, or until the daemon has ended."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's signal is meant for the daemon
     options = PageOptions.decode(sys.stdin.buffer.readline())
     logs.setup(options.log.format, options.log.level)
-    # The server's own complaints go where ours do.
-    ours, theirs = logging.getLogger("nst_daemon"), logging.getLogger("uvicorn")
-    theirs.handlers[:], theirs.propagate = ours.handlers, False
-    theirs.setLevel(logging.WARNING)
+    server_log = logging.getLogger("uvicorn")
+    server_log.handlers[:] = logging.getLogger("nst_daemon").handlers
+    server_log.propagate = False
+    server_log.setLevel(logging.WARNING)
     Image.MAX_IMAGE_PIXELS = THUMBNAIL_PIXELS // 2  # Pillow refuses twice as many
-    submit.sweep(options.folders.inbox, time.time() - ABANDONED)
+    submit.sweep(options.folders.inbox, time.time() - ABANDONED_SECONDS)
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(options),
@@ -50,7 +50,7 @@ def main() -> None:
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
     threading.Thread(target=_end_with_the_daemon, args=(server,), daemon=True).start()
@@ -58,11 +58,11 @@ def main() -> None:
 
 
 def _end_with_the_daemon(server: uvicorn.Server) -> None:
-    """Wait for the end of standard input, which the daemon holds open as long as it lives."""
+    """Wait for the end of standard input, which the daemon keeps open while it is running."""
     while sys.stdin.buffer.read(1):
         pass
     server.should_exit = True
-    time.sleep(LONGEST_GRACE)  # the main thread ends the process before, unless it is stuck
+    time.sleep(EXIT_SECONDS)  # the main thread ends the process earlier, unless it hangs
     os._exit(1)
 
 

@@ -1,7 +1,7 @@
-"""The addresses of the status page. What they show is `ops.status`, as for `nst-daemon status`.
+"""The routes of the status page. They show what `ops.status` gathers, as `nst-daemon status` does.
 
-No path comes from a visitor: pictures are asked for by the id of a job or the name of a style, and where they lie is
-what the ledger, the status file and the library say.
+No path comes from a visitor: a request names the id of a job or a library style, and the ledger, the status file and
+the library have the path.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from nst_daemon.web.upload import TooLargeError, drop
 
 log = logging.getLogger(__name__)
 
-#: Jobs of each list.
-SHOWN = 24
-#: The longer side of a thumbnail, in pixels, and how many are kept.
-THUMB, THUMBS = 360, 300
-#: Bytes of the login form at most, and seconds that a browser remembers it.
-LOGIN_BYTES, REMEMBERED = 1000, 30 * 86400
-#: Addresses of pictures change with what they show.
-KEPT = {"Cache-Control": "private, max-age=86400"}
+#: Length of each list of jobs.
+LISTED = 24
+#: The longer side of a thumbnail in pixels, and the number of cached thumbnails.
+FACE_SIDE, CACHED_FACES = 360, 300
+#: Size limit of the login form in bytes, and lifetime of the cookie in seconds.
+LOGIN_BYTES, COOKIE_SECONDS = 1000, 30 * 86400
+#: Pictures may be cached: their addresses change with their contents.
+CACHE_HEADERS = {"Cache-Control": "private, max-age=86400"}
 IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
 
-#: What our exceptions are in HTTP; all others are 503.
+#: HTTP status by exception; 503 for all other errors of ours.
 CODES = {TooLargeError: 413, InputError: 400, UsageError: 400, StorageError: 507}
 
-#: Decoding takes memory: one picture at a time.
+#: Decoding needs memory, so pictures are decoded one at a time.
 _decoding = threading.Lock()
 
 
 def make_app(options: PageOptions) -> Starlette:
-    """The page for a root."""
+    """The application that serves the page of a root."""
     page = _Page(options)
     return Starlette(
         routes=[
@@ -82,24 +82,24 @@ def make_app(options: PageOptions) -> Starlette:
                 login=Response(_text("login.html"), 401, media_type="text/html"),
             )
         ],
-        exception_handlers={NstError: _complain},
+        exception_handlers={NstError: _error},
     )
 
 
 class _Page:
-    """The answers. Those that are no coroutines run in threads: they read files."""
+    """The handlers. Those that are not coroutines read files, and run in threads."""
 
     def __init__(self, options: PageOptions) -> None:
         self._options, self._folders = options, options.folders
 
     def static(self, name: str, package: str = "nst_daemon.web") -> Callable[[Request], Response]:
-        """An address with a file of ours."""
+        """A handler that returns a file of the package."""
         text, kind = _text(name, package), TYPES[name.rpartition(".")[2]]
         return lambda _: Response(text, media_type=kind)
 
     def status(self, _: Request) -> Response:
-        """What `nst-daemon status --json` prints, and what only the page needs."""
-        found = gather(self._folders, SHOWN)
+        """The output of `nst-daemon status --json`, previews, styles and the size limit."""
+        found = gather(self._folders, LISTED)
         paintings = found.live.paintings if found.live else ()
         previews = {
             p.id: _modified(self._folders.results / p.preview) for p in paintings if p.preview
@@ -116,7 +116,7 @@ class _Page:
         )
 
     async def drop(self, request: Request) -> Response:
-        """The form, sent."""
+        """Handle the upload form."""
         length = request.headers.get("content-length", "")
         if not length.isdecimal():
             raise HTTPException(411)
@@ -124,12 +124,12 @@ class _Page:
         try:
             dropped = await drop(kind, int(length), aiter(request.stream()), self._options)
         except (ClientDisconnect, TimeoutError):
-            return Response(status_code=408)  # most probably nobody is there to read it
-        log.info("%s has come by the status page", ", ".join(map(printable, dropped.names)))
+            return Response(status_code=408)  # the client has probably gone
+        log.info("%s was uploaded on the status page", ", ".join(map(printable, dropped.names)))
         return _json(asdict(dropped), 201)
 
     async def login(self, request: Request) -> Response:
-        """Remember whoever knows the token."""
+        """Handle the login form: set a cookie if the token is right."""
         body = b""
         async for chunk in request.stream():
             body += chunk
@@ -137,13 +137,13 @@ class _Page:
                 raise HTTPException(413)
         given = parse_qs(body.decode(errors="replace")).get("token", [""])[0]
         if not matches(given.strip(), self._options.token):
-            log.warning("a wrong token from %s", request.client.host if request.client else "?")
+            log.warning("wrong token from %s", request.client.host if request.client else "?")
             return Response(_text("login.html"), 401, media_type="text/html")
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             COOKIE,
             cookie_of(self._options.token),
-            max_age=REMEMBERED,
+            max_age=COOKIE_SECONDS,
             secure=request.url.scheme == "https",
             httponly=True,
             samesite="strict",
@@ -151,7 +151,7 @@ class _Page:
         return answer
 
     def picture(self, request: Request) -> Response:
-        """A picture of a job: `preview` while it is painted; `result`, `thumbnail`, `curve`, `lapse` afterwards."""
+        """A picture of a job: `preview` during painting; `result`, `thumbnail`, `curve` or `lapse` afterwards."""
         job_id, what = request.path_params["id"], request.path_params["what"]
         if what == "preview":
             return self._file(self._folders.results / self._preview(job_id))
@@ -164,7 +164,7 @@ class _Page:
         return self._file(result.with_name(result.stem + suffix))
 
     def style(self, request: Request) -> Response:
-        """The thumbnail of a style of the library, the first picture's where it is a folder."""
+        """The thumbnail of a library style; of a folder, that of its first picture."""
         style = usable(self._library()).get(request.path_params["name"])
         if style is None:
             raise HTTPException(404)
@@ -178,7 +178,7 @@ class _Page:
         return self._folders.styles / style.pictures[0].path
 
     def _preview(self, job_id: str) -> str:
-        """Where the preview of a job that is being painted lies, below results/."""
+        """The path of the preview of a job that is being painted, relative to results/."""
         live = LiveStatus.read(self._folders.status)
         shown = {p.id: p.preview for p in live.paintings} if live else {}
         if not shown.get(job_id):
@@ -186,7 +186,7 @@ class _Page:
         return shown[job_id]
 
     def _job(self, job_id: str) -> Job:
-        """The job with a result that has exactly this id."""
+        """The job with this id, if it has a result."""
         with Ledger.attach(self._folders.ledger) as ledger:
             job = ledger.get(job_id)
         if job is None or not job.result:
@@ -194,11 +194,11 @@ class _Page:
         return job
 
     def _file(self, path: Path) -> Response:
-        kind = IMAGES.get(path.suffix)  # Python's own table does not know WebP everywhere
-        return FileResponse(self._inside(path), headers=KEPT, media_type=kind)
+        kind = IMAGES.get(path.suffix)  # Python's table lacks WebP on some systems
+        return FileResponse(self._inside(path), headers=CACHE_HEADERS, media_type=kind)
 
     def _inside(self, path: Path) -> Path:
-        """The path, where it is a file below results/ and no link leads out of there."""
+        """The path, if it is a file in results/ after links have been resolved."""
         real = path.resolve()
         if not real.is_file() or not real.is_relative_to(self._folders.results.resolve()):
             raise HTTPException(404)
@@ -209,20 +209,20 @@ def _thumbnail(path: Path) -> Response:
     try:
         small = _reduced(path, path.stat().st_mtime_ns)
     except Exception as error:
-        log.debug("%s cannot be shown: %r", printable(str(path)), error)
+        log.debug("no thumbnail of %s: %r", printable(str(path)), error)
         raise HTTPException(404) from error
-    return Response(small, media_type="image/webp", headers=KEPT)
+    return Response(small, media_type="image/webp", headers=CACHE_HEADERS)
 
 
-@lru_cache(maxsize=THUMBS)
+@lru_cache(maxsize=CACHED_FACES)
 def _reduced(path: Path, version: int) -> bytes:
-    """A thumbnail; version: when its picture was changed."""
+    """A thumbnail. `version`: the modification time of the picture, part of the cache's key."""
     with _decoding:
-        return reduced(path, THUMB)
+        return reduced(path, FACE_SIDE)
 
 
 def _modified(path: Path) -> int:
-    """When a file was changed, in milliseconds since the epoch; 0 where there is none."""
+    """The modification time of a file in milliseconds since the epoch; 0 if it does not exist."""
     try:
         return path.stat().st_mtime_ns // 1_000_000
     except OSError:
@@ -234,11 +234,11 @@ def _text(name: str, package: str = "nst_daemon.web") -> str:
 
 
 def _json(values: dict[str, Any], status: int = 200) -> Response:
-    """In ASCII: names that are not UTF-8 cannot be encoded in anything else."""
+    """A JSON response in ASCII, because names that are not UTF-8 cannot be encoded otherwise."""
     return Response(json.dumps(values), status, media_type="application/json")
 
 
-def _complain(_: Request, error: Exception) -> Response:
-    """What our own exceptions are in HTTP."""
+def _error(_: Request, error: Exception) -> Response:
+    """The response for an exception of ours."""
     status = next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
     return _json({"error": printable(str(error))}, status)

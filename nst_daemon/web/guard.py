@@ -1,4 +1,4 @@
-"""What every request has to pass before the page sees it, and what every answer says to the browser."""
+"""Checks of every request, and security headers of every response."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nst_daemon.config import split_address
 log = logging.getLogger(__name__)
 
 COOKIE = "nst-daemon"
-#: What those may see who have not shown the token yet.
+#: Paths that need no token.
 PUBLIC = frozenset({"/login", "/theme.css", "/page.css", "/icon.svg"})
-#: Nothing from elsewhere, nothing inline, in nobody's frame.
+#: Nothing from other sites, nothing inline, no frames.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -32,10 +32,12 @@ HEADERS = {
 
 
 class Guard:
-    """The middleware around the page.
+    """Middleware that refuses requests and adds headers to responses.
 
-    address: HOST:PORT that it listens on; token: what visitors have to show, "" for nothing; login: answers those who
-    have not.
+    Args:
+        address: HOST:PORT that the server listens on.
+        token: the token that visitors must show; empty for none.
+        login: the response for visitors without the token.
     """
 
     def __init__(self, app: ASGIApp, *, address: str, token: str, login: Response) -> None:
@@ -43,8 +45,8 @@ class Guard:
         self._hosts = {split_address(address)[0].lower(), "localhost", "127.0.0.1", "::1"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or hand on."""
-        assert scope["type"] == "http", "the server knows neither websockets nor lifespans"
+        """Handle a request."""
+        assert scope["type"] == "http", "websockets and lifespan events are switched off"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -58,18 +60,18 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
-        """Why not; None where all is well."""
+        """The response that refuses a request; None to accept it."""
         if (
             not self._token
             and _split("//" + request.headers.get("host", "")).hostname not in self._hosts
         ):
-            # A page of somebody else's whose name was made to lead here (DNS rebinding) has that name in its requests.
-            return PlainTextResponse("This page is not known by that name here.", 421)
+            # In DNS rebinding, the name of the attacker's site resolves to this machine and is the request's host.
+            return PlainTextResponse("Unknown host name.", 421)
         if request.method not in ("GET", "HEAD") and not _same_origin(request):
-            return PlainTextResponse("Another page has sent this.", 403)
+            return PlainTextResponse("Cross-site request.", 403)
         if self._token and request.url.path not in PUBLIC and not self._is_known(request):
             wants_page = request.url.path == "/" and request.method == "GET"
-            return self._login if wants_page else PlainTextResponse("The token is missing.", 401)
+            return self._login if wants_page else PlainTextResponse("A token is required.", 401)
         return None
 
     def _is_known(self, request: Request) -> bool:
@@ -80,17 +82,17 @@ class Guard:
 
 
 def matches(given: str, expected: str) -> bool:
-    """Whether both are the same, in a time that tells nothing."""
+    """Compare in constant time."""
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
 def cookie_of(token: str) -> str:
-    """What the browser keeps in the token's place."""
+    """The value of the cookie, from which the token cannot be derived."""
     return hmac.new(token.encode(), b"status page", hashlib.sha256).hexdigest()
 
 
 def _same_origin(request: Request) -> bool:
-    """Whether our own page has sent this, or something that is no browser: those all say where a request is from."""
+    """Whether a request comes from this page, or from a program other than a browser (browsers send an origin)."""
     headers = request.headers
     if "origin" in headers:
         ours, theirs = headers.get("host", "").lower(), _split(headers["origin"]).netloc.lower()
@@ -99,7 +101,7 @@ def _same_origin(request: Request) -> bool:
 
 
 def _split(address: str) -> SplitResult:
-    """The parts of an address; of none where it is nonsense."""
+    """The parts of an address; empty parts if it is invalid."""
     try:
         return urlsplit(address)
     except ValueError:

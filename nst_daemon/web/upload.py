@@ -1,7 +1,7 @@
-"""Pictures that a form sends, on their way into the inbox: written as they arrive, and hidden until all are whole.
+"""Uploads from the form: pictures are written as they arrive, and stay hidden until all are complete.
 
-First come the fields, `library` (the name of a style: a hot folder) or `name` (of the job), then the files: one
-`content` and one `style`, or with `library` any number of `content`.
+The form has its fields first: `library` (the name of a style, and so of a hot folder) or `name` (of the job). Then the
+files: one `content` and one `style`, or, with `library`, any number of `content`.
 """
 
 from __future__ import annotations
@@ -27,38 +27,59 @@ from nst_daemon.names import composed, printable
 from nst_daemon.ops.tables import size
 from nst_daemon.web.options import PageOptions
 
-#: Files and fields in one request, and bytes of a field.
-MOST_PARTS, MOST_TEXT = 100, 1000
-#: Seconds that a browser may be silent in the middle of a picture.
-PATIENCE = 60.0
+#: Limits: files and fields in one request, and bytes of a field.
+MAX_PARTS, MAX_TEXT = 100, 1000
+#: Seconds without data after which an upload is given up.
+UPLOAD_TIMEOUT = 60.0
 
-#: Two requests must not find the same name free.
+#: Two requests must not choose the same name.
 _naming = asyncio.Lock()
 
 
 class TooLargeError(InputError):
-    """A picture is larger than the inbox takes."""
+    """A picture exceeds the size limit of the inbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What stands in the inbox now. folder: the hot folder, "" for the inbox itself; names: of the jobs."""
+    """A finished upload.
+
+    Attributes:
+        folder: the hot folder; empty for the inbox itself.
+        names: the names of the jobs.
+    """
 
     folder: str
     names: tuple[str, ...]
 
 
 async def drop(
-    content_type: str, length: int, chunks: AsyncIterator[bytes], options: PageOptions
+    content_type: str,
+    length: int,
+    chunks: AsyncIterator[bytes],
+    options: PageOptions,
+    timeout: float = UPLOAD_TIMEOUT,
 ) -> Dropped:
-    """Take in the body of a form, and drop what it holds. length: its bytes, as announced.
+    """Read the body of a form and put its pictures into the inbox. After an error, none of its files remain.
 
-    Raises UsageError for what cannot be a drop, TooLargeError, StorageError, TimeoutError where it stops coming; then
-    nothing of it is left.
+    Args:
+        content_type: the header Content-Type.
+        length: the header Content-Length, in bytes.
+        chunks: the body.
+        options: folders and limits.
+        timeout: seconds without data after which the upload is given up.
+
+    Raises:
+        UsageError: the form is invalid, or is not a job.
+        TooLargeError: a picture is too large.
+        StorageError: the inbox is full or cannot be written to.
+        TimeoutError: no more data arrived.
     """
     kind, parameters = parse_options_header(content_type)
     if kind != b"multipart/form-data" or b"boundary" not in parameters:
-        raise UsageError("this is not multipart/form-data", remedy="use the form of the page")
+        raise UsageError(
+            "the request is not multipart/form-data", remedy="use the form of the page"
+        )
     await asyncio.to_thread(_check_room, options, length)
     with Form(options) as form:
         try:
@@ -75,10 +96,10 @@ async def drop(
                     "on_end": form.end,
                 },
             )
-            while chunk := await asyncio.wait_for(anext(chunks, b""), PATIENCE):
+            while chunk := await asyncio.wait_for(anext(chunks, b""), timeout):
                 parser.write(chunk)
         except FormParserError as error:
-            raise UsageError(f"the form cannot be read: {error}") from error
+            raise UsageError(f"the form is invalid: {error}") from error
         async with _naming:
             return await asyncio.to_thread(form.appear)
 
@@ -87,14 +108,14 @@ def _check_room(options: PageOptions, length: int) -> None:
     free = free_bytes(options.folders.inbox)
     if free - length < options.min_free_disk:
         raise StorageError(
-            f"the inbox has {size(free)} of free space, which is too little for this",
+            f"the inbox has only {size(free)} of free space",
             remedy="free some space, or lower limits.min_free_disk",
         )
 
 
 @dataclass(slots=True)
 class _File:
-    """A picture that arrives. label: its name, for people; left: bytes that it may still have."""
+    """A picture that is arriving. `label`: its printable name; `left`: remaining bytes of the size limit."""
 
     label: str
     sink: BinaryIO
@@ -103,7 +124,7 @@ class _File:
 
 
 class Form:
-    """The parts of a form, as the parser's callbacks tell of them."""
+    """The parts of a form, from the callbacks of the parser."""
 
     def __init__(self, options: PageOptions) -> None:
         self._options = options
@@ -111,12 +132,12 @@ class Form:
         self._parts = 0
         self._header_name, self._header_value = bytearray(), bytearray()
         self._disposition = b""
-        self._field = ""  # the name of the field that arrives, or of the last one
-        self._text: bytearray | None = None  # of the field that arrives
-        self._file: _File | None = None  # the one that arrives
+        self._field = ""  # name of the current or last field
+        self._text: bytearray | None = None  # of the current field
+        self._file: _File | None = None  # the current one
         self._fields: dict[str, str] = {}
         self._pair: Delivery | None = None
-        self._roles: set[Role] = set()  # of the pair's pictures that are here
+        self._roles: set[Role] = set()  # of the pair's pictures that have arrived
         self._jobs: list[tuple[str, Delivery]] = []  # names and pictures
         self._whole = False
 
@@ -127,16 +148,16 @@ class Form:
         self._stack.close()
 
     def appear(self) -> Dropped:
-        """Let the daemon see what has arrived. Raises UsageError where that is no job."""
+        """Make the files visible to the daemon. Raises UsageError if they are not a job."""
         if not self._whole:
-            raise UsageError("the form ends too early", remedy="send it again")
+            raise UsageError("the form is incomplete", remedy="send it again")
         if not self._jobs:
-            raise UsageError("there is no picture", remedy="choose one")
+            raise UsageError("there is no picture", remedy="choose a picture")
         folder = self._fields.get("library", "")
         if folder and (problem := style_problem(self._library(), composed(folder))):
             raise UsageError(problem)
         if not folder and len(self._roles) < 2:
-            raise UsageError("a pair is a picture and a style", remedy="choose the other one too")
+            raise UsageError("a picture or a style is missing", remedy="choose both")
         named = self._fields.get("name", "").strip()
         names = tuple(delivery.appear(named or name, folder) for name, delivery in self._jobs)
         return Dropped(folder, names)
@@ -144,86 +165,86 @@ class Form:
     def _library(self) -> dict[str, Style]:
         return list_styles(self._options.folders.styles, self._options.max_bytes)
 
-    # What the parser calls
-
     def begin_part(self) -> None:
-        """A field or a file follows."""
+        """A field or a file begins."""
         self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise UsageError(f"a form has at most {MOST_PARTS} parts", remedy="send fewer at once")
+        if self._parts > MAX_PARTS:
+            raise UsageError(
+                f"the form has more than {MAX_PARTS} parts", remedy="send fewer pictures"
+            )
         self._text = self._file = None
         self._disposition = b""
 
     def add_to_header_name(self, data: bytes, start: int, end: int) -> None:
-        """The parser limits how long a header is."""
+        """More of a header's name. (The parser limits its length.)"""
         self._header_name += data[start:end]
 
     def add_to_header_value(self, data: bytes, start: int, end: int) -> None:
-        """The same."""
+        """More of a header's value."""
         self._header_value += data[start:end]
 
     def end_header(self) -> None:
-        """A header is whole."""
+        """A header is complete."""
         if self._header_name.lower() == b"content-disposition":
             self._disposition = bytes(self._header_value)
         self._header_name.clear()
         self._header_value.clear()
 
     def begin_data(self) -> None:
-        """The headers say what follows."""
+        """The headers of a part are complete."""
         _, parameters = parse_options_header(self._disposition)
         self._field = parameters.get(b"name", b"").decode(errors="replace")
         if b"filename" not in parameters:
             self._text = bytearray()
-        elif parameters[b"filename"]:  # else the browser says that no file was chosen
-            # Browsers write a quotation mark in this way, and nothing else.
+        elif parameters[b"filename"]:  # empty if no file was chosen
+            # Browsers escape only quotation marks.
             name = parameters[b"filename"].decode(errors="replace").replace("%22", '"')
             self._file = self._begin_file(name)
 
     def add_data(self, data: bytes, start: int, end: int) -> None:
-        """Some of a field or a file. Raises TooLargeError."""
+        """More of a field or a file. Raises TooLargeError."""
         if self._file:
             self._file.empty = False
             self._file.left -= end - start
             if self._file.left < 0:
                 raise TooLargeError(
-                    f"{self._file.label} has more than {size(self._options.max_bytes)}",
-                    remedy="choose a smaller one, or raise limits.max_bytes",
+                    f"{self._file.label} is larger than {size(self._options.max_bytes)}",
+                    remedy="choose a smaller file, or raise limits.max_bytes",
                 )
             with files.storage(self._options.folders.inbox):
                 self._file.sink.write(memoryview(data)[start:end])
         elif self._text is not None:
             self._text += data[start:end]
-            if len(self._text) > MOST_TEXT:
+            if len(self._text) > MAX_TEXT:
                 raise UsageError(f"{printable(self._field)} is too long")
 
     def end_part(self) -> None:
-        """A field or a file is whole."""
+        """A field or a file is complete."""
         if self._file and self._file.empty:
-            raise UsageError(f"{self._file.label} is empty", remedy="choose another")
+            raise UsageError(f"{self._file.label} is empty", remedy="choose another file")
         if self._text is not None:
             if self._jobs:
-                raise UsageError("the fields of the form have to come before its files")
+                raise UsageError("the fields of the form must come before its files")
             self._fields[self._field] = self._text.decode(errors="replace")
 
     def end(self) -> None:
-        """Nothing is missing."""
+        """The form is complete."""
         self._whole = True
 
     def _begin_file(self, name: str) -> _File:
-        """Raises UsageError for what has no place in a drop."""
+        """Begin a file. Raises UsageError if it does not belong to a job."""
         label, suffix = printable(name), picture_suffix(name)
         if self._field not in ("content", "style"):
             raise UsageError(f"{label} is neither content nor style")
         role, stem = Role(self._field), PurePath(name).stem
         if self._fields.get("library"):
             if role is not Role.CONTENT:
-                raise UsageError("a style of the library was chosen, and another one")
+                raise UsageError("the form has both a library style and a style file")
             delivery, ending = self._deliver(), suffix
             self._jobs.append((stem, delivery))
         else:
             if role in self._roles:
-                raise UsageError(f"{label} is one {role} too many", remedy="send pairs one by one")
+                raise UsageError(f"{label} is a second {role}", remedy="send one pair at a time")
             self._roles.add(role)
             if self._pair is None:
                 self._pair = self._deliver()

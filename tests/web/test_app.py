@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -135,11 +137,17 @@ def test_a_style_that_cannot_be_used_is_listed_with_the_reason(
     assert visitor.get("/styles/linked").status_code == 404
 
 
-def test_the_live_preview(
-    visitor: TestClient, options: PageOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def locked(options: PageOptions) -> Iterator[None]:
+    """The lock of the root is held, as by a running daemon."""
+    with (options.folders.state / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.usefixtures("locked")
+def test_the_live_preview(visitor: TestClient, options: PageOptions) -> None:
     """Of a job that is painted its preview is shown, and the document says when that was made; of others it is not."""
-    monkeypatch.setattr(status, "served", lambda _: True)
     picture(options.folders.previews / "dog.jpg")
     job = "1" * 32
     painting = PaintingStatus(

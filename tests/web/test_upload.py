@@ -108,16 +108,21 @@ def test_no_folder_leads_out_of_the_inbox(
 
 
 REFUSED: list[tuple[list[tuple[str, Any]], dict[str, str], int, str]] = [
-    ([("content", CONTENT)], {}, 400, "choose the other one"),
+    ([("content", CONTENT)], {}, 400, "style is missing; choose both"),
     ([], {"name": "dog"}, 400, "there is no picture"),
-    ([("content", CONTENT), ("content", CONTENT)], {}, 400, "one content too many"),
+    ([("content", CONTENT), ("content", CONTENT)], {}, 400, "is a second content"),
     ([("content", ("dog.txt", b"x")), ("style", STYLE)], {}, 400, "not an image file"),
     ([("content", ("dog.png", b"")), ("style", STYLE)], {}, 400, "is empty"),
-    ([("content", ("dog.png", bytes(1001))), ("style", STYLE)], {}, 413, "more than"),
+    ([("content", ("dog.png", bytes(1001))), ("style", STYLE)], {}, 413, "larger than"),
     ([("other", CONTENT)], {}, 400, "neither content nor style"),
-    ([("content", CONTENT), ("style", STYLE)], {"library": "starry"}, 400, "and another one"),
+    (
+        [("content", CONTENT), ("style", STYLE)],
+        {"library": "starry"},
+        400,
+        "both a library style and a style file",
+    ),
     ([("content", CONTENT)], {"name": "x" * 1001}, 400, "too long"),
-    ([("content", CONTENT)] * 101, {"library": "starry"}, 400, "at most 100"),
+    ([("content", CONTENT)] * 101, {"library": "starry"}, 400, "more than 100 parts"),
     ([("content", ("~dog.png", b"x"))], {"library": "starry"}, 400, "another name"),
     ([("content", CONTENT), ("name", (None, "dog"))], {}, 400, "before its files"),
 ]
@@ -180,15 +185,12 @@ async def chunks(options: PageOptions, seen: list[set[str]]) -> AsyncIterator[by
     await asyncio.Event().wait()
 
 
-def test_a_picture_is_hidden_until_it_is_whole(
-    options: PageOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_is_hidden_until_it_is_whole(options: PageOptions) -> None:
     """What has arrived is a hidden file of the inbox; where the rest does not come it goes again."""
-    monkeypatch.setattr(upload, "PATIENCE", 0.01)
     seen: list[set[str]] = []
     kind = "multipart/form-data; boundary=x"
     with pytest.raises(TimeoutError):
-        asyncio.run(upload.drop(kind, 1000, chunks(options, seen), options))
+        asyncio.run(upload.drop(kind, 1000, chunks(options, seen), options, timeout=0.01))
     (hidden,) = seen[0]
     assert hidden.startswith(".")
     assert hidden.endswith(".part")
