@@ -349,7 +349,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
 ) -> None:
     """Copy pictures into the inbox under the right names, and print the name of the job."""
     from nst_daemon.intake.library import list_styles
-    from nst_daemon.intake.submit import Part, drop, mask_parts, numbered_styles, styles_and_names
+    from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
     loaded = load(config)
     wanted = _assignments(settings or [])
@@ -360,13 +360,12 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
         wanted["style"] = names
     if priority:
         wanted["priority"] = priority
-    masks = mask_parts(content_mask, style_mask or (), len(pictures))
-    if masks and names:
+    if (content_mask or style_mask) and names:
         raise UsageError(
             f"the library style {names[0]} cannot have a mask",
             remedy="name its picture as a file, with a --style-mask",
         )
-    parts = [Part(Role.CONTENT, content), *numbered_styles(pictures), *masks]
+    parts = job_parts(content, pictures, content_mask, style_mask or ())
     print(drop(loaded.folders.inbox, name or content.stem, parts, wanted))
 
 

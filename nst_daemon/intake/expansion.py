@@ -62,11 +62,16 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One picture of a batch. files: the content and the style's pictures, not looked at yet."""
+    """One picture of a batch.
+
+    files: the content and the style's pictures, not looked at yet; settings: overrides, as in a settings file; resolved:
+    the complete settings that they lead to.
+    """
 
     name: str
     files: tuple[Drop, ...]
     settings: Mapping[str, Any]
+    resolved: RenderSettings
     cell: BatchCell
 
 
@@ -97,8 +102,7 @@ def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
         (s, k): merge_settings([style], {**batch.settings, **swept})
         for (s, style), (k, swept) in product(enumerate(styles), enumerate(sweep))
     }
-    for overrides in settings.values():
-        reach.resolve(overrides)
+    resolved = {key: reach.resolve(overrides) for key, overrides in settings.items()}
     taken: set[str] = set()
     combinations = []
     for (c, content), (s, style), (k, swept) in product(
@@ -110,7 +114,7 @@ def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
         taken.add(chosen)
         drops = (_drop(Role.CONTENT, content), *style.pictures)
         cell = BatchCell(name, style.name, swept, (c, s, k))
-        combinations.append(Combination(chosen, drops, settings[s, k], cell))
+        combinations.append(Combination(chosen, drops, settings[s, k], resolved[s, k], cell))
     return combinations
 
 
@@ -222,7 +226,6 @@ class Expansion:
             mark, digest = self._measure(drop.root, drop.path)
             drops.append(replace(drop, fingerprint=mark))
             inputs.append((drop.role.value, digest))
-        reach = self._reach
         return Request(
             name=combination.name,
             source="batch",
@@ -231,10 +234,7 @@ class Expansion:
             settings=combination.settings,
             priority=self._priority,
             identity=picture_identity(
-                inputs,
-                reach.resolve(combination.settings),
-                reach.network,
-                reach.weights_sha256,
+                inputs, combination.resolved, self._reach.network, self._reach.weights_sha256
             ),
             batch=combination.cell,
         )

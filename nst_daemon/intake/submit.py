@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -208,24 +209,33 @@ def styles_and_names(
     return style_pictures(paths), names
 
 
-def numbered_styles(pictures: Sequence[Path]) -> list[Part]:
-    """The parts for one style picture, or for several with numbers."""
-    several = len(pictures) > 1
-    return [Part(Role.STYLE, path, i if several else 0) for i, path in enumerate(pictures, start=1)]
-
-
-def mask_parts(content: Path | None, styles: Sequence[Path], pictures: int) -> list[Part]:
-    """The parts for masks. pictures: the number of style pictures. Raises UsageError if it does not match."""
-    if not content and not styles:
-        return []
-    if len(styles) != pictures:
+def job_parts(
+    content: Path,
+    styles: Sequence[Path],
+    content_mask: Path | None = None,
+    style_masks: Sequence[Path] = (),
+) -> list[Part]:
+    """The parts of a job. Raises UsageError if there are masks, but not one for each style."""
+    if (content_mask or style_masks) and len(style_masks) != len(styles):
         raise UsageError(
-            f"there are {len(styles)} masks for {pictures} style pictures",
+            f"there are {len(style_masks)} masks for {len(styles)} style pictures",
             remedy="give one --style-mask for each, in their order",
         )
-    own = [Part(Role.CONTENT_MASK, content)] if content else []
-    several = pictures > 1
-    return own + [Part(Role.STYLE_MASK, p, i if several else 0) for i, p in enumerate(styles, 1)]
+    masks = [(Role.CONTENT_MASK, content_mask)] if content_mask else []
+    masks += [(Role.STYLE_MASK, path) for path in style_masks]
+    return _numbered([(Role.CONTENT, content), *((Role.STYLE, p) for p in styles), *masks])
+
+
+def _numbered(pictures: Sequence[tuple[Role, Path]]) -> list[Part]:
+    """Parts with numbers for the styles and their masks, if there are several styles."""
+    several = sum(role is Role.STYLE for role, _ in pictures) > 1
+    counts: Counter[Role] = Counter()
+    parts = []
+    for role, path in pictures:
+        counts[role] += 1
+        numbered = several and role in {Role.STYLE, Role.STYLE_MASK}
+        parts.append(Part(role, path, counts[role] if numbered else 0))
+    return parts
 
 
 def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path]) -> list[Part]:
@@ -248,15 +258,7 @@ def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path])
                 + ", ".join(printable(str(place)) for place in places),
                 remedy="name it, or the folder that it is in, with --input",
             )
-    count = sum(i["role"] == Role.STYLE for i in wanted)
-    numbers = dict.fromkeys((Role.STYLE, Role.STYLE_MASK), 0)
-    parts = []
-    for i in wanted:
-        role = Role(str(i["role"]))
-        if role in numbers and count > 1:
-            numbers[role] += 1
-        parts.append(Part(role, found[str(i["sha256"])], numbers.get(role, 0)))
-    return parts
+    return _numbered([(Role(str(i["role"])), found[str(i["sha256"])]) for i in wanted])
 
 
 def _shown(path: Path) -> bool:
