@@ -64,8 +64,8 @@ class Reach:
 class Combination:
     """One picture of a batch.
 
-    files: the content and the style's pictures, not looked at yet; settings: overrides, as in a settings file; resolved:
-    the complete settings that they lead to.
+    files: the content and the style's pictures, not looked at yet; settings: overrides, as in a settings file;
+    resolved: the complete settings that they lead to.
     """
 
     name: str
