@@ -30,7 +30,8 @@ from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.loop import serve
-from nst_daemon.workers.messages import Event, Ready, Staged, Stopped, Task, WorkerStatus
+from nst_daemon.workers.executor import WorkerStatus
+from nst_daemon.workers.messages import Event, Ready, Staged, Stopped, Task
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 20_000 + b"IEND\xae\x42\x60\x82"
 SETTLE_SECONDS = 1.0

@@ -14,7 +14,8 @@ from nst_daemon.jobs import Job
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.service.supervisor import Supervisor
-from nst_daemon.workers.messages import Event, Ready, Staged, Started, Stopped, Task, WorkerStatus
+from nst_daemon.workers.executor import WorkerStatus
+from nst_daemon.workers.messages import Event, Ready, Staged, Started, Stopped, Task
 
 #: The smallest PNG that looks whole; nobody decodes it here.
 PNG = b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000049454e44ae426082")

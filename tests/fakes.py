@@ -35,7 +35,7 @@ from nst_daemon.config import Outputs
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory, PaintingError
 from nst_daemon.jobs import JobInput, Role
-from nst_daemon.workers.messages import Outfit, Task, WorkerOptions
+from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
 from nst_daemon.workers.process.attempt import Company
 
 
@@ -125,12 +125,12 @@ class Studio:
         self.options, self.device = options, device
 
     @staticmethod
-    def outfit(options: WorkerOptions) -> Outfit:
+    def provisioning(options: WorkerOptions) -> Provisioning:
         """Its own source in the place of a model, so that a file travels; the weights `missing` are not there."""
         if options.weights == "missing":
             raise ModelError("the fake weights are not there", remedy="fetch them")
         digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        return Outfit(options.weights, {"fake/model": (__file__, digest)})
+        return Provisioning(options.weights, {"fake/model": (__file__, digest)})
 
     def info(self) -> Mapping[str, object]:
         return {

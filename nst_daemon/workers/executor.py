@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from nst_daemon.config import Config
-from nst_daemon.workers.messages import Event, Task, WorkerOptions, WorkerStatus
+from nst_daemon.workers.messages import Event, Task, WorkerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What one worker is doing, for status pages and watchdogs.
+
+    state: `starting`, `idle`, `painting`, `waiting` (ended, to be started again after a pause) or `lost`;
+    jobs: in the order of their beginning; silent: seconds since it last answered, None before it ever did.
+    """
+
+    worker: str
+    state: str
+    pid: int | None
+    jobs: tuple[str, ...]
+    silent: float | None
+    info: Mapping[str, object]
 
 
 class Executor(Protocol):

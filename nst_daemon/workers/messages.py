@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import Retry
 from nst_daemon.jobs import JobInput
 
-#: Larger than any message: tracebacks are cut to `TEXT_LIMIT`, settings come from files with a size limit.
+#: Bytes of the largest packet. Tracebacks are cut to `TEXT_LIMIT`, settings come from files with a size limit.
 PACKET = 1 << 17
+#: Bytes of the largest message: a packet may add an address.
+MESSAGE_LIMIT = PACKET - 64
 #: Characters of a traceback or of what a worker printed that are handed on.
 TEXT_LIMIT = 8000
 
@@ -194,23 +197,11 @@ class DeviceLost:
     permanent: bool = False
 
 
+#: What a worker reports about a job while it lasts. The supervisor takes it as a sign of progress and passes it on.
+JobNews = Started | Progress | Note
+#: What a worker says when a job has ended.
+Answer = Staged | Failed | Stopped
 Event = Ready | Started | Progress | Staged | Failed | Stopped | Died | Note | DeviceLost
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """What one worker is doing, for status pages and watchdogs.
-
-    state: `starting`, `idle`, `painting`, `waiting` (ended, to be started again after a pause) or `lost`;
-    jobs: in the order of their beginning; silent: seconds since it last answered, None before it ever did.
-    """
-
-    worker: str
-    state: str
-    pid: int | None
-    jobs: tuple[str, ...]
-    silent: float | None
-    info: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +222,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """To a child: checkpoint what is being painted, then end; within `grace` seconds, where it has children itself."""
-
-    grace: float = 0.0
+    """To a child: checkpoint what is being painted, then end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +256,26 @@ class Leaving:
     detail: str = ""
 
 
+class Cause(StrEnum):
+    """What a worker's life ended with, as far as its transport can tell."""
+
+    PROCESS = "process"  # the process itself: the job that it painted may be the reason
+    MEMORY = "memory"  # its machine ended it because memory ran out
+    MACHINE = "machine"  # its machine failed
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker's life has ended. reason: for people; detail: the end of what it printed."""
+
+    reason: str
+    detail: str = ""
+    cause: Cause = Cause.PROCESS
+
+
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The first packet to the process that speaks with a cluster."""
+    """The first message to the driver of a cluster: which one to join, and how its workers are started."""
 
     cluster: Ray
     options: WorkerOptions
@@ -277,14 +283,27 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """From that process, about once a second: its workers (without `info`), and how many tasks they take together."""
+    """From the driver, once a second: where a worker can be started. why_none: for people, where there is none."""
 
-    slots: int
-    workers: tuple[WorkerStatus, ...]
+    names: tuple[str, ...]
+    why_none: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Outfit:
+class Spawn:
+    """To the driver: start a worker in this place; the message's address is the number of its life from now on."""
+
+    place: str
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """To the driver: end the addressed life at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioning:
     """What a worker on another machine needs to paint as one on this machine would.
 
     weights: `WorkerOptions.weights` there; where it is a key of `files`, that file. files: name in that machine's cache
@@ -295,22 +314,8 @@ class Outfit:
     files: Mapping[str, tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """From another machine: a new checkpoint or preview of a job (`kind`) comes with this message."""
-
-    job_id: str
-    kind: str
-
-
 Message = (
     Hello
-    | Join
-    | Outfit
-    | Places
-    | Attached
-    | Died
-    | DeviceLost
     | Task
     | Cancel
     | Stop
@@ -319,39 +324,65 @@ Message = (
     | Room
     | Leaving
     | Ready
-    | Started
-    | Progress
-    | Staged
-    | Failed
-    | Stopped
-    | Note
+    | JobNews
+    | Answer
+    | Ended
+    | Join
+    | Places
+    | Spawn
+    | Kill
+    | Provisioning
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """A message to or from one of several workers that share a connection; to: the number of the worker's life."""
+
+    to: int
+    message: Message
+
+
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind) for kind in Message.__args__
 }
 
 
-def encode(message: Message) -> bytes:
-    """The packet for a message. Raises ValueError where it holds what JSON cannot, or too much."""
-    kind = type(message).__name__
+def encode(message: Message | Addressed) -> bytes:
+    """The packet for a message.
+
+    Raises:
+        ValueError: The message holds what JSON cannot, or is too large.
+    """
+    inner = message.message if isinstance(message, Addressed) else message
+    kind = type(inner).__name__
     # Not pydantic's own JSON mode: that turns a loss of NaN into null.
-    fields = _ADAPTERS[kind].dump_python(message)
-    packet = json.dumps([kind, fields], default=str).encode()
-    if len(packet) > PACKET:
+    packet = json.dumps([kind, _ADAPTERS[kind].dump_python(inner)], default=str).encode()
+    if len(packet) > MESSAGE_LIMIT:
         raise ValueError(f"{len(packet)} bytes are too much for one message")
+    if isinstance(message, Addressed):
+        return packet.removesuffix(b"]") + f", {message.to}]".encode()
     return packet
 
 
-def decode(packet: bytes) -> Message:
-    """The message in a packet. Raises ValueError where there is none."""
+def decode(packet: bytes) -> Message | Addressed:
+    """The message in a packet.
+
+    Raises:
+        ValueError: There is none.
+    """
     match json.loads(packet):
-        case [str(kind), dict(fields)] if kind in _ADAPTERS:
+        case [str(kind), dict(fields), *rest] if kind in _ADAPTERS:
             message: Message = _ADAPTERS[kind].validate_python(fields)
-            return message
+            match rest:
+                case []:
+                    return message
+                case [int(to)]:
+                    return Addressed(to, message)
     raise ValueError("not a message")
 
 
-def send(end: socket.socket, message: Message) -> None:
+def send(end: socket.socket, message: Message | Addressed) -> None:
     """Send; waits for room only on a blocking socket.
 
     Raises:
@@ -360,7 +391,7 @@ def send(end: socket.socket, message: Message) -> None:
     end.send(encode(message))
 
 
-def receive(end: socket.socket) -> Message | None:
+def receive(end: socket.socket) -> Message | Addressed | None:
     """The next message, or None where the other end is gone.
 
     Raises:
@@ -381,7 +412,7 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._end = end
-        self._unsent: deque[Message] = deque()
+        self._unsent: deque[bytes] = deque()
         #: False once the other end is gone.
         self.open = True
 
@@ -389,12 +420,12 @@ class Channel:
         """For `multiprocessing.connection.wait`."""
         return self._end.fileno()
 
-    def send(self, message: Message) -> None:
-        """Send in order; a message to an end that is gone is dropped."""
-        self._unsent.append(message)
+    def send(self, message: Message | Addressed) -> None:
+        """Send in order; a message to an end that is gone is dropped. Raises ValueError as `encode` does."""
+        self._unsent.append(encode(message))
         self._flush()
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[Message | Addressed]:
         """Everything that has arrived; ValueError where a packet is not a message."""
         self._flush()
         while self.open:
@@ -415,7 +446,7 @@ class Channel:
     def _flush(self) -> None:
         while self._unsent and self.open:
             try:
-                send(self._end, self._unsent[0])
+                self._end.send(self._unsent[0])
             except BlockingIOError:
                 return
             except OSError:

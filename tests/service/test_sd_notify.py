@@ -15,7 +15,7 @@ import pytest
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.sd_notify import Notifier
-from nst_daemon.workers.messages import WorkerStatus
+from nst_daemon.workers.executor import WorkerStatus
 from tests.bench import Bench
 from tests.service.conftest import DEADLINE, Served
 

@@ -16,6 +16,7 @@ import pytest
 from nst_daemon.config import Limits, Outputs
 from nst_daemon.engine.settings import resolve
 from nst_daemon.jobs import JobInput, Role
+from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
     Died,
@@ -32,25 +33,29 @@ ROOT = Path(__file__).parents[2]
 E = TypeVar("E")
 
 
+def local(
+    devices: str | Sequence[str], options: WorkerOptions, lost_seconds: float = 600.0
+) -> Callable[[Callable[[], float]], Executor]:
+    """What makes an executor for this machine, on a clock."""
+    return lambda clock: LocalExecutor(devices, options, lost_seconds=lost_seconds, clock=clock)
+
+
 @dataclass
-class Bench:
+class Harness:
     """An executor and everything that it has said. A test ends in a failure, not in a wait, after `patience`.
 
-    ahead: by how many seconds its clock runs before the real one; it is never set back.
+    make: makes the executor, on a clock; ahead: by how many seconds that clock runs before the real one; it is never
+    set back.
     """
 
-    devices: str | Sequence[str]
-    options: WorkerOptions
-    lost_seconds: float = 600.0
+    make: Callable[[Callable[[], float]], Executor]
+    patience: float = 60.0
     ahead: float = 0.0
     events: list[Event] = field(default_factory=list)
-    patience: float = 60.0
     _heard: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.executor = LocalExecutor(
-            self.devices, self.options, lost_seconds=self.lost_seconds, clock=self.now
-        )
+        self.executor = self.make(self.now)
 
     def now(self) -> float:
         """The time that the executor sees."""
@@ -66,13 +71,14 @@ class Bench:
         deadline = time.monotonic() + self.patience
         while not enough():
             assert time.monotonic() < deadline, f"still waiting, after {self.events}"
-            wait(self.executor.waitables(), timeout=0.05)
+            wait(self.executor.waitables(), timeout=0.05)  # type: ignore[arg-type]
             self.poll(ahead)
 
     def ready(self, workers: int = 1) -> None:
-        """Start, and wait until so many workers are ready."""
+        """Start, and wait until so many more workers are ready."""
+        before = len(self.of(Ready))
         self.executor.start()
-        self.until(lambda: len(self.of(Ready)) >= workers)
+        self.until(lambda: len(self.of(Ready)) >= before + workers)
 
     def of(self, kind: type[E]) -> list[E]:
         """The events of a kind."""
@@ -115,6 +121,10 @@ class Jobs:
         """A task whose content is the script (see `tests.fakes`)."""
         return self.of(name, json.dumps(script).encode(), limits=limits)
 
+    def with_preview(self, name: str, **script: object) -> Task:
+        """The same, with a live preview."""
+        return replace(self(name, **script), preview=self.folder / f"{name}.jpg")
+
     def of(
         self,
         name: str,
@@ -154,17 +164,17 @@ def jobs(tmp_path: Path) -> Jobs:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Harness]]:
     """A maker of executors, with the fake studio unless told otherwise; they are stopped at the end."""
     # The workers do not have the checkout on their path by themselves.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    made: list[Bench] = []
+    made: list[Harness] = []
 
     def make(
         devices: str | Sequence[str] = "cpu", lost_seconds: float = 600.0, **options: Any
-    ) -> Bench:
+    ) -> Harness:
         base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
-        made.append(Bench(devices, replace(base, **options), lost_seconds))
+        made.append(Harness(local(devices, replace(base, **options), lost_seconds)))
         return made[-1]
 
     yield make

@@ -22,11 +22,11 @@ from PIL import Image
 from nst_daemon.errors import Retry
 from nst_daemon.samples import CONTENT, STYLE
 from nst_daemon.workers.messages import Died, Note, Progress, Staged, Started, Stopped, Task
-from tests.workers.conftest import Bench, Jobs
+from tests.workers.conftest import Harness, Jobs
 
 pytestmark = pytest.mark.slow
 
-Benches = Callable[..., Bench]
+Harnesses = Callable[..., Harness]
 #: Two scales, few iterations, reproducible.
 SMALL = {"size": 64, "scales": [0.5, 1.0], "iterations": [12, 24], "deterministic": True}
 
@@ -40,11 +40,11 @@ def picture(seed: int, width: int = 96, height: int = 70) -> bytes:
 
 
 @pytest.fixture
-def real(bench: Benches, tmp_path_factory: pytest.TempPathFactory) -> Benches:
+def real(harness: Harnesses, tmp_path_factory: pytest.TempPathFactory) -> Harnesses:
     """A maker of executors with the real engine; all share one cache, so the network is exported once."""
     cache = tmp_path_factory.getbasetemp() / "cache"
     studio = "nst_daemon.workers.process.renderer:Studio"
-    return partial(bench, painter=studio, weights="bundled", cache_dir=cache)
+    return partial(harness, painter=studio, weights="bundled", cache_dir=cache)
 
 
 @pytest.fixture
@@ -64,7 +64,9 @@ def sidecar(task: Task) -> dict[str, object]:
 
 
 @pytest.mark.timeout(900)
-def test_resumed_bytes_equal_uninterrupted_bytes(real: Benches, pair: Callable[..., Task]) -> None:
+def test_resumed_bytes_equal_uninterrupted_bytes(
+    real: Harnesses, pair: Callable[..., Task]
+) -> None:
     """Paintings whose worker is killed at ten random moments end in the same bytes as one left in peace."""
     b = real(checkpoint_seconds=0.02)
     b.patience = 300.0
@@ -95,7 +97,7 @@ def test_resumed_bytes_equal_uninterrupted_bytes(real: Benches, pair: Callable[.
     assert sum(takes) > 0, "no painting was ever taken up"
 
 
-def test_signals_and_neighbours(real: Benches, pair: Callable[..., Task]) -> None:
+def test_signals_and_neighbours(real: Harnesses, pair: Callable[..., Task]) -> None:
     """A segmentation fault and a hang cost one attempt of the job that was painted; its neighbour is painted too."""
     b = real(stall_seconds=200)
     b.patience = 300.0
@@ -118,7 +120,7 @@ def test_signals_and_neighbours(real: Benches, pair: Callable[..., Task]) -> Non
             assert isinstance(b.paint(task), Staged)
 
 
-def test_too_large_a_picture_is_out_of_memory(real: Benches, pair: Callable[..., Task]) -> None:
+def test_too_large_a_picture_is_out_of_memory(real: Harnesses, pair: Callable[..., Task]) -> None:
     """A picture that no way of painting can fit is refused with the size that would, and its worker lives."""
     b = real(max_memory=2 << 30)
     b.patience = 300.0
@@ -134,7 +136,7 @@ def test_too_large_a_picture_is_out_of_memory(real: Benches, pair: Callable[...,
 
 
 def test_what_does_not_fit_whole_is_painted_in_tiles(
-    real: Benches, pair: Callable[..., Task]
+    real: Harnesses, pair: Callable[..., Task]
 ) -> None:
     """Within a limit that is too low for all at once a picture is painted at its size, in tiles, which is told."""
     b = real(max_memory=7 << 28)
@@ -166,7 +168,7 @@ def test_a_rollback_at_the_last_check_stages_the_last_good_picture(
 
 
 def test_an_engine_that_finds_only_nan_fails_its_job(
-    real: Benches, pair: Callable[..., Task]
+    real: Harnesses, pair: Callable[..., Task]
 ) -> None:
     """A painting that stays non-finite in spite of rolling back fails for good, with a remedy."""
     b = real()
@@ -178,7 +180,7 @@ def test_an_engine_that_finds_only_nan_fails_its_job(
     assert isinstance(b.paint(pair("good")), Staged)
 
 
-def test_a_bad_picture_fails_with_its_name(real: Benches, jobs: Jobs) -> None:
+def test_a_bad_picture_fails_with_its_name(real: Harnesses, jobs: Jobs) -> None:
     """A file that is no picture fails its job for good, in one line."""
     b = real()
     b.patience = 300.0
@@ -188,7 +190,7 @@ def test_a_bad_picture_fails_with_its_name(real: Benches, jobs: Jobs) -> None:
     assert "\n" not in failed.message
 
 
-def test_two_workers_share_a_queue(real: Benches, pair: Callable[..., Task]) -> None:
+def test_two_workers_share_a_queue(real: Harnesses, pair: Callable[..., Task]) -> None:
     """Ten jobs on two workers of one thread each end in one picture each, and both workers painted some of them."""
     b = real(["cpu", "cpu"])
     b.patience = 300.0
@@ -204,7 +206,7 @@ def test_two_workers_share_a_queue(real: Benches, pair: Callable[..., Task]) -> 
     assert len({event.worker for event in staged}) == 2
 
 
-def test_preparing_gives_way_to_painting(real: Benches) -> None:
+def test_preparing_gives_way_to_painting(real: Harnesses) -> None:
     """onnxruntime's threads, which prepare, are nicer than the main thread, which paints."""
     b = real(threads=2)
     b.patience = 300.0
@@ -216,7 +218,7 @@ def test_preparing_gives_way_to_painting(real: Benches) -> None:
     assert len(nicer) > 1, nice  # the one that prepares, and what onnxruntime has started from it
 
 
-def test_side_by_side_is_as_alone(real: Benches, pair: Callable[..., Task]) -> None:
+def test_side_by_side_is_as_alone(real: Harnesses, pair: Callable[..., Task]) -> None:
     """Two pictures that are painted at the same time differ by less than two levels from those painted alone.
 
     The two differ from each other by some 70. One pass for both may add in another order, as every processor does in

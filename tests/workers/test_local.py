@@ -18,7 +18,7 @@ import pytest
 
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import Retry
-from nst_daemon.workers import local
+from nst_daemon.workers import supervised
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
@@ -29,14 +29,14 @@ from nst_daemon.workers.messages import (
     Started,
     Stopped,
 )
-from tests.workers.conftest import ROOT, Bench, Jobs
+from tests.workers.conftest import ROOT, Harness, Jobs
 
-Benches = Callable[..., Bench]
+Harnesses = Callable[..., Harness]
 
 
-def test_a_task_becomes_a_staged_picture(bench: Benches, jobs: Jobs) -> None:
+def test_a_task_becomes_a_staged_picture(harness: Harnesses, jobs: Jobs) -> None:
     """A worker announces itself, starts the task, reports progress and stages the picture with its sidecar."""
-    b = bench()
+    b = harness()
     assert b.executor.capacity() == 0
     b.ready()
     assert b.executor.capacity() == 2
@@ -52,9 +52,9 @@ def test_a_task_becomes_a_staged_picture(bench: Benches, jobs: Jobs) -> None:
     assert sidecar["picture"]["sha256"] == answer.sha256
 
 
-def test_leftovers_in_the_stage_are_removed(bench: Benches, jobs: Jobs) -> None:
+def test_leftovers_in_the_stage_are_removed(harness: Harnesses, jobs: Jobs) -> None:
     """What an earlier attempt left in the stage folder is not there after the next one."""
-    b, task = bench(), jobs("dog")
+    b, task = harness(), jobs("dog")
     (task.stage / "dog.png").write_bytes(b"half a picture")
     (task.stage / "other").write_bytes(b"rubbish")
     b.ready()
@@ -63,10 +63,10 @@ def test_leftovers_in_the_stage_are_removed(bench: Benches, jobs: Jobs) -> None:
 
 
 def test_the_next_job_is_prepared_while_one_is_painted(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """The preparation of a second job ends while the first one is still being painted."""
-    b = bench()
+    b = harness()
     b.ready()
     first = jobs("first", gate=str(tmp_path / "gate"), gate_at=5)
     # Preparing the second job opens the gate that the first one waits at: else both wait for ever.
@@ -79,16 +79,16 @@ def test_the_next_job_is_prepared_while_one_is_painted(
     assert b.executor.capacity() == 2
 
 
-def progress(b: Bench, job: str) -> Callable[[], list[Progress]]:
+def progress(b: Harness, job: str) -> Callable[[], list[Progress]]:
     """The reports on a job so far."""
     return lambda: [p for p in b.of(Progress) if p.job_id == job]
 
 
 def test_the_next_job_is_painted_while_one_is_written(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """A second job can be painted to its end before the first one's picture is written; both become pictures."""
-    b = bench()
+    b = harness()
     b.ready()
     b.executor.submit(jobs("first", gate=str(tmp_path / "gate"), gate_at="save"))
     b.executor.submit(jobs("second", iterations=7))
@@ -100,10 +100,10 @@ def test_the_next_job_is_painted_while_one_is_written(
 
 
 def test_what_cannot_be_written_harms_no_neighbour(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """A picture whose writing fails is a failed job; the one that is painted meanwhile becomes a picture."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     b.executor.submit(jobs("bad", gate=str(gate), gate_at="save", do="raise", at="save"))
@@ -115,9 +115,9 @@ def test_what_cannot_be_written_harms_no_neighbour(
     assert len(b.of(Ready)) == 1
 
 
-def test_a_crash_in_writing_is_found_out(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_crash_in_writing_is_found_out(harness: Harnesses, jobs: Jobs, tmp_path: Path) -> None:
     """A job whose writing kills the worker costs the one that is painted beside it one attempt: then each is alone."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     guilty = jobs("guilty", gate=str(gate), gate_at="save", do="kill", at="save")
@@ -136,9 +136,9 @@ def test_a_crash_in_writing_is_found_out(bench: Benches, jobs: Jobs, tmp_path: P
     assert isinstance(b.answer("guilty-id"), Died)
 
 
-def test_stop_waits_for_what_is_written(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_stop_waits_for_what_is_written(harness: Harnesses, jobs: Jobs, tmp_path: Path) -> None:
     """A picture that is being written when the worker is told to end is staged; the one painted leaves a checkpoint."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     b.executor.submit(jobs("first", gate=str(gate), gate_at="save"))
@@ -153,10 +153,10 @@ def test_stop_waits_for_what_is_written(bench: Benches, jobs: Jobs, tmp_path: Pa
 
 
 def test_cancelling_what_is_painted_beside_writing(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """Cancelling the job that is painted is answered while the one before it is still being written."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     b.executor.submit(jobs("first", gate=str(gate), gate_at="save"))
@@ -170,10 +170,10 @@ def test_cancelling_what_is_painted_beside_writing(
 
 
 def test_pictures_of_one_size_are_painted_side_by_side(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """Where three may be painted at a time, three of one size are, and one of another size waits for them."""
-    b = bench(batch=3)
+    b = harness(batch=3)
     b.ready()
     gate = str(tmp_path / "gate")
     names = ["one", "two", "three"]
@@ -194,9 +194,9 @@ def test_pictures_of_one_size_are_painted_side_by_side(
     b.until(lambda: b.executor.capacity() == 4)
 
 
-def test_stop_checkpoints_all_that_are_painted(bench: Benches, jobs: Jobs) -> None:
+def test_stop_checkpoints_all_that_are_painted(harness: Harnesses, jobs: Jobs) -> None:
     """Of paintings side by side each leaves its checkpoint when the worker is stopped, and goes on from there."""
-    b = bench(batch=2)
+    b = harness(batch=2)
     b.ready()
     tasks = [jobs(name, size=1, iterations=500, seconds=0.01) for name in ("one", "two")]
     for task in tasks:
@@ -215,10 +215,10 @@ def test_stop_checkpoints_all_that_are_painted(bench: Benches, jobs: Jobs) -> No
 
 
 def test_of_those_side_by_side_one_can_fail_or_be_cancelled(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """One that fails and one that is cancelled end by themselves; the third, painted beside them, becomes a picture."""
-    b = bench(batch=3)
+    b = harness(batch=3)
     b.ready()
     gate = str(tmp_path / "gate")
     b.executor.submit(jobs("good", size=1, gate=gate, gate_at=5))
@@ -239,10 +239,10 @@ CRASHES = {"kill": "was killed by signal 9 (SIGKILL)", "segv": "was killed by si
 @pytest.mark.parametrize("at", [0, 7])
 @pytest.mark.parametrize("mischief", CRASHES)
 def test_a_crash_costs_one_worker_and_no_job(
-    bench: Benches, jobs: Jobs, tmp_path: Path, mischief: str, at: int
+    harness: Harnesses, jobs: Jobs, tmp_path: Path, mischief: str, at: int
 ) -> None:
     """A worker that crashes over a job is said to have died of it, is replaced, and paints it on the next attempt."""
-    b = bench()
+    b = harness()
     b.ready()
     task = jobs("dog", do=mischief, at=at, once=str(tmp_path / "marker"))
     died = b.paint(task)
@@ -252,18 +252,20 @@ def test_a_crash_costs_one_worker_and_no_job(
     assert len(b.of(Ready)) == 2
 
 
-def test_a_crash_in_native_code_leaves_a_stack(bench: Benches, jobs: Jobs) -> None:
+def test_a_crash_in_native_code_leaves_a_stack(harness: Harnesses, jobs: Jobs) -> None:
     """What a worker printed last, such as Python's stack at a segmentation fault, comes with its death."""
-    b = bench()
+    b = harness()
     b.ready()
     died = b.paint(jobs("dog", do="segv", at=3))
     assert "Segmentation fault" in died.detail
     assert "in paint" in died.detail
 
 
-def test_the_neighbour_of_a_crash_is_not_blamed(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_the_neighbour_of_a_crash_is_not_blamed(
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
+) -> None:
     """A job that was merely being prepared when the worker died is given back as stopped."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     b.executor.submit(jobs("bad", gate=str(gate), gate_at=1, do="kill", at=2))
@@ -272,9 +274,9 @@ def test_the_neighbour_of_a_crash_is_not_blamed(bench: Benches, jobs: Jobs, tmp_
     assert b.answers("good-id") == [Stopped("cpu", "good-id")]
 
 
-def test_a_job_that_never_started_is_not_blamed(bench: Benches, jobs: Jobs) -> None:
+def test_a_job_that_never_started_is_not_blamed(harness: Harnesses, jobs: Jobs) -> None:
     """A task that was handed to a process which was already dead comes back without blame."""
-    b = bench()
+    b = harness()
     b.ready()
     os.kill(b.pid(), signal.SIGKILL)
     b.executor.submit(jobs("dog"))
@@ -283,10 +285,10 @@ def test_a_job_that_never_started_is_not_blamed(bench: Benches, jobs: Jobs) -> N
 
 
 def test_jobs_that_died_together_are_tried_alone(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """A job whose preparation kills the worker twice harms its neighbour once at most: then each is tried alone."""
-    b = bench()
+    b = harness()
     b.ready()
     innocent = jobs("innocent", gate=str(tmp_path / "never"), gate_at=1)
     guilty = jobs("guilty", do="kill", at=0)
@@ -302,9 +304,11 @@ def test_jobs_that_died_together_are_tried_alone(
     assert isinstance(b.answer("guilty-id"), Died)
 
 
-def test_a_task_marked_alone_has_no_neighbour(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_task_marked_alone_has_no_neighbour(
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
+) -> None:
     """Beside a task that shall be alone nothing is prepared, even where the daemon has been started anew."""
-    b = bench()
+    b = harness()
     b.ready()
     b.executor.submit(replace(jobs("guilty", do="kill", at=5), alone=True))
     marker = tmp_path / "prepared"
@@ -313,9 +317,9 @@ def test_a_task_marked_alone_has_no_neighbour(bench: Benches, jobs: Jobs, tmp_pa
     assert not marker.exists()
 
 
-def test_a_frozen_worker_is_replaced(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_frozen_worker_is_replaced(harness: Harnesses, jobs: Jobs, tmp_path: Path) -> None:
     """A stopped process (SIGSTOP) is killed once stall_seconds have passed, and people are told why."""
-    b = bench(stall_seconds=50)
+    b = harness(stall_seconds=50)
     b.ready()
     b.executor.submit(jobs("dog", do="freeze", at=5, once=str(tmp_path / "marker")))
     b.until((tmp_path / "marker").exists)
@@ -324,9 +328,9 @@ def test_a_frozen_worker_is_replaced(bench: Benches, jobs: Jobs, tmp_path: Path)
     assert "did not answer either" in died.reason
 
 
-def test_a_stuck_worker_is_replaced(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_stuck_worker_is_replaced(harness: Harnesses, jobs: Jobs, tmp_path: Path) -> None:
     """A worker that lives and answers but makes no progress for stall_seconds is killed."""
-    b = bench(stall_seconds=50)
+    b = harness(stall_seconds=50)
     b.ready()
     b.executor.submit(jobs("dog", do="hang", at=5, once=str(tmp_path / "marker")))
     b.until((tmp_path / "marker").exists)
@@ -340,9 +344,9 @@ def test_a_stuck_worker_is_replaced(bench: Benches, jobs: Jobs, tmp_path: Path) 
     b.until(b.executor.capacity, ahead=60)
 
 
-def test_an_idle_worker_that_freezes_is_replaced(bench: Benches) -> None:
+def test_an_idle_worker_that_freezes_is_replaced(harness: Harnesses) -> None:
     """A worker without a job is killed when it does not answer for stall_seconds."""
-    b = bench(stall_seconds=50)
+    b = harness(stall_seconds=50)
     b.ready()
     pid = b.pid()
     os.kill(pid, signal.SIGSTOP)
@@ -353,11 +357,11 @@ def test_an_idle_worker_that_freezes_is_replaced(bench: Benches) -> None:
 
 
 def test_a_slow_picture_is_given_time_by_its_own_pace(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """A worker whose steps take nearly stall_seconds is killed only after PATIENCE times its slowest step."""
     gate, hung = tmp_path / "gate", tmp_path / "hung"
-    b = bench(stall_seconds=50)
+    b = harness(stall_seconds=50)
     b.ready()
     b.executor.submit(
         jobs("dog", seconds=0.3, gate=str(gate), gate_at=3, do="hang", at=8, once=str(hung))
@@ -372,9 +376,9 @@ def test_a_slow_picture_is_given_time_by_its_own_pace(
     assert isinstance(b.answer("dog-id", ahead=45 + 4.5 * 45), Died)
 
 
-def test_a_job_that_moves_for_ever_is_ended(bench: Benches, jobs: Jobs) -> None:
+def test_a_job_that_moves_for_ever_is_ended(harness: Harnesses, jobs: Jobs) -> None:
     """A job that makes progress past max_job_minutes, in a worker that does not end it, is killed with its worker."""
-    b = bench(stall_seconds=50)
+    b = harness(stall_seconds=50)
     b.ready()
     # The worker's clock is the real one: for the worker it has only just begun.
     b.executor.submit(jobs("dog", limits={"max_job_minutes": 1}, iterations=10**6, seconds=0.01))
@@ -385,9 +389,9 @@ def test_a_job_that_moves_for_ever_is_ended(bench: Benches, jobs: Jobs) -> None:
     assert died.reason == "painted for more than 1 minutes (limits.max_job_minutes)"
 
 
-def test_an_engine_that_raises_fails_the_job_alone(bench: Benches, jobs: Jobs) -> None:
+def test_an_engine_that_raises_fails_the_job_alone(harness: Harnesses, jobs: Jobs) -> None:
     """An unforeseen exception fails its job for good, with a traceback, and the same worker paints the next."""
-    b = bench()
+    b = harness()
     b.ready()
     failed = b.paint(jobs("bad", do="raise", at=4))
     assert (failed.retry, failed.message) == (
@@ -399,9 +403,9 @@ def test_an_engine_that_raises_fails_the_job_alone(bench: Benches, jobs: Jobs) -
     assert not b.of(Died)
 
 
-def test_an_error_of_many_words_is_told_in_one_line(bench: Benches, jobs: Jobs) -> None:
+def test_an_error_of_many_words_is_told_in_one_line(harness: Harnesses, jobs: Jobs) -> None:
     """An exception with a megabyte of text still fails its job, with its first line and the end of its traceback."""
-    b = bench()
+    b = harness()
     b.ready()
     failed = b.paint(jobs("bad", do="rant", at=4))
     assert failed.message == "unexpected error: RuntimeError: a fault"
@@ -409,10 +413,10 @@ def test_an_error_of_many_words_is_told_in_one_line(bench: Benches, jobs: Jobs) 
 
 
 def test_a_failure_in_preparation_is_told_at_once(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """A job that cannot be prepared fails while its neighbour is still being painted."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     b.executor.submit(jobs("good", gate=str(gate), gate_at=3))
@@ -424,9 +428,9 @@ def test_a_failure_in_preparation_is_told_at_once(
     assert isinstance(b.answer("good-id"), Staged)
 
 
-def test_a_painting_without_a_finite_picture_fails(bench: Benches, jobs: Jobs) -> None:
+def test_a_painting_without_a_finite_picture_fails(harness: Harnesses, jobs: Jobs) -> None:
     """A painting that ends without a finite loss fails for good and stages nothing."""
-    b = bench()
+    b = harness()
     b.ready()
     task = jobs("dog", do="nan", at=10)
     failed = b.paint(task)
@@ -435,9 +439,9 @@ def test_a_painting_without_a_finite_picture_fails(bench: Benches, jobs: Jobs) -
     assert list(task.stage.iterdir()) == []
 
 
-def test_an_impossible_allocation_is_out_of_memory(bench: Benches, jobs: Jobs) -> None:
+def test_an_impossible_allocation_is_out_of_memory(harness: Harnesses, jobs: Jobs) -> None:
     """Asking for more memory than the limit fails the job as out of memory, and the worker survives."""
-    b = bench(max_memory=2 << 30)
+    b = harness(max_memory=2 << 30)
     b.ready()
     failed = b.paint(jobs("large", do="allocate", at=2))
     assert failed.retry is Retry.ALONE
@@ -445,9 +449,9 @@ def test_an_impossible_allocation_is_out_of_memory(bench: Benches, jobs: Jobs) -
     assert not b.of(Died)
 
 
-def test_a_device_error_replaces_the_worker(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_device_error_replaces_the_worker(harness: Harnesses, jobs: Jobs, tmp_path: Path) -> None:
     """After a device error the job is to be tried again, its neighbour comes back, and the worker is a new one."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     b.executor.submit(jobs("bad", gate=str(gate), do="device", at=2))
@@ -462,9 +466,9 @@ def test_a_device_error_replaces_the_worker(bench: Benches, jobs: Jobs, tmp_path
     assert "fell off the bus" in b.of(Died)[0].reason
 
 
-def test_missing_weights_take_the_device_out_at_once(bench: Benches) -> None:
+def test_missing_weights_take_the_device_out_at_once(harness: Harnesses) -> None:
     """A worker that says that another start would fail as well is lost after the first, and says what to do."""
-    b = bench(painter="tests.fakes:no_studio")
+    b = harness(painter="tests.fakes:no_studio")
     b.executor.start()
     b.until(lambda: b.of(DeviceLost))
     lost = b.of(DeviceLost)[0]
@@ -473,14 +477,14 @@ def test_missing_weights_take_the_device_out_at_once(bench: Benches) -> None:
     assert len(b.of(Died)) == 1
 
 
-def test_a_device_that_never_starts_is_backed_off_and_taken_out(bench: Benches) -> None:
+def test_a_device_that_never_starts_is_backed_off_and_taken_out(harness: Harnesses) -> None:
     """A worker that dies at each start is started again after 1, 2, 4 and 8 s, and then lost."""
-    b = bench(painter="tests.fakes:crashing_studio", lost_seconds=1000)
+    b = harness(painter="tests.fakes:crashing_studio", lost_seconds=1000)
     b.executor.start()
     ahead = 0.0
     for deaths, pause in enumerate((1.0, 2.0, 4.0, 8.0, 1000.0), start=1):
         b.until(lambda n=deaths: len(b.of(Died)) == n, ahead=ahead)  # type: ignore[misc]
-        assert bool(b.of(DeviceLost)) == (deaths == local.LOST_AFTER_STARTS)
+        assert bool(b.of(DeviceLost)) == (deaths == supervised.LOST_AFTER_STARTS)
         b.poll(ahead + 0.5 * pause)
         assert b.executor.status(0.0)[0].pid is None
         ahead += 1.1 * pause
@@ -490,19 +494,19 @@ def test_a_device_that_never_starts_is_backed_off_and_taken_out(bench: Benches) 
     assert b.executor.status(0.0)[0].pid is not None
 
 
-def test_a_worker_that_never_gets_ready_is_killed(bench: Benches) -> None:
+def test_a_worker_that_never_gets_ready_is_killed(harness: Harnesses) -> None:
     """A worker that does not load within start_seconds is killed and counted as a failed start."""
-    b = bench(painter="tests.fakes:hanging_studio", start_seconds=30)
+    b = harness(painter="tests.fakes:hanging_studio", start_seconds=30)
     b.executor.start()
     b.until(lambda: b.of(Died), ahead=40)
     assert b.of(Died)[0].reason == "did not load its model within 30 s"
 
 
-def test_a_device_over_which_several_jobs_died_is_taken_out(bench: Benches, jobs: Jobs) -> None:
+def test_a_device_over_which_several_jobs_died_is_taken_out(harness: Harnesses, jobs: Jobs) -> None:
     """Three different jobs that died in a row on one device take it out; the other one goes on."""
-    b = bench(["cpu", "cpu"])
+    b = harness(["cpu", "cpu"])
     b.ready(2)
-    for i in range(local.LOST_AFTER_JOBS):
+    for i in range(supervised.LOST_AFTER_JOBS):
         # Both workers are idle, and the first of them is preferred.
         b.until(lambda: b.executor.capacity() == 4)
         assert isinstance(b.paint(jobs(f"bad{i}", do="kill", at=1)), Died)
@@ -512,10 +516,10 @@ def test_a_device_over_which_several_jobs_died_is_taken_out(bench: Benches, jobs
 
 
 def test_a_job_that_died_is_tried_on_another_device(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """The second attempt at a job goes to a device that it has not died on."""
-    b = bench(["cpu", "cpu"])
+    b = harness(["cpu", "cpu"])
     b.ready(2)
     task = jobs("dog", do="kill", at=1, once=str(tmp_path / "marker"))
     assert b.paint(task).worker == "cpu"
@@ -523,9 +527,9 @@ def test_a_job_that_died_is_tried_on_another_device(
     assert b.paint(task).worker == "cpu#2"
 
 
-def test_two_workers_share_a_queue(bench: Benches, jobs: Jobs) -> None:
+def test_two_workers_share_a_queue(harness: Harnesses, jobs: Jobs) -> None:
     """Ten jobs on two workers are all painted, and both workers take part."""
-    b = bench(["cpu", "cpu"])
+    b = harness(["cpu", "cpu"])
     b.ready(2)
     waiting = [jobs(f"job{i}", seconds=0.005) for i in range(10)]
 
@@ -538,20 +542,20 @@ def test_two_workers_share_a_queue(bench: Benches, jobs: Jobs) -> None:
     assert {staged.worker for staged in b.of(Staged)} == {"cpu", "cpu#2"}
 
 
-def test_auto_finds_the_devices_in_the_worker(bench: Benches) -> None:
+def test_auto_finds_the_devices_in_the_worker(harness: Harnesses) -> None:
     """`auto` is resolved by the first worker: every GPU, or the CPU where torch sees none."""
     import torch
 
     expected = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
-    b = bench("auto")
+    b = harness("auto")
     b.ready(len(expected))
     assert sorted(ready.worker for ready in b.of(Ready)) == sorted(expected)
     assert [s.worker for s in b.executor.status(0.0)] == expected
 
 
-def test_cancelling_what_is_painted(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_cancelling_what_is_painted(harness: Harnesses, jobs: Jobs, tmp_path: Path) -> None:
     """Cancelling a running job ends it after its current step, and the worker goes on to the next."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     task = jobs("dog", iterations=10**6, gate=str(gate))
@@ -564,9 +568,9 @@ def test_cancelling_what_is_painted(bench: Benches, jobs: Jobs, tmp_path: Path) 
     assert isinstance(b.paint(jobs("next")), Staged)
 
 
-def test_cancelling_what_waits(bench: Benches, jobs: Jobs, tmp_path: Path) -> None:
+def test_cancelling_what_waits(harness: Harnesses, jobs: Jobs, tmp_path: Path) -> None:
     """Cancelling a job that waits behind another is answered while that one is still being painted."""
-    b = bench()
+    b = harness()
     b.ready()
     gate = tmp_path / "gate"
     b.executor.submit(jobs("first", gate=str(gate)))
@@ -579,10 +583,10 @@ def test_cancelling_what_waits(bench: Benches, jobs: Jobs, tmp_path: Path) -> No
 
 
 def test_a_cancelled_job_whose_worker_dies_is_cancelled(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """A job that was cancelled and then hung is answered as cancelled, not as a death."""
-    b = bench(stall_seconds=50)
+    b = harness(stall_seconds=50)
     b.ready()
     b.executor.submit(jobs("dog", do="hang", at=2, once=str(tmp_path / "marker")))
     b.until((tmp_path / "marker").exists)
@@ -591,10 +595,10 @@ def test_a_cancelled_job_whose_worker_dies_is_cancelled(
 
 
 def test_stop_writes_a_checkpoint_and_gives_all_back(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """Stopping answers every job, leaves a checkpoint of the running one, and no process."""
-    b = bench()
+    b = harness()
     b.ready()
     task = jobs("dog", iterations=10**6)
     b.executor.submit(task)
@@ -612,9 +616,9 @@ def test_stop_writes_a_checkpoint_and_gives_all_back(
     assert b.executor.poll(time.monotonic() + 10000) == []
 
 
-def test_a_stopped_painting_ends_in_the_same_picture(bench: Benches, jobs: Jobs) -> None:
+def test_a_stopped_painting_ends_in_the_same_picture(harness: Harnesses, jobs: Jobs) -> None:
     """A painting that was stopped and taken up again equals the one that was not, and says where it was taken up."""
-    b = bench()
+    b = harness()
     b.ready()
     whole = b.paint(jobs("whole", iterations=300, seconds=0.005))
     script = json.dumps({"iterations": 300, "seconds": 0.005}).encode()
@@ -630,10 +634,10 @@ def test_a_stopped_painting_ends_in_the_same_picture(bench: Benches, jobs: Jobs)
 
 
 def test_stop_ends_within_its_grace_even_if_stuck(
-    bench: Benches, jobs: Jobs, tmp_path: Path
+    harness: Harnesses, jobs: Jobs, tmp_path: Path
 ) -> None:
     """Stopping a worker that is stuck in one operator takes the grace and no longer, and gives its job back."""
-    b = bench()
+    b = harness()
     b.ready()
     b.executor.submit(jobs("dog", do="hang", at=2, once=str(tmp_path / "marker")))
     b.until((tmp_path / "marker").exists)
@@ -644,9 +648,9 @@ def test_stop_ends_within_its_grace_even_if_stuck(
     assert not exists(pid)
 
 
-def test_stop_without_grace_keeps_the_last_checkpoint(bench: Benches, jobs: Jobs) -> None:
+def test_stop_without_grace_keeps_the_last_checkpoint(harness: Harnesses, jobs: Jobs) -> None:
     """`stop(0)` ends at once, and the checkpoint that was written before is whole and used."""
-    b = bench(checkpoint_seconds=0.0)
+    b = harness(checkpoint_seconds=0.0)
     b.ready()
     task = jobs("dog", iterations=600, seconds=0.002)
     b.executor.submit(task)
@@ -659,9 +663,9 @@ def test_stop_without_grace_keeps_the_last_checkpoint(bench: Benches, jobs: Jobs
     assert json.loads((task.stage / "dog.json").read_bytes())["iterations"]["resumed_after"]
 
 
-def test_a_worker_that_is_loading_stops_at_once(bench: Benches) -> None:
+def test_a_worker_that_is_loading_stops_at_once(harness: Harnesses) -> None:
     """Stopping does not wait for a worker that is still loading its model."""
-    b = bench(painter="tests.fakes:hanging_studio")
+    b = harness(painter="tests.fakes:hanging_studio")
     b.executor.start()
     pid, began = b.pid(), time.monotonic()
     b.executor.stop(30.0)
@@ -671,10 +675,10 @@ def test_a_worker_that_is_loading_stops_at_once(bench: Benches) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_terminal_does_not_end_a_worker(
-    bench: Benches, jobs: Jobs, number: signal.Signals
+    harness: Harnesses, jobs: Jobs, number: signal.Signals
 ) -> None:
     """What a terminal sends (Ctrl-C, hanging up) does not touch a worker: the daemon decides."""
-    b = bench()
+    b = harness()
     b.ready()
     os.kill(b.pid(), number)
     assert isinstance(b.paint(jobs("dog")), Staged)
@@ -682,9 +686,9 @@ def test_a_terminal_does_not_end_a_worker(
     assert os.getpgid(b.pid()) != os.getpgid(0)
 
 
-def test_a_worker_that_is_told_to_end_checkpoints_first(bench: Benches, jobs: Jobs) -> None:
+def test_a_worker_that_is_told_to_end_checkpoints_first(harness: Harnesses, jobs: Jobs) -> None:
     """SIGTERM to a worker, as systemd may send to all, makes it checkpoint, give its job back and end."""
-    b = bench()
+    b = harness()
     b.ready()
     task = jobs("dog", iterations=10**6)
     b.executor.submit(task)
@@ -700,10 +704,10 @@ def test_workers_do_not_outlive_the_daemon(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from tests.workers.conftest import Bench, Jobs\n"
+        "from tests.workers.conftest import Harness, Jobs, local\n"
         "from nst_daemon.workers.messages import WorkerOptions\n"
         "folder = Path(sys.argv[1])\n"
-        "b = Bench('cpu', WorkerOptions(painter='tests.fakes:Studio'))\n"
+        "b = Harness(local('cpu', WorkerOptions(painter='tests.fakes:Studio')))\n"
         "b.ready()\n"
         "b.executor.submit(Jobs(folder)('dog', do='hang', at=1, once=str(folder / 'marker')))\n"
         "b.until((folder / 'marker').exists)\n"
@@ -721,9 +725,9 @@ def test_workers_do_not_outlive_the_daemon(tmp_path: Path) -> None:
         os.close(worker)
 
 
-def test_poll_is_called_for_by_waitables(bench: Benches, jobs: Jobs) -> None:
+def test_poll_is_called_for_by_waitables(harness: Harnesses, jobs: Jobs) -> None:
     """An idle executor's waitables stay quiet but for signs of life, and a message or a death makes one ready."""
-    b = bench()
+    b = harness()
     b.ready()
     b.paint(jobs("dog"))
     os.kill(b.pid(), signal.SIGSTOP)
@@ -733,9 +737,9 @@ def test_poll_is_called_for_by_waitables(bench: Benches, jobs: Jobs) -> None:
     assert wait(b.executor.waitables(), timeout=10)
 
 
-def test_settings_that_cannot_be_sent_fail_the_job(bench: Benches, jobs: Jobs) -> None:
+def test_settings_that_cannot_be_sent_fail_the_job(harness: Harnesses, jobs: Jobs) -> None:
     """A task too large for a message fails by itself and does not disturb the executor."""
-    b = bench()
+    b = harness()
     b.ready()
     task = replace(jobs("dog"), settings=RenderSettings(preset="x" * 10**6))
     failed = b.paint(task)
@@ -745,11 +749,11 @@ def test_settings_that_cannot_be_sent_fail_the_job(bench: Benches, jobs: Jobs) -
 
 
 def test_a_worker_that_cannot_be_started_at_all(
-    bench: Benches, monkeypatch: pytest.MonkeyPatch
+    harness: Harnesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system starts no process the executor says so and tries again later."""
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    b = bench()
+    b = harness()
     b.executor.start()
     b.until(lambda: b.of(Died))
     assert b.of(Died)[0].reason == "could not be started: No such file or directory"

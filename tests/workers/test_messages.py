@@ -18,8 +18,6 @@ from nst_daemon.errors import Retry
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import (
-    DeviceLost,
-    Died,
     Failed,
     Note,
     Progress,
@@ -29,7 +27,6 @@ from nst_daemon.workers.messages import (
     Stopped,
     Task,
     WorkerOptions,
-    WorkerStatus,
 )
 
 TASK = Task(
@@ -62,12 +59,12 @@ MESSAGES: list[messages.Message] = [
     Failed("cpu", "1", Retry.ALONE, "no memory", "trace"),
     Stopped("cpu", "1", cancelled=True),
     Note("cpu", "1", "something"),
-    Died("cpu", "1", "was killed", "trace"),
-    DeviceLost("cpu", "no weights", left=2, permanent=True),
     messages.Join(Ray(address="ray://head:10001"), WorkerOptions()),
-    messages.Places(4, (WorkerStatus("node#1", "painting", None, ("1", "2"), 0.5, {}),)),
-    messages.Outfit("bundled", {"onnx/vgg19.onnx": ("/cache/vgg19.onnx", "0" * 64)}),
-    messages.Attached("1", "checkpoint"),
+    messages.Places(("10.0.0.2/abc#1",), "no room"),
+    messages.Spawn("10.0.0.2/abc#1", messages.Hello("n", "cuda:0", WorkerOptions())),
+    messages.Kill(),
+    messages.Ended("was killed", "trace", messages.Cause.MEMORY),
+    messages.Provisioning("bundled", {"onnx/vgg19.onnx": ("/cache/vgg19.onnx", "0" * 64)}),
 ]
 
 
@@ -78,6 +75,13 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     yield ends
     for end in ends:
         end.close()
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_an_address_travels_with_any_message(message: messages.Message) -> None:
+    """A message with an address arrives with both as they were."""
+    addressed = messages.Addressed(7, message)
+    assert messages.decode(messages.encode(addressed)) == addressed
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
@@ -132,6 +136,22 @@ def test_last_words_of_the_dead_are_heard(pair: tuple[socket.socket, socket.sock
     assert messages.receive(ours) is None
 
 
+def test_what_there_is_no_room_for_is_sent_later() -> None:
+    """A channel never waits: more than the socket takes arrives in order, once the other end reads."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel, other = messages.Channel(ours), messages.Channel(theirs)
+    sent = [Note("cpu", str(i), "x" * 10_000) for i in range(200)]
+    for note in sent:
+        channel.send(note)
+    received: list[object] = []
+    while len(received) < len(sent):
+        received += other.messages()
+        assert list(channel.messages()) == []
+    assert received == sent
+    channel.close()
+    other.close()
+
+
 def test_too_much_is_refused_before_it_is_sent() -> None:
     """A message that would not fit into a packet is a ValueError, not a truncated packet."""
     with pytest.raises(ValueError, match="too much"):
@@ -147,6 +167,8 @@ NONSENSE = [
     b'["Alive"]',
     b'["System", {}]',
     b'["Cancel", {}]',
+    b'["Alive", {}, "1"]',
+    b'["Alive", {}, 1, 2]',
 ]
 
 

@@ -39,7 +39,7 @@ from nst_daemon.workers.messages import (
 )
 from nst_daemon.workers.ray.executor import RayExecutor
 from tests.small_cluster import SmallCluster, small_cluster
-from tests.workers.conftest import ROOT, Bench, Jobs
+from tests.workers.conftest import ROOT, Harness, Jobs
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: nst-daemon[ray]"
@@ -61,27 +61,26 @@ def cluster() -> Iterator[SmallCluster]:
         yield made
 
 
-class RayBench(Bench):
-    """A bench whose executor is a cluster's."""
-
-    def __init__(self, address: str, options: WorkerOptions, **ray: Any) -> None:
-        super().__init__("ray", options, patience=PATIENCE)
-        self.executor = RayExecutor(  # type: ignore[assignment]
-            configuration.Ray(address, **{"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray),
-            options,
-            clock=self.now,
-        )
+def on_cluster(address: str, options: WorkerOptions, **ray: Any) -> Harness:
+    """A harness whose executor is a cluster's; it tries again soon."""
+    keys = {"gpus_per_job": 0.0, "cpus_per_job": 1.0} | ray
+    return Harness(
+        lambda clock: RayExecutor(
+            configuration.Ray(address, **keys), options, retry_seconds=1.0, clock=clock
+        ),
+        patience=PATIENCE,
+    )
 
 
 @pytest.fixture
-def ray_bench(tmp_path: Path, cluster: SmallCluster) -> Iterator[Callable[..., RayBench]]:
+def ray_harness(tmp_path: Path, cluster: SmallCluster) -> Iterator[Callable[..., Harness]]:
     """A maker of executors on the cluster; they are stopped at the end."""
-    made: list[RayBench] = []
+    made: list[Harness] = []
 
-    def make(ray: Mapping[str, Any] = {}, address: str = "", **options: Any) -> RayBench:
+    def make(ray: Mapping[str, Any] = {}, address: str = "", **options: Any) -> Harness:
         base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
         options = {"weights": "bundled"} | options
-        made.append(RayBench(address or cluster.address, replace(base, **options), **ray))
+        made.append(on_cluster(address or cluster.address, replace(base, **options), **ray))
         return made[-1]
 
     yield make
@@ -91,10 +90,10 @@ def ray_bench(tmp_path: Path, cluster: SmallCluster) -> Iterator[Callable[..., R
 
 @needs_ray
 def test_a_job_travels_by_value(
-    ray_bench: Callable[..., RayBench], jobs: Jobs, cluster: SmallCluster
+    ray_harness: Callable[..., Harness], jobs: Jobs, cluster: SmallCluster
 ) -> None:
     """A job on a node becomes a staged picture with its sidecar, though the node sees no folder of the daemon."""
-    b = ray_bench()
+    b = ray_harness()
     assert b.executor.capacity() == 0
     b.ready(workers=2)
     b.until(lambda: b.executor.capacity() == 4)
@@ -118,8 +117,8 @@ def test_a_job_travels_by_value(
 @needs_ray
 @pytest.mark.slow
 def test_the_engine_paints_the_same_picture_on_a_node(
-    ray_bench: Callable[..., RayBench],
-    bench: Callable[..., Bench],
+    ray_harness: Callable[..., Harness],
+    harness: Callable[..., Harness],
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -134,19 +133,19 @@ def test_the_engine_paints_the_same_picture_on_a_node(
         return replace(config, render=tiny)
 
     # One actor, so that torch is loaded once; the network, exported to be sent, serves this machine too.
-    there = ray_bench({"max_in_flight": 1}, **real).executor
+    there = ray_harness({"max_in_flight": 1}, **real).executor
     pictures = paint_all(there, root("there"), 2)
     assert sorted(pictures) == ["job00.png", "job01.png"]
     assert len(set(pictures.values())) == 2
-    assert paint_all(bench(weights="bundled", **real).executor, root("here"), 2) == pictures
+    assert paint_all(harness(weights="bundled", **real).executor, root("here"), 2) == pictures
 
 
 @needs_ray
 def test_from_a_machine_that_is_no_node(
-    ray_bench: Callable[..., RayBench], jobs: Jobs, cluster: SmallCluster
+    ray_harness: Callable[..., Harness], jobs: Jobs, cluster: SmallCluster
 ) -> None:
     """Through `ray://` a job comes back as a picture, as it does from a machine that is a node."""
-    b = ray_bench(address=cluster.client_address)
+    b = ray_harness(address=cluster.client_address)
     b.ready(workers=1)
     task = jobs("cat")
     answer = b.paint(task)
@@ -155,11 +154,11 @@ def test_from_a_machine_that_is_no_node(
 
 @needs_ray
 def test_a_wrong_token_is_said(
-    ray_bench: Callable[..., RayBench], monkeypatch: pytest.MonkeyPatch
+    ray_harness: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With another token than the cluster's nothing is painted, and the daemon hears that it is the token."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 32)
-    b = ray_bench()
+    b = ray_harness()
     b.executor.start()
     b.until(lambda: b.of(DeviceLost))
     assert "token" in b.of(DeviceLost)[0].reason
@@ -167,9 +166,9 @@ def test_a_wrong_token_is_said(
 
 
 @needs_ray
-def test_cancel_and_stop(ray_bench: Callable[..., RayBench], jobs: Jobs, tmp_path: Path) -> None:
+def test_cancel_and_stop(ray_harness: Callable[..., Harness], jobs: Jobs, tmp_path: Path) -> None:
     """A cancelled job is answered so; one that is stopped leaves its checkpoint, and the next start goes on there."""
-    b = ray_bench()
+    b = ray_harness()
     b.ready(workers=2)
     b.until(lambda: b.executor.capacity() == 4)
     cancelled = jobs("cancelled", iterations=10_000, seconds=0.02)
@@ -184,9 +183,7 @@ def test_cancel_and_stop(ray_bench: Callable[..., RayBench], jobs: Jobs, tmp_pat
     assert [(type(e), e.cancelled) for e in b.answers("stopped-id")] == [(Stopped, False)]
     assert stopped.checkpoint.is_file()
     assert not cancelled.checkpoint.exists()
-    b.events.clear()
-    b._heard.clear()
-    b.ready(workers=1)
+    b.ready(workers=2)
     b.paint(stopped)
     resumed = json.loads((stopped.stage / "stopped.json").read_bytes())["iterations"]
     assert resumed["done"] == 300
@@ -269,14 +266,14 @@ def drop(config: configuration.Config, name: str, seed: int) -> None:
 @needs_ray
 @pytest.mark.slow
 def test_a_node_dies_among_twenty_jobs(
-    ray_bench: Callable[..., RayBench],
-    bench: Callable[..., Bench],
+    ray_harness: Callable[..., Harness],
+    harness: Callable[..., Harness],
     cluster: SmallCluster,
     tmp_path: Path,
 ) -> None:
     """With a node killed in the middle each of 20 jobs has one result, the same bytes as from the local executor."""
     seeds = {f"job{i:02}": i for i in range(20)}
-    there = ray_bench(painter="tests.fakes:Slow").executor
+    there = ray_harness(painter="tests.fakes:Slow").executor
     with daemon(there, a_root(tmp_path / "there", seeds)) as one:
         one.until(lambda: one.count(JobState.DONE) >= 4)
         cluster.kill_a_node()
@@ -284,22 +281,20 @@ def test_a_node_dies_among_twenty_jobs(
         pictures = one.end()
     assert sorted(pictures) == [f"{name}.png" for name in seeds]
     assert len(set(pictures.values())) == 20
-    here = bench(["cpu", "cpu"], painter="tests.fakes:Slow").executor
+    here = harness(["cpu", "cpu"], painter="tests.fakes:Slow").executor
     assert paint_all(here, a_root(tmp_path / "here", seeds), 20) == pictures
 
 
 @needs_ray
 @pytest.mark.slow
 def test_the_head_dies_and_comes_back(
-    ray_bench: Callable[..., RayBench],
+    ray_harness: Callable[..., Harness],
     cluster: SmallCluster,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without its head the cluster is away in the status, drops are taken in still, and all of it is painted later."""
-    monkeypatch.setattr("nst_daemon.workers.ray.executor.RETRY", 1.0)
     config = a_root(tmp_path / "root", {f"job{i:02}": i for i in range(6)})
-    with daemon(ray_bench(painter="tests.fakes:Slow").executor, config) as one:
+    with daemon(ray_harness(painter="tests.fakes:Slow").executor, config) as one:
         one.until(lambda: one.count(JobState.DONE) >= 1 and one.count(JobState.RUNNING))
         cluster.kill_the_head()
         one.until(lambda: one.live().state == "lost")
@@ -320,7 +315,7 @@ def test_a_cluster_that_is_away_is_said_once_and_tried_again(tmp_path: Path, job
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        b = RayBench(address, WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path))
+        b = on_cluster(address, WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path))
         b.executor.start()
         b.until(lambda: b.of(DeviceLost))
         (lost,) = b.of(DeviceLost)
@@ -328,14 +323,13 @@ def test_a_cluster_that_is_away_is_said_once_and_tried_again(tmp_path: Path, job
         assert address in lost.reason
         assert b.executor.capacity() == 0
         assert [status.state for status in b.executor.status(b.now())] == ["waiting"]
-        b.poll(ahead=11.0)
+        b.poll(ahead=2.0)
         assert b.pid() > 0
-        b.until(lambda: b.executor.status(b.now())[0].state == "waiting", ahead=11.0)
+        b.until(lambda: b.executor.status(b.now())[0].state == "waiting", ahead=2.0)
         assert len(b.of(DeviceLost)) == 1
 
 
-def test_without_the_extra_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_is_refused() -> None:
     """Without Ray the executor is refused, with the command that installs it."""
-    monkeypatch.setattr("nst_daemon.workers.ray.executor.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'nst-daemon\[ray\]'"):
-        RayExecutor(configuration.Ray())
+        RayExecutor(configuration.Ray(), installed=lambda: False)

@@ -44,7 +44,7 @@ class Factory(Protocol):
     def __call__(self, options: WorkerOptions, device: str, /) -> Studio:
         """Load everything that is resident. Raises NstError."""
 
-    def outfit(self, options: WorkerOptions, /) -> messages.Outfit:
+    def provisioning(self, options: WorkerOptions, /) -> messages.Provisioning:
         """What the same studio needs on another machine. Raises NstError."""
 
 

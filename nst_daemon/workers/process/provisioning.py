@@ -13,12 +13,12 @@ from nst_daemon.workers.process.main import factory
 
 
 def main() -> None:
-    """Read a `Join` from stdin; write an `Outfit` to stdout, or a `Leaving` where that fails."""
+    """Read a `Join` from stdin; write an `Provisioning` to stdout, or a `Leaving` where that fails."""
     join = messages.decode(sys.stdin.buffer.read())
     assert isinstance(join, messages.Join)
-    answer: messages.Outfit | messages.Leaving
+    answer: messages.Provisioning | messages.Leaving
     try:
-        answer = factory(join.options.painter).outfit(join.options)
+        answer = factory(join.options.painter).provisioning(join.options)
     except NstError as error:
         answer = messages.Leaving(f"could not start: {error}", error.retry is Retry.NEVER)
     sys.stdout.buffer.write(messages.encode(answer))

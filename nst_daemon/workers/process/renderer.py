@@ -17,7 +17,7 @@ from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import DeviceError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared, Rendering, decode
-from nst_daemon.workers.messages import Outfit, Task, WorkerOptions
+from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
 from nst_daemon.workers.process.attempt import Company
 
 #: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
@@ -68,7 +68,7 @@ class Studio:
         self._painter.load(options.settings)
 
     @staticmethod
-    def outfit(options: WorkerOptions) -> Outfit:
+    def provisioning(options: WorkerOptions) -> Provisioning:
         """The weights, unless they come with the package, and the ONNX file of the usual settings.
 
         Raises ModelError, SettingsError.
@@ -88,7 +88,7 @@ class Studio:
         elif name != "bundled":
             name = f"weights/{weights.sha256[:16]}/{weights.path.name}"
             files[name] = str(weights.path), weights.sha256
-        return Outfit(name, files)
+        return Provisioning(name, files)
 
     def info(self) -> Mapping[str, object]:
         """Device, threads, network, weights with their digest, versions."""

@@ -1,9 +1,9 @@
-"""A place in a cluster where pictures are painted: a Ray actor that holds a `LocalExecutor` and is fed by value.
+"""A pipe with files in a Ray actor: it runs one worker process and passes packets and files through.
 
-The executor on this machine does here what it does beside the daemon: a resident model in a process of its own, the
-next job prepared beside the painting, deadlines, deaths explained. A crash in native code therefore costs that process
-and not the actor. What this adds is that nothing is shared: inputs and checkpoints arrive as bytes and are laid down in
-a folder of this machine; results, checkpoints and previews leave as bytes.
+The worker process is the one that paints on a single machine, so a crash in native code costs that process and not the
+actor. Nothing is shared with the daemon's machine: a task's inputs and checkpoint arrive as bytes and are written into
+a folder of this machine; results, checkpoints and previews leave as bytes. The actor supervises nothing: the daemon
+does (`supervised`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
@@ -27,129 +27,105 @@ from nst_daemon import __version__, files
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import ModelError, NstError, Retry, StorageError
 from nst_daemon.workers import messages
-from nst_daemon.workers.local import LocalExecutor
-from nst_daemon.workers.messages import (
-    DeviceLost,
-    Died,
-    Event,
-    Failed,
-    Staged,
-    Stopped,
-    Task,
-    WorkerOptions,
-)
+from nst_daemon.workers.local import WORKER_MODULE, LocalTransport
+from nst_daemon.workers.messages import Answer, Ended, Failed, Hello, Provisioning, Staged, Task
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks for a new checkpoint or preview.
-LOOK = 1.0
-#: Which job it is about, by the number of its order (0: none); a message, as `messages` encodes it; files by name.
-Parcel = tuple[int, bytes, dict[str, bytes]]
+#: Seconds between two looks for new checkpoints and previews.
+LOOK_SECONDS = 1.0
+#: Seconds that a folder of another actor must be old before it may be removed: a new one is not locked yet.
+SWEEP_SECONDS = 60.0
+#: The files of a job that change while it is painted.
+CHANGING = ("checkpoint", "preview")
+#: A packet, as `messages` encodes it, and files: by "JOB/checkpoint", "JOB/preview", "JOB/stage/NAME" from a worker, by
+#: "checkpoint" and "spool/NAME" with a task.
+Parcel = tuple[bytes, dict[str, bytes]]
 
 
 @dataclass(slots=True)
 class _Order:
-    """A task that was sent here. number: of this handing over, so that nobody takes an answer for another's."""
+    """A job that was sent here."""
 
-    number: int
-    task: Task
     folder: Path
-    submitted: bool = False
-    sent: dict[str, tuple[int, int]] = field(default_factory=dict)  # kind → the file as it was sent
+    sent: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # file → its identity as it was sent
+
+    def changed(self) -> Iterator[tuple[str, bytes]]:
+        """The checkpoint and the preview, where they are newer than what was sent."""
+        for name in CHANGING:
+            path = self.folder / name
+            with suppress(OSError):  # none yet
+                identity = _identity(path)
+                if self.sent.get(name) != identity:
+                    data = path.read_bytes()
+                    self.sent[name] = identity
+                    yield name, data
 
 
-class Easel:
-    """The actor. Its methods are called by `cluster.Driver`, several at a time.
+class PipeActor:
+    """The actor. The driver calls its methods, several at a time.
 
-    hello: a `Hello` with this place's name, device and options; version: the daemon's; outfit: an `Outfit`;
-    boxes: for each of its files a list with a reference to the bytes, which is fetched only where it is needed.
+    Args:
+        hello: The worker's `Hello`; this machine's folders and weights are filled in here.
+        version: The daemon's version.
+        provisioning: A `Provisioning`.
+        boxes: For each of its files a list with a reference to the bytes, which is fetched only where it is needed.
     """
 
     def __init__(
-        self, hello: bytes, version: str, outfit: bytes, boxes: Mapping[str, Sequence[Any]]
+        self, hello: bytes, version: str, provisioning: bytes, boxes: Mapping[str, Sequence[Any]]
     ) -> None:
-        self._hello, self._outfit, self._boxes = (
-            messages.decode(hello),
-            messages.decode(outfit),
-            boxes,
-        )
+        found, needed = messages.decode(hello), messages.decode(provisioning)
+        assert isinstance(found, Hello)
+        assert isinstance(needed, Provisioning)
+        self._hello, self._needed, self._boxes = found, needed, boxes
         self._version = version
         self._changed = threading.Condition()  # guards what follows
         self._outbox: list[Parcel] = []
-        self._inbox: list[Callable[[], None]] = []
-        self._ended = False
-        self._stopping: float | None = None
+        self._inbox: list[Parcel] = []
+        self._over = False
         self._woken, self._wake = socket.socketpair()
         self._orders: dict[str, _Order] = {}  # only the thread touches it
-        # The workers end with the thread that started them, so it is one that lives as long as this process.
-        self._thread = threading.Thread(target=self._serve, name="easel", daemon=True)
+        # A worker process ends with the thread that started it, so that thread lives as long as this process.
+        self._thread = threading.Thread(target=self._serve, name="pipe", daemon=True)
         self._thread.start()
 
     # What the driver calls
 
     def news(self, seconds: float) -> list[Parcel] | None:
-        """Everything since the last call; waits at most so long for the first. None: nothing will come any more."""
+        """Everything since the last call; waits at most so long for the first. None: the worker's life is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._outbox or self._ended, seconds)
+            self._changed.wait_for(lambda: self._outbox or self._over, seconds)
             parcels, self._outbox = self._outbox, []
-            return parcels if parcels or not self._ended else None
+            return parcels if parcels or not self._over else None
 
-    def give(
-        self, number: int, task: bytes, inputs: dict[str, bytes], checkpoint: bytes | None
-    ) -> None:
-        """Take a task, with its inputs by their names in the spool. Raises NstError."""
-        found = messages.decode(task)
-        assert isinstance(found, Task)
-        folder = self._work / str(number)
-        here = replace(
-            found,
-            spool=folder / "spool",
-            stage=folder / "stage",
-            checkpoint=folder / "checkpoint",
-            preview=found.preview and folder / "preview",
-        )
-        order = _Order(number, here, folder)
-        with files.storage(folder):
-            here.spool.mkdir(parents=True)
-            here.stage.mkdir()
-            for name, data in inputs.items():
-                (here.spool / name).write_bytes(data)
-            if checkpoint is not None:
-                here.checkpoint.write_bytes(checkpoint)
-                order.sent["checkpoint"] = _identity(here.checkpoint)  # the driver has that one
-        self._do(lambda: self._accept(order))
-
-    def cancel(self, job_id: str) -> None:
-        """Ask for the end of a job."""
-        self._do(lambda: self._cancel(job_id))
-
-    def stop(self, grace: float) -> None:
-        """Checkpoint what is painted, then end; `news` has the rest. Returns when all is over."""
-        self._stopping = grace
-        self._do(lambda: None)
-        self._thread.join(2 * grace)
-
-    def _do(self, act: Callable[[], None]) -> None:
-        """Let the thread do it."""
+    def take(self, packet: bytes, attached: dict[str, bytes]) -> None:
+        """Pass a packet to the worker; `attached`: the files of a task."""
         with self._changed:
-            self._inbox.append(act)
+            self._inbox.append((packet, attached))
         self._wake.send(b".")
 
     # The thread
 
     def _serve(self) -> None:
         try:
-            self._furnish_and_paint()
+            last = self._provision_and_run()
         except Exception as error:
-            log.exception("this place cannot paint")
+            log.exception("no worker can run here")
             permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
             self._say(messages.Leaving(f"cannot paint: {error}", permanent))
+            self._say(Ended("ended by itself"))
+        else:
+            self._say(*last)
         finally:
             with self._changed:
-                self._ended = True
+                self._over = True
                 self._changed.notify_all()
 
-    def _furnish_and_paint(self) -> None:
+    def _provision_and_run(self) -> tuple[Ended, dict[str, bytes]]:
+        """Run the worker; how it ended, and the last files."""
         cache = files.default_cache_dir()
         work = cache / "work"
         work.mkdir(parents=True, exist_ok=True)
@@ -160,116 +136,115 @@ class Easel:
         ):
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._work = Path(folder)
-            hello = self._hello
-            assert isinstance(hello, messages.Hello)
-            options = self._furnish(cache, hello.options)
-            self._executor = LocalExecutor((hello.device,), options)
-            self._paint()
+            hello = self._provision(cache)
+            process = LocalTransport(WORKER_MODULE, hello, self._work / "worker.log")
+            try:
+                return self._pass_on(process)
+            finally:
+                process.kill()
+                process.close(patience=1.0)
 
-    def _furnish(self, cache: Path, options: WorkerOptions) -> WorkerOptions:
-        """Lay down what is not here yet; the options as they are on this machine. Raises ModelError, StorageError."""
-        outfit = self._outfit
-        assert isinstance(outfit, messages.Outfit)
+    def _provision(self, cache: Path) -> Hello:
+        """Fetch what is not here yet; the `Hello` as it is on this machine. Raises ModelError, StorageError."""
         if self._version != __version__:
             raise ModelError(
                 f"nst-daemon is {__version__} here and {self._version} where the daemon runs",
                 remedy="install the same version on every machine",
             )
-        for name, (_, digest) in outfit.files.items():
-            _lay_down(cache / name, digest, self._boxes[name])
+        for name, (_, digest) in self._needed.files.items():
+            _fetch(cache / name, digest, self._boxes[name])
         os.environ["TORCH_HOME"] = str(cache / "torch")
-        weights = str(cache / outfit.weights) if outfit.weights in outfit.files else outfit.weights
-        return replace(options, weights=weights, cache_dir=cache, logs=self._work / "logs")
+        weights = self._needed.weights
+        options = replace(
+            self._hello.options,
+            weights=str(cache / weights) if weights in self._needed.files else weights,
+            cache_dir=cache,
+        )
+        return replace(self._hello, options=options)
 
-    def _paint(self) -> None:
-        """Serve until told to stop."""
-        executor = self._executor
-        executor.start()
-        look = time.monotonic()
-        while self._stopping is None:
-            wait([*executor.waitables(), self._woken], LOOK)  # type: ignore[list-item]
-            self._obey()
-            for event in executor.poll(time.monotonic()):
-                self._tell(event)
-            self._submit()
-            if time.monotonic() >= look:
-                look = time.monotonic() + LOOK
-                for order in self._orders.values():
-                    self._send_new(order)
-        for event in executor.stop(self._stopping):
-            self._tell(event)
-        self._give_back()
+    def _pass_on(self, process: LocalTransport) -> tuple[Ended, dict[str, bytes]]:
+        """Pass packets and files on in both directions until the worker has ended."""
+        look = 0.0
+        while True:
+            wait([*process.waitables(), self._woken], LOOK_SECONDS)  # type: ignore[list-item]
+            for packet, attached in self._received():
+                self._send(process, packet, attached)
+            ended = process.ended()  # before draining: nothing follows this
+            for message in process.messages():
+                found: dict[str, bytes] = {}
+                if time.monotonic() >= look or isinstance(message, Answer):
+                    look = time.monotonic() + LOOK_SECONDS
+                    found = self._new_files()
+                if isinstance(message, Answer):
+                    found |= self._result(message)
+                self._say(message, found)
+            if ended is not None:
+                return ended, self._new_files()
 
-    def _obey(self) -> None:
-        """Do what the driver asked for."""
+    def _received(self) -> list[Parcel]:
         with self._changed:
-            acts, self._inbox = self._inbox, []
-        if acts:
+            parcels, self._inbox = self._inbox, []
+        if parcels:
             self._woken.recv(4096)
-        for act in acts:
-            act()
+        return parcels
 
-    def _accept(self, order: _Order) -> None:
-        self._orders[order.task.job_id] = order
+    def _send(self, process: LocalTransport, packet: bytes, attached: Mapping[str, bytes]) -> None:
+        message = messages.decode(packet)
+        assert not isinstance(message, messages.Addressed)
+        if not isinstance(message, Task):
+            process.send(message)
+            return
+        try:
+            process.send(self._unpacked(message, attached))
+        except (StorageError, ValueError) as error:
+            said = f"the job could not be written there: {error}"
+            failed = Failed(self._hello.worker, message.job_id, Retry.LATER, said)
+            self._say(failed, self._result(failed))
 
-    def _submit(self) -> None:
-        """Hand over what waits: while a worker is replaced there is no room for a moment."""
-        for order in self._orders.values():
-            if not order.submitted and self._executor.capacity():
-                order.submitted = True
-                self._executor.submit(order.task)
+    # Files
 
-    def _cancel(self, job_id: str) -> None:
-        order = self._orders.get(job_id)
+    def _unpacked(self, task: Task, attached: Mapping[str, bytes]) -> Task:
+        """Write the files of a task; the task with the paths of this machine. Raises StorageError."""
+        folder = Path(tempfile.mkdtemp(dir=self._work))
+        here = replace(
+            task,
+            spool=folder / "spool",
+            stage=folder / "stage",
+            checkpoint=folder / "checkpoint",
+            preview=task.preview and folder / "preview",
+        )
+        order = self._orders[task.job_id] = _Order(folder)
+        with files.storage(folder):
+            here.spool.mkdir()
+            here.stage.mkdir()
+            for name, data in attached.items():
+                (folder / name).write_bytes(data)
+            if "checkpoint" in attached:  # the driver has this one
+                order.sent["checkpoint"] = _identity(here.checkpoint)
+        return here
+
+    def _new_files(self) -> dict[str, bytes]:
+        """The checkpoints and previews that are newer than what was sent."""
+        return {
+            f"{job_id}/{name}": data
+            for job_id, order in self._orders.items()
+            for name, data in order.changed()
+        }
+
+    def _result(self, answer: Answer) -> dict[str, bytes]:
+        """The files of a job that has ended, which is forgotten here."""
+        order = self._orders.pop(answer.job_id, None)
         if order is None:
-            return
-        if order.submitted:
-            self._executor.cancel(job_id)
-        else:
-            self._tell(Stopped("", job_id, cancelled=True))
-
-    def _give_back(self) -> None:
-        """Answer what was never begun, without blame."""
-        for job_id in list(self._orders):
-            self._tell(Stopped("", job_id))
-
-    # Speaking
-
-    def _tell(self, event: Event) -> None:
-        """Send an event, with the files that belong to it."""
-        order = self._orders.get(getattr(event, "job_id", None) or "")
-        if order is None:
-            self._say(event)
-            if isinstance(event, DeviceLost):
-                self._give_back()
-            return
-        if not isinstance(event, Staged | Failed | Stopped | Died):
-            self._say(event, order.number)
-            return
-        self._send_new(order)
-        staged = event.files if isinstance(event, Staged) else ()
-        self._say(event, order.number, {n: (order.task.stage / n).read_bytes() for n in staged})
-        del self._orders[order.task.job_id]
+            return {}
+        names = answer.files if isinstance(answer, Staged) else ()
+        stage = order.folder / "stage"
+        found = {f"{answer.job_id}/stage/{name}": (stage / name).read_bytes() for name in names}
         files.remove_tree(order.folder)
+        return found
 
-    def _send_new(self, order: _Order) -> None:
-        """Send the job's checkpoint and preview, where there are newer ones."""
-        for kind in ("checkpoint", "preview"):
-            path = order.folder / kind
-            with suppress(OSError):  # none yet
-                identity = _identity(path)
-                if order.sent.get(kind) != identity:
-                    data = path.read_bytes()
-                    order.sent[kind] = identity
-                    self._say(
-                        messages.Attached(order.task.job_id, kind), order.number, {kind: data}
-                    )
-
-    def _say(
-        self, message: messages.Message, number: int = 0, attached: dict[str, bytes] | None = None
-    ) -> None:
+    def _say(self, message: messages.Message, attached: dict[str, bytes] | None = None) -> None:
         with self._changed:
-            self._outbox.append((number, messages.encode(message), attached or {}))
+            self._outbox.append((messages.encode(message), attached or {}))
             self._changed.notify_all()
 
 
@@ -279,30 +254,29 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def _lay_down(path: Path, digest: str, box: Sequence[Any]) -> None:
-    """Make sure that the file is here: once per machine it is fetched from the cluster's store."""
+def _fetch(path: Path, digest: str, box: Sequence[Any]) -> None:
+    """Make sure that the file is here: each machine fetches it once from the cluster's store."""
     if path.is_file() and sha256_file(path) == digest:
         return
     import ray  # noqa: PLC0415 (an extra; and nothing else here needs it)
 
     data = ray.get(box[0])
     if hashlib.sha256(data).hexdigest() != digest:
-        raise StorageError(f"{path.name} arrived damaged", remedy="look into the network")
+        raise StorageError(f"{path.name} arrived damaged", remedy="check the network")
     files.make_folder(path.parent)
     files.write_atomic(path, data)
 
 
 def _sweep(work: Path) -> None:
-    """Remove what places that were killed have left: the kernel has let go of their locks."""
-    for folder in _folders(work.iterdir()):
+    """Remove what killed actors have left: the kernel has released their locks."""
+    for folder in _old_folders(work.iterdir()):
         with suppress(OSError, StorageError), (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             files.remove_tree(folder)
 
 
-def _folders(paths: Iterable[Path]) -> Iterator[Path]:
-    """Those among them that nobody has just made, and not locked yet."""
+def _old_folders(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > 60.0:
+            if time.time() - path.stat().st_mtime > SWEEP_SECONDS:
                 yield path

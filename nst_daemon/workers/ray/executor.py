@@ -1,51 +1,139 @@
-"""Workers on the machines of a Ray cluster, behind the same seam as those of this machine.
+"""Workers on the machines of a Ray cluster, under the same supervision as those of this machine.
 
-Everything of Ray is in a process of its own (`cluster`), which is supervised here as a worker is: where it ends, or the
-cluster is away, every job goes back into the queue without blame, and another is started after a pause.
+Everything of Ray is in a process of its own, the driver. Each place of the cluster has a `SupervisedWorker` here, whose
+transport is the driver's connection. Where the driver ends, or the cluster is away, every job goes back into the queue
+without blame, and another driver is started after a pause.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from multiprocessing.connection import wait
+from typing import Protocol
 
 from nst_daemon.config import Ray
-from nst_daemon.errors import ConfigError, Retry
-from nst_daemon.managed_process import exit_reason
+from nst_daemon.errors import ConfigError
 from nst_daemon.workers import messages
+from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.local import LocalTransport
 from nst_daemon.workers.messages import (
+    Addressed,
     DeviceLost,
-    Died,
+    Ended,
     Event,
-    Failed,
-    Note,
-    Progress,
+    Hello,
+    Join,
+    Kill,
+    Leaving,
+    Places,
     Ready,
-    Staged,
-    Started,
-    Stopped,
-    Task,
+    Spawn,
+    Stop,
     WorkerOptions,
-    WorkerStatus,
 )
+from nst_daemon.workers.supervised import SupervisedExecutor, SupervisedWorker, Transport
 
-#: What events and the status call the process that speaks with the cluster.
-NAME = "ray"
-#: Seconds before the cluster is tried again, and where a person must mend something first.
-RETRY, RETRY_PERMANENT = 10.0, 600.0
-#: Seconds of silence after which that process is replaced. (It speaks every second.)
-SILENCE = 60.0
+#: What events and the status call the driver.
+DRIVER = "ray"
+#: Seconds of silence after which the driver is replaced. (It reports once a second.)
+DRIVER_SILENCE = 60.0
 
 
-class RayExecutor:
-    """Workers on a Ray cluster (see `base.Executor`). clock: the same as that of the `now` that `poll` is given.
+class Connection(Transport, Protocol):
+    """The driver's process, as the executor sees it."""
 
-    Raises ConfigError where Ray is not installed. Call it from one thread that lives as long as the workers.
+    def send(self, message: messages.Message | Addressed) -> None:
+        """Send in order."""
+
+    def received(self) -> Iterator[messages.Message | Addressed]:
+        """Everything that has arrived, with the addresses that the driver gave."""
+
+
+class ClusterTransport:
+    """One life of a worker on a cluster (see `supervised.Transport`): its packets travel through the driver.
+
+    Args:
+        number: Of this life: the address of its packets.
+    """
+
+    pid = None
+    open = True
+
+    def __init__(self, driver: Connection, number: int) -> None:
+        self._driver, self._number = driver, number
+        self._inbox: deque[messages.Message] = deque()
+        self._ended: Ended | None = None
+        #: False until the actor has answered: it may have to wait for room.
+        self.running = False
+
+    def put(self, message: messages.Message) -> None:
+        """Take a message from the driver."""
+        self.running = True
+        if isinstance(message, Ended):
+            self._ended = message
+        else:
+            self._inbox.append(message)
+
+    def send(self, message: messages.Message) -> None:
+        """Send in order."""
+        self._driver.send(Addressed(self._number, message))
+
+    def messages(self) -> Iterator[messages.Message]:
+        """Everything that has arrived."""
+        while self._inbox:
+            yield self._inbox.popleft()
+
+    def ended(self) -> Ended | None:
+        """How the life ended; None while it lasts."""
+        return self._ended
+
+    def kill(self) -> None:
+        """End the actor."""
+        if self._ended is None:
+            self.send(Kill())
+
+    def close(self, patience: float) -> None:
+        """Nothing is held here."""
+
+    def waitables(self) -> list[object]:
+        """The driver's connection."""
+        return self._driver.waitables()
+
+
+@dataclass(slots=True)
+class _Link:
+    """One life of the driver, and the lives of workers that it carries."""
+
+    driver: Connection
+    since: float
+    transports: dict[int, ClusterTransport] = field(default_factory=dict)
+    heard: float | None = None
+    leaving: Leaving | None = None
+    killed: str = ""
+
+    def kill(self, reason: str) -> None:
+        if not self.killed:
+            self.killed = reason
+            self.driver.kill()
+
+
+class RayExecutor(SupervisedExecutor):
+    """Workers on a Ray cluster (see `executor.Executor`).
+
+    Args:
+        retry_seconds: When a cluster that is away is tried again.
+        retry_permanent_seconds: When it is tried again where a person must act first.
+        clock: The same as that of the `now` that `poll` is given, in monotonic seconds.
+        connect: Starts the driver; raises OSError.
+        installed: Whether Ray is there.
+
+    Raises:
+        ConfigError: Ray is not installed.
     """
 
     def __init__(
@@ -53,189 +141,178 @@ class RayExecutor:
         cluster: Ray,
         options: WorkerOptions | None = None,
         *,
+        lost_seconds: float = 600.0,
+        retry_seconds: float = 10.0,
+        retry_permanent_seconds: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
+        connect: Callable[[Join], Connection] | None = None,
+        installed: Callable[[], bool] = lambda: find_spec("ray") is not None,
     ) -> None:
-        if find_spec("ray") is None:
+        if not installed():
             raise ConfigError(
                 "executor: ray needs Ray, which is not installed",
                 remedy="run `pip install 'nst-daemon[ray]'` in the daemon's environment",
             )
-        self._cluster, self._options, self._clock = cluster, options or WorkerOptions(), clock
-        self._jobs: dict[str, bool] = {}  # whether somebody asked for the end
-        self._unsaid: list[Event] = []
-        self._process: LocalTransport | None = None
+        super().__init__(options or WorkerOptions(), lost_seconds=lost_seconds, clock=clock)
+        self._cluster = cluster
+        self._retry, self._retry_permanent = retry_seconds, retry_permanent_seconds
+        self._connect = connect or self._start_driver
+        self._numbers = itertools.count(1)
+        self._link: _Link | None = None
         self._start_at = math.inf
-        self._away = ""  # why there is no cluster
-        self._forget()
-
-    def _forget(self) -> None:
-        """What the last process said counts no more."""
-        self._slots = 0
-        self._workers: tuple[WorkerStatus, ...] = ()
-        self._infos: dict[str, dict[str, object]] = {}
-        self._heard: float | None = None
-        self._leaving: messages.Leaving | None = None
-        self._killed = ""
+        self._places: frozenset[str] = frozenset()
+        self._away = ""  # why there is no cluster, as it was said
 
     def start(self) -> None:
         """Begin to join the cluster; each of its workers announces itself by `Ready`."""
-        self._spawn(self._clock())
+        self._unsaid += self._join(self._clock())
 
     def capacity(self) -> int:
         """How many more tasks `submit` takes now; 0 until a worker is ready."""
-        return max(0, min(self._slots, self._cluster.max_in_flight) - len(self._jobs))
-
-    def submit(self, task: Task) -> None:
-        """Hand over a task; exactly one of Staged, Failed, Stopped or Died answers it. Needs capacity."""
-        assert self.capacity(), "submit needs capacity()"
-        try:
-            messages.encode(task)
-        except (ValueError, TypeError) as error:
-            message = f"the settings cannot be handed to a worker: {error}"
-            self._unsaid.append(Failed(NAME, task.job_id, Retry.NEVER, message))
-            return
-        self._jobs[task.job_id] = False
-        self._send(task)
-
-    def cancel(self, job_id: str) -> None:
-        """Ask for the end of a job; `Stopped(cancelled=True)` answers, or what came before it."""
-        if job_id in self._jobs:
-            self._jobs[job_id] = True
-            self._send(messages.Cancel(job_id))
+        given = sum(len(worker.jobs) for worker in self._workers)
+        return max(0, min(super().capacity(), self._cluster.max_in_flight - given))
 
     def poll(self, now: float) -> list[Event]:
         """All events since the last call; enforces deadlines against `now` (monotonic seconds)."""
-        if self._process is None and now >= self._start_at:
-            self._spawn(now)
-        events, self._unsaid = self._unsaid, []
-        if self._process is not None:
-            ended = self._process.exit_code() is not None  # before draining: nothing follows this
-            events += self._drain(now)
-            if ended:
-                events += self._bury(now)
-            else:
-                self._enforce(now)
+        events = super().poll(now)
+        # A worker whose place is gone stays until its life has ended and its jobs are answered for.
+        self._workers = [w for w in self._workers if w.process or w.name in self._places]
+        if any(isinstance(event, Ready) for event in events):
+            self._away = ""
         return events
 
     def waitables(self) -> Sequence[object]:
         """Objects for `multiprocessing.connection.wait` that become ready when `poll` has news."""
-        return self._process.waitables() if self._process else []
+        return self._link.driver.waitables() if self._link else []
 
     def status(self, now: float) -> Sequence[WorkerStatus]:
-        """What the process that speaks with the cluster does, and then each worker."""
-        joined = "starting" if self._heard is None else "idle"
-        state = joined if self._process else "waiting"
-        silent = None if self._heard is None else now - self._heard
-        pid = self._process.pid if self._process else None
+        """What the driver does, and then each worker."""
+        link = self._link
+        heard = link.heard if link else None
+        state = "waiting" if link is None else "starting" if heard is None else "idle"
         info = {"device_name": f"the Ray cluster {self._cluster.address}"}
-        ours = WorkerStatus(NAME, state, pid, (), silent, info)
-        theirs = [replace(w, info=self._infos.get(w.worker, {})) for w in self._workers]
-        return [ours, *theirs]
+        ours = WorkerStatus(
+            DRIVER,
+            state,
+            link.driver.pid if link else None,
+            (),
+            None if heard is None else now - heard,
+            info,
+        )
+        return [ours, *super().status(now)]
 
     def stop(self, grace: float) -> list[Event]:
         """Let all workers checkpoint and end within `grace` seconds; the last events. `start` may follow."""
+        events = super().stop(grace)
+        if self._link is not None:
+            self._link.driver.send(Stop())
+            self._link.driver.close(patience=1.0)
+            self._link = None
+        self._workers.clear()
         self._start_at = math.inf
-        events, self._unsaid = self._unsaid, []
-        deadline = self._clock() + grace
-        if self._process is not None:
-            if self._heard is None:  # it has not even joined, and has nothing to lose
-                self._process.kill()
-            # A little less for those at the other end, so that their last words still arrive.
-            self._send(messages.Stop(0.8 * grace))
-            while (left := deadline - self._clock()) > 0 and self._process.exit_code() is None:
-                wait(self._process.waitables(), timeout=left)  # type: ignore[arg-type]
-                events += self._drain(self._clock())
-            self._process.kill()
-            self._process.close(patience=1.0)
-            self._process = None
-        self._forget()
-        return events + self._give_back()
-
-    # The process that speaks with the cluster
-
-    def _spawn(self, now: float) -> None:
-        self._forget()
-        self._start_at, self._spawned = math.inf, now
-        join = messages.Join(self._cluster, self._options)
-        log = self._options.logs / f"{NAME}.log" if self._options.logs else None
-        try:
-            self._process = LocalTransport("nst_daemon.workers.ray.driver", join, log)
-        except OSError as error:
-            self._unsaid += self._ended(now, f"could not be started: {error.strerror}")
-
-    def _send(self, message: messages.Message) -> None:
-        if self._process:
-            self._process.send(message)
-
-    def _drain(self, now: float) -> list[Event]:
-        """Handle all messages that have arrived."""
-        assert self._process is not None
-        events: list[Event] = []
-        try:
-            for message in self._process.messages():
-                self._heard = now
-                events += self._take(message)
-        except ValueError as error:
-            self._kill(f"sent what cannot be understood ({error})")
         return events
 
-    def _take(self, message: messages.Message) -> list[Event]:
-        """Handle one message; the events that it means."""
-        match message:
-            case messages.Places(slots, workers):
-                self._slots, self._workers = slots, workers
-            case messages.Leaving():
-                self._leaving = message
-            case Ready(worker, info):
-                self._away, self._infos[worker] = "", dict(info)
-                return [message]
-            case DeviceLost() | Died(job_id=None):
-                return [message]
-            case Started() | Progress() | Note() if message.job_id in self._jobs:
-                return [message]
-            case Staged() | Failed() | Stopped() | Died() if message.job_id in self._jobs:
-                del self._jobs[message.job_id]
-                return [message]
+    # The driver
+
+    def _start_driver(self, join: Join) -> LocalTransport:
+        log = self._options.logs / f"{DRIVER}.log" if self._options.logs else None
+        return LocalTransport("nst_daemon.workers.ray.driver", join, log)
+
+    def _join(self, now: float) -> list[Event]:
+        self._start_at = math.inf
+        try:
+            driver = self._connect(Join(self._cluster, self._options))
+        except OSError as error:
+            return self._is_away(now, f"could not be started: {error.strerror}")
+        self._link = _Link(driver, now)
         return []
 
-    def _enforce(self, now: float) -> None:
-        """Replace a process that is silent; it says itself where the cluster is."""
-        since = self._spawned if self._heard is None else self._heard
-        patience = self._options.start_seconds if self._heard is None else SILENCE
+    def _share_out(self, now: float) -> list[Event]:
+        """Hand what the driver says to the workers that it is for; see to the driver itself."""
+        if self._link is None:
+            return self._join(now) if now >= self._start_at else []
+        link = self._link
+        ended = link.driver.ended()  # before draining: nothing follows this
+        events: list[Event] = []
+        try:
+            for message in link.driver.received():
+                link.heard = now
+                events += self._take(link, message)
+        except ValueError as error:
+            link.kill(f"the process that speaks with Ray sent what is not a message ({error})")
+        if ended is not None:
+            return events + self._bury(link, ended, now)
+        since = link.since if link.heard is None else link.heard
+        patience = self._options.start_seconds if link.heard is None else DRIVER_SILENCE
         if now - since > patience:
-            self._kill(f"the Ray cluster ({self._cluster.address}): no answer for {patience:g} s")
-
-    def _kill(self, reason: str) -> None:
-        if self._process is not None and not self._killed:
-            self._killed = reason
-            self._process.kill()
-
-    def _bury(self, now: float) -> list[Event]:
-        """The process is gone: so is the cluster, for us."""
-        assert self._process is not None
-        code = self._process.exit_code()
-        assert code is not None
-        # Ray ends a process whose head or node is gone.
-        gone = f"the Ray cluster ({self._cluster.address}) is gone: the process that speaks with it"
-        reason = self._killed or f"{gone} {exit_reason(code)}; see ray.log"
-        if self._leaving and not self._killed:
-            reason = self._leaving.message
-        self._process.close(patience=0.0)
-        self._process = None
-        return self._ended(now, reason)
-
-    def _ended(self, now: float, reason: str) -> list[Event]:
-        """Give all jobs back without blame, say once why the cluster is away, and see when to try again."""
-        permanent = self._leaving is not None and self._leaving.permanent
-        self._start_at = now + (RETRY_PERMANENT if permanent else RETRY)
-        self._forget()
-        events = self._give_back()
-        if reason != self._away:
-            self._away = reason
-            events.append(DeviceLost(NAME, reason, left=0, permanent=permanent))
+            link.kill(f"the Ray cluster ({self._cluster.address}): no answer for {patience:g} s")
         return events
 
-    def _give_back(self) -> list[Event]:
-        """Answer all that is left, without blame."""
-        jobs, self._jobs = self._jobs, {}
-        return [Stopped(NAME, job_id, cancelled=asked) for job_id, asked in jobs.items()]
+    def _take(self, link: _Link, message: messages.Message | Addressed) -> list[Event]:
+        """Handle one message of the driver; the events that it means."""
+        match message:
+            case Addressed(number, inner):
+                if transport := link.transports.get(number):
+                    transport.put(inner)
+                    if isinstance(inner, Ended):
+                        del link.transports[number]
+            case Leaving():
+                link.leaving = message
+            case Places(names, why_none):
+                return self._place_workers(names, why_none)
+        return []
+
+    def _place_workers(self, names: Sequence[str], why_none: str) -> list[Event]:
+        """Have a worker in every place that the cluster has now; say once why there is none."""
+        self._places = frozenset(names)
+        there = {worker.name for worker in self._workers}
+        events: list[Event] = []
+        for name in names:
+            if name not in there:
+                worker = self._new_worker(name)
+                self._workers.append(worker)
+                events += worker.start(self._clock())
+        return events + (self._say_away(why_none, permanent=False) if why_none else [])
+
+    def _new_worker(self, name: str) -> SupervisedWorker:
+        threads = self._options.threads or max(1, int(self._cluster.cpus_per_job))
+        options = replace(self._options, threads=threads, cache_dir=None, logs=None)
+        return SupervisedWorker(name, options, self._spawn, self._history, self._lost_seconds)
+
+    def _spawn(self, worker: SupervisedWorker) -> ClusterTransport:
+        """Ask the driver for the next life of a worker."""
+        assert self._link is not None, "without a driver there are no workers"
+        number = next(self._numbers)
+        transport = ClusterTransport(self._link.driver, number)
+        self._link.transports[number] = transport
+        device = "cuda:0" if self._cluster.gpus_per_job else "cpu"  # Ray shows an actor its own GPU
+        transport.send(Spawn(worker.name, Hello(worker.name, device, worker.options)))
+        return transport
+
+    def _bury(self, link: _Link, ended: Ended, now: float) -> list[Event]:
+        """The driver is gone, and with it the cluster: all jobs go back without blame."""
+        link.driver.close(patience=0.0)
+        self._link = None
+        events: list[Event] = []
+        for worker in self._workers:
+            # What had arrived before is still told.
+            events += worker.finish(now, by_force=True)
+        self._workers.clear()
+        # Ray ends a process whose head or node is gone.
+        reason = f"the Ray cluster ({self._cluster.address}) is gone: the process that speaks with it {ended.reason}"
+        if link.killed:
+            return events + self._is_away(now, link.killed)
+        if link.leaving:
+            return events + self._is_away(now, link.leaving.message, link.leaving.permanent)
+        return events + self._is_away(now, f"{reason}; see ray.log")
+
+    def _is_away(self, now: float, reason: str, permanent: bool = False) -> list[Event]:
+        """See when to try again, and say once why there is no cluster."""
+        self._start_at = now + (self._retry_permanent if permanent else self._retry)
+        return self._say_away(reason, permanent=permanent)
+
+    def _say_away(self, reason: str, *, permanent: bool) -> list[Event]:
+        if reason == self._away:
+            return []
+        self._away = reason
+        return [DeviceLost(DRIVER, reason, left=0, permanent=permanent)]
