@@ -28,9 +28,9 @@ from nst_daemon.ledger import Ledger
 from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.state import Moment
 from nst_daemon.service.supervisor import Supervisor
+from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.messages import (
     DeviceLost,
-    Executor,
     Progress,
     Staged,
     Started,
@@ -180,7 +180,8 @@ def test_cancel_and_stop(ray_harness: Callable[..., Harness], jobs: Jobs, tmp_pa
     b.executor.cancel("cancelled-id")
     assert b.answer("cancelled-id").cancelled
     b.events += b.executor.stop(60.0)
-    assert [(type(e), e.cancelled) for e in b.answers("stopped-id")] == [(Stopped, False)]
+    assert isinstance(stopped_answer := b.answer("stopped-id"), Stopped)
+    assert not stopped_answer.cancelled
     assert stopped.checkpoint.is_file()
     assert not cancelled.checkpoint.exists()
     b.ready(workers=2)
