@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "managed_process": set(),
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},
-    "workers.local": LEAVES | {"managed_process", "workers.executor", "workers.messages"},
+    "workers.supervised": LEAVES | {"workers.executor", "workers.messages"},
+    "workers.local": LEAVES | {"managed_process", "workers.messages", "workers.supervised"},
     # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
     # it starts a process.
     "workers.ray": LEAVES
@@ -60,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
         "workers.messages",
         "workers.local",
         "workers.ray",
+        "workers.supervised",
     },
     "workers": LEAVES
     | FILES

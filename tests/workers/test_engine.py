@@ -152,7 +152,7 @@ def test_what_does_not_fit_whole_is_painted_in_tiles(
 
 
 def test_a_rollback_at_the_last_check_stages_the_last_good_picture(
-    real: Benches, jobs: Jobs
+    real: Harnesses, jobs: Jobs
 ) -> None:
     """A painting whose last check rolls back is staged, with finite losses and a note that says so."""
     b = real()
