@@ -12,7 +12,7 @@ from nst_daemon.service.dispatch import Dispatch
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.state import Moment, State
-from nst_daemon.workers.messages import WorkerStatus
+from nst_daemon.workers.executor import WorkerStatus
 
 S = JobState
 
