@@ -1,11 +1,11 @@
-"""What a job is, and the states that it may pass through.
+"""The job, its states, and the legal moves between them.
 
     seen → settling → (waiting) → claimed → queued → running → staged → published → done
                                                ↑        │
                                                └─ retrying        aside: failed · quarantined · cancelled
 
-`seen`, `settling` and `waiting` are states of *files* and live in memory only, because the inbox itself remembers
-them. The ledger holds a row from `claimed` on.
+`seen`, `settling` and `waiting` are states of files. They are kept in memory only, because after a restart the inbox
+shows them again. The ledger holds a row from `claimed` on.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class JobState(StrEnum):
     CLAIMED = (
         "claimed"  # the copies are durable in the spool; the originals may still be in the inbox
     )
-    QUEUED = "queued"  # the originals are out of the inbox; a worker may take it
-    RUNNING = "running"  # an attempt has begun, and was counted before it began
+    QUEUED = "queued"  # the originals have left the inbox; a worker may take it
+    RUNNING = "running"  # an attempt has begun; it was counted before
     RETRYING = "retrying"  # a transient error; waits for `not_before`
-    STAGED = "staged"  # the finished picture and everything beside it are durable in the spool
-    PUBLISHED = "published"  # the picture stands in results/
+    STAGED = "staged"  # the finished picture and its other files are durable in the stage
+    PUBLISHED = "published"  # the picture is in results/
     DONE = "done"  # the inputs are archived too
     FAILED = "failed"
     QUARANTINED = "quarantined"  # it killed its worker twice
@@ -35,7 +35,7 @@ class JobState(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """True where nothing more happens by itself."""
+        """Whether nothing more happens to the job by itself."""
         return self in _ENDED
 
 
@@ -61,20 +61,20 @@ _ENDED = frozenset({S.DONE, S.FAILED, S.QUARANTINED, S.CANCELLED})
 
 
 class Role(StrEnum):
-    """What an input file is to its job."""
+    """The role of an input file in its job."""
 
     CONTENT = "content"
     STYLE = "style"
     CONTENT_MASK = "content-mask"
     STYLE_MASK = "style-mask"
-    START = "start"  # what `start: given` begins with
+    START = "start"  # the picture that `start: given` begins with
     SETTINGS = "settings"
     BATCH = "batch"
-    UNKNOWN = "unknown"  # something that was refused
+    UNKNOWN = "unknown"  # refused before its role was known
 
 
 class Fingerprint(NamedTuple):
-    """Which file this is and which version of it: two equal fingerprints of one path mean that nobody touched it."""
+    """Identifies a file and its version: equal fingerprints of one path mean that the file was not changed."""
 
     dev: int
     ino: int
@@ -85,7 +85,7 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """One file of a job, as it lies in the spool.
+    """One file of a job, as it is in the spool.
 
     role: what it is; name: as the person named it (for people, never used as a path); spooled: its file name inside
     the job's spool folder; sha256: hex digest of its bytes, "" where it was refused unread; size: bytes.

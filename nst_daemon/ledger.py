@@ -1,4 +1,4 @@
-"""The ledger: one SQLite file that is the queue and the history, and the only truth about every job.
+"""The ledger: one SQLite file that holds the queue and the history of all jobs.
 
 Each method that changes something is one transaction, durable when it returns (synchronous=FULL). Only the daemon
 moves jobs; any other process may read at any time, and may leave a request (`request`) that the daemon picks up.
@@ -69,7 +69,7 @@ _CHANGEABLE = frozenset(
         "archive",
     }
 )
-#: What a job forgets when a person sends it back to the queue.
+#: What is reset when an ended job goes back to the queue.
 _FRESH: Mapping[str, object] = {
     "attempts": 0,
     "deaths": 0,
@@ -93,7 +93,7 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class SteeringRequest:
-    """What another process asked for: verb is "cancel" or "retry"."""
+    """A request of another process: verb is "cancel" or "retry"."""
 
     number: int
     job_id: str
@@ -182,7 +182,7 @@ class Ledger:
             identity = file_identity(self.path)
         if identity != self._identity:
             raise StorageError(
-                f"another file stands at {self.path}",
+                f"there is another file at {self.path}",
                 remedy="mount the right folder, or restart the daemon if it was replaced on purpose",
             )
 
@@ -283,7 +283,7 @@ class Ledger:
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def prune(self, before: float) -> list[Job]:
-        """Forget jobs that ended before that time, and return them as they were."""
+        """Remove jobs that ended before this time, and return them as they were. before: seconds since the epoch."""
         ended = [state for state in JobState if state.terminal]
         with self._transaction():
             old = self._select(f"updated < ? AND state IN ({_marks(ended)})", (before, *ended))
@@ -405,7 +405,7 @@ class Ledger:
     def request(self, job_id: str, verb: str, *, now: float) -> None:
         """Ask the daemon to "cancel" or "retry" a job. Raises LedgerError for another verb or an unknown job."""
         if verb not in {"cancel", "retry"}:
-            raise LedgerError(f"nothing is known about {verb!r}")
+            raise LedgerError(f"{verb!r} is not a request")
         with self._transaction():
             self._require(job_id)
             self._db.execute(
@@ -418,7 +418,7 @@ class Ledger:
         return [SteeringRequest(*row) for row in rows]
 
     def finish_request(self, number: int) -> None:
-        """Strike a request out, after what it asked for is in the ledger."""
+        """Remove a request, after what it asked for is in the ledger."""
         with self._transaction():
             self._db.execute("DELETE FROM requests WHERE number = ?", (number,))
 

@@ -308,7 +308,7 @@ def test_requests_of_other_processes_arrive(ledger: Ledger) -> None:
     ledger.add(added)
     with Ledger.attach(ledger.path) as other:
         other.request(added.id, "cancel", now=5.0)
-        with pytest.raises(LedgerError, match="nothing is known about 'explode'"):
+        with pytest.raises(LedgerError, match="'explode' is not a request"):
             other.request(added.id, "explode", now=5.0)
         with pytest.raises(LedgerError, match="there is no job"):
             other.request("f" * 32, "cancel", now=5.0)
@@ -499,7 +499,7 @@ def test_a_ledger_that_was_replaced_is_noticed(ledger: Ledger) -> None:
     with pytest.raises(StorageError, match="No such file"):
         ledger.check()
     ledger.path.write_bytes(away.read_bytes())
-    with pytest.raises(StorageError, match="another file stands at"):
+    with pytest.raises(StorageError, match="there is another file at"):
         ledger.check()
     away.replace(ledger.path)
     ledger.check()

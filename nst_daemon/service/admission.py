@@ -164,7 +164,7 @@ class Admission:
                 now=created,
                 **options,
             )
-            weights = self._weights()
+            weights = weights_digest(config)
             digests = [(file.role.value, file.sha256) for file in job.inputs]
             identity = picture_identity(digests, settings, config.model.network, weights)
             return replace(job, identity=identity, weights=weights)
@@ -176,14 +176,6 @@ class Admission:
         except InputError as error:
             reason = str(error)
         return claim.refuse(wanted.refuse(reason), now=created, **options)
-
-    def _weights(self) -> str:
-        """The SHA-256 of the weights in use; "" where there are none, which the workers report."""
-        try:
-            return configured_weights(self._state.config.model, self._state.folders.cache).sha256
-        except ModelError as error:
-            log.debug("%s", error)
-            return ""
 
     def _claimed_before(self, wanted: Request | Rejection) -> bool:
         """Whether the files were claimed already and are still there: not removable, or back after a power cut."""
@@ -343,7 +335,8 @@ class Admission:
         wanted = {combination.name for combination in expansion.combinations} - set(
             expansion.skipped
         )
-        others = [name for name in wanted if before.get(name, "") not in {"", self._weights()}]
+        now = weights_digest(self._state.config)
+        others = [name for name in wanted if before.get(name, "") not in {"", now}]
         if others:
             log.warning(
                 "batch %s: %d pictures are painted again, because the weights have changed",
@@ -352,21 +345,22 @@ class Admission:
             )
 
 
+def weights_digest(config: Config) -> str:
+    """The SHA-256 of the weights in use; "" where they are missing or damaged, which the workers report."""
+    try:
+        return configured_weights(config.model, config.folders.cache).sha256
+    except ModelError as error:
+        log.debug("%s", error)
+        return ""
+
+
 def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:
-    """What a batch may read on this root.
-
-    Args:
-        config: The configuration.
-        roots: The folders that its globs look into.
-
-    Raises:
-        ModelError: The weights are missing or damaged.
-    """
+    """What a batch may read on this root. roots: the folders that its globs look into."""
     return Reach(
         roots=tuple(roots),
         library=config.folders.styles,
         resolve=config.render_settings,
         network=config.model.network,
-        weights_sha256=configured_weights(config.model, config.folders.cache).sha256,
+        weights_sha256=weights_digest(config),
         max_bytes=config.limits.max_bytes,
     )

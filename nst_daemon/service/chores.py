@@ -1,6 +1,6 @@
-"""Commands of this program that the daemon has run beside it: the gallery, contact sheets.
+"""Runs commands of this program for the daemon: the gallery and contact sheets.
 
-They open pictures, and the daemon itself stays small. One runs at a time, in a process of its own.
+They open pictures, which takes memory, so each runs in a process of its own; one at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Chores:
-    """What is to be run, in the order of the requests; program: what the words of a request are appended to."""
+    """The commands to run, in the order of the requests. program: each command's words are appended to it."""
 
     def __init__(self, program: Sequence[str]) -> None:
         self._program = program
@@ -26,17 +26,17 @@ class Chores:
 
     @classmethod
     def of(cls, source: Path | None) -> Chores:
-        """Commands of this program; source: the daemon's configuration file."""
+        """The commands of this program. source: the daemon's configuration file."""
         program = [sys.executable, "-m", "nst_daemon"]
-        # Through the environment: each command takes its options behind its name.
+        # The configuration is named in the environment, because options follow the name of the command.
         return cls(["env", f"NST_CONFIG={source}", *program] if source else program)
 
     def request(self, *words: str) -> None:
-        """Run this, once for any number of equal requests; once more for those that come while it runs."""
+        """Run this command: once for any number of equal requests, and once more for those that come while it runs."""
         self._wanted[words] = None
 
     def tend(self) -> None:
-        """Take note of an end, and start the next; never waits."""
+        """Check whether the command has ended, and start the next. Never waits."""
         if self._process is not None:
             code = self._process.exit_code()
             if code is None:

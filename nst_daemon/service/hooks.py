@@ -1,7 +1,7 @@
-"""A command of the configuration after each result or failure, for example to send mail.
+"""Runs the configured command after each result or failure, for example to send mail.
 
-It is started as a list of arguments and never by a shell, so nothing in a file's name can become a command; the job is
-in its environment. It runs beside the daemon, which does not wait for it. A crash in that very moment skips it.
+It is started from a list of arguments and never by a shell, so nothing in a file name can become a command. The job is
+described in its environment. The daemon does not wait for it. If the daemon crashes at that moment, it is skipped.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from nst_daemon.ops.logs import job_logger
 
 log = logging.getLogger(__name__)
 
-#: So many run at once; the others wait.
-MOST_AT_ONCE = 4
-#: Bytes of what a failed one has printed that go into the log.
-LAST_WORDS = 500
+#: At most this many hooks run at once; the others wait.
+MAX_RUNNING = 4
+#: The log gets this many bytes of what a failed hook has printed.
+LOGGED_BYTES = 500
 #: Seconds in which the kernel ends a killed process.
 REAP_SECONDS = 1.0
-#: What is between systemd and the daemon alone.
+#: Only the daemon talks to systemd.
 _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
@@ -47,7 +47,7 @@ class _Running:
 
 
 class HookRunner:
-    """The commands that run, and those that wait. clock: monotonic seconds."""
+    """The hooks that run, and those that wait. clock: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -57,9 +57,14 @@ class HookRunner:
     def add(
         self, command: Sequence[str], job: Job, *, result: Path | None, inputs: Path, timeout: float
     ) -> None:
-        """Run a command for a job that has ended; nothing where the command is empty.
+        """Run a command for a job that has ended; an empty command does nothing.
 
-        result: the picture; inputs: the folder that the inputs are in now; timeout: seconds until it is killed.
+        Args:
+            command: Its arguments.
+            job: The job.
+            result: The picture, or None.
+            inputs: The folder that holds the inputs now.
+            timeout: Seconds until the command is killed.
         """
         if command:
             environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
@@ -75,14 +80,14 @@ class HookRunner:
             self.tend()
 
     def tend(self) -> None:
-        """See what has ended, kill what takes too long, start what waits."""
+        """Check which hooks have ended, kill those that take too long, and start those that wait."""
         for running in tuple(self._running):
             self._look_after(running)
-        while self._waiting and len(self._running) < MOST_AT_ONCE:
+        while self._waiting and len(self._running) < MAX_RUNNING:
             self._start(self._waiting.popleft())
 
     def close(self, grace: float) -> None:
-        """Wait for at most so many seconds for all of them, then kill what is left."""
+        """Wait for all hooks for at most `grace` seconds, then kill those that are left."""
         until = self._clock() + grace
         self.tend()
         while self._running and (left := until - self._clock()) > 0:
@@ -114,7 +119,7 @@ class HookRunner:
         elif (code := process.exit_code()) is None:
             return
         elif code != 0:
-            words = " ".join(process.last_output(LAST_WORDS).split())
+            words = " ".join(process.last_output(LOGGED_BYTES).split())
             _say(running.wanted, f"ended with {code}: {words}")
         process.close(REAP_SECONDS)
         self._running.remove(running)

@@ -1,4 +1,4 @@
-"""The process around the supervisor: the lock of a root, signals, systemd, and waiting for news."""
+"""The daemon's process around the supervisor: the lock of the root, signals, systemd, and waiting for events."""
 
 from __future__ import annotations
 
@@ -44,11 +44,23 @@ def serve(
 ) -> int:
     """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty. Returns how many jobs failed.
 
-    patience: with `drain`, seconds to wait for files that are still arriving, or for room on the disk; reload: reads
-    the configuration again on SIGHUP; what it raises is logged, and the old one stays; batch: with `drain`, what to
-    paint in the place of the inbox. A second SIGINT ends at once;
-    what was checkpointed stays. Raises BusyError where another process serves the root, StorageError,
-    LedgerError, and with `drain` DeviceError where no device is left.
+    A second SIGINT ends at once; checkpoints that were written stay.
+
+    Args:
+        config: The configuration.
+        executor: Not started yet.
+        drain: End when the inbox is empty.
+        patience: With `drain`: seconds to wait for files that are still arriving, or for space on the disk.
+        observer: Shows progress, or None.
+        reload: Reads the configuration again on SIGHUP. If it raises, the old configuration stays in use.
+        batch: With `drain`: paint this instead of what is in the inbox.
+        pacing: How much is done at once, and how soon again.
+
+    Raises:
+        BusyError: Another process serves the root.
+        LedgerError: The ledger was written by a newer version.
+        StorageError: A folder cannot be used.
+        DeviceError: With `drain`: no device is left.
     """
     folders = config.folders
     for folder in (folders.inbox, folders.styles, folders.results, folders.done, folders.failed):
@@ -101,7 +113,7 @@ def _loop(
     patience: float,
     reload: Callable[[], Config] | None,
 ) -> None:
-    """Step until a signal comes or, where patience is finite, nothing is left to do."""
+    """Step until a signal comes or, where `patience` is finite, nothing is left to do."""
     busy_until = time.monotonic()
     woken = True
     while not signals.end:
@@ -112,7 +124,7 @@ def _loop(
         now = Moment.now()
         watcher.tend(now.steady)
         supervisor.step(now, woken=woken)
-        _sign_of_life(supervisor, notifier, now)
+        _ping_watchdog(supervisor, notifier, now)
         if patience < math.inf:
             if not supervisor.stuck and not supervisor.drained:
                 busy_until = now.steady
@@ -126,8 +138,8 @@ def _loop(
         woken = watcher in news and watcher.clear()
 
 
-def _sign_of_life(supervisor: Supervisor, notifier: Notifier, now: Moment) -> None:
-    """Feed systemd's watchdog only while the scanner, the ledger and the workers are alive."""
+def _ping_watchdog(supervisor: Supervisor, notifier: Notifier, now: Moment) -> None:
+    """Reset systemd's watchdog only while scanner, ledger and workers respond."""
     ailment = supervisor.ailment(now, notifier.patience) if notifier.watchdog else ""
     notifier.status(ailment or supervisor.headline)
     if not ailment:
@@ -145,7 +157,7 @@ def _reload(supervisor: Supervisor, reload: Callable[[], Config]) -> None:
 
 @contextmanager
 def _sole_owner(state: Path) -> Iterator[None]:
-    """Hold the lock of a root; the kernel lets go of it however this process ends."""
+    """Hold the lock of a root. The kernel releases it however this process ends."""
     path = state / "lock"
     with path.open("a+") as file:
         try:
@@ -153,7 +165,7 @@ def _sole_owner(state: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise BusyError(
-                f"process {file.read().strip() or '?'} serves {state.parent} already",
+                f"process {file.read().strip() or '?'} already serves {state.parent}",
                 remedy="drop files into its inbox, or stop it first",
             ) from error
         file.truncate(0)
@@ -163,7 +175,7 @@ def _sole_owner(state: Path) -> Iterator[None]:
 
 
 class _Signals:
-    """SIGTERM, SIGINT and SIGHUP as something to wait for; the handlers only set a flag."""
+    """Makes SIGTERM, SIGINT and SIGHUP something to wait for. The handlers only set flags."""
 
     def __enter__(self) -> Self:
         self.end = False
@@ -187,7 +199,7 @@ class _Signals:
         return self._read.fileno()
 
     def take_reload(self) -> bool:
-        """Whether a SIGHUP has come since the last call; also empties what the kernel woke us with."""
+        """Whether a SIGHUP has come since the last call. Also empties the socket that wakes `wait`."""
         with suppress(BlockingIOError):
             self._read.recv(4096)
         wanted, self._reload = self._reload, False
@@ -198,5 +210,5 @@ class _Signals:
             self._reload = True
             return
         self.end = True
-        # The second one is a KeyboardInterrupt wherever the ending has got to.
+        # The second SIGINT raises KeyboardInterrupt, wherever the shutdown is.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class PrometheusMetrics:
-    """The numbers of one daemon. Raises ConfigError where the port cannot be had."""
+    """The metrics of one daemon. Raises ConfigError where the port is not available."""
 
     def __init__(self, options: Metrics) -> None:
         self._options = options
@@ -35,23 +35,27 @@ class PrometheusMetrics:
             "nst_jobs_ended", "Jobs that have ended.", ["state"], registry=registry
         )
         self.retries = Counter(
-            "nst_retries", "Attempts that failed and are made again.", ["why"], registry=registry
+            "nst_retries", "Attempts that failed and are repeated.", ["why"], registry=registry
         )
         self._seconds = Summary(
             "nst_stage_seconds", "Seconds of each stage of a job.", ["stage"], registry=registry
         )
         self._jobs = Gauge("nst_jobs", "Jobs in the ledger.", ["state"], registry=registry)
         self._age = Gauge(
-            "nst_queue_age_seconds", "Age of the oldest job that waits.", registry=registry
+            "nst_queue_age_seconds", "Age of the oldest waiting job.", registry=registry
         )
-        self._speed = Gauge("nst_iterations_per_second", "Of late.", ["worker"], registry=registry)
+        self._speed = Gauge(
+            "nst_iterations_per_second", "Recent speed.", ["worker"], registry=registry
+        )
         self._memory = Gauge(
-            "nst_device_memory_bytes", "Held on its device.", ["worker"], registry=registry
+            "nst_device_memory_bytes", "Memory held on the device.", ["worker"], registry=registry
         )
         self._workers = Gauge("nst_workers", "Workers.", ["state"], registry=registry)
         self._free = Gauge("nst_free_disk_bytes", "Free space.", ["folder"], registry=registry)
         self._paused = Gauge(
-            "nst_paused", "1 while the queue waits for something to be mended.", registry=registry
+            "nst_paused",
+            "1 while the queue waits for a person to fix something.",
+            registry=registry,
         )
         for state in JobState:
             if state.terminal:
@@ -61,18 +65,18 @@ class PrometheusMetrics:
                 start_http_server(options.port, addr=options.address, registry=registry)
             except OSError as error:
                 raise ConfigError(
-                    f"metrics.port {options.port} on {options.address} cannot be had: {error}",
+                    f"metrics.port {options.port} on {options.address} is not available: {error}",
                     remedy="choose another",
                 ) from error
 
     def staged(self, sidecar: Path) -> None:
-        """Take the seconds of each stage from the file beside a picture."""
+        """Count the seconds of each stage. sidecar: the file NAME.json of a picture."""
         try:
             seconds: Mapping[str, float] = json.loads(sidecar.read_bytes())["seconds"]
             for stage, number in seconds.items():
                 self._seconds.labels(stage).observe(number)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            log.debug("%s tells no seconds: %s", printable(sidecar.name), error)
+            log.debug("%s holds no seconds: %s", printable(sidecar.name), error)
 
     def update(
         self,
@@ -81,7 +85,14 @@ class PrometheusMetrics:
         oldest: float | None,
         free: Mapping[str, int],
     ) -> None:
-        """Everything that goes up and down. oldest: when the oldest waiting job was created; free: bytes by folder."""
+        """Set the gauges.
+
+        Args:
+            live: The status.
+            counts: Jobs by state.
+            oldest: When the oldest waiting job was created; None where none waits.
+            free: Free bytes by folder.
+        """
         for state, number in counts.items():
             self._jobs.labels(state.value).set(number)
         self._age.set(live.at - oldest if oldest is not None else 0)

@@ -1,9 +1,9 @@
-"""The process that serves the status page (`nst_daemon.web`): its socket, its life, its replacement.
+"""Starts and restarts the process that serves the status page (`nst_daemon.web`), and holds its socket.
 
-It is a process of its own, so that whatever the network asks for costs the daemon neither memory nor time, and a crash
-of it nothing at all. The daemon keeps the listening socket: whether it can be had is known at the start, and while the
-process is replaced browsers wait instead of being refused. What the process has to know comes through its standard
-input, whose end tells it that the daemon is gone.
+The page has a process of its own, so that requests cost the daemon neither memory nor time, and a crash of the page
+does not affect it. The daemon holds the listening socket: an address that is in use is reported at the start, and
+browsers wait while the process is replaced. The process reads its options from standard input; when that closes, the
+daemon has ended.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a page that has ended is started again, at first and at most; one that lived so long begins anew.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-#: Seconds that it may take to end.
-GRACE = 4.0
+#: Seconds until a page that has ended is started again: at first, and at most. A page that ran for the longest pause
+#: starts with the first one again.
+FIRST_RESTART_PAUSE, LONGEST_RESTART_PAUSE = 1.0, 60.0
+#: Seconds that the page may take to end.
+STOP_SECONDS = 4.0
 
 
 class StatusPage:
-    """The page of one daemon. Raises ConfigError where it needs a token, its address cannot be had, or the extra is
-    missing."""
+    """The page of one daemon.
+
+    Raises:
+        ConfigError: The page needs a token, its address is not available, or the extra `web` is not installed.
+    """
 
     def __init__(self, options: PageOptions) -> None:
         options.check()
@@ -37,10 +41,10 @@ class StatusPage:
         self._ending = False  # it has been asked to
         # Monotonic seconds:
         self._started = self._next_start = -math.inf
-        self._pause = FIRST_PAUSE
+        self._pause = FIRST_RESTART_PAUSE
 
     def change(self, options: PageOptions) -> None:
-        """Go on with other options. Raises ConfigError, and then nothing has changed."""
+        """Go on with other options. After a ConfigError nothing has changed."""
         if options == self._options:
             return
         options.check()
@@ -59,7 +63,7 @@ class StatusPage:
         return self._process.pid if self._process else None
 
     def tend(self, now: float) -> None:
-        """Start the process where it is wanted, note its end; never waits. now: monotonic seconds."""
+        """Start the process if there is an address, and see whether it has ended. now: monotonic seconds."""
         if self._process is not None:
             code = self._process.exit_code()
             if code is None:
@@ -70,17 +74,17 @@ class StatusPage:
             self._start(self._socket.fileno(), now)
 
     def close(self) -> None:
-        """End the process, and let go of the socket; waits for a few seconds at most."""
+        """End the process and close the socket. Waits a few seconds at most."""
         if self._socket:
             self._socket.close()
         if self._process is not None:
             self._process.terminate()
-            if self._process.wait(GRACE) is None:
+            if self._process.wait(STOP_SECONDS) is None:
                 self._process.kill()
             self._forget()
 
     def _start(self, number: int, now: float) -> None:
-        """number: of the socket's descriptor."""
+        """Start the process. number: the descriptor of the socket."""
         try:
             self._process = ManagedProcess(
                 own_module("nst_daemon.web", str(number)),
@@ -89,36 +93,40 @@ class StatusPage:
             )
         except OSError as error:
             log.warning("the status page could not be started: %s", error)
-            self._next_start = now + LONGEST_PAUSE
+            self._next_start = now + LONGEST_RESTART_PAUSE
         else:
             self._started = now
             log.info("the status page is at http://%s/", self._options.address)
 
     def _enforce_end(self, process: ManagedProcess, now: float) -> None:
-        """Kill a process that was asked to end and has not ended within `GRACE` seconds."""
+        """Kill a process that was asked to end and has not ended within `STOP_SECONDS` seconds."""
         if self._ending:
-            process.deadline = min(process.deadline, now + GRACE)
+            process.deadline = min(process.deadline, now + STOP_SECONDS)
             if process.overdue(now):
                 process.kill()
 
     def _note_end(self, code: int, now: float) -> None:
         self._forget()
-        if self._ending or now - self._started >= LONGEST_PAUSE:
-            self._pause = FIRST_PAUSE
+        if self._ending or now - self._started >= LONGEST_RESTART_PAUSE:
+            self._pause = FIRST_RESTART_PAUSE
         if not self._ending:
             log.warning("the status page ended with %d; again in %.0f s", code, self._pause)
             self._next_start = now + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pause = min(2 * self._pause, LONGEST_RESTART_PAUSE)
         self._ending = False
 
     def _forget(self) -> None:
         assert self._process is not None
-        self._process.close(GRACE)
+        self._process.close(STOP_SECONDS)
         self._process = None
 
 
 def listen(address: str) -> socket.socket | None:
-    """A listening socket, None for "". Raises ConfigError where it cannot be had, or the extra is missing."""
+    """A listening socket; None for "".
+
+    Raises:
+        ConfigError: The address is not available, or the extra `web` is not installed.
+    """
     if not address:
         return None
     if missing := missing_packages():
@@ -126,10 +134,10 @@ def listen(address: str) -> socket.socket | None:
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        # "::" is every address of the machine, those of IPv4 too.
+        # "::" means every address of the machine, including those of IPv4.
         return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
     except OSError as error:
         raise ConfigError(
-            f"status_page {address} cannot be had: {error.strerror or error}",
+            f"status_page {address} is not available: {error.strerror or error}",
             remedy="choose another; the systemd service needs status-page.conf for a network, see docs/operations.md",
         ) from error

@@ -127,7 +127,7 @@ def test_they_do_not_all_run_at_once(tmp_path: Path) -> None:
     for _ in range(10):
         sleep = python("import time; time.sleep(600)")
         running.add(sleep, ENDED, result=None, inputs=tmp_path, timeout=60)
-    assert len(running._running) == hooks.MOST_AT_ONCE
+    assert len(running._running) == hooks.MAX_RUNNING
     running.close(0)
     assert running._running == []
     assert not running._waiting

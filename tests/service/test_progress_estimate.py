@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from nst_daemon.service.progress_estimate import MOST_POINTS, WINDOW, ProgressEstimate
+from nst_daemon.service.progress_estimate import MAX_CURVE_POINTS, SPEED_WINDOW, ProgressEstimate
 
 
 def paint(
@@ -61,7 +61,7 @@ def test_speed_forgets_the_distant_past() -> None:
         pace.update(1 + i, 400 + 2 * i, 1000)
     assert pace.speed == pytest.approx(2.0)
     assert pace.left == pytest.approx((1000 - 798) / 2)
-    assert WINDOW < 199
+    assert SPEED_WINDOW < 199
 
 
 def test_nothing_is_claimed_before_it_is_known() -> None:
@@ -86,7 +86,7 @@ def test_the_curve_stays_small() -> None:
     pace = ProgressEstimate("halves", (1000,))
     for done in range(1, 1001):
         pace.update(float(done), done, 1000, math.nan if done == 500 else 1 / done)
-    assert MOST_POINTS / 3 < len(pace.curve) <= MOST_POINTS
+    assert MAX_CURVE_POINTS / 3 < len(pace.curve) <= MAX_CURVE_POINTS
     assert pace.curve[0] == (1, 1.0)
     assert pace.curve[-1] == (1000, 0.001)
     assert all(math.isfinite(loss) for _, loss in pace.curve)

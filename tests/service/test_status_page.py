@@ -17,7 +17,7 @@ import pytest
 
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
-from nst_daemon.service.status_page import FIRST_PAUSE, GRACE, StatusPage
+from nst_daemon.service.status_page import FIRST_RESTART_PAUSE, STOP_SECONDS, StatusPage
 from nst_daemon.web.options import PageOptions
 from tests.bench import Bench
 from tests.service.conftest import DEADLINE, Served
@@ -169,14 +169,14 @@ def test_it_comes_back(page: StatusPage, options: PageOptions) -> None:
     assert answer(port_of(options)) == 200
     end(page, 10)
     assert page.pid is None
-    page.tend(10 + FIRST_PAUSE / 2)
+    page.tend(10 + FIRST_RESTART_PAUSE / 2)
     assert page.pid is None, "not at once"
-    page.tend(10 + FIRST_PAUSE)
+    page.tend(10 + FIRST_RESTART_PAUSE)
     assert answer(port_of(options)) == 200
     end(page, 20)
-    page.tend(20 + FIRST_PAUSE)
+    page.tend(20 + FIRST_RESTART_PAUSE)
     assert page.pid is None, "each pause is longer"
-    page.tend(20 + 2 * FIRST_PAUSE)
+    page.tend(20 + 2 * FIRST_RESTART_PAUSE)
     assert page.pid is not None
 
 
@@ -210,8 +210,8 @@ def test_one_that_does_not_end_is_killed(page: StatusPage, options: PageOptions)
     page.change(replace(options, token=TOKEN))
     page.tend(1)
     assert not gone(page.pid)
-    page.tend(1 + GRACE)
-    see_end(page, 2 + GRACE)
+    page.tend(1 + STOP_SECONDS)
+    see_end(page, 2 + STOP_SECONDS)
     assert answer(port_of(options)) == 401
 
 
