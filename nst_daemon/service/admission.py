@@ -211,7 +211,8 @@ class Admission:
         """Admit the archived inputs of an ended job once more, as if they had been dropped now.
 
         They are read as a drop, checked, copied and hashed anew, with the settings that are beside them now. What is
-        refused again stays in failed/ with the new reason. May be called again after a crash. Raises StorageError.
+        refused again stays in failed/ with the new reason. May be called again after a crash. Raises StorageError, and
+        ChangedMeanwhile where a file or a style of the library has not settled: call it again later.
         """
         said, folders = job_logger(log, job.name, job.id), self._state.folders
         if (
@@ -226,6 +227,8 @@ class Admission:
             rules = self._inbox.rules(now.steady, now.wall)
             rules = replace(rules, pair_timeout=self._state.config.service.pair_timeout)
             wanted = archived.read(job, folders.failed, rules, self._state.config.limits.max_bytes)
+        except ChangedMeanwhile:
+            raise
         except InputError as error:
             said.warning("%s", error)
             return
@@ -238,8 +241,8 @@ class Admission:
         files.remove_tree(folders.spool / job.id)  # of an earlier call that was interrupted
         again = self._claim(wanted, now, job.id)
         if again is None:
-            said.warning("its files in %s are changing; try again", folders.failed / job.archive)
-        elif again.error:
+            raise ChangedMeanwhile(f"files in {folders.failed / job.archive} are changing")
+        if again.error:
             self._refuse_again(job, again.error, now)
         else:
             self._leave_archive(

@@ -17,6 +17,7 @@ from typing import Any
 from nst_daemon.config import Config
 from nst_daemon.errors import ConfigError, DeviceError, StorageError
 from nst_daemon.intake.expansion import Expansion
+from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.admission import Admission
@@ -86,6 +87,7 @@ class Supervisor:
         self._page = StatusPage(PageOptions.of(config, serve=not drain))
         #: Why nothing is taken in or handed out at the moment, for people; "" where nothing is wrong.
         self.paused = ""
+        self._retry_waits = False
         self._next_housekeeping = -math.inf
         self._last_housekeeping = now.steady
 
@@ -183,10 +185,16 @@ class Supervisor:
     def _steer(self, now: Moment) -> None:
         """Do what other processes have requested through the ledger."""
         ledger = self._state.ledger
+        self._retry_waits = False
         for request in ledger.pending_requests():
             job = ledger.get(request.job_id)
             if job is not None and request.verb == "retry":
-                self._admission.readmit(job, now)
+                try:
+                    self._admission.readmit(job, now)
+                except ChangedMeanwhile as error:
+                    log.debug("the retry of %s waits: %s", job.name, error)
+                    self._retry_waits = True
+                    continue
             elif job is not None and not self._dispatch.cancel(job):
                 self._completion.cancel(job, now)
             ledger.finish_request(request.number)
@@ -229,9 +237,9 @@ class Supervisor:
 
     @property
     def settling(self) -> bool:
-        """Whether something in the inbox is still being written."""
+        """Whether something in the inbox, or what a retry needs, is still being written."""
         seen = self._admission.seen
-        return seen is None or bool(seen.settling)
+        return seen is None or bool(seen.settling) or self._retry_waits
 
     @property
     def drained(self) -> bool:

@@ -145,6 +145,20 @@ def test_the_library_counts_as_it_is_now(bench: Bench) -> None:
     assert bench.executor.tasks[0].settings.seed == 7
 
 
+def test_a_retry_waits_for_a_library_that_has_not_settled(bench: Bench) -> None:
+    """A retry that was requested before a start is done once the library has settled after it, and is not lost."""
+    (bench.folders.styles / "waves.png").write_bytes(PNG)
+    bench.step(1.5, times=4)
+    (bench.folders.inbox / "waves" / "dog.png").write_bytes(PNG)
+    bench.step(1.5, times=4)
+    failed = fail(bench)
+    bench.ledger.request(failed.id, "retry", now=bench.now.wall)
+    bench.begin()
+    bench.step(1.5, times=4)
+    assert bench.ledger.pending_requests() == []
+    assert bench.job().state is S.RUNNING
+
+
 def test_a_batch_file_is_a_batch_again(tmp_path: Path) -> None:
     """A batch file that was refused, and corrected in failed/, paints its pictures."""
     (tmp_path / "photos").mkdir()
