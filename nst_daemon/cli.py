@@ -7,33 +7,30 @@ daemon's process small.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 
-from nst_daemon import __version__, strict_yaml
-from nst_daemon.config import DEEP_FORMATS, Config, Outputs, load
-from nst_daemon.digests import sha256_file
-from nst_daemon.errors import Cancelled, InputError, NstError, SettingsError, UsageError
-from nst_daemon.jobs import TRANSITIONS, JobInput, JobState, Role
+from nst_daemon import __version__, cli_model
+from nst_daemon.cli_model import JsonOption
+from nst_daemon.config import Config, load
+from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
+from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger import Ledger
 from nst_daemon.names import printable
 from nst_daemon.ops import logs
-
-OUTPUT_KINDS = ("png", "jpg", "jpeg", "webp", "tiff")
+from nst_daemon.ops.arguments import assignments, input_record, outputs_for
 
 if TYPE_CHECKING:
     from nst_daemon.intake.expansion import Expansion
-    from nst_daemon.painter import Painter
+    from nst_daemon.ops.requests import Verb
 
 app = typer.Typer(
     name="nst-daemon",
@@ -42,10 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-model_app = typer.Typer(
-    help="List, download and convert the weights of the network.", no_args_is_help=True
-)
-app.add_typer(model_app, name="model")
+app.add_typer(cli_model.app, name="model")
 
 ConfigOption = Annotated[
     Path | None,
@@ -60,6 +54,10 @@ InputsOption = Annotated[
     list[Path] | None,
     typer.Option("--input", help="Folder to search for inputs; may be repeated."),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
+]
 ContentMaskOption = Annotated[
     Path | None,
     typer.Option("--content-mask", help="Mask of CONTENT: each region in one flat colour."),
@@ -72,7 +70,6 @@ StyleMaskOption = Annotated[
         "the STYLE applies in CONTENT. Repeat it for each STYLE, in the same order.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
@@ -179,7 +176,7 @@ def _serve(
     environ: Mapping[str, str] | None = None,
     batch: Expansion | None = None,
 ) -> int:
-    """Run the supervisor with the configured executor; the number of jobs that failed."""
+    """Run the daemon with the configured executor. Returns the number of failed jobs."""
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.service.loop import serve
     from nst_daemon.workers.executor import make_executor
@@ -210,7 +207,9 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
         try:
             said = str(batch_sheet.write(folder, places))
         except InputError as error:
-            said = str(error)  # nothing to show, or too much: the summary says how the batch went
+            said = str(
+                error
+            )  # no results, or too many for a sheet: the summary still shows the batch
         print(f"nst-daemon: {printable(said)}", file=sys.stderr)
     if config.outputs.gallery:
         gallery.write(config.folders.results, places)
@@ -231,10 +230,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         str | None, typer.Option(help="Named set of settings; see `nst-daemon presets`.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
-    ] = None,
+    settings: SetOption = None,
     content_mask: ContentMaskOption = None,
     style_mask: StyleMaskOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -246,9 +242,9 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
 
     loaded = load(config)
     named = {"size": size, "preset": preset, "seed": seed}
-    wanted = _assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
+    wanted = assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
     resolved = loaded.render_settings(wanted)
-    outputs = _outputs_for(output, loaded.outputs, overwrite=overwrite)
+    outputs = outputs_for(output, loaded.outputs, overwrite=overwrite)
     styles = style_pictures(style)
 
     from nst_daemon.ops.progress_bars import Bars
@@ -271,58 +267,22 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         except KeyboardInterrupt:
             if step is None:
                 raise
-            # Hours of painting are not thrown away: what is there is saved, and the exit code says the rest.
+            # Save what was painted so far; the exit code says that it is not finished.
             output = output.with_stem(f"{output.stem}.partial")
     assert step is not None
     rendering = painter.finish(prepared, step)
-    inputs = [_input(Role.CONTENT, content), *(_input(Role.STYLE, path) for path in styles)]
-    inputs += [_input(Role.CONTENT_MASK, content_mask)] if content_mask else []
-    inputs += [_input(Role.STYLE_MASK, path) for path in style_mask or ()]
+    inputs = [
+        input_record(Role.CONTENT, content),
+        *(input_record(Role.STYLE, path) for path in styles),
+    ]
+    inputs += [input_record(Role.CONTENT_MASK, content_mask)] if content_mask else []
+    inputs += [input_record(Role.STYLE_MASK, path) for path in style_mask or ()]
     rendering.save(output, outputs, inputs)
     for note in rendering.notes:
         print(f"nst-daemon: {printable(note)}", file=sys.stderr)
     print(output)
     if step.iteration < step.iterations and output.stem.endswith(".partial"):
         raise Cancelled(f"interrupted after {step.iteration} of {step.iterations} iterations")
-
-
-def _input(role: Role, path: Path) -> JobInput:
-    """The record of an input that is not copied."""
-    return JobInput(role, path.name, path.name, sha256_file(path), path.stat().st_size)
-
-
-def _outputs_for(path: Path, outputs: Outputs, *, overwrite: bool) -> Outputs:
-    """The outputs with the picture format of a path. Raises UsageError if the picture could not be written."""
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in OUTPUT_KINDS:
-        raise UsageError(
-            f"{path} has no known picture format",
-            remedy=f"use one of the suffixes {', '.join(OUTPUT_KINDS)}",
-        )
-    if outputs.depth == 16 and kind not in DEEP_FORMATS:
-        raise UsageError(
-            f"{kind} has 8 bits per channel, and outputs.depth is 16",
-            remedy=f"use the suffix {' or '.join(DEEP_FORMATS)}, or set outputs.depth to 8",
-        )
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists", remedy="choose another name, or use --overwrite")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{path.parent} is not a writable folder", remedy="create it")
-    return replace(outputs, format="jpg" if kind == "jpeg" else kind)  # type: ignore[arg-type]
-
-
-def _assignments(pairs: list[str]) -> dict[str, Any]:
-    """Parse ["tv_weight=0.1"] as {"tv_weight": 0.1}; values are YAML."""
-    out = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise UsageError(f"--set {pair} is not KEY=VALUE", remedy="for example --set seed=3")
-        try:
-            out[key] = strict_yaml.parse(value, f"--set {key}")
-        except SettingsError as error:
-            raise UsageError(error.message, remedy="write a number, a word or [a, list]") from error
-    return out
 
 
 @app.command()
@@ -337,10 +297,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     name: Annotated[
         str, typer.Option(help="Name of the result. Default: the name of CONTENT.")
     ] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
-    ] = None,
+    settings: SetOption = None,
     priority: Annotated[
         int,
         typer.Option(min=-1000, max=1000, help="Jobs with a higher priority are painted first."),
@@ -352,7 +309,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
     loaded = load(config)
-    wanted = _assignments(settings or [])
+    wanted = assignments(settings or [])
     loaded.render_settings(wanted)
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
     pictures, names = styles_and_names(style, library)
@@ -378,7 +335,9 @@ def rerun(
     ] = None,
     other_weights: Annotated[
         bool,
-        typer.Option("--other-weights", help="Go on if the weights are not those of the picture."),
+        typer.Option(
+            "--other-weights", help="Continue even if the weights are not those of the picture."
+        ),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -398,7 +357,7 @@ def rerun(
         )
         if not other_weights:
             raise UsageError(
-                said, remedy="set model.weights to the same file, or give --other-weights"
+                said, remedy="set model.weights to the same file, or use --other-weights"
             )
         print(f"nst-daemon: {said}", file=sys.stderr)
     loaded.render_settings(recipe.settings)
@@ -474,7 +433,7 @@ def retry(
     if failed == bool(jobs):
         raise UsageError("name the jobs to retry, or use --failed")
     states = (JobState.FAILED, JobState.QUARANTINED)
-    _ask("retry", jobs or [], load(config), states if failed else ())
+    _request("retry", jobs or [], load(config), states if failed else ())
 
 
 @app.command()
@@ -483,28 +442,19 @@ def cancel(
     config: ConfigOption = None,
 ) -> None:
     """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start)."""
-    _ask("cancel", jobs, load(config))
+    _request("cancel", jobs, load(config))
 
 
-def _ask(verb: str, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
-    """Store a request for each job in the ledger. Only the daemon changes the state of a job."""
-    from nst_daemon.ops.status import find_job, served
+def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
+    """Store requests in the ledger, and print the jobs."""
+    from nst_daemon.ops.requests import request
+    from nst_daemon.ops.status import served
 
     with Ledger.attach(config.folders.ledger) as ledger:
-        found = [find_job(ledger, text) for text in named]
-        found += ledger.jobs(*states) if states else []
-        for job in found:
-            ended = job.state.terminal
-            possible = TRANSITIONS[job.state] and ended if verb == "retry" else not ended
-            if not possible:
-                raise UsageError(
-                    f"{job.name} is {job.state}: cannot {verb} it",
-                    remedy=f"see `nst-daemon history {job.id[:8]}`",
-                )
-        for job in found:
-            ledger.request(job.id, verb, now=time.time())
-            print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
-    if found and not served(config.folders.state):
+        jobs = request(ledger, verb, named, states)
+    for job in jobs:
+        print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
+    if jobs and not served(config.folders.state):
         print("nst-daemon: no daemon is running; the next one to start does it", file=sys.stderr)
 
 
@@ -512,13 +462,14 @@ def _ask(verb: str, named: list[str], config: Config, states: Sequence[JobState]
 def presets(as_json: JsonOption = False) -> None:
     """List the named sets of settings and their sources."""
     from nst_daemon.engine.presets import PRESETS
+    from nst_daemon.ops.tables import plain_table
 
-    table = Table(box=None)
-    for heading in ("preset", "description", "source"):
-        table.add_column(heading, overflow="fold")
-    for name, preset in PRESETS.items():
-        table.add_row(name, preset.summary, preset.source)
-    _print(table, {name: asdict(preset) for name, preset in PRESETS.items()}, as_json)
+    rows = [(name, preset.summary, preset.source) for name, preset in PRESETS.items()]
+    _print(
+        plain_table(("preset", "description", "source"), rows),
+        {name: asdict(preset) for name, preset in PRESETS.items()},
+        as_json,
+    )
 
 
 @app.command("contact-sheet")
@@ -563,8 +514,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps([f.__dict__ for f in findings], indent=2))
     else:
-        for finding in findings:
-            print(finding)
+        print(*findings, sep="\n")
     if any(f.level == "bad" for f in findings):
         raise typer.Exit(1)
 
@@ -574,107 +524,28 @@ def export(config: ConfigOption = None) -> None:
     """Write the ONNX file for the configured network and compare it with torch."""
 
     from nst_daemon.export.parity import TOLERANCE, require_parity
+    from nst_daemon.ops.tables import plain_table
+    from nst_daemon.painter import Painter
 
     loaded = load(config)
     logs.setup(loaded.log.format, loaded.log.level)
-    painter, settings = _painter(loaded), loaded.render_settings()
+    model, settings = loaded.model, loaded.render_settings()
+    painter = Painter(
+        model.network,
+        model.weights,
+        cache_dir=loaded.folders.cache,
+        cache_bytes=loaded.cache.max_bytes,
+    )
     path = painter.export(settings)
-    rows = painter.parity(settings)
-    table = Table(
-        title=f"onnxruntime compared with torch: relative error (at most {TOLERANCE:.0e})"
-    )
-    for heading in ("output", "height × width", "error", ""):
-        table.add_column(heading)
-    for row in rows:
-        height, width = row.size
-        verdict = "ok" if row.passed else "too large"
-        table.add_row(row.output, f"{height} × {width}", f"{row.error:.1e}", verdict)
-    Console().print(table)
-    require_parity(rows)
+    found = painter.parity(settings)
+    rows = [
+        (r.output, "{} × {}".format(*r.size), f"{r.error:.1e}", "ok" if r.passed else "too large")
+        for r in found
+    ]
+    print(f"onnxruntime compared with torch: relative error (at most {TOLERANCE:.0e})")
+    Console().print(plain_table(("output", "height × width", "error", ""), rows))
+    require_parity(found)
     print(path)
-
-
-def _painter(config: Config, device: str = "auto") -> Painter:
-    """The engine with the daemon's configuration and cache."""
-    from nst_daemon.painter import Painter
-
-    return Painter(
-        config.model.network,
-        config.model.weights,
-        device=device,
-        cache_dir=config.folders.cache,
-        cache_bytes=config.cache.max_bytes,
-    )
-
-
-@model_app.command("list")
-def model_list(as_json: JsonOption = False) -> None:
-    """List the weights, and mark those that `weights: auto` uses."""
-
-    from nst_daemon.weights_file import list_models
-
-    models = list_models()
-    if as_json:
-        print(json.dumps([asdict(m) for m in models], default=str, indent=2))
-        return
-    table = Table(box=None)
-    for heading in ("", "network", "weights", "SHA-256", "", ""):
-        table.add_column(heading, overflow="fold")
-    for model in models:
-        chosen = "auto →" if model.automatic else ""
-        said = model.note if model.present else "not on this machine"
-        table.add_row(chosen, model.network, model.name, model.sha256[:12], said, str(model.path))
-    Console().print(table)
-
-
-@model_app.command("fetch")
-def model_fetch(
-    source: Annotated[
-        str | None,
-        typer.Argument(help="URL of a mirror, or a file. Default: torchvision's URL."),
-    ] = None,
-    network: Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.")] = "vgg19",
-) -> None:
-    """Download the ImageNet weights into torchvision's cache. An interrupted download is resumed."""
-    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
-
-    from nst_daemon.export.fetch import fetch
-
-    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(network, total=None)
-        found = fetch(
-            network,
-            source,
-            progress=lambda done, total: bar.update(task, completed=done, total=total or None),
-        )
-    print(found.path)
-
-
-@model_app.command("import")
-def model_import(
-    file: Annotated[Path, typer.Argument(help="A .pth, .safetensors, .mat or .h5 file.")],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="File to write. Default: the name of FILE with .safetensors, in the current folder.",
-        ),
-    ] = None,
-    network: Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.")] = "vgg19",
-    layout: Annotated[
-        str,
-        typer.Option(
-            help="auto, torchvision or caffe: the layout of a file with keys `features.…`."
-        ),
-    ] = "auto",
-) -> None:
-    """Convert weights of other programs to a file for `model.weights` in the configuration."""
-    from nst_daemon.export.layouts import import_weights
-
-    target = output or Path(file.with_suffix(".safetensors").name)
-    print(import_weights(file, target, network=network, layout=layout).path)
 
 
 @app.command()

@@ -44,7 +44,9 @@ ALLOWED: dict[str, set[str]] = {
     "probe": {"errors", "engine", "export", "painter", "weights_file"},
     "samples": set(),
     "report": LEAVES | FILES | {"report"},
-    "ops": LEAVES | FILES | {"ledger", "config", "ops", "service.live_status", "web.options"},
+    "ops": LEAVES
+    | FILES
+    | {"ledger", "config", "ops", "service.live_status", "strict_yaml", "web.options"},
     "managed_process": set(),
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},
@@ -97,10 +99,11 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 #: The entry points may import everything, but heavy parts only inside functions.
-ENTRY = {"cli", "__main__", "__init__"}
+ENTRY = {"cli", "cli_model", "__main__", "__init__"}
 LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
     "cli",
+    "cli_model",
     "config",
     "engine.presets",
     "engine.settings",

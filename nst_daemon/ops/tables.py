@@ -1,9 +1,9 @@
-"""Status, history and batch summaries as tables for a terminal."""
+"""Tables for a terminal: status, history, batch summaries, and plain rows."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,6 +15,14 @@ from nst_daemon.ledger import JobEvent
 from nst_daemon.names import printable
 from nst_daemon.ops.status import SHOWN, Status, resident
 from nst_daemon.service.live_status import LiveStatus
+
+
+def plain_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table of plain values, one row each."""
+    grid = _grid(headings)
+    for row in rows:
+        grid.add_row(*map(_text, row))
+    return grid
 
 
 def status_page(status: Status, now: float | None = None) -> RenderableType:
@@ -159,10 +167,10 @@ def _jobs(jobs: Sequence[Job], asked: Mapping[str, str]) -> Table:
 
 
 def _grid(headings: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    grid = Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
+        grid.add_column(heading, overflow="fold")
+    return grid
 
 
 def _text(value: object) -> Text:

@@ -1,0 +1,65 @@
+"""Checks and conversions of command-line arguments: `--set KEY=VALUE`, output files, inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nst_daemon import strict_yaml
+from nst_daemon.config import DEEP_FORMATS, Outputs
+from nst_daemon.digests import sha256_file
+from nst_daemon.errors import SettingsError, UsageError
+from nst_daemon.jobs import JobInput, Role
+
+#: Suffixes of `outputs.format`, and another spelling.
+SUFFIXES = ("png", "jpg", "jpeg", "webp", "tiff")
+
+
+def assignments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse ["tv_weight=0.1"] as {"tv_weight": 0.1}; values are YAML.
+
+    Raises:
+        UsageError: A pair is not KEY=VALUE, or its value is not valid.
+    """
+    out = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {pair} is not KEY=VALUE", remedy="for example --set seed=3")
+        try:
+            out[key] = strict_yaml.parse(value, f"--set {key}")
+        except SettingsError as error:
+            raise UsageError(error.message, remedy="write a number, a word or [a, list]") from error
+    return out
+
+
+def outputs_for(path: Path, outputs: Outputs, *, overwrite: bool) -> Outputs:
+    """The outputs with the picture format of a path.
+
+    Raises:
+        UsageError: The picture could not be written there.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in SUFFIXES:
+        raise UsageError(
+            f"{path} has no known picture format",
+            remedy=f"use one of the suffixes {', '.join(SUFFIXES)}",
+        )
+    if outputs.depth == 16 and kind not in DEEP_FORMATS:
+        raise UsageError(
+            f"{kind} has 8 bits per channel, and outputs.depth is 16",
+            remedy=f"use the suffix {' or '.join(DEEP_FORMATS)}, or set outputs.depth to 8",
+        )
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists", remedy="choose another name, or use --overwrite")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path.parent} is not a writable folder", remedy="create it")
+    return replace(outputs, format="jpg" if kind == "jpeg" else kind)  # type: ignore[arg-type]
+
+
+def input_record(role: Role, path: Path) -> JobInput:
+    """The record of an input that is not copied."""
+    return JobInput(role, path.name, path.name, sha256_file(path), path.stat().st_size)
