@@ -94,13 +94,13 @@ def flipped(data: bytes, position: int) -> bytes:
     return data[:position] + middle + data[position + 40 :]
 
 
-UNKNOWN = "is no picture that can be read here; known are "
+UNKNOWN = "is not an image file of a known format; known formats are "
 DAMAGED = "is damaged or truncated: "
 PIXELS = "has too many pixels|pixels; the limits are"
 
 #: Contents of a pair whose style is good: name -> (suffix, bytes, what is said).
 CONTENTS: dict[str, tuple[str, bytes, str]] = {
-    "empty": ("png", b"", "is empty; drop the file again"),
+    "empty": ("png", b"", "is empty; copy the file again"),
     "zeros": ("png", bytes(2000), UNKNOWN),
     "one-byte": ("jpg", b"\xff", UNKNOWN),
     "random": ("jpg", np.random.default_rng(1).bytes(5000), UNKNOWN),
@@ -133,7 +133,7 @@ CONTENTS: dict[str, tuple[str, bytes, str]] = {
     "tiff-cut": ("tiff", picture("TIFF", (640, 480))[:3000], UNKNOWN + "|" + DAMAGED),
     "tiff-loop": ("tif", tiff({256: (3, 1, 8), 257: (3, 1, 8)}, following=8), UNKNOWN + "|" + DAMAGED),
     "tiff-no-tags": ("tif", tiff({}), UNKNOWN + "|" + DAMAGED),
-    "tiff-nan": ("tif", not_a_number(), "has pixels that are no numbers; save it as 8 or 16 bit"),
+    "tiff-nan": ("tif", not_a_number(), "has non-finite pixels; save it with 8 or 16 bits per channel"),
     "png-bomb": ("png", png(50_000, 50_000, pixels=bytes(10_000)), PIXELS),
     "png-thin": ("png", png(1, 20_000, pixels=bytes(80_000)), PIXELS),
     "gif-bomb": ("gif", b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02L\x01\0;", PIXELS),

@@ -203,7 +203,7 @@ FIRST_HIDDEN = np.ones((5, 7))
 FIRST_HIDDEN[0, 0] = 0
 PREMULTIPLIED = np.round(WIDE[..., :3] * ALPHA16[..., None]).astype(np.uint16)
 LAB = np.array([[[150, 30, 216]]], np.uint8)  # L 150/255, a 30, b 216 - 256: as TIFF stores them
-ANIMATED = "the first of 2 frames was taken"
+ANIMATED = "only the first of 2 frames was used"
 OTHER = Image.fromarray(255 - FLAT)
 
 KINDS: tuple[Kind, ...] = (
@@ -559,7 +559,7 @@ KINDS: tuple[Kind, ...] = (
         lambda: heic(FLAT.astype(np.uint16) * 257, "RGB;16"),
         unit(FLAT),
         tolerance=LOSSY,
-        note="8 of its 10 bits a channel were taken",
+        note="its 10 bits per channel were reduced to 8",
     ),
     Kind(
         "AVIF",

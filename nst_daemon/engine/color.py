@@ -1,11 +1,11 @@
-"""The content keeps its colours: the style is recoloured before the painting, or the painting afterwards.
+"""Keeping the content's colours: the style is recoloured before the painting, or the result afterwards.
 
-Methods, after Gatys, Bethge, Hertzmann & Shechtman, Preserving Color in Neural Artistic Style Transfer (2016), and
-Gatys et al., Controlling Perceptual Factors in Neural Style Transfer (2017), §5.
+Methods: Gatys, Bethge, Hertzmann & Shechtman, Preserving Color in Neural Artistic Style Transfer (2016), and Gatys et
+al., Controlling Perceptual Factors in Neural Style Transfer (2017), §5.
 
-All of it happens in sRGB as it is encoded, values in [0, 1]; luminance is the luma of BT.601, Y = 0.299 R + 0.587 G +
-0.114 B, as in YIQ, YUV and YCbCr, which share their Y and differ only in the axes of the plane of chroma. Pictures are
-(3, H, W) or (1, 3, H, W), results have the shape of what is recoloured; palettes may have another size.
+Everything is computed in encoded sRGB with values in [0, 1]. Luminance is the luma of BT.601, Y = 0.299 R + 0.587 G +
+0.114 B, as in YIQ, YUV and YCbCr, which share their Y and differ only in the axes of the chroma plane. Pictures are
+(3, H, W) or (1, 3, H, W); results have the shape of what is recoloured; palettes may have another size.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor
 from nst_daemon.engine.settings import RenderSettings
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-#: Added to the variances that are compared: one step of 8 bits, squared. Without it a grey picture's noise would be
-#: blown up to the palette's colours.
+#: Added to the variances that are compared: one 8-bit step, squared. Without it a grey picture's noise would be
+#: amplified to the palette's colours.
 EPSILON = (1 / 255) ** 2
 
 
 def before(
     content: Tensor, styles: Sequence[Tensor], settings: RenderSettings
 ) -> tuple[Tensor, list[Tensor]]:
-    """Content and styles as the network sees them; `settings.keep_colors` says by which method, if any.
+    """Content and styles as the network sees them, by the method of `settings.keep_colors`.
 
-    Colours are matched in the styles alone. With `luminance` everything is painted in grey (`after` brings the
-    content's chroma back), each style with the content's mean and spread of luminance (2017, §5).
+    Colours are matched in the styles only. With `luminance` everything is painted in grey and `after` restores the
+    content's chroma; each style gets the content's mean and standard deviation of luminance (2017, §5).
     """
     if settings.keep_colors == "off" or settings.keep_colors_when == "after":
         return content, list(styles)
@@ -40,9 +40,12 @@ def before(
 
 
 def after(image: Tensor, content: Tensor, settings: RenderSettings) -> Tensor:
-    """The painting as it is shown: in the content's colours where the settings say so, else as it is.
+    """The result in the content's colours if the settings say so, else as it is.
 
-    content: of the painting's size, in its own colours.
+    Args:
+        image: What was painted.
+        content: In its own colours, of the same size.
+        settings: Say by which method.
     """
     if settings.keep_colors == "luminance":
         return with_chroma(image, content)
@@ -66,16 +69,16 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def match_luminance(image: Tensor, palette: Tensor) -> Tensor:
-    """The picture in grey, Y' = (Y − μ)·σ_p/σ + μ_p, with mean and standard deviation of the palette's luminance."""
+    """The picture in grey, Y' = (Y − μ)·σ_p/σ + μ_p, with the palette's mean and standard deviation of luminance."""
     own, wanted = luminance(image), luminance(palette)
     spread = wanted.std(correction=0) / own.std(correction=0).clamp_min(EPSILON**0.5)
     return _grey(((own - own.mean()) * spread + wanted.mean()).clamp(0, 1), image)
 
 
 def with_chroma(image: Tensor, colors: Tensor) -> Tensor:
-    """Luminance of the one picture with the chroma of another of the same size, Y + t·(C − Y_c).
+    """The luminance of one picture with the chroma of another of the same size, Y + t·(C − Y_c).
 
-    t is 1, or less where a channel would leave [0, 1]: luminance and hue stay, saturation gives way.
+    t is 1, or less where a channel would leave [0, 1]: luminance and hue are kept, saturation is reduced.
     """
     Y = luminance(image).clamp(0, 1)
     chroma = colors - luminance(colors)
@@ -85,10 +88,10 @@ def with_chroma(image: Tensor, colors: Tensor) -> Tensor:
 
 
 def match_histogram(image: Tensor, palette: Tensor) -> Tensor:
-    """Each of R, G and B gets the palette's histogram: a value goes where the palette has the same quantile.
+    """Each of R, G and B gets the palette's histogram: a value is mapped to the palette's value of the same quantile.
 
-    Equal values stay equal, their quantile being that of the middle of their ranks; between two values of the palette
-    the quantile function is linear.
+    Equal values stay equal: their quantile is that of the middle of their ranks. Between two values of the palette the
+    quantile function is linear.
     """
     channels = zip(
         image.reshape(3, -1).contiguous(), palette.reshape(3, -1).contiguous(), strict=True
@@ -109,8 +112,8 @@ def _equalised(x: Tensor, palette: Tensor) -> Tensor:
 def match_covariance(image: Tensor, palette: Tensor, root: Literal["pca", "cholesky"]) -> Tensor:
     """A(x − μ) + μ_p for each pixel x, with A such that the covariance of colours becomes the palette's.
 
-    `pca`: A = Σ_p^½ Σ^−½ with symmetric roots; `cholesky`: A = L_p L⁻¹ with Σ = L Lᵀ (both from Gatys et al. 2016). ε·I
-    is added to both covariances (a departure: see EPSILON); what leaves [0, 1] is cut.
+    `pca`: A = Σ_p^½ Σ^−½ with symmetric roots; `cholesky`: A = L_p L⁻¹ with Σ = L Lᵀ (both from Gatys et al. 2016).
+    ε·I is added to both covariances (our change: see EPSILON); results are clamped to [0, 1].
     """
     x, p = image.reshape(3, -1).double(), palette.reshape(3, -1).double()
     own, wanted = _root(x, root), _root(p, root)

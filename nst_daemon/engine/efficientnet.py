@@ -1,4 +1,4 @@
-"""EfficientNet-B0 (Tan & Le 2019) in VGG's place, for those who want to compare: its stages are the layers."""
+"""EfficientNet-B0 (Tan & Le 2019) instead of VGG, for comparisons: its stages are the layers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nst_daemon.engine.vgg import VGG
 
 
 class EfficientNet(VGG):
-    """torchvision's `efficientnet_b0().features` up to the deepest of the layers asked for.
+    """torchvision's `efficientnet_b0().features` up to the deepest of some layers.
 
-    Where a convolution halves an odd side, the side is rounded down, as in VGG, so that losses, masks and the exported
-    graph need not know the difference. A departure: as trained, it is rounded up.
+    A convolution that halves an odd side rounds it down, as VGG's pooling does, so losses, masks and the exported
+    graph treat both alike. As trained, it is rounded up.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -26,12 +26,12 @@ class EfficientNet(VGG):
                 convolution.register_forward_pre_hook(_repeat_edge if replicate else _pad)
 
     def stages(self) -> list[range]:
-        """Each stage by itself."""
+        """One stage per module."""
         return [range(i, i + 1) for i in range(len(self.names))]
 
 
 def _pad(convolution: nn.Module, inputs: tuple[Tensor], mode: str = "constant") -> Tensor:
-    """One row and column less at the end than at the beginning, which an even side does not need anyway."""
+    """Pad one row and column less at the end than at the beginning; an even side does not need the last ones."""
     assert isinstance(convolution, nn.Conv2d)
     first = convolution.kernel_size[0] // 2
     return F.pad(inputs[0], (first, first - 1, first, first - 1), mode=mode)

@@ -1,7 +1,7 @@
-"""More than 8 bits a channel, which Pillow reduces to 8: imagecodecs (libpng) and tifffile read and write them.
+"""More than 8 bits per channel, which Pillow reduces to 8: imagecodecs (libpng) and tifffile read and write them.
 
-Pillow has looked at a file before anything here does: its kind and its size are known and within the limits, and
-tifffile refuses whatever would unpack to more than that size.
+Pillow opens a file first: its kind and size are known and within the limits, and tifffile refuses data that would
+decompress to more than that size.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _COLOURS = {"GRAY": 1, "RGB": 3, "CMYK": 4}
 
 
 def bits_of(image: Image.Image, file: IO[bytes]) -> int:
-    """Bits a channel in a file that Pillow has opened, not decoded, as `image`."""
+    """Bits per channel of a file that Pillow has opened, but not decoded, as `image`."""
     if image.format == "PNG":
         file.seek(24)  # IHDR is always the first chunk: PNG (3rd edition), 5.6
         return int(file.read(1)[0])
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))))
-    return int(image.info.get("bit_depth", 8))  # pillow-heif says it
+    return int(image.info.get("bit_depth", 8))  # set by pillow-heif
 
 
 def read(image: Image.Image, file: IO[bytes]) -> Raster | None:
-    """All bits of a PNG or TIFF, not upright; None for the other kinds, whose further bits are lost.
+    """Decode all bits of a PNG or TIFF, not turned upright; None for other formats, which lose them.
 
-    Raises what the libraries raise for damage.
+    Damaged files raise any exception of the libraries.
     """
     file.seek(0)
     if image.format == "PNG":
@@ -52,7 +52,7 @@ def read(image: Image.Image, file: IO[bytes]) -> Raster | None:
 
 
 def _from_page(page: tifffile.TiffPage) -> Raster:
-    """The picture as its tags mean it: TIFF 6.0, PhotometricInterpretation, PlanarConfiguration and ExtraSamples."""
+    """Interpret the tags PhotometricInterpretation, PlanarConfiguration and ExtraSamples (TIFF 6.0)."""
     space = _SPACES[tifffile.PHOTOMETRIC(page.photometric)]
     values = np.asarray(page.asarray())
     values = _with_channels(np.moveaxis(values, 0, 2) if page.axes == "SYX" else values)
@@ -71,7 +71,7 @@ def _with_channels(values: Array) -> Array:
 
 
 def _split(values: Array, space: str) -> Raster:
-    """Colours, and opacity where there is one channel more."""
+    """Colours, and opacity if there is one more channel."""
     colours = _COLOURS[space]
     alpha = values[..., colours : colours + 1] if values.shape[2] > colours else None
     return Raster(values[..., :colours], space, alpha)
@@ -96,7 +96,7 @@ def encode_png(
     ]
     data = bytes(imagecodecs.png_encode(pixels))
     out = io.BytesIO()
-    out.write(data[:33])  # the signature and IHDR, before whose end no other chunk may stand
+    out.write(data[:33])  # the signature and IHDR, which must be the first chunk
     for kind, content in chunks:
         PngImagePlugin.putchunk(out, kind, content)
     out.write(data[33:])
@@ -106,7 +106,7 @@ def encode_png(
 def encode_tiff(pixels: Array, profile: bytes, exif: Image.Exif) -> bytes:
     """An uncompressed TIFF of (H, W, 3 or 4) uint16.
 
-    tifffile writes no EXIF; Pillow's directory does, and puts it where it lies in a TIFF of 8 bits.
+    tifffile writes no EXIF; Pillow's directory does, in the same place as in 8-bit TIFFs.
     """
     height, width, channels = pixels.shape
     tags = TiffImagePlugin.ImageFileDirectory_v2()  # little-endian
@@ -119,7 +119,7 @@ def encode_tiff(pixels: Array, profile: bytes, exif: Image.Exif) -> bytes:
     tags[ExifTags.Base.PhotometricInterpretation] = tifffile.PHOTOMETRIC.RGB.value
     tags[ExifTags.Base.SamplesPerPixel] = channels
     tags[ExifTags.Base.RowsPerStrip] = height
-    tags[ExifTags.Base.StripOffsets] = 0  # behind the directory, whose writer adds its own length
+    tags[ExifTags.Base.StripOffsets] = 0  # after the directory; the writer adds its length
     tags[ExifTags.Base.StripByteCounts] = pixels.nbytes
     tags[ExifTags.Base.PlanarConfiguration] = 1
     tags[ExifTags.Base.InterColorProfile] = profile

@@ -1,6 +1,6 @@
-"""Colours as files hold them → sRGB, by littlecms.
+"""Colour profiles: decoded colours of any space → sRGB, by littlecms.
 
-imagecodecs gives it all the bits, which Pillow cannot; Pillow tells what a profile is.
+imagecodecs gives littlecms all the bits, which Pillow cannot; Pillow reads the profiles' names and spaces.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Raster:
-    """What a file holds, as stored: (H, W, C) of any kind of number, the space of the colours, alpha (H, W, 1).
+    """A decoded file before colour conversion.
 
-    space: GRAY, RGB, CMYK or LAB, with 1, 3, 4 and 3 colours; notes: what was lost in decoding.
+    Attributes:
+        colours: (H, W, C), of any dtype.
+        space: GRAY, RGB, CMYK or LAB, with C = 1, 3, 4 or 3.
+        alpha: (H, W, 1), or None.
+        notes: What was lost in decoding.
     """
 
     colours: Array
@@ -35,20 +39,29 @@ class Raster:
 
 
 def to_srgb(raster: Raster, profile: bytes | None, label: str) -> tuple[Array, list[str]]:
-    """(H, W, 3) float32 in [0, 1] in sRGB, and what was done about the profile.
+    """Convert to sRGB.
 
-    label: names the file in messages. Raises PictureError for a profile that cannot be read and for NaN or infinity.
+    Args:
+        raster: The decoded file.
+        profile: Its ICC profile, or None.
+        label: Names the file in messages.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1], and notes on what was converted.
+
+    Raises:
+        PictureError: The profile cannot be read, or there are non-finite pixels.
     """
     colours, space = raster.colours, raster.space
     if colours.dtype.kind == "f" and not np.isfinite(colours).all():
         raise PictureError(
-            f"{label} has pixels that are no numbers", remedy="save it as 8 or 16 bit"
+            f"{label} has non-finite pixels", remedy="save it with 8 or 16 bits per channel"
         )
     if profile is None:
         return plain(colours, space), _guessed(space)
     try:
         name, meant = _described(profile)
-        if space == "GRAY" and meant == "RGB":  # not allowed, and common
+        if space == "GRAY" and meant == "RGB":  # not allowed, but common
             colours, space = colours.repeat(3, axis=2), meant
         if meant != space:
             unused = f"its colour profile {name} is for {meant} and was not used"
@@ -65,8 +78,8 @@ def to_srgb(raster: Raster, profile: bytes | None, label: str) -> tuple[Array, l
 
 
 def plain(colours: Array, space: str) -> Array:
-    """(H, W, 3) float32 in [0, 1] of colours (H, W, C) that no profile explains: grey and RGB are taken for sRGB."""
-    if space == "LAB":  # CIE L*a*b* of D50 by definition
+    """(H, W, 3) float32 in [0, 1] of colours (H, W, C) without a profile: grey and RGB are taken as sRGB."""
+    if space == "LAB":  # CIE L*a*b* with D50 by definition
         return _transformed(colours, _lab_profile(), space)
     values = scaled(colours)
     if space == "CMYK":
@@ -76,19 +89,19 @@ def plain(colours: Array, space: str) -> Array:
 
 
 def scaled(values: Array) -> Array:
-    """float32 in [0, 1] of any kind of number; what exceeds 1 in floating point is cut."""
+    """float32 in [0, 1] of any dtype; floating-point values above 1 are clipped."""
     shares: Array = values.astype(np.float32) / np.float32(full(values))
     return shares.clip(0, 1)
 
 
 def full(values: Array) -> float:
-    """The value that stands for 1 in an array of this kind."""
+    """The value that means 1 in an array of this dtype."""
     return 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
 
 
 @cache
 def srgb_profile() -> bytes:
-    """An sRGB profile with a fixed date: littlecms writes the current one, and equal pictures shall be equal bytes."""
+    """An sRGB profile with a fixed date, so that equal pictures are equal bytes; littlecms writes the current date."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # ICC.1:2022, 7.2.8
     return bytes(profile)
@@ -104,14 +117,14 @@ def _guessed(space: str) -> list[str]:
 
 
 def _described(profile: bytes) -> tuple[str, str]:
-    """A profile's name, and the space of the colours that it is for (GRAY, RGB, CMYK, LAB, …)."""
+    """A profile's name, and its colour space (GRAY, RGB, CMYK, LAB, …)."""
     opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
     return (opened.profile_description or "unnamed").strip(), opened.xcolor_space.strip().upper()
 
 
 @lru_cache(maxsize=16)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether an RGB profile, whatever its name, moves no colour of a grid by half a step of 8 bits."""
+    """True if an RGB profile, whatever its name, changes no colour of a grid by half an 8-bit step."""
     axis = np.linspace(0, 255, 16).astype(np.uint8)
     grid = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(1, -1, 3)
     moved = np.abs(_transformed(grid, profile, "RGB") - scaled(grid)).max()
@@ -121,8 +134,8 @@ def _is_srgb(profile: bytes) -> bool:
 def _transformed(colours: Array, profile: bytes, space: str) -> Array:
     """(H, W, 3) float32 in [0, 1], sRGB, of (H, W, C).
 
-    8 bits take littlecms' quick way, which is right to a quarter of a step. Its quick way for 16 bits is wrong by up to
-    twenty steps of 8 in the darks, so those, and grey, go through floating point, at about a microsecond a pixel.
+    8 bits use littlecms' fast path, which is accurate to a quarter of a step. Its fast path for 16 bits has errors of
+    up to twenty 8-bit steps in dark colours, so 16 bits, and grey, use floating point, at about a microsecond a pixel.
     """
     quick = colours.dtype == np.uint8 and space != "GRAY"
     given = colours if colours.dtype in (np.uint8, np.uint16) else scaled(colours)

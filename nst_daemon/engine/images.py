@@ -1,7 +1,8 @@
-"""Pillow ↔ tensors: pictures in, sRGB out.
+"""Pillow ↔ tensors: image files of many kinds in, sRGB out.
 
-`load_picture` is a short chain: open (only the parsers allowed, limits before any decoding), decode with all its bits
-(`deep`), turn upright, then to sRGB, and the colours that transparency hides replaced. `save_picture` is the way back.
+`load_picture` opens a file (only allowed parsers, limits before decoding), decodes it with all its bits
+(`high_bit_depth`), turns it upright, converts it to sRGB (`icc`) and replaces colours hidden by transparency.
+`save_picture` writes one.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ from nst_daemon.errors import PictureError, SettingsError
 
 Size = tuple[int, int]  # (height, width) in pixels
 
-#: Pillow's parsers that may touch a dropped file; `Image.open` would otherwise choose any of its forty by magic bytes.
+#: Pillow's parsers that may read a file; otherwise `Image.open` would choose any of its forty by magic bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF", "BMP", "GIF")
 
-#: What the result takes over from the content. Places and thumbnails stay behind.
+#: Metadata that the result takes over from the content; locations and thumbnails are dropped.
 CARRIED = {
     "datetime": ExifTags.Base.DateTime,
     "artist": ExifTags.Base.Artist,
     "copyright": ExifTags.Base.Copyright,
 }
-_TAKEN = "datetime_original"  # lives in EXIF's sub-directory
+_TAKEN = "datetime_original"  # in EXIF's sub-directory
 
-#: The keyword of PNG's iTXt chunk that says how the picture was made; the others have it in EXIF's UserComment.
+#: The keyword of PNG's iTXt chunk with the picture's essentials; other formats have them in EXIF's UserComment.
 ABOUT = "nst-daemon"
 #: EXIF 2.32, 4.6.5: a UserComment begins with the name of its character code.
 ASCII = b"ASCII\0\0\0"
 
 _SAVERS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 
-#: EXIF 2.32, 4.6.4, Orientation: what turns the rows and columns of an array (H, W, …) upright.
+#: EXIF 2.32, 4.6.4, Orientation → the function that turns an array (H, W, …) upright.
 _UPRIGHT: Mapping[int, Callable[[Array], Array]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -58,18 +59,21 @@ _UPRIGHT: Mapping[int, Callable[[Array], Array]] = {
     8: lambda a: np.rot90(a, 1),
 }
 
-#: Colours less opaque than this count less than their neighbours'. A file that was once premultiplied, with 8 bits,
-#: holds a colour of opacity a to within 1/(510 a): at 1/16 that is 1/32, and at 1/255 nothing at all.
-_TELLING = 1 / 16
+#: Colours less opaque than this are blended with their neighbours'. If a file was once premultiplied with 8 bits, a
+#: colour of opacity a has an error of up to 1/(510 a): 1/32 at 1/16, and everything at 1/255.
+_RELIABLE_OPACITY = 1 / 16
 
 
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture.
 
-    rgb: (3, H, W) float32 in [0, 1], sRGB, not premultiplied, and where alpha is 0 the colours of the visible
-    surroundings (`solid`); alpha: (1, H, W) in [0, 1] or None; metadata: what is carried over to the result, by the
-    names of `CARRIED` and `datetime_original`; notes: what was converted, for the sidecar.
+    Attributes:
+        rgb: (3, H, W) float32 in [0, 1], sRGB, not premultiplied; where alpha is 0, the colours of the visible
+            surroundings (`solid`).
+        alpha: (1, H, W) in [0, 1], or None.
+        metadata: What the result takes over, by the names of `CARRIED` and `datetime_original`.
+        notes: What was converted, one line each.
     """
 
     rgb: Tensor
@@ -86,29 +90,36 @@ def load_picture(
     formats: Sequence[str] = FORMATS,
     name: str | None = None,
 ) -> Picture:
-    """Decode a file by its path, or by an open descriptor (which stays open, wherever its offset is left).
+    """Decode an image file.
 
-    max_pixels, max_side: limits that are checked before anything is decoded; name: what people call the file, for
-    messages. Raises PictureError where it is empty, no picture of `formats`, beyond a limit, damaged, truncated,
-    invisible, or has a colour profile that cannot be read.
+    Args:
+        source: A path, or an open descriptor, which stays open with its offset undefined.
+        max_pixels: Limit of width × height, checked before decoding.
+        max_side: Limit of each side in pixels, checked before decoding.
+        formats: Pillow's parsers to try.
+        name: What messages call the file.
+
+    Raises:
+        PictureError: The file cannot be read, is empty, not an image of `formats`, too large, damaged, truncated,
+            fully transparent, or has an unreadable colour profile.
     """
     label = name or (f"descriptor {source}" if isinstance(source, int) else os.fspath(source))
     try:
         with _opened(source) as file, _pillow_limit(max_pixels):
             if os.fstat(file.fileno()).st_size == 0:
-                raise PictureError(f"{label} is empty", remedy="drop the file again")
+                raise PictureError(f"{label} is empty", remedy="copy the file again")
             image = _identify(file, formats, label)
             _check_limits(image, max_pixels, max_side, label)
             return _as_picture(image, _decode(image, file, label), label)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise PictureError(
             f"{label} cannot be read: {error.strerror}",
-            remedy="check that the file is there and its rights",
+            remedy="check that the file exists and its permissions",
         ) from error
 
 
 def from_image(image: Image.Image) -> Picture:
-    """A drawing that is in memory as the engine takes pictures; it is taken as sRGB."""
+    """A `Picture` of an image in memory, which is taken as sRGB."""
     raster = _shallow_raster(image)
     rgb = _tensor_of(plain(raster.colours, raster.space))
     alpha = None if raster.alpha is None else _tensor_of(scaled(raster.alpha))
@@ -116,12 +127,12 @@ def from_image(image: Image.Image) -> Picture:
 
 
 def to_image(image: Tensor) -> Image.Image:
-    """An 8-bit RGB or RGBA picture of (C, H, W) or (1, C, H, W) in [0, 1]."""
+    """An 8-bit RGB or RGBA image of (C, H, W) or (1, C, H, W) in [0, 1]."""
     return Image.fromarray(_whole(image, 255).to(torch.uint8).numpy())
 
 
 def _whole(image: Tensor, top: int) -> Tensor:
-    """(H, W, C) on the CPU, whole numbers up to `top`, of (C, H, W) or (1, C, H, W) in [0, 1]."""
+    """Integers (H, W, C) from 0 to `top`, on the CPU, of (C, H, W) or (1, C, H, W) in [0, 1]."""
     pixels = image.detach().reshape(-1, *image.shape[-2:]).clamp(0, 1) * top
     return pixels.round().permute(1, 2, 0).cpu()
 
@@ -132,7 +143,7 @@ def size_of(image: Tensor) -> Size:
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) or (C, H, W) in [0, 1] resampled to (height, width): bicubic, antialiased where it shrinks."""
+    """(B, C, H, W) or (C, H, W) in [0, 1] resampled to a size: bicubic, antialiased when it shrinks."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
     batch = image if image.ndim == 4 else image[None]
@@ -141,18 +152,25 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def solid(rgb: Tensor, alpha: Tensor) -> Tensor:
-    """(3, H, W) with the colours that (1, H, W) transparency hides replaced by those of the visible surroundings.
+    """Replace colours that transparency hides by those of the visible surroundings.
 
-    What lies under alpha 0 is arbitrary, black as a rule; resized, or seen by the network, it would bleed into the
-    edge. Pull-push (Gortler et al. 1996, The Lumigraph, §3.5): averages of the visible, coarser and coarser, fill what
-    finer ones leave open. Colours with an alpha of 1/16 or more stay as they are.
+    The colour under alpha 0 is arbitrary, usually black; resizing and the network would let it bleed into the edge.
+    Pull-push (Gortler et al. 1996, The Lumigraph, §3.5): coarser and coarser averages of the visible colours fill the
+    gaps of finer ones. Colours with an alpha of 1/16 or more are unchanged.
+
+    Args:
+        rgb: (3, H, W).
+        alpha: (1, H, W).
+
+    Returns:
+        (3, H, W).
     """
-    weight = (alpha / _TELLING).clamp(max=1).square()
+    weight = (alpha / _RELIABLE_OPACITY).clamp(max=1).square()
     return _pull_push((rgb * weight)[None], weight[None])[0].clamp(0, 1)
 
 
 def _pull_push(premultiplied: Tensor, weight: Tensor) -> Tensor:
-    """(1, 3, h, w): premultiplied (1, 3, h, w) where weight (1, 1, h, w) is 1, and the coarser level where it is 0."""
+    """(1, 3, h, w): `premultiplied` (1, 3, h, w) where `weight` (1, 1, h, w) is 1, the coarser level where it is 0."""
     h, w = weight.shape[-2:]
     if h * w == 1:
         return premultiplied / weight.clamp_min(1e-8)
@@ -176,16 +194,25 @@ def save_picture(
     metadata: Mapping[str, str] | None = None,
     about: str = "",
 ) -> None:
-    """Write (3, H, W) or (1, 3, H, W) in [0, 1] with sRGB's profile embedded; the same input gives the same bytes.
+    """Write a picture with an embedded sRGB profile; the same input gives the same bytes.
 
-    format: png, jpeg, webp or tiff; quality: 1 to 100, of JPEG and WebP; depth: 8, or 16 bits a channel of PNG and
-    TIFF; alpha: (1, H, W) (JPEG, which has none, shows white instead); metadata: as in `Picture`; about: ASCII that
-    says how the picture was made (`report.sidecar.embed`). Raises SettingsError for a depth that the format has not.
+    Args:
+        image: (3, H, W) or (1, 3, H, W) in [0, 1].
+        path: The file.
+        format: png, jpeg, webp or tiff.
+        quality: 1 to 100, of JPEG and WebP.
+        depth: Bits per channel: 8, or 16 for PNG and TIFF.
+        alpha: (1, H, W); JPEG shows white instead.
+        metadata: As in `Picture`.
+        about: The picture's essentials, in ASCII (`report.sidecar.embed`).
+
+    Raises:
+        SettingsError: The format does not support the depth.
     """
     kind = _SAVERS[format.lower()]
     if depth == 16 and kind not in ("PNG", "TIFF"):
         raise SettingsError(
-            f"{format} holds 8 bits a channel, not 16", remedy="choose png or tiff, or a depth of 8"
+            f"{format} has 8 bits per channel, not 16", remedy="choose png or tiff, or a depth of 8"
         )
     pixels = image.detach().reshape(3, *image.shape[-2:])
     if alpha is not None and kind == "JPEG":
@@ -211,8 +238,8 @@ def save_picture(
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
     if kind == "JPEG":
-        options["subsampling"] = 0  # strokes are colour edges: halved chroma smears them
-    # TIFF stays uncompressed: libtiff, which would compress, cannot write the EXIF directory from Pillow.
+        options["subsampling"] = 0  # subsampled chroma would blur the colour edges of strokes
+    # TIFF is written uncompressed: through libtiff, which compresses, Pillow cannot write the EXIF directory.
     to_image(pixels).save(Path(path), format=kind, **options)
 
 
@@ -226,7 +253,7 @@ def _opened(source: str | os.PathLike[str] | int) -> IO[bytes]:
 
 @contextmanager
 def _pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Pillow only warns at its own limit and raises at twice as much: let it raise at ours."""
+    """Let Pillow raise at our limit; by itself it warns at its own limit and raises at twice as much."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -239,7 +266,7 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
 
 @cache
 def _know_heif() -> None:
-    """Give Pillow its parser for HEIC, once. Only the picture itself is parsed."""
+    """Register Pillow's HEIC parser, once, for the main image only."""
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
@@ -253,9 +280,10 @@ def _identify(file: IO[bytes], formats: Sequence[str], label: str) -> Image.Imag
         ) from error
     except UnidentifiedImageError as error:
         raise PictureError(
-            f"{label} is no picture that can be read here", remedy=f"known are {', '.join(formats)}"
+            f"{label} is not an image file of a known format",
+            remedy=f"known formats are {', '.join(formats)}",
         ) from error
-    except Exception as error:  # Pillow's parsers raise whatever the damage leads them to
+    except Exception as error:  # Pillow's parsers raise any exception for damaged files
         raise _damaged(label, error) from error
 
 
@@ -263,7 +291,7 @@ def _check_limits(image: Image.Image, max_pixels: int, max_side: int, label: str
     width, height = image.size
     if width * height > max_pixels or max(image.size) > max_side:
         raise PictureError(
-            f"{label} is {width} × {height} pixels; the limits are {max_pixels} in all and {max_side} a side",
+            f"{label} is {width} × {height} pixels; the limits are {max_pixels} pixels and {max_side} per side",
             remedy="reduce it, or raise limits.max_pixels and limits.max_side",
         )
 
@@ -274,14 +302,14 @@ def _decode(image: Image.Image, file: IO[bytes], label: str) -> Raster:
         if bits > 8 and (raster := high_bit_depth.read(image, file)):
             return raster
         image.load()
-        lost = (f"8 of its {bits} bits a channel were taken",) if bits > 8 else ()
+        lost = (f"its {bits} bits per channel were reduced to 8",) if bits > 8 else ()
         return replace(_shallow_raster(image), notes=lost)
-    except Exception as error:  # the parsers raise whatever the damage leads them to
+    except Exception as error:  # the parsers raise any exception for damaged files
         raise _damaged(label, error) from error
 
 
 def _shallow_raster(image: Image.Image) -> Raster:
-    """8 bits a channel, as Pillow has decoded them."""
+    """The raster with 8 bits per channel, as Pillow has decoded it."""
     alpha = None
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -293,13 +321,15 @@ def _shallow_raster(image: Image.Image) -> Raster:
 
 
 def _damaged(label: str, error: Exception) -> PictureError:
-    return PictureError(f"{label} is damaged or truncated: {error}", remedy="drop it again, whole")
+    return PictureError(
+        f"{label} is damaged or truncated: {error}", remedy="copy the complete file again"
+    )
 
 
 def _as_picture(image: Image.Image, raster: Raster, label: str) -> Picture:
     notes = list(raster.notes)
     if (frames := _frames(image)) != 1:
-        notes.append(f"the first of {frames or 'several'} frames was taken")
+        notes.append(f"only the first of {frames or 'several'} frames was used")
     upright = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
     colours, note = to_srgb(raster, image.info.get("icc_profile"), label)
     rgb, alpha = _tensor_of(upright(colours)), None
@@ -307,7 +337,7 @@ def _as_picture(image: Image.Image, raster: Raster, label: str) -> Picture:
         alpha = _tensor_of(upright(scaled(raster.alpha)))
         if not alpha.any():
             raise PictureError(
-                f"{label} is transparent everywhere", remedy="give a picture that can be seen"
+                f"{label} is fully transparent", remedy="use a picture with visible pixels"
             )
         alpha = None if bool((alpha == 1).all()) else alpha
     if alpha is not None:
@@ -321,10 +351,10 @@ def _tensor_of(values: Array) -> Tensor:
 
 
 def _frames(image: Image.Image) -> int:
-    """How many frames or pages there are; 0 where there is damage behind the first, which nobody wants."""
+    """The number of frames or pages; 0 if the file is damaged after the first one, which is not used."""
     try:
         return int(getattr(image, "n_frames", 1))
-    except Exception:  # noqa: BLE001 (the parsers raise whatever the damage leads them to)
+    except Exception:  # noqa: BLE001 (the parsers raise any exception for damaged files)
         return 0
 
 
@@ -333,13 +363,13 @@ def _metadata_of(image: Image.Image) -> dict[str, str]:
         exif = image.getexif()
         found = {name: exif.get(tag) for name, tag in CARRIED.items()}
         found[_TAKEN] = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
-    except Exception:  # noqa: BLE001 (EXIF is a courtesy: damage in it is no reason to refuse the picture)
+    except Exception:  # noqa: BLE001 (damaged EXIF is no reason to refuse the picture)
         return {}
     return {name: _readable(value) for name, value in found.items() if isinstance(value, str)}
 
 
 def _readable(value: str) -> str:
-    """EXIF says ASCII, cameras and people write UTF-8, and Pillow reads Latin-1."""
+    """Decode text that EXIF specifies as ASCII, programs write as UTF-8 and Pillow reads as Latin-1."""
     raw = value.strip("\0 ").encode("latin-1", "replace")
     try:
         return raw.decode("utf-8")
@@ -351,9 +381,7 @@ def _exif_of(metadata: Mapping[str, str], about: str) -> Image.Exif:
     exif = Image.Exif()
     for name, tag in CARRIED.items():
         if name in metadata:
-            exif[tag] = metadata[
-                name
-            ].encode()  # bytes pass as they are; text would lose its accents
+            exif[tag] = metadata[name].encode()  # Pillow would replace non-ASCII characters of text
     sub = cast("dict[int, str | bytes]", exif.get_ifd(ExifTags.IFD.Exif))
     if _TAKEN in metadata:
         sub[ExifTags.Base.DateTimeOriginal] = metadata[_TAKEN]

@@ -1,10 +1,10 @@
 """The terms of the objective as plain functions, and the statistics that they compare.
 
-Symbols, for one layer: N channels, M positions; F the activations of the picture that is being painted, P those of the
-content, as (1, N, h, w); Ĝ and Â the Gram matrices of the picture and of the style *per position*, so that a style of
-any size can be compared; D̂ = Σ_ij (Ĝ − Â)².
+Symbols, for one layer with N channels and M positions: F are the activations of the picture being painted and P those
+of the content, as (1, N, h, w); Ĝ and Â are the Gram matrices of the picture and of the style *per position*, so that
+a style of any size can be compared; D̂ = Σ_ij (Ĝ − Â)².
 
-Every term but tv is a function of sums over positions (`Sums`): those of tiles add up to those of the whole picture.
+Every term but tv is a function of sums over positions (`Sums`), so the sums of tiles add up to those of the picture.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ WHOLE: Window = (slice(None), slice(None))
 
 @dataclass(frozen=True)
 class StyleStatistics:
-    """What a style looks like to one layer.
+    """The statistics of a style at one layer, for R guide regions (1 without a guide).
 
-    gram: (R, N, N), second moments per position, float32; mean: (R, N), channel means; R: guide regions, 1 without a
-    guide.
+    Attributes:
+        gram: (R, N, N), second moments per position, float32.
+        mean: (R, N), channel means.
     """
 
     gram: Tensor
@@ -38,20 +39,23 @@ class StyleStatistics:
 
 
 class TargetSource(Protocol):
-    """Whatever computes targets; pictures are (1, 3, H, W), float32 RGB in [0, 1]."""
+    """Computes targets. Pictures are (1, 3, H, W), float32 RGB in [0, 1]."""
 
     def content(self, image: Tensor) -> Mapping[str, Tensor]:
         """Activations (1, N, h, w) at the content layers."""
 
     def style(self, image: Tensor, guide: Tensor | None = None) -> Mapping[str, StyleStatistics]:
-        """Statistics at the style layers; guide: (1, R, H, W), the weight of each region at each pixel."""
+        """Statistics at the style layers; the guide (1, R, H, W) gives the weight of each region at each pixel."""
 
 
 @dataclass(frozen=True)
 class StyleSums:
-    """Sums over the positions p of one layer, those of tiles to be added up; F_p are the N activations at p.
+    """Sums over the positions p of one layer; F_p are the N activations at p, w_p their weights.
 
-    products: (R, N, N), Σ w_p F_p F_pᵀ; features: (R, N), Σ w_p F_p; weight: (R,), Σ w_p.
+    Attributes:
+        products: (R, N, N), Σ w_p F_p F_pᵀ.
+        features: (R, N), Σ w_p F_p.
+        weight: (R,), Σ w_p.
     """
 
     products: Tensor
@@ -66,24 +70,29 @@ class StyleSums:
         )
 
     def statistics(self) -> StyleStatistics:
-        """Second moments G and means μ per position; 0 for a region that covers none."""
+        """Second moments G and means μ per position; 0 for an empty region."""
         w = self.weight.clamp_min(1e-8)[:, None]
         return StyleStatistics(self.products / w[:, None], self.features / w)
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What the terms need of the activations: layer → Σ (F − P)² (), layer → the sums of its style statistics."""
+    """What the terms need of the activations.
+
+    Attributes:
+        content: Layer → Σ (F − P)² ().
+        style: Layer → sums of its style statistics.
+    """
 
     content: Mapping[str, Tensor] = field(default_factory=dict)
     style: Mapping[str, StyleSums] = field(default_factory=dict)
 
     def __add__(self, other: Sums) -> Sums:
-        """Of two tiles, or of two sets of layers."""
+        """The sums of two tiles, or of two sets of layers."""
         return Sums(_added(self.content, other.content), _added(self.style, other.style))
 
     def tensors(self) -> list[Tensor]:
-        """Those that the activations have an influence on."""
+        """The tensors that depend on the activations."""
         moments = [part for sums in self.style.values() for part in (sums.products, sums.features)]
         return [*self.content.values(), *moments]
 
@@ -96,10 +105,11 @@ def _added(a: Mapping[str, T], b: Mapping[str, T]) -> dict[str, T]:
 
 
 def style_sums(features: Tensor, guide: Tensor | None = None) -> StyleSums:
-    """The sums over the positions of features (1, N, h, w).
+    """The sums over the positions of a map, in float32, or in float64 if the map is.
 
-    guide: (1, R, h, w), weights w ≥ 0, or None for one region of equal weights. float32, or float64 where the features
-    are.
+    Args:
+        features: (1, N, h, w).
+        guide: (1, R, h, w), weights w ≥ 0; None for one region of equal weights.
     """
     F = _precise(features).flatten(2)[0]  # (N, M)
     if guide is None:
@@ -112,19 +122,19 @@ def style_sums(features: Tensor, guide: Tensor | None = None) -> StyleSums:
 def statistics(features: Tensor, guide: Tensor | None = None) -> StyleStatistics:
     """Second moments and means over positions, G = Σ_p w_p F_p F_pᵀ / Σ_p w_p and μ = Σ_p w_p F_p / Σ_p w_p.
 
-    features: (1, N, h, w); guide: (1, R, h, w) with w ≥ 0, or None for one region of equal weights (Gatys et al.
-    2016; with a guide: Gatys et al. 2017, Controlling Perceptual Factors, eq. 4, here per position).
+    Gatys et al. 2016; with a guide: Gatys et al. 2017, Controlling Perceptual Factors, eq. 4, here per position. For
+    the arguments see `style_sums`.
     """
     return style_sums(features, guide).statistics()
 
 
 def _precise(x: Tensor) -> Tensor:
-    """In float32, unless it is in float64."""
+    """In float32, or in float64 if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class _Products(torch.autograd.Function):
-    """F Fᵀ of F (N, M). Differentiated as any product of two things it would cost twice as much."""
+    """F Fᵀ of F (N, M). The general derivative of a matrix product would cost twice as much."""
 
     @staticmethod
     def forward(ctx: Any, F: Tensor) -> Tensor:
@@ -136,13 +146,17 @@ class _Products(torch.autograd.Function):
         (F,) = ctx.saved_tensors
         gradient: Tensor = (
             F.T @ (slope + slope.T)
-        ).T  # in this order it lies in memory as the maps do
+        ).T  # in this order its memory layout is that of the maps
         return gradient
 
 
 def content_loss(squares: Tensor, count: int, form: str) -> Tensor:
-    """Σ (F − P)² () over `count` = N·M activations; `half-sum`: half of it (Gatys et al. 2016, eq. 1), `mean`: divided
-    by N·M.
+    """The content term of a layer.
+
+    Args:
+        squares: (), Σ (F − P)².
+        count: N·M, the number of activations.
+        form: `sum`: Σ (F − P)²; `half-sum`: half of it (Gatys et al. 2016, eq. 1); `mean`: divided by N·M.
     """
     match form:
         case "mean":
@@ -154,10 +168,14 @@ def content_loss(squares: Tensor, count: int, form: str) -> Tensor:
 
 
 def gram_loss(G: Tensor, A: Tensor, positions: Tensor, form: str) -> Tensor:
-    """k·D̂ (R,) with D̂ = Σ_ij (G − A)², G and A (R, N, N) per position, for each region.
+    """The Gram term k·D̂ (R,) of a layer, D̂ = Σ_ij (G − A)², for each region.
 
-    k for N channels and M = `positions` () of the picture: `sum` 1, `mean` 1/N², `quarter-mean` 1/(4N²) (Gatys et al.
-    2016, eq. 4), `channels` 1/N⁴ (Johnson's neural-style), `elements` M/N³.
+    Args:
+        G: (R, N, N), Gram matrices of the picture per position.
+        A: (R, N, N), those of the style.
+        positions: (), the number M of positions of the picture.
+        form: k is 1 for `sum`, 1/N² for `mean`, 1/(4N²) for `quarter-mean` (Gatys et al. 2016, eq. 4), 1/N⁴ for
+            `channels` (Johnson's neural-style) and M/N³ for `elements`.
     """
     N, M = G.shape[-1], positions
     distance = (G - A).square().sum((1, 2))
@@ -168,10 +186,12 @@ def gram_loss(G: Tensor, A: Tensor, positions: Tensor, form: str) -> Tensor:
 
 
 def tv_loss(image: Tensor, form: str) -> Tensor:
-    """Total variation of (1, 3, H, W) in [0, 1].
+    """The total variation of a picture.
 
-    `absolute`: Σ|Δx| + Σ|Δy|; `squared`: ΣΔx² + ΣΔy²; `nine-point`: ⅔(mean Δx² + mean Δy²) + ⅙ of the mean squares of
-    the differences along both diagonals, edges replicated (crowsonkb, style-transfer-pytorch).
+    Args:
+        image: (1, 3, H, W) in [0, 1].
+        form: `absolute`: Σ|Δx| + Σ|Δy|; `squared`: ΣΔx² + ΣΔy²; `nine-point`: ⅔(mean Δx² + mean Δy²) + ⅙ of the mean
+            squared differences along both diagonals, with replicated edges (crowsonkb, style-transfer-pytorch).
     """
     if form == "nine-point":
         x = nnf.pad(image, (0, 1, 0, 1), mode="replicate")
@@ -190,24 +210,29 @@ def tv_loss(image: Tensor, form: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A style as a normal distribution; mean: (R, N); root: (R, N, N), the symmetric root of its covariance."""
+    """A style as a normal distribution: its mean (R, N) and the symmetric root (R, N, N) of its covariance."""
 
     mean: Tensor
     root: Tensor
 
 
 def gaussian(S: StyleStatistics, epsilon: Tensor) -> Gaussian:
-    """The normal distribution with these moments and εI, ε (R,), added to its covariance; it carries no gradient."""
+    """The normal distribution with these moments, εI with ε (R,) added to its covariance; without gradient."""
     values, vectors = torch.linalg.eigh(_covariance(S, epsilon).detach())
     return Gaussian(S.mean, (vectors * values.clamp_min(0).sqrt()[:, None, :]) @ vectors.mT)
 
 
 def wasserstein_loss(F: StyleStatistics, style: Gaussian, epsilon: Tensor) -> Tensor:
-    """Squared Wasserstein-2 distance (R,) of two Gaussians, divided by N, for each region; epsilon: (R,).
+    """The squared Wasserstein-2 distance (R,) of two Gaussians, divided by N, for each region.
 
-    mean (μ − μ')² + mean diag(C + C' − 2(C'^½ C C'^½)^½), C = G − μμᵀ + εI the covariances (crowsonkb,
-    style-transfer-pytorch). The trace of a root is the sum of the roots of the eigenvalues, whose derivative, unlike
-    that of the eigenvectors, stays finite where eigenvalues meet.
+    mean (μ − μ')² + mean diag(C + C' − 2(C'^½ C C'^½)^½) with the covariances C = G − μμᵀ + εI (crowsonkb,
+    style-transfer-pytorch). The trace of a root is the sum of the roots of the eigenvalues. Their derivative stays
+    finite for equal eigenvalues, unlike that of the eigenvectors.
+
+    Args:
+        F: Statistics of the picture.
+        style: The style's Gaussian.
+        epsilon: (R,), added to the variances.
     """
     C, root = _covariance(F, epsilon), style.root
     least = epsilon.square()[:, None]
@@ -228,17 +253,23 @@ def _trace(C: Tensor) -> Tensor:
 
 
 class Objective:
-    """α·content + β·Σ_l w_l·style_l + γ·tv of one scale, as a vector of terms and their weights.
+    """The objective α·Σ_l w_l·content_l + β·Σ_l w_l·style_l + γ·tv of one scale, as a vector of terms and weights.
 
-    content: layer → P (1, N, h, w); style: layer → statistics, those of several styles already blended; guides: style
-    layer → the weight (1, R, h, w) of each region at each position, where the style has more than one. With
-    `calibrate: auto` a content term is Σ(F − P)²/ΣP² and a style term D̂/ΣÂ², whatever their forms, and tv is divided
-    by the number of values in the picture: then the balance depends neither on the scale of the network's activations
-    nor on the size of the picture. A region counts in proportion to its area, so that content and style are balanced in
-    it as they would be in a picture of its own (a departure: Gatys et al. 2017 leave the regions' weights open).
+    With `calibrate: auto` a content term is Σ(F − P)²/ΣP² and a style term D̂/ΣÂ², whatever their forms, and tv is
+    divided by the number of values in the picture. Then the balance depends neither on the scale of the network's
+    activations nor on the size of the picture. A region counts in proportion to its area, so content and style are
+    balanced in it as in a picture of its own (our choice: Gatys et al. 2017 leave the regions' weights open).
 
-    names: of the terms, "content relu4_2", "style relu1_1", …, "tv"; weights: (terms,), α, β, w and γ multiplied out;
-    energies: what the terms are divided by, () of content, (R,) of style.
+    Args:
+        content: Layer → P (1, N, h, w).
+        style: Layer → statistics; those of several styles are already blended.
+        settings: Weights and forms.
+        guides: Style layer → the weight (1, R, h, w) of each region at each position; missing for one region.
+
+    Attributes:
+        names: Of the terms: "content relu4_2", "style relu1_1", …, "tv".
+        weights: (terms,), `RenderSettings.term_weights`.
+        energies: The divisors of the terms, () of content and tv, (R,) of style.
     """
 
     def __init__(
@@ -265,16 +296,17 @@ class Objective:
         }
 
     def __call__(self, features: Mapping[str, Tensor], image: Tensor) -> Tensor:
-        """(terms,), unweighted. features: layer → (1, N, h, w); image: (1, 3, H, W) in [0, 1]."""
+        """The unweighted terms (terms,) of features, layer → (1, N, h, w), and their image (1, 3, H, W) in [0, 1]."""
         return self.terms(self.sums(features), image)
 
     def sums(
         self, features: Mapping[str, Tensor], windows: Mapping[str, Window] | None = None
     ) -> Sums:
-        """What the terms need of these layers, which may be some of all.
+        """What the terms need of some or all layers.
 
-        features: layer → (1, N, h, w), of the whole picture or of a tile's own positions; windows: layer → where in
-        the whole picture's map those are.
+        Args:
+            features: Layer → (1, N, h, w), of the whole picture or of a tile's own positions.
+            windows: Layer → the place of those positions in the whole picture's map.
         """
         at = windows or dict.fromkeys(features, WHOLE)
         content = {
@@ -290,7 +322,7 @@ class Objective:
         return Sums(content, style)
 
     def terms(self, sums: Sums, image: Tensor) -> Tensor:
-        """(terms,), unweighted, from the sums over the whole picture."""
+        """The unweighted terms (terms,), from the sums over the whole picture."""
         terms = [self._content(layer, sums.content[layer]) for layer in self.content]
         terms += [self._style(layer, sums.style[layer]) for layer in self.style]
         return torch.stack([*terms, self._tv(image)])
@@ -307,8 +339,9 @@ class Objective:
         return self.terms(Sums(squares, style), image)
 
     def by_name(self, values: Tensor) -> dict[str, float]:
-        """The terms as numbers, with content = Σ w·content_l, style = Σ w·style_l and total = α·content + β·style
-        + γ·tv. This waits for the device.
+        """The terms as numbers, with `content` = Σ w·content_l, `style` = Σ w·style_l and the weighted `total`.
+
+        Waits for the device.
         """
         terms = dict(zip(self.names, values.tolist(), strict=True))
         s = self.settings
@@ -341,7 +374,7 @@ class Objective:
         return torch.ones_like(self.style[layer].mean[:, 0])
 
     def _epsilon(self, layer: str) -> Tensor:
-        """What keeps covariances away from 0: 1e-4 (crowsonkb), calibrated as everything else is; (R,)."""
+        """(R,), added to covariances to keep them positive: 1e-4 (crowsonkb), calibrated like the terms."""
         return 1e-4 * self.energies[f"style {layer}"]
 
     def _tv(self, image: Tensor) -> Tensor:
@@ -350,9 +383,7 @@ class Objective:
         return tv if mean else tv / image.numel()
 
     def _energies(self) -> dict[str, Tensor]:
-        """ΣP² and ΣÂ² (for Wasserstein: the distance to nothing, the mean of the second moments); 1 in place of 0, and
-        everywhere where nothing is calibrated.
-        """
+        """ΣP² and ΣÂ² (for Wasserstein: the mean of the second moments), 1 in place of 0; all 1 without calibration."""
         energies = {f"content {k}": P.square().sum() for k, P in self.content.items()}
         for k, A in self.style.items():
             moments = _trace(A.gram) / A.mean.shape[-1]

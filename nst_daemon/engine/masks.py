@@ -1,13 +1,12 @@
-"""Region masks: which region of the content takes its strokes from which region of the styles.
+"""Region masks: which region of the content takes its style from which region of the styles.
 
 Guided Gram matrices (Gatys et al. 2017, Controlling Perceptual Factors in Neural Style Transfer, §4). A mask is a
-picture in flat colours, one for each region. Between two of them, where an edge is antialiased or blurred, a pixel
-belongs to both in proportion.
+picture in flat colours, one for each region. At a soft edge, a pixel belongs to both regions in proportion.
 
-Or there is no mask of the content and one of each style: then they say, by their brightness, where in the content
-that style goes, and the styles are taken whole.
+Alternatively there is no content mask and one mask for each style: its brightness says where in the content that style
+applies, and the styles are used whole.
 
-Masks are (3, H, W) in [0, 1], guides (1, R, H, W): the weight of each region at each pixel, in [0, 1].
+Masks are (3, H, W) in [0, 1]. Guides are (1, R, H, W), the weight of each region at each pixel, in [0, 1].
 """
 
 from __future__ import annotations
@@ -29,17 +28,23 @@ from nst_daemon.errors import PictureError
 #: A guide at any size.
 Guide = Callable[[Size], Tensor]
 
-#: A region's colour fills, somewhere, a square of this fraction of the longer side: no step of a soft edge does.
-FLAT = 0.02
-#: Colours are the same where no channel differs by more: JPEG moves them.
-NEAR = 16 / 255
-MOST = 16  # regions
-LOOKED_AT = 512  # pixels of the longer side, in search of flat colours
+#: A region's colour fills a square of this fraction of the longer side somewhere; no step of a soft edge does.
+FLAT_SQUARE = 0.02
+#: Colours are equal if no channel differs by more: JPEG changes them.
+COLOR_TOLERANCE = 16 / 255
+MAX_REGIONS = 16
+#: The longer side in pixels of the reduced mask in which flat colours are searched.
+SEARCH_SIDE = 512
 
 
 @dataclass(frozen=True)
 class StyleRegions:
-    """The regions that one style has, by their numbers in the content's guide; guide: None where it is taken whole."""
+    """The regions of one style.
+
+    Attributes:
+        numbers: Their indices in the content's guide.
+        guide: Of the style; None if the style is used whole.
+    """
 
     numbers: tuple[int, ...] = (0,)
     guide: Guide | None = None
@@ -47,14 +52,14 @@ class StyleRegions:
 
 @dataclass(frozen=True)
 class Regions:
-    """Where everything is; content: None where there is one region, which covers everything."""
+    """The regions of all styles, and the content's guide; None if one region covers everything."""
 
     styles: tuple[StyleRegions, ...]
     content: Guide | None = None
 
     @property
     def count(self) -> int:
-        """How many regions there are."""
+        """The number of regions."""
         return 1 + max(number for style in self.styles for number in style.numbers)
 
 
@@ -64,26 +69,32 @@ def regions(
     content_size: Size,
     style_sizes: Sequence[Size],
 ) -> Regions:
-    """What the masks mean.
+    """The regions that masks describe.
 
-    content, styles: the masks, as many as there are; the sizes are those of the pictures that they belong to. Raises
-    PictureError where a mask is missing, has other proportions than its picture, no flat colours or other ones than
-    the rest.
+    Args:
+        content: Mask of the content, or None.
+        styles: Masks of the styles, in their order; may be empty.
+        content_size: Of the content's picture.
+        style_sizes: Of the styles' pictures.
+
+    Raises:
+        PictureError: A mask is missing, has other proportions than its picture, has no flat colours or colours that
+            the others have not.
     """
     if content is None and not styles:
         return Regions((StyleRegions(),) * len(style_sizes))
     if len(styles) != len(style_sizes):
         raise PictureError(
-            f"there are {len(style_sizes)} styles and {len(styles)} masks of styles",
+            f"number of style masks: {len(styles)}, of styles: {len(style_sizes)}",
             remedy="give a mask for each style, or none",
         )
     if content is None:
         for i, mask in enumerate(styles, 1):
             _check_size(mask, content_size, f"style {i}", "the content")
-            if luminance(mask).max() < NEAR:
+            if luminance(mask).max() < COLOR_TOLERANCE:
                 raise PictureError(
-                    f"the mask of style {i} is black: it goes nowhere",
-                    remedy="paint white where in the content it goes, or add a mask of the content",
+                    f"the mask of style {i} is black: the style applies nowhere",
+                    remedy="paint it white where the style applies in the content, or add a content mask",
                 )
         whole = tuple(StyleRegions((i,)) for i in range(len(styles)))
         return Regions(whole, partial(_levels, tuple(styles)))
@@ -95,19 +106,27 @@ def regions(
     for number, color in enumerate(colors):
         if not any(number in found.numbers for found in matched):
             raise PictureError(
-                f"the mask of the content has {_hex(color)}, and no mask of a style has it",
-                remedy="use the same flat colours in all of them",
+                f"the mask of the content has the colour {_hex(color)}, but no style mask has it",
+                remedy="use the same flat colours in all masks",
             )
     return Regions(tuple(matched), partial(_mixture, content, colors))
 
 
 def flat_colors(mask: Tensor, label: str) -> Tensor:
-    """(R, 3) in [0, 1], the flat colours of a mask, the most frequent first; label: whose mask, for messages."""
+    """The flat colours (R, 3) of a mask in [0, 1], the most frequent first.
+
+    Args:
+        mask: (3, H, W).
+        label: Whose mask it is, for messages.
+
+    Raises:
+        PictureError: There are none, or too many.
+    """
     r, g, b = (mask * 255).round().to(torch.int64)
     code = (r * 256 + g) * 256 + b
-    step = -(-max(code.shape) // LOOKED_AT)
+    step = -(-max(code.shape) // SEARCH_SIDE)
     code = code[::step, ::step]
-    side = min(1 + 2 * max(1, round(FLAT * max(code.shape) / 2)), *code.shape)
+    side = min(1 + 2 * max(1, round(FLAT_SQUARE * max(code.shape) / 2)), *code.shape)
     exact = code[None, None].float()  # 24 bits: no rounding
     largest = nnf.max_pool2d(exact, side, stride=1)
     flat = largest[largest == -nnf.max_pool2d(-exact, side, stride=1)].to(torch.int64)
@@ -115,26 +134,26 @@ def flat_colors(mask: Tensor, label: str) -> Tensor:
     found: list[Tensor] = []
     for c in codes[counts.argsort(descending=True)].tolist():
         color = torch.tensor([c >> 16, c >> 8 & 255, c & 255]) / 255
-        if all((color - other).abs().max() > NEAR for other in found):
+        if all((color - other).abs().max() > COLOR_TOLERANCE for other in found):
             found.append(color)
-    if not 0 < len(found) <= MOST:
+    if not 0 < len(found) <= MAX_REGIONS:
         raise PictureError(
             f"the mask of {label} has {len(found) or 'no'} flat colours",
-            remedy=f"draw each of at most {MOST} regions in one colour, without shading, and save it as PNG",
+            remedy=f"draw each of at most {MAX_REGIONS} regions in one colour without shading, and save it as PNG",
         )
     return torch.stack(found)
 
 
 def _match(mask: Tensor, colors: Tensor, label: str) -> StyleRegions:
-    """A style's regions, each with the number of the content's nearest colour."""
+    """A style's regions, each with the index of the content's nearest colour."""
     own = flat_colors(mask, label)
     numbers = []
     for color in own:
         distance = (colors - color).abs().amax(1)
-        if distance.min() > NEAR:
+        if distance.min() > COLOR_TOLERANCE:
             raise PictureError(
-                f"the mask of {label} has {_hex(color)}, and the mask of the content has not",
-                remedy="use the same flat colours in all of them",
+                f"the mask of {label} has the colour {_hex(color)}, but the mask of the content has not",
+                remedy="use the same flat colours in all masks",
             )
         numbers.append(int(distance.argmin()))
     return StyleRegions(tuple(numbers), partial(_mixture, mask, own))
@@ -143,7 +162,7 @@ def _match(mask: Tensor, colors: Tensor, label: str) -> StyleRegions:
 def _mixture(mask: Tensor, colors: Tensor, size: Size) -> Tensor:
     """The guide (1, R, h, w) of a mask in these colours (R, 3).
 
-    Each pixel is taken for a mixture of the two colours whose connecting line it is nearest to.
+    Each pixel counts as a mixture of the two colours whose connecting line is nearest to it.
     """
     pixels = resize(mask, size).flatten(1).T  # (M, 3)
     M, R = len(pixels), len(colors)
@@ -164,23 +183,23 @@ def _mixture(mask: Tensor, colors: Tensor, size: Size) -> Tensor:
 
 
 def _levels(masks: tuple[Tensor, ...], size: Size) -> Tensor:
-    """The guide (1, R, h, w) of one mask for each region."""
+    """The guide (1, R, h, w) from one brightness mask per region."""
     return torch.cat([luminance(resize(mask, size)) for mask in masks])[None]
 
 
 def at_layer(guide: Tensor, layer: str) -> Tensor:
-    """A guide (1, R, H, W) averaged down to the map of a layer, as the ONNX graph does it."""
+    """A guide (1, R, H, W) averaged down to the size of a layer's map, as in the ONNX graph."""
     return nnf.avg_pool2d(guide, minimum_side([layer]))
 
 
 def _check_size(mask: Tensor, picture: Size, label: str, whose: str) -> None:
-    """Refuse other proportions, but for what rounding to whole pixels does to them."""
+    """Raise PictureError for other proportions, within the error of rounding to whole pixels."""
     H, W = mask.shape[-2:]
     h, w = picture
     if abs(W * h / (H * w) - 1) > 1 / min(H, W, h, w):
         raise PictureError(
-            f"the mask of {label} is {W} × {H} pixels, and {whose} is {w} × {h}",
-            remedy="a mask needs the proportions of its picture: export it at the same size",
+            f"the mask of {label} is {W} × {H} pixels, but {whose} is {w} × {h}",
+            remedy="give the mask the proportions of its picture: export it at the same size",
         )
 
 

@@ -1,7 +1,7 @@
-"""The networks that may look at pictures, as far as settings know them: without torch.
+"""The feature networks, as far as the settings need to know them: without torch.
 
-A layer has a name in words. What VGG19 calls relu4_2 has no namesake in every network, so each says what stands for the
-layers that the presets name; layers that a person names are taken as they are, or refused.
+Layers have names. Presets name VGG19's layers; each other network has counterparts for them. Layers that a person
+names must be the network's own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Network:
-    """layers: each layer in the network's order, and how often the picture is halved before it; spelled: their names
-    in short; weights: torchvision's file of ImageNet's weights, with the first eight digits of its SHA-256;
-    counterparts: what stands for those of VGG19's layers that the network has not; pooling: whether it can be chosen.
+    """A feature network.
+
+    Attributes:
+        layers: Each layer, in order → how often the picture has been halved before it.
+        spelled: The layers' names in short, for messages.
+        weights: torchvision's file of ImageNet weights; its name holds the first eight digits of its SHA-256.
+        counterparts: VGG19's layers that the network does not have → its own layers to use instead.
+        pooling: The kind of pooling can be chosen.
     """
 
     layers: Mapping[str, int]
@@ -24,7 +29,7 @@ class Network:
     pooling: bool = True
 
     def translated(self, layers: Mapping[str, float]) -> dict[str, float]:
-        """A preset's layers with their weights, as they are called here; those that become one add up."""
+        """A preset's layers and weights in this network's names; weights of the same layer add up."""
         translated: dict[str, float] = {}
         for name, weight in layers.items():
             own = self.counterparts.get(name, name)
@@ -33,7 +38,7 @@ class Network:
 
 
 def _vgg(*convolutions: int) -> dict[str, int]:
-    """conv1_1, relu1_1, conv1_2, …, pool5 of a VGG with so many convolutions in each block."""
+    """conv1_1, relu1_1, conv1_2, …, pool5 of a VGG with these numbers of convolutions per block."""
     layers = {}
     for block, count in enumerate(convolutions, start=1):
         for i in range(1, count + 1):
@@ -43,7 +48,7 @@ def _vgg(*convolutions: int) -> dict[str, int]:
 
 
 _VGG19 = _vgg(2, 2, 4, 4, 4)
-#: Tan & Le 2019, table 1: the stem, seven stages and the head, named by their place.
+#: Tan & Le 2019, table 1: the stem, seven stages and the head.
 _EFFICIENTNET = {
     "stem": 1,
     "stage1": 1,
@@ -55,7 +60,7 @@ _EFFICIENTNET = {
     "stage7": 5,
     "head": 5,
 }
-#: The last stage of the same resolution; there is none of the full one, for which the stem must stand.
+#: The last stage at each number of halvings; no stage has full resolution, so the stem is used for it.
 _AT_RESOLUTION = ("stem", "stage1", "stage2", "stage3", "stage5", "stage7")
 
 NETWORKS: Mapping[str, Network] = {
@@ -79,7 +84,7 @@ NETWORKS: Mapping[str, Network] = {
 
 
 def minimum_side(layers: Iterable[str]) -> int:
-    """The smallest side in pixels that leaves at least one position in each of the layers, of whatever network."""
+    """The smallest side in pixels that leaves at least one position in each of the layers; also a layer's stride."""
     return int(2 ** max((_HALVINGS[name] for name in layers), default=0))
 
 

@@ -1,8 +1,8 @@
-"""Adam and L-BFGS that stay on the device: no loop here ever waits for the host.
+"""Adam and L-BFGS that stay on the device: no loop here waits for the host.
 
-Both are called alike. `propose()` is the point to evaluate next; `tell(loss, gradient)` takes what was found there;
-`solution()` is the best that the optimiser stands by, and `accepted` says on the device whether that is the point just
-told. All vectors are flat, float32, of length n.
+Both have the same interface. `propose()` is the next point to evaluate; `tell(loss, gradient)` takes the result at
+that point; `solution()` is the optimiser's best point, and `accepted` tells on the device whether that is the point
+told last. All vectors are flat, float32, of length n.
 """
 
 from __future__ import annotations
@@ -22,42 +22,48 @@ class Optimizer(Protocol):
     accepted: Tensor  # () bool
 
     def propose(self) -> Tensor:
-        """The point (n,) at which loss and gradient are wanted."""
+        """The point (n,) to evaluate next."""
 
     def tell(self, loss: Tensor, gradient: Tensor) -> None:
-        """loss () and gradient (n,) at the point proposed last; makes the next proposal."""
+        """Take loss () and gradient (n,) at the point proposed last, and compute the next proposal."""
 
     def solution(self) -> Tensor:
-        """The point (n,) to take as the result so far."""
+        """The result so far (n,)."""
 
     def set_step(self, step: float) -> None:
-        """Go on with another step."""
+        """Change the step."""
 
     def state(self) -> State:
-        """Its tensors themselves, by name; copy them to keep them."""
+        """Its tensors by name, not copied."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a saved state, bit for bit."""
+        """Restore a saved state, to the bit."""
 
 
 class LBFGS:
-    """L-BFGS (Liu & Nocedal 1989) without a line search, its guards computed on the device.
+    """L-BFGS (Liu & Nocedal 1989) without a line search, with safeguards computed on the device.
 
     The direction is the compact form of the two-loop recursion (Byrd, Nocedal & Schnabel 1994, eq. 3.1) over the
     inner products of the history (the vector-free form of Chen et al., NIPS 2014): two products of the history with
-    single vectors for each step, and one small triangular system in float64.
+    single vectors per step, and one small triangular system in float64.
 
-    Guards, in place of a line search: a pair (s, y) counts only where sᵀy > ε‖s‖‖y‖; a direction that is not one of
-    descent, or not finite, becomes −g; no step is longer in its root mean square than `longest`; a point whose loss is
-    further above the least so far than `slack` allows, or not finite, is given up and the step from the last good
-    point shortened instead.
+    Safeguards instead of a line search: a pair (s, y) is used only if sᵀy > ε‖s‖‖y‖; a direction that is non-finite or
+    not a descent direction is replaced by −g; no step has a root mean square above `longest`; a point with a
+    non-finite loss, or a loss above the least one by more than `slack`, is rejected, and the step from the last
+    accepted point is shortened.
 
-    start: (n,); step: factor on every step; history: pairs remembered; first, longest: root mean square of the first
-    step and of any.
+    Args:
+        start: (n,).
+        step: Factor on every step.
+        history: Number of pairs.
+        first: Root mean square of the first step.
+        longest: Largest root mean square of any step.
     """
 
     epsilon = 1e-6
-    slack = 0.02  # small rises are part of L-BFGS without a line search and lead to better places
+    slack = (
+        0.02  # small rises are normal for L-BFGS without a line search, and lead to better optima
+    )
     shorten = 0.3
 
     def __init__(
@@ -65,15 +71,17 @@ class LBFGS:
     ) -> None:
         n, m, device, dtype = start.numel(), history, start.device, start.dtype
         self.step, self.m, self.first, self.longest = step, m, first, longest
-        self.pairs = torch.zeros(2 * m, n, device=device, dtype=dtype)  # S above Y, a ring
+        self.pairs = torch.zeros(2 * m, n, device=device, dtype=dtype)  # S above Y, a ring buffer
         self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=torch.float64)
         self.valid = torch.zeros(m, dtype=torch.bool, device=device)
-        self.count = torch.zeros((), dtype=torch.int64, device=device)  # points told
-        self.base = start.clone()  # the last good point
-        self.least = torch.full((), torch.inf, device=device, dtype=dtype)  # loss of any good point
+        self.count = torch.zeros((), dtype=torch.int64, device=device)  # number of points told
+        self.base = start.clone()  # the last accepted point
+        self.least = torch.full(
+            (), torch.inf, device=device, dtype=dtype
+        )  # of the losses of accepted points
         self.base_gradient = torch.zeros_like(start)
-        self.move = torch.zeros_like(start)  # from there to the next proposal
-        # Of the move, less than 1 after points that were given up.
+        self.move = torch.zeros_like(start)  # from the base to the next proposal
+        # Factor on the move, less than 1 after rejected points.
         self.damping = torch.ones((), device=device, dtype=dtype)
         self.accepted = torch.ones((), dtype=torch.bool, device=device)
 
@@ -87,7 +95,7 @@ class LBFGS:
         limit = self.least + self.slack * self.least.abs()
         finite = loss.isfinite() & gradient.isfinite().all()
         self.accepted = finite & ((self.count == 0) | (loss <= limit))
-        # Curvature seen on a step that went too far is true all the same; only numbers that are none stay out.
+        # The curvature along a rejected step is valid too, if it is finite.
         self._remember(self.move, gradient - self.base_gradient, finite & (self.count > 0))
         self.base = torch.where(self.accepted, self.base + self.move, self.base)
         self.least = torch.where(self.accepted, torch.minimum(loss, self.least), self.least)
@@ -97,11 +105,11 @@ class LBFGS:
         self.count = self.count + 1
 
     def _remember(self, s: Tensor, y: Tensor, wanted: Tensor) -> None:
-        """Put a pair into the ring's next slot and refresh its inner products; a bad one leaves the slot empty."""
+        """Put a pair into the next slot and update the inner products; an unusable pair leaves the slot empty."""
         m = self.m
         sy, ss, yy = s @ y, s @ s, y @ y
         good = wanted & (sy > self.epsilon * (ss * yy).sqrt())
-        # The very first point has no predecessor: slot m − 1, the last to be filled, takes its empty pair.
+        # The first point has no predecessor: its empty pair goes into slot m − 1, the last to be filled.
         slot = (self.count - 1) % m
         rows = torch.stack([slot, slot + m])
         new = torch.where(good, torch.stack([s, y]), 0.0)
@@ -112,12 +120,12 @@ class LBFGS:
         self.valid.index_copy_(0, slot[None], good[None])
 
     def _step(self, g: Tensor) -> Tensor:
-        """−step·H·g (n,), or −g where that is no descent; not longer than it may be."""
+        """−step·H·g (n,), or −g if that is not a descent direction, limited in length."""
         newton = -self._times_inverse_hessian(g)
         descent = newton.isfinite().all() & (newton @ g < 0) & self.valid.any()
         move = torch.where(descent, self.step * newton, -g)
         rms = move.square().mean().sqrt().clamp_min(1e-30)
-        # Nothing says how far −g should go: it is scaled to a step of known length.
+        # −g has no natural length: it is scaled to `first`.
         return move * torch.where(descent, (self.longest / rms).clamp_max(1.0), self.first / rms)
 
     def _times_inverse_hessian(self, g: Tensor) -> Tensor:
@@ -129,8 +137,8 @@ class LBFGS:
         B = self.products[both][:, both]
         SY, YY = B[:m, m:], B[m:, m:]
         D = SY.diagonal()
-        R = SY.triu() + (~valid).double().diag()  # an empty pair takes no part: zeros, and a 1 here
-        # keepdim: an index without dimensions would be read by the host.
+        R = SY.triu() + (~valid).double().diag()  # an empty pair has zeros, and a 1 on the diagonal
+        # keepdim: the host would read an index without dimensions.
         newest = torch.where(valid, torch.arange(m, device=g.device), -1).argmax(0, keepdim=True)
         gamma = torch.where(valid[newest], D[newest] / YY.diagonal()[newest], 1.0)[:, None]
         Sg, Yg = (self.pairs @ g).double()[both][:, None].chunk(2)
@@ -157,10 +165,16 @@ class LBFGS:
 
 
 class Adam:
-    """torch's Adam with the result averaged over its iterates, and moments that can be carried to another size.
+    """torch's Adam (Kingma & Ba 2015) with averaged iterates, and moments that can be carried to another size.
 
-    start: (n,); step: learning rate; averaging: decay of the running average, with the bias of its start removed
-    (0: the last iterate); clamp: hold the iterates in [0, 1]; moments: state of an earlier scale, already enlarged.
+    Args:
+        start: (n,).
+        step: Learning rate.
+        betas: Decay rates of the first and second moments.
+        averaging: Decay of the running average of the iterates, which is the result, with its bias corrected; 0 for
+            the last iterate.
+        clamp: Clamp the iterates to [0, 1].
+        moments: State of an earlier scale, already enlarged.
     """
 
     def __init__(
@@ -175,7 +189,7 @@ class Adam:
     ) -> None:
         self.averaging, self.clamp = averaging, clamp
         self.x = start.clone()
-        self.told = start.clone()  # the iterate that was evaluated last
+        self.told = start.clone()  # the iterate evaluated last
         self.inner = torch.optim.Adam([self.x], lr=step, betas=betas, capturable=start.is_cuda)
         zeros = {"step": torch.zeros((), device=start.device)} | {
             name: torch.zeros_like(start) for name in ("exp_avg", "exp_avg_sq")

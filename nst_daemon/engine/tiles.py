@@ -1,9 +1,9 @@
-"""A picture in tiles, with the exact gradient of the whole: the largest picture is bounded by time, not by memory.
+"""A picture in tiles, with the exact gradient of the whole: the size is bounded by time, not by memory.
 
-Each tile answers for the pixels and cells of its core and looks at a halo around it, so wide that no cell of the core
-sees beyond it. Cores begin on multiples of the deepest layer's stride, so that pooling halves a tile where it halves
-the picture; the last of a row or column ends at the picture's edge, where the network pads a tile as it would the
-picture. What the network pads at any other border of a tile reaches no further than the halo.
+Each tile computes the pixels and cells of its core, and reads a halo around it that is so wide that no cell of the
+core sees beyond it. Cores begin at multiples of the deepest layer's stride, so pooling halves a tile where it halves
+the picture. The last core of a row or column ends at the picture's edge, where the network pads a tile as it would pad
+the picture. Padding at a tile's other borders reaches no further than the halo.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ from nst_daemon.errors import SettingsError
 
 @dataclass(frozen=True)
 class Tile:
-    """area: the rows and columns of the picture that it looks at; core: those that it answers for."""
+    """One tile.
+
+    Attributes:
+        area: The rows and columns of the picture that it reads: its core and the halo.
+        core: The rows and columns that it computes.
+    """
 
     area: Window
     core: Window
 
     def cells(self, layer: str) -> tuple[Window, Window]:
-        """Its own positions at a layer: in the map of the whole picture, and in the map of its area."""
+        """The core's positions at a layer: in the map of the whole picture, and in the map of the area."""
         stride = minimum_side([layer])
         rows, columns = (
             (
@@ -44,9 +49,12 @@ class Tile:
 
 
 def tiles(size: tuple[int, int], side: int, names: Iterable[str]) -> Iterator[Tile]:
-    """Tiles of `size` (height, width) in pixels whose cores are about equal and no longer than `side`.
+    """Tiles that cover a picture, with cores of about equal size.
 
-    names: of the network's modules up to the deepest layer that anybody looks at.
+    Args:
+        size: (height, width) of the picture in pixels.
+        side: Longest side of a core in pixels.
+        names: Of the network's modules up to the deepest layer in use.
     """
     names = tuple(names)
     around = minimum_side(names), margin(names)
@@ -56,9 +64,12 @@ def tiles(size: tuple[int, int], side: int, names: Iterable[str]) -> Iterator[Ti
 
 
 def halo(names: Iterable[str]) -> int:
-    """How far, in pixels, the cells of a network's last map see beyond the pixels that lie under them.
+    """How many pixels the cells of a network's last map see beyond the pixels under them.
 
-    A 3 × 3 convolution sees one cell further; a cell of block b is 2^(b−1) pixels wide.
+    Each 3 × 3 convolution sees one cell further; a cell of block b is 2^(b−1) pixels wide.
+
+    Raises:
+        SettingsError: The network is EfficientNet, whose cells see the whole picture.
     """
     names = tuple(names)
     if "stem" in names:
@@ -70,7 +81,7 @@ def halo(names: Iterable[str]) -> int:
 
 
 def margin(names: Iterable[str]) -> int:
-    """The width of a tile's halo: as far as is seen, rounded up to the deepest layer's stride."""
+    """The width of a tile's halo in pixels: `halo`, rounded up to the deepest layer's stride."""
     names = tuple(names)
     stride = minimum_side(names)
     return ceil(halo(names) / stride) * stride
@@ -88,11 +99,11 @@ def _spans(length: int, side: int, stride: int, around: int) -> Iterator[tuple[s
 
 @dataclass(frozen=True)
 class Tiled:
-    """An `Evaluation` by tiles whose cores are at most `side` pixels long.
+    """An `Evaluation` in tiles whose cores are at most `side` pixels long.
 
-    The total is a function of sums over positions. So a first pass, without gradient, adds them up over the tiles'
-    cores; then the derivative by the sums is known; a second pass goes back through each tile from its own part of
-    the sums, and what it finds for its pixels, halo and all, is added to the picture's gradient.
+    The total is a function of sums over positions. A first pass, without gradient, adds these sums up over the tiles'
+    cores, which gives the derivative by the sums. A second pass backpropagates it through each tile from the tile's
+    own sums, and adds the gradient of its pixels, including the halo, to the picture's gradient.
     """
 
     side: int
@@ -117,6 +128,6 @@ class Tiled:
         return values.detach(), total.detach(), gradient
 
     def _sums(self, network: VGG, objective: Objective, tile: Tile, pixels: Tensor) -> Sums:
-        """Of the tile's core; pixels: (1, 3, h, w), its area."""
+        """The sums over the tile's core; pixels (1, 3, h, w) are its area."""
         cells = {layer: tile.cells(layer) for layer in network.layers}
         return sums_of(network, objective, pixels, cells=cells)

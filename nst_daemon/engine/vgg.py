@@ -1,9 +1,9 @@
-"""VGG19 with its layers named in words (Simonyan & Zisserman 2015), module by module torchvision's `vgg19().features`.
+"""VGG19 with named layers (Simonyan & Zisserman 2015), module by module torchvision's `vgg19().features`.
 
-`conv4_2` is the map before the ReLU, `relu4_2` the one after it, `pool4` the one after the fourth pooling. In the
-Caffe networks of the style-transfer papers the ReLU runs in place, so what they call conv4_2 is `relu4_2` here.
+`conv4_2` is the map before the ReLU, `relu4_2` the map after it, `pool4` the map after the fourth pooling. In the Caffe
+networks of the style-transfer papers the ReLU is in place, so their conv4_2 is `relu4_2` here.
 
-Callers hold RGB in [0, 1]: the normalisation is a part of the network.
+Inputs are RGB in [0, 1]: the normalisation is part of the network.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from nst_daemon.errors import ModelError, SettingsError
 Pooling = Literal["max", "average", "l2"]
 Padding = Literal["replicate", "zeros"]
 
-#: ImageNet's channel statistics for RGB in [0, 1], as torchvision's models expect them.
+#: ImageNet's channel means and standard deviations for RGB in [0, 1], as torchvision's models expect them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-#: Average and L2 pooling change the scale of what follows; these factors restore it for photographs.
+#: Average and L2 pooling change the scale of the following maps; these factors restore it for photographs.
 POOLING_RESCALE: Mapping[Pooling, float] = {"max": 1.0, "average": 2.0, "l2": 0.78}
 
 
 def bare_features(network: str = "vgg19") -> nn.Sequential:
-    """torchvision's `features` without memory for its weights (on the meta device). Raises ModelError."""
+    """torchvision's `features` on the meta device, without memory for weights. Raises ModelError if unknown."""
     if network not in NETWORKS:
         known = ", ".join(NETWORKS)
         raise ModelError(f"unknown network {network!r}", remedy=f"known are: {known}")
@@ -43,7 +43,7 @@ def bare_features(network: str = "vgg19") -> nn.Sequential:
 
 
 def _vgg(layers: Mapping[str, int]) -> nn.Sequential:
-    """A VGG's modules; not torchvision's own, because importing it takes 130 MB and 1.5 s in each worker."""
+    """A VGG's modules, without torchvision, whose import takes 130 MB and 1.5 s in each worker."""
     modules: list[nn.Module] = []
     channels = 3
     for name, halvings in layers.items():
@@ -59,7 +59,7 @@ def _vgg(layers: Mapping[str, int]) -> nn.Sequential:
 
 
 def _torchvisions(network: str) -> nn.Sequential:
-    import torchvision.models  # noqa: PLC0415 (slow to import, and a VGG does without)
+    import torchvision.models  # noqa: PLC0415 (slow to import; VGGs do not need it)
 
     features = getattr(torchvision.models, network)(weights=None).features
     assert isinstance(features, nn.Sequential)
@@ -74,7 +74,7 @@ def layer_names(network: str = "vgg19") -> tuple[str, ...]:
 def compute_dtype(
     precision: Literal["auto", "float32", "bfloat16"], device: torch.device
 ) -> torch.dtype:
-    """What the convolutions compute in: `auto` is bfloat16 only where the hardware multiplies it faster."""
+    """The dtype of the convolutions; `auto` is bfloat16 only where the hardware is faster with it."""
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
     if device.type == "cuda":
@@ -85,15 +85,20 @@ def compute_dtype(
 
 
 class VGG(nn.Module):
-    """The network up to the deepest of the layers asked for.
+    """The network up to the deepest of some layers.
 
-    state: torchvision's layout, `features.<i>.weight` and `.bias` (float16 or float32); layers: names as above;
-    pooling: `max` as trained, `average` as in Gatys et al. 2016 §2, `l2` for the root of the mean of squares;
-    rescale_pooling: multiply pooled maps by `POOLING_RESCALE` (a departure from the papers, off in the literal
-    presets); padding: `replicate` repeats the border at the first convolution instead of putting black around the
-    picture, which shows as a dark frame (a departure as well; deeper layers keep their zeros, as trained).
+    Args:
+        state: Tensors in torchvision's layout, `features.<i>.weight` and `.bias` (float16 or float32).
+        layers: Names of the layers whose maps are returned.
+        pooling: `max` as trained, `average` as in Gatys et al. 2016 §2, `l2` for the root of the mean of squares.
+        rescale_pooling: Multiply pooled maps by `POOLING_RESCALE` (not in the papers).
+        padding: `replicate` repeats the border at the first convolution, because zeros there show as a dark frame (not
+            in the papers); deeper layers pad with zeros, as trained.
+        network: A key of `networks.NETWORKS`.
 
-    Raises ModelError where a tensor is missing or has another shape, SettingsError for an unknown layer.
+    Raises:
+        ModelError: A tensor is missing or has another shape.
+        SettingsError: A layer is unknown.
     """
 
     mean: Tensor
@@ -118,7 +123,7 @@ class VGG(nn.Module):
                 remedy=f"its layers are {', '.join(names)}",
             )
         if not self.layers:
-            raise SettingsError("no layer was asked for", remedy=f"choose from {', '.join(names)}")
+            raise SettingsError("no layer is given", remedy=f"choose from {', '.join(names)}")
         depth = 1 + max(names.index(name) for name in self.layers)
         features = nn.Sequential(*list(bare_features(network))[:depth])
         self.names = names[:depth]
@@ -129,28 +134,31 @@ class VGG(nn.Module):
         self.features = _with_weights(features, state, self.names)
         for before, module in zip(self.names, list(self.features)[1:], strict=False):
             if isinstance(module, nn.ReLU):
-                module.inplace = before not in self.layers  # conv4_2 and relu4_2 may both be wanted
-        self._kernels: dict[int, Tensor] = {}  # transformed, as far as they were needed
+                module.inplace = before not in self.layers  # conv4_2 and relu4_2 may both be needed
+        self._kernels: dict[int, Tensor] = {}  # transformed for Winograd, by index
         self._others: dict[torch.dtype, VGG] = {}  # see computing_in
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """The maps of the layers asked for, in the network's order.
+        """The maps of the layers, in the network's order.
 
-        image: (B, 3, H, W), RGB in [0, 1]. Returns name → (B, C, H', W') with H' = H after floor-halving at each
-        pooling on the way.
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            Name → (B, C, H', W'); each pooling halves the sides, rounded down.
         """
         return self.part(self.normalised(image), range(len(self.names)))[1]
 
     def normalised(self, image: Tensor) -> Tensor:
-        """What the first convolution takes, of (B, 3, H, W), RGB in [0, 1]."""
+        """The input of the first convolution, from (B, 3, H, W), RGB in [0, 1]."""
         x = (image - self.mean) / self.std
         return x.to(self.dtype, memory_format=torch.channels_last)
 
     def stages(self) -> list[range]:
-        """The modules of `names` in consecutive parts: each ends with a layer that was asked for or a pooling."""
+        """The modules of `names` in consecutive parts, each of which ends with one of `layers` or a pooling."""
         ends = [
             i + 1
             for i, name in enumerate(self.names)
@@ -159,7 +167,7 @@ class VGG(nn.Module):
         return [range(*bounds) for bounds in pairwise([0, *ends])]
 
     def part(self, x: Tensor, modules: range) -> tuple[Tensor, dict[str, Tensor]]:
-        """Some consecutive modules of `names`: what the last of them returns, and the maps that were asked for."""
+        """Run some consecutive modules: the output of the last one, and the maps of `layers` among them."""
         out = {}
         for i in modules:
             name, module = self.names[i], self.features[i]
@@ -174,17 +182,17 @@ class VGG(nn.Module):
         return x, out
 
     def compute_in(self, dtype: torch.dtype) -> VGG:
-        """Convolve in `dtype` from now on; the maps come out in it too. Returns itself."""
+        """Convolve, and return maps, in `dtype` from now on. Returns itself."""
         self.features.to(dtype)
         self.dtype = dtype
         return self
 
     def computing_in(self, dtype: torch.dtype) -> VGG:
-        """This network, where it convolves in `dtype`, else a copy that does; it is made once."""
+        """This network if it convolves in `dtype`, else a copy that does, made once."""
         if dtype == self.dtype:
             return self
         if dtype not in self._others:
-            # setdefault: of two threads that make one, both get the same.
+            # setdefault: two threads that make one get the same.
             self._others.setdefault(dtype, copy.deepcopy(self).compute_in(dtype))
         return self._others[dtype]
 
@@ -195,7 +203,7 @@ class VGG(nn.Module):
         if index == 0 and self.padding == "replicate":
             return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), conv.weight, conv.bias)
         on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-        # What is exported holds for all sizes, and onnxruntime has ways of its own.
+        # An exported graph must hold for all sizes, and onnxruntime has its own algorithms.
         if torch.compiler.is_exporting() or not on_cpu or not winograd.pays(conv, x):
             return F.conv2d(x, conv.weight, conv.bias, padding=1)
         if index not in self._kernels:
@@ -203,14 +211,14 @@ class VGG(nn.Module):
         return winograd.convolve(x, self._kernels[index], conv.bias)
 
     def _pool(self, x: Tensor) -> Tensor:
-        """Halve (B, C, H, W) with the pooling chosen."""
+        """Halve (B, C, H, W) with the chosen pooling."""
         match self.pooling:
             case "max":
                 y = F.max_pool2d(x, 2)
             case "average":
                 y = F.avg_pool2d(x, 2)
             case "l2":
-                # The small constant keeps the root's derivative finite where a window is all zero.
+                # The small constant keeps the root's derivative finite for windows of zeros.
                 y = (F.avg_pool2d(x.square(), 2) + 1e-12).sqrt()
         return y if self.pool_factor == 1.0 else y * self.pool_factor
 
@@ -218,26 +226,26 @@ class VGG(nn.Module):
 def _with_weights(
     features: nn.Sequential, state: Mapping[str, Tensor], names: tuple[str, ...]
 ) -> nn.Sequential:
-    """Give the bare features their weights, as float32, channels last; name the layer that does not fit."""
+    """Load the weights as float32, channels last. Raises ModelError that names the layer that does not fit."""
     wanted = {f"features.{key}": tensor.shape for key, tensor in features.state_dict().items()}
     for key, shape in wanted.items():
         layer = names[int(key.split(".")[1])]
         if key not in state:
             raise ModelError(
-                f"the weights lack {key} ({layer})", remedy="use a whole file of this network"
+                f"the weights lack {key} ({layer})", remedy="use a complete file of this network"
             )
         if state[key].shape != shape:
             raise ModelError(
                 f"the weights' {key} ({layer}) has shape {tuple(state[key].shape)}",
-                remedy=f"{tuple(shape)} is needed: is it a file of another network?",
+                remedy=f"{tuple(shape)} is needed: it may be a file of another network",
             )
-    # Copies: what a caller does to its own tensors later must not reach the network.
+    # Copies, so that later changes of the caller's tensors do not affect the network.
     tensors = {k.removeprefix("features."): _own(state[k]) for k in wanted}
     features.load_state_dict(tensors, assign=True)
     return features
 
 
 def _own(weight: Tensor) -> Tensor:
-    """A copy in float32, channels last where it has channels; only one, for the C library keeps a second's room."""
+    """A copy in float32, channels last if it has channels; made at once, because freed copies stay in the heap."""
     order = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
     return weight.to(torch.float32, copy=True, memory_format=order)

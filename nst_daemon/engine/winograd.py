@@ -1,8 +1,8 @@
 """3×3 convolutions with a quarter of the multiplications, for CPUs (Lavin & Gray 2016, F(4×4, 3×3)).
 
 A tile of 4×4 outputs needs 6×6 inputs d. With the matrices A, B, G of the paper it is Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A: one
-product for each of 36 transformed positions where 144 would be needed. Over channels the ⊙ becomes 36 matrix products
-of (tiles, C) with (C, K), which is where a CPU is fast. In float32 the result is within 1e-5 of the largest value.
+product for each of 36 transformed positions instead of 144. Over channels the ⊙ becomes 36 matrix products of
+(tiles, C) with (C, K), which are fast on a CPU. In float32 the result is within 1e-5 of the largest value.
 
 torch has no such convolution for CPUs any more; for wide layers this one takes about half the time of its direct one
 (`python -m benchmarks.convolutions`).
@@ -47,25 +47,25 @@ _OUTPUT = torch.tensor(
     dtype=torch.float64,
 )
 INPUT, OUTPUT = torch.kron(_INPUT, _INPUT), torch.kron(_OUTPUT, _OUTPUT)
-#: What one strip of tiles may take for its transformed inputs or outputs, in values: beyond that they leave the cache.
+#: Values that the transformed inputs or outputs of one strip of tiles may have: more would exceed the CPU's cache.
 STRIP = 1 << 23
 
 
 def pays(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Is it faster than the direct convolution of x (B, C, H, W), and worth its kernels' memory? Measured.
+    """True if it is faster than the direct convolution of x (B, C, H, W), and worth its kernels' memory (measured).
 
-    Narrow layers lose to the transforms. Wide ones have large kernels, which small maps cannot make up for: at 160 px
-    block 4 would take 108 MB for a tenth of the time.
+    For narrow layers the transforms cost too much. Wide layers have large transformed kernels, which do not pay for
+    small maps: at 160 px, block 4 would take 108 MB to save a tenth of the time.
     """
     wide = conv.in_channels >= 128 and conv.out_channels >= 256
     return wide and x.shape[-2] * x.shape[-1] >= max(256, conv.in_channels)
 
 
 def transformed(weight: Tensor) -> Tensor:
-    """The kernels (K, C, 3, 3) as `convolve` takes them: G g Gᵀ, (36, C, K), four times the memory."""
+    """The kernels (K, C, 3, 3) as `convolve` needs them: G g Gᵀ, (36, C, K), four times the memory."""
     K, C = weight.shape[:2]
     kernels = weight.new_empty(36, C, K)
-    # A few at a time, straight to where they stay: the C library would keep the room of anything larger.
+    # A few at a time, written in place: the C library's heap would keep larger temporaries.
     for here in range(0, K, 16):
         g = weight[here : here + 16].double()
         part = torch.einsum("ai,kcij,bj->abck", KERNEL, g, KERNEL)
@@ -74,10 +74,15 @@ def transformed(weight: Tensor) -> Tensor:
 
 
 def convolve(x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
-    """(B, K, H, W), channels last: x (B, C, H, W) convolved with `transformed` kernels, plus bias (K,).
+    """Convolve with zero padding. Differentiable once, in x only; keeps no activations for the backward pass.
 
-    Beyond the border x is 0. Differentiable in x alone, once; the gradient is that of the arithmetic done here, and no
-    activation is kept for it.
+    Args:
+        x: (B, C, H, W).
+        kernels: (36, C, K), from `transformed`.
+        bias: (K,).
+
+    Returns:
+        (B, K, H, W), channels last.
     """
     convolved: Tensor = _Convolution.apply(x, kernels, bias)  # type: ignore[no-untyped-call]
     return convolved
@@ -129,7 +134,7 @@ def _forward(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _adjoint(g: Tensor, kernels: Tensor) -> Tensor:
-    """`_forward` transposed: (H, W, C) from (H, W, K). Neighbouring tiles overlap in the input: their shares add up."""
+    """The transpose of `_forward`: (H, W, C) from (H, W, K). Tiles overlap in the input, so their parts add up."""
     (H, W, K), C = g.shape, kernels.shape[1]
     rows, columns = -(-H // 4), -(-W // 4)
     to_tiles, from_tiles = OUTPUT.T.to(g), INPUT.T.to(g)
@@ -144,7 +149,7 @@ def _adjoint(g: Tensor, kernels: Tensor) -> Tensor:
             (0, 4),
             (4, 0),
             (4, 4),
-        ):  # two parts in this tile, the rest in the next
+        ):  # the first rows and columns in this tile, the rest in the next
             part = shares[i : i + 4, j : j + 4]
             into = _tiles(out[4 * here + i :, j:], k, columns, 4)
             into[: part.shape[0], : part.shape[1]] += part
@@ -152,13 +157,13 @@ def _adjoint(g: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _strips(rows: int, width: int) -> Iterator[tuple[int, int]]:
-    """(first row of tiles, number of rows) of each strip; width: values that a row of tiles has at one position."""
+    """(first row of tiles, number of rows) of each strip; `width`: values of a row of tiles at one position."""
     step = max(1, STRIP // (36 * width))
     return ((here, min(step, rows - here)) for here in range(0, rows, step))
 
 
 def _tiles(x: Tensor, rows: int, columns: int, side: int) -> Tensor:
-    """(side, side, rows, columns, C), a view: tiles of side × side at every fourth position of (H, W, C)."""
+    """A view (side, side, rows, columns, C): tiles of side × side at every fourth position of (H, W, C)."""
     down, right, _ = x.stride()
     size = (side, side, rows, columns, x.shape[2])
     return x.as_strided(size, (down, right, 4 * down, 4 * right, 1), x.storage_offset())

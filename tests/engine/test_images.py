@@ -174,7 +174,7 @@ def test_the_engine_never_sees_hidden_colours(tmp_path: Path) -> None:
 
 def test_what_is_transparent_everywhere_is_refused(tmp_path: Path) -> None:
     """A picture that nobody could see is refused, with what to do."""
-    with pytest.raises(PictureError, match="transparent everywhere; give a picture"):
+    with pytest.raises(PictureError, match="fully transparent; use a picture"):
         load(png(np.zeros((4, 4, 4), np.uint8)), tmp_path)
 
 
@@ -299,6 +299,6 @@ def test_16_bits_of_one_pixel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
 def test_formats_of_8_bits_refuse_16(format: str, tmp_path: Path) -> None:
     """JPEG and WebP with a depth of 16 are refused with what to choose, and nothing is written."""
-    with pytest.raises(SettingsError, match="8 bits a channel, not 16; choose png or tiff"):
+    with pytest.raises(SettingsError, match="8 bits per channel, not 16; choose png or tiff"):
         save_picture(torch.rand(3, 4, 4), tmp_path / "x", format=format, depth=16)
     assert not list(tmp_path.iterdir())

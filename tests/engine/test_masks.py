@@ -137,14 +137,14 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     assert "mask of the content is 50 × 50" in refused(square, [good], [(48, 64)])
     assert "mask of style 2 is 64 × 48" in refused(good, [good, good], [(48, 64), (64, 48)])
     assert "mask of style 1 is 50 × 50" in refused(None, [square], [(50, 50)])
-    assert "#00ff00, and the mask of the content has not" in refused(
+    assert "#00ff00, but the mask of the content has not" in refused(
         good, [halves(RED, GREEN)], [(48, 64)]
     )
-    assert "#0000ff, and no mask of a style" in refused(
+    assert "#0000ff, but no style mask" in refused(
         good, [Image.new("RGB", (64, 48), RED)], [(48, 64)]
     )
-    assert "2 styles and 1 masks" in refused(good, [good], [(48, 64)] * 2)
-    assert "1 styles and 0 masks" in refused(good, [], [(48, 64)])
+    assert "style masks: 1, of styles: 2" in refused(good, [good], [(48, 64)] * 2)
+    assert "style masks: 0, of styles: 1" in refused(good, [], [(48, 64)])
     noise = Image.effect_noise((64, 48), 100).convert("RGB")
     assert "no flat colours" in refused(noise, [good], [(48, 64)])
     stripes = Image.new("RGB", (1000, 750))

@@ -21,7 +21,7 @@ from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Stopped, Task
 from nst_daemon.workers.process import checkpoint
 from nst_daemon.workers.process.recorder import Record
-from nst_daemon.workers.process.staging import Finished, Rendering
+from nst_daemon.workers.process.staging import Finished, FinishedPicture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,7 +93,7 @@ class Studio(Protocol):
     def dump(self, step: Any) -> bytes:
         """Everything needed to go on from this step."""
 
-    def finish(self, prepared: Any, step: Any) -> Rendering:
+    def finish(self, prepared: Any, step: Any) -> FinishedPicture:
         """The last good picture, in the machine's memory; it no longer needs the arguments. Raises PaintingError."""
 
     def sketch(self, prepared: Any, step: Any, side: int) -> Image.Image:

@@ -22,7 +22,7 @@ from nst_daemon.workers.messages import Staged, Task
 from nst_daemon.workers.process.recorder import Record
 
 
-class Rendering(Protocol):
+class FinishedPicture(Protocol):
     """A finished picture: `painter.Rendering`, or a fake one."""
 
     @property
@@ -55,7 +55,7 @@ class Finished:
     worker: str
     task: Task
     painted: sidecar.Painted
-    rendering: Rendering
+    rendering: FinishedPicture
     record: Record
     writer: ThreadPoolExecutor
     clock: Callable[[], float]
