@@ -23,10 +23,10 @@ from rich.table import Table
 
 from benchmarks.workers import Tasks, events
 from nst_daemon.config import Ray
+from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
     DeviceLost,
-    Executor,
     Failed,
     Ready,
     Staged,

@@ -30,12 +30,12 @@ from rich.table import Table
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.settings import resolve
 from nst_daemon.jobs import JobInput, Role
+from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
     DeviceLost,
     Died,
     Event,
-    Executor,
     Failed,
     Progress,
     Ready,

@@ -1,8 +1,8 @@
-"""What torch and onnxruntime can really do here: `python -m nst_daemon.probe`, for the doctor.
+"""The doctor's checks that need torch: `python -m nst_daemon.probe`.
 
-It runs in a process of its own, so that a driver that crashes takes nobody along and the doctor stays light. It reads
-one JSON object from standard input (network, weights, devices, cache_dir, render) and prints one JSON list of
-[level, subject, message, remedy] for each thing that it looked at.
+They run in a separate process, so that the doctor stays small and survives a crash of a driver. Standard input is one
+JSON object (network, weights, devices, cache_dir, render). Standard output is a JSON list with [level, subject,
+message, remedy] for each finding.
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ Row = tuple[str, str, str, str]
 
 
 def main() -> None:
-    """Look at everything that `stdin` asks for, and print what was found."""
-    asked = json.load(sys.stdin)
+    """Run all checks for the options in standard input, and print the findings."""
+    options = json.load(sys.stdin)
     rows: list[Row] = []
-    for look in (_devices, _onnxruntime, _weights, _onnx_file):
-        told = {message for _, _, message, _ in rows}
-        rows += [row for row in _safely(look, asked) if row[2] not in told]
+    for check in (_devices, _onnxruntime, _weights, _onnx_file):
+        known = {message for _, _, message, _ in rows}
+        rows += [row for row in _run(check, options) if row[2] not in known]
     json.dump(rows, sys.stdout)
 
 
-def _safely(
-    look: Callable[[Mapping[str, Any]], Iterator[Row]], asked: Mapping[str, Any]
+def _run(
+    check: Callable[[Mapping[str, Any]], Iterator[Row]], options: Mapping[str, Any]
 ) -> list[Row]:
-    """What a look found; an error is a finding too, and does not keep the others from being looked at."""
-    subject = look.__name__.strip("_").replace("_", " ")
+    """The findings of a check. An error is a finding, too, so that the other checks still run."""
+    subject = check.__name__.strip("_").replace("_", " ")
     try:
-        return list(look(asked))
+        return list(check(options))
     except NstError as error:
         return [("bad", subject, error.message, error.remedy)]
-    except Exception as error:  # noqa: BLE001 (this is the place where the unexpected is to be reported)
+    except Exception as error:  # noqa: BLE001 (unexpected errors are findings)
         message = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return [("bad", subject, message, "see whether the packages fit together")]
+        return [("bad", subject, message, "check the versions of the installed packages")]
 
 
-def _device_names(asked: Mapping[str, Any]) -> list[str]:
-    devices = asked["devices"]
+def _device_names(options: Mapping[str, Any]) -> list[str]:
+    devices = options["devices"]
     if devices == "auto":
         return list(all_devices())
     return [devices] if isinstance(devices, str) else list(devices)
 
 
-def _devices(asked: Mapping[str, Any]) -> Iterator[Row]:
-    names = _device_names(asked)
+def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
+    names = _device_names(options)
     if names == ["cpu"] and any(Path("/dev").glob("nvidia[0-9]*")):
         yield (
             "warning",
             "GPU",
             f"there is an NVIDIA GPU, but torch {torch.__version__} cannot use it",
-            "update the driver (nvidia-smi names what it supports), and under systemd allow the devices",
+            "update the driver (nvidia-smi shows the CUDA version that it supports); under systemd, allow its devices",
         )
     for name in names:
         device = find_device(name)
         dtype = str(
-            compute_dtype(resolve(asked["render"], network=asked["network"]).precision, device)
+            compute_dtype(resolve(options["render"], network=options["network"]).precision, device)
         ).removeprefix("torch.")
         if device.type == "cuda":
             memory = torch.cuda.get_device_properties(device).total_memory / 2**30
@@ -84,11 +84,11 @@ def _devices(asked: Mapping[str, Any]) -> Iterator[Row]:
         )
 
 
-def _onnxruntime(asked: Mapping[str, Any]) -> Iterator[Row]:
+def _onnxruntime(options: Mapping[str, Any]) -> Iterator[Row]:
     from onnx import TensorProto, helper  # noqa: PLC0415
 
     onnxruntime = load_onnxruntime()
-    device = find_device(_device_names(asked)[0])
+    device = find_device(_device_names(options)[0])
     tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["y"])], "probe", tensor[:1], tensor[1:]
@@ -97,9 +97,11 @@ def _onnxruntime(asked: Mapping[str, Any]) -> Iterator[Row]:
     wanted = ["CPUExecutionProvider"]
     if device.type == "cuda":
         wanted.insert(0, "CUDAExecutionProvider")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options, providers=wanted
+    )
     loaded = session.get_providers()
     message = f"onnxruntime {onnxruntime.__version__} runs on {', '.join(loaded)}"
     if loaded[0] == wanted[0]:
@@ -108,31 +110,32 @@ def _onnxruntime(asked: Mapping[str, Any]) -> Iterator[Row]:
         yield (
             "warning",
             "onnxruntime",
-            f"{message}: its CUDA provider does not load, so targets are computed on the CPU",
-            f"install an onnxruntime-gpu for CUDA {torch.version.cuda}, as torch has it",
+            f"{message}: its CUDA provider could not be loaded, so targets are computed on the CPU",
+            f"install an onnxruntime-gpu for CUDA {torch.version.cuda}, the version that torch uses",
         )
 
 
-def _weights(asked: Mapping[str, Any]) -> Iterator[Row]:
-    found = find_weights(asked["weights"], asked["network"])
-    finer = "; ImageNet's paint finer: `nst-daemon model fetch`" if found.name == "bundled" else ""
-    yield "good", "weights", f"{found.description}, SHA-256 {found.sha256[:12]}…{finer}", ""
+def _weights(options: Mapping[str, Any]) -> Iterator[Row]:
+    found = find_weights(options["weights"], options["network"])
+    hint = "; ImageNet weights give better pictures: `nst-daemon model fetch`"
+    message = f"{found.description}, SHA-256 {found.sha256[:12]}…"
+    yield "good", "weights", message + (hint if found.name == "bundled" else ""), ""
 
 
-def _onnx_file(asked: Mapping[str, Any]) -> Iterator[Row]:
-    settings: RenderSettings = resolve(asked["render"], network=asked["network"])
+def _onnx_file(options: Mapping[str, Any]) -> Iterator[Row]:
+    settings: RenderSettings = resolve(options["render"], network=options["network"])
     painter = Painter(
-        asked["network"],
-        asked["weights"],
-        device=_device_names(asked)[0],
-        cache_dir=Path(asked["cache_dir"]),
+        options["network"],
+        options["weights"],
+        device=_device_names(options)[0],
+        cache_dir=Path(options["cache_dir"]),
     )
     file = painter.onnx_file(settings)
     if not file.exists():
         yield (
             "warning",
             "onnx file",
-            f"{file} is not there yet: the first picture waits for the export",
+            f"{file} does not exist yet: the first picture waits for the export",
             "run `nst-daemon export` once",
         )
         return
