@@ -23,7 +23,7 @@ from nst_daemon.cli_model import JsonOption
 from nst_daemon.config import Config, load
 from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
 from nst_daemon.jobs import JobState, Role
-from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import logs
 from nst_daemon.ops.arguments import assignments, input_record, outputs_for
@@ -158,7 +158,7 @@ def batch(
     reach = batch_reach(loaded, [file.resolve().parent, *loaded.batch_roots])
     expansion = Expansion(name_of(file), read(file), reach, since=began)
     _serve(config, drain=True, batch=expansion)
-    with Ledger.attach(loaded.folders.ledger) as ledger:
+    with LedgerReader.attach(loaded.folders.ledger) as ledger:
         painted = ledger.batch(expansion.name, since=began)
         skipped = [ledger.get(job_id) for job_id in expansion.skipped.values()]
     _show(loaded, expansion, reach.roots)
@@ -410,7 +410,7 @@ def history(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.ops import status as report
     from nst_daemon.ops import tables
 
-    with Ledger.attach(load(config).folders.ledger) as ledger:
+    with LedgerReader.attach(load(config).folders.ledger) as ledger:
         if job:
             found = report.find_job(ledger, job)
             events = ledger.events(found.id)
@@ -450,7 +450,7 @@ def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobS
     from nst_daemon.ops.requests import request
     from nst_daemon.ops.status import served
 
-    with Ledger.attach(config.folders.ledger) as ledger:
+    with LedgerReader.attach(config.folders.ledger) as ledger:
         jobs = request(ledger, verb, named, states)
     for job in jobs:
         print(f"{verb}: {printable(job.name)} ({job.id[:8]})")

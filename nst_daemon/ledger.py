@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from nst_daemon import files
 from nst_daemon.errors import LedgerError, StorageError
-from nst_daemon.jobs import TRANSITIONS, BatchCell, Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.jobs import TRANSITIONS, Job, JobInput, JobState
 from nst_daemon.ledger_file import (
     BUSY_SECONDS,
     MIGRATIONS,
-    connect,
     damage_of,
     file_identity,
     replace_damaged,
@@ -32,26 +27,9 @@ from nst_daemon.ledger_file import (
     translated,
     variant,
 )
+from nst_daemon.ledger_reader import LedgerReader, marks
 
 log = logging.getLogger(__name__)
-
-# The first jobs of each group that has any in the queue, and then all of these in order. Each group costs a few steps
-# along `jobs_in_queue`, however many jobs it has; SQLite would not choose that index for the minimum by itself.
-_QUEUE = """
-    WITH RECURSIVE groups (name) AS (
-        SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue WHERE state = 'queued'
-        UNION ALL
-        SELECT (SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue
-                WHERE state = 'queued' AND "group" > groups.name)
-        FROM groups WHERE groups.name IS NOT NULL
-    )
-    SELECT jobs.id FROM groups CROSS JOIN jobs LEFT JOIN turns ON turns."group" = groups.name
-    WHERE jobs.id IN (
-        SELECT id FROM jobs WHERE state = 'queued' AND "group" = groups.name
-        ORDER BY priority DESC, created, id LIMIT :limit
-    )
-    ORDER BY priority DESC, COALESCE(turn, 0), created, jobs.id LIMIT :limit
-"""
 
 #: Fields of Job that `move` and `note` may change; the rest is settled when the job is added.
 _CHANGEABLE = frozenset(
@@ -81,37 +59,14 @@ _FRESH: Mapping[str, object] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class JobEvent:
-    """One line of a job's history: when it came into which state, in which attempt, and why."""
-
-    at: float
-    state: JobState
-    attempt: int
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class SteeringRequest:
-    """A request of another process: verb is "cancel" or "retry"."""
-
-    number: int
-    job_id: str
-    verb: str
-    at: float
-
-
-class Ledger:
-    """An open ledger. Use `Ledger.open`, and one instance per thread."""
+class Ledger(LedgerReader):
+    """The daemon's ledger. Use `Ledger.open`."""
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self.path = path
+        super().__init__(path, busy_seconds=busy_seconds)
         #: What was done about a damaged file at opening, for people; "" in the normal case.
         self.repaired = ""
-        self._db = connect(path, busy_seconds)
         self._identity = file_identity(path)
-
-    # Opening
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -141,41 +96,6 @@ class Ledger:
             log.warning("the backup of the ledger is not new: %s", error)
         return ledger
 
-    @classmethod
-    def attach(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Ledger:
-        """Open beside a running daemon, to read and to leave requests.
-
-        Raises LedgerError where there is none or another version wrote it.
-        """
-        if not path.exists():
-            raise _no_ledger(path)
-        ledger = cls(path, busy_seconds=busy_seconds)
-        version = ledger._version()
-        if version != len(MIGRATIONS):
-            ledger.close()
-            if version == 0:  # a daemon is just making it
-                raise _no_ledger(path)
-            raise LedgerError(
-                f"{path} was written by another version of this program",
-                remedy="restart the daemon",
-            )
-        return ledger
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def check(self) -> None:
         """Raise StorageError where the file behind this ledger has gone or been replaced, as by an unmount."""
         with files.storage(self.path):
@@ -196,8 +116,6 @@ class Ledger:
             temporary.replace(backup)
             files.fsync_folder(backup.parent)
 
-    # Changing
-
     def add(self, job: Job, *, note: str = "") -> None:
         """Enter a new job with its inputs; its state must be `claimed`. Raises LedgerError where the id is known."""
         if job.state is not JobState.CLAIMED:
@@ -207,7 +125,7 @@ class Ledger:
                 raise LedgerError(f"job {job.id} is in the ledger already")
             row = _to_row(job)
             self._db.execute(
-                f"INSERT INTO jobs VALUES ({_marks(row)})",  # noqa: S608 (question marks)
+                f"INSERT INTO jobs VALUES ({marks(row)})",  # noqa: S608 (question marks)
                 tuple(row.values()),
             )
             self._add_inputs(job)
@@ -286,174 +204,14 @@ class Ledger:
         """Remove jobs that ended before this time, and return them as they were. before: seconds since the epoch."""
         ended = [state for state in JobState if state.terminal]
         with self._transaction():
-            old = self._select(f"updated < ? AND state IN ({_marks(ended)})", (before, *ended))
+            old = self._select(f"updated < ? AND state IN ({marks(ended)})", (before, *ended))
             self._db.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in old])
         return old
-
-    # Reading
-
-    def get(self, job_id: str) -> Job | None:
-        """The job with exactly this id."""
-        return next(iter(self._select("id = ?", (job_id,))), None)
-
-    def find(self, text: str) -> list[Job]:
-        """Jobs whose id begins with `text` or whose name is `text`, newest first."""
-        return self._select(
-            "name = ? OR (? <> '' AND substr(id, 1, length(?)) = ?)",
-            (text, *[text] * 3),
-            "created DESC, id",
-        )
-
-    def jobs(self, *states: JobState) -> list[Job]:
-        """Jobs in these states (in any, where none is named), oldest first."""
-        states = states or tuple(JobState)
-        return self._select(f"state IN ({_marks(states)})", states)
-
-    def history(
-        self,
-        *states: JobState,
-        since: float = 0.0,
-        before: float = math.inf,
-        name: str = "*",
-        limit: int = 100,
-    ) -> list[Job]:
-        """Jobs by their latest change, newest first; `name` may hold the wildcards * and ?; limit: -1 for all."""
-        states = states or tuple(JobState)
-        return self._select(
-            f"state IN ({_marks(states)}) AND updated >= ? AND updated < ? AND name GLOB ?",
-            (*states, since, before, name),
-            f"updated DESC, id LIMIT {limit:d}",
-        )
-
-    def events(self, job_id: str) -> list[JobEvent]:
-        """Everything that happened to a job, in order."""
-        rows = self._read(
-            "SELECT at, state, attempt, note FROM events WHERE job = ? ORDER BY number", (job_id,)
-        )
-        return [JobEvent(at, JobState(state), attempt, note) for at, state, attempt, note in rows]
-
-    def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state; every state is a key."""
-        found = dict(self._read("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
-        return {state: found.get(state.value, 0) for state in JobState}
-
-    def oldest(self, *states: JobState) -> float | None:
-        """When the oldest of the jobs in these states was created; None where there is none."""
-        rows = self._read(
-            f"SELECT MIN(created) FROM jobs WHERE state IN ({_marks(states)})",  # noqa: S608 (question marks)
-            states,
-        )
-        return rows[0][0] if rows else None
-
-    def ids(self) -> set[str]:
-        """The ids of all jobs."""
-        return {row[0] for row in self._read("SELECT id FROM jobs")}
-
-    def next_queued(self) -> Job | None:
-        """The job whose turn it is: highest priority, then the group served longest ago, then the oldest."""
-        return next(iter(self.queue(1)), None)
-
-    def queue(self, limit: int) -> list[Job]:
-        """The first jobs in the queue as it is ordered now; `limit`: so many, -1 for all."""
-        rows = self._read(_QUEUE, {"limit": limit})
-        found = (self.get(row[0]) for row in rows)
-        return [job for job in found if job is not None]
-
-    def claimed_before(self, origin: str, fingerprint: Fingerprint) -> Job | None:
-        """The job that took exactly this version of this file already (its original could not be removed)."""
-        rows = self._read(
-            "SELECT job FROM inputs WHERE origin = ? AND fingerprint = ? LIMIT 1",
-            (os.fsencode(origin), json.dumps(fingerprint)),
-        )
-        return self.get(rows[0][0]) if rows else None
-
-    def alike(self, identity: str) -> list[Job]:
-        """Jobs whose picture is the same (`identity.picture_identity`), newest first."""
-        return self._select("identity = ? AND identity <> ''", (identity,), "created DESC, id")
-
-    def with_partial_settings(self) -> list[Job]:
-        """Jobs that have not ended and hold only some settings: release 0.1.0 queued them before resolving any."""
-        waiting = [state for state in JobState if not state.terminal]
-        return self._select(
-            f"state IN ({_marks(waiting)}) AND json_type(settings, '$.preset') IS NULL AND error = ''",
-            waiting,
-        )
-
-    def batch(self, name: str, *, since: float = 0.0) -> list[Job]:
-        """The jobs of the batches of this name that were created since, oldest first."""
-        return self._select("\"group\" = ? AND source = 'batch' AND created >= ?", (name, since))
-
-    def batch_weights(self, name: str) -> dict[str, str]:
-        """The digest of the weights that each picture of the batches of this name was painted with, by job name."""
-        rows = self._read(
-            "SELECT name, weights FROM jobs WHERE \"group\" = ? AND source = 'batch' AND state = 'done' "
-            "ORDER BY created",
-            (name,),
-        )
-        return dict(tuple(row) for row in rows)
-
-    def batch_counts(self, name: str) -> dict[JobState, int]:
-        """How many jobs of the batches of this name are in each state."""
-        rows = self._read(
-            "SELECT state, COUNT(*) FROM jobs WHERE \"group\" = ? AND source = 'batch' GROUP BY state",
-            (name,),
-        )
-        return {JobState(state): number for state, number in rows}
-
-    # Steering, from other processes
-
-    def request(self, job_id: str, verb: str, *, now: float) -> None:
-        """Ask the daemon to "cancel" or "retry" a job. Raises LedgerError for another verb or an unknown job."""
-        if verb not in {"cancel", "retry"}:
-            raise LedgerError(f"{verb!r} is not a request")
-        with self._transaction():
-            self._require(job_id)
-            self._db.execute(
-                "INSERT INTO requests (job, verb, at) VALUES (?, ?, ?)", (job_id, verb, now)
-            )
-
-    def pending_requests(self) -> list[SteeringRequest]:
-        """Requests that nobody has finished yet, in order."""
-        rows = self._read("SELECT number, job, verb, at FROM requests ORDER BY number")
-        return [SteeringRequest(*row) for row in rows]
 
     def finish_request(self, number: int) -> None:
         """Remove a request, after what it asked for is in the ledger."""
         with self._transaction():
             self._db.execute("DELETE FROM requests WHERE number = ?", (number,))
-
-    # Inside
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing; durable at the end. Other processes wait for their turn."""
-        with translated(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _read(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-        with translated(self.path):
-            return self._db.execute(query, values).fetchall()
-
-    def _select(self, where: str, values: Sequence[Any], order: str = "created, id") -> list[Job]:
-        rows = self._read(f"SELECT * FROM jobs WHERE {where} ORDER BY {order}", values)  # noqa: S608 (our own text)
-        return [_from_row(row, self._inputs(row["id"])) for row in rows]
-
-    def _inputs(self, job_id: str) -> tuple[JobInput, ...]:
-        rows = self._read("SELECT * FROM inputs WHERE job = ? ORDER BY position", (job_id,))
-        return tuple(_input_from_row(row) for row in rows)
-
-    def _require(self, job_id: str) -> Job:
-        job = self.get(job_id)
-        if job is None:
-            raise LedgerError(f"there is no job {job_id}")
-        return job
 
     def _add_inputs(self, job: Job) -> None:
         self._db.executemany(
@@ -479,9 +237,6 @@ class Ledger:
             (group,),
         )
 
-    def _version(self) -> int:
-        return int(self._read("PRAGMA user_version")[0][0])
-
     def _migrate(self) -> None:
         version = self._version()
         if version > len(MIGRATIONS):
@@ -496,24 +251,10 @@ class Ledger:
                 )
 
 
-def _no_ledger(path: Path) -> LedgerError:
-    return LedgerError(
-        f"there is no ledger at {path}",
-        remedy="start the daemon once, or name its configuration",
-    )
-
-
 def _check_changes(changes: Mapping[str, Any]) -> None:
     unknown = changes.keys() - _CHANGEABLE
     if unknown:
         raise LedgerError(f"{', '.join(sorted(unknown))} cannot be changed in the ledger")
-
-
-def _marks(values: Collection[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-# Rows
 
 
 def _to_row(job: Job) -> dict[str, Any]:
@@ -526,29 +267,7 @@ def _to_row(job: Job) -> dict[str, Any]:
     }
 
 
-def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:
-    values = dict(row)
-    values["state"] = JobState(row["state"])
-    values["settings"] = json.loads(row["settings"])
-    values["staged_files"] = tuple(json.loads(row["staged_files"]))
-    values["batch"] = BatchCell.from_json(json.loads(row["batch"]))
-    return Job(inputs=inputs, **values)
-
-
 def _input_row(file: JobInput) -> tuple[Any, ...]:
     # Paths may hold bytes that are not UTF-8, hence a BLOB.
     origin, mark = os.fsencode(file.origin), json.dumps(file.fingerprint)
     return file.role, file.name, file.spooled, file.sha256, file.size, origin, mark
-
-
-def _input_from_row(row: sqlite3.Row) -> JobInput:
-    mark = json.loads(row["fingerprint"])
-    return JobInput(
-        role=Role(row["role"]),
-        name=row["name"],
-        spooled=row["spooled"],
-        sha256=row["sha256"],
-        size=row["size"],
-        origin=os.fsdecode(row["origin"]),
-        fingerprint=None if mark is None else Fingerprint(*mark),
-    )

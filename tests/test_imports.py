@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "mounts": {"files"},
     "strict_yaml": {"errors", "names"},
     "ledger_file": LEAVES | FILES,
-    "ledger": LEAVES | FILES | {"ledger_file"},
+    "ledger_reader": LEAVES | FILES | {"ledger_file"},
+    "ledger": LEAVES | FILES | {"ledger_file", "ledger_reader"},
     "intake.ignore": set(),
     "intake": LEAVES | FILES | {"strict_yaml", "identity", "engine.settings", "intake"},
     "active_hours": {"errors"},
@@ -46,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": LEAVES | FILES | {"report"},
     "ops": LEAVES
     | FILES
-    | {"ledger", "config", "ops", "service.live_status", "strict_yaml", "web.options"},
+    | {"ledger_reader", "config", "ops", "service.live_status", "strict_yaml", "web.options"},
     "managed_process": set(),
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},
@@ -73,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | {
         "ledger",
+        "ledger_reader",
         "config",
         "intake",
         "ops",
@@ -84,6 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | {
         "ledger",
+        "ledger_reader",
         "config",
         "active_hours",
         "intake",
@@ -117,6 +120,7 @@ LIGHT = [
     "intake.watch",
     "jobs",
     "ledger",
+    "ledger_reader",
     "managed_process",
     "service.loop",
     "service.status_page",

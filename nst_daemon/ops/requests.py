@@ -8,14 +8,14 @@ from typing import Literal
 
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
-from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.ops.status import find_job
 
 Verb = Literal["retry", "cancel"]
 
 
 def request(
-    ledger: Ledger, verb: Verb, named: Sequence[str], states: Sequence[JobState] = ()
+    ledger: LedgerReader, verb: Verb, named: Sequence[str], states: Sequence[JobState] = ()
 ) -> list[Job]:
     """Store a request for each job that is named or in one of the states, and return these jobs.
 

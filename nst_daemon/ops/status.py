@@ -18,7 +18,7 @@ from typing import Any
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
-from nst_daemon.ledger import JobEvent, Ledger
+from nst_daemon.ledger_reader import JobEvent, LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.service.live_status import LiveStatus
 
@@ -105,7 +105,7 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
     if not folders.ledger.exists():
         return Status(folders.root, live, running, dict.fromkeys(JobState, 0), (), (), (), {})
     painted = {painting.id for painting in live.paintings} if live else set()
-    with Ledger.attach(folders.ledger) as ledger:
+    with LedgerReader.attach(folders.ledger) as ledger:
         prepared = [job for job in ledger.jobs(S.RUNNING) if job.id not in painted]
         return Status(
             root=folders.root,
@@ -208,7 +208,7 @@ def parse_since(text: str, now: float | None = None) -> float:
         ) from error
 
 
-def find_job(ledger: Ledger, text: str) -> Job:
+def find_job(ledger: LedgerReader, text: str) -> Job:
     """Find one job by its id, a prefix of its id, or its name; the newest of that name. Raises UsageError."""
     found = ledger.find(text)
     by_name = [job for job in found if job.name == text]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nst_daemon.jobs import Job, JobState
-from nst_daemon.ledger import JobEvent
+from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
 from nst_daemon.ops.status import SHOWN, Status, resident
 from nst_daemon.service.live_status import LiveStatus

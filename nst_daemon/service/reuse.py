@@ -11,7 +11,7 @@ from typing import Any
 from nst_daemon import files
 from nst_daemon.digests import sha256_file
 from nst_daemon.jobs import Job, JobState
-from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE, place_over
 
@@ -61,7 +61,7 @@ class Reusable:
         return tuple(names)
 
 
-def find_reusable(job: Job, ledger: Ledger, results: Path, suffix: str) -> Reusable | None:
+def find_reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) -> Reusable | None:
     """The newest result of another job that is the same picture, with the same kind of file.
 
     Args:
@@ -76,7 +76,7 @@ def find_reusable(job: Job, ledger: Ledger, results: Path, suffix: str) -> Reusa
     return next(_reusable(job, ledger, results, suffix), None)
 
 
-def _reusable(job: Job, ledger: Ledger, results: Path, suffix: str) -> Iterator[Reusable]:
+def _reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) -> Iterator[Reusable]:
     for other in ledger.alike(job.identity):
         picture = results / other.result
         if other.id == job.id or other.state is not JobState.DONE or picture.suffix != suffix:

@@ -28,7 +28,7 @@ from nst_daemon.errors import InputError, NstError, StorageError, UsageError
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, usable
 from nst_daemon.jobs import Job
-from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops.status import gather
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
@@ -187,7 +187,7 @@ class _Page:
 
     def _job(self, job_id: str) -> Job:
         """The job with this id, if it has a result."""
-        with Ledger.attach(self._folders.ledger) as ledger:
+        with LedgerReader.attach(self._folders.ledger) as ledger:
             job = ledger.get(job_id)
         if job is None or not job.result:
             raise HTTPException(404)
