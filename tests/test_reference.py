@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from docs import make_design
+from nst_daemon.config import documented_keys
 from tests.test_imports import modules
 
 ROOT = Path(__file__).parent.parent
+MODULES = dict(modules())
+KEYS = {name for name, _, _ in documented_keys()}
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "NOTES.md"]
+
+
+def references(text: str) -> set[str]:
+    """The dotted names in backticks that may be modules of the package, or what is in them."""
+    names = re.findall(r"`(?:nst_daemon\.)?([a-z_]+(?:\.\w+)+)(?:\(\))?`", text)
+    firsts = {part for module in MODULES for part in module.split(".")}
+    files = {name for name in names if re.search(r"\.(html|py|sqlite|yaml)\b", name)}
+    return {name for name in names if name.split(".")[0] in firsts} - KEYS - files
+
+
+def resolves(reference: str) -> bool:
+    """True if the reference is a module or package, or a name that such a module defines."""
+    parts = reference.split(".")
+    for i in range(len(parts), 0, -1):
+        ending = ".".join(parts[:i])
+        found = [path for name, path in MODULES.items() if f".{name}".endswith(f".{ending}")]
+        if found:
+            return i == len(parts) or any(parts[i] in set(defined(path)) for path in found)
+    return any(name.startswith(reference + ".") for name in MODULES)
+
+
+def defined(path: Path) -> Iterator[str]:
+    """Every name that is defined or assigned anywhere in a module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name):
+                yield name
+            case ast.Attribute(attr=name):
+                yield name
 
 
 @pytest.mark.slow
@@ -41,3 +77,27 @@ def test_make_docs_runs_the_generators() -> None:
     assert "-m docs.make_design" in recipe
     ignored = ["git", "check-ignore", "--quiet", "build/docs/index.html"]
     assert subprocess.run(ignored, cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), MODULES.items(), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_references_in_the_code_resolve(name: str, path: Path) -> None:
+    """Each dotted name in backticks, in a docstring or comment, is a module or is defined in one."""
+    found = references(path.read_text(encoding="utf-8"))
+    assert not [reference for reference in found if not resolves(reference)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """Each Python file and each dotted name that a page names in backticks exists."""
+    text = page.read_text(encoding="utf-8")
+    folders = ("benchmarks", "docs", "export", "nst_daemon", "tests")
+    paths = [
+        path.relative_to(ROOT).as_posix()
+        for name in folders
+        for path in (ROOT / name).rglob("*.py")
+    ]
+    for file in re.findall(r"`([\w/]+\.py)`", text):
+        assert any(f"/{path}".endswith(f"/{file}") for path in paths), file
+    assert not [reference for reference in references(text) if not resolves(reference)]
