@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
 from nst_daemon.report.contact_sheet import READ_FORMATS
 
 
-def reduced(source: Path, side: int) -> bytes:
+def reduced(source: Path | BinaryIO, side: int) -> bytes:
     """The picture as upright WebP, its longer side at most `side` pixels. Raises any error of Pillow."""
     buffer = io.BytesIO()
     with Image.open(source, formats=READ_FORMATS) as image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from nst_daemon import files
 from nst_daemon.errors import InputError, NstError, StorageError, UsageError
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, usable
@@ -109,7 +111,10 @@ class _Page:
             {
                 "status": found.as_json(),
                 "previews": {job: at for job, at in previews.items() if at},
-                "styles": {name: _modified(self._face(s)) for name, s in usable(library).items()},
+                "styles": {
+                    name: style.pictures[0].fingerprint.mtime_ns // 1_000_000
+                    for name, style in usable(library).items()
+                },
                 "style_problems": {name: s.problem for name, s in library.items() if s.problem},
                 "max_bytes": self._options.max_bytes,
             }
@@ -157,7 +162,8 @@ class _Page:
             return self._file(self._folders.results / self._preview(job_id))
         result = self._folders.results / self._job(job_id).result
         if what == "thumbnail":
-            return _thumbnail(self._inside(result))
+            real = self._inside(result)
+            return _thumbnail(real.parent, real.name, real.stat().st_mtime_ns)
         suffix = {"result": result.suffix, "curve": LOSS_PLOT, "lapse": TIME_LAPSE}.get(what)
         if suffix is None:
             raise HTTPException(404)
@@ -168,14 +174,11 @@ class _Page:
         style = usable(self._library()).get(request.path_params["name"])
         if style is None:
             raise HTTPException(404)
-        return _thumbnail(self._face(style))
+        face = style.pictures[0]
+        return _thumbnail(self._folders.styles, face.path, face.fingerprint.mtime_ns)
 
     def _library(self) -> dict[str, Style]:
         return list_styles(self._folders.styles, self._options.max_bytes)
-
-    def _face(self, style: Style) -> Path:
-        """The first picture of a usable style."""
-        return self._folders.styles / style.pictures[0].path
 
     def _preview(self, job_id: str) -> str:
         """The path of the preview of a job that is being painted, relative to results/."""
@@ -205,20 +208,26 @@ class _Page:
         return real
 
 
-def _thumbnail(path: Path) -> Response:
+def _thumbnail(root: Path, path: str, version: int) -> Response:
     try:
-        small = _reduced(path, path.stat().st_mtime_ns)
+        small = _reduced(root, path, version)
     except Exception as error:
-        log.debug("no thumbnail of %s: %r", printable(str(path)), error)
+        log.debug("no thumbnail of %s: %r", printable(path), error)
         raise HTTPException(404) from error
     return Response(small, media_type="image/webp", headers=CACHE_HEADERS)
 
 
 @lru_cache(maxsize=CACHED_FACES)
-def _reduced(path: Path, version: int) -> bytes:
-    """A thumbnail. `version`: the modification time of the picture, part of the cache's key."""
-    with _decoding:
-        return reduced(path, FACE_SIDE)
+def _reduced(root: Path, path: str, version: int) -> bytes:
+    """A thumbnail of `root/path`; no link below `root` is followed.
+
+    version: the modification time of the picture, part of the cache's key.
+    """
+    with files.folder_of(root, path) as (folder, name):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as file, _decoding:
+        return reduced(file, FACE_SIDE)
 
 
 def _modified(path: Path) -> int:
