@@ -1,1 +1,1 @@
-"""What is measured rather than tested; each module is a command of its own."""
+"""Measurements. Each module is a command: `python -m benchmarks.NAME`."""

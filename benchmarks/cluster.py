@@ -1,10 +1,10 @@
-"""What a Ray cluster costs and brings: the overhead of a job against a local worker, and two workers against one.
+"""The cost and benefit of a Ray cluster: overhead per job against a local worker, and two workers against one.
 
     python -m benchmarks.cluster [--jobs 20] [--size 64] [--iterations 20] [--pictures 6]
 
-The cluster is Ray's own for tests: a head and two nodes on this machine, with one CPU and one thread each. The overhead
-is taken with a studio that paints nothing, each job submitted when the one before is done; the scaling with the real
-engine. How many jobs the ledger and the inbox take is measured by `benchmarks.inbox --pairs 100000`.
+The cluster is a test cluster of Ray: a head and two nodes on this machine, with one CPU and one thread each. The
+overhead is measured with a renderer that paints nothing and one job at a time, the scaling with the real engine. For
+the limits of the ledger and the inbox see `benchmarks.inbox --pairs 100000`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.small_cluster import small_cluster
 
 
 def paint(executor: Executor, tasks: list[Task], workers: int, at_once: int) -> list[float]:
-    """Let so many workers paint the tasks, `at_once` of them in their hands; when each was done, in seconds."""
+    """Paint the tasks with `workers` workers, `at_once` tasks at a time. Returns the time of each result in seconds."""
     executor.start()
     waiting, ready, given, done = list(tasks), 0, 0, []
     began = time.monotonic()
@@ -84,7 +84,7 @@ def main() -> None:
             costs[kind] = median(after - before for before, after in itertools.pairwise(done))
             table.add_row(f"a job that paints nothing, {kind}, median", f"{costs[kind]:.3f} s")
         table.add_row("overhead of Ray per job", f"{costs['Ray'] - costs['local']:.3f} s")
-        paint(RayExecutor(ray, real), make(1), 1, 1)  # exports and lays down the model
+        paint(RayExecutor(ray, real), make(1), 1, 1)  # exports the model
         seconds = {}
         for workers in (1, 2):
             if workers > 1:

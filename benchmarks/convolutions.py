@@ -1,9 +1,9 @@
-"""The two ways to convolve on a CPU, layer by layer: torch's direct one, and ours with fewer multiplications.
+"""Convolutions on a CPU, layer by layer: torch's direct ones, and Winograd's.
 
     python -m benchmarks.convolutions --size 512
 
-One forward and one backward pass each, in turns, float32, channels last; the least of several times and their ratio.
-Layers that `winograd.pays` leaves to torch are marked.
+Forward and backward pass, measured alternately, float32, channels last: the shortest of several times, and their ratio.
+Layers for which `winograd.pays` selects torch are marked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPEATS = 8
 
 
 def least_times(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of each, called in turns so that a busy machine slows both alike."""
+    """Shortest times in seconds, measured alternately so that other load affects both."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(REPEATS):
         for run, found in zip((first, second), times, strict=True):

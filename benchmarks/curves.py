@@ -1,4 +1,4 @@
-"""Loss curves: when they come as low as wanted, and their picture."""
+"""Loss curves: when they reach a target, and their plot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Curve = list[tuple[float, float]]  # (seconds, total), in the order of time
 
 
 def reaches(curve: Curve, target: float) -> tuple[int, float] | None:
-    """(points of the curve, seconds) until the total is no higher than `target`."""
+    """The first point at which the total is at most `target`: (number of the point, seconds)."""
     return next(((i, t) for i, (t, total) in enumerate(curve, 1) if total <= target), None)
 
 
 def draw(curves: Mapping[str, Curve], path: Path, *, against: Sequence[str] = ("seconds",)) -> None:
-    """The totals, logarithmic, against seconds or against evaluations (the points of a curve), side by side."""
+    """Plot the totals on a log scale, against seconds or evaluations (the points of a curve), side by side."""
     figure, axes = plt.subplots(
         1, len(against), figsize=(5.5 * len(against) + 1, 4), sharey=True, squeeze=False
     )

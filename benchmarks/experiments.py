@@ -1,12 +1,11 @@
-"""The classic experiments of style transfer, and what each option does, as contact sheets.
+"""The classic experiments of style transfer, and the effect of each option, as contact sheets.
 
     python -m benchmarks.experiments beta                 # one of them, into beta.jpg
     python -m benchmarks.experiments all --out docs/images/objective
 
-beta: the weight of the style; gamma: the weight of the total variation; content-layer: from shallow to deep; alone:
-the style without content (a texture) and the content without style (a reconstruction); start: from
-the content and from noise at equal iterations. The others vary the option that they are called after. Every cell's
-losses are printed.
+beta: weight of the style; gamma: weight of the total variation; content-layer: from shallow to deep; alone: the style
+without content (a texture) and the content without style (a reconstruction); start: from the content and from noise
+after equal numbers of iterations. The others vary the option in their name. The losses of every cell are printed.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ class Cell:
 
 
 def beta_sweep(paint: Paint, base: Settings) -> list[Cell]:
-    """The style's weight from a thousandth of the default's to ten times as much."""
+    """The style's weight, from a thousandth of the default to ten times the default."""
     weights = [RenderSettings().style_weight * 10.0**e for e in (-3, -2, -1, 0, 1)]
     return [_final(paint, base, f"beta {w:g}", style_weight=w) for w in weights]
 
 
 def gamma_sweep(paint: Paint, base: Settings) -> list[Cell]:
-    """No total variation, the default's weight, and ten and a hundred times that."""
+    """No total variation, the default weight, and ten and a hundred times the default."""
     weights = [RenderSettings().tv_weight * factor for factor in (0, 1, 10, 100)]
     return [_final(paint, base, f"gamma {w:g}", tv_weight=w) for w in weights]
 
@@ -60,8 +59,9 @@ def content_layer_sweep(paint: Paint, base: Settings) -> list[Cell]:
 
 
 def alone(paint: Paint, base: Settings) -> list[Cell]:
-    """β only is a texture, from noise; α only a reconstruction, from grey: a deep layer does not notice wrong colours,
-    and would leave those of noise.
+    """The style alone from noise (a texture), and the content alone from grey (a reconstruction).
+
+    From noise, a reconstruction would keep the colours of the noise: a deep layer hardly depends on colours.
     """
     texture: Settings = {**base, "start": "noise", "content_weight": 0.0}
     reconstruction: Settings = {
@@ -94,7 +94,7 @@ def start_strips(paint: Paint, base: Settings, rows: int = 5) -> list[Cell]:
 
 
 def variants(*each: Settings, base: Settings | None = None) -> Experiment:
-    """An experiment with one cell for each set of settings, captioned by them; base: what all of them have besides."""
+    """An experiment with one cell for each set of settings. `base`: settings of all cells."""
 
     def run(paint: Paint, common: Settings) -> list[Cell]:
         common = {**common, **(base or {})}
@@ -104,14 +104,14 @@ def variants(*each: Settings, base: Settings | None = None) -> Experiment:
 
 
 def _caption(override: Settings) -> str:
-    """Keys and values; of layers the deepest."""
+    """Keys and values; for layers, the deepest layer."""
     values = [f"up to {[*v][-1]}" if isinstance(v, Mapping) else v for v in override.values()]
     return ", ".join(f"{key} {value}" for key, value in zip(override, values, strict=True))
 
 
 def _final(paint: Paint, base: Settings, caption: str, **override: object) -> Cell:
     settings = {**base, **override}
-    for step in paint(resolve(settings)):  # noqa: B007 (the last one is wanted)
+    for step in paint(resolve(settings)):  # noqa: B007 (only the last step is used)
         pass
     return Cell(caption, step.image(), step.losses, settings)
 
@@ -192,10 +192,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("experiment", choices=[*EXPERIMENTS, "all"])
-    parser.add_argument("--content", type=Path, help="a picture; our own sample scene unless given")
-    parser.add_argument(
-        "--styles", type=Path, nargs="+", help="pictures; our own samples unless given"
-    )
+    parser.add_argument("--content", type=Path, help="a picture; the sample scene by default")
+    parser.add_argument("--styles", type=Path, nargs="+", help="pictures; the samples by default")
     parser.add_argument("--size", type=int, default=144)
     parser.add_argument("--iterations", type=int, default=50, help="at each scale")
     parser.add_argument("--out", type=Path, default=Path(), help="a folder for the sheets")

@@ -1,9 +1,9 @@
-"""What the inbox costs: thousands of pairs at once, one pair alone, and nothing at all.
+"""The cost of the inbox: thousands of pairs at once, a single pair, and an idle daemon.
 
     python -m benchmarks.inbox [--pairs 10000] [--idle 30]
 
-The daemon is the real one, as a process of its own, with an executor that paints at once and does nothing else, so
-that all that is measured is scanning, claiming, the ledger, publishing and archiving.
+The daemon is the real one in a separate process. Its executor returns a picture immediately, so only scanning,
+claiming, the ledger, publishing and archiving are measured.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 20_000 + b"IEND\xae\x42\x60\x82"
 SETTLE_SECONDS = 1.0
 
 
-class Instant:
-    """An executor whose pictures are ready when they are asked for."""
+class InstantExecutor:
+    """An executor that returns pictures immediately."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque([Ready("instant", {})])
@@ -48,7 +48,7 @@ class Instant:
         """Nothing has to be loaded."""
 
     def capacity(self) -> int:
-        """As many as may be waiting for their answer."""
+        """Free places; at most two pictures are unanswered."""
         return 2 - len(self._events)
 
     def submit(self, task: Task) -> None:
@@ -60,10 +60,10 @@ class Instant:
         os.write(self._write, b"!")
 
     def cancel(self, job_id: str) -> None:
-        """Too late."""
+        """The picture is finished already."""
 
     def poll(self, now: float) -> list[Event]:
-        """All that was staged since."""
+        """Everything staged since the last call."""
         events, self._events = list(self._events), deque()
         if events:
             with suppress(BlockingIOError):
@@ -79,12 +79,12 @@ class Instant:
         return [self._read]
 
     def stop(self, grace: float) -> list[Event]:
-        """What was never answered."""
+        """Return unanswered jobs."""
         return [Stopped("instant", e.job_id) for e in self._events if isinstance(e, Staged)]
 
 
 def run_daemon(root: Path) -> None:
-    """The daemon; the seconds of each scan and the files that it saw go to ROOT/scans."""
+    """Run the daemon. The duration of each scan, and the number of jobs that it saw, are written to ROOT/scans."""
     config = load(
         None,
         {
@@ -104,30 +104,30 @@ def run_daemon(root: Path) -> None:
             return scan
 
         Intake.scan = timed  # type: ignore[method-assign]
-        serve(config, Instant())
+        serve(config, InstantExecutor())
 
 
 def drop(inbox: Path, name: str, picture: bytes = PNG) -> None:
-    """A pair."""
+    """Drop a pair."""
     for role in ("content", "style"):
         (inbox / f"{name}.{role}.png").write_bytes(picture)
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far."""
+    """CPU time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> str:
-    """The most that a process has held, in MiB."""
+    """Peak memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     return f"{kib / 1024:.0f} MiB"
 
 
 def wait_until_done(daemon: subprocess.Popen[bytes], root: Path, count: int) -> float:
-    """Seconds until so many jobs are done."""
+    """Wait until `count` jobs are done. Returns the seconds."""
     began = time.monotonic()
     while True:
         if daemon.poll() is not None:
@@ -135,18 +135,18 @@ def wait_until_done(daemon: subprocess.Popen[bytes], root: Path, count: int) -> 
         with Ledger.attach(root / "state" / "ledger.sqlite") as ledger:
             if ledger.counts()[JobState.DONE] >= count:
                 return time.monotonic() - began
-        time.sleep(1.0)  # another process is watched from outside: there is no clock to inject
+        time.sleep(1.0)  # another process is watched: there is no clock to inject
 
 
 def latency(root: Path, name: str) -> float:
-    """Seconds from the moment at which a pair had settled to its claim."""
+    """Drop a pair. Returns the seconds between settling and claim."""
     drop(root / "inbox", name)
     settled = time.time() + SETTLE_SECONDS
     while True:
         with Ledger.attach(root / "state" / "ledger.sqlite") as ledger:
             for job in ledger.find(name):
                 return ledger.events(job.id)[0].at - settled
-        time.sleep(0.02)  # another process is watched from outside: there is no clock to inject
+        time.sleep(0.02)  # another process is watched: there is no clock to inject
 
 
 def main() -> None:
@@ -155,7 +155,7 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument(
-        "--idle", type=float, default=30.0, help="seconds over which idleness is measured"
+        "--idle", type=float, default=30.0, help="seconds for which the idle daemon is measured"
     )
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -174,9 +174,7 @@ def main() -> None:
             )
         try:
             while not (root / "scans").exists() or not (root / "scans").stat().st_size:
-                time.sleep(
-                    0.1
-                )  # another process is watched from outside: there is no clock to inject
+                time.sleep(0.1)  # another process is watched: there is no clock to inject
             seconds = wait_until_done(daemon, root, options.pairs)
             processor = 1e3 * cpu_seconds(daemon.pid) / options.pairs
             scans = [line.split() for line in (root / "scans").read_text().splitlines()]
@@ -187,7 +185,7 @@ def main() -> None:
             delays = [latency(root, f"single{number}") for number in range(5)]
             wait_until_done(daemon, root, options.pairs + 5)
             before = cpu_seconds(daemon.pid)
-            time.sleep(options.idle)  # what an idle daemon costs is what is measured
+            time.sleep(options.idle)  # the idle daemon is measured during this time
             idle = (cpu_seconds(daemon.pid) - before) / options.idle
         finally:
             daemon.send_signal(signal.SIGTERM)
@@ -196,17 +194,17 @@ def main() -> None:
     table = Table("measured", "value", title=title)
     table.add_row("results / archives", f"{results:,} / {archived:,}")
     table.add_row(
-        "from settled to done, all of them",
+        "from settled to done, all pairs",
         f"{seconds:.0f} s ({options.pairs / seconds:.0f} jobs/s)",
     )
-    table.add_row("processor time of the daemon for each", f"{processor:.1f} ms")
+    table.add_row("CPU time of the daemon per job", f"{processor:.1f} ms")
     table.add_row(
         "a scan of the full inbox, median / longest",
         f"{statistics.median(full):.2f} / {max(full):.2f} s",
     )
-    table.add_row("memory of the daemon, at most", held)
+    table.add_row("peak memory of the daemon", held)
     table.add_row("from settled to claimed, one pair, median", f"{statistics.median(delays):.2f} s")
-    table.add_row("one core while idle", f"{100 * idle:.2f} %")
+    table.add_row("CPU usage while idle (of one core)", f"{100 * idle:.2f} %")
     Console().print(table)
 
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.ledger [--jobs 100000] [--sample 300] [--in FOLDER]
 
-The ledger is filled through its own methods, a thousand jobs in a transaction because each one of its own waits for the
-disk; then each step of a job's life is taken by a sample of them as the daemon takes it, one durable transaction each,
-and the queries of the daemon and of `nst-daemon status` are asked. The inbox is looked at with two files for each job.
-FOLDER: on which disk (in memory, as /dev/shm, to see what is left without one).
+The ledger is filled through its own methods, with a thousand jobs in each transaction. Then each step of a job's life
+is measured for a sample of jobs, in one durable transaction each, as in the daemon, and so are the queries of the
+daemon and of `nst-daemon status`. The inbox is scanned with two files for each job. FOLDER: the disk to use (/dev/shm
+shows the cost without a disk).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ S = JobState
 
 
 def job(number: int) -> Job:
-    """One of many pairs, as it is claimed."""
+    """A claimed pair."""
     mark = Fingerprint(1, number, 20_000, number, number)
     inputs = tuple(
         JobInput(role, f"p{number}.{role}.png", f"{role}.png", "0" * 64, 20_000, origin, mark)
@@ -46,7 +46,7 @@ def job(number: int) -> Job:
 
 
 def fill(ledger: Ledger, numbers: Iterable[int], states: Iterable[JobState]) -> None:
-    """Enter jobs and bring them through these states, in one transaction."""
+    """Add jobs and move them through these states, in one transaction."""
     with ledger._transaction(), mock.patch.object(ledger, "_transaction", nullcontext):
         for number in numbers:
             one = job(number)
@@ -56,34 +56,34 @@ def fill(ledger: Ledger, numbers: Iterable[int], states: Iterable[JobState]) -> 
 
 
 def timed(act: Callable[[], object]) -> tuple[float, float]:
-    """Milliseconds of the clock and of the processor that it takes."""
+    """Wall-clock and CPU time of a call, in milliseconds."""
     clock, processor = time.perf_counter(), time.process_time()
     act()
     return 1e3 * (time.perf_counter() - clock), 1e3 * (time.process_time() - processor)
 
 
 def row(table: Table, what: str, acts: Iterable[Callable[[], object]]) -> None:
-    """Do all of it, and show the medians."""
+    """Run all calls, and add a row with the medians."""
     clock, processor = zip(*map(timed, acts), strict=True)
     table.add_row(what, f"{median(clock):.2f}", f"{median(processor):.2f}")
 
 
 def measure_ledger(table: Table, folder: Path, jobs: int, sample: int) -> None:
-    """The daemon's steps with so many jobs in the queue, and its questions with as many that are done besides."""
+    """Measure the steps with `jobs` jobs in the queue, and the queries with as many finished jobs in addition."""
     with Ledger.open(folder / "ledger.sqlite") as ledger:
         for first in range(0, jobs, 1000):
             fill(ledger, range(first, min(first + 1000, jobs)), [S.QUEUED])
         new = [job(jobs + n) for n in range(sample)]
-        row(table, "enter a job (add)", (lambda j=j: ledger.add(j) for j in new))  # type: ignore[misc]
+        row(table, "add a job (add)", (lambda j=j: ledger.add(j) for j in new))  # type: ignore[misc]
         row(
             table,
-            "is this file known? (claimed_before)",
+            "look up a file (claimed_before)",
             (
                 lambda j=j: ledger.claimed_before(j.inputs[0].origin, Fingerprint(0, 0, 0, 0, 0))  # type: ignore[misc]
                 for j in new
             ),
         )
-        row(table, "whose turn is it? (next_queued)", [ledger.next_queued] * sample)
+        row(table, "find the next job (next_queued)", [ledger.next_queued] * sample)
         for to in (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED, S.DONE):
             row(
                 table,
@@ -95,20 +95,18 @@ def measure_ledger(table: Table, folder: Path, jobs: int, sample: int) -> None:
         for first in range(jobs * 2, jobs * 3, 1000):
             ends = [S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED, S.DONE]
             fill(ledger, range(first, min(first + 1000, jobs * 3)), ends)
-        both = f"with {jobs:,} done besides: "
+        both = f"with {jobs:,} more done: "
         row(table, both + "counts", [ledger.counts] * 10)
         row(table, both + "the last 10 done", [lambda: ledger.history(S.DONE, limit=10)] * 10)
-        row(table, both + "whose turn is it?", [ledger.next_queued] * 10)
+        row(table, both + "find the next job", [ledger.next_queued] * 10)
         row(table, both + "find by name", [lambda: ledger.find("p7")] * 3)
-        row(table, both + "the backup at the start", [ledger.back_up])
+        row(table, both + "backup at start", [ledger.back_up])
         size = (folder / "ledger.sqlite").stat().st_size
-        table.add_row(
-            f"bytes of the ledger for each of its {2 * jobs:,} jobs", f"{size / jobs / 2:.0f}", ""
-        )
+        table.add_row(f"bytes per job ({2 * jobs:,} jobs)", f"{size / jobs / 2:.0f}", "")
 
 
 def measure_scan(table: Table, folder: Path, jobs: int) -> None:
-    """Three looks at an inbox with so many pairs: all are new, all have settled, all are still there."""
+    """Measure three scans of an inbox with `jobs` pairs: all new, all settled, all still there."""
     for name in ("inbox", "styles"):
         (folder / name).mkdir()
     for number in range(jobs):
@@ -124,7 +122,7 @@ def measure_scan(table: Table, folder: Path, jobs: int) -> None:
     for now, what in ((0.0, "new"), (10.0, "settled"), (20.0, "settled, again")):
         row(
             table,
-            f"look at {jobs:,} pairs, {what}",
+            f"scan {jobs:,} pairs, {what}",
             [lambda now=now: intake.scan(now, time.time() + now)],  # type: ignore[misc]
         )
 
@@ -145,7 +143,7 @@ def main() -> None:
         measure_ledger(table, Path(name), options.jobs, options.sample)
         measure_scan(table, Path(name), options.jobs)
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    table.add_row("memory of all this at most, MiB", f"{held:.0f}", "")
+    table.add_row("peak memory of this process, MiB", f"{held:.0f}", "")
     Console().print(table)
 
 

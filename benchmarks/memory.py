@@ -1,14 +1,14 @@
-"""What one evaluation of the objective and its gradient needs: all at once, activations computed again, tiles.
+"""Time and memory of one evaluation of the objective and its gradient: whole, recomputed activations, tiles.
 
     python -m benchmarks.memory [--sizes 256 384] [--tiles 128 256] [--repeat 2] [--precision float32] [--device cpu]
     python -m benchmarks.memory --paint 2048 --limit 4
 
-Each row is a process of its own, which evaluates a random picture, three quarters as high as wide, with the default
-layers and the bundled weights. Memory is the peak of the process (on a GPU: of what torch allocates) beyond what it
-had before; the network, some 100 MB, is not in it, nor is the optimiser's history.
+Each row is measured in a separate process, with a random 4:3 picture, the default layers and the bundled weights.
+Memory is the peak of the process (on a GPU, of torch's allocations) minus its use before; it excludes the network
+(about 100 MB) and the optimiser's history.
 
-`--paint` paints a square sample picture from its targets on, with as many iterations as --repeat says, in a process
-that may take --limit GiB, and prints the peak of the whole process and the way that was chosen.
+`--paint` computes the targets of a square sample picture and paints it, with --repeat iterations, in a process that is
+limited to --limit GiB, and prints the peak of the whole process and the memory plan.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def evaluation(name: str) -> Evaluation:
 
 
 def measure(name: str, size: int, repeat: int, precision: str, device: str) -> dict[str, float]:
-    """Seconds of the fastest of `repeat` evaluations and bytes at the peak, in this process."""
+    """Seconds of the fastest of `repeat` evaluations, and peak bytes, in this process."""
     gpu = torch.device(device)
     settings = resolve({"precision": precision})
     weights = Path(nst_daemon.__file__).parent / "weights" / "vgg19-tinyimagenet.safetensors"
@@ -71,7 +71,7 @@ def measure(name: str, size: int, repeat: int, precision: str, device: str) -> d
 
 
 def paint(size: int, limit: float, iterations: int) -> None:
-    """One painting on the CPU, targets and all, in this process; limit: GiB of its data."""
+    """Paint on the CPU in this process, including the targets. `limit`: limit of its data in GiB."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30),) * 2)
     settings = resolve({"size": size, "scales": (1.0,), "iterations": iterations})
     painter = Painter(device="cpu", cache_bytes=0)
@@ -91,7 +91,7 @@ def paint(size: int, limit: float, iterations: int) -> None:
 
 
 def in_use(device: torch.device) -> int:
-    """Bytes that this process holds now."""
+    """Memory in use now, in bytes."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
@@ -100,7 +100,7 @@ def in_use(device: torch.device) -> int:
 
 
 def peak(device: torch.device) -> int:
-    """The most bytes that it has held."""
+    """Peak memory so far, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -123,7 +123,7 @@ def main() -> None:
         for name in ("whole", "checkpointed", *map(str, a.tiles)):
             rest = ["--repeat", a.repeat, "--precision", a.precision, "--device", a.device]
             command = [sys.executable, "-m", __spec__.name, "--child", name, "--sizes", size, *rest]
-            answer = subprocess.run(map(str, command), capture_output=True, check=True)  # noqa: S603 (ourselves)
+            answer = subprocess.run(map(str, command), capture_output=True, check=True)  # noqa: S603 (this module)
             found = json.loads(answer.stdout)
             first = first or found
             table.add_row(
@@ -146,7 +146,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--paint", type=int, help="the side of a square picture to paint instead")
-    parser.add_argument("--limit", type=float, default=4.0, help="GiB that it may take")
+    parser.add_argument("--limit", type=float, default=4.0, help="memory limit of --paint in GiB")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 

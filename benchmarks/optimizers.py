@@ -1,11 +1,11 @@
-"""Loss against time and iterations: our L-BFGS and Adam, and torch's, on one objective.
+"""Loss against time and iterations: this package's L-BFGS and Adam, and torch's, on one objective.
 
     python -m benchmarks.optimizers --size 128 --evaluations 200
 
-Same pictures, targets, weights, start and scale for all; an iteration is one evaluation of the loss and its gradient.
-Each optimiser runs as it would be used: ours as in `default` and on plain pixels, torch's L-BFGS with lr 1, history
-100 and no line search (as published programs have it), both Adams with 0.02. Writes OUT.json and OUT.png, and prints
-how many evaluations and seconds each needs to come as low as torch's L-BFGS ends.
+All use the same pictures, targets, weights, start and scale; an iteration is one evaluation of the loss and its
+gradient. Ours runs as in `default` and on plain pixels, torch's L-BFGS with lr 1, history 100 and no line search (as
+in published programs), both Adams with step 0.02. Writes OUT.json and OUT.png, and prints the number of evaluations
+and seconds that each needs to reach the final loss of torch's L-BFGS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ours(scene: Scene, network: VGG, settings: RenderSettings) -> Iterator[float
 
 
 def torch_lbfgs(scene: Scene, network: VGG, settings: RenderSettings) -> Iterator[float]:
-    """torch.optim.LBFGS, one iteration a call, one evaluation an iteration."""
+    """torch.optim.LBFGS with one evaluation per iteration."""
     image = scene.start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [image], lr=1, max_iter=1, history_size=100, tolerance_grad=0, tolerance_change=0
@@ -69,12 +69,12 @@ def _torch_loop(
         return total.detach()
 
     for _ in range(settings.iterations[0]):
-        # The loss is that of the point the step set out from.
+        # The loss before the step.
         yield float(optimizer.step(closure))  # type: ignore[arg-type]
 
 
 def contenders(base: RenderSettings) -> Mapping[str, tuple[Run, RenderSettings]]:
-    """Name → how it runs, with which settings."""
+    """Function and settings of each optimiser, by name."""
     adam = replace(base, optimizer="adam", step=0.02, precondition=0.0)
     return {
         "L-BFGS, default": (ours, base),
@@ -86,7 +86,7 @@ def contenders(base: RenderSettings) -> Mapping[str, tuple[Run, RenderSettings]]
 
 
 def measure(scene: Scene, network: VGG, base: RenderSettings) -> dict[str, Curve]:
-    """Every contender's curve, one after the other on the same scene."""
+    """The curve of each optimiser, measured one after the other on the same scene."""
     curves = {}
     for name, (run, settings) in contenders(base).items():
         start = perf_counter()
@@ -99,10 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--content", type=Path, help="a picture; our own sample scene unless given")
-    parser.add_argument(
-        "--style", type=Path, help="a picture; our own sample painting unless given"
-    )
+    parser.add_argument("--content", type=Path, help="a picture; the sample scene by default")
+    parser.add_argument("--style", type=Path, help="a picture; the sample painting by default")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("bench/optimizers"), help="without suffix")

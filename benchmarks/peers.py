@@ -1,4 +1,4 @@
-"""Time to equal quality: `default` against what people would otherwise use, written here in plain PyTorch.
+"""Time to equal quality: `default` against other methods, written here in plain PyTorch.
 
     python -m benchmarks.peers --sizes 160 --evaluations 150
 
@@ -7,12 +7,12 @@ from the content and from noise. multiscale-adam: √2 scales from 128 px, Adam 
 iterations at the first scale (crowsonkb's style-transfer-pytorch). Both in float32 on contiguous tensors, at torch's
 defaults.
 
-All minimise one objective: that of `default` at full size, with the same weights and targets. The clock runs with the
-model loaded and the targets known, and stands still while a picture is judged: in float32, as it would be saved, that
-is clipped. Ours has come level when its picture is no worse than the peer's last one; it is given no more evaluations
-at full size than `classic`. Each contender runs in a process of its own, whose peak memory is given. At the end
-iterations of ours and of `classic` are timed in turns, because a machine may change its speed between contenders.
-Writes OUT-SIZE.json and OUT-SIZE.png.
+All minimise one objective: that of `default` at full size, with the same weights and targets. Time is measured with the
+model loaded and the targets computed, and stops while the loss of a picture is computed: in float32 and clipped, as it
+would be saved. Ours has reached a peer when its picture has at most the loss of the peer's last one; it gets no more
+evaluations at full size than `classic`. Each method runs in a separate process, and its peak memory is reported. At the
+end, iterations of ours and of `classic` are timed alternately, because the speed of the machine may change between
+methods. Writes OUT-SIZE.json and OUT-SIZE.png.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from nst_daemon.painter import Painter, Prepared
 
 T, R = TypeVar("T"), TypeVar("R")
 
-#: Of ours, a picture is judged every so many iterations; a peer's only to draw its curve.
+#: Number of iterations between two measurements of the loss: of ours, and of a peer (only for its curve).
 JUDGE_OURS, JUDGE_PEERS = 2, 25
-#: Iterations of each that are timed in turns.
+#: Iterations of each that are timed alternately.
 ROUNDS = 20
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one process does: a contender by name, on which pictures, and how long."""
+    """The task of a process: name of the method, size in pixels, evaluations, and losses to reach."""
 
     contender: str
     size: int
@@ -62,7 +62,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """curve: (seconds, judged loss), the last picture's at the end; memory: peak, MiB."""
+    """`curve`: (seconds, loss), ending with the last picture; `memory`: peak in MiB."""
 
     curve: Curve
     iteration: float  # seconds, the median at full size
@@ -75,7 +75,7 @@ class Outcome:
 
 
 class PlainVGG(nn.Module):
-    """torchvision's layers one after the other on contiguous tensors, as published programs run them."""
+    """torchvision's layers in sequence on contiguous tensors, as in published programs."""
 
     def __init__(self, network: VGG) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class PlainVGG(nn.Module):
 
 
 def classic(scene: Scene, network: PlainVGG, task: Task) -> Iterator[Tensor | None]:
-    """torch's L-BFGS at one scale; one evaluation an iteration."""
+    """torch's L-BFGS at one scale, with one evaluation per iteration."""
     image = scene.start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [image], lr=1, max_iter=1, history_size=100, tolerance_grad=0, tolerance_change=0
@@ -116,7 +116,7 @@ def classic(scene: Scene, network: PlainVGG, task: Task) -> Iterator[Tensor | No
 
 
 def multiscale_adam(scene: Scene, network: PlainVGG, task: Task) -> Iterator[Tensor | None]:
-    """Adam from scale to scale, its moments carried; the picture is the average of the iterates."""
+    """Adam on several scales; its moments are kept, and the picture is the average of the iterates."""
     image = scene.start.clone()
     moments: dict[str, Tensor] = {}
     for index, scale in enumerate(scene.scales):
@@ -154,12 +154,12 @@ PEERS: dict[str, tuple[Callable[..., Iterator[Tensor | None]], dict[str, object]
     "classic, from noise": (classic, {"scales": (1.0,), "start": "noise"}),
     "multiscale-adam": (multiscale_adam, {}),
 }
-#: From noise, coarse scales pay; from the content they do not.
+#: From noise, coarse scales help; from the content they do not.
 OURS: dict[str, dict[str, object]] = {
     "ours, from content": {},
     "ours, from noise": {"start": "noise", "coarsest": 32, "iterations": (30,)},
 }
-#: Which of ours is held against which peer.
+#: The variant of ours that is compared with each peer.
 RIVALS = {
     "classic, from content": "ours, from content",
     "classic, from noise": "ours, from noise",
@@ -168,7 +168,7 @@ RIVALS = {
 
 
 def run(task: Task) -> Outcome:
-    """In a process of its own: prepare, then paint against the clock."""
+    """Prepare, then paint and measure the time. Runs in a separate process."""
     painter = Painter()
     if task.contender in PEERS:
         loop, chosen = PEERS[task.contender]
@@ -187,7 +187,7 @@ def run(task: Task) -> Outcome:
 
 
 def _longer(settings: RenderSettings, evaluations: int) -> RenderSettings:
-    """The same with so many iterations at full size."""
+    """The settings with `evaluations` iterations at full size."""
     sizes = scale_sizes((settings.size, settings.size), settings)
     counts = (settings.iterations * len(sizes))[: len(sizes) - 1]
     return replace(settings, iterations=(*counts, evaluations))
@@ -211,7 +211,7 @@ def _ours(painter: Painter, prepared: Prepared) -> Iterator[Tensor | None]:
 
 
 def _timed(steps: Iterator[Tensor | None], scene: Scene, network: nn.Module, task: Task) -> Outcome:
-    """The clock stands still while a picture is judged; ours ends when it has reached every target."""
+    """Measure the time, except while a loss is computed. Ours ends when it has reached all targets."""
     objective = scene.scales[-1].objective
     peer = task.contender in PEERS
     every = JUDGE_PEERS if peer else JUDGE_OURS
@@ -242,7 +242,7 @@ def judged(objective: Objective, network: nn.Module, image: Tensor) -> float:
 
 
 def in_turns(size: int) -> float:
-    """An iteration of ours divided by one of `classic`, both in one process: whatever slows it falls on both."""
+    """Time of an iteration of ours divided by that of `classic`, measured alternately in one process."""
     chosen = {"size": size, "scales": (1.0,), "iterations": (ROUNDS,)}
     ours, theirs = Painter(), Painter()
     runs = [_ours(ours, _prepare(ours, resolve(chosen)))]
@@ -257,19 +257,19 @@ def in_turns(size: int) -> float:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds.append(perf_counter() - start)
-    own, other = (median(seconds[ROUNDS // 4 :]) for seconds in times)  # without those that warm up
+    own, other = (median(seconds[ROUNDS // 4 :]) for seconds in times)  # without the warm-up
     return own / other
 
 
 def peak() -> float:
-    """MiB at most so far: of the GPU where there is one, else of this process."""
+    """Peak memory in MiB: of the GPU if there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def compare(size: int, evaluations: int, out: Path) -> None:
-    """Run all contenders at one size, print the table, write JSON and plot."""
+    """Run all methods at one size, print the table, and write JSON and the plot."""
     outcomes: dict[str, Outcome] = {}
     for name in (*PEERS, *OURS):
         targets = tuple(outcomes[p].final for p, ours in RIVALS.items() if ours == name)
@@ -286,9 +286,9 @@ def compare(size: int, evaluations: int, out: Path) -> None:
         if level:
             points, seconds = level
             text = f"{whole / seconds:.2f} times sooner ({seconds:.1f} s, {JUDGE_OURS * points} evaluations)"
-        print(f"{size} px  {ours} comes level with {peer}: {text}", flush=True)
+        print(f"{size} px  {ours} reaches {peer}: {text}", flush=True)
     ratio = alone(in_turns, size)
-    print(f"{size} px  an iteration of ours, in turns with one of classic: {ratio:.2f} of its time")
+    print(f"{size} px  an iteration of ours takes {ratio:.2f} of the time of one of classic")
     stem = out.with_name(f"{out.name}-{size}")
     draw({name: outcome.curve for name, outcome in outcomes.items()}, stem.with_suffix(".png"))
     everything = {
@@ -301,7 +301,7 @@ def compare(size: int, evaluations: int, out: Path) -> None:
 
 
 def alone(work: Callable[[T], R], what: T) -> R:
-    """Done in a process of its own."""
+    """Call a function in a separate process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, what).result()
 
@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[160])
     parser.add_argument("--evaluations", type=int, default=150, help="of `classic`")
     parser.add_argument(
-        "--out", type=Path, default=Path("bench/peers"), help="the files' common stem"
+        "--out", type=Path, default=Path("bench/peers"), help="common stem of the files"
     )
     args = parser.parse_args()
     for size in args.sizes:

@@ -1,10 +1,10 @@
-"""What mixed precision costs in quality: the same pictures painted in float32 and in bfloat16, judged in float32.
+"""The effect of mixed precision on quality: pictures painted in float32 and in bfloat16, evaluated in float32.
 
     python -m benchmarks.precision --size 128 --evaluations 150
 
-Three pairs of our own samples, the default settings at one scale. The figure is the objective's float32 value of the
-last picture, of bfloat16 divided by that of float32; at most 1.01 is wanted. Where the hardware has no bfloat16 the
-numbers are the same, and only the time says nothing.
+Three pairs of samples, the default settings at one scale. The figure is the float32 loss of the last picture painted in
+bfloat16, divided by that of the one painted in float32; the target is at most 1.01. Hardware without bfloat16 gives the
+same losses; only its times mean nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAIRS = (("harbour", "swirls"), ("mountains", "embers"), ("mountains", "mosaic")
 
 
 def final(painter: Painter, pair: Sequence[str], size: int, evaluations: int, how: str) -> float:
-    """The float32 total of the last picture, painted in the precision `how`, 4:3 and `size` pixels long."""
+    """The float32 loss of the last 4:3 picture of `size` pixels, painted in the precision `how`."""
     settings = resolve(
         {"size": size, "scales": (1.0,), "iterations": evaluations, "precision": how}
     )

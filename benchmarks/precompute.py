@@ -1,9 +1,9 @@
-"""What the precompute costs: onnxruntime against torch on the same pictures, and what the cache of styles saves.
+"""The cost of the targets: onnxruntime against torch on the same pictures, and with cached styles.
 
     python -m benchmarks.precompute [--sizes 256 512 1024] [--repeat 3] [--device cpu]
 
-The best of `repeat` runs is shown, and the first one apart, because it includes loading. Both compute the same: the
-statistics of the default style layers, and the features of the default content layers.
+The table has the first run, which includes loading, and the best of `repeat` runs. Both compute the statistics of the
+default style layers and the features of the default content layers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
         painter = Painter(device=str(device), cache_dir=default_cache_dir(), cache_bytes=0)
         painter.load(settings)
         network = painter.network(settings)
-        # A network that ends where the content ends, as onnxruntime's session for the content does.
+        # A network that ends at the content layer, like onnxruntime's session for the content.
         shallow = painter.network(replace(settings, style_layers={"relu1_1": 1.0}))
         table = Table(
             title=f"seconds on {device}, {torch.get_num_threads()} threads; first run, best run"

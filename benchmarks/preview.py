@@ -2,7 +2,7 @@
 
     python -m benchmarks.preview --small 256 --large 1024
 
-For three pairs of our own samples, with the default settings; at least 0.9 is wanted of each.
+Three pairs of samples, the default settings; the target is at least 0.9 for each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722]).view(3, 1, 1)  # Rec. 709
 
 
 def correlation(preview: Tensor, large: Tensor) -> float:
-    """Pearson's, of the luminance of (3, h, w) and of (3, H, W) reduced to it, both in [0, 1]."""
+    """Pearson correlation of the luminance of (3, h, w) and of (3, H, W) reduced to its size, both in [0, 1]."""
     reduced = resize(large, (preview.shape[1], preview.shape[2]))
     both = torch.stack([(image * LUMINANCE).sum(0).flatten() for image in (preview, reduced)])
     return float(torch.corrcoef(both)[0, 1])

@@ -1,11 +1,11 @@
-"""Iterations per second of `default` at each size, the peak memory, and how far that is from the hardware's floor.
+"""Iterations per second of `default` at each size, peak memory, and the ratio to the hardware's limit.
 
     python -m benchmarks.throughput --sizes 256 512 1024 2048 --tflops 790      # an H200, bfloat16
-    python -m benchmarks.throughput --sizes 256 512                             # this CPU, without a floor
+    python -m benchmarks.throughput --sizes 256 512                             # this CPU, without a limit
 
-The floor is the arithmetic of the convolutions up to relu5_1, forward and back to the picture, at the rate given. Each
-size is painted in a process of its own at one scale; the first iterations, which warm up, do not count. On a GPU it is
-painted twice: as ever, with each evaluation one CUDA graph, and without.
+The limit is the arithmetic of the convolutions up to relu5_1, forward and backward, at the given rate. Each size is
+painted in a separate process at one scale; the first iterations (warm-up) are not counted. On a GPU it is painted
+twice: with CUDA graphs, as usual, and without.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WARM_UP = 5
 
 
 def paint(size: int, iterations: int, precision: str, graphs: bool) -> tuple[float, float, str]:
-    """(seconds of an iteration, peak memory in MiB, device) of a square picture; graphs: where there is a GPU."""
+    """Seconds per iteration, peak memory in MiB, and device, for a square picture. `graphs`: use CUDA graphs."""
     CudaGraphEvaluation.usable = graphs
     settings = resolve(
         {"size": size, "scales": (1.0,), "iterations": WARM_UP + iterations, "precision": precision}
@@ -50,7 +50,7 @@ def paint(size: int, iterations: int, precision: str, graphs: bool) -> tuple[flo
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of squares")
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--tflops", type=float, help="what the hardware reaches, for the floor")
+    parser.add_argument("--tflops", type=float, help="rate of the hardware, for the limit")
     args = parser.parse_args()
     ways = (True, False) if torch.cuda.is_available() else (True,)
     for size, graphs in product(args.sizes, ways):
@@ -73,7 +73,7 @@ def main() -> None:
         line = f"{size:5} px on {device}{'' if graphs else ', no graphs'}: "
         line += f"{1 / seconds:8.2f} iterations/s, {work / seconds / 1e12:.3f} TFLOP/s, peak {memory:.0f} MiB"
         if args.tflops:
-            line += f", {seconds / (work / args.tflops / 1e12):.2f} times the floor"
+            line += f", {seconds / (work / args.tflops / 1e12):.2f} times the limit"
         print(line, flush=True)
 
 

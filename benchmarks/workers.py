@@ -1,11 +1,11 @@
-"""What the workers cost: the gap between two jobs, preparing beside painting, checkpoints, two workers for one.
+"""The cost of the workers: gaps between jobs, preparation during painting, checkpoints, two workers.
 
     python -m benchmarks.workers [--size 128] [--iterations 40] [--jobs 6] [--devices cpu] [--one-style]
 
-The gap is the time from a picture's last iteration to where the next painting begins. Its first iteration is given
-apart: the job after it is prepared meanwhile. What a job costs besides painting is the time that it takes altogether
-beyond so many median iterations. One by one, each job is submitted when the one before is done; else one waits. Each
-has a style of its own, so that nothing comes from the cache, unless --one-style is given.
+The gap is the time from a picture's last iteration to the start of the next painting. The first iteration is reported
+separately, because the following job is prepared at the same time. "besides painting" is the total time of a job minus
+its iterations at the median time. "one by one" submits each job when the previous one is done; otherwise one job is
+waiting. Each job has another style, so that nothing is cached, unless --one-style is given.
 """
 
 from __future__ import annotations
@@ -59,16 +59,18 @@ HEADINGS = (
 
 @dataclass
 class Run:
-    """Jobs through one executor; at_once: how many it is given at a time."""
+    """A run of jobs in one executor. `at_once`: number of jobs that it has at a time."""
 
     folder: Path
     devices: list[str]
     at_once: int
     threads: int = 0
     checkpoint_seconds: float = 1e9
-    seconds: float = 0.0  # from the first job handed over to the last one done
-    staged: list[float] = field(default_factory=list)  # when each picture was there
-    to_first: list[float] = field(default_factory=list)  # from a last iteration to a first one
+    seconds: float = 0.0  # from the first submission to the last result
+    staged: list[float] = field(default_factory=list)  # time of each result
+    to_first: list[float] = field(
+        default_factory=list
+    )  # from a last iteration to the next first one
 
     def __call__(self, tasks: Iterable[Task]) -> Run:
         waiting = list(tasks)
@@ -82,7 +84,7 @@ class Run:
         executor = LocalExecutor(self.devices, options)
         executor.start()
         left, ready, given = len(waiting), 0, 0
-        done_at: dict[str, float] = {}  # worker → when its last picture was painted
+        done_at: dict[str, float] = {}  # time of each worker's last iteration
         began = time.monotonic()
         for event in events(executor):
             now = time.monotonic()
@@ -111,14 +113,14 @@ class Run:
 
 
 def events(executor: Executor) -> Iterator[Event]:
-    """All events, as they come."""
+    """All events as they arrive."""
     while True:
         wait(executor.waitables(), timeout=1.0)  # type: ignore[arg-type]
         yield from executor.poll(time.monotonic())
 
 
 class Tasks:
-    """Makes jobs with pictures of our own."""
+    """Makes jobs with sample pictures."""
 
     def __init__(
         self, folder: Path, size: int, iterations: int, *, one_style: bool = False
@@ -131,7 +133,7 @@ class Tasks:
         return [self.make(next(self.numbers)) for _ in range(jobs)]
 
     def make(self, number: int) -> Task:
-        """A job whose content, and style unless there is but one, nobody has seen before."""
+        """A job with a new content and, unless `one_style`, a new style."""
         spool = self.folder / f"job{number}"
         (spool / "stage").mkdir(parents=True)
         inputs = []
@@ -156,8 +158,7 @@ class Tasks:
 
 @dataclass(frozen=True)
 class Timings:
-    """What a picture's sidecar says of it, in seconds; first, iteration: the first one, from where painting begins, and
-    the median of the others."""
+    """Timings from a picture's sidecar, in seconds. `first`: first iteration; `iteration`: median of the others."""
 
     prepare: float
     paint: float
@@ -191,7 +192,7 @@ def main() -> None:
         rows: list[tuple[str, Run]] = [
             ("warming up", Run(folder, devices[:1], 1)),
             ("one by one", Run(folder, devices[:1], 1)),
-            ("prepared beside", Run(folder, devices[:1], 2)),
+            ("one waiting", Run(folder, devices[:1], 2)),
             ("checkpoint every 5 s", Run(folder, devices[:1], 2, checkpoint_seconds=5.0)),
         ]
         if devices == ["cpu"]:
@@ -206,7 +207,7 @@ def main() -> None:
 
 
 def row(run: Run, each: list[Timings], iterations: int) -> list[str]:
-    """The figures of a run, medians without the first job, which warms up."""
+    """The figures of a run: medians without the first job (warm-up)."""
 
     def middle(name: str) -> float:
         return float(median(getattr(timings, name) for timings in each[1:]))
@@ -218,7 +219,7 @@ def row(run: Run, each: list[Timings], iterations: int) -> list[str]:
         besides = apart - iterations * middle("iteration")
         gaps = [seconds - first for seconds, first in zip(run.to_first, firsts, strict=True)]
         figures += [besides, median(gaps)]
-    else:  # workers paint in each other's gaps
+    else:  # one worker paints in the gaps of another
         figures += [nan, nan]
     figures += [middle(name) for name in ("first", "iteration", "prepare", "save")]
     figures += [100 * sum(t.checkpoints for t in each) / sum(t.paint for t in each)]
