@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,20 +55,24 @@ def read(job: Job, failed: Path, rules: Rules, max_bytes: int) -> Request | Reje
 
 
 def put_back(job: Job, failed: Path, inbox: Path) -> None:
-    """Move the file of a batch from failed/ to where it was in the inbox; may be called again. Raises StorageError."""
-    folder = failed / job.archive
-    for file in job.inputs:
-        place = inbox / os.path.dirname(file.origin)  # noqa: PTH120 (bytes that are not UTF-8 stay)
-        files.make_folder(place)
-        stem, dot, suffix = os.path.basename(file.origin).partition(".")  # noqa: PTH119
-        with files.storage(place), opened(folder) as descriptor, suppress(FileNotFoundError):
-            target = next(
-                path
-                for name in numbered(stem)
-                if not os.path.lexists(path := place / (name + dot + suffix))
-            )
-            status = os.stat(file.spooled, dir_fd=descriptor, follow_symlinks=False)
-            move_original(file.spooled, descriptor, status, target)
+    """Move the file of a batch from failed/ to where it was in the inbox; may be called again.
+
+    Raises:
+        InputError: The file is neither in failed/ nor in the inbox.
+        StorageError: It cannot be moved.
+    """
+    (file,) = job.inputs
+    source, place = failed / job.archive / file.spooled, inbox / file.origin
+    if os.path.lexists(source):
+        files.make_folder(place.parent)
+        stem, dot, suffix = place.name.partition(".")
+        names = (place.with_name(name + dot + suffix) for name in numbered(stem))
+        with files.storage(place), opened(source.parent) as descriptor:
+            target = next(path for path in names if not os.path.lexists(path))
+            status = os.stat(source.name, dir_fd=descriptor, follow_symlinks=False)
+            move_original(source.name, descriptor, status, target)
+    elif not os.path.lexists(place):
+        raise InputError(f"{source} is gone", remedy="drop the batch file again")
 
 
 class _Archive:

@@ -23,7 +23,7 @@ from nst_daemon.intake.expansion import Expansion, Reach
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import read_settings
-from nst_daemon.jobs import Job, JobState
+from nst_daemon.jobs import Job, JobState, Role
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.state import Moment, State
@@ -211,33 +211,34 @@ class Admission:
         """Admit the archived inputs of an ended job once more, as if they had been dropped now.
 
         They are read as a drop, checked, copied and hashed anew, with the settings that are beside them now. What is
-        refused again stays in failed/ with the new reason. May be called again after a crash. Raises StorageError, and
-        ChangedMeanwhile where a file or a style of the library has not settled: call it again later.
+        refused again stays in failed/ with the new reason. May be called again after a crash.
+
+        Raises:
+            ChangedMeanwhile: A file or a style of the library has not settled; call it again later.
+            StorageError: The disk.
         """
-        said, folders = job_logger(log, job.name, job.id), self._state.folders
-        if (
-            job.state is S.QUEUED and job.archive
-        ):  # a crash interrupted an earlier call after its transaction
+        said = job_logger(log, job.name, job.id)
+        if job.state is S.QUEUED and job.archive:  # a crash interrupted an earlier call
             self._leave_archive(job, now)
-            return
-        if not job.state.terminal or job.state is S.DONE:
+        elif not job.state.terminal or job.state is S.DONE:
             said.warning("only a job that has ended without a picture can be tried again")
+        else:
+            try:
+                self._readmit(job, now)
+            except ChangedMeanwhile:
+                raise
+            except InputError as error:
+                said.warning("%s", error)
+
+    def _readmit(self, job: Job, now: Moment) -> None:
+        """Do what `readmit` says. Raises InputError where the inputs are gone."""
+        folders, config = self._state.folders, self._state.config
+        if [file.role for file in job.inputs] == [Role.BATCH]:
+            self._put_batch_back(job)
             return
-        try:
-            rules = self._inbox.rules(now.steady, now.wall)
-            rules = replace(rules, pair_timeout=self._state.config.service.pair_timeout)
-            wanted = archived.read(job, folders.failed, rules, self._state.config.limits.max_bytes)
-        except ChangedMeanwhile:
-            raise
-        except InputError as error:
-            said.warning("%s", error)
-            return
-        if isinstance(wanted, Request) and wanted.is_batch_file:
-            archived.put_back(job, folders.failed, folders.inbox)
-            claim.prune_archive(job, folders.failed)
-            self._state.ledger.forget(job.id)
-            said.info("retried by request: the batch file is in the inbox again")
-            return
+        rules = self._inbox.rules(now.steady, now.wall)
+        rules = replace(rules, pair_timeout=config.service.pair_timeout)
+        wanted = archived.read(job, folders.failed, rules, config.limits.max_bytes)
         files.remove_tree(folders.spool / job.id)  # of an earlier call that was interrupted
         again = self._claim(wanted, now, job.id)
         if again is None:
@@ -245,9 +246,16 @@ class Admission:
         if again.error:
             self._refuse_again(job, again.error, now)
         else:
-            self._leave_archive(
-                self._state.ledger.readmit(again, now=now.wall, note="retried by request"), now
-            )
+            job = self._state.ledger.readmit(again, now=now.wall, note="retried by request")
+            self._leave_archive(job, now)
+
+    def _put_batch_back(self, job: Job) -> None:
+        """Move the file of a batch back into the inbox, and forget that it was refused. Raises InputError."""
+        folders = self._state.folders
+        archived.put_back(job, folders.failed, folders.inbox)
+        claim.prune_archive(job, folders.failed)
+        self._state.ledger.forget(job.id)
+        job_logger(log, job.name, job.id).info("retried by request: it is in the inbox again")
 
     def _refuse_again(self, job: Job, reason: str, now: Moment) -> None:
         """The job stays in failed/, with the reason of today."""

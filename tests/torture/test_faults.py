@@ -142,10 +142,12 @@ SCENARIOS = {
     "cancelled while retrying": Scenario(cancel_after("running>retrying", do="device", at=1)),
     "cancelled while staged": Scenario(cancel_after("running>staged")),
     "the stage is lost": Scenario(lose_the_stage),
-    "retried after a failure": Scenario(retry_after(do="raise", once="failed-once")),
+    "retried after a failure": Scenario(
+        retry_after(do="raise", once="failed-once"), everything=True
+    ),
     "retried after a quarantine": Scenario(retry_after(S.QUARANTINED, do="kill")),
     "retried after being cancelled": Scenario(retry_cancelled),
-    "a batch file is retried": Scenario(retry_batch),
+    "a batch file is retried": Scenario(retry_batch, everything=True),
     "stopped": Scenario(stop_while_running, stop),
 }
 
