@@ -71,7 +71,7 @@ def main() -> None:
         real = WorkerOptions(
             weights="bundled", cache_dir=folder / "own", logs=folder / "logs", threads=1
         )
-        fake = replace(real, painter="tests.fakes:Studio")
+        fake = replace(real, renderer="tests.fakes:Renderer")
         make = Tasks(folder, a.size, a.iterations)
         ray = Ray(made.address, gpus_per_job=0.0, cpus_per_job=1.0)
         made.add_node()

@@ -1,4 +1,4 @@
-"""A studio that paints in milliseconds and misbehaves on demand, for workers: `painter="tests.fakes:Studio"`.
+"""A renderer that paints in milliseconds and misbehaves on demand, for workers: `renderer="tests.fakes:Renderer"`.
 
 What it does with a job stands in the job's content file, as JSON (anything else is a picture to be painted well):
 
@@ -36,7 +36,7 @@ from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory, PaintingError
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
-from nst_daemon.workers.process.attempt import Company
+from nst_daemon.workers.process.protocols import BatchGroup
 
 
 @dataclass
@@ -118,8 +118,8 @@ MISCHIEF: Mapping[str, Callable[[], object]] = {
 }
 
 
-class Studio:
-    """The fake `painting.Studio`."""
+class Renderer:
+    """The fake `RendererProtocol`."""
 
     def __init__(self, options: WorkerOptions, device: str) -> None:
         self.options, self.device = options, device
@@ -152,9 +152,9 @@ class Studio:
         _obey(prepared.script, 0)
         return prepared
 
-    def company(self, prepared: Prepared) -> Company:
+    def batch_group(self, prepared: Prepared) -> BatchGroup:
         most = self.options.batch or 1
-        return Company(prepared.script.get("size"), most) if most > 1 else Company()
+        return BatchGroup(prepared.script.get("size"), most) if most > 1 else BatchGroup()
 
     def paint(self, prepared: Prepared, state: bytes | None) -> Generator[Step]:
         script = prepared.script
@@ -187,7 +187,7 @@ class Studio:
         return OutOfMemory("the fake memory is full") if isinstance(error, MemoryError) else None
 
 
-class Slow(Studio):
+class Slow(Renderer):
     """One that takes its time over every picture, whatever is in it."""
 
     def prepare(self, task: Task) -> Prepared:
@@ -196,18 +196,18 @@ class Slow(Studio):
         return prepared
 
 
-def no_studio(options: WorkerOptions, device: str) -> Studio:
+def no_renderer(options: WorkerOptions, device: str) -> Renderer:
     """A factory whose weights are not there."""
     raise ModelError("the fake weights are not there", remedy="fetch them")
 
 
-def crashing_studio(options: WorkerOptions, device: str) -> Studio:
+def crashing_renderer(options: WorkerOptions, device: str) -> Renderer:
     """A factory that takes its process down."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
-def hanging_studio(options: WorkerOptions, device: str) -> Studio:
+def hanging_renderer(options: WorkerOptions, device: str) -> Renderer:
     """A factory that never ends."""
     hang()
     raise AssertionError

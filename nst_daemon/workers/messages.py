@@ -79,7 +79,7 @@ class WorkerOptions:
         batch: Pictures of one size that a worker paints at the same time; 0 for what suits its device and their size.
         max_memory: Bytes that a worker on the CPU may use; 0 for what the machine (or its control group) has. A larger
             allocation is then an error that the worker survives, and the kernel does not kill it.
-        painter: `module:factory` of the renderer (see `workers.process.attempt`).
+        renderer: `module:factory` of the renderer (see `workers.process.protocols`).
     """
 
     network: str = Model.network
@@ -94,7 +94,7 @@ class WorkerOptions:
     start_seconds: float = 300.0
     batch: int = 0
     max_memory: int = Limits.max_memory
-    painter: str = "nst_daemon.workers.process.renderer:Studio"
+    renderer: str = "nst_daemon.workers.process.renderer:Renderer"
 
 
 @dataclass(frozen=True, slots=True)

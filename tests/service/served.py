@@ -22,7 +22,7 @@ from nst_daemon.workers.messages import WorkerOptions
 def main() -> None:
     config = load(None)
     logs.setup(config.log.format, config.log.level)
-    executor = LocalExecutor(config.devices, WorkerOptions(painter="tests.fakes:Studio"))
+    executor = LocalExecutor(config.devices, WorkerOptions(renderer="tests.fakes:Renderer"))
     if len(sys.argv) == 1:
         loop.serve(config, executor, reload=lambda: load(None))
         return

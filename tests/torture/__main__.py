@@ -42,14 +42,14 @@ Dropper = Callable[[Root, int, random.Random], None]
 class Trial:
     """One way to be tortured. seconds: the longest life of a daemon; drop: what arrives before each."""
 
-    painter: str
+    renderer: str
     seconds: float
     drop: Dropper
     settings: dict[str, str]
 
 
 def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
-    """Something of any kind, for the fake painter."""
+    """Something of any kind, for the fake renderer."""
     name = f"n{number}"
     once = f"mischief-{number}"
     kinds: list[Callable[[], None]] = [
@@ -95,9 +95,9 @@ def _picture(seed: int) -> bytes:
 
 
 TRIALS = {
-    "fake": Trial("tests.fakes:Studio", 2.5, drop_fakes, PATIENT),
+    "fake": Trial("tests.fakes:Renderer", 2.5, drop_fakes, PATIENT),
     "real": Trial(
-        "nst_daemon.workers.process.renderer:Studio",
+        "nst_daemon.workers.process.renderer:Renderer",
         12.0,
         drop_pictures,
         PATIENT | {"NST_RENDER__SIZE": "64", "NST_RENDER__ITERATIONS": "20", "NST_SERVICE__CHECKPOINT_SECONDS": "0.2"},
@@ -108,7 +108,7 @@ TRIALS = {
 def torture(trial: Trial, kills: int, folder: Path, seed: int) -> Counter[str]:
     """Kill one root's daemon so many times; the figures. Raises AssertionError where anything is lost or doubled."""
     chance = random.Random(seed)
-    root = Root(folder, painter=trial.painter, settings=trial.settings)
+    root = Root(folder, renderer=trial.renderer, settings=trial.settings)
     (folder / "styles").mkdir()
     (folder / "styles" / "starry.png").write_bytes(_picture(0))
     figures: Counter[str] = Counter()
@@ -144,7 +144,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--fake", type=int, default=300, help="kills with a painter that takes milliseconds"
+        "--fake", type=int, default=300, help="kills with a renderer that takes milliseconds"
     )
     parser.add_argument("--real", type=int, default=20, help="kills with the real engine at 64 px")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of all chance")
@@ -176,7 +176,7 @@ def torture_side_by_side(trial: Trial, kills: int, seed: int) -> Counter[str]:
 def _summary(name: str, figures: Counter[str], seconds: float) -> str:
     """The figures for people. Had anything been lost, doubled or partial, there would be none."""
     return (
-        f"{name} painter: {figures['kills']} kills ({figures['own points']} at chosen points, "
+        f"{name} renderer: {figures['kills']} kills ({figures['own points']} at chosen points, "
         f"{figures['any moment']} at any moment), {figures['inputs']} inputs, "
         f"{sum(figures[state] for state in S)} outcomes, {figures['done']} done, {figures['results']} results, "
         f"0 lost, 0 doubled, 0 partial, ledger sound, {seconds:.0f} s"

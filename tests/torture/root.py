@@ -41,7 +41,7 @@ class Root:
     """Folders, what was dropped, and the daemon as a process."""
 
     path: Path
-    painter: str = "tests.fakes:Studio"
+    renderer: str = "tests.fakes:Renderer"
     settings: dict[str, str] = field(default_factory=dict)
     drops: dict[str, Drop] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ class Root:
     def pair(
         self, name: str, *outcomes: JobState, style: bytes = b"a style", **script: object
     ) -> None:
-        """Drop a pair for the fake painter (see `tests.fakes` for what a script may say)."""
+        """Drop a pair for the fake renderer (see `tests.fakes` for what a script may say)."""
         content = json.dumps({"iterations": 3, "tag": name, **script}).encode()
         last = name.rpartition("/")[2]
         files = {f"{name}.content.png": content, f"{name}.style.png": style + last.encode()}
@@ -93,7 +93,7 @@ class Root:
         self, *, once: bool = True, die_at: str | int | None = None, record: Path | None = None
     ) -> Victim:
         """Start the daemon; with `die_at` it kills itself at that point (see `victim`)."""
-        plan: dict[str, object] = {"painter": self.painter, "once": once}
+        plan: dict[str, object] = {"renderer": self.renderer, "once": once}
         if die_at is not None:
             plan["die_at"] = die_at
         if record is not None:

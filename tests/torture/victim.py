@@ -1,13 +1,13 @@
 """The daemon as a process that can be made to die anywhere: `python -m tests.torture.victim ROOT`.
 
-Everything is real (supervisor, ledger, worker processes, SIGKILL); only the painter may be the fake of `tests.fakes`.
+Everything is real (supervisor, ledger, worker processes, SIGKILL); only the renderer may be the fake of `tests.fakes`.
 Nothing in the program knows of this. Points at which it can die are seen from outside:
 
     <state>            right after the ledger has committed that transition ("queued>running")
     <event> <path>     right before a system call that changes a file below ROOT (Python's audit events)
 
 TORTURE_PLAN is a JSON object: `die_at` (the name of a point, or its number), `record` (a file that takes down the names
-of all points, in order), `painter`, `once`. The process kills itself with SIGKILL, and its workers see their pipe end.
+of all points, in order), `renderer`, `once`. The process kills itself with SIGKILL, and its workers see their pipe end.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def main() -> int:
         cache_bytes=config.cache.max_bytes,
         checkpoint_seconds=config.service.checkpoint_seconds,
         stall_seconds=config.service.stall_seconds,
-        painter=plan.get("painter", "tests.fakes:Studio"),
+        renderer=plan.get("renderer", "tests.fakes:Renderer"),
     )
     executor = LocalExecutor(config.devices, options)
     sys.addaudithook(points.audit)

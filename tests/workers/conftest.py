@@ -111,7 +111,7 @@ class Harness:
 
 @dataclass
 class Jobs:
-    """Makes tasks for the fake studio."""
+    """Makes tasks for the fake renderer."""
 
     folder: Path
 
@@ -165,7 +165,7 @@ def jobs(tmp_path: Path) -> Jobs:
 
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Harness]]:
-    """A maker of executors, with the fake studio unless told otherwise; they are stopped at the end."""
+    """A maker of executors, with the fake renderer unless told otherwise; they are stopped at the end."""
     # The workers do not have the checkout on their path by themselves.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     made: list[Harness] = []
@@ -173,7 +173,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     def make(
         devices: str | Sequence[str] = "cpu", lost_seconds: float = 600.0, **options: Any
     ) -> Harness:
-        base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
+        base = WorkerOptions(renderer="tests.fakes:Renderer", logs=tmp_path / "logs", threads=1)
         made.append(Harness(local(devices, replace(base, **options), lost_seconds)))
         return made[-1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -16,18 +17,27 @@ from nst_daemon.errors import PaintingError
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Staged, Stopped, Task, WorkerOptions
 from nst_daemon.workers.process import attempt as module
-from nst_daemon.workers.process import checkpoint, recorder
-from nst_daemon.workers.process.attempt import Painting
-from nst_daemon.workers.process.staging import Finished
+from nst_daemon.workers.process import recorder
+from nst_daemon.workers.process.attempt import Attempt
+from nst_daemon.workers.process.staging import FinishedAttempt
 from tests import fakes
 from tests.workers.conftest import Jobs
 
 T = TypeVar("T")
 
 
+class AtOnce(ThreadPoolExecutor):
+    """Nothing goes on until what was handed over is done: the clock of these tests is not the disk's."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future = super().submit(fn, *args, **kwargs)
+        wait([future])
+        return future
+
+
 @dataclass
-class Attempt:
-    """A painting by a studio whose steps and copies of its state take as long as the test says."""
+class Trial:
+    """A painting by a renderer whose steps and copies of its state take as long as the test says."""
 
     task: Task
     step_seconds: float = 1.0
@@ -40,11 +50,12 @@ class Attempt:
     cancelled: bool = False
     stopping: bool = False
     info: Mapping[str, object] = field(default_factory=dict)
+    writer: type[ThreadPoolExecutor] = AtOnce
 
     def __call__(self) -> Staged | Stopped:
         outer = self
 
-        class Slow(fakes.Studio):
+        class Slow(fakes.Renderer):
             def paint(self, prepared: fakes.Prepared, state: bytes | None) -> Generator[fakes.Step]:
                 for step in super().paint(prepared, state):
                     outer.now += outer.step_seconds
@@ -56,21 +67,22 @@ class Attempt:
                 outer.now += outer.dump_seconds
                 return super().dump(step)
 
-        studio = Slow(WorkerOptions(), "cpu")
-        end = Painting(
-            studio,
+        renderer = Slow(WorkerOptions(), "cpu")
+        end = Attempt(
+            renderer,
             self.task,
-            studio.prepare(self.task),
+            renderer.prepare(self.task),
             worker="cpu",
-            info={**studio.info(), **self.info},
+            info={**renderer.info(), **self.info},
             checkpoint_seconds=self.checkpoint_seconds,
             prepare_seconds=2.5,
             say=self.said.append,
             cancelled=lambda: self.cancelled,
             stopping=lambda: self.stopping,
             clock=lambda: self.now,
+            writer=self.writer(1),
         ).run()
-        return end.stage() if isinstance(end, Finished) else end
+        return end.stage() if isinstance(end, FinishedAttempt) else end
 
     def sidecar(self) -> dict[str, Any]:
         """The staged sidecar."""
@@ -84,27 +96,16 @@ class Attempt:
         return [m.message for m in self.said if isinstance(m, Note)]
 
 
-class AtOnce(ThreadPoolExecutor):
-    """Nothing goes on until what was handed over is done: the clock of these tests is not the disk's."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        future = super().submit(fn, *args, **kwargs)
-        wait([future])
-        return future
-
-
-def test_checkpoints_come_in_their_interval(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_come_in_their_interval(jobs: Jobs) -> None:
     """A state is copied every checkpoint_seconds, and never at the last iteration."""
-    monkeypatch.setattr(module, "ThreadPoolExecutor", AtOnce)
-    attempt = Attempt(jobs("dog", iterations=90))
+    attempt = Trial(jobs("dog", iterations=90))
     attempt()
     assert attempt.dumped == [30.0, 60.0]
 
 
-def test_checkpoints_take_two_per_cent_at_most(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_take_two_per_cent_at_most(jobs: Jobs) -> None:
     """Where copying the state takes long the interval grows: after the first, painting has 98 % of the time."""
-    monkeypatch.setattr(module, "ThreadPoolExecutor", AtOnce)
-    attempt = Attempt(jobs("dog", iterations=1000), dump_seconds=3.0)
+    attempt = Trial(jobs("dog", iterations=1000), dump_seconds=3.0)
     attempt()
     first, *later = attempt.dumped
     assert len(later) * 3.0 <= 0.02 * (attempt.now - first)
@@ -114,7 +115,7 @@ def test_checkpoints_take_two_per_cent_at_most(jobs: Jobs, monkeypatch: pytest.M
 
 def test_progress_is_rate_limited(jobs: Jobs) -> None:
     """Of 1000 steps that take 10 ms each, one in PROGRESS_SECONDS is reported, and the last."""
-    attempt = Attempt(jobs("dog", iterations=1000), step_seconds=0.01)
+    attempt = Trial(jobs("dog", iterations=1000), step_seconds=0.01)
     attempt()
     reported = [m.done for m in attempt.said if isinstance(m, Progress)]
     assert len(reported) == pytest.approx(10.0 / module.PROGRESS_SECONDS, abs=2)
@@ -123,10 +124,10 @@ def test_progress_is_rate_limited(jobs: Jobs) -> None:
 
 def test_the_loss_history_stays_short(jobs: Jobs) -> None:
     """The curve in the sidecar has at most HISTORY points, from the first iteration to the last."""
-    attempt = Attempt(jobs("dog", iterations=3000))
+    attempt = Trial(jobs("dog", iterations=3000))
     attempt()
     curve = attempt.sidecar()["loss_history"]["iteration"]
-    assert recorder.HISTORY / 2 <= len(curve) <= recorder.HISTORY
+    assert recorder.HISTORY_POINTS / 2 <= len(curve) <= recorder.HISTORY_POINTS
     assert (curve[0], curve[-1]) == (1, 3000)
     assert curve == sorted(curve)
 
@@ -134,8 +135,8 @@ def test_the_loss_history_stays_short(jobs: Jobs) -> None:
 def test_the_sidecar_names_the_cell_of_a_batch(jobs: Jobs) -> None:
     """A batch's picture has its batch, style and swept keys in its sidecar; any other picture has no such entry."""
     cell = {"name": "night", "style": "starry", "swept": {"tv_weight": 0.5}}
-    swept = Attempt(replace(jobs("swept"), batch=cell))
-    single = Attempt(jobs("single"))
+    swept = Trial(replace(jobs("swept"), batch=cell))
+    single = Trial(jobs("single"))
     for attempt in (swept, single):
         attempt()
     assert swept.sidecar()["batch"] == cell
@@ -144,7 +145,7 @@ def test_the_sidecar_names_the_cell_of_a_batch(jobs: Jobs) -> None:
 
 def test_a_job_past_its_time_fails_for_good(jobs: Jobs) -> None:
     """A painting that is not finished after max_job_minutes ends with what it had reached and what to do."""
-    attempt = Attempt(jobs("dog", iterations=500, limits={"max_job_minutes": 2}))
+    attempt = Trial(jobs("dog", iterations=500, limits={"max_job_minutes": 2}))
     with pytest.raises(
         PaintingError, match="after 2 minutes, at iteration 121 of 500; choose a smaller"
     ):
@@ -153,7 +154,7 @@ def test_a_job_past_its_time_fails_for_good(jobs: Jobs) -> None:
 
 def test_stopping_keeps_the_step_that_was_taken(jobs: Jobs) -> None:
     """A painting that is stopped goes on with the very next iteration and counts its seconds on."""
-    attempt = Attempt(jobs("dog", iterations=100))
+    attempt = Trial(jobs("dog", iterations=100))
     attempt.before_step = lambda step: setattr(attempt, "stopping", step.iteration == 40)
     assert attempt() == Stopped("cpu", "dog-id")
     attempt.stopping = False
@@ -170,14 +171,14 @@ def test_stopping_keeps_the_step_that_was_taken(jobs: Jobs) -> None:
 
 def test_stopping_at_the_last_iteration_finishes(jobs: Jobs) -> None:
     """A painting that has taken its last step is staged, even if somebody wants the end."""
-    attempt = Attempt(jobs("dog", iterations=20))
+    attempt = Trial(jobs("dog", iterations=20))
     attempt.before_step = lambda step: setattr(attempt, "stopping", step.iteration == 20)
     assert isinstance(attempt(), Staged)
 
 
 def test_cancelling_leaves_no_new_checkpoint(jobs: Jobs) -> None:
     """A cancelled painting ends after its step and writes nothing."""
-    attempt = Attempt(jobs("dog"))
+    attempt = Trial(jobs("dog"))
     attempt.before_step = lambda step: setattr(attempt, "cancelled", step.iteration == 5)
     assert attempt() == Stopped("cpu", "dog-id", cancelled=True)
     assert not attempt.task.checkpoint.exists()
@@ -186,7 +187,7 @@ def test_cancelling_leaves_no_new_checkpoint(jobs: Jobs) -> None:
 
 def test_a_damaged_checkpoint_is_ignored_and_said(jobs: Jobs) -> None:
     """A checkpoint with a wrong digest leads to a painting from the beginning, a note and the same in the sidecar."""
-    attempt = Attempt(jobs("dog"))
+    attempt = Trial(jobs("dog"))
     attempt.task.checkpoint.write_bytes(b"nst-daemon checkpoint 1 0000\n{}")
     attempt()
     note = "the checkpoint is damaged; painting from the beginning"
@@ -206,12 +207,12 @@ def test_a_foreign_checkpoint_is_ignored_and_said(
     jobs: Jobs, change: dict[str, Any], differs: str
 ) -> None:
     """A checkpoint of other inputs or settings is not taken up, and people hear what differs."""
-    attempt = Attempt(jobs("dog"))
+    attempt = Trial(jobs("dog"))
     attempt.before_step = lambda step: setattr(attempt, "stopping", step.iteration == 5)
     attempt()
     if "inputs" in change:
         change = {"inputs": tuple(replace(i, sha256="1" * 64) for i in attempt.task.inputs)}
-    other = Attempt(replace(attempt.task, **change))
+    other = Trial(replace(attempt.task, **change))
     assert isinstance(other(), Staged)
     assert other.notes() == [
         f"the checkpoint belongs to a painting with other {differs}; painting from the beginning"
@@ -222,40 +223,47 @@ def test_another_number_of_threads_matters_only_where_bits_count(jobs: Jobs) -> 
     """A deterministic painting begins anew with another number of threads; any other goes on."""
     for deterministic in (False, True):
         task = jobs.of(f"dog{deterministic}", b"{}", settings={"deterministic": deterministic})
-        attempt = Attempt(task)
+        attempt = Trial(task)
         attempt.before_step = lambda step, a=attempt: setattr(a, "stopping", step.iteration == 5)  # type: ignore[misc]
         attempt()
-        other = Attempt(task, info={"threads": 7})
+        other = Trial(task, info={"threads": 7})
         other()
         assert bool(other.notes()) == deterministic
 
 
 def test_a_checkpoint_that_cannot_be_written_costs_nothing_else(jobs: Jobs, tmp_path: Path) -> None:
     """Without room for a checkpoint people are told, and the picture is painted all the same."""
-    attempt = Attempt(replace(jobs("dog", iterations=40), checkpoint=tmp_path / "none" / "c"))
+    attempt = Trial(replace(jobs("dog", iterations=40), checkpoint=tmp_path / "none" / "c"))
     assert isinstance(attempt(), Staged)
     assert "no checkpoint could be written" in attempt.notes()[0]
 
 
-def test_nothing_is_written_after_the_answer(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_after_the_answer(jobs: Jobs) -> None:
     """A checkpoint whose writing has begun is finished before the painting is said to be staged."""
+    begun: list[str] = []
     finished: list[str] = []
-    save = checkpoint.save
 
-    def slowly(*args: Any) -> None:
-        for _ in range(200_000):
-            pass
-        save(*args)
-        finished.append("checkpoint")
+    class Slow(ThreadPoolExecutor):
+        """Takes its time over everything."""
 
-    monkeypatch.setattr(checkpoint, "save", slowly)
-    Attempt(jobs("dog", iterations=31))()
-    assert finished == ["checkpoint"]
+        def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+            def slowly() -> T:
+                time.sleep(0.05)  # slower than what follows, on the real clock
+                done = fn(*args, **kwargs)
+                finished.append(fn.__name__)
+                return done
+
+            begun.append(fn.__name__)
+            return super().submit(slowly)
+
+    Trial(jobs("dog", iterations=31), writer=Slow)()
+    assert len(begun) > 2
+    assert finished == begun
 
 
 def test_the_sidecar_tells_the_whole_story(jobs: Jobs) -> None:
     """The sidecar holds inputs with digests, all settings, model, machine, timings, losses, divisors and notes."""
-    attempt = Attempt(jobs("dog", iterations=10))
+    attempt = Trial(jobs("dog", iterations=10))
     answer = attempt()
     sidecar = attempt.sidecar()
     assert isinstance(answer, Staged)

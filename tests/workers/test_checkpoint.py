@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from nst_daemon.errors import StorageError
 from nst_daemon.report.history import Sample
 from nst_daemon.workers.process import checkpoint
-from nst_daemon.workers.process.checkpoint import Owner, SoFar, UnusableCheckpoint
+from nst_daemon.workers.process.checkpoint import Owner, Reached, UnusableCheckpoint
 
 OWNER = Owner({"inputs": [("content", "ab")], "settings": {"betas": (0.9, 0.99)}}, {"threads": 2})
-SO_FAR = SoFar(
+REACHED = Reached(
     7,
     1.5,
     (Sample(1, 0.1, 64, {"total": 2.0}), Sample(7, 1.4, 64, {"total": 1.0})),
@@ -27,8 +27,8 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     """Progress and state come back as they were, tuples and all."""
     path = tmp_path / "checkpoint"
     state = bytes(range(256)) + b"\n\n"
-    checkpoint.save(path, OWNER, SO_FAR, state)
-    assert checkpoint.load(path, OWNER, exactly=True) == (SO_FAR, state)
+    checkpoint.save(path, OWNER, REACHED, state)
+    assert checkpoint.load(path, OWNER, exactly=True) == (REACHED, state)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -43,7 +43,7 @@ def test_any_damage_is_noticed(
 ) -> None:
     """A file with any one byte changed, or cut off anywhere, is unusable."""
     path = tmp_path_factory.mktemp("damage") / "checkpoint"
-    checkpoint.save(path, OWNER, SO_FAR, b"the engine's state")
+    checkpoint.save(path, OWNER, REACHED, b"the engine's state")
     whole = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(whole) - 1))
     if data.draw(st.booleans()):
@@ -57,7 +57,7 @@ def test_any_damage_is_noticed(
 
 def test_another_picture_s_checkpoint_is_refused(tmp_path: Path) -> None:
     """A checkpoint of other settings is refused with the name of what differs."""
-    checkpoint.save(tmp_path / "c", OWNER, SO_FAR, b"")
+    checkpoint.save(tmp_path / "c", OWNER, REACHED, b"")
     other = Owner(dict(OWNER.picture) | {"settings": {"betas": (0.8, 0.99)}}, OWNER.machine)
     with pytest.raises(UnusableCheckpoint, match=r"with other settings$"):
         checkpoint.load(tmp_path / "c", other, exactly=False)
@@ -65,9 +65,9 @@ def test_another_picture_s_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_another_machine_s_checkpoint_is_refused_only_where_bits_count(tmp_path: Path) -> None:
     """With another number of threads a painting goes on, unless it shall be the same to the last bit."""
-    checkpoint.save(tmp_path / "c", OWNER, SO_FAR, b"state")
+    checkpoint.save(tmp_path / "c", OWNER, REACHED, b"state")
     other = Owner(OWNER.picture, {"threads": 3})
-    assert checkpoint.load(tmp_path / "c", other, exactly=False) == (SO_FAR, b"state")
+    assert checkpoint.load(tmp_path / "c", other, exactly=False) == (REACHED, b"state")
     with pytest.raises(UnusableCheckpoint, match=r"with other threads$"):
         checkpoint.load(tmp_path / "c", other, exactly=True)
 
@@ -75,4 +75,4 @@ def test_another_machine_s_checkpoint_is_refused_only_where_bits_count(tmp_path:
 def test_what_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     """A folder that is not there is a StorageError, which pauses the queue, and not a crash."""
     with pytest.raises(StorageError):
-        checkpoint.save(tmp_path / "none" / "c", OWNER, SO_FAR, b"")
+        checkpoint.save(tmp_path / "none" / "c", OWNER, REACHED, b"")

@@ -43,8 +43,8 @@ def picture(seed: int, width: int = 96, height: int = 70) -> bytes:
 def real(harness: Harnesses, tmp_path_factory: pytest.TempPathFactory) -> Harnesses:
     """A maker of executors with the real engine; all share one cache, so the network is exported once."""
     cache = tmp_path_factory.getbasetemp() / "cache"
-    studio = "nst_daemon.workers.process.renderer:Studio"
-    return partial(harness, painter=studio, weights="bundled", cache_dir=cache)
+    renderer = "nst_daemon.workers.process.renderer:Renderer"
+    return partial(harness, renderer=renderer, weights="bundled", cache_dir=cache)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The executor and its processes, with a studio that paints in milliseconds and misbehaves on demand."""
+"""The executor and its processes, with a renderer that paints in milliseconds and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -468,7 +468,7 @@ def test_a_device_error_replaces_the_worker(harness: Harnesses, jobs: Jobs, tmp_
 
 def test_missing_weights_take_the_device_out_at_once(harness: Harnesses) -> None:
     """A worker that says that another start would fail as well is lost after the first, and says what to do."""
-    b = harness(painter="tests.fakes:no_studio")
+    b = harness(renderer="tests.fakes:no_renderer")
     b.executor.start()
     b.until(lambda: b.of(DeviceLost))
     lost = b.of(DeviceLost)[0]
@@ -479,7 +479,7 @@ def test_missing_weights_take_the_device_out_at_once(harness: Harnesses) -> None
 
 def test_a_device_that_never_starts_is_backed_off_and_taken_out(harness: Harnesses) -> None:
     """A worker that dies at each start is started again after 1, 2, 4 and 8 s, and then lost."""
-    b = harness(painter="tests.fakes:crashing_studio", lost_seconds=1000)
+    b = harness(renderer="tests.fakes:crashing_renderer", lost_seconds=1000)
     b.executor.start()
     ahead = 0.0
     for deaths, pause in enumerate((1.0, 2.0, 4.0, 8.0, 1000.0), start=1):
@@ -496,7 +496,7 @@ def test_a_device_that_never_starts_is_backed_off_and_taken_out(harness: Harness
 
 def test_a_worker_that_never_gets_ready_is_killed(harness: Harnesses) -> None:
     """A worker that does not load within start_seconds is killed and counted as a failed start."""
-    b = harness(painter="tests.fakes:hanging_studio", start_seconds=30)
+    b = harness(renderer="tests.fakes:hanging_renderer", start_seconds=30)
     b.executor.start()
     b.until(lambda: b.of(Died), ahead=40)
     assert b.of(Died)[0].reason == "did not load its model within 30 s"
@@ -665,7 +665,7 @@ def test_stop_without_grace_keeps_the_last_checkpoint(harness: Harnesses, jobs: 
 
 def test_a_worker_that_is_loading_stops_at_once(harness: Harnesses) -> None:
     """Stopping does not wait for a worker that is still loading its model."""
-    b = harness(painter="tests.fakes:hanging_studio")
+    b = harness(renderer="tests.fakes:hanging_renderer")
     b.executor.start()
     pid, began = b.pid(), time.monotonic()
     b.executor.stop(30.0)
@@ -707,7 +707,7 @@ def test_workers_do_not_outlive_the_daemon(tmp_path: Path) -> None:
         "from tests.workers.conftest import Harness, Jobs, local\n"
         "from nst_daemon.workers.messages import WorkerOptions\n"
         "folder = Path(sys.argv[1])\n"
-        "b = Harness(local('cpu', WorkerOptions(painter='tests.fakes:Studio')))\n"
+        "b = Harness(local('cpu', WorkerOptions(renderer='tests.fakes:Renderer')))\n"
         "b.ready()\n"
         "b.executor.submit(Jobs(folder)('dog', do='hang', at=1, once=str(folder / 'marker')))\n"
         "b.until((folder / 'marker').exists)\n"

@@ -42,7 +42,7 @@ from nst_daemon.workers.ray.executor import RayExecutor
 from tests.workers.conftest import ROOT, Harness, Jobs
 
 OPTIONS: dict[str, Any] = {
-    "painter": "tests.fakes:Studio",
+    "renderer": "tests.fakes:Renderer",
     "weights": "bundled",
     "threads": 1,
     "checkpoint_seconds": 0.2,

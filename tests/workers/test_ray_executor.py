@@ -1,4 +1,4 @@
-"""The Ray executor on a real cluster of two nodes, with a fake studio where the engine does not matter."""
+"""The Ray executor on a real cluster of two nodes, with a fake renderer where the engine does not matter."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def ray_harness(tmp_path: Path, cluster: SmallCluster) -> Iterator[Callable[...,
     made: list[Harness] = []
 
     def make(ray: Mapping[str, Any] = {}, address: str = "", **options: Any) -> Harness:
-        base = WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path / "logs", threads=1)
+        base = WorkerOptions(renderer="tests.fakes:Renderer", logs=tmp_path / "logs", threads=1)
         options = {"weights": "bundled"} | options
         made.append(on_cluster(address or cluster.address, replace(base, **options), **ray))
         return made[-1]
@@ -126,7 +126,7 @@ def test_the_engine_paints_the_same_picture_on_a_node(
     seeds = {"job00": 1, "job01": 2}
     tiny = {"size": 48, "scales": [1.0], "iterations": [4]}
     cache = tmp_path_factory.getbasetemp() / "cache"  # other tests with the engine export into it
-    real = {"painter": WorkerOptions().painter, "cache_dir": cache, "settings": resolve(tiny)}
+    real = {"renderer": WorkerOptions().renderer, "cache_dir": cache, "settings": resolve(tiny)}
 
     def root(name: str) -> configuration.Config:
         config = a_root(tmp_path / name, seeds)
@@ -274,7 +274,7 @@ def test_a_node_dies_among_twenty_jobs(
 ) -> None:
     """With a node killed in the middle each of 20 jobs has one result, the same bytes as from the local executor."""
     seeds = {f"job{i:02}": i for i in range(20)}
-    there = ray_harness(painter="tests.fakes:Slow").executor
+    there = ray_harness(renderer="tests.fakes:Slow").executor
     with daemon(there, a_root(tmp_path / "there", seeds)) as one:
         one.until(lambda: one.count(JobState.DONE) >= 4)
         cluster.kill_a_node()
@@ -282,7 +282,7 @@ def test_a_node_dies_among_twenty_jobs(
         pictures = one.end()
     assert sorted(pictures) == [f"{name}.png" for name in seeds]
     assert len(set(pictures.values())) == 20
-    here = harness(["cpu", "cpu"], painter="tests.fakes:Slow").executor
+    here = harness(["cpu", "cpu"], renderer="tests.fakes:Slow").executor
     assert paint_all(here, a_root(tmp_path / "here", seeds), 20) == pictures
 
 
@@ -295,7 +295,7 @@ def test_the_head_dies_and_comes_back(
 ) -> None:
     """Without its head the cluster is away in the status, drops are taken in still, and all of it is painted later."""
     config = a_root(tmp_path / "root", {f"job{i:02}": i for i in range(6)})
-    with daemon(ray_harness(painter="tests.fakes:Slow").executor, config) as one:
+    with daemon(ray_harness(renderer="tests.fakes:Slow").executor, config) as one:
         one.until(lambda: one.count(JobState.DONE) >= 1 and one.count(JobState.RUNNING))
         cluster.kill_the_head()
         one.until(lambda: one.live().state == "lost")
@@ -316,7 +316,7 @@ def test_a_cluster_that_is_away_is_said_once_and_tried_again(tmp_path: Path, job
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        b = on_cluster(address, WorkerOptions(painter="tests.fakes:Studio", logs=tmp_path))
+        b = on_cluster(address, WorkerOptions(renderer="tests.fakes:Renderer", logs=tmp_path))
         b.executor.start()
         b.until(lambda: b.of(DeviceLost))
         (lost,) = b.of(DeviceLost)

@@ -13,10 +13,10 @@ from nst_daemon.config import Outputs
 from nst_daemon.report import loss_plot
 from nst_daemon.workers.messages import Staged, Stopped
 from nst_daemon.workers.process import recorder
-from nst_daemon.workers.process.recorder import Record
+from nst_daemon.workers.process.recorder import Recorder
 from tests import fakes
 from tests.workers.conftest import Jobs
-from tests.workers.test_attempt import Attempt
+from tests.workers.test_attempt import Trial
 
 OUTPUTS = Outputs()
 
@@ -33,7 +33,7 @@ class Watched:
 
     def __post_init__(self) -> None:
         self.preview = self.folder / "previews" / "starry" / "dog.jpg"
-        self.record = Record(
+        self.recorder = Recorder(
             self.sketch,
             outputs=OUTPUTS,
             preview=self.preview,
@@ -51,7 +51,7 @@ class Watched:
         """So many steps of a painting of `total`."""
         for i in range(1, iterations + 1):
             self.now += step_seconds
-            self.record.see(fakes.Step(i, total, "00" * 32, 1 / i), self.now)
+            self.recorder.see(fakes.Step(i, total, "00" * 32, 1 / i), self.now)
 
 
 def test_looking_takes_two_per_cent_at_most(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_looking_takes_two_per_cent_at_most(tmp_path: Path) -> None:
         watched = Watched(tmp_path, look_seconds)
         watched.paint(5000, 0.2)
         assert len(watched.looks) > 4
-        assert watched.record.seconds == pytest.approx(len(watched.looks) * look_seconds)
-        assert watched.record.seconds < 0.05 * watched.now + 2 * look_seconds
+        assert watched.recorder.seconds == pytest.approx(len(watched.looks) * look_seconds)
+        assert watched.recorder.seconds < 0.05 * watched.now + 2 * look_seconds
 
 
 def test_the_preview_is_replaced_every_few_seconds(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_a_loss_that_is_no_number_is_left_out(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     for i, loss in ((1, 2.0), (2, float("nan")), (3, 1.0)):
         watched.now += 1
-        watched.record.see(fakes.Step(i, 10, "00" * 32, loss), watched.now)
-    assert [sample.iteration for sample in watched.record.history] == [1, 3]
+        watched.recorder.see(fakes.Step(i, 10, "00" * 32, loss), watched.now)
+    assert [sample.iteration for sample in watched.recorder.history] == [1, 3]
 
 
 def test_early_iterations_of_each_scale_are_in_the_history(tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_early_iterations_of_each_scale_are_in_the_history(tmp_path: Path) -> No
     watched = Watched(tmp_path)
     for i in range(1, 41):
         size = (32, 24) if i <= 20 else (64, 48)
-        watched.record.see(fakes.Step(i, 40, "00" * 32, 1 / i, size), i * 0.001)
-    found = [(sample.iteration, sample.side) for sample in watched.record.history]
+        watched.recorder.see(fakes.Step(i, 40, "00" * 32, 1 / i, size), i * 0.001)
+    found = [(sample.iteration, sample.side) for sample in watched.recorder.history]
     assert [i for i, side in found if side == 32] == [1, 2, 4, 8, 16]
     assert [i for i, side in found if side == 64] == [21, 22, 24, 28, 36, 40]
 
@@ -107,7 +107,7 @@ def test_early_iterations_of_each_scale_are_in_the_history(tmp_path: Path) -> No
 def test_curve_and_time_lapse_stand_beside_the_picture(jobs: Jobs) -> None:
     """The set holds JSON, loss.png and progress.webp, the picture last; a name with dots keeps them."""
     task = replace(jobs("dog.v2", iterations=30), outputs=OUTPUTS)
-    answer = Attempt(task)()
+    answer = Trial(task)()
     assert isinstance(answer, Staged)
     names = ["dog.v2.json", "dog.v2.loss.png", "dog.v2.progress.webp", "dog.v2.png"]
     assert list(answer.files) == names
@@ -118,7 +118,7 @@ def test_curve_and_time_lapse_stand_beside_the_picture(jobs: Jobs) -> None:
 
 def test_each_can_be_switched_off(jobs: Jobs) -> None:
     """Without loss_plot and progress there are only JSON and picture."""
-    answer = Attempt(replace(jobs("dog"), outputs=Outputs(loss_plot=False, progress=False)))()
+    answer = Trial(replace(jobs("dog"), outputs=Outputs(loss_plot=False, progress=False)))()
     assert isinstance(answer, Staged)
     assert answer.files == ("dog.json", "dog.png")
 
@@ -132,7 +132,7 @@ def test_a_curve_that_cannot_be_drawn_costs_nothing_else(
         raise RuntimeError("no font")
 
     monkeypatch.setattr(loss_plot, "draw", fail)
-    attempt = Attempt(replace(jobs("dog"), outputs=OUTPUTS))
+    attempt = Trial(replace(jobs("dog"), outputs=OUTPUTS))
     answer = attempt()
     assert isinstance(answer, Staged)
     assert "dog.loss.png" not in answer.files
@@ -143,7 +143,7 @@ def test_a_curve_that_cannot_be_drawn_costs_nothing_else(
 
 def test_a_resumed_painting_keeps_its_curve_and_its_frames(jobs: Jobs) -> None:
     """What was sampled and shown before an interruption is in the curve and the time-lapse of the whole."""
-    attempt = Attempt(replace(jobs("dog", iterations=30), outputs=OUTPUTS))
+    attempt = Trial(replace(jobs("dog", iterations=30), outputs=OUTPUTS))
     attempt.before_step = lambda step: setattr(attempt, "stopping", step.iteration == 12)
     assert isinstance(attempt(), Stopped)
     attempt.stopping = False

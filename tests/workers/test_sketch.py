@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from nst_daemon.workers.process.renderer import Studio
+from nst_daemon.workers.process.renderer import Renderer
 
 
 def sketch(pixels: torch.Tensor, side: int, alpha: torch.Tensor | None = None) -> Image.Image:
     """The sketch of a step of a 64 × 48 picture."""
     content = SimpleNamespace(alpha=alpha)
-    canvas: Any = SimpleNamespace(size=(64, 48), prepared=SimpleNamespace(content=content))
+    job: Any = SimpleNamespace(size=(64, 48), prepared=SimpleNamespace(content=content))
     step: Any = SimpleNamespace(image=lambda: pixels)
-    return Studio.sketch(cast("Studio", None), canvas, step, side)
+    return Renderer.sketch(cast("Renderer", None), job, step, side)
 
 
 @pytest.mark.parametrize(("side", "size"), [(32, (32, 24)), (64, (64, 48)), (400, (64, 48))])

@@ -1,124 +1,53 @@
-"""One attempt at one picture, inside a worker: take up the checkpoint, paint, report, write checkpoints.
-
-It knows nothing of torch: what paints is a `Studio`. What it ends with is a `staging.Finished`.
-"""
+"""One attempt at one picture, inside a worker: resume from the checkpoint, paint, report, write checkpoints."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict
 
 from nst_daemon import __version__
-from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import NstError, PaintingError, StorageError
+from nst_daemon.errors import PaintingError, StorageError
 from nst_daemon.report import history, sidecar
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Stopped, Task
 from nst_daemon.workers.process import checkpoint
-from nst_daemon.workers.process.recorder import Record
-from nst_daemon.workers.process.staging import Finished, FinishedPicture
+from nst_daemon.workers.process.protocols import (
+    PreparedProtocol,
+    RendererProtocol,
+    StepProtocol,
+)
+from nst_daemon.workers.process.recorder import Recorder
+from nst_daemon.workers.process.staging import FinishedAttempt
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-log = logging.getLogger(__name__)
-
-#: Seconds between two reports of progress; each reads the losses, for which the device is waited for.
+#: Seconds between two reports of progress. Each reads the losses, which waits for the device.
 PROGRESS_SECONDS = 0.5
-#: A checkpoint is written no oftener than this many times what it takes from the painting: at most 2 % of its time.
+#: After a checkpoint, at least this many times the seconds that it took from the painting: at most 2 % of its time.
 CHECKPOINT_REST = 50.0
 
 
-class Step(Protocol):
-    """One iteration of a painting (see `engine.stylize.Step`)."""
-
-    iteration: int
-    iterations: int
-    size: tuple[int, int]
-    events: tuple[str, ...]
-
-    @property
-    def losses(self) -> Mapping[str, float]:
-        """Terms by name, and `total`."""
-
-
-class Prepared(Protocol):
-    """A job that can be painted."""
-
-    @property
-    def settings(self) -> RenderSettings:
-        """The whole settings."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the result in pixels."""
-
-    @property
-    def calibration(self) -> Sequence[Mapping[str, object]]:
-        """What each term is divided by, for each scale."""
-
-
-@dataclass(frozen=True)
-class Company:
-    """What pictures that are painted side by side have in common, and how many there may be at most."""
-
-    alike: Hashable = None
-    most: int = 1
-
-
-class Studio(Protocol):
-    """What paints, as a worker needs it: tasks in, files out. `workers.studio.Studio` is the real one.
-
-    It is made by `factory(options, device)`. Every method may raise NstErrors; `explain` turns what else it raises
-    into one, or returns None for what nobody foresaw.
-    """
-
-    def info(self) -> Mapping[str, object]:
-        """Device, threads, network, weights with their digest, versions: for the log, status and sidecars."""
-
-    def prepare(self, task: Task) -> Any:
-        """Decode, compute targets: a `Prepared`. Called from one thread while another paints."""
-
-    def company(self, prepared: Any) -> Company:
-        """Which pictures may be painted at the same time, and how many."""
-
-    def paint(self, prepared: Any, state: bytes | None) -> Generator[Any]:
-        """Paint, yielding a `Step` after each iteration; state: what `dump` returned. Several threads may do so."""
-
-    def dump(self, step: Any) -> bytes:
-        """Everything needed to go on from this step."""
-
-    def finish(self, prepared: Any, step: Any) -> FinishedPicture:
-        """The last good picture, in the machine's memory; it no longer needs the arguments. Raises PaintingError."""
-
-    def sketch(self, prepared: Any, step: Any, side: int) -> Image.Image:
-        """The picture in RGB as this step left it, its longer side at most `side` pixels, the same at every scale."""
-
-    def memory(self) -> int:
-        """Bytes of the device's own memory that this process has, 0 for the CPU."""
-
-    def explain(self, error: BaseException) -> NstError | None:
-        """What a library's exception means."""
-
-
-class Painting:
+class Attempt:
     """One attempt.
 
-    worker: its name, for the events; info: the studio's; prepare_seconds: what preparing took, for the sidecar; say:
-    sends an event; cancelled, stopping: whether to end after the current step, and for which reason; clock: monotonic
-    seconds.
+    Args:
+        worker: The worker's name, for the events.
+        info: The renderer's.
+        checkpoint_seconds: Seconds of painting between two checkpoints.
+        prepare_seconds: What preparing took, for the sidecar.
+        say: Sends an event.
+        cancelled: Whether to end after the current step, because the job was cancelled.
+        stopping: Whether to checkpoint after the current step and end, because the worker ends.
+        clock: Monotonic seconds.
+        writer: The thread that writes checkpoints; the attempt shuts it down.
     """
 
     def __init__(
         self,
-        studio: Studio,
+        renderer: RendererProtocol,
         task: Task,
-        prepared: Prepared,
+        prepared: PreparedProtocol,
         *,
         worker: str,
         info: Mapping[str, object],
@@ -128,39 +57,40 @@ class Painting:
         cancelled: Callable[[], bool],
         stopping: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        writer: ThreadPoolExecutor | None = None,
     ) -> None:
-        self._studio, self._task, self._prepared = studio, task, prepared
+        self._renderer, self._task, self._prepared = renderer, task, prepared
         self._worker, self._info = worker, info
         self._checkpoint_seconds = checkpoint_seconds
         self._prepare_seconds = prepare_seconds
         self._say, self._cancelled, self._stopping, self._clock = say, cancelled, stopping, clock
         self._notes: list[str] = []
-        self._before = checkpoint.SoFar(iteration=0, seconds=0.0)
+        self._before = checkpoint.Reached(iteration=0, seconds=0.0)
         self._began = self._next_report = clock()
         self._next_save = self._began + checkpoint_seconds
-        self._passed_on = 0  # of the step's events
+        self._events_sent = 0
         self._blocked = 0.0  # seconds that checkpoints took from the painting
-        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writer = writer or ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
-    def run(self) -> Finished | Stopped:
-        """Paint until the picture is done or somebody wants the end. Raises NstError and what libraries raise."""
+    def run(self) -> FinishedAttempt | Stopped:
+        """Paint until the picture is done, or the attempt is interrupted. Raises what the renderer raises."""
         with ExitStack() as at_the_end:
-            # Nothing is written any more once the daemon has its answer: it may remove the checkpoint then.
+            # After the answer nothing may be written: the daemon may remove the checkpoint then.
             at_the_end.callback(self._writer.shutdown, wait=True)
-            step, state = None, self._taken_up()
-            self._record = self._new_record()
-            self._writer.submit(self._record.prepare)
-            steps = at_the_end.enter_context(closing(self._studio.paint(self._prepared, state)))
+            step, state = None, self._resumed_state()
+            self._recorder = self._new_recorder()
+            self._writer.submit(self._recorder.prepare)
+            steps = at_the_end.enter_context(closing(self._renderer.paint(self._prepared, state)))
             for step in steps:
-                self._record.see(step, self._seconds())
-                self._pass_on(step)
+                self._recorder.see(step, self._seconds())
+                self._send_events(step)
                 if (answer := self._interrupted(step)) is not None:
                     return answer
                 self._report(step)
                 self._save_when_due(step)
             if step is None:
-                raise PaintingError("the engine took not a single step")
+                raise PaintingError("the engine made no step")
             finished = self._finished(step)
             at_the_end.pop_all()  # the writer goes with it
             return finished
@@ -179,8 +109,8 @@ class Painting:
         machine = {key: self._info.get(key) for key in ("device_name", "threads", "versions")}
         return checkpoint.Owner(picture, machine)
 
-    def _taken_up(self) -> bytes | None:
-        """The state to go on from, if there is one that fits."""
+    def _resumed_state(self) -> bytes | None:
+        """The state of a checkpoint that belongs to this picture, if there is one."""
         exactly = self._prepared.settings.deterministic
         try:
             found = checkpoint.load(self._task.checkpoint, self._owner(), exactly=exactly)
@@ -192,10 +122,10 @@ class Painting:
         self._before, state = found
         return state
 
-    def _new_record(self) -> Record:
-        """What is gathered along the way, from where the checkpoint leaves off."""
-        return Record(
-            lambda step, side: self._studio.sketch(self._prepared, step, side),
+    def _new_recorder(self) -> Recorder:
+        """A recorder that continues from the checkpoint."""
+        return Recorder(
+            lambda step, side: self._renderer.sketch(self._prepared, step, side),
             outputs=self._task.outputs,
             preview=self._task.preview,
             clock=self._clock,
@@ -204,11 +134,11 @@ class Painting:
             frames=self._before.frames,
         )
 
-    def _so_far(self, step: Step) -> checkpoint.SoFar:
-        """How far the painting is, over all attempts that it was made in."""
-        record = self._record
-        return checkpoint.SoFar(
-            step.iteration, self._seconds(), record.history, record.frames, self._resumed()
+    def _reached(self, step: StepProtocol) -> checkpoint.Reached:
+        """How far the painting is, over all attempts."""
+        recorder = self._recorder
+        return checkpoint.Reached(
+            step.iteration, self._seconds(), recorder.history, recorder.frames, self._resumed()
         )
 
     def _resumed(self) -> tuple[int, ...]:
@@ -219,8 +149,8 @@ class Painting:
         """Seconds of painting, over all attempts."""
         return self._before.seconds + self._clock() - self._began
 
-    def _save_when_due(self, step: Step) -> None:
-        """Begin to write a checkpoint where it is time; only copying the state holds the painting up."""
+    def _save_when_due(self, step: StepProtocol) -> None:
+        """Begin to write a checkpoint if it is due. Only the copy of the state delays the painting."""
         now = self._clock()
         if now < self._next_save or step.iteration >= step.iterations:
             return
@@ -234,23 +164,23 @@ class Painting:
         self._blocked += took
         self._next_save = now + max(self._checkpoint_seconds, CHECKPOINT_REST * took)
 
-    def _save(self, step: Step) -> Future[None]:
-        """Copy the state, and write it in the thread for that."""
-        state, owner, so_far = self._studio.dump(step), self._owner(), self._so_far(step)
-        self._writing = self._writer.submit(self._write, owner, so_far, state)
+    def _save(self, step: StepProtocol) -> Future[None]:
+        """Copy the state, and let the writer write it."""
+        state, owner, reached = self._renderer.dump(step), self._owner(), self._reached(step)
+        self._writing = self._writer.submit(self._write, owner, reached, state)
         return self._writing
 
-    def _write(self, owner: checkpoint.Owner, so_far: checkpoint.SoFar, state: bytes) -> None:
+    def _write(self, owner: checkpoint.Owner, reached: checkpoint.Reached, state: bytes) -> None:
         try:
-            checkpoint.save(self._task.checkpoint, owner, so_far, state)
+            checkpoint.save(self._task.checkpoint, owner, reached, state)
         except StorageError as error:
-            # The painting may well finish without one.
+            # The painting can finish without a checkpoint.
             self._note(f"no checkpoint could be written: {error}")
 
-    # Along the way
+    # During the painting
 
-    def _interrupted(self, step: Step) -> Stopped | None:
-        """The answer, where somebody wants the end or time is up. Raises PaintingError for the latter."""
+    def _interrupted(self, step: StepProtocol) -> Stopped | None:
+        """The answer, if the attempt has to end now. Raises PaintingError where max_job_minutes have passed."""
         if self._cancelled():
             return Stopped(self._worker, self._task.job_id, cancelled=True)
         if step.iteration >= step.iterations:
@@ -266,8 +196,8 @@ class Painting:
             )
         return None
 
-    def _report(self, step: Step) -> None:
-        """Tell how far it is, now and then."""
+    def _report(self, step: StepProtocol) -> None:
+        """Report progress, if it is due."""
         now = self._clock()
         if now < self._next_report and step.iteration < step.iterations:
             return
@@ -280,25 +210,25 @@ class Painting:
                 step.iteration,
                 step.iterations,
                 loss,
-                memory=self._studio.memory(),
+                memory=self._renderer.memory(),
             )
         )
 
-    def _pass_on(self, step: Step) -> None:
-        """Tell what has happened to the painting; the sidecar has it from the last step."""
-        for event in step.events[self._passed_on :]:
+    def _send_events(self, step: StepProtocol) -> None:
+        """Report new events of the engine; the sidecar has them from the last step."""
+        for event in step.events[self._events_sent :]:
             self._say(Note(self._worker, self._task.job_id, event))
-        self._passed_on = len(step.events)
+        self._events_sent = len(step.events)
 
     def _note(self, message: str) -> None:
-        """Tell people now, and in the sidecar."""
+        """Report something now, and in the sidecar."""
         self._notes.append(message)
         self._say(Note(self._worker, self._task.job_id, message))
 
-    def _finished(self, step: Step) -> Finished:
-        """What is left of the painting when the engine's part is over. Raises PaintingError."""
+    def _finished(self, step: StepProtocol) -> FinishedAttempt:
+        """The painting as staging needs it, without the engine. Raises PaintingError."""
         painted_for = self._seconds()
-        rendering = self._studio.finish(self._prepared, step)
+        rendering = self._renderer.finish(self._prepared, step)
         self._notes[:0] = rendering.notes
         width, height = self._prepared.size
         painted = sidecar.Painted(
@@ -317,19 +247,19 @@ class Painting:
                 "prepare": self._prepare_seconds,
                 "paint": painted_for,
                 "checkpoints": self._blocked,
-                "looking": self._record.seconds,
+                "looking": self._recorder.seconds,
             },
-            history=history.columns(self._record.history),
+            history=history.columns(self._recorder.history),
             resumed=self._resumed(),
             notes=self._notes,  # writing may still add to them
             batch=self._task.batch,
         )
-        return Finished(
+        return FinishedAttempt(
             self._worker,
             self._task,
             painted,
             rendering=rendering,
-            record=self._record,
+            recorder=self._recorder,
             writer=self._writer,
             clock=self._clock,
         )

@@ -1,7 +1,7 @@
-"""A painting that was interrupted, on disk: what it is, whose it is, and a digest over all of it.
+"""The checkpoint of a painting: to which picture it belongs, how far it is, and the engine's state.
 
-The file: one line with the format's name and the SHA-256 of everything behind that line; one line of JSON; the engine's
-state as the studio wrote it.
+The file has one line with the format's name and the SHA-256 of everything after that line, one line of JSON, and the
+engine's state as the renderer wrote it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from nst_daemon.report.history import Sample
 _MAGIC = b"nst-daemon checkpoint 2 "
 
 
-class UnusableCheckpoint(Exception):  # noqa: N818 (never an error for anyone: the picture is begun anew)
+class UnusableCheckpoint(Exception):  # noqa: N818 (not reported as an error: the painting starts from the beginning)
     """The file is damaged, or belongs to another picture; `str` says which, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What a checkpoint belongs to.
+    """To which picture a checkpoint belongs.
 
-    picture: everything without which it would become another picture (inputs, settings, weights, size, our own
-    version); machine: what may change the last bits (device, threads, torch's version).
+    Args:
+        picture: What determines the picture: inputs, settings, weights, size, the program's version.
+        machine: What may change the last bits: device, threads, torch's version.
     """
 
     picture: Mapping[str, object]
@@ -37,11 +38,15 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class SoFar:
-    """How far it was, for the sidecar of the picture that it becomes.
+class Reached:
+    """How far the painting was.
 
-    iteration: the last one that is in the state; seconds: of painting until then; history: the loss curve; frames: the
-    time-lapse, in JPEG; resumed: the iterations after which it was taken up before.
+    Args:
+        iteration: The last one that is in the state.
+        seconds: Seconds of painting until then.
+        history: The loss curve.
+        frames: The time-lapse, in JPEG.
+        resumed: The iterations after which earlier attempts were resumed.
     """
 
     iteration: int
@@ -51,24 +56,28 @@ class SoFar:
     resumed: tuple[int, ...] = field(default=())
 
 
-def save(path: Path, owner: Owner, so_far: SoFar, state: bytes) -> None:
-    """Write the checkpoint, durably; at any moment either the old one or the whole new one is there.
+def save(path: Path, owner: Owner, reached: Reached, state: bytes) -> None:
+    """Write the checkpoint, durably and atomically.
 
-    Raises StorageError.
+    Raises:
+        StorageError: The disk is full, or cannot be written.
     """
-    frames = [b64encode(frame).decode() for frame in so_far.frames]
-    values = {"owner": asdict(owner), "so_far": asdict(so_far) | {"frames": frames}}
+    frames = [b64encode(frame).decode() for frame in reached.frames]
+    values = {"owner": asdict(owner), "reached": asdict(reached) | {"frames": frames}}
     head = json.dumps(values, default=str)
     rest = head.encode() + b"\n" + state
     digest = hashlib.sha256(rest).hexdigest().encode()
     files.write_atomic(path, _MAGIC + digest + b"\n" + rest)
 
 
-def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[SoFar, bytes] | None:
-    """How far the painting was and the engine's state, or None where there is no checkpoint.
+def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[Reached, bytes] | None:
+    """How far the painting was and the engine's state; None if there is no checkpoint.
 
-    exactly: refuse one of another machine too, because the picture shall come out the same to the last bit. Raises
-    UnusableCheckpoint.
+    Args:
+        exactly: Refuse a checkpoint of another machine, so that the picture is the same to the last bit.
+
+    Raises:
+        UnusableCheckpoint: The file is damaged, or belongs to another picture.
     """
     try:
         data = path.read_bytes()
@@ -80,15 +89,17 @@ def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[SoFar, bytes] | No
     _compare(head["owner"]["picture"], owner.picture)
     if exactly:
         _compare(head["owner"]["machine"], owner.machine)
-    found = head["so_far"]
+    found = head["reached"]
     history = tuple(Sample(*sample) for sample in found["history"])
     frames = tuple(b64decode(frame) for frame in found["frames"])
-    so_far = SoFar(found["iteration"], found["seconds"], history, frames, tuple(found["resumed"]))
-    return so_far, state
+    reached = Reached(
+        found["iteration"], found["seconds"], history, frames, tuple(found["resumed"])
+    )
+    return reached, state
 
 
 def _verified(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and state, where the digest agrees."""
+    """Header and state. Raises UnusableCheckpoint where the digest differs."""
     first, _, rest = data.partition(b"\n")
     if first != _MAGIC + hashlib.sha256(rest).hexdigest().encode():
         raise UnusableCheckpoint("is damaged")

@@ -1,9 +1,9 @@
 """A worker: one process, one device, a resident model, picture after picture.
 
-Four threads, or more. The main thread paints; where pictures of one size are painted side by side, others do so too.
-`_listen` hears what the daemon says, and tells it that the process lives. `_prepare` loads the model, and makes the
-next job ready while this one is painted. `_stage` writes a finished picture while the next one is painted. Only those
-that paint report progress: a process that lives and paints nothing must not look well.
+It has four threads or more. The main thread paints; where pictures of one size are painted at the same time, further
+threads paint. `_listen` receives messages and sends `Alive`. `_prepare` loads the model and prepares the next job while
+this one is painted. `_stage` writes a finished picture while the next one is painted. Only a thread that paints reports
+progress, so that a process that lives but does not paint is noticed.
 """
 
 from __future__ import annotations
@@ -23,29 +23,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from nst_daemon import managed_process
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
 from nst_daemon.workers import messages
-from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task, WorkerOptions
-from nst_daemon.workers.process.attempt import Company, Painting, Prepared, Studio
-from nst_daemon.workers.process.staging import Finished
+from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task
+from nst_daemon.workers.process.attempt import Attempt
+from nst_daemon.workers.process.protocols import (
+    BatchGroup,
+    PreparedProtocol,
+    RendererFactory,
+    RendererProtocol,
+)
+from nst_daemon.workers.process.staging import FinishedAttempt
 
-#: Seconds between two signs of life.
-HEARTBEAT = 1.0
-#: The daemon is gone. Nobody reads this status.
+#: Seconds between two `Alive` messages.
+ALIVE_SECONDS = 1.0
+#: The exit status when the daemon is gone.
 ORPHANED = 1
-
-
-class Factory(Protocol):
-    """What makes a `Studio` for a device."""
-
-    def __call__(self, options: WorkerOptions, device: str, /) -> Studio:
-        """Load everything that is resident. Raises NstError."""
-
-    def provisioning(self, options: WorkerOptions, /) -> messages.Provisioning:
-        """What the same studio needs on another machine. Raises NstError."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,17 +48,17 @@ class _Job:
     """A task on its way through this process."""
 
     task: Task
-    prepared: Prepared | None = None
+    prepared: PreparedProtocol | None = None
     prepare_seconds: float = 0.0
-    company: Company = Company()  # what it may be painted beside
-    taken: bool = False  # to be painted
+    group: BatchGroup = BatchGroup()
+    taken: bool = False  # by a thread that paints
     painting: bool = False
     announced: bool = False
     cancelled: bool = False
 
 
 class Worker:
-    """The life of a worker, from the daemon's greeting to its end. end: our end of the wire."""
+    """One worker, from `Hello` to its end. end: the worker's end of the daemon's socket."""
 
     def __init__(self, end: socket.socket, hello: messages.Hello) -> None:
         self._end = end
@@ -72,11 +67,11 @@ class Worker:
         self._options = hello.options
         self._sending = threading.Lock()
         self._changed = threading.Condition()  # guards _jobs and the flags of its jobs
-        # Staged, painted, prepared: in this order, and as far as there are so many.
+        # First those that are staged, then those that are painted, then those that are prepared or wait.
         self._jobs: list[_Job] = []
         self._stager = ThreadPoolExecutor(1, "stage")
-        self._painters: list[threading.Thread] = []  # beside the main thread
-        self._wanted = 2  # tasks at once, as the daemon knows
+        self._painters: list[threading.Thread] = []  # besides the main thread
+        self._wanted = 2  # tasks at a time, as the daemon knows
         self._stopping = False
         self._ready = False
         self._leaving: messages.Leaving | None = None  # why this process must be replaced
@@ -98,12 +93,12 @@ class Worker:
         with self._changed:
             self._changed.notify_all()
 
-    # The threads beside the painting
+    # The threads besides those that paint
 
     def _listen(self) -> None:
-        """Hear what the daemon says; tell it that we live."""
+        """Receive the daemon's messages; send `Alive`."""
         while True:
-            heard, _, _ = select.select([self._end], [], [], HEARTBEAT)
+            heard, _, _ = select.select([self._end], [], [], ALIVE_SECONDS)
             if not heard:
                 self._say(messages.Alive())
                 continue
@@ -117,21 +112,21 @@ class Worker:
                 case messages.Stop():
                     self.stop()
                 case None:
-                    # The daemon is gone, and a new one may already have given our job to another worker: whatever we
-                    # still wrote would be in its way.
+                    # The daemon is gone. A new one may already have given the job to another worker, and two workers
+                    # must not write the same files.
                     os._exit(ORPHANED)
 
     def _prepare(self) -> None:
-        """Load the model, then make jobs ready, one after the other."""
+        """Load the model, then prepare jobs, one after the other."""
         thread = threading.get_native_id()
         with suppress(OSError):
-            # On Linux the niceness belongs to the thread, and to those that it starts: onnxruntime's. Painting, in the
-            # main thread, goes first; preparing has a whole picture's time.
+            # On Linux a niceness applies to the thread and the threads that it starts: onnxruntime's. Painting has
+            # precedence; preparing has as much time as a whole picture takes.
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + 10)
         try:
-            self._studio: Studio = self._load()
-            self._info = dict(self._studio.info())
-        except Exception as error:  # noqa: BLE001 (whatever it is, the daemon has to hear of it)
+            self._renderer: RendererProtocol = self._load()
+            self._info = dict(self._renderer.info())
+        except Exception as error:  # noqa: BLE001 (the daemon must be told of any error)
             self._leave(_no_start(error))
             return
         self._say(Ready(self._name, self._info))
@@ -140,29 +135,29 @@ class Worker:
             job = self._wait_for_unprepared()
             began = time.monotonic()
             try:
-                prepared = self._studio.prepare(job.task)
-                company = self._studio.company(prepared)
-            except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
+                prepared = self._renderer.prepare(job.task)
+                group = self._renderer.batch_group(prepared)
+            except Exception as error:  # noqa: BLE001 (an error of a job does not end the worker)
                 self._fail(job, error)
             else:
                 with self._changed:
                     job.prepare_seconds = time.monotonic() - began
-                    job.company, job.prepared = company, prepared
+                    job.group, job.prepared = group, prepared
                     self._changed.notify_all()
 
     def _wait_for_unprepared(self) -> _Job:
         with self._changed:
             while True:
                 ready = [job for job in self._jobs if job.prepared is not None and not job.taken]
-                # No more than are painted at a time: each takes memory.
-                if len(ready) < max((job.company.most for job in ready), default=1):
+                # At most as many as are painted at the same time: each takes memory.
+                if len(ready) < max((job.group.limit for job in ready), default=1):
                     for job in self._jobs:
                         if job.prepared is None:
                             return job
                 self._changed.wait()
 
     def _cancel(self, job_id: str) -> None:
-        """End the job: at once where it is not painted yet, else after the step that is being taken."""
+        """End the job: at once if it is not painted yet, else after the current step."""
         with self._changed:
             job = next((job for job in self._jobs if job.task.job_id == job_id), None)
             if job is None:
@@ -171,13 +166,13 @@ class Worker:
             if not job.taken:
                 self._answer(job, Stopped(self._name, job_id, cancelled=True))
 
-    # The main thread
+    # The threads that paint
 
-    def _load(self) -> Studio:
-        """Make the studio, on the device that was named or is found."""
+    def _load(self) -> RendererProtocol:
+        """Make the renderer, on the device that was named or is found."""
         options, device = self._options, self._device
         if options.cache_dir:
-            # matplotlib looks for fonts once, which takes seconds; a service has no home to remember them in.
+            # matplotlib's search for fonts takes seconds; a service has no home folder to keep the result in.
             os.environ.setdefault("MPLCONFIGDIR", str(options.cache_dir / "matplotlib"))
         if device == "auto":
             from nst_daemon.engine.device import all_devices  # noqa: PLC0415 (torch is slow to import)
@@ -189,10 +184,10 @@ class Worker:
             threads = options.threads or max(1, cores // len(devices))
             options = replace(options, threads=threads)
         if device == "cpu":
-            # Not RLIMIT_AS, which counts what is merely mapped; and not for a GPU, whose driver maps all of its memory.
+            # Not RLIMIT_AS, which also counts mapped files; and not for a GPU, whose driver maps all of its memory.
             limit = options.max_memory or _machine_memory()
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        return factory(options.painter)(options, device)
+        return load_factory(options.renderer)(options, device)
 
     def _paint_all(self) -> None:
         """Paint job after job until it is time to end."""
@@ -204,41 +199,40 @@ class Worker:
         with self._changed:
             while not self._stopping and self._leaving is None:
                 job = next((job for job in self._jobs if not job.taken), None)
-                if job is not None and self._goes_along(job):
+                if job is not None and self._may_start(job):
                     job.taken = job.painting = True
                     self._announce(job)
-                    self._make_room(job.company.most)
+                    self._make_room(job.group.limit)
                     return job
-                self._changed.wait(
-                    HEARTBEAT
-                )  # a signal may set _stopping between the test and this
+                # A signal may set _stopping just before this.
+                self._changed.wait(ALIVE_SECONDS)
         return None
 
-    def _goes_along(self, job: _Job) -> bool:
-        """Is it prepared, and may it be painted beside what is being painted?"""
+    def _may_start(self, job: _Job) -> bool:
+        """Whether it is prepared, and may be painted at the same time as those that are being painted."""
         beside = [other for other in self._jobs if other.painting]
-        if job.prepared is None or len(beside) >= job.company.most:
+        if job.prepared is None or len(beside) >= job.group.limit:
             return False
-        return all(other.company == job.company for other in beside)
+        return all(other.group == job.group for other in beside)
 
-    def _make_room(self, most: int) -> None:
-        """So many are painted side by side now: have a painter for each, and ask for tasks, one of them to prepare."""
-        while len(self._painters) < most - 1:
+    def _make_room(self, limit: int) -> None:
+        """Have a thread for each of `limit` pictures, and ask for so many tasks and one to prepare."""
+        while len(self._painters) < limit - 1:
             painter = threading.Thread(target=self._paint_all, name="paint", daemon=True)
             self._painters.append(painter)
             painter.start()
-        if self._wanted != most + 1:
-            self._wanted = most + 1
+        if self._wanted != limit + 1:
+            self._wanted = limit + 1
             self._say(messages.Room(self._wanted))
 
     def _work(self, job: _Job) -> None:
-        """Paint one job; whatever happens, it is answered for, here or once it is staged."""
+        """Paint one job. It is answered in any case, here or in `_stage`."""
         try:
             end = self._paint(job)
-        except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
+        except Exception as error:  # noqa: BLE001 (an error of a job does not end the worker)
             self._fail(job, error)
         else:
-            if isinstance(end, Finished):
+            if isinstance(end, FinishedAttempt):
                 self._stager.submit(self._stage, job, end)
             else:
                 self._answer(job, end)
@@ -246,18 +240,18 @@ class Worker:
             job.painting = False
             self._changed.notify_all()
 
-    def _stage(self, job: _Job, finished: Finished) -> None:
-        """Write the picture, and answer for it whatever happens."""
+    def _stage(self, job: _Job, finished: FinishedAttempt) -> None:
+        """Write the picture, and answer in any case."""
         try:
             self._answer(job, finished.stage())
-        except Exception as error:  # noqa: BLE001 (any failure is the job's, not the worker's)
+        except Exception as error:  # noqa: BLE001 (an error of a job does not end the worker)
             self._fail(job, error)
 
-    def _paint(self, job: _Job) -> Finished | Stopped:
-        """From the prepared job to the finished picture, or to the checkpoint where it is interrupted."""
+    def _paint(self, job: _Job) -> FinishedAttempt | Stopped:
+        """Paint a prepared job; Stopped where it was interrupted."""
         assert job.prepared is not None
-        painting = Painting(
-            self._studio,
+        attempt = Attempt(
+            self._renderer,
             job.task,
             job.prepared,
             worker=self._name,
@@ -268,10 +262,10 @@ class Worker:
             cancelled=lambda: job.cancelled,
             stopping=lambda: self._stopping,
         )
-        return painting.run()
+        return attempt.run()
 
     def _release(self) -> None:
-        """Give back what is left, without blame, and say why we leave where nobody asked for it."""
+        """Return what is left, without blame, and say why the worker ends if the daemon did not ask for it."""
         self._stager.shutdown(wait=True)
         with self._changed:
             for job in tuple(self._jobs):
@@ -280,7 +274,7 @@ class Worker:
             self._say(self._leaving)
 
     def _leave(self, why: messages.Leaving) -> None:
-        """End once the main thread is done with what it paints."""
+        """End after the pictures that are being painted."""
         with self._changed:
             self._leaving = why
             self._changed.notify_all()
@@ -290,7 +284,7 @@ class Worker:
         if isinstance(error, Cancelled):
             self._answer(job, Stopped(self._name, job.task.job_id, cancelled=True))
             return
-        known = error if isinstance(error, NstError) else self._studio.explain(error)
+        known = error if isinstance(error, NstError) else self._renderer.explain(error)
         if known is None:
             message = f"unexpected error: {_line(error)}"
             failed = Failed(self._name, job.task.job_id, Retry.NEVER, message, _trace(error))
@@ -300,10 +294,10 @@ class Worker:
             self._leave(messages.Leaving(str(known), permanent=False))
         self._answer(job, failed)
 
-    # Speaking
+    # Messages to the daemon
 
     def _answer(self, job: _Job, answer: Staged | Failed | Stopped) -> None:
-        """Say how a job ended, once; it is no longer ours."""
+        """Say how a job ended, once."""
         with self._changed:
             if job not in self._jobs:
                 return
@@ -313,7 +307,7 @@ class Worker:
                 self._announce(self._jobs[0])
 
     def _announce(self, job: _Job) -> None:
-        """Say that a job has come to the head or is painted: before, so that it can be blamed for a crash."""
+        """Say that work on a job begins, before it does, so that a crash can be blamed on it."""
         if not job.announced:
             job.announced = True
             self._say(Started(self._name, job.task.job_id))
@@ -328,7 +322,7 @@ class Worker:
 
 
 def _no_start(error: Exception) -> messages.Leaving:
-    """Why nothing can be painted. What an NstError calls permanent is not mended by another start."""
+    """Why the worker cannot start. An error that no retry changes is permanent."""
     message = str(error) if isinstance(error, NstError) else _line(error)
     permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
     return messages.Leaving(f"could not start: {message}", permanent, _trace(error))
@@ -345,23 +339,22 @@ def _trace(error: BaseException) -> str:
 
 
 def _machine_memory() -> int:
-    """Bytes of memory that this machine has, or that the control groups which this process is in may use."""
+    """Bytes of memory of this machine, or the smallest limit of the control groups of this process."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with suppress(OSError, ValueError):
         group = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
         folder = Path("/sys/fs/cgroup") / group
         for place in (folder, *folder.parents):
-            with suppress(
-                OSError, ValueError
-            ):  # no such file at the top, "max" where there is no limit
+            # The root has no such file; "max" means no limit.
+            with suppress(OSError, ValueError):
                 limits.append(int((place / "memory.max").read_text()))
     return min(limits)
 
 
-def factory(path: str) -> Factory:
+def load_factory(path: str) -> RendererFactory:
     """What `module:factory` names."""
     module, _, name = path.partition(":")
-    found: Factory = getattr(importlib.import_module(module), name)
+    found: RendererFactory = getattr(importlib.import_module(module), name)
     return found
 
 
@@ -370,12 +363,12 @@ def main() -> None:
     end = managed_process.begin()
     hello = messages.receive(end)
     if not isinstance(hello, messages.Hello):
-        sys.exit("this is started by nst-daemon itself")
+        sys.exit("only nst-daemon itself starts this")
     worker = Worker(end, hello)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
     logging.shutdown()
-    # Threads may be deep in native code, and libraries' own destructors have crashed over that; nothing is left to do.
+    # Threads may be in native code, and destructors of libraries have crashed then.
     os._exit(0)
 
 

@@ -1,6 +1,6 @@
-"""What a worker on another machine must be given: `python -m nst_daemon.workers.process.provisioning` says it and ends.
+"""What a worker on another machine needs: `python -m nst_daemon.workers.process.provisioning` prints it and ends.
 
-A process of its own, because finding the weights and exporting the network take torch, and whoever asks has none.
+It is a process of its own, because finding the weights and exporting the network need torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 from nst_daemon.errors import NstError, Retry
 from nst_daemon.workers import messages
-from nst_daemon.workers.process.main import factory
+from nst_daemon.workers.process.main import load_factory
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     assert isinstance(join, messages.Join)
     answer: messages.Provisioning | messages.Leaving
     try:
-        answer = factory(join.options.painter).provisioning(join.options)
+        answer = load_factory(join.options.renderer).provisioning(join.options)
     except NstError as error:
         answer = messages.Leaving(f"could not start: {error}", error.retry is Retry.NEVER)
     sys.stdout.buffer.write(messages.encode(answer))

@@ -1,7 +1,6 @@
-"""What a painting leaves behind on its way, for people: its losses, a time-lapse, a live preview.
+"""What is recorded during a painting: losses, a time-lapse, a live preview.
 
-None of it may cost much, or harm the picture: looking takes at most 2 % of the painting's time, and what fails is
-a note.
+Each of the two kinds of views takes at most 2 % of the painting's time, and a failure is only a note.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nst_daemon.config import Outputs
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report import loss_plot
 from nst_daemon.report.history import Sample, thinned
 from nst_daemon.report.time_lapse import SIDE, TimeLapse
+from nst_daemon.workers.process.protocols import StepProtocol
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,31 +26,23 @@ log = logging.getLogger(__name__)
 #: Seconds between two samples of the losses, besides those of the early iterations.
 SAMPLE_SECONDS = 0.5
 #: How many points of the loss curve are kept at most.
-HISTORY = 400
-#: A look at the picture is followed by a pause of this many times what it took: at most 2 % of the painting's time.
-REST = 50.0
+HISTORY_POINTS = 400
+#: After a view, a pause of this many times the seconds that it took: at most 2 % of the painting's time.
+VIEW_REST = 50.0
 #: Seconds between two live previews, and their longer side in pixels.
 PREVIEW_SECONDS, PREVIEW_SIDE = 3.0, 768
 
 
-class Step(Protocol):
-    """One iteration of a painting (see `engine.stylize.Step`)."""
-
-    iteration: int
-    iterations: int
-    size: tuple[int, int]
-
-    @property
-    def losses(self) -> Mapping[str, float]:
-        """Terms by name, and `total`."""
-
-
-class Record:
+class Recorder:
     """Watches a painting, step by step.
 
-    sketch: gives a step's picture in RGB with a longer side of at most so many pixels, the same at every scale;
-    outputs: that section of the configuration; preview: where the live preview goes, None for none; clock: monotonic
-    seconds; note: tells people; history, frames: of the attempt that is taken up.
+    Args:
+        sketch: Makes a step's picture in RGB, its longer side at most so many pixels, the same at every scale.
+        preview: Where the live preview goes; None for none.
+        clock: Monotonic seconds.
+        note: Reports a message to people.
+        history: The losses of the attempt that is resumed.
+        frames: The time-lapse of that attempt, in JPEG.
     """
 
     def __init__(
@@ -71,7 +63,7 @@ class Record:
         self._time_lapse = TimeLapse(frames) if outputs.progress else None
         self._next_sample = self._next_frame = self._next_preview = clock()
         self._scale: tuple[tuple[int, int], int] | None = None  # size, and its first iteration
-        #: Seconds that looking has taken from the painting.
+        #: Seconds that the views have taken from the painting.
         self.seconds = 0.0
 
     @property
@@ -84,47 +76,46 @@ class Record:
         """The time-lapse so far."""
         return self._time_lapse.frames if self._time_lapse else ()
 
-    def see(self, step: Step, painted: float) -> None:
-        """Look at a step; painted: seconds of painting so far, over all attempts."""
+    def see(self, step: StepProtocol, painted: float) -> None:
+        """Record a step; painted: seconds of painting so far, over all attempts."""
         now, last = self._clock(), step.iteration >= step.iterations
         if self._early(step) or now >= self._next_sample or last:
             self._next_sample = now + SAMPLE_SECONDS
             self._sample(step, painted)
         if self._time_lapse and (now >= self._next_frame or last):
-            self._next_frame = now + REST * self._timed(self._add_frame, step)
+            self._next_frame = now + VIEW_REST * self._timed(self._add_frame, step)
         if self._preview and now >= self._next_preview:
-            pause = REST * self._timed(self._show, step)
+            pause = VIEW_REST * self._timed(self._show, step)
             self._next_preview = now + max(PREVIEW_SECONDS, pause)
 
-    def _sample(self, step: Step, painted: float) -> None:
+    def _sample(self, step: StepProtocol, painted: float) -> None:
         losses = dict(step.losses)
-        if all(
-            math.isfinite(loss) for loss in losses.values()
-        ):  # else the engine is about to go back
+        # After a non-finite loss the engine rolls back.
+        if all(math.isfinite(loss) for loss in losses.values()):
             sample = Sample(step.iteration, painted, max(step.size), losses)
-            self._history = thinned([*self._history, sample], HISTORY)
+            self._history = thinned([*self._history, sample], HISTORY_POINTS)
 
-    def _early(self, step: Step) -> bool:
-        """True in the iterations 1, 2, 4, 8, … of a scale, where most happens."""
+    def _early(self, step: StepProtocol) -> bool:
+        """True in the iterations 1, 2, 4, 8, … of a scale, in which the loss changes most."""
         if self._scale is None or self._scale[0] != step.size:
             self._scale = (step.size, step.iteration)
         number = step.iteration - self._scale[1] + 1
         return number & (number - 1) == 0
 
-    def _timed(self, look: Callable[[Step], None], step: Step) -> float:
-        """Do it, and return the seconds that it took."""
+    def _timed(self, look: Callable[[StepProtocol], None], step: StepProtocol) -> float:
+        """Call `look`; the seconds that it took."""
         began = self._clock()
         look(step)
         took = self._clock() - began
         self.seconds += took
         return took
 
-    def _add_frame(self, step: Step) -> None:
+    def _add_frame(self, step: StepProtocol) -> None:
         assert self._time_lapse is not None
         self._time_lapse.add(self._sketch(step, SIDE))
 
-    def _show(self, step: Step) -> None:
-        """Replace the preview; atomic, and not durable: it is worth nothing after a power cut."""
+    def _show(self, step: StepProtocol) -> None:
+        """Replace the preview, atomically and not durably: after a power cut it is useless."""
         assert self._preview is not None
         temporary = self._preview.with_name(f".{self._preview.name}.part")
         try:
@@ -141,9 +132,16 @@ class Record:
             loss_plot.load()
 
     def write(self, stem: Path, weights: Mapping[str, float]) -> list[Path]:
-        """Write STEM.loss.png and STEM.progress.webp, as far as they are wanted; the paths.
+        """Write STEM.loss.png and STEM.progress.webp, as far as they are configured. A failure becomes a note.
 
-        weights: of the terms, as they count in the total. What fails for another reason than the disk is noted.
+        Args:
+            weights: The weight of each term in the total loss.
+
+        Returns:
+            The paths.
+
+        Raises:
+            OSError: The disk is full, or cannot be written.
         """
         wanted: list[tuple[str, Callable[[], bytes]]] = []
         if self._loss_plot and self._history:
@@ -157,7 +155,7 @@ class Record:
                 path.write_bytes(make())
             except OSError:
                 raise
-            except Exception as error:  # a picture is worth more than its curve
+            except Exception as error:
                 log.exception("%s", path.name)
                 self._note(f"{path.name} could not be made: {error}")
             else:

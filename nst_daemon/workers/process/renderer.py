@@ -1,4 +1,4 @@
-"""The real `painting.Studio`: a `Painter` with its pictures in the spool, its states as bytes, its errors in words."""
+"""The real renderer (see `protocols`): a `Painter` that takes tasks, keeps states as bytes and explains errors."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from nst_daemon.errors import DeviceError, NstError, OutOfMemory
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared, Rendering, decode
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
-from nst_daemon.workers.process.attempt import Company
+from nst_daemon.workers.process.protocols import BatchGroup
 
-#: What torch, onnxruntime and NVIDIA's libraries say where the device fails, some of it in a plain RuntimeError. Memory
-#: is looked for first, because some of its words hold these.
-_NO_DEVICE = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
+#: What torch, onnxruntime and NVIDIA's libraries report when the device fails, partly in a plain RuntimeError. Errors
+#: about memory are recognised first, because some of their texts contain these words.
+_DEVICE_FAILURES = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
 
-#: Pixels that are thought to fill a GPU: pictures are painted side by side up to so many, unless told otherwise, and
-#: never more of them than `MOST`. Calculated for an H200, not measured.
-PIXELS, MOST = 2 * 512 * 512, 16
+#: Pixels that should fill a GPU: pictures are painted at the same time up to this sum, unless `batch` is set.
+#: Calculated for an H200, not measured.
+FULL_GPU_PIXELS = 2 * 512 * 512
+#: The most pictures that are painted at the same time.
+MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Canvas:
-    """A job that can be painted; see `painting.Prepared`."""
+class RenderJob:
+    """A job that can be painted (see `protocols.PreparedProtocol`)."""
 
     prepared: Prepared
 
     @property
     def settings(self) -> RenderSettings:
-        """The whole settings."""
+        """The resolved settings."""
         return self.prepared.settings
 
     @property
@@ -52,8 +54,14 @@ class Canvas:
         return self.prepared.scene.calibration
 
 
-class Studio:
-    """The engine on one device, ready for the usual settings. Raises ModelError, SettingsError, DeviceError."""
+class Renderer:
+    """The engine on one device, loaded for the usual settings.
+
+    Raises:
+        ModelError: Weights are missing or damaged.
+        SettingsError: The settings do not fit the network.
+        DeviceError: The device is not there.
+    """
 
     def __init__(self, options: WorkerOptions, device: str) -> None:
         self._batch = options.batch
@@ -69,9 +77,11 @@ class Studio:
 
     @staticmethod
     def provisioning(options: WorkerOptions) -> Provisioning:
-        """The weights, unless they come with the package, and the ONNX file of the usual settings.
+        """The weights, unless the package contains them, and the ONNX file of the usual settings.
 
-        Raises ModelError, SettingsError.
+        Raises:
+            ModelError: Weights are missing or damaged.
+            SettingsError: The settings do not fit the network.
         """
         painter = Painter(
             options.network,
@@ -94,7 +104,7 @@ class Studio:
         """Device, threads, network, weights with their digest, versions."""
         return self._painter.info()
 
-    def prepare(self, task: Task) -> Canvas:
+    def prepare(self, task: Task) -> RenderJob:
         """Decode the inputs and compute the targets. Raises SettingsError, PictureError."""
 
         def decoded(role: Role) -> list[Picture]:
@@ -114,25 +124,28 @@ class Studio:
             content_mask=next(iter(decoded(Role.CONTENT_MASK)), None),
             style_masks=decoded(Role.STYLE_MASK),
         )
-        return Canvas(prepared)
+        return RenderJob(prepared)
 
-    def company(self, canvas: Canvas) -> Company:
-        """Pictures of one size and network; how many of them depends on the device and the size."""
-        settings, (width, height) = canvas.settings, canvas.size
-        most = self._batch
-        if not most:
-            most = max(1, PIXELS // (width * height)) if self._painter.device.type == "cuda" else 1
-        if settings.deterministic or most == 1:
-            return Company()  # in a batch the last bits depend on the others
-        sizes = tuple(scale.size for scale in canvas.prepared.scene.scales)
-        return Company((sizes, self._painter.spec(settings), settings.precision), min(most, MOST))
+    def batch_group(self, job: RenderJob) -> BatchGroup:
+        """Pictures of one size and network. The limit depends on the device and the size."""
+        settings, (width, height) = job.settings, job.size
+        limit = self._batch
+        if not limit:
+            gpu = self._painter.device.type == "cuda"
+            limit = max(1, FULL_GPU_PIXELS // (width * height)) if gpu else 1
+        if settings.deterministic or limit == 1:
+            return BatchGroup()  # in a batch, the last bits depend on the other pictures
+        sizes = tuple(scale.size for scale in job.prepared.scene.scales)
+        return BatchGroup(
+            (sizes, self._painter.spec(settings), settings.precision), min(limit, MOST_AT_ONCE)
+        )
 
-    def paint(self, canvas: Canvas, state: bytes | None) -> Generator[Step]:
+    def paint(self, job: RenderJob, state: bytes | None) -> Generator[Step]:
         """Paint, yielding after each iteration."""
         loaded = None
         if state is not None:
             loaded = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-        return self._painter.paint(canvas.prepared, loaded)
+        return self._painter.paint(job.prepared, loaded)
 
     def memory(self) -> int:
         """Bytes of the device's own memory that this process has, 0 for the CPU."""
@@ -145,17 +158,17 @@ class Studio:
         torch.save(step.state(), buffer)
         return buffer.getvalue()
 
-    def finish(self, canvas: Canvas, step: Step) -> Rendering:
+    def finish(self, job: RenderJob, step: Step) -> Rendering:
         """The last good picture of a painting. Raises PaintingError where there is none."""
-        return self._painter.finish(canvas.prepared, step)
+        return self._painter.finish(job.prepared, step)
 
-    def sketch(self, canvas: Canvas, step: Step, side: int) -> Image.Image:
-        """The picture in RGB, of one size at every scale and on white where it is transparent."""
-        width, height = canvas.size
+    def sketch(self, job: RenderJob, step: Step, side: int) -> Image.Image:
+        """The picture in RGB, of one size at every scale, on a white background."""
+        width, height = job.size
         factor = min(1.0, side / max(width, height))
         size = max(1, round(height * factor)), max(1, round(width * factor))
         rgb = resize(step.image().detach().float(), size)[0].cpu()
-        alpha = canvas.prepared.content.alpha
+        alpha = job.prepared.content.alpha
         if alpha is not None:
             shown = resize(alpha, size)
             rgb = rgb * shown + (1 - shown)
@@ -167,9 +180,11 @@ class Studio:
         first = text.partition("\n")[0]
         if exhausted(error):
             return OutOfMemory(
-                f"there is not enough memory ({first or 'none is left'})",
+                f"there is not enough memory ({first or 'allocation failed'})",
                 remedy="choose a smaller size, or free some memory",
             )
-        if isinstance(error, torch.AcceleratorError) or any(words in text for words in _NO_DEVICE):
-            return DeviceError(f"the device failed: {first}", remedy="look at nvidia-smi and dmesg")
+        if isinstance(error, torch.AcceleratorError) or any(
+            words in text for words in _DEVICE_FAILURES
+        ):
+            return DeviceError(f"the device failed: {first}", remedy="check nvidia-smi and dmesg")
         return None
