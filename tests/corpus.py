@@ -156,6 +156,8 @@ SIDECARS: dict[str, tuple[bytes, str]] = {
     "yaml-huge": (b"size: 64\n#" + b"x" * 200_000, "has more than 65,536 bytes; write only the settings"),
     "yaml-list": (b"- size\n- 64\n", "is not a mapping of settings; write plain `key: value` lines"),
     "yaml-twice": (b"size: 64\nsize: 65\n", "line 2: duplicate key 'size'"),
+    "yaml-integer": (b"seed: " + b"9" * 5000 + b"\n", "line 1: the integer is too large"),
+    "yaml-hex": (b"seed: 0x" + b"f" * 5000 + b"\n", "line 1: the integer is too large"),
     "yaml-latin": ("größe: 64\n".encode("latin-1"), "is not UTF-8 text; save it as UTF-8"),
     "yaml-syntax": (b"size: [64\n", "cannot be read: line "),
     "yaml-binary": (bytes(range(256)), "is not UTF-8 text|cannot be read"),
@@ -233,7 +235,9 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
     expected["masked"] = r"masked\.content(-mask)?\.png has no style mask after .*; drop a mask"
     for role, size in (("content", 64), ("style", 64), ("content.mask", 48), ("style.mask", 64)):
         put(f"misfit.{role}.png", picture(size=(size, 48)))
-    expected["misfit"] = r"the mask of the content is 48 × 48 pixels, and its picture is 64 × 48; a"
+    expected["misfit"] = (
+        r"the mask of the content is 48 × 48 pixels, but its picture is 64 × 48; give the mask"
+    )
     os.truncate(put("heavy.content.png"), 2**40)
     put("heavy.style.png", picture())
     expected["heavy"] = (
