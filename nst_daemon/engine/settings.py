@@ -75,7 +75,7 @@ class RenderSettings:
 
     keep_colors: Annotated[Literal["off", "luminance", "histogram", "pca", "cholesky"],
                            BeforeValidator(_off)] = field(default="off", metadata={
-        "help": "Keep the content's colours: `luminance` paints only the luminance; `histogram` matches histograms; "
+        "help": "Keep the content's colours: `luminance` transfers only the luminance; `histogram` matches histograms; "
                 "`pca` and `cholesky` match means and covariances, with two kinds of matrix root.",
         "allowed": "'off', 'luminance', 'histogram', 'pca' or 'cholesky'"})
     keep_colors_when: Literal["before", "after"] = field(default="before", metadata={
