@@ -36,7 +36,7 @@ def resolves(reference: str) -> bool:
         ending = ".".join(parts[:i])
         found = [path for name, path in MODULES.items() if f".{name}".endswith(f".{ending}")]
         if found:
-            return i == len(parts) or any(parts[i] in set(defined(path)) for path in found)
+            return any(set(parts[i:]) <= set(defined(path)) for path in found)
     return any(name.startswith(reference + ".") for name in MODULES)
 
 
@@ -90,7 +90,7 @@ def test_references_in_the_code_resolve(name: str, path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_files_that_pages_name_exist(page: Path) -> None:
-    """Each Python file and each dotted name that a page names in backticks exists."""
+    """Each Python file, dotted name and `Class.name` that a page names in backticks exists."""
     text = page.read_text(encoding="utf-8")
     folders = ("benchmarks", "docs", "export", "nst_daemon", "tests")
     paths = [
@@ -101,3 +101,5 @@ def test_files_that_pages_name_exist(page: Path) -> None:
     for file in re.findall(r"`([\w/]+\.py)`", text):
         assert any(f"/{path}".endswith(f"/{file}") for path in paths), file
     assert not [reference for reference in references(text) if not resolves(reference)]
+    for pair in re.findall(r"`([A-Z]\w+)\.(\w+)`", text):
+        assert any(set(pair) <= set(defined(path)) for path in MODULES.values()), pair
