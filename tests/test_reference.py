@@ -101,5 +101,5 @@ def test_files_that_pages_name_exist(page: Path) -> None:
     for file in re.findall(r"`([\w/]+\.py)`", text):
         assert any(f"/{path}".endswith(f"/{file}") for path in paths), file
     assert not [reference for reference in references(text) if not resolves(reference)]
-    for pair in re.findall(r"`([A-Z]\w+)\.(\w+)`", text):
+    for pair in re.findall(r"`([A-Z][a-z]\w+)\.(\w+)`", text):
         assert any(set(pair) <= set(defined(path)) for path in MODULES.values()), pair
