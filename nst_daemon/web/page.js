@@ -66,7 +66,7 @@ const note = (job, asked) =>
   asked[job.id] ? `${asked[job.id]} requested`
     : job.state === "running" ? "being prepared"
       : job.state === "retrying" ? `will be retried: ${job.error}`
-        : `since ${clock(job.created)}${job.priority ? `, priority ${job.priority}` : ""}`;
+        : `queued since ${clock(job.created)}${job.priority ? `, priority ${job.priority}` : ""}`;
 
 function showList(id, items, row) {
   $(id).hidden = !items.length;
