@@ -17,13 +17,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from benchmarks.captioned import captioned_sheet
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image, to_image
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.painter import Painter, decode
-from nst_daemon.report.contact_sheet import contact_sheet
 
 Settings = Mapping[str, object]
 Paint = Callable[[RenderSettings], Iterator[Step]]
@@ -183,7 +183,7 @@ def save(cells: Sequence[Cell], out: Path, *, height: int = 160) -> None:
     """The sheet, as .jpg or .png."""
     columns = next(n for n in (5, 4, 3) if len(cells) % n == 0 or n == 3 or len(cells) <= n)
     pictures = [(cell.caption, to_image(cell.image)) for cell in cells]
-    sheet = contact_sheet(pictures, columns=min(columns, len(cells)), height=height)
+    sheet = captioned_sheet(pictures, columns=min(columns, len(cells)), height=height)
     sheet.save(out, quality=88)
 
 

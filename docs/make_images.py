@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
+from benchmarks.captioned import captioned_sheet
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon import stylize
 from nst_daemon.engine.images import Picture, from_image, resize, save_picture, to_image
-from nst_daemon.report.contact_sheet import contact_sheet
 
 IMAGES = Path(__file__).parent / "images"
 GAP = 8  # white pixels between two pictures of a row
@@ -136,7 +136,7 @@ def save_row(pictures: Sequence[Picture], path: Path, *, height: int) -> None:
 
 def save_sheet(cells: Sequence[tuple[str, Image.Image]], name: str, *, columns: int) -> None:
     """Save captioned pictures in rows."""
-    contact_sheet(cells, columns=columns, height=SHOWN).save(IMAGES / name, quality=85)
+    captioned_sheet(cells, columns=columns, height=SHOWN).save(IMAGES / name, quality=85)
 
 
 PICTURES: Mapping[str, Callable[[], None]] = {

@@ -1,45 +1,18 @@
-"""Pictures in rows and columns, with text: `contact_sheet` under each of them, `grid` along the margins."""
+"""A table of pictures with labels along its margins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MARGIN = 6  # pixels between and around
-TEXT = 12  # height of a caption's letters
 #: Formats that Pillow may read for sheets and thumbnails.
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def contact_sheet(
-    cells: Sequence[tuple[str, Image.Image]], *, columns: int, height: int
-) -> Image.Image:
-    """Draw pictures of equal height in rows, with captions, on white.
-
-    Args:
-        cells: captions and pictures. Captions that are wider than their picture are cut.
-        columns: number of pictures in a row.
-        height: height of a picture in pixels.
-    """
-    small = [(text, _at_height(picture, height)) for text, picture in cells]
-    width = max(picture.width for _, picture in small) + MARGIN
-    row = height + TEXT + 2 * MARGIN
-    rows = ceil(len(small) / columns)
-    sheet = Image.new("RGB", (columns * width + MARGIN, rows * row + MARGIN), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(TEXT)
-    for i, (text, picture) in enumerate(small):
-        x, y = MARGIN + i % columns * width, MARGIN + i // columns * row
-        sheet.paste(picture, (x, y))
-        fitting = _cut(text, draw, font, picture.width)
-        draw.text((x, y + height + MARGIN // 2), fitting, fill="black", font=font)
-    return sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +54,7 @@ def grid(
             _paste(sheet, path, (x + i * (width + MARGIN), y, width, height))
         y += height + MARGIN // 2 if shown else 0
         for i, label in enumerate(labels):
-            text = _cut(label.text, draw, font, side)
+            text = shortened(label.text, draw, font, side)
             draw.text((x, y + i * line), text, fill="black", font=font)
 
     for column, labels in enumerate(columns):
@@ -107,7 +80,7 @@ def _paste(sheet: Image.Image, path: Path, box: tuple[int, int, int, int]) -> No
     sheet.paste(shown, place, mask=shown)
 
 
-def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
+def shortened(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
     """The text, cut with an ellipsis if it is wider than `width` pixels."""
     fitting, rest = text, ""
     while fitting and draw.textlength(fitting + rest, font) > width:
@@ -120,8 +93,3 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     import matplotlib  # noqa: PLC0415 (only for the path of the font)
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
-
-
-def _at_height(picture: Image.Image, height: int) -> Image.Image:
-    width = max(1, round(picture.width * height / picture.height))
-    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
