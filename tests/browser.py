@@ -1,4 +1,4 @@
-"""A real browser for tests. Where Chromium and its driver are not installed, what needs it is skipped, and says so."""
+"""A real browser for tests. Tests that need it are skipped if Chromium or its driver is not installed."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ class Page:
         )
 
     def names(self, css: str = ".card b") -> list[str]:
-        """The texts of all of them: of the gallery's cards, unless others are asked for."""
+        """The texts of all elements for a selector, by default of the gallery's cards."""
         found: list[str] = self.driver.execute_script(
             f"return [...document.querySelectorAll({css!r})].map((b) => b.textContent)"
         )
         return found
 
     def press(self, *keys: str) -> None:
-        """Type into whatever has the focus."""
+        """Type into the element that has the focus."""
         self.driver.switch_to.active_element.send_keys(*keys)
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until it holds."""
+        """Wait until a condition holds."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, what
@@ -83,7 +83,7 @@ class Page:
         return bool(self.driver.execute_script("return document.getElementById('view').open"))
 
     def loaded(self, css: str) -> bool:
-        """Whether all pictures for a selector are there and whole."""
+        """Whether all pictures for a selector have been loaded."""
         return bool(
             self.driver.execute_script(
                 f"const all = [...document.querySelectorAll({css!r})];"
@@ -92,7 +92,7 @@ class Page:
         )
 
     def requests(self) -> set[tuple[str, str]]:
-        """Scheme and host of everything that was asked for since the last call."""
+        """Scheme and host of all requests since the last call."""
         found = set()
         for line in self.driver.get_log("performance"):
             message = json.loads(line["message"])["message"]
@@ -102,12 +102,12 @@ class Page:
         return found
 
     def complaints(self) -> list[str]:
-        """What the browser's console says: errors of the script, refusals of the policy, missing files."""
+        """Messages of the console: script errors, policy violations, missing files."""
         return [line["message"] for line in self.driver.get_log("browser")]
 
     @contextmanager
     def looking(self, *, width: int, scheme: str) -> Iterator[None]:
-        """A window of another width, and a system that is dark or light."""
+        """Emulate a width of the window and a dark or light colour scheme."""
         devtools = self.driver.execute_cdp_cmd
         feature = {"name": "prefers-color-scheme", "value": scheme}
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
@@ -130,7 +130,7 @@ class Page:
 
 @contextmanager
 def opened(profile: Path) -> Iterator[Page]:
-    """A browser that keeps what it remembers in a folder."""
+    """A browser with its profile in a folder."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM or ""
     for flag in (*FLAGS, f"--user-data-dir={profile}"):

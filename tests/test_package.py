@@ -1,4 +1,4 @@
-"""What is installed away from the checkout."""
+"""The wheel, installed outside the checkout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tracked() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin/ folder of a clean environment that holds the built wheel; dependencies are borrowed from this one."""
+    """The bin/ folder of a clean environment with the built wheel; it uses this environment's dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for path in tracked():  # a copy: setuptools leaves what it has built beside what it builds from
@@ -63,7 +63,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(installed: Path, *arguments: str, cwd: Path) -> str:
-    """Standard output of the installed program; its errors are shown where it fails."""
+    """Standard output of the installed program; standard error is shown if it fails."""
     done = subprocess.run(
         [installed / "nst-daemon", *arguments], capture_output=True, text=True, cwd=cwd, check=False
     )
@@ -101,7 +101,7 @@ def test_wheel_holds_no_module_called_export(installed: Path, tmp_path: Path) ->
 
 
 def test_wheel_holds_its_data(installed: Path, tmp_path: Path) -> None:
-    """The bundled weights, their card and config.yaml are in the wheel, as they are in the checkout."""
+    """The wheel has the bundled weights, their card, and the config.yaml of the checkout."""
     code = "import nst_daemon, pathlib; print(pathlib.Path(nst_daemon.__file__).parent)"
     package = Path(
         subprocess.run(
@@ -120,7 +120,7 @@ def test_wheel_holds_its_data(installed: Path, tmp_path: Path) -> None:
 
 
 def test_every_package_is_listed() -> None:
-    """pyproject.toml names each folder of modules, so that none is missing from the wheel."""
+    """pyproject.toml lists every package, so that none is missing from the wheel."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(document["tool"]["setuptools"]["packages"])
     folders = {p.parent for p in (ROOT / "nst_daemon").rglob("__init__.py")}
@@ -129,7 +129,7 @@ def test_every_package_is_listed() -> None:
 
 
 def test_tracked_tree_is_small() -> None:
-    """Everything that git tracks is under 60 MB, and no exported network is among it."""
+    """The tracked files have less than 60 MB in total, and none is an exported network."""
     files = tracked()
     assert sum(f.stat().st_size for f in files) < 60_000_000
     assert not [f for f in files if f.suffix == ".onnx"]

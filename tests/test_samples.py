@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
 
 
 def test_another_process_gives_the_same_bytes() -> None:
-    """A picture does not depend on the process that draws it, as it would with hashes of strings or global state."""
+    """Another process draws the same bytes: nothing depends on hashes of strings or on global state."""
     program = (
         "import sys; from benchmarks.drawings import draw_painting;"
         "sys.stdout.buffer.write(draw_painting(48, 48).tobytes())"
@@ -67,7 +67,7 @@ def test_other_seeds_give_other_pictures(name: str) -> None:
 @pytest.mark.parametrize("name", DRAWINGS)
 @pytest.mark.parametrize(("width", "height"), [(61, 97), (150, 40), (32, 32)])
 def test_sizes_are_obeyed(name: str, width: int, height: int) -> None:
-    """Odd, upright, wide and the smallest sizes come out as asked for, in RGB."""
+    """Odd, upright, wide and small sizes are drawn exactly, in RGB."""
     image = draw(name, width, height)
     assert (image.size, image.mode) == ((width, height), "RGB")
 
@@ -87,7 +87,7 @@ def test_pictures_have_contrast(name: str) -> None:
 
 
 def test_harbour_mirrors_its_town() -> None:
-    """What lies below the waterline correlates with the town above it turned upside down, and not with the town."""
+    """The picture below the waterline correlates with the flipped town above it, and not with the town."""
     town = pixels(draw("harbour", 192, 144).convert("L").resize((96, 72), Image.Resampling.BOX))
     shore, rows = round(0.7 * 72), 12
     water, above = town[shore : shore + rows], town[shore - rows : shore]
@@ -125,7 +125,7 @@ def test_the_shipped_pair_is_what_the_code_draws() -> None:
 
 
 def test_laid_out_pair_is_a_pair_of_the_inbox(tmp_path: Path) -> None:
-    """Both pictures are copied whole, under names that the inbox pairs."""
+    """Both pictures are copied completely, under names that the inbox pairs."""
     content, style = samples.lay_out(tmp_path / "new" / "inbox")
     assert (content.name, style.name) == ("harbour.content.png", "harbour.style.png")
     assert content.read_bytes() == samples.CONTENT.read_bytes()

@@ -39,7 +39,7 @@ def only(findings: object) -> Finding:
 
 @pytest.mark.slow
 def test_a_sound_machine_has_nothing_bad(config: Config) -> None:
-    """On a machine that can paint nothing is bad, and everything of the page was looked at."""
+    """On a working machine there is no bad finding, and every check has reported."""
     findings = doctor.diagnose(config)
     assert [f for f in findings if f.level == "bad"] == []
     subjects = {f.subject for f in findings}
@@ -49,12 +49,12 @@ def test_a_sound_machine_has_nothing_bad(config: Config) -> None:
     }  # fmt: skip
     missing = next(f for f in findings if f.subject == "onnx file")
     assert (missing.level, missing.remedy) == ("warning", "run `nst-daemon export` once")
-    assert not config.folders.root.exists(), "the doctor only looks"
+    assert not config.folders.root.exists(), "the doctor changes nothing"
 
 
 @pytest.mark.slow
 def test_the_probe_holds_an_exported_file_against_torch(config: Config, model_cache: Path) -> None:
-    """Where the ONNX file is there, its parity is measured, and bad weights do not hide the other findings."""
+    """The parity of an existing ONNX file is measured, and missing weights do not hide the other findings."""
     config.folders.cache.parent.mkdir(parents=True)
     config.folders.cache.symlink_to(model_cache)
     found = {f.subject: f for f in doctor.probe(config)}
@@ -82,7 +82,7 @@ def test_a_probe_that_hangs_is_a_finding(config: Config) -> None:
 
 
 def test_missing_and_wrong_packages_are_named() -> None:
-    """A package that is missing, or has a version that is not allowed, is named; extras and other systems' are not."""
+    """A missing package and a wrong version are named; packages of extras and of other systems are not."""
     lines = [
         "no-such-package>=1",
         "pillow>=900",
@@ -113,7 +113,7 @@ def test_folders_that_can_be_used_are_good(config: Config) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
 def test_a_folder_without_rights_is_bad(config: Config) -> None:
-    """A folder that this user cannot write to is bad, by its key and path."""
+    """A folder that this user cannot write to is bad, and the finding has its path."""
     config.folders.results.mkdir(parents=True)
     config.folders.results.chmod(0o500)
     finding = only(doctor.check_folders(config.folders))
@@ -122,7 +122,7 @@ def test_a_folder_without_rights_is_bad(config: Config) -> None:
 
 
 def test_a_file_in_a_folders_place_is_bad(config: Config) -> None:
-    """A file where a folder should be is bad, by its key and path."""
+    """A file in place of a folder is bad, and the finding has its key and path."""
     config.folders.root.mkdir()
     config.folders.results.write_text("in the way")
     finding = only(doctor.check_folders(config.folders))
@@ -146,7 +146,7 @@ def test_network_file_systems_are_told(config: Config) -> None:
 
 
 def test_watches_that_do_not_suffice_are_told(tmp_path: Path) -> None:
-    """With more folders than half the watches that the kernel allows, the sysctl that helps is named."""
+    """If the folders need more than half of the kernel's watches, the finding names the sysctl."""
     inbox, sysctl = tmp_path / "inbox", tmp_path / "sys"
     sysctl.mkdir()
     for name in "abc":
@@ -172,7 +172,7 @@ class Refused(BaseObserver):
 
 
 def test_an_inbox_that_cannot_be_watched_is_a_warning(tmp_path: Path) -> None:
-    """Where the kernel gives no inotify instance, the limit to raise is named."""
+    """If the kernel refuses an inotify instance, the finding names the limit to raise."""
     finding = doctor.check_watching(tmp_path, make_observer=Refused)
     assert finding.level == "warning"
     assert "Too many open files" in finding.message
@@ -180,7 +180,7 @@ def test_an_inbox_that_cannot_be_watched_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_disk_is_measured_against_the_limit(tmp_path: Path) -> None:
-    """Free space below the limit is bad, below twice the limit a warning, and else good, also where nothing is yet."""
+    """Free space below the limit is bad, below twice the limit a warning, else good, even for a missing folder."""
     free = os.statvfs(tmp_path)
     free_bytes = free.f_bavail * free.f_frsize
     nowhere = tmp_path / "not" / "yet"
@@ -190,7 +190,7 @@ def test_the_disk_is_measured_against_the_limit(tmp_path: Path) -> None:
 
 
 def test_a_finding_is_printed_with_its_remedy() -> None:
-    """A line has level, subject and message, and the remedy below; nothing unprintable reaches the terminal."""
+    """A line has level, subject and message, the next line the remedy, and control characters are escaped."""
     assert str(Finding("good", "disk", "fine")) == "good     disk:          fine"
     text = str(Finding("bad", "folders", "a\x1b[31mb", "mend it"))
     assert "\x1b" not in text

@@ -1,4 +1,4 @@
-"""What `nst-daemon status` and `history` show."""
+"""`nst-daemon status` and `history`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ S = JobState
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """The folders of a root that no daemon has served yet."""
+    """The folders of a new root."""
     return load(None, {"NST_FOLDERS__ROOT": str(tmp_path)}).folders
 
 
 def shown(page: RenderableType) -> str:
-    """What a page looks like on a wide terminal."""
+    """The text of a page on a wide terminal."""
     console = Console(file=io.StringIO(), width=200)
     console.print(page)
     assert isinstance(console.file, io.StringIO)
@@ -44,7 +44,7 @@ def job(number: int, name: str, **changes: object) -> Job:
 
 
 def test_a_root_without_a_daemon(folders: Folders) -> None:
-    """Before the first start there is nothing, and status says so without making a ledger."""
+    """Before the first start, status says that no daemon is running, and creates no ledger."""
     found = status.gather(folders)
     assert not found.running
     assert "no daemon is running" in shown(tables.status_page(found))
@@ -52,7 +52,7 @@ def test_a_root_without_a_daemon(folders: Folders) -> None:
 
 
 def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
-    """Progress, speed, time left, what is next and what waits are in the file that the supervisor leaves."""
+    """The supervisor's file has progress, speed, remaining time, the next jobs and what is waiting."""
     bench = Bench(tmp_path, render={"scales": [1.0], "iterations": 260})
     for name in ("one", "two", "three"):
         bench.drop(name)
@@ -85,7 +85,7 @@ def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
 
 
 def test_what_is_painted_side_by_side_is_shown(tmp_path: Path) -> None:
-    """Of the jobs of one worker the first is shown, and others as soon as they have painted something."""
+    """Of the jobs of one worker, the first is shown, and the others once they have made progress."""
     bench = Bench(tmp_path)
     bench.executor.room = 3
     for name in ("one", "two", "three"):
@@ -102,7 +102,7 @@ def test_what_is_painted_side_by_side_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_job_without_progress_is_shown_as_painted(tmp_path: Path) -> None:
-    """While its first iteration takes its time, a job is named, and is not counted as waiting."""
+    """A job in its first iteration is shown as painted, not as waiting."""
     bench = Bench(tmp_path)
     bench.drop("dog")
     bench.step(1)
@@ -112,7 +112,7 @@ def test_a_job_without_progress_is_shown_as_painted(tmp_path: Path) -> None:
 
 
 def test_following_goes_on_until_it_is_interrupted() -> None:
-    """`status --watch` shows the page again and again, a second apart, and ends quietly at Ctrl-C."""
+    """`status --watch` shows the page once a second and ends without an error at Ctrl-C."""
     shown_at: list[float] = []
 
     def pause(seconds: float) -> None:
@@ -126,7 +126,7 @@ def test_following_goes_on_until_it_is_interrupted() -> None:
 
 
 def test_status_is_not_written_more_than_once_a_second(tmp_path: Path) -> None:
-    """Rounds that follow each other closely leave the file alone."""
+    """Steps within one second write the file once."""
     bench = Bench(tmp_path)
     bench.step(0)
     before = bench.folders.status.stat().st_ino
@@ -188,7 +188,7 @@ def test_the_page_has_headings_and_units() -> None:
 
 
 def test_json_is_json(folders: Folders) -> None:
-    """What programs get can be encoded, and has a schema."""
+    """The JSON form can be encoded, and has a schema."""
     folders.state.mkdir(parents=True)
     with Ledger.open(folders.ledger) as ledger:
         ledger.add(job(1, "dog"))
@@ -206,7 +206,7 @@ def test_json_is_json(folders: Folders) -> None:
 
 
 def test_what_is_next(folders: Folders) -> None:
-    """First comes what a worker prepares, then the queue, then what is tried again later; at most so many."""
+    """Jobs in a worker come first, then the queue, then jobs to be retried, up to the limit."""
     folders.state.mkdir(parents=True)
     with Ledger.open(folders.ledger) as ledger:
         for number, states in enumerate(
@@ -221,7 +221,7 @@ def test_what_is_next(folders: Folders) -> None:
 
 
 def test_a_job_is_found_by_name_or_beginning(folders: Folders) -> None:
-    """A name means the newest job of that name, a beginning the only id that has it; all else is an error."""
+    """A name finds its newest job, a prefix the only id with it, and anything else is an error."""
     folders.state.mkdir(parents=True)
     with Ledger.open(folders.ledger) as ledger:
         ledger.add(job(1, "dog"))
@@ -250,5 +250,5 @@ def test_moments(text: str, moment: float) -> None:
     [(0, "0 s"), (89, "89 s"), (600, "10 min"), (11_100, "3 h 05 min"), (10**6, "11 days")],
 )
 def test_spans(seconds: float, text: str) -> None:
-    """Lengths of time are rounded to what people care about."""
+    """Durations are rounded to two units at most."""
     assert tables.span(seconds) == text

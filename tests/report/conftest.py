@@ -1,4 +1,4 @@
-"""A folder of results as the daemon leaves it."""
+"""A folder of results, as the daemon writes it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
 
 
 def put(role: Role, name: str, data: bytes, folder: Path) -> JobInput:
-    """Write an input where the daemon keeps it."""
+    """Write an input into a folder of the root."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / clean_name(name)).write_bytes(data)
     return JobInput(role, name, clean_name(name), hashlib.sha256(data).hexdigest(), len(data))
 
 
 def decorate(picture: Path, first: Image.Image, last: Image.Image) -> None:
-    """The loss curve and the time-lapse beside it."""
+    """Write the loss curve and the time-lapse of a picture."""
     lapse = TimeLapse()
     for i in range(5):
         lapse.add(Image.blend(first, last, i / 8))
@@ -67,7 +67,7 @@ def describe(
     notes: Sequence[str],
     batch: BatchCell | None = None,
 ) -> dict[str, object]:
-    """The sidecar of the picture with this number, one of which is finished each minute."""
+    """The sidecar of picture `number`; one picture is finished each minute."""
     data = picture.read_bytes()
     width, height = Image.open(picture).size
     painted = sidecar.Painted(
@@ -96,7 +96,7 @@ def describe(
 
 @dataclass
 class Root:
-    """results/, done/ and styles/ of a daemon, filled without one."""
+    """A root with results/, done/ and styles/, filled without a daemon."""
 
     folder: Path
     count: int = 0
@@ -108,7 +108,7 @@ class Root:
 
     @property
     def results(self) -> Path:
-        """Where pictures stand."""
+        """The folder of results."""
         return self.folder / "results"
 
     def add(
@@ -124,15 +124,15 @@ class Root:
         batch: BatchCell | None = None,
         **settings: object,
     ) -> Path:
-        """Leave behind what a finished job does; the result's path.
+        """Write the files of a finished job. Returns the path of the picture.
 
-        hot: the style is one of the library; shifts: of content and style, which make them different pictures (a new
-        pair where None); extras: with curve and time-lapse.
+        hot: the style is in the library; shifts: of content and style, which make them different pictures (a new pair
+        if None); extras: with curve and time-lapse.
         """
         number = self.count
         self.count += 1
         shifts = shifts or (number, 0 if hot else number)
-        # Drawing takes a while, and pictures that are moved a little are different pictures as well.
+        # Drawing is slow, and shifted pictures are different pictures, too.
         scene = ImageChops.offset(drawn(draw_scene, self.size), shifts[0], 0)
         painting = ImageChops.offset(drawn(draw_painting, self.size), shifts[1], 0)
         done = self.folder / "done" / name
@@ -155,7 +155,7 @@ class Root:
         return gallery.write(self.results, [self.folder / "done", self.folder / "styles"])
 
     def data(self) -> dict[str, object]:
-        """What the page's script gets, after writing it."""
+        """Write the gallery. Returns the data of its script."""
         text = self.write().read_text(encoding="utf-8")
         found: dict[str, object] = json.loads(
             text.split('<script id="data" type="application/json">')[1].split("</script>")[0]

@@ -17,7 +17,7 @@ from tests.report.conftest import Root
 
 
 class Drawn:
-    """What a sheet of the batch shows: cells by (row, column), and the texts and pictures of its margins."""
+    """The table of the batch: cells by (row, column), and texts and pictures of the margins."""
 
     def __init__(self, root: Root) -> None:
         found = sorted(gallery.found(root.results / "night"), key=lambda e: str(e["finished"]))
@@ -42,7 +42,7 @@ def sheet(root: Root) -> Image.Image:
 def add(
     root: Root, content: str, style: str, cell: BatchCell | None = None, **settings: object
 ) -> None:
-    """A picture of the batch; its inputs are pictures of their own for each name."""
+    """Add a picture to the batch. Each name of an input is another picture."""
     words = [content, style, *(f"{k}={v}" for k, v in settings.items())]
     root.add(
         f"night/{'_'.join(words)}",
@@ -73,7 +73,7 @@ def test_contents_stand_against_styles(root: Root) -> None:
 
 
 def test_a_sweep_stands_along_the_top(root: Root) -> None:
-    """With several pairs each is a row, and each combination of settings that was painted a column, in order."""
+    """With several pairs, each pair is a row and each painted combination of settings a column, in order."""
     for seed in (10, 9):
         for scale in (0.5, 1.0):
             add(root, "dog", "waves", style_scale=scale, seed=seed)
@@ -89,7 +89,7 @@ def test_a_sweep_stands_along_the_top(root: Root) -> None:
 
 
 def test_a_sweep_of_one_pair_is_a_table_of_its_settings(root: Root) -> None:
-    """One content in one style, two settings swept: one goes down the margin and one along the top."""
+    """With one pair and two swept settings, one setting is along the left margin and one along the top."""
     for tv in (0.0, 1.0):
         for seed in (1, 2, 3):
             add(root, "dog", "waves", tv_weight=tv, seed=seed)
@@ -99,20 +99,20 @@ def test_a_sweep_of_one_pair_is_a_table_of_its_settings(root: Root) -> None:
 
 
 def test_presets_are_one_setting(root: Root) -> None:
-    """Where presets are swept, the many settings that follow from them are not in the margins."""
+    """If presets are swept, the settings that follow from them are not in the margins."""
     for preset in ("default", "gatys2016", "wasserstein"):
         add(root, "dog", "waves", preset=preset)
     assert Drawn(root).columns == [["preset default"], ["preset gatys2016"], ["preset wasserstein"]]
 
 
 def cell(*position: int, style: str = "waves", **swept: object) -> BatchCell:
-    """What the sidecar records of a picture of the batch."""
+    """The record in the sidecar of a picture of the batch."""
     content, of_style, step = position
     return BatchCell("night", style, swept, (content, of_style, step))
 
 
 def test_axes_are_in_the_order_of_the_batch_file(root: Root) -> None:
-    """Contents, styles and values stand as written in the batch file, whatever was finished first."""
+    """Contents, styles and values are in the order of the batch file, not in the order of painting."""
     for step, seed in ((2, 1), (0, 3), (1, 2)):
         for i, style in ((1, "embers"), (0, "waves")):
             for j, content in ((1, "ant"), (0, "dog")):
@@ -126,7 +126,7 @@ def test_axes_are_in_the_order_of_the_batch_file(root: Root) -> None:
 
 @pytest.mark.parametrize("missing", [0, 1, 3, 5])
 def test_a_missing_picture_does_not_change_the_order(root: Root, missing: int) -> None:
-    """The table of a single pair keeps the order of both swept settings where a picture is missing."""
+    """The table of a single pair keeps the order of both swept settings if a picture is missing."""
     swept = [(tv, seed) for tv in (1, 0) for seed in (9, 7, 8)]
     for step in (5, 3, 4, 1, 2, 0):
         tv, seed = swept[step]
@@ -172,7 +172,7 @@ def test_of_two_pictures_in_one_cell_the_later_is_shown(root: Root) -> None:
 
 
 def test_a_damaged_record_leaves_the_picture_out(root: Root) -> None:
-    """A sidecar whose batch entry is no mapping of its keys counts as damaged."""
+    """A sidecar whose batch entry lacks keys or is not a mapping counts as damaged."""
     add(root, "dog", "waves", cell(0, 0, 0))
     add(root, "cat", "waves", cell(1, 0, 0))
     path = root.results / "night" / "cat_waves.json"
@@ -182,7 +182,7 @@ def test_a_damaged_record_leaves_the_picture_out(root: Root) -> None:
 
 
 def test_what_is_missing_leaves_its_cell_empty(root: Root) -> None:
-    """Of an unfinished batch with a damaged picture the rest is shown; inputs that are gone are named."""
+    """Missing and damaged pictures leave empty cells, and missing inputs are shown by name."""
     add(root, "dog", "waves")
     add(root, "cat", "embers")
     add(root, "cat", "waves")
@@ -198,14 +198,14 @@ def test_what_is_missing_leaves_its_cell_empty(root: Root) -> None:
 
 
 def test_a_folder_without_results_is_an_input_error(root: Root) -> None:
-    """Any other folder is refused with what to name instead."""
+    """A folder without results is refused, and the message says what to name."""
     (root.results / "night").mkdir()
     with pytest.raises(InputError, match=r"no results in .*night; name the folder of a batch"):
         sheet(root)
 
 
 def test_a_result_of_that_name_is_not_overwritten(root: Root) -> None:
-    """Where a result is called contact-sheet, there is no sheet and the result stays as it is."""
+    """A result named contact-sheet is kept, and no sheet is written."""
     picture = root.add("night/contact-sheet")
     before = picture.read_bytes()
     with pytest.raises(InputError, match="is a result, and is not overwritten"):
@@ -215,7 +215,7 @@ def test_a_result_of_that_name_is_not_overwritten(root: Root) -> None:
 
 
 def test_large_batches_stay_pictures(tmp_path: Path) -> None:
-    """A grid of 30 columns has cells that can still be seen."""
+    """In a grid of 30 columns, a picture is still shown at 64 × 48 pixels or more."""
     Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
     labels = [[contact_sheet.Label(f"seed {i}")] for i in range(30)]
     side = max(batch_sheet.MIN_SIDE, batch_sheet.SHEET_WIDTH // 31)

@@ -21,14 +21,14 @@ SCRIPT, UNICODE = "<script>document.title=1<_script>", "Ünïcode “quotes”"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser with a profile of its own."""
+    """A browser with a new profile."""
     with opened(tmp_path_factory.mktemp("profile")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Root:
-    """Seven results in two folders, some with names to be afraid of."""
+    """Seven results in two folders, some with hostile names."""
     root = Root(tmp_path_factory.mktemp("gallery") / "root", size=(320, 240))
     root.add("plain", notes=["<b>mended</b>"])
     for i in range(3):
@@ -51,7 +51,7 @@ def gallery(page: Page, filled: Root) -> Page:
 
 
 def test_all_results_are_there_and_nobody_is_asked(gallery: Page) -> None:
-    """Cards stand in groups, newest first, with their thumbnails; only files are read, and nothing is complained of."""
+    """Cards are in groups, newest first, with thumbnails; only files are read, and the console has no errors."""
     assert gallery.names() == ["last", SCRIPT, UNICODE, "plain", "IMG_2", "IMG_1", "IMG_0"]
     headings = [heading.text for heading in gallery.find("main h2")]
     assert headings == ["Pairs and single pictures", "starry"]
@@ -63,7 +63,7 @@ def test_all_results_are_there_and_nobody_is_asked(gallery: Page) -> None:
 
 
 def test_hostile_names_do_nothing(gallery: Page) -> None:
-    """Names with markup are shown as they are, in the list and when opened; no script of theirs runs."""
+    """Names with markup are shown unchanged, in the list and when opened, and their scripts do not run."""
     card = next(c for c in gallery.find(".card") if SCRIPT in c.text)
     card.click()
     assert gallery.text("#title") == SCRIPT
@@ -77,7 +77,7 @@ def test_hostile_names_do_nothing(gallery: Page) -> None:
 
 
 def test_the_policy_is_in_force(gallery: Page) -> None:
-    """A script, a style or a picture from elsewhere that got into the page all the same is refused."""
+    """A foreign script, style or picture that was inserted into the page is refused."""
     gallery.driver.execute_script(
         'document.body.insertAdjacentHTML(\'beforeend\', \'<img src="https://example.org/x.png" onerror="window.hit=1">'
         "<style>body{display:none}</style>');"
@@ -92,7 +92,7 @@ def test_the_policy_is_in_force(gallery: Page) -> None:
 
 
 def test_search(gallery: Page) -> None:
-    """Words are looked for in names, inputs, settings and notes, in any order and case; a folder narrows it down."""
+    """The search finds words in names, inputs, settings and notes, in any order and case, and within a folder."""
     box = gallery.find("#search")[0]
     for words, found in (
         ("img_1", ["IMG_1"]),
@@ -204,7 +204,7 @@ def test_dark_and_light_wide_and_narrow(gallery: Page, scheme: str, width: int) 
 
 
 def test_it_works_from_a_server_too(page: Page, filled: Root) -> None:
-    """Served over HTTP the page is the same, and asks that server alone."""
+    """Served over HTTP, the page is the same and sends requests only to that server."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -228,7 +228,7 @@ def test_it_works_from_a_server_too(page: Page, filled: Root) -> None:
 
 
 def test_five_thousand_results(page: Page, tmp_path: Path) -> None:
-    """With 5,000 results the page is there at once, holds few elements until it is scrolled, and searches quickly."""
+    """With 5,000 results the page loads quickly, has few elements until it is scrolled, and searches quickly."""
     root = Root(tmp_path / "root")
     first = root.add("night/0")
     template = json.loads(first.with_suffix(".json").read_bytes())

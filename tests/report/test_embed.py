@@ -1,4 +1,4 @@
-"""What a picture says of itself."""
+"""The recipe in the metadata of a picture."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMATS = {"png": "png", "jpg": "jpeg", "webp": "webp", "tif": "tiff"}
 
 
 def painted(folder: Path, suffix: str) -> Path:
-    """A picture with everything inside."""
+    """A picture with a recipe and other metadata."""
     path = folder / f"dog.{suffix}"
     about = sidecar.embed(INPUTS, SETTINGS, MACHINE)
     save_picture(PIXELS, path, format=FORMATS[suffix], metadata=METADATA, about=about)
@@ -50,7 +50,7 @@ def test_a_picture_alone_is_enough(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_other_metadata_stays(tmp_path: Path, suffix: str) -> None:
-    """What was carried over from the content is in the picture beside the recipe."""
+    """Metadata copied from the content is in the picture together with the recipe."""
     assert decode(painted(tmp_path, suffix)).metadata == METADATA
 
 
@@ -66,7 +66,7 @@ def test_a_picture_tells_no_names(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_any_other_picture_has_no_recipe(tmp_path: Path, suffix: str) -> None:
-    """A picture that this program has not painted is refused with its name and what to give instead."""
+    """A picture without a recipe is refused, and the message has its name and a remedy."""
     path = tmp_path / f"holiday.{suffix}"
     Image.new("RGB", (8, 8)).save(path, FORMATS[suffix])
     with pytest.raises(

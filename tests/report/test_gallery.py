@@ -1,4 +1,4 @@
-"""The page of all results: what it holds, and what it lets through."""
+"""The page of all results: its contents and its safety."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ HOSTILE = [
 
 
 def entries(root: Root) -> list[dict[str, Any]]:
-    """What the page says of each result, in its order."""
+    """The entries of the page, in order."""
     found: Any = root.data()["entries"]
     return list(found)
 
 
 @pytest.mark.parametrize("name", [n for n in HOSTILE if "/" not in n])
 def test_names_are_shown_as_they_are_and_lead_to_the_files(root: Root, name: str) -> None:
-    """Whatever a result is called: the page names it so, its links lead to the files, its command to the sidecar."""
+    """The page shows any name unchanged, its links lead to the files, and its command to the sidecar."""
     picture = root.add(name, content=f"{name}.jpg", style=f"{name}.png", extras=True)
     (entry,) = entries(root)
     assert entry["name"] == name
@@ -113,7 +113,7 @@ def test_the_policy_allows_this_page_alone(root: Root) -> None:
 
 
 def test_the_newest_comes_first(root: Root) -> None:
-    """Results are listed by the end of their painting, the latest first, with the folder that they are in."""
+    """Results are listed by the end of their painting, newest first, with their folder."""
     for name in ("b", "starry/x", "a", "night/sub/y"):
         (root.results / name).parent.mkdir(parents=True, exist_ok=True)
         root.add(name)
@@ -126,7 +126,7 @@ def test_the_newest_comes_first(root: Root) -> None:
 
 
 def test_thumbnails_are_made_once_and_outlive_the_inputs(root: Root) -> None:
-    """Inputs are found in done/ and in the library; their thumbnails are not made again, and stay without them."""
+    """Inputs are found in done/ and in the library; their thumbnails are made once and kept without the inputs."""
     root.size = (400, 300)
     root.add("starry/x", hot=True, style="starry.png")
     first = entries(root)
@@ -146,7 +146,7 @@ def test_thumbnails_are_made_once_and_outlive_the_inputs(root: Root) -> None:
 
 
 def test_inputs_that_are_gone_are_left_out(root: Root) -> None:
-    """Without its inputs a result is listed, with their names and no thumbnails."""
+    """A result without its inputs is listed with their names and no thumbnails."""
     root.add()
     for path in (root.folder / "done" / "dog").iterdir():
         path.unlink()
@@ -156,7 +156,7 @@ def test_inputs_that_are_gone_are_left_out(root: Root) -> None:
 
 
 def test_thumbnails_of_what_is_gone_are_removed_later(root: Root) -> None:
-    """A thumbnail that nothing refers to goes after an hour; what is not ours stays."""
+    """An unused thumbnail is removed after an hour; other files are kept."""
     picture = root.add()
     root.write()
     mine = root.results / gallery.THUMBNAILS / "notes.txt"
@@ -186,7 +186,7 @@ def test_thumbnails_of_what_is_gone_are_removed_later(root: Root) -> None:
     ids=str,
 )
 def test_foreign_and_damaged_json_is_left_out(root: Root, change: dict[str, Any]) -> None:
-    """A JSON file that is no whole sidecar of ours costs nothing but its own entry."""
+    """A JSON file that is damaged or is not a sidecar has no entry, and the others have theirs."""
     root.add("good")
     path = root.add("bad").with_suffix(".json")
     path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
@@ -196,7 +196,7 @@ def test_foreign_and_damaged_json_is_left_out(root: Root, change: dict[str, Any]
 
 
 def test_links_are_not_followed(root: Root, tmp_path: Path) -> None:
-    """A folder that is a link out of results/ is not looked into."""
+    """A folder that is a link to outside results/ is not searched."""
     other = Root(tmp_path / "other")
     other.add("secret")
     (root.results / "link").symlink_to(other.results)
@@ -204,7 +204,7 @@ def test_links_are_not_followed(root: Root, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_read_is_listed_without_a_thumbnail(root: Root) -> None:
-    """A damaged picture has its entry, and the others their thumbnails."""
+    """A damaged picture has an entry without a thumbnail, and the others have thumbnails."""
     root.add("bad").write_bytes(b"not a picture")
     root.add("good")
     found = {e["name"]: e["key"] for e in entries(root)}
@@ -213,7 +213,7 @@ def test_a_picture_that_cannot_be_read_is_listed_without_a_thumbnail(root: Root)
 
 
 def test_settings_are_listed_once(root: Root) -> None:
-    """Of results of two presets two sets of settings are listed; the rest says how it differs, and none is lost."""
+    """For results of two presets, two sets of settings are listed, and the differences restore all others."""
     for i in range(6):
         root.add(f"dog{i}", seed=i, preset=("default", "wasserstein")[i % 2])
     data: Any = root.data()

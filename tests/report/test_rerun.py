@@ -42,7 +42,7 @@ def record_weights(picture: Path, sha256: str) -> None:
 
 
 def test_other_weights_are_an_error(root: Root, dropped: Path) -> None:
-    """A picture of other weights is not submitted: the message has both digests and the option."""
+    """A picture painted with other weights is not submitted, and the message has both digests and the option."""
     picture = root.add()
     with pytest.raises(
         UsageError, match=rf"c{{12}}.*{find_weights().sha256[:12]}.*--other-weights"
@@ -63,8 +63,8 @@ def test_other_weights_are_accepted_on_request(root: Root, dropped: Path) -> Non
     }
 
 
-def test_the_same_weights_go_without_a_word(root: Root, dropped: Path) -> None:
-    """A picture of the configured weights is submitted, and only the job's name is printed."""
+def test_the_same_weights_are_not_mentioned(root: Root, dropped: Path) -> None:
+    """A picture painted with the configured weights is submitted, and only the job's name is printed."""
     picture = root.add()
     record_weights(picture, find_weights().sha256)
     assert rerun(picture) == "dog\n"

@@ -1,4 +1,4 @@
-"""The JSON beside a picture."""
+"""The sidecar of a picture."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_a_picture_of_a_batch_records_its_cell() -> None:
 
 
 def test_time_is_utc() -> None:
-    """The end of the painting stands in UTC, wherever the machine is."""
+    """The end of the painting is recorded in UTC, in any time zone."""
     local = NOW.astimezone(timezone(timedelta(hours=5)))
     assert sidecar.build(PAINTED, WRITTEN, local)["finished"] == "2024-02-29T12:00:00+00:00"
 
 
 def test_it_is_json_for_people_too() -> None:
-    """Numbers of a list stand in one line, and no text is changed by that."""
+    """Lists of numbers are on one line, and no text is changed by that."""
     data = sidecar.encode(sidecar.build(PAINTED, WRITTEN, NOW))
     assert b"[ 2.0, 0.25 ]" in data
     found = json.loads(data)
@@ -80,7 +80,7 @@ def test_names_cannot_harm_a_reader() -> None:
     assert json.loads(sidecar.encode(document))["job"]["name"] == "a\\xff\\x1b[2Jb"
 
 
-def test_a_loss_that_is_no_number_is_refused() -> None:
+def test_a_nan_loss_is_refused() -> None:
     """NaN never reaches a sidecar: other programs could not read it."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         sidecar.encode(
@@ -89,8 +89,8 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": "one"}', b"\xff"])
-def test_what_is_no_sidecar_is_an_input_error(tmp_path: Path, content: bytes) -> None:
-    """Any other file is refused with its name and what to give instead."""
+def test_another_file_is_an_input_error(tmp_path: Path, content: bytes) -> None:
+    """Any other file is refused, and the message has its name and a remedy."""
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(InputError, match=r"x\.json is neither a sidecar"):
         sidecar.read(tmp_path / "x.json")

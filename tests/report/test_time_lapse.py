@@ -29,13 +29,13 @@ def shown(data: bytes) -> list[Image.Image]:
 
 
 def steps(frames: Sequence[Image.Image]) -> list[float]:
-    """How much each frame differs from the one before, of 255."""
+    """The difference of each frame from the previous one, 0–255."""
     arrays = [np.asarray(f, dtype=np.float64) for f in frames]
     return [float(np.sqrt(np.square(a - b).mean())) for a, b in pairwise(arrays)]
 
 
 def test_frames_are_spaced_by_change() -> None:
-    """Of a painting that changes ever more slowly, the time-lapse shows changes of like size."""
+    """If a painting changes more and more slowly, the frames still differ by similar amounts."""
     lapse = TimeLapse()
     shares = [1 - 0.5 ** (i / 40) for i in range(400)]
     for share in shares:
@@ -48,7 +48,7 @@ def test_frames_are_spaced_by_change() -> None:
 
 
 def test_it_begins_and_ends_with_the_picture() -> None:
-    """The first frame is the first picture and the last one the last, however many there were between."""
+    """The first frame is the first picture, and the last frame is the last picture."""
     lapse = TimeLapse()
     for i in range(200):
         lapse.add(Image.blend(SCENE, PAINTING, i / 199))
@@ -60,7 +60,7 @@ def test_it_begins_and_ends_with_the_picture() -> None:
 
 
 def test_what_does_not_change_takes_no_frame() -> None:
-    """A hundred equal pictures are one frame."""
+    """A hundred equal pictures make one frame."""
     lapse = TimeLapse()
     for _ in range(100):
         lapse.add(SCENE)
@@ -69,7 +69,7 @@ def test_what_does_not_change_takes_no_frame() -> None:
 
 
 def test_it_goes_on_where_it_was_interrupted() -> None:
-    """A time-lapse that was taken up from its frames begins with the first picture of the first attempt."""
+    """A resumed time-lapse begins with the first picture of the first attempt."""
     first = TimeLapse()
     for i in range(50):
         first.add(Image.blend(SCENE, PAINTING, i / 99))
@@ -105,7 +105,7 @@ HISTORY = tuple(
 
 @pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]], ids=["many", "one"])
 def test_the_plot_has_a_curve_for_each_term_that_counts(history: tuple[Sample, ...]) -> None:
-    """On both axes stand the total and each term with a weight above 0, multiplied by it."""
+    """Both axes have the total and each term of positive weight, multiplied by its weight."""
     weights = {"content relu4_2": 0.5, "style relu1_1": 0.0, "tv": 2.0}
     figure = loss_plot.plot(history, weights)
     data = loss_plot.draw(history, weights)
@@ -126,7 +126,7 @@ def test_the_plot_has_a_curve_for_each_term_that_counts(history: tuple[Sample, .
 
 
 def test_the_plot_leaves_out_where_nothing_is_to_be_seen() -> None:
-    """A content loss of 1e-13 at the start does not press all other curves against the top."""
+    """A content loss of 1e-13 at the start does not set the lower limit of the plot."""
     samples = [
         Sample(1, 0.1, 64, {"total": 1.0, "tv": 1e-13}),
         Sample(2, 0.2, 64, {"total": 1.0, "tv": 0.1}),
@@ -136,7 +136,7 @@ def test_the_plot_leaves_out_where_nothing_is_to_be_seen() -> None:
 
 
 def test_a_thinned_history_keeps_its_ends() -> None:
-    """However often it is thinned, the first and the last sample stay, and the order."""
+    """Thinning keeps the first and the last sample, and the order."""
     for most in (2, 10, 58):
         kept = thinned(HISTORY, most)
         assert 2 <= len(kept) <= most
@@ -145,7 +145,7 @@ def test_a_thinned_history_keeps_its_ends() -> None:
 
 
 def test_columns_are_of_one_length() -> None:
-    """The sidecar's columns have one number for each sample, to six digits."""
+    """The sidecar's columns have one number of six digits for each sample."""
     table = columns(HISTORY)
     assert {len(values) for values in table.values()} == {len(HISTORY)}
     assert table["iteration"] == [s.iteration for s in HISTORY]

@@ -1,4 +1,4 @@
-"""The status page without a server, for a root that no daemon serves."""
+"""The status page without a server, for a root without a daemon."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def options(tmp_path: Path) -> PageOptions:
 
 @pytest.fixture
 def visitor(options: PageOptions) -> TestClient:
-    """A visitor of a page that asks for no token."""
+    """A visitor of a page without a token."""
     return client(options)
 
 

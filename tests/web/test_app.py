@@ -1,4 +1,4 @@
-"""What the page's addresses answer."""
+"""The responses of the status page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)
 
 
 def add(options: PageOptions, name: str, result: str = "", error: str = "") -> str:
-    """A job that is done, has failed, or waits in the queue; its id."""
+    """Add a job that is done, has failed, or is queued. Returns its id."""
     with Ledger.open(options.folders.ledger) as ledger:
         number = f"{len(ledger.ids()) + 1:032x}"
         ledger.add(Job(number, name, "pair", S.CLAIMED, (), 1.0, 1.0))
@@ -61,7 +61,7 @@ def test_the_page_tells_what_status_tells(visitor: TestClient, options: PageOpti
 
 
 def test_a_damaged_ledger_is_said(visitor: TestClient, options: PageOptions) -> None:
-    """Where there is nothing to tell the page says why, and does not fail."""
+    """With a damaged ledger, the page responds with the reason."""
     options.folders.ledger.write_bytes(b"this is no ledger" * 100)
     answer = visitor.get("/status.json")
     assert answer.status_code == 503
@@ -69,7 +69,7 @@ def test_a_damaged_ledger_is_said(visitor: TestClient, options: PageOptions) -> 
 
 
 def test_pictures_of_a_job(visitor: TestClient, options: PageOptions) -> None:
-    """A done job shows its result, a small one of it, its curve and its time-lapse; what is not there is 404."""
+    """A finished job has a result, a thumbnail, a curve and a time-lapse; what does not exist is 404."""
     results = options.folders.results
     picture(results / "starry" / "Ünïcode “q”.v2.png")
     picture(results / "starry" / "Ünïcode “q”.v2.loss.png", (10, 10))
@@ -87,7 +87,7 @@ def test_pictures_of_a_job(visitor: TestClient, options: PageOptions) -> None:
         assert visitor.get(f"/jobs/{other}/result").status_code == 404, other
 
 
-def test_what_is_damaged_is_no_picture(visitor: TestClient, options: PageOptions) -> None:
+def test_a_damaged_picture_has_no_thumbnail(visitor: TestClient, options: PageOptions) -> None:
     """A result or a style that cannot be decoded has no thumbnail."""
     (options.folders.results / "dog.png").write_bytes(b"no picture")
     (options.folders.styles / "starry.png").write_bytes(b"no picture")
@@ -99,7 +99,7 @@ def test_what_is_damaged_is_no_picture(visitor: TestClient, options: PageOptions
 def test_no_address_leads_out_of_the_results(
     visitor: TestClient, options: PageOptions, tmp_path: Path
 ) -> None:
-    """A link in results/ or a strange path in the ledger shows nothing from elsewhere; nor does a strange style."""
+    """A link in results/, a strange path in the ledger and a strange style name are 404."""
     picture(tmp_path / "secret.png")
     (options.folders.results / "link.png").symlink_to(tmp_path / "secret.png")
     for result in ("link.png", "../../secret.png", str(tmp_path / "secret.png")):
@@ -111,7 +111,7 @@ def test_no_address_leads_out_of_the_results(
 
 
 def test_styles_are_shown(options: PageOptions) -> None:
-    """Each style of the library is named, and has a thumbnail that is made anew when its picture changes."""
+    """Each library style is listed, with a thumbnail that follows changes of its picture."""
     visitor = client(replace(options, max_bytes=100_000))
     path = options.folders.styles / "<b>starry.png"
     picture(path)
@@ -147,7 +147,7 @@ def locked(options: PageOptions) -> Iterator[None]:
 
 @pytest.mark.usefixtures("locked")
 def test_the_live_preview(visitor: TestClient, options: PageOptions) -> None:
-    """Of a job that is painted its preview is shown, and the document says when that was made; of others it is not."""
+    """A job that is being painted has a preview and its time; other jobs and paths outside results/ are 404."""
     picture(options.folders.previews / "dog.jpg")
     job = "1" * 32
     painting = PaintingStatus(
@@ -168,7 +168,7 @@ def test_the_live_preview(visitor: TestClient, options: PageOptions) -> None:
 
 
 def test_there_is_no_other_way_in(options: PageOptions) -> None:
-    """No method but GET and HEAD does anything anywhere, but POST for the form; without a token there is no login."""
+    """Only GET and HEAD are allowed, and POST for the form; without a token there is no login."""
     visitor = client(options)
     for path in ("/", "/status.json", "/jobs/1/result", "/styles/x", "/page.js", "/drop", "/login"):
         for method in ("PUT", "PATCH", "DELETE", "POST"):

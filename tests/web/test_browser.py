@@ -21,13 +21,13 @@ TOKEN = "0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser with a profile of its own."""
+    """A browser with a new profile."""
     with opened(tmp_path_factory.mktemp("profile")) as found:
         yield found
 
 
 class Site(Served):
-    """A daemon with a page, and what lies beside it."""
+    """A daemon with a page, and files for uploads."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -43,11 +43,11 @@ class Site(Served):
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         return f"http://127.0.0.1:{self.port}/"
 
     def picture(self, name: str, **script: object) -> str:
-        """A content for the fake painter, somewhere on the visitor's disk; its path."""
+        """Write a content for the fake painter outside the root. Returns its path."""
         path = self.root / "disk" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"tag": name, **script}))
@@ -56,7 +56,7 @@ class Site(Served):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One result, one failure, one job that paints until the gate opens, one that waits, and a lone half."""
+    """One result, one failure, one job that paints until the gate opens, one queued job, and an incomplete pair."""
     made = Site(tmp_path_factory.mktemp("site"))
     made.start()
     made.until(lambda: answer(made.port) == 200, "page")
@@ -87,7 +87,7 @@ def page(browser: Page, site: Site) -> Page:
 
 
 def test_everything_is_shown_and_nobody_else_is_asked(page: Page, site: Site) -> None:
-    """Job, speed, curve, preview, queue, lone half, failure and result are there, by requests to the daemon alone."""
+    """Job, speed, curve, preview, queue, incomplete pair, failure and result are shown, from the daemon alone."""
     page.until(lambda: page.names(".painting h3") == ["slow"], "the job that is painted")
     page.until(lambda: page.loaded(".painting .canvas img"), "preview")
     page.until(lambda: page.find(".curve path"), "curve")
@@ -105,7 +105,7 @@ def test_everything_is_shown_and_nobody_else_is_asked(page: Page, site: Site) ->
 
 
 def test_hostile_names_do_nothing(page: Page) -> None:
-    """Names with markup are shown as they are, and become neither elements nor scripts."""
+    """Names with markup are shown unchanged and do not become elements or scripts."""
     assert page.names("#failed b") == [SCRIPT]
     assert len(page.find("script")) == 1
     assert page.driver.execute_script("return document.querySelectorAll('#failed b *').length") == 0
@@ -117,7 +117,7 @@ def test_hostile_names_do_nothing(page: Page) -> None:
 
 
 def test_the_policy_is_in_force(page: Page) -> None:
-    """A script, a style or a picture from elsewhere that got into the page all the same is refused."""
+    """A foreign script, style or picture that was inserted into the page is refused."""
     page.driver.execute_script(
         'document.body.insertAdjacentHTML(\'beforeend\', \'<img id="alien" src="https://example.org/x.png">'
         "<style>body{display:none}</style>');"
@@ -132,7 +132,7 @@ def test_the_policy_is_in_force(page: Page) -> None:
 
 
 def test_a_form_that_is_not_complete_says_what_is_missing(page: Page, site: Site) -> None:
-    """Without a picture, without a style, or with several pictures and no style of the library nothing is sent."""
+    """Nothing is sent without a picture, without a style, or with several pictures and no library style."""
     page.find("#send")[0].click()
     assert page.text("#said") == "Choose a picture first."
     one, two = site.picture("one.png"), site.picture("two.png")
@@ -159,7 +159,7 @@ def test_dark_and_light_wide_and_narrow(page: Page, scheme: str, width: int) -> 
 
 
 def test_keyboard_alone(page: Page, site: Site) -> None:
-    """With tabs, arrows, spaces and Enter a style of the library is chosen and its result opened; focus is visible."""
+    """The keyboard alone selects a library style and opens a result, and the focus is visible."""
     page.driver.execute_script("document.getElementById('content').focus()")
     webdriver.ActionChains(page.driver).send_keys(Keys.TAB, Keys.ARROW_RIGHT).perform()
     assert page.driver.execute_script("return library()") == UNICODE
@@ -174,7 +174,7 @@ def test_keyboard_alone(page: Page, site: Site) -> None:
 
 
 def test_the_form_drops_what_is_painted(page: Page, site: Site) -> None:
-    """A pair, and pictures for a style of the library, are sent by the form, painted, and shown as results."""
+    """A pair, and pictures for a library style, are uploaded, painted, and shown as results."""
     page.find("#content")[0].send_keys(site.picture("<b>cat.png", iterations=2))
     page.find("#style")[0].send_keys(site.picture("“q”.png"))
     page.find("#name")[0].send_keys("Ünïcode <cat>")
@@ -197,7 +197,7 @@ def test_the_form_drops_what_is_painted(page: Page, site: Site) -> None:
 
 
 def test_the_page_waits_for_a_daemon_that_has_gone(page: Page, site: Site) -> None:
-    """While the daemon is away the page says so, and goes on by itself when it is back."""
+    """The page says that the daemon is away, and continues by itself when it is back."""
     site.end()
     trouble = page.find("#trouble")[0]
     page.until(trouble.is_displayed, "the trouble")
@@ -207,7 +207,7 @@ def test_the_page_waits_for_a_daemon_that_has_gone(page: Page, site: Site) -> No
 
 
 def test_the_token_opens_the_page(browser: Page, tmp_path: Path) -> None:
-    """With a token the page asks for it, refuses another one, and shows itself to whoever knows it."""
+    """With a token configured, the page asks for it, refuses a wrong one and accepts the right one."""
     made = Site(tmp_path)
     made.environment["NST_STATUS_PAGE_TOKEN"] = TOKEN
     made.start()

@@ -1,4 +1,4 @@
-"""Who is let in, and what every answer tells the browser."""
+"""Access control, and security headers of every response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAIR = {"content": ("dog.png", b"dog"), "style": ("s.png", b"style")}
 
 @pytest.fixture
 def stranger(options: PageOptions) -> TestClient:
-    """A visitor of a page that asks for a token, from another machine."""
+    """A visitor from another machine, of a page with a token."""
     asked = replace(options, address="0.0.0.0:8787", token=TOKEN)
     return client(asked, host="nas.local:8787")
 
@@ -25,19 +25,19 @@ def stranger(options: PageOptions) -> TestClient:
     "host", ["evil.example", "evil.example:8787", "127.0.0.1.evil.example", "[", ""]
 )
 def test_a_rebound_name_sees_nothing(visitor: TestClient, host: str) -> None:
-    """Without a token a request that calls this machine by a strange name is refused, whatever it asks for."""
+    """Without a token, every request with an unknown host name is refused."""
     for path in ("/", "/status.json", "/page.js"):
         assert visitor.get(path, headers={"Host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:8787", "127.0.0.1", "[::1]:8787", "LocalHost"])
 def test_this_machines_own_names_are_known(visitor: TestClient, host: str) -> None:
-    """The names that only this machine has are let in, with and without a port."""
+    """Requests with a name of this machine are accepted, with and without a port."""
     assert visitor.get("/", headers={"Host": host}).status_code == 200
 
 
 def test_without_the_token_nothing_is_seen(stranger: TestClient) -> None:
-    """A stranger gets the form that asks for the token and what that needs; no status, no picture, no drop."""
+    """A visitor without the token gets only the login form and its files: no status, no picture, no upload."""
     page = stranger.get("/")
     assert page.status_code == 401
     assert 'action="/login"' in page.text
@@ -51,7 +51,7 @@ def test_without_the_token_nothing_is_seen(stranger: TestClient) -> None:
     "given", ["", "Bearer ", "Bearer 0123456789abcde", f"Basic {TOKEN}", "Bearer ü", TOKEN]
 )
 def test_a_wrong_token_is_refused(stranger: TestClient, given: str) -> None:
-    """Only the whole token, as a bearer's, opens the page."""
+    """Only the complete token, as a bearer token, gives access."""
     headers = {"Authorization": given.encode()}
     assert stranger.get("/status.json", headers=headers).status_code == 401
     right = stranger.get("/status.json", headers={"Authorization": f"Bearer {TOKEN}"})
@@ -59,7 +59,7 @@ def test_a_wrong_token_is_refused(stranger: TestClient, given: str) -> None:
 
 
 def test_the_login_is_remembered(stranger: TestClient) -> None:
-    """The right token, typed in, leaves a cookie that scripts and other pages cannot use and that is not the token."""
+    """The right token sets a cookie that scripts and other sites cannot use and that is not the token."""
     wrong = stranger.post("/login", data={"token": "not the token"})
     assert wrong.status_code == 401
     assert "set-cookie" not in wrong.headers
@@ -76,7 +76,7 @@ def test_the_login_is_remembered(stranger: TestClient) -> None:
 
 
 def test_a_login_of_megabytes_is_not_read(stranger: TestClient) -> None:
-    """What is longer than any token is refused."""
+    """A login form that is too long is refused."""
     assert stranger.post("/login", data={"token": "x" * 10_000}).status_code == 413
 
 
@@ -95,7 +95,7 @@ def test_a_login_of_megabytes_is_not_read(stranger: TestClient) -> None:
 def test_another_page_cannot_drop(
     visitor: TestClient, options: PageOptions, headers: dict[str, str]
 ) -> None:
-    """A form that a page from elsewhere sends is refused, and nothing reaches the inbox."""
+    """A form from another site is refused, and nothing is put into the inbox."""
     assert visitor.post("/drop", files=PAIR, headers=headers).status_code == 403
     assert list(options.folders.inbox.iterdir()) == []
     own = {"Origin": f"http://{HOST}", "Sec-Fetch-Site": "same-origin"}
@@ -104,7 +104,7 @@ def test_another_page_cannot_drop(
 
 @pytest.mark.parametrize("path", ["/", "/status.json", "/nowhere", "/jobs/1/result", "/page.js"])
 def test_every_answer_is_strict(visitor: TestClient, path: str) -> None:
-    """Every answer, errors too, allows nothing inline, nothing from elsewhere and no frame."""
+    """Every response, including errors, forbids inline code, other sites and frames."""
     headers = visitor.get(path).headers
     policy = dict(p.split(" ", 1) for p in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
@@ -116,6 +116,6 @@ def test_every_answer_is_strict(visitor: TestClient, path: str) -> None:
 
 
 def test_the_page_holds_nothing_inline(visitor: TestClient) -> None:
-    """Neither page has a script, a style or a handler of its own: the policy would refuse them."""
+    """Neither page has inline scripts, styles or handlers, which the policy would refuse."""
     for text in (visitor.get("/").text, visitor.get("/page.js").text):
         assert not re.search(r"<style|\son\w+\s*=\s*\"|style=\"|<script(?! src=)|innerHTML", text)

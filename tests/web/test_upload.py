@@ -1,4 +1,4 @@
-"""What the form drops: whole, well named, in the inbox and nowhere else."""
+"""Uploads: complete, with safe names, in the inbox and nowhere else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTENT, STYLE = ("dog.JPG", b"a dog"), ("waves.png", b"a style")
 
 
 def post(visitor: TestClient, *files: tuple[str, Any], **fields: str) -> tuple[int, Any]:
-    """Send the form; the code and the document of the answer."""
+    """Send the form. Returns status and JSON of the response."""
     # A field is a part without a file name; httpx would send `data` behind the files.
     parts: list[Any] = [(name, (None, value)) for name, value in fields.items()]
     answer = visitor.post("/drop", files=[*parts, *files])
@@ -29,7 +29,7 @@ def post(visitor: TestClient, *files: tuple[str, Any], **fields: str) -> tuple[i
 
 
 def test_a_pair_is_a_job(visitor: TestClient, options: PageOptions) -> None:
-    """A picture and a style become one job, named like the picture or as asked for, and numbered."""
+    """A picture and a style become one job, named like the picture or by the field, and numbered."""
     pair = (("style", STYLE), ("content", CONTENT))
     assert post(visitor, *pair) == (201, {"folder": "", "names": ["dog"]})
     assert post(visitor, *pair) == (201, {"folder": "", "names": ["dog-2"]})
@@ -53,7 +53,7 @@ def test_a_pair_is_a_job(visitor: TestClient, options: PageOptions) -> None:
 
 
 def test_pictures_for_a_hot_folder(visitor: TestClient, options: PageOptions) -> None:
-    """With a style of the library any number of pictures goes into its folder, each a job of its own."""
+    """With a library style, any number of pictures is put into its hot folder, one job each."""
     (options.folders.styles / "Ünïcode “quotes”.png").write_bytes(b"a style")
     twice = (("content", CONTENT), ("content", CONTENT))
     code, answer = post(visitor, *twice, library="Ünïcode “quotes”")
@@ -78,7 +78,7 @@ def test_pictures_for_a_hot_folder(visitor: TestClient, options: PageOptions) ->
 def test_no_name_leads_out_of_the_inbox(
     visitor: TestClient, options: PageOptions, given: str, name: str
 ) -> None:
-    """Whatever a picture is called, it lands right in the inbox under a visible, printable name."""
+    """A picture of any name is put directly into the inbox under a visible, printable name."""
     before = {p for p in options.folders.root.rglob("*") if options.folders.inbox not in p.parents}
     # As browsers send it: only quotation marks and line breaks are escaped.
     sent = given.replace("\r", "_").replace("\n", "_")
@@ -97,7 +97,7 @@ def test_no_name_leads_out_of_the_inbox(
 def test_no_folder_leads_out_of_the_inbox(
     visitor: TestClient, options: PageOptions, tmp_path: Path, library: str
 ) -> None:
-    """A folder that is no style of the library, or that is a link, takes nothing."""
+    """Nothing is put into a folder that is a link or does not belong to a library style."""
     (options.folders.styles / "linked.png").write_bytes(b"a style")
     (options.folders.inbox / "linked").symlink_to(tmp_path)
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
@@ -129,10 +129,10 @@ REFUSED: list[tuple[list[tuple[str, Any]], dict[str, str], int, str]] = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case[3])
-def test_what_is_no_drop_leaves_nothing(
+def test_a_form_that_is_not_a_job_leaves_nothing(
     visitor: TestClient, options: PageOptions, case: tuple[list[Any], dict[str, str], int, str]
 ) -> None:
-    """A form that cannot be painted is refused with what to do, and nothing of it stays in the inbox."""
+    """A form that is not a job is refused with a reason, and none of its files remain."""
     (options.folders.styles / "starry.png").write_bytes(b"a style")
     files, fields, code, said = case
     found, answer = post(visitor, *files, **fields)
@@ -149,23 +149,23 @@ def test_what_is_no_drop_leaves_nothing(
         ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data", 400),
     ],
 )
-def test_what_is_no_form_is_refused(
+def test_an_invalid_form_is_refused(
     visitor: TestClient, options: PageOptions, kind: str, body: bytes, code: int
 ) -> None:
-    """Bodies of another kind, damaged ones and those that end too early are errors, and leave nothing."""
+    """Bodies of another type, damaged and incomplete ones are errors, and leave no files."""
     answer = visitor.post("/drop", content=body, headers={"Content-Type": kind})
     assert answer.status_code == code
     assert inbox(options) == {}
 
 
-def test_a_length_is_asked_for(visitor: TestClient) -> None:
-    """A body that does not say how long it is cannot be checked against the disk, and is refused."""
+def test_a_length_is_required(visitor: TestClient) -> None:
+    """A request without Content-Length is refused."""
     answer = visitor.post("/drop", content=iter([b"x"]), headers={"Content-Type": "text/plain"})
     assert answer.status_code == 411
 
 
-def test_a_full_disk_is_said(options: PageOptions) -> None:
-    """Where the disk would be fuller than the daemon works with nothing is taken."""
+def test_a_full_disk_is_an_error(options: PageOptions) -> None:
+    """If an upload would leave less than limits.min_free_disk, nothing is written."""
     full = replace(options, min_free_disk=1 << 62)
     code, answer = post(client(full), ("content", CONTENT), ("style", STYLE))
     assert (code, "limits.min_free_disk" in answer["error"]) == (507, True)
@@ -186,7 +186,7 @@ async def chunks(options: PageOptions, seen: list[set[str]]) -> AsyncIterator[by
 
 
 def test_a_picture_is_hidden_until_it_is_whole(options: PageOptions) -> None:
-    """What has arrived is a hidden file of the inbox; where the rest does not come it goes again."""
+    """A picture that is arriving is a hidden file, which is removed if the rest does not arrive."""
     seen: list[set[str]] = []
     kind = "multipart/form-data; boundary=x"
     with pytest.raises(TimeoutError):
