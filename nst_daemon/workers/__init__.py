@@ -1,1 +1,1 @@
-"""Where jobs run: a seam (`base`), the local processes behind it (`local`) and the child itself (`process`)."""
+"""Where jobs run: messages, executors, and the supervision of workers on this machine and on clusters."""

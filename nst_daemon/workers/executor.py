@@ -1,4 +1,4 @@
-"""Whatever runs tasks, as the daemon sees it: the protocol, and which executor the configuration asks for."""
+"""What runs tasks, as the daemon sees it: the protocol, and the executor that the configuration selects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from nst_daemon.workers.messages import Event, Task, WorkerOptions
 class WorkerStatus:
     """What one worker is doing, for status pages and watchdogs.
 
-    state: `starting`, `idle`, `painting`, `waiting` (ended, to be started again after a pause) or `lost`;
-    jobs: in the order of their beginning; silent: seconds since it last answered, None before it ever did.
+    Args:
+        state: `starting`, `idle`, `painting`, `waiting` (for the next start, or for room) or `lost`.
+        pid: Of a process on this machine, else None.
+        jobs: Their ids, in the order of their hand-over.
+        silent: Seconds since its last message; None before the first.
+        info: As in `messages.Ready`.
     """
 
     worker: str
@@ -27,7 +31,7 @@ class WorkerStatus:
 
 
 class Executor(Protocol):
-    """Whatever runs tasks. No method blocks, except `stop`, for at most its grace."""
+    """What runs tasks. No method blocks, except `stop`, for at most its grace."""
 
     def start(self) -> None:
         """Begin to start the workers; each announces itself by `Ready`."""
@@ -52,17 +56,6 @@ class Executor(Protocol):
 
     def stop(self, grace: float) -> list[Event]:
         """Checkpoint and end all workers within `grace` seconds; the last events."""
-
-
-def worker_state(*, lost: bool, begun: bool, ready: bool, busy: bool) -> str:
-    """The `WorkerStatus.state` of a worker that is given up, has begun to start, can paint, and has jobs."""
-    if lost:
-        return "lost"
-    if not begun:
-        return "waiting"
-    if not ready:
-        return "starting"
-    return "painting" if busy else "idle"
 
 
 def make_executor(config: Config) -> Executor:

@@ -43,7 +43,7 @@ class Task:
         settings: Resolved settings; the worker takes them as they are.
         preview: The JPEG that shows the picture as it is now, replaced every few seconds; None for none.
         batch: Which cell of a batch this is: its name, style and swept keys; the sidecar records it.
-        alone: Its worker died or ran out of memory before: nothing is prepared beside it.
+        alone: Its worker died or ran out of memory before: no other job is prepared meanwhile.
     """
 
     job_id: str
@@ -99,7 +99,7 @@ class WorkerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker has loaded its model. `info`: device, precision, weights, versions."""
+    """A worker has loaded its model. info: device, precision, weights, versions."""
 
     worker: str
     info: Mapping[str, object]
@@ -107,7 +107,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker has begun to work on the job (loading it or painting it)."""
+    """A worker has started to prepare or to paint the job."""
 
     worker: str
     job_id: str
@@ -115,9 +115,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The painting went on: `done` of `total` iterations, `loss` the newest total loss.
+    """The painting advances.
 
-    memory: bytes of its own memory that the device has given to this worker, 0 for the CPU.
+    Args:
+        done: Iterations so far, of `total`.
+        loss: The latest total loss.
+        memory: Bytes of the device's own memory that the worker holds; 0 for the CPU.
     """
 
     worker: str
@@ -132,7 +135,9 @@ class Progress:
 class Staged:
     """The picture is durable in the stage folder.
 
-    files: names inside it, the picture last; sha256: digest of the picture.
+    Args:
+        files: Names in that folder, the picture last.
+        sha256: Of the picture.
     """
 
     worker: str
@@ -154,7 +159,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The attempt was interrupted on request; what was painted so far is in the checkpoint."""
+    """The attempt was interrupted on request; the checkpoint holds what was painted so far."""
 
     worker: str
     job_id: str
@@ -163,20 +168,23 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A worker ended without being asked: job_id is what it was working on, if anything.
+    """A worker ended without a request. `Stopped` answers the jobs that are not blamed.
 
-    What it was merely preparing is answered by `Stopped`: it goes back into the queue without blame.
+    Args:
+        job_id: The job that is blamed, if any.
+        reason: For people, such as "was killed by signal 9 (SIGKILL)" or "made no progress for 120 s".
+        detail: The end of its output, such as the Python stack of a crash.
     """
 
     worker: str
     job_id: str | None
-    reason: str  # for people: "was killed by signal 9 (SIGKILL)", "made no progress for 120 s"
-    detail: str = ""  # the end of what it printed: a crash's Python stack, a library's last words
+    reason: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something about the job that people may want to know, in one line; the sidecar says it as well."""
+    """Information about the job for people, in one line; the sidecar contains it too."""
 
     worker: str
     job_id: str
@@ -185,10 +193,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLost:
-    """A device has failed again and again and gets no jobs; it is tried again now and then (`Ready` if it works).
+    """A device failed repeatedly and gets no more jobs. After a pause it is started again; `Ready` follows if it works.
 
-    left: how many devices still work; 0 means that nothing can be painted. permanent: another start fails in the
-    same way until a person mends something (the weights are missing, say).
+    Args:
+        left: How many devices still work; 0 means that nothing can be painted.
+        permanent: Another start fails in the same way until a person acts, for example because weights are missing.
     """
 
     worker: str
@@ -201,12 +210,13 @@ class DeviceLost:
 JobNews = Started | Progress | Note
 #: What a worker says when a job has ended.
 Answer = Staged | Failed | Stopped
-Event = Ready | Started | Progress | Staged | Failed | Stopped | Died | Note | DeviceLost
+#: What an executor tells the daemon.
+Event = Ready | JobNews | Answer | Died | DeviceLost
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first packet to a child: which device it serves (`auto`: find out) and how."""
+    """The first message to a worker. device: `auto` lets the worker find the devices."""
 
     worker: str
     device: str
@@ -215,40 +225,41 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """To a child: end this job."""
+    """To a worker: end this job."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """To a child: checkpoint what is being painted, then end."""
+    """To a worker: checkpoint what is being painted, then end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """From a child, about once a second: the process runs. It says nothing about progress."""
+    """From a worker, about once a second: the process runs. It says nothing about progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """From a child that was started with `auto`: what it found; it takes the first."""
+    """From a worker that was started with `auto`: the devices of this machine; it takes the first."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """From a child: how many tasks it wants at once from now on, for what it is about to paint."""
+    """From a worker: how many tasks it takes at a time from now on."""
 
     tasks: int
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """From a child that ends by itself: it cannot load, or its device has failed.
+    """From a worker that ends by itself: it cannot load, or its device has failed.
 
-    permanent: another start fails in the same way.
+    Args:
+        permanent: Another start fails in the same way.
     """
 
     message: str
@@ -304,10 +315,11 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Provisioning:
-    """What a worker on another machine needs to paint as one on this machine would.
+    """What a worker on another machine needs to paint the same pictures as a worker on this machine.
 
-    weights: `WorkerOptions.weights` there; where it is a key of `files`, that file. files: name in that machine's cache
-    folder → the file on this one and its SHA-256.
+    Args:
+        weights: `WorkerOptions.weights` there. A key of `files` means that file.
+        files: Name in that machine's cache folder → the file on this machine and its SHA-256.
     """
 
     weights: str

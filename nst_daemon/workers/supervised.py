@@ -1,4 +1,4 @@
-"""Workers under supervision: deadlines, blame, restarts, lost devices, answers, whatever runs the worker.
+"""Workers under supervision: deadlines, blame, restarts, lost devices, answers, over any transport.
 
 A `SupervisedWorker` is one place where pictures are painted: a device of this machine, or room on a node of a cluster.
 It holds one life of a worker process at a time, through a `Transport`. A `SupervisedExecutor` holds the workers and
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from nst_daemon.errors import OutOfMemory, Retry
 from nst_daemon.workers import messages
-from nst_daemon.workers.executor import WorkerStatus, worker_state
+from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.messages import (
     Cause,
     DeviceLost,
@@ -133,10 +133,10 @@ class SupervisedWorker:
     ready: bool = False
     slots: int = TASKS_PER_WORKER
     info: dict[str, object] = field(default_factory=dict)
-    found: tuple[str, ...] = ()  # devices that it has discovered and nobody has read yet
+    found: tuple[str, ...] = ()  # devices that it has found, until the executor reads them
     start_at: float = math.inf  # when to start the next process
     spawned: float = 0.0
-    heard: float | None = None  # the last message of any kind
+    last_message: float | None = None  # of any kind
     moved: float = 0.0  # the last sign of progress
     slowest: float = 0.0  # the longest pause between two signs of progress of the job at the head
     head_since: float = 0.0
@@ -157,7 +157,7 @@ class SupervisedWorker:
         """Start a process; the events where that is impossible."""
         assert self.process is None
         self.ready, self.killed, self.leaving, self.slots = False, None, None, TASKS_PER_WORKER
-        self.heard = self.closed = None
+        self.last_message = self.closed = None
         self.spawned, self.start_at = now, math.inf
         try:
             self.process = self.spawn(self)
@@ -235,19 +235,17 @@ class SupervisedWorker:
     def status(self, now: float) -> WorkerStatus:
         """What it is doing."""
         process = self.process
-        return WorkerStatus(
-            worker=self.name,
-            state=worker_state(
-                lost=self.lost,
-                begun=process is not None and process.running,
-                ready=self.ready,
-                busy=bool(self.jobs),
-            ),
-            pid=process.pid if process else None,
-            jobs=tuple(self.jobs),
-            silent=None if self.heard is None else now - self.heard,
-            info=self.info,
-        )
+        if self.lost:
+            state = "lost"
+        elif process is None or not process.running:
+            state = "waiting"
+        elif self.ready:
+            state = "painting" if self.jobs else "idle"
+        else:
+            state = "starting"
+        silent = None if self.last_message is None else now - self.last_message
+        pid = process.pid if process else None
+        return WorkerStatus(self.name, state, pid, tuple(self.jobs), silent, self.info)
 
     # What the process says
 
@@ -257,7 +255,7 @@ class SupervisedWorker:
         events: list[Event] = []
         try:
             for message in self.process.messages():
-                self.heard = now
+                self.last_message = now
                 events += self._take(message, now)
         except ValueError as error:
             self._kill(now, f"sent what is not a message ({error})")
@@ -336,7 +334,7 @@ class SupervisedWorker:
     def _overdue(self, now: float) -> str:
         """Which deadline has passed, for people; "" for none."""
         stall = self.options.stall_seconds
-        silent = now - (self.heard if self.heard is not None else self.spawned)
+        silent = now - (self.last_message if self.last_message is not None else self.spawned)
         if not self.ready:
             late = now - self.spawned > self.options.start_seconds
             return f"did not load its model within {self.options.start_seconds:g} s" if late else ""

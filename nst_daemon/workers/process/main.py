@@ -98,8 +98,8 @@ class Worker:
     def _listen(self) -> None:
         """Receive the daemon's messages; send `Alive`."""
         while True:
-            heard, _, _ = select.select([self._end], [], [], ALIVE_SECONDS)
-            if not heard:
+            readable, _, _ = select.select([self._end], [], [], ALIVE_SECONDS)
+            if not readable:
                 self._say(messages.Alive())
                 continue
             match messages.receive(self._end):
@@ -210,10 +210,10 @@ class Worker:
 
     def _may_start(self, job: _Job) -> bool:
         """Whether it is prepared, and may be painted at the same time as those that are being painted."""
-        beside = [other for other in self._jobs if other.painting]
-        if job.prepared is None or len(beside) >= job.group.limit:
+        others = [other for other in self._jobs if other.painting]
+        if job.prepared is None or len(others) >= job.group.limit:
             return False
-        return all(other.group == job.group for other in beside)
+        return all(other.group == job.group for other in others)
 
     def _make_room(self, limit: int) -> None:
         """Have a thread for each of `limit` pictures, and ask for so many tasks and one to prepare."""

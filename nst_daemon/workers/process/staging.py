@@ -47,17 +47,17 @@ class FinishedAttempt:
     def _stage(self) -> Staged:
         began, stage = self.clock(), self.task.stage
         stem = stage / PurePath(self.task.name).name
-        picture = _beside(stem, f".{self.task.outputs.format}")
-        document = _beside(stem, ".json")
+        picture = _with_suffix(stem, f".{self.task.outputs.format}")
+        document = _with_suffix(stem, ".json")
         _empty(stage)
         extras = self.writer.submit(self.recorder.write, stem, self.rendering.settings.term_weights)
         self.rendering.save(picture, self.task.outputs, self.task.inputs)
         written = sidecar.Written(picture.name, sha256_file(picture), picture.stat().st_size)
-        beside = extras.result()
+        others = extras.result()
         seconds = {**self.painted.seconds, "save": self.clock() - began}
         painted = replace(self.painted, seconds=seconds)
         document.write_bytes(sidecar.encode(sidecar.build(painted, written, datetime.now(UTC))))
-        staged = [document, *beside, picture]
+        staged = [document, *others, picture]
         for path in staged:
             files.fsync_file(path)
         files.fsync_folder(stage)
@@ -65,7 +65,7 @@ class FinishedAttempt:
         return Staged(self.worker, self.task.job_id, names, written.sha256)
 
 
-def _beside(stem: Path, suffix: str) -> Path:
+def _with_suffix(stem: Path, suffix: str) -> Path:
     """The name with a suffix; `with_suffix` would cut a name at its dot."""
     return stem.with_name(stem.name + suffix)
 

@@ -99,15 +99,15 @@ class Driver:
             return needed
         self._needed = needed
         self._boxes = {name: self._box(Path(file)) for name, (file, _) in needed.files.items()}
-        asyncio.get_running_loop().add_reader(self._end, self._hear)
+        asyncio.get_running_loop().add_reader(self._end, self._receive)
         reports = self._spawn(self._keep_reporting())
         await self._leaving.wait()
         reports.cancel()
         return self._why
 
-    # What the daemon says
+    # Messages of the daemon
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         match messages.receive(self._end):
             case Addressed(number, Spawn(place, hello)):
                 self._open(number, place, hello)
@@ -199,7 +199,7 @@ class Driver:
         life.talks = [self._spawn(self._feed(life)), self._spawn(self._listen(life))]
 
     def _close(self, life: _Life, ended: Ended) -> None:
-        """End an actor and its life; what it still says is not heard."""
+        """End an actor and its life; its later messages are ignored."""
         del self._lives[life.number]
         for talk in life.talks:
             if talk is not asyncio.current_task():
@@ -209,7 +209,7 @@ class Driver:
         self._say(Addressed(life.number, ended))
 
     async def _feed(self, life: _Life) -> None:
-        """Send what the daemon says, in order, with the files of a task."""
+        """Send the daemon's messages to an actor, in order, with the files of a task."""
         while True:
             message = await life.queue.get()
             try:
@@ -228,7 +228,7 @@ class Driver:
                 log.info("%s: %s", life.worker, _line(error))  # `_listen` says how it ended
 
     async def _listen(self, life: _Life) -> None:
-        """Pass on what an actor says until its life is over."""
+        """Pass on an actor's messages until its life is over."""
         ended = None
         try:
             while ended is None:
@@ -251,7 +251,7 @@ class Driver:
         self._close(life, ended)
 
     async def _why_ended(self, life: _Life, error: Exception) -> Ended:
-        """How an actor ended that says nothing any more."""
+        """How an actor ended that no longer answers."""
         with suppress(
             Exception
         ):  # before the end: it brings the jobs back, and they must not go there again
@@ -300,18 +300,18 @@ class Driver:
                 return await asyncio.to_thread(_stage, task, message, stage)
         return message
 
-    # The end, and speaking
+    # The end, and messages to the daemon
 
     def _leave(self, why: str) -> None:
         self._why = Leaving(why, permanent=False)
         self._leaving.set()
 
     def _say(self, message: Message | Addressed) -> None:
-        with suppress(OSError):  # the daemon is gone, which `_hear` sees
+        with suppress(OSError):  # the daemon is gone, which `_receive` sees
             messages.send(self._end, message)
 
     def _spawn(self, talk: Any) -> asyncio.Task[None]:
-        """Run it beside the rest; asyncio itself keeps no hold on tasks."""
+        """Run it as a task; asyncio itself keeps only weak references to tasks."""
         task: asyncio.Task[None] = asyncio.create_task(talk)
         self._talks.add(task)
         task.add_done_callback(self._over)
@@ -387,7 +387,7 @@ def connect(address: str) -> Any:
         log.exception("no connection")
         if any(isinstance(e, ray.exceptions.AuthenticationError) for e in _causes(error)):
             raise DeviceError(
-                f"the Ray cluster ({address}) wants another token than this machine has",
+                f"the Ray cluster ({address}) needs another token than this machine has",
                 remedy="copy the head's ~/.ray/auth_token here; the daemon tries again by itself",
             ) from error
         raise DeviceError(

@@ -112,7 +112,7 @@ class _Link:
     driver: Connection
     since: float
     transports: dict[int, ClusterTransport] = field(default_factory=dict)
-    heard: float | None = None
+    last_message: float | None = None
     leaving: Leaving | None = None
     killed: str = ""
 
@@ -188,15 +188,15 @@ class RayExecutor(SupervisedExecutor):
     def status(self, now: float) -> Sequence[WorkerStatus]:
         """What the driver does, and then each worker."""
         link = self._link
-        heard = link.heard if link else None
-        state = "waiting" if link is None else "starting" if heard is None else "idle"
+        last = link.last_message if link else None
+        state = "waiting" if link is None else "starting" if last is None else "idle"
         info = {"device_name": f"the Ray cluster {self._cluster.address}"}
         ours = WorkerStatus(
             DRIVER,
             state,
             link.driver.pid if link else None,
             (),
-            None if heard is None else now - heard,
+            None if last is None else now - last,
             info,
         )
         return [ours, *super().status(now)]
@@ -236,14 +236,14 @@ class RayExecutor(SupervisedExecutor):
         events: list[Event] = []
         try:
             for message in link.driver.received():
-                link.heard = now
+                link.last_message = now
                 events += self._take(link, message)
         except ValueError as error:
             link.kill(f"the process that speaks with Ray sent what is not a message ({error})")
         if ended is not None:
             return events + self._bury(link, ended, now)
-        since = link.since if link.heard is None else link.heard
-        patience = self._options.start_seconds if link.heard is None else DRIVER_SILENCE
+        since = link.since if link.last_message is None else link.last_message
+        patience = self._options.start_seconds if link.last_message is None else DRIVER_SILENCE
         if now - since > patience:
             link.kill(f"the Ray cluster ({self._cluster.address}): no answer for {patience:g} s")
         return events
