@@ -130,3 +130,8 @@ class Cancelled(NstError):  # noqa: N818 (a decision, not an error)
     """The work was cancelled or interrupted."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -47,18 +47,20 @@ T = TypeVar("T")
 Source = Picture | str | os.PathLike[str] | int
 
 #: How many networks (one for each choice of layers, pooling and padding) stay loaded.
-RESIDENT = 4
-#: How many plans of cuFFT stay loaded on a GPU.
-PLANS = 32
+LOADED_NETWORKS = 4
+#: How many cuFFT plans stay loaded on a GPU.
+CUFFT_PLANS = 32
 #: How many ONNX files (50 MB each) stay in the cache folder.
 ONNX_FILES = 20
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture that is ready to be painted: decoded, its targets computed.
+    """A picture that is ready to be painted: its files are decoded and its targets computed.
 
-    content: as it was decoded (its alpha and metadata belong to the result); notes: what people should know.
+    Attributes:
+        content: As decoded; the result takes over its alpha and metadata.
+        notes: What was converted or chosen, one line each.
     """
 
     scene: Scene
@@ -144,15 +146,22 @@ def decode(source: Source, limits: Limits = Limits(), *, name: str | None = None
 
 
 class Painter:
-    """Holds the network and the targets' sessions of one device from picture to picture.
+    """Keeps the network and the targets' sessions of one device loaded between pictures.
 
-    network: of `engine.networks`; weights: as `weights_file.find_weights` takes them; device: `auto` (the first
-    GPU, else the CPU), `cpu`, `cuda`, `cuda:1`, …; cache_dir: where ONNX files and style statistics are kept, the
-    user's own cache folder unless given; cache_bytes: how much room the statistics may take; threads: of the CPU, for
-    this whole process (torch's own choice where None).
+    One thread may prepare while others paint.
 
-    One thread may prepare while others paint. Raises ModelError where the weights are missing or damaged,
-    DeviceError where the device is not there.
+    Args:
+        network: A key of `engine.networks.NETWORKS`.
+        weights: As in `weights_file.find_weights`.
+        device: As in `engine.device.find_device`.
+        cache_dir: For ONNX files and style statistics; the user's cache folder unless given.
+        cache_bytes: Limit for the statistics; 0 turns their cache off.
+        threads: CPU threads of this process; torch's choice unless given.
+        onnx_files: How many ONNX files to keep.
+
+    Raises:
+        ModelError: The weights are missing or damaged.
+        DeviceError: There is no such device.
     """
 
     def __init__(
@@ -164,24 +173,25 @@ class Painter:
         cache_dir: Path | None = None,
         cache_bytes: int = Cache.max_bytes,
         threads: int | None = None,
+        onnx_files: int = ONNX_FILES,
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
         self.device = find_device(device)
         if self.device.type == "cuda":
-            # cuBLAS reads this when its first handle is made; `deterministic` pictures need it.
+            # Read by cuBLAS when its first handle is made; `deterministic` needs it.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            # Each plan holds memory that torch does not count, and each size of picture has its own.
-            torch.backends.cuda.cufft_plan_cache[self.device.index].max_size = PLANS
+            # Each size of picture has its own plan, with memory that torch does not count.
+            torch.backends.cuda.cufft_plan_cache[self.device.index].max_size = CUFFT_PLANS
         self.weights = find_weights(weights, network)
         self._state = load_weights(self.weights)
         folder = cache_dir or default_cache_dir()
-        self._onnx_folder = folder / "onnx"
+        self._onnx_folder, self._onnx_files = folder / "onnx", onnx_files
         self._cache = StyleCache(folder / "styles", cache_bytes) if cache_bytes else None
         self._batching = Batching()
         self._networks: dict[Hashable, VGG] = {}
         self._targets: dict[Hashable, OnnxTargets] = {}
-        # Two locks: an export, which takes seconds, must not hold up whoever paints.
+        # Two locks: an export, which takes seconds, must not block the threads that paint.
         self._networks_lock = threading.Lock()
         self._targets_lock = threading.Lock()
         log.info("painting on %s with %s", self.device, self.weights.description)
@@ -236,9 +246,13 @@ class Painter:
     def paint(
         self, prepared: Prepared, state: Mapping[str, object] | None = None
     ) -> Generator[Step]:
-        """Paint, yielding after each iteration; state: `Step.state()` of an interrupted run, to go on from there.
+        """Paint, yielding after each iteration.
 
-        Several threads may paint at once; what they paint at one size shares its passes through the network.
+        Several threads may paint at the same time; pictures of one size share passes through the network.
+
+        Args:
+            prepared: From `prepare`.
+            state: `Step.state()` of an interrupted painting, to resume it.
         """
         return optimize(
             prepared.scene,
@@ -270,7 +284,7 @@ class Painter:
         )
 
     def load(self, settings: RenderSettings | None = None) -> None:
-        """Make ready what pictures with these settings will need, so that the first does not wait for it."""
+        """Load what pictures with these settings need, so that the first one does not wait for it."""
         settings = settings or RenderSettings()
         self.network(settings)
         self.targets(settings)
@@ -286,7 +300,7 @@ class Painter:
         }
 
     def info(self) -> dict[str, object]:
-        """Device, weights, versions and the onnxruntime providers that really loaded (none before `load`)."""
+        """Device, weights, versions and the onnxruntime providers that have loaded (none before `load`)."""
         with self._targets_lock:
             loaded = {p for targets in self._targets.values() for p in targets.providers}
         packages = ("nst-daemon", "torch", "torchvision", "onnx", _onnxruntime_package())
@@ -306,16 +320,16 @@ class Painter:
         """The network for these settings, on the device, loaded once."""
         spec = self.spec(settings)
         with self._networks_lock:
-            return _resident(self._networks, spec, lambda: self._vgg(spec).to(self.device))
+            return _loaded(self._networks, spec, lambda: self._vgg(spec).to(self.device))
 
     def targets(self, settings: RenderSettings) -> OnnxTargets:
-        """The targets' source for these settings; its ONNX file is exported where it is missing."""
+        """The source of targets for these settings; its ONNX file is exported if it is missing."""
         spec = self.spec(settings)
         with self._targets_lock:
-            return _resident(self._targets, spec, lambda: self._open_targets(spec))
+            return _loaded(self._targets, spec, lambda: self._open_targets(spec))
 
     def spec(self, settings: RenderSettings) -> GraphSpec:
-        """What these settings ask of the network."""
+        """What the network must compute for these settings."""
         return GraphSpec.of(
             self.weights.sha256,
             settings.style_layers,
@@ -331,11 +345,11 @@ class Painter:
         return self._onnx_folder / str(self.spec(settings).filename)
 
     def export(self, settings: RenderSettings | None = None) -> Path:
-        """Write the ONNX file for these settings, whether it is there or not, and return its path."""
+        """Write the ONNX file for these settings, replacing an existing one, and return its path."""
         return self._export(self.spec(settings or RenderSettings()))
 
     def parity(self, settings: RenderSettings | None = None) -> list[ParityRow]:
-        """onnxruntime against torch for these settings' file: one row per output and size."""
+        """Compare onnxruntime with torch for these settings: one row per output and size."""
         settings = settings or RenderSettings()
         spec = self.spec(settings)
         file = self.targets(settings).file
@@ -354,13 +368,13 @@ class Painter:
         )
 
     def _export(self, spec: GraphSpec) -> Path:
-        """Export, then remove the files that were used longest ago."""
+        """Export, then remove the least recently used files."""
         began = monotonic()
         log.info("exporting %s to ONNX (once for these layers and weights)", spec.network)
         path: Path = export_onnx(self._vgg(spec), spec, self._onnx_folder)
         log.info("exported %s in %.1f s", path, monotonic() - began)
         others = set(self._onnx_folder.glob("*.onnx")) - {path}
-        for old in sorted(others, key=_modified, reverse=True)[ONNX_FILES - 1 :]:
+        for old in sorted(others, key=_modified, reverse=True)[self._onnx_files - 1 :]:
             old.unlink(missing_ok=True)
         return path
 
@@ -376,7 +390,7 @@ class Painter:
     def _open(self, path: Path) -> OnnxTargets:
         targets = OnnxTargets(path, device=self.device, cache=self._cache)
         with suppress(OSError):
-            os.utime(path)  # used: see _export
+            os.utime(path)  # it is in use: see _export
         return targets
 
 
@@ -393,12 +407,29 @@ def stylize(
     progress: Callable[[Step], None] | None = None,
     **overrides: object,
 ) -> Picture:
-    """Paint `content` in the manner of `style`; several styles are blended.
+    """Paint a picture in the style of others. The model stays loaded for the next call.
 
-    Pictures are paths, open descriptors or `Picture`s. The choices come as `RenderSettings`, or as keywords that change
-    a preset (`preset="gatys2016"`, or the default one). Masks say which region of the content takes which region of
-    the styles (`engine.masks`). `progress` is called after each iteration. The model stays loaded for the next call.
-    Raises PictureError, SettingsError, ModelError, DeviceError, PaintingError.
+    Args:
+        content: A path, an open descriptor or a `Picture`.
+        style: One or several pictures; several are blended.
+        settings: All settings; or give keywords instead.
+        network: `vgg19`, `vgg16` or `efficientnet_b0`.
+        weights: `auto`, `imagenet`, `bundled` or the path of a file.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, …
+        content_mask: Regions of the content, each in one flat colour.
+        style_masks: The same colours on the styles (`engine.masks`).
+        progress: Called after each iteration.
+        overrides: Fields of `RenderSettings` that change the preset, such as `preset="gatys2016"` or `size=512`.
+
+    Returns:
+        The result, with the content's transparency and metadata.
+
+    Raises:
+        PictureError: A picture cannot be read.
+        SettingsError: The settings are not allowed, or do not fit the pictures.
+        ModelError: The weights are missing or damaged.
+        DeviceError: The device is missing or has failed.
+        PaintingError: No picture had a finite loss.
 
     >>> from nst_daemon import stylize
     >>> from nst_daemon.engine.images import save_picture
@@ -410,7 +441,7 @@ def stylize(
     """
     if settings is not None and overrides:
         raise SettingsError(
-            f"settings and {next(iter(overrides))!r} were given both",
+            f"both settings and {next(iter(overrides))!r} were given",
             remedy="give either RenderSettings or keywords",
         )
     settings = settings or resolve(overrides, network=network)
@@ -430,17 +461,17 @@ def _shared_painter(network: str, weights: str, device: str) -> Painter:
     return Painter(network, weights, device=device)
 
 
-def _resident(shelf: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
-    """Look up or make; the one that was used longest ago leaves a full shelf."""
-    item = shelf.pop(key, None) or make()
-    shelf[key] = item
-    if len(shelf) > RESIDENT:
-        del shelf[next(iter(shelf))]
+def _loaded(cache: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
+    """Look up or make an item; the least recently used one is removed from a full cache."""
+    item = cache.pop(key, None) or make()
+    cache[key] = item
+    if len(cache) > LOADED_NETWORKS:
+        del cache[next(iter(cache))]
     return item
 
 
 def _modified(path: Path) -> float:
-    """Seconds since the epoch; 0 where another process has just removed the file."""
+    """Seconds since the epoch; 0 if another process has just removed the file."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -1,10 +1,10 @@
 """Named sets of settings, each with its source.
 
-A preset's formula is its source's own. The constants come twice, because a source's constants assume the activations
-of its own network: `bare` are the source's, for `calibrate: off`; `calibrated` are balances set by eye for terms that
-are divided by their target's own energy, for `calibrate: auto`. Where a comment says "ours", the source leaves it open.
+A preset's formula is that of its source. There are two sets of constants, because a source's constants assume the
+activations of its own network: `bare` are the source's, for `calibrate: off`; `calibrated` are balances set by eye for
+terms divided by their target's energy, for `calibrate: auto`. "Ours" marks what the source leaves open.
 
-The names are those of `RenderSettings`' fields, and whatever a preset does not name stands at that class's default.
+Keys are fields of `RenderSettings`; fields that a preset does not name have that class's default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Preset:
-    """summary: one line for people; source: where the formula is from; the rest: see above."""
+    """A named set of settings.
+
+    Attributes:
+        summary: One line.
+        source: Of the formula.
+        settings: For both values of `calibrate`.
+        bare: The source's constants, for `calibrate: off`.
+        calibrated: Balances for `calibrate: auto`.
+    """
 
     summary: str
     source: str
@@ -32,13 +40,13 @@ def _layers(names: str, weights: float | Sequence[float]) -> dict[str, float]:
 
 _FIVE = "relu1_1 relu2_1 relu3_1 relu4_1 relu5_1"
 _CHANNELS = (64, 128, 256, 512, 512)
-#: The author's own weights, 1e3/N². They serve `default` too where somebody switches its calibration off.
+#: The author's own weights, 1e3/N²; also those of `default` without calibration.
 _GATYS_PYTORCH_BARE: Mapping[str, object] = {
     "content_weight": 1.0,
     "style_weight": 1.0,
     "style_layers": _layers(_FIVE, [1e3 / n**2 for n in _CHANNELS]),
 }
-#: One scale of plain pixels through the network as it was trained: what the papers had.
+#: As in the papers: one scale, plain pixels, the network as trained.
 _LITERAL: Mapping[str, object] = {
     "padding": "zeros",
     "rescale_pooling": False,
@@ -51,7 +59,7 @@ _LITERAL: Mapping[str, object] = {
 
 PRESETS: Mapping[str, Preset] = {
     "default": Preset(
-        "this project's own: coarse to fine, good at any size and with any weights",
+        "coarse to fine, good at any size and with any weights",
         "nst-daemon",
         bare={**_GATYS_PYTORCH_BARE, "tv_weight": 0.0},
     ),
@@ -71,14 +79,14 @@ PRESETS: Mapping[str, Preset] = {
         calibrated={"content_weight": 0.5, "style_weight": 1.0},
     ),
     "gatys-pytorch": Preset(
-        "the author's own code: from the content, a second pass at the full size",
+        "the author's code: from the content, with a second pass at full size",
         "Gatys, PytorchNeuralStyleTransfer, NeuralStyleTransfer.ipynb",
         {
             **_LITERAL,
             "content_loss": "mean",
             "gram_norm": "mean",
             "history": 100,
-            # The notebook paints at 512 and then 800 px of the shorter side: the same proportion of whatever size.
+            # The notebook paints at 512 and then 800 px (shorter side): the same ratio for any size.
             "scales": (0.64, 1.0),
             "iterations": (500, 200),
         },
@@ -112,7 +120,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "maxpool-tv": Preset(
         "six style layers down to the fifth block, squared total variation",
-        "max pooling, content at relu3_4; falling weights, beta, gamma and the optimiser are ours",
+        "max pooling, content at relu3_4; decreasing weights, beta, gamma and the optimiser are ours",
         {
             **_LITERAL,
             "content_layers": {"relu3_4": 1.0},
@@ -129,7 +137,7 @@ PRESETS: Mapping[str, Preset] = {
         calibrated={"content_weight": 0.1, "style_weight": 0.25, "tv_weight": 0.1},
     ),
     "noisy-adam": Preset(
-        "from the content mixed with noise, sums throughout",
+        "from the content mixed with noise, sums in all terms",
         "content and style as plain sums; layers, weights, the mixture and the optimiser's step are ours",
         {
             **_LITERAL,
@@ -166,7 +174,7 @@ PRESETS: Mapping[str, Preset] = {
             "content_loss": "sum",
             "gram_norm": "mean",  # Σ(Ĝ/N − Â/N)²
             "tv": "squared",
-            # The source offers a blank canvas, noise or the content; the last makes the best picture.
+            # The source offers a blank picture, noise or the content; the content gives the best result.
             "start": "content",
             "optimizer": "adam",
             "step": 0.05,
@@ -185,7 +193,7 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "wasserstein": Preset(
-        "Gaussians in place of Gram matrices, root-2 scales, averaged iterates: slow and fine",
+        "Gaussians instead of Gram matrices, root-2 scales, averaged iterates: slow, with fine results",
         "crowsonkb, style-transfer-pytorch",
         {
             "content_loss": "mean",

@@ -1,7 +1,7 @@
-"""Everything that a person may choose about a picture, and the one home of every default.
+"""Everything that can be chosen about a picture, and the only place of every default.
 
-`RenderSettings` is pure data: it crosses process borders, becomes JSON through `dataclasses.asdict`, and needs neither
-torch nor Pillow. Its defaults are the preset `default`; `resolve` puts a preset and overrides together.
+`RenderSettings` is plain data: it is sent between processes, becomes JSON through `dataclasses.asdict`, and needs
+neither torch nor Pillow. Its defaults are the preset `default`; `resolve` combines a preset and overrides.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _auto_off(value: object) -> object:
 
 
 def _off(value: object) -> object:
-    """The same, where `auto` is no choice."""
+    """YAML 1.1 reads a bare `off` as false, for settings without `auto`."""
     return "off" if value is False else value
 
 
@@ -47,10 +47,9 @@ Layers = Annotated[Mapping[str, Weight], MinLen(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class RenderSettings:
-    """The choices for one picture; the defaults are the preset `default`.
+    """The settings of one picture; the defaults are the preset `default`.
 
-    Each field's metadata hold `help` (one sentence for people) and `allowed` (what values it takes).
-    `docs/objective.md` has the formulas.
+    Each field's metadata holds `help` (one sentence) and `allowed` (its values). `docs/objective.md` has the formulas.
     """
 
     __pydantic_config__ = ConfigDict(extra=_EXTRA)
@@ -197,7 +196,7 @@ class RenderSettings:
         "help": "The share of the content's fine detail that is added when the picture is enlarged for the next scale.",
         "allowed": "a number from 0 to 1"})
 
-    # Care
+    # Ending early, and reproducibility
     min_improvement: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata={
         "help": "End a scale early if ten iterations improve the loss by less than this fraction; 0: never.",
         "allowed": "a number ≥ 0 and < 1"})
@@ -208,7 +207,7 @@ class RenderSettings:
 
     @property
     def layers(self) -> frozenset[str]:
-        """Every layer that the objective looks at."""
+        """Every layer that the objective uses."""
         return frozenset(self.content_layers) | frozenset(self.style_layers)
 
     @property
@@ -222,21 +221,28 @@ class RenderSettings:
 
 _DEFAULTS = RenderSettings()
 
-#: What each optimiser wants unless the preset or a person says otherwise.
+#: Defaults of each optimiser, unless the preset or a person sets something else.
 OPTIMIZER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "lbfgs": {},
     "adam": {"step": 0.02, "precondition": 0.0},
 }
-#: Settings that belong to one optimiser and are dropped with a preset's own where a person takes the other.
+#: Settings of a preset that are dropped if a person chooses the other optimiser.
 _OPTIMIZER_KEYS = frozenset({"step", "step_decay", "betas", "averaging", "history", "precondition"})
 
 
 def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderSettings:
-    """Settings from the preset that the last override to name one names, then each override in order.
+    """Combine a preset and overrides.
 
-    A preset has two sets of weights: the bare constants of its source (`calibrate: off`) and balances for calibrated
-    terms (`calibrate: auto`); the final value of `calibrate` chooses. Presets name VGG19's layers: `network` has its
-    own for them. Raises SettingsError, before any work, naming the key, the value and what is allowed.
+    A preset has two sets of weights: the constants of its source (`calibrate: off`) and balances for calibrated terms
+    (`calibrate: auto`); the final value of `calibrate` chooses. Presets name VGG19's layers, which are translated to
+    the network's.
+
+    Args:
+        overrides: In order; the last `preset` among them counts.
+        network: A key of `networks.NETWORKS`.
+
+    Raises:
+        SettingsError: A key or value is not allowed.
     """
     for override in overrides:
         _refuse_unknown(override)
@@ -262,9 +268,10 @@ def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderS
 
 
 def restore(values: Mapping[str, object]) -> RenderSettings:
-    """Settings that `resolve` made and `dataclasses.asdict` wrote, as the ledger and messages carry them.
+    """Resolved settings from their `dataclasses.asdict`, as in the ledger and in messages; no preset is applied again.
 
-    No preset is applied again. Raises SettingsError where a value is damaged.
+    Raises:
+        SettingsError: A value is damaged.
     """
     try:
         settings: RenderSettings = _adapter().validate_python(dict(values))
@@ -274,7 +281,7 @@ def restore(values: Mapping[str, object]) -> RenderSettings:
 
 
 def _with_one_content_weight(settings: RenderSettings) -> RenderSettings:
-    """The same, its content weight given one way, so that resolved settings can be overridden and resolved again."""
+    """Replace `content_style_ratio` by `content_weight`, so that resolved settings can be overridden again."""
     ratio = settings.content_style_ratio
     if ratio is None:
         return settings
@@ -292,7 +299,7 @@ def _adapter() -> TypeAdapter[RenderSettings]:
 
 
 def _preset_values(given: Mapping[str, object]) -> dict[str, object]:
-    """What the preset that `given` names sets, for the optimiser and the calibration that `given` ends with."""
+    """The values of the preset named in `given`, for its optimiser and calibration."""
     name = given.get("preset", "default")
     if not isinstance(name, str) or name not in PRESETS:
         raise _refusal("preset", name, f"one of {', '.join(PRESETS)}")
@@ -329,7 +336,7 @@ def _refuse_contradiction(override: Mapping[str, object]) -> None:
 
 
 def _check(settings: RenderSettings, network: str) -> None:
-    """What no single field can say about itself."""
+    """Check what depends on several fields or on the network."""
     for key in ("content_layers", "style_layers"):
         for layer in getattr(settings, key):
             if layer not in NETWORKS[network].layers:
@@ -359,7 +366,7 @@ def _refusal(key: str, value: object, allowed: str) -> SettingsError:
 
 
 def _as_settings_error(error: ValidationError) -> SettingsError:
-    """Pydantic's first complaint, as one line about one key."""
+    """Pydantic's first error, as one line about one key."""
     first: Any = error.errors()[0]
     key = str(first["loc"][0])
     inner = [str(part) for part in first["loc"][1:] if isinstance(part, int)]
