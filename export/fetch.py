@@ -1,4 +1,4 @@
-"""ImageNet's weights from torchvision's own address or a mirror: resumed, checked, and put where torchvision looks."""
+"""Downloads ImageNet weights from torchvision's address or a mirror to torchvision's cache folder, with resuming."""
 
 from __future__ import annotations
 
@@ -22,27 +22,35 @@ from nst_daemon.weights_file import WeightsFile, find_weights, imagenet_path
 
 log = logging.getLogger(__name__)
 
-#: Called with the bytes that are there and the bytes in all (0 where nobody knows).
-Progress = Callable[[int, int], None]
+#: Called with the bytes received and the total (0 if unknown).
+OnProgress = Callable[[int, int], None]
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
-PATIENCE = 5  # interruptions in a row, without a single byte in between, before it gives up
+MAX_FAILURES = 5  # interruptions in a row without a single byte received
 
 
 def fetch(
     network: str = "vgg19",
     source: str | None = None,
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> WeightsFile:
-    """Bring ImageNet's weights onto this machine, where they are not there yet, and return them.
+    """Fetch ImageNet weights unless they are on this machine.
 
-    source: torchvision's address where None; else a mirror's folder or file (http, https), or the path of a file that
-    somebody brought along. What an interrupted fetch has left is continued. A file whose digest is not the one
-    in torchvision's name is removed and refused. Raises ModelError, StorageError, BusyError where another process is
-    fetching the same file.
+    An interrupted download is resumed. A file whose digest does not match torchvision's file name is removed.
+
+    Args:
+        network: A key of `engine.networks.NETWORKS`.
+        source: A mirror's folder or file (http, https), or the path of a file; torchvision's address unless given.
+        progress: Called after each part.
+        sleep: Waits before another try.
+
+    Raises:
+        ModelError: The source cannot be reached, or is not the right file.
+        StorageError: The file cannot be written.
+        BusyError: Another process is fetching the same file.
     """
     path = imagenet_path(network)
     if path.exists():
@@ -53,7 +61,7 @@ def fetch(
         file = part.open("ab")
     with file:
         _lock(file, part)
-        if not path.exists():  # another process may have been quicker
+        if not path.exists():  # another process may have fetched it meanwhile
             if source is not None and Path(source).expanduser().is_file():
                 _copy(Path(source).expanduser(), file)
             else:
@@ -68,7 +76,7 @@ def fetch(
         path.unlink()
         raise ModelError(
             f"what came from {source or 'torchvision'} is not {path.name}: {error.message.partition(': ')[2]}",
-            remedy="fetch it again, from another source if this one stays wrong",
+            remedy="fetch it again, or from another source",
         ) from error
 
 
@@ -91,7 +99,7 @@ def _address(source: str | None, name: str) -> str:
 
 
 def _lock(file: IO[bytes], part: Path) -> None:
-    """Whoever holds the file is fetching; the lock ends with the process."""
+    """Lock the file while fetching; the lock ends with the process. Raises BusyError."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -101,9 +109,9 @@ def _lock(file: IO[bytes], part: Path) -> None:
 
 
 def _download(
-    url: str, file: IO[bytes], progress: Progress | None, sleep: Callable[[float], None]
+    url: str, file: IO[bytes], progress: OnProgress | None, sleep: Callable[[float], None]
 ) -> None:
-    """Append to `file` what is missing, going on after interruptions as long as something comes."""
+    """Append what is missing to `file`; try again after interruptions as long as bytes arrive."""
     failures = 0
     while True:
         before = _size(file)
@@ -116,15 +124,15 @@ def _download(
                 raise _unreachable(url, f"{error.code} {error.reason}") from error
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 0 if _size(file) > before else failures + 1
-        if failures == PATIENCE:
+        if failures == MAX_FAILURES:
             raise _unreachable(url, reason)
         pause = 2.0**failures
-        log.warning("%s: %s; going on in %.0f s", url, reason, pause)
+        log.warning("%s: %s; trying again in %.0f s", url, reason, pause)
         sleep(pause)
 
 
-def _receive(url: str, file: IO[bytes], progress: Progress | None) -> bool:
-    """One request for the rest; True where all of it has come."""
+def _receive(url: str, file: IO[bytes], progress: OnProgress | None) -> bool:
+    """Request the rest once; True if the file is complete."""
     have = _size(file)
     headers = {"Range": f"bytes={have}-"} if have else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 (http or https: `_address`)
@@ -132,11 +140,11 @@ def _receive(url: str, file: IO[bytes], progress: Progress | None) -> bool:
         reply = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310 (the same)
     except urllib.error.HTTPError as error:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return True  # nothing is missing; the digest will tell whether that is so
+            return True  # nothing is missing; the digest is checked later
         raise
     with reply:
         if have and reply.status != HTTPStatus.PARTIAL_CONTENT:
-            file.truncate(0)  # this server sends it all
+            file.truncate(0)  # this server does not resume
             have = 0
         length = int(reply.headers.get("Content-Length") or 0)
         total = have + length if length else 0
@@ -151,7 +159,7 @@ def _receive(url: str, file: IO[bytes], progress: Progress | None) -> bool:
 
 
 def _size(file: IO[bytes]) -> int:
-    """Bytes in the file; `tell` knows nothing of truncating."""
+    """Bytes in the file; `tell` would ignore truncation."""
     with storage(Path(file.name)):
         file.flush()
     return os.fstat(file.fileno()).st_size
@@ -162,7 +170,7 @@ def _check_room(file: IO[bytes], wanted: int) -> None:
     free = free_bytes(folder)
     if free < wanted:
         raise StorageError(
-            f"{folder} has {free / 1e6:.0f} MB left and {wanted / 1e6:.0f} MB are to come",
+            f"{folder} has {free / 1e6:.0f} MB free, but {wanted / 1e6:.0f} MB are needed",
             remedy="free some space, or set TORCH_HOME to another disk",
         )
 
@@ -170,5 +178,5 @@ def _check_room(file: IO[bytes], wanted: int) -> None:
 def _unreachable(url: str, reason: str) -> ModelError:
     return ModelError(
         f"cannot fetch {url}: {reason}",
-        remedy="check the connection, or fetch from a mirror or a file; what has come so far is kept",
+        remedy="check the connection, or use a mirror or a file; the part received so far is kept",
     )

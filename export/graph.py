@@ -1,15 +1,15 @@
-"""VGG → ONNX: one file that turns a picture into everything that an objective compares it with.
+"""The export to ONNX: one file computes all targets of a picture.
 
-    image  (1, 3, H, W)  RGB in [0, 1]; the normalisation is inside
-    guide  (1, R, H, W)  weights ≥ 0 of R regions; ones where there are none
+    image  (1, 3, H, W)  RGB in [0, 1]; the graph normalises it
+    guide  (1, R, H, W)  weights ≥ 0 of R regions; ones if there are no regions
         ↓
     <layer>.gram  (R, N, N)   G_r = Σ_p w_rp F_p F_pᵀ / Σ_p w_rp     for each style layer
     <layer>.mean  (R, N)      μ_r = Σ_p w_rp F_p / Σ_p w_rp
     <layer>       (1, N, h, w)                                       for each content layer
 
-w_r is the guide averaged down to the layer's own size (Gatys et al. 2017, §3.2, with Σ w in place of the number of
-positions, so that one region of ones gives the Gram matrix per position). Because the sums are taken inside the
-graph, a style costs one run and a few megabytes of output, whatever its size.
+w_r is the guide averaged down to the layer's size (Gatys et al. 2017, §3.2, with Σ w instead of the number of
+positions, so that one region of ones gives the Gram matrix per position). Because the graph takes the sums, a style
+costs one run and a few megabytes of output at any size.
 """
 
 from __future__ import annotations
@@ -29,22 +29,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nst_daemon.engine.networks import minimum_side
-from nst_daemon.engine.vgg import VGG, Padding, Pooling, layer_names
-from nst_daemon.errors import ModelError, SettingsError
+from nst_daemon.engine.vgg import VGG, Padding, Pooling, check_layers, layer_names
+from nst_daemon.errors import ModelError, first_line
 from nst_daemon.files import make_folder, write_atomic
 
-#: Raised whenever the graph computes something else from the same settings: files of older forms are left alone.
+#: Increased whenever the graph computes something else for the same settings; files of older formats are not used.
 FORMAT = 1
 
-_EXAMPLE = (
-    80,
-    112,
-)  # H, W of the picture that the exporter traces; any other size works afterwards
+#: (H, W) of the picture that the exporter traces; the file works for any size.
+_EXAMPLE_SIZE = (80, 112)
 
 
 @dataclass(frozen=True, slots=True)
 class GraphSpec:
-    """What the ONNX file depends on: one file per spec, and its name comes from nothing else."""
+    """Everything that an ONNX file depends on; its name is computed from this alone."""
 
     network: str
     weights_sha256: str
@@ -67,14 +65,14 @@ class GraphSpec:
         rescale_pooling: bool = False,
         padding: Padding = "replicate",
     ) -> GraphSpec:
-        """A spec with its layers in the network's order, so that equal sets give equal files."""
+        """A spec with its layers in the network's order, so that equal sets of layers give equal files.
+
+        Raises:
+            SettingsError: A layer is unknown.
+        """
         names = layer_names(network)
         style, content = set(style_layers), set(content_layers)
-        if unknown := sorted((style | content) - set(names)):
-            raise SettingsError(
-                f"{network} has no layer {unknown[0]!r}",
-                remedy=f"its layers are {', '.join(names)}",
-            )
+        check_layers(style | content, network)
         return cls(
             network=network,
             weights_sha256=weights_sha256,
@@ -103,14 +101,14 @@ class GraphSpec:
         return f"{self.network}-{hashlib.sha256(canonical).hexdigest()[:16]}.onnx"
 
     def metadata(self) -> dict[str, str]:
-        """What the file says about itself (`metadata_props`): everything above and the versions that wrote it."""
+        """The file's `metadata_props`: everything above and the versions that wrote it."""
         packages = ("nst-daemon", "torch", "torchvision", "onnx", "onnxscript")
         about = {key: _text(value) for key, value in asdict(self).items()}
         return about | {f"{name}_version": version(name) for name in packages}
 
 
 class TargetGraph(nn.Module):
-    """The module that is exported: VGG and, behind it, the sums of the formula above."""
+    """The module that is exported: the network, followed by the sums of the formula above."""
 
     def __init__(self, vgg: VGG, spec: GraphSpec) -> None:
         super().__init__()
@@ -125,7 +123,7 @@ class TargetGraph(nn.Module):
         for name in self.vgg.names:
             if minimum_side([name]) > stride:
                 stride *= 2
-                guide = F.avg_pool2d(guide, 2)  # halves as the network does: an area average
+                guide = F.avg_pool2d(guide, 2)  # an area average
             if name in self.spec.style_layers:
                 style[name] = statistics(maps[name], guide)
         pairs = (tensor for name in self.spec.style_layers for tensor in style[name])
@@ -141,20 +139,30 @@ def statistics(features: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def export_onnx(vgg: VGG, spec: GraphSpec, folder: Path) -> Path:
-    """Write the graph of `vgg` (float32, on the CPU) into `folder` as `spec.filename` and return its path.
+    """Write the ONNX file of a network, with its weights inside.
 
-    The file holds the weights too (no external data). It appears whole or not at all, so that two processes may
-    export the same file at once. Raises ModelError where the exporter fails, StorageError where the folder cannot be
-    written.
+    The file is written atomically, so two processes may export it at the same time.
+
+    Args:
+        vgg: float32, on the CPU.
+        spec: What to compute; gives the file's name.
+        folder: Where the file goes.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ModelError: The exporter failed.
+        StorageError: The folder cannot be written.
     """
-    make_folder(folder)  # before the work, which takes seconds
+    make_folder(folder)  # before the export, which takes seconds
     program = _trace(TargetGraph(vgg, spec), spec)
     model = program.model_proto
     del model.metadata_props[:]
     for key, value in spec.metadata().items():
         model.metadata_props.add(key=key, value=value)
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, model.graph):
-        # The exporter leaves stack traces here: paths of this machine, and nothing that a reader needs.
+        # The exporter writes stack traces here, with paths of this machine.
         del item.metadata_props[:]
     path = folder / spec.filename
     write_atomic(path, model.SerializeToString(deterministic=True))
@@ -162,7 +170,7 @@ def export_onnx(vgg: VGG, spec: GraphSpec, folder: Path) -> Path:
 
 
 def _trace(graph: TargetGraph, spec: GraphSpec) -> torch.onnx.ONNXProgram:
-    height, width = _EXAMPLE
+    height, width = _EXAMPLE_SIZE
     least = minimum_side(spec.layers)
     sides = {
         2: torch.export.Dim("height", min=least),
@@ -185,8 +193,8 @@ def _trace(graph: TargetGraph, spec: GraphSpec) -> torch.onnx.ONNXProgram:
             )
     except Exception as error:
         raise ModelError(
-            f"the export of {spec.network} to ONNX failed: {str(error).strip().partition(chr(10))[0]}",
-            remedy="check the versions of torch, onnx and onnxscript with `nst-daemon doctor`",
+            f"the export of {spec.network} to ONNX failed: {first_line(error)}",
+            remedy="check the versions of torch, onnx and onnxscript",
         ) from error
     assert program is not None
     return program
@@ -194,7 +202,7 @@ def _trace(graph: TargetGraph, spec: GraphSpec) -> torch.onnx.ONNXProgram:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporter warns and reports about its own internals, which is nothing for our users."""
+    """Silence the exporter's warnings and reports about its internals."""
     loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

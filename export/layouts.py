@@ -1,4 +1,4 @@
-"""Weights as people have them → ours: torchvision's layout, in a .safetensors file. Nothing that is read is executed.
+"""Converts weights of other layouts to torchvision's layout in a .safetensors file. Nothing in a file is executed.
 
 | file | layout | what its first layer expects |
 |---|---|---|
@@ -8,7 +8,7 @@
 | .mat, `layers` with `name` and `weights` | MatConvNet | RGB, 0 to 255, mean subtracted |
 | .h5, `block1_conv1` … | Keras without top | BGR, 0 to 255, mean subtracted |
 
-What the first layer expects is folded into its weights, so that every network here takes the same input.
+What the first layer expects is folded into its weights, so every network takes the same input.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from torch import Tensor, nn
 
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.vgg import MEAN, STD, bare_features, layer_names
-from nst_daemon.errors import ModelError, UsageError
+from nst_daemon.errors import ModelError, UsageError, first_line
 from nst_daemon.files import make_folder, write_atomic
 from nst_daemon.weights_file import WeightsFile, find_weights
 
 from .weights import read_tensors
 
-#: `auto` tells the layouts apart by their keys, and torchvision's from Caffe's same keys by digests that are known.
+#: `auto` recognises layouts by their keys; Caffe files with torchvision's keys are recognised by known digests.
 Layout = Literal["auto", "torchvision", "caffe"]
 
-#: First digits of the SHA-256 of jcjohnson's conversions, as their names have them (vgg19-d01eb7cb.pth).
+#: First digits of the SHA-256 of jcjohnson's conversions, as in their names (vgg19-d01eb7cb.pth).
 CAFFE_DIGESTS = ("d01eb7cb", "00b39a1b")
 #: The mean colour that Caffe's VGG subtracts, as RGB from 0 to 255 (Simonyan & Zisserman's release).
 CAFFE_MEAN = (123.68, 116.779, 103.939)
@@ -47,7 +47,7 @@ _NAME = re.compile(r"(?:block(\d)_conv|conv(\d)_)(\d)$")
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the first convolution sees, y = A·rgb + a, for RGB in [0, 1]; A: (3, 3), a: (3,)."""
+    """The input of the first convolution, y = A·rgb + a, for RGB in [0, 1]; A is (3, 3), a is (3,)."""
 
     A: Tensor
     a: Tensor
@@ -57,7 +57,10 @@ class Expected:
 class Stack:
     """The convolutions of a file.
 
-    layers: name (`conv1_1`) → weight (out, in, height, width) and bias (out,); expected: None where it is ours.
+    Attributes:
+        layers: Name (`conv1_1`) → weight (out, in, height, width) and bias (out,).
+        expected: The input of the first one; None for torchvision's.
+        layout: Its name.
     """
 
     layers: Mapping[str, tuple[Tensor, Tensor]]
@@ -68,11 +71,20 @@ class Stack:
 def import_weights(
     source: Path, target: Path, *, network: str = "vgg19", layout: Layout = "auto"
 ) -> WeightsFile:
-    """Convert `source` into `target` (.safetensors, float32) and return what `weights: TARGET` will find.
+    """Convert a weights file to torchvision's layout.
 
-    layout: says what a file with torchvision's keys holds, where its digest is not a known one (`auto` then takes it
-    for torchvision's). Raises ModelError where the file is damaged or does not fit, naming the layer; UsageError
-    where the target would overwrite something or has another suffix.
+    Args:
+        source: .pth, .safetensors, .mat or .h5.
+        target: .safetensors, float32; must not exist.
+        network: `vgg19` or `vgg16`.
+        layout: Of a file with torchvision's keys and an unknown digest; `auto` takes it as torchvision's.
+
+    Returns:
+        The target, as `weights: TARGET` finds it.
+
+    Raises:
+        ModelError: The source is damaged or does not fit; the message names the layer.
+        UsageError: The target exists or has another suffix.
     """
     if layout not in get_args(Layout):
         raise UsageError(
@@ -109,7 +121,7 @@ def _read(source: Path, layout: Layout, digest: str) -> Stack:
 
 
 def _as_torchvision(stack: Stack, network: str, source: Path) -> dict[str, Tensor]:
-    """The tensors in our layout, checked against the network: shapes, and that every number is one."""
+    """The tensors in torchvision's layout; shapes and finiteness are checked."""
     out = {}
     for i, (name, module) in enumerate(
         zip(layer_names(network), bare_features(network), strict=True)
@@ -119,7 +131,7 @@ def _as_torchvision(stack: Stack, network: str, source: Path) -> dict[str, Tenso
         if name not in stack.layers:
             raise ModelError(
                 f"{source} lacks {name} ({stack.layout} layout)",
-                remedy=f"a whole {network} without its classifier is needed",
+                remedy=f"use a complete file of {network}; its classifier is not needed",
             )
         weight, bias = (t.double() for t in stack.layers[name])
         for kind, found, wanted in (
@@ -130,11 +142,11 @@ def _as_torchvision(stack: Stack, network: str, source: Path) -> dict[str, Tenso
             if found.shape != wanted.shape:
                 raise ModelError(
                     f"{source}: the {kind} of {name} has shape {tuple(found.shape)}",
-                    remedy=f"{tuple(wanted.shape)} is needed: is it a file of another network than {network}?",
+                    remedy=f"{tuple(wanted.shape)} is needed: it may be a file of another network than {network}",
                 )
             if not found.isfinite().all():
                 raise ModelError(
-                    f"{source}: the {kind} of {name} holds numbers that are not finite",
+                    f"{source}: the {kind} of {name} has non-finite values",
                     remedy="the file is damaged: get it again",
                 )
         if i == 0 and stack.expected is not None:
@@ -145,10 +157,10 @@ def _as_torchvision(stack: Stack, network: str, source: Path) -> dict[str, Tenso
 
 
 def _fold(weight: Tensor, bias: Tensor, expected: Expected) -> tuple[Tensor, Tensor]:
-    """The first convolution for our own input x = (rgb − mean) / std, from one for y = A·rgb + a.
+    """The first convolution for the input x = (rgb − mean) / std, from one for y = A·rgb + a.
 
-    y = A·diag(std)·x + (A·mean + a), so W'·x + b' = W·y + b. Only where zeros are padded is there a difference: they
-    stand for x = 0 now and stood for y = 0 before, which for Caffe's is half a grey level of 255 apart.
+    y = A·diag(std)·x + (A·mean + a), so W'·x + b' = W·y + b. Only zero padding differs: it
+    means x = 0 now and y = 0 before, which for Caffe is half a grey level of 255 apart.
     """
     mean, std = torch.tensor(MEAN, dtype=torch.float64), torch.tensor(STD, dtype=torch.float64)
     A, a = expected.A.double(), expected.a.double()
@@ -158,7 +170,7 @@ def _fold(weight: Tensor, bias: Tensor, expected: Expected) -> tuple[Tensor, Ten
 
 
 def _caffe(order: Literal["RGB", "BGR"]) -> Expected:
-    """255·rgb minus the mean colour, with the channels in that order."""
+    """255·rgb minus the mean colour, in this order of channels."""
     A, a = 255 * torch.eye(3, dtype=torch.float64), -torch.tensor(CAFFE_MEAN, dtype=torch.float64)
     return Expected(A, a) if order == "RGB" else Expected(A.flip(0), a.flip(0))
 
@@ -184,12 +196,12 @@ def _from_tensors(
 
 
 def _in_order(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """Convolutions that are numbered, not named: the n-th is the n-th of VGG19, or of VGG16 where there are 13."""
+    """Numbered convolutions: the n-th is the n-th of VGG19, or of VGG16 if there are 13."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.weight")
     numbers = sorted(int(m[1]) for key in tensors if (m := pattern.fullmatch(key)))
     network = "vgg16" if len(numbers) == 13 else "vgg19"
     names = [name for name in layer_names(network) if name.startswith("conv")]
-    nothing = torch.empty(0)  # of a shape that fits nowhere, so that its layer is named
+    nothing = torch.empty(0)  # of a shape that never fits, so that the error names its layer
     return {
         name: (tensors[f"{prefix}{n}.weight"], tensors.get(f"{prefix}{n}.bias", nothing))
         for name, n in zip(names, numbers, strict=False)
@@ -198,7 +210,7 @@ def _in_order(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[Ten
 
 def _bias(tensors: Mapping[str, Tensor], name: str, source: Path) -> Tensor:
     if f"{name}.bias" not in tensors:
-        raise ModelError(f"{source} lacks {name}.bias", remedy="a whole VGG file is needed")
+        raise ModelError(f"{source} lacks {name}.bias", remedy="use a complete VGG file")
     return tensors[f"{name}.bias"]
 
 
@@ -209,9 +221,9 @@ def _read_matconvnet(source: Path) -> Stack:
     """
     scipy_io = _module("scipy.io", source)
     try:
-        # Structs become plain objects with attributes; MATLAB's own objects stay data that nobody runs.
+        # Structs become plain objects with attributes; MATLAB's objects stay data and are not executed.
         content = scipy_io.loadmat(source, struct_as_record=False, squeeze_me=True)
-    except Exception as error:  # the reader raises whatever its parsing meets
+    except Exception as error:  # the reader raises any exception
         raise _damaged(source, error) from error
     if "layers" not in content:
         raise _unknown(source, [key for key in content if not key.startswith("__")])
@@ -263,12 +275,12 @@ def _pair(pair: Any, name: str, source: Path) -> tuple[Tensor, Tensor]:
         return weight, torch.from_numpy(np.atleast_1d(biases).copy())
     except (TypeError, ValueError) as error:
         raise ModelError(
-            f"{source}: {name} is not a pair of filters and biases", remedy="is it a whole file?"
+            f"{source}: {name} is not a pair of filters and biases", remedy="use a complete file"
         ) from error
 
 
 def _module(name: str, source: Path) -> ModuleType:
-    """A library that only this layout needs."""
+    """Import a library that only this layout needs. Raises ModelError if it is missing."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -280,13 +292,14 @@ def _module(name: str, source: Path) -> ModuleType:
 
 
 def _damaged(source: Path, error: Exception) -> ModelError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return ModelError(f"cannot read {source}: {reason}", remedy="the file is damaged: get it again")
+    return ModelError(
+        f"cannot read {source}: {first_line(error)}", remedy="the file is damaged: get it again"
+    )
 
 
 def _unknown(source: Path, keys: Sequence[str]) -> ModelError:
     found = ", ".join(sorted(keys)[:3]) or "nothing"
     return ModelError(
-        f"{source} has a layout that is not known (it holds {found})",
-        remedy="torchvision's, Caffe's, the normalised VGG's, MatConvNet's and Keras' are",
+        f"{source} has an unknown layout (it has {found})",
+        remedy="known layouts are torchvision, Caffe, normalised VGG, MatConvNet and Keras",
     )

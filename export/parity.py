@@ -1,4 +1,4 @@
-"""Does onnxruntime compute what torch computes? Every output, at two odd sizes."""
+"""The parity check: onnxruntime must compute what torch computes, at every output and two odd sizes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from .graph import GraphSpec, TargetGraph
 #: Largest relative error, ‖onnxruntime − torch‖ / ‖torch‖, that passes.
 TOLERANCE = 1e-4
 
-_MARGINS = ((20, 58), (74, 2))  # added to the smallest odd side: no halving divides these sizes
+_MARGINS = (
+    (20, 58),
+    (74, 2),
+)  # added to the smallest odd side; the sizes are odd, so that every halving rounds
 
 
 @dataclass(frozen=True, slots=True)
 class ParityRow:
-    """One output at one size (height, width in pixels)."""
+    """The relative error of one output at one size (height, width in pixels)."""
 
     output: str
     size: tuple[int, int]
@@ -32,19 +35,26 @@ class ParityRow:
 
     @property
     def passed(self) -> bool:
-        """True where the error is within the tolerance (never for a NaN)."""
+        """True if the error is within the tolerance; False for NaN."""
         return self.error <= TOLERANCE
 
 
 def parity(
     onnx_file: Path, vgg: VGG, spec: GraphSpec, *, device: torch.device | str = "cpu"
 ) -> list[ParityRow]:
-    """Feed both with the same noise, under a guide of two soft regions; one row per output and size.
+    """Compare both for the same noise, under a guide of two soft regions.
 
-    vgg: the network that the file was exported from, on the CPU, float32; device: where onnxruntime runs.
+    Args:
+        onnx_file: The file to check.
+        vgg: The network that it was exported from, float32, on the CPU.
+        spec: Of the file.
+        device: Where onnxruntime runs.
+
+    Returns:
+        One row per output and size.
     """
     graph = TargetGraph(vgg, spec).eval()
-    targets = OnnxTargets(onnx_file, device=device)  # no cache: it is the file that is on trial
+    targets = OnnxTargets(onnx_file, device=device)  # no cache: the file itself is checked
     generator = torch.Generator().manual_seed(0)
     rows = []
     for margin in _MARGINS:
@@ -69,7 +79,7 @@ def require_parity(rows: Sequence[ParityRow]) -> None:
         raise ModelError(
             f"onnxruntime and torch disagree at {len(failed)} of {len(rows)} outputs, most at {worst.output} "
             f"(relative error {worst.error:.1e}, allowed {TOLERANCE:.0e})",
-            remedy="remove the ONNX file and run `nst-daemon export`; if it stays so, use other versions",
+            remedy="remove the ONNX file and run `nst-daemon export`; if they still disagree, use other versions",
         )
 
 

@@ -9,23 +9,25 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nst_daemon.errors import ModelError
+from nst_daemon.errors import ModelError, first_line
 from nst_daemon.weights_file import WeightsFile, record_digest
 
 
 def load(weights: WeightsFile) -> dict[str, Tensor]:
     """The tensors of the convolutions, in torchvision's layout: `features.<i>.weight`, `.bias`.
 
-    They keep the file's precision (float16 in the bundled ones). Nothing in the file is executed. Raises ModelError
-    where the file cannot be read or holds something else.
+    They keep the file's precision (float16 in the bundled file). Nothing in the file is executed.
+
+    Raises:
+        ModelError: The file cannot be read, or has another layout.
     """
     tensors = read_tensors(weights.path)
     features = {k: v for k, v in tensors.items() if k.startswith("features.")}
     if not features:
         found = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise ModelError(
-            f"the weights {weights.path} hold no `features.…` (they hold {found})",
-            remedy="files in other layouts are converted by `nst-daemon model import`",
+            f"the weights {weights.path} have no `features.…` (they have {found})",
+            remedy="`nst-daemon model import` converts other layouts",
         )
     record_digest(weights)
     return features
@@ -37,8 +39,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ModelError(
-            f"cannot read the weights {path}: {_first_line(error)}",
-            remedy="a .safetensors or a .pth file of tensors is needed; this one is damaged or of another kind",
+            f"cannot read the weights {path}: {first_line(error)}",
+            remedy="use an undamaged .safetensors or .pth file of tensors",
         ) from error
 
 
@@ -52,7 +54,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pth(path: Path) -> dict[str, Tensor]:
     import torch  # noqa: PLC0415
 
-    # weights_only refuses every pickled global but tensors and plain containers.
+    # weights_only refuses all pickled objects except tensors and plain containers.
     content = torch.load(path, map_location="cpu", weights_only=True)
     return dict(_tensors(content))
 
@@ -62,7 +64,3 @@ def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
         for key, value in content.items():
             if isinstance(key, str) and isinstance(value, Tensor):
                 yield key, value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -19,6 +19,7 @@ from torch import Tensor
 from nst_daemon.engine.evaluation import Evaluated
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.vgg import VGG
+from nst_daemon.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class CudaGraphEvaluation(Generic[S]):
                     finally:
                         # Its traceback refers to this frame: the cycle would keep alive all that filled the memory.
                         del memory_error
-                cause = str(error).partition("\n")[0] or type(error).__name__
+                cause = first_line(error)
         if cause:
             self.usable = False
             _warn_once(f"painting without a CUDA graph: {cause}")

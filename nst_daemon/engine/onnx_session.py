@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nst_daemon.engine.cuda_graph import CAPTURE_LOCK
 from nst_daemon.engine.memory import trim_heap
-from nst_daemon.errors import ModelError
+from nst_daemon.errors import ModelError, first_line
 
 
 def load_onnxruntime() -> Any:
@@ -118,7 +118,7 @@ def output_names(file: Path) -> list[str]:
 def unusable(file: Path, error: Exception) -> ModelError:
     """The error for an ONNX file that cannot be used."""
     return ModelError(
-        f"cannot use the ONNX file {file}: {str(error).strip().partition(chr(10))[0]}",
+        f"cannot use the ONNX file {file}: {first_line(error)}",
         remedy="remove it: it is exported again when needed",
     )
 

@@ -33,7 +33,7 @@ from nst_daemon.engine.preconditioner import Preconditioner
 from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import VGG, compute_dtype
-from nst_daemon.errors import PaintingError, SettingsError
+from nst_daemon.errors import PaintingError, SettingsError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ class _Loop:
                 if not exhausted(error):
                     raise
                 # The error refers to what filled the memory; only one line of it is kept.
-                cause = str(error).partition("\n")[0] or "no more is given"
+                cause = first_line(error)
 
     def _iterate(self) -> None:
         z = self.optimizer.propose()

@@ -24,6 +24,7 @@ from nst_daemon.engine.onnx_session import OnnxSession, output_names, unusable
 from nst_daemon.engine.style_cache import StyleCache, style_key
 from nst_daemon.engine.tiles import Tile, margin, tiles
 from nst_daemon.engine.vgg import layer_names
+from nst_daemon.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class OnnxTargets:
             except Exception as error:
                 if not exhausted(error) or side <= smallest:
                     raise
-                log.info("out of memory (%s): smaller tiles", str(error).partition("\n")[0])
+                log.info("out of memory (%s): smaller tiles", first_line(error))
         raise AssertionError("the last side either returns or raises")
 
     def _free_bytes(self) -> float:

@@ -71,6 +71,15 @@ def layer_names(network: str = "vgg19") -> tuple[str, ...]:
     return tuple(NETWORKS[network].layers)
 
 
+def check_layers(layers: Iterable[str], network: str) -> None:
+    """Raise SettingsError if the network does not have one of the layers."""
+    names = layer_names(network)
+    if unknown := sorted(set(layers) - set(names)):
+        raise SettingsError(
+            f"{network} has no layer {unknown[0]!r}", remedy=f"its layers are {', '.join(names)}"
+        )
+
+
 def compute_dtype(
     precision: Literal["auto", "float32", "bfloat16"], device: torch.device
 ) -> torch.dtype:
@@ -117,11 +126,7 @@ class VGG(nn.Module):
         super().__init__()
         names = layer_names(network)
         self.layers = frozenset(layers)
-        if unknown := sorted(self.layers - set(names)):
-            raise SettingsError(
-                f"{network} has no layer {unknown[0]!r}",
-                remedy=f"its layers are {', '.join(names)}",
-            )
+        check_layers(self.layers, network)
         if not self.layers:
             raise SettingsError("no layer is given", remedy=f"choose from {', '.join(names)}")
         depth = 1 + max(names.index(name) for name in self.layers)

@@ -189,7 +189,7 @@ def test_giving_up_keeps_what_has_come(
     with pytest.raises(ModelError, match=rf"cannot fetch {server.address}/{NAME}: .*is kept"):
         get()
     assert part(target).read_bytes() == BODY[:500_000]
-    assert len(server.requests) == 1 + module.PATIENCE
+    assert len(server.requests) == 1 + module.MAX_FAILURES
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0]
 
 

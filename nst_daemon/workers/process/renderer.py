@@ -14,7 +14,7 @@ from nst_daemon.engine.images import Picture, resize, to_image
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step
-from nst_daemon.errors import DeviceError, NstError, OutOfMemory
+from nst_daemon.errors import DeviceError, NstError, OutOfMemory, first_line
 from nst_daemon.jobs import Role
 from nst_daemon.painter import Painter, Prepared, Rendering, decode
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
@@ -176,11 +176,10 @@ class Renderer:
 
     def explain(self, error: BaseException) -> NstError | None:
         """What torch's exceptions mean."""
-        text = str(error)
-        first = text.partition("\n")[0]
+        text, first = str(error), first_line(error)
         if exhausted(error):
             return OutOfMemory(
-                f"there is not enough memory ({first or 'allocation failed'})",
+                f"there is not enough memory ({first})",
                 remedy="choose a smaller size, or free some memory",
             )
         if isinstance(error, torch.AcceleratorError) or any(
