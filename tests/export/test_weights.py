@@ -151,7 +151,7 @@ def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
 def test_another_layout_names_the_import(tmp_path: Path, content: object) -> None:
     """A file without `features.…` is refused, and the command that converts other layouts is named."""
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"other\.pth hold no .*model import"):
+    with pytest.raises(ModelError, match=r"other\.pth have no .*model import"):
         weights.load(find_weights(tmp_path / "other.pth"))
 
 
