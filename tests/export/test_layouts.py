@@ -245,7 +245,7 @@ def test_the_layer_that_is_missing_is_named(
     assert not (tmp_path / "mine.safetensors").exists()
 
 
-@pytest.mark.parametrize("fault", ["shape", "not finite"])
+@pytest.mark.parametrize("fault", ["shape", "non-finite"])
 def test_the_layer_that_does_not_fit_is_named(fault: str, ours: State, tmp_path: Path) -> None:
     """A layer of another shape, or with a number that is none, is named, and nothing is written."""
     key = f"features.{layer_names().index('conv3_2')}.weight"
