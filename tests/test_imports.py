@@ -79,7 +79,6 @@ ALLOWED: dict[str, set[str]] = {
         "intake",
         "ops",
         "report",
-        "service.live_status",
         "web",
     },
     "service": LEAVES

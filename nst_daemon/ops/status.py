@@ -25,7 +25,7 @@ from nst_daemon.service.live_status import LiveStatus
 S = JobState
 #: Length of the lists of next, failed and finished jobs.
 SHOWN = 8
-SCHEMA = 1
+STATUS_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Status:
                 worker["memory"] = resident(worker["pid"])
             live["memory"] = resident(self.live.pid)
         return {
-            "schema": SCHEMA,
+            "schema": STATUS_SCHEMA,
             "root": str(self.root),
             "running": self.running,
             "live": live,
@@ -101,7 +101,7 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
         StorageError: the ledger cannot be read.
     """
     running = served(folders.state)
-    live = LiveStatus.read(folders.status) if running else None
+    live = read_live(folders)
     if not folders.ledger.exists():
         return Status(folders.root, live, running, dict.fromkeys(JobState, 0), (), (), (), {})
     painted = {painting.id for painting in live.paintings} if live else set()
@@ -117,6 +117,11 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
             done=ledger.history(S.DONE, limit=shown),
             asked={asked.job_id: asked.verb for asked in ledger.pending_requests()},
         )
+
+
+def read_live(folders: Folders) -> LiveStatus | None:
+    """What the running daemon reports; None if no daemon is running."""
+    return LiveStatus.read(folders.status) if served(folders.state) else None
 
 
 def served(state: Path) -> bool:
@@ -174,7 +179,7 @@ def batch_summary(
     jobs += [{**brief(job), "skipped": True} for job in skipped if job]
     there = sum(job["state"] == S.DONE for job in jobs)
     return {
-        "schema": SCHEMA,
+        "schema": STATUS_SCHEMA,
         "batch": name,
         "asked": asked,
         "painted": sum(job.state is S.DONE for job in painted),

@@ -32,7 +32,7 @@ from nst_daemon.digests import find_files
 from nst_daemon.jobs import BatchCell
 from nst_daemon.names import printable
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
-from nst_daemon.report.sidecar import SCHEMA
+from nst_daemon.report.sidecar import SIDECAR_SCHEMA
 from nst_daemon.report.thumbnails import reduced
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ KEY_DIGITS = 24
 #: Longer sides in pixels: of a thumbnail on the page, and of the content under the slider.
 THUMBNAIL_SIDE, SLIDER_SIDE = 360, 1024
 #: Suffixes of results.
-SUFFIXES = frozenset({".png", ".jpg", ".webp", ".tiff"})
+RESULT_SUFFIXES = frozenset({".png", ".jpg", ".webp", ".tiff"})
 #: Unused thumbnails are removed after this many seconds. (Another process may just have made them.)
 UNUSED_SECONDS = 3600.0
 
@@ -118,10 +118,10 @@ def found(results: Path) -> Iterator[dict[str, Any]]:
 
 def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, Any] | None:
     """The entry of one result; None if its picture does not exist. Raises KeyError, TypeError, … for damage."""
-    if s["program"] != "nst-daemon" or s["schema"] > SCHEMA:
+    if s["program"] != "nst-daemon" or s["schema"] > SIDECAR_SCHEMA:
         raise ValueError("it is from another program or a later version")
     suffix = Path(s["picture"]["file"]).suffix
-    if suffix not in SUFFIXES or path.stem + suffix not in present:
+    if suffix not in RESULT_SUFFIXES or path.stem + suffix not in present:
         return None
     # Publishing may have numbered the name: the name of the sidecar counts, not the name in it.
     relative = path.relative_to(results)

@@ -21,7 +21,7 @@ from nst_daemon.errors import InputError
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.names import printable
 
-SCHEMA = 1
+SIDECAR_SCHEMA = 1
 #: The keyword of PNG's iTXt chunk, and the prefix of EXIF's UserComment in other formats.
 #: `engine.images.save_picture` writes both.
 KEYWORD, COMMENT_PREFIX = "nst-daemon", b"ASCII\0\0\0"
@@ -73,7 +73,7 @@ class Painted:
     batch: Mapping[str, object] | None = None
 
 
-_PROGRAM = {"schema": SCHEMA, "program": "nst-daemon", "version": __version__}
+_PROGRAM = {"schema": SIDECAR_SCHEMA, "program": "nst-daemon", "version": __version__}
 #: The keys of `Painter.info()` that describe the model.
 MODEL = ("network", "weights", "weights_sha256", "weights_description")
 
@@ -163,7 +163,7 @@ def read(path: Path) -> Recipe:
     label = printable(path.name)
     try:
         found = json.loads(_text(path))
-        if found["schema"] > SCHEMA:
+        if found["schema"] > SIDECAR_SCHEMA:
             raise InputError(
                 f"{label} was written by nst-daemon {found['version']}",
                 remedy="use that version or a later one",

@@ -32,10 +32,9 @@ from nst_daemon.intake.library import list_styles, usable
 from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.ops.status import gather
+from nst_daemon.ops.status import gather, read_live
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.thumbnails import reduced
-from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.upload import TooLargeError, drop
@@ -182,7 +181,7 @@ class _Page:
 
     def _preview(self, job_id: str) -> str:
         """The path of the preview of a job that is being painted, relative to results/."""
-        live = LiveStatus.read(self._folders.status)
+        live = read_live(self._folders)
         shown = {p.id: p.preview for p in live.paintings} if live else {}
         if not shown.get(job_id):
             raise HTTPException(404)

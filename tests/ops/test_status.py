@@ -196,7 +196,7 @@ def test_json_is_json(folders: Folders) -> None:
         ledger.request(f"{1:032x}", "retry", now=4.0)
         story = status.story(ledger.jobs()[0], ledger.events(f"{1:032x}"))
     found = json.loads(json.dumps(status.gather(folders).as_json()))
-    assert found["schema"] == status.SCHEMA
+    assert found["schema"] == status.STATUS_SCHEMA
     assert found["failed"][0]["error"] == "no"
     assert found["asked"] == {f"{1:032x}": "retry"}
     assert [event["state"] for event in json.loads(json.dumps(story))["events"]] == [

@@ -99,7 +99,7 @@ def test_another_file_is_an_input_error(tmp_path: Path, content: bytes) -> None:
 def test_a_later_schema_is_refused(tmp_path: Path) -> None:
     """A sidecar of a later schema names the version that wrote it."""
     document = sidecar.build(PAINTED, WRITTEN, NOW) | {
-        "schema": sidecar.SCHEMA + 1,
+        "schema": sidecar.SIDECAR_SCHEMA + 1,
         "version": "9.9",
     }
     (tmp_path / "x.json").write_bytes(sidecar.encode(document))
