@@ -15,7 +15,7 @@ from nst_daemon.errors import SettingsError
 from nst_daemon.names import printable
 
 MAX_BYTES = 64 * 1024
-MAX_DEPTH = 6
+MAX_NESTING = 6
 MAX_EVENTS = 2000
 #: Bits of an integer: JSON readers and SQLite hold no more.
 MAX_INTEGER_BITS = 63
@@ -84,8 +84,8 @@ def _check_events(text: str) -> None:
             raise yaml.YAMLError(f"line {line}: tags are not supported")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise yaml.YAMLError(f"line {line}: nested deeper than {MAX_DEPTH}")
+        if depth > MAX_NESTING:
+            raise yaml.YAMLError(f"line {line}: nested deeper than {MAX_NESTING}")
         if number > MAX_EVENTS:
             raise yaml.YAMLError(f"more than {MAX_EVENTS} entries")
     if documents > 1:

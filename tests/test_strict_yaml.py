@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.strict_yaml import MAX_BYTES, MAX_DEPTH, parse, parse_mapping
+from nst_daemon.strict_yaml import MAX_BYTES, MAX_NESTING, parse, parse_mapping
 
 LAUGHS = "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"
 HOSTILE = {
@@ -20,8 +20,8 @@ HOSTILE = {
         "line 1: tags are not supported",
     ),
     "a tag": ("a: 1\nb: !!str 1\n", "line 2: tags are not supported"),
-    "depth": ("a: " + "[" * 10 + "]" * 10, f"line 1: nested deeper than {MAX_DEPTH}"),
-    "great depth": ("a: " + "[" * 5000, f"line 1: nested deeper than {MAX_DEPTH}"),
+    "depth": ("a: " + "[" * 10 + "]" * 10, f"line 1: nested deeper than {MAX_NESTING}"),
+    "great depth": ("a: " + "[" * 5000, f"line 1: nested deeper than {MAX_NESTING}"),
     "many entries": ("a: [" + "1, " * 5000 + "1]", "more than 2000 entries"),
     "size": ("a: " + "x" * MAX_BYTES, "has more than 65,536 bytes; write only the settings"),
     "a list": ("- a\n- b\n", "is not a mapping of settings"),

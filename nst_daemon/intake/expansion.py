@@ -39,8 +39,8 @@ from nst_daemon.names import clean_name, composed, natural_key, numbered, printa
 
 #: The most pictures that one batch may ask for.
 MAX_PICTURES = 10_000
-#: The version of a file that has not been looked at yet.
-_UNKNOWN = Fingerprint(0, 0, 0, 0, 0)
+#: Stands for the version of a file until it is read.
+_NOT_READ_YET = Fingerprint(0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
 
 
 def _drop(role: Role, path: Path) -> Drop:
-    return Drop(role, str(path.relative_to(ANYWHERE)), _UNKNOWN, "anywhere")
+    return Drop(role, str(path.relative_to(ANYWHERE)), _NOT_READ_YET, "anywhere")
 
 
 def _find(globs: Iterable[str], reach: Reach) -> list[Path]:

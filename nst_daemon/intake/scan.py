@@ -32,7 +32,7 @@ from nst_daemon.intake.library import read_library, style_problem
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import Look, Settler
 from nst_daemon.intake.walk import (
-    MAX_DEPTH,
+    MAX_FOLDER_DEPTH,
     WalkedFolder,
     always_whole,
     file_looks_whole,
@@ -249,7 +249,7 @@ class Intake:
 def _too_deep(folder: WalkedFolder) -> Rejection:
     path = folder.path
     name = "/".join(clean_name(part) for part in path.split("/"))
-    reason = f"{printable(path)} is more than {MAX_DEPTH} folders deep; drop it further up"
+    reason = f"{printable(path)} is more than {MAX_FOLDER_DEPTH} folders deep; drop it further up"
     drop = Drop(Role.UNKNOWN, path, folder.fingerprint)
     return Rejection(name, "refused", "", (drop,), reason)
 

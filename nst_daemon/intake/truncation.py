@@ -21,7 +21,7 @@ def looks_whole(descriptor: int, size: int) -> bool:
     if size == 0:
         return False
     head = os.pread(descriptor, _HEAD, 0)
-    for recognises, whole in _FORMATS:
+    for recognises, whole in _CHECKS:
         if recognises(head):
             return whole(descriptor, size)
     return True
@@ -74,7 +74,7 @@ def _boxes(descriptor: int, size: int) -> bool:
     return position == size
 
 
-_FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[int, int], bool]], ...] = (
+_CHECKS: tuple[tuple[Callable[[bytes], bool], Callable[[int, int], bool]], ...] = (
     (lambda head: head.startswith(b"\xff\xd8\xff"), _jpeg),
     (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _png),
     (lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, _gif),

@@ -19,7 +19,7 @@ from nst_daemon.intake.truncation import looks_whole
 from nst_daemon.jobs import Fingerprint
 from nst_daemon.names import printable
 
-MAX_DEPTH = 8
+MAX_FOLDER_DEPTH = 8
 
 #: Names in a folder, each with its own status (of a link itself, not of its target).
 Listing = list[tuple[str, os.stat_result]]
@@ -30,7 +30,7 @@ class WalkedFolder:
     """A folder that `walk` has come to.
 
     path: below the root, "" for the root; descriptor: open until the next step of the walk; files: everything that is
-    not a folder; too_deep: the folder is below MAX_DEPTH and was not listed.
+    not a folder; too_deep: the folder is below MAX_FOLDER_DEPTH and was not listed.
     """
 
     path: str
@@ -61,7 +61,7 @@ def walk(root: Path, problems: list[str]) -> Iterator[WalkedFolder]:
 
 def _walk(descriptor: int, path: str, problems: list[str]) -> Iterator[WalkedFolder]:
     mark = files.fingerprint(os.fstat(descriptor))
-    if path.count("/") >= MAX_DEPTH:
+    if path.count("/") >= MAX_FOLDER_DEPTH:
         yield WalkedFolder(path, descriptor, mark, too_deep=True)
         return
     listing = list_folder(descriptor, path or "inbox", problems)

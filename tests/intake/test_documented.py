@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.intake.drops import IMAGE_SUFFIXES, SETTINGS_SUFFIXES
-from nst_daemon.intake.walk import MAX_DEPTH
+from nst_daemon.intake.walk import MAX_FOLDER_DEPTH
 from tests.intake.conftest import House
 
 PAGE = (Path(__file__).parents[2] / "docs" / "inbox.md").read_text(encoding="utf-8")
@@ -43,4 +43,4 @@ def test_kinds_and_depth_are_the_documented_ones() -> None:
     listed = re.search(r"Kinds, by name: ([a-z, ]+)\.", PAGE)
     assert listed
     assert {f".{kind}" for kind in listed[1].split(", ")} == IMAGE_SUFFIXES
-    assert f"up to {MAX_DEPTH} deep" in PAGE
+    assert f"up to {MAX_FOLDER_DEPTH} deep" in PAGE

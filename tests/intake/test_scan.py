@@ -10,7 +10,7 @@ import pytest
 
 from nst_daemon.errors import StorageError
 from nst_daemon.intake.scan import Scan
-from nst_daemon.intake.walk import MAX_DEPTH
+from nst_daemon.intake.walk import MAX_FOLDER_DEPTH
 from nst_daemon.jobs import Role
 from tests.intake.conftest import MAX_BYTES, NEVER, PNG, House, tree
 
@@ -266,7 +266,7 @@ def test_folders_have_a_bottom(house: House) -> None:
     scan = house.settled()
     assert names(scan) == ["a/cat"]
     (rejection,) = scan.rejections
-    assert f"more than {MAX_DEPTH} folders deep" in rejection.reason
+    assert f"more than {MAX_FOLDER_DEPTH} folders deep" in rejection.reason
     house.take(rejection)
     assert len(list(house.failed.rglob("dog.content.png"))) == 1
     assert not list(house.inbox.rglob("dog*"))
