@@ -212,7 +212,7 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
             )  # no results, or too many for a sheet: the summary still shows the batch
         print(f"nst-daemon: {printable(said)}", file=sys.stderr)
     if config.outputs.gallery:
-        gallery.write(config.folders.results, places)
+        gallery.write(config.folders.results, places, _rerun_options(config, roots))
 
 
 @app.command()
@@ -490,6 +490,12 @@ def _places(config: Config, first: Sequence[Path]) -> list[Path]:
     return [*first, folders.done, folders.styles, *config.batch_roots, folders.failed]
 
 
+def _rerun_options(config: Config, inputs: Sequence[Path]) -> list[str]:
+    """The options with which `rerun` finds the same inputs from any folder."""
+    options = ["--config", str(config.source)] if config.source else []
+    return options + [word for path in inputs for word in ("--input", str(path.resolve()))]
+
+
 @app.command()
 def gallery(
     inputs: InputsOption = None,
@@ -498,8 +504,9 @@ def gallery(
     """Write results/index.html, a page with every result, its time-lapse, loss curve and settings."""
     from nst_daemon.report.gallery import write
 
-    loaded = load(config)
-    print(write(loaded.folders.results, _places(loaded, inputs or [])))
+    loaded, folders = load(config), inputs or []
+    places = _places(loaded, folders)
+    print(write(loaded.folders.results, places, _rerun_options(loaded, folders)))
 
 
 @app.command()

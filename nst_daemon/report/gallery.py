@@ -74,12 +74,13 @@ class Thumbnail:
         return f"{self.key}-{self.side}.webp"
 
 
-def write(results: Path, places: Sequence[Path]) -> Path:
+def write(results: Path, places: Sequence[Path], options: Sequence[str] = ()) -> Path:
     """Write the page for all results in a folder.
 
     Args:
         results: the folder. JSON files in it that are damaged or are not sidecars are skipped.
         places: folders that are searched for the inputs, by their contents.
+        options: options of the `rerun` commands on the page, so that they work from any folder.
 
     Returns:
         The path of the page.
@@ -95,7 +96,7 @@ def write(results: Path, places: Sequence[Path]) -> Path:
         there = {path.name for path in folder.iterdir()}
         there |= _make([t for name, t in wanted.items() if name not in there], folder, places)
         _remove_unused(folder, there - set(wanted))
-    files.write_atomic(results / PAGE, page(data(newest, there)).encode())
+    files.write_atomic(results / PAGE, page(data(newest, there, options)).encode())
     return results / PAGE
 
 
@@ -160,7 +161,7 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
         "seconds": float(s["seconds"]["paint"]),
         "loss": float(s["losses"]["total"]),
         "notes": [str(note) for note in s["notes"]],
-        "command": shlex.join(["nst-daemon", "rerun", str(path)]),
+        "command": ["nst-daemon", "rerun", str(path.absolute())],
         "thumbnails": thumbnails,
     }
 
@@ -208,7 +209,9 @@ def _remove_unused(folder: Path, names: set[str]) -> None:
                     path.unlink()
 
 
-def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, Any]:
+def data(
+    found: Sequence[Mapping[str, Any]], thumbnails: set[str], options: Sequence[str] = ()
+) -> dict[str, Any]:
     """The data of the script.
 
     Most settings are alike. Those of the first result of each preset are listed; other results have the number of such
@@ -217,11 +220,13 @@ def data(found: Sequence[Mapping[str, Any]], thumbnails: set[str]) -> dict[str, 
     Args:
         found: entries, newest first.
         thumbnails: names of the thumbnails that exist.
+        options: options of the commands.
     """
     bases: dict[tuple[object, ...], tuple[int, Mapping[str, Any]]] = {}
     entries = []
     for entry in found:
         shown = {k: v for k, v in entry.items() if k not in ("thumbnails", "settings", "batch")}
+        shown["command"] = shlex.join([*entry["command"], *options])
         own = entry["settings"]
         kind = (str(own.get("preset")), *own)  # other versions have other settings
         number, base = bases.setdefault(kind, (len(bases), own))

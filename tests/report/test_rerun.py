@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,27 @@ def test_the_same_weights_are_not_mentioned(root: Root, dropped: Path) -> None:
     picture = root.add()
     record_weights(picture, find_weights().sha256)
     assert rerun(picture) == "dog\n"
+    assert len(list(dropped.iterdir())) == 3
+
+
+def test_the_command_of_the_gallery_works_from_any_folder(
+    root: Root, dropped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another configuration in force and inputs in a folder that was named, the page's command still works."""
+    picture = root.add()
+    record_weights(picture, find_weights().sha256)
+    (root.folder / "done" / "dog").rename(tmp_path / "photos")
+    configuration = tmp_path / "own.yaml"
+    configuration.write_text(f"folders: {{root: '{root.folder}'}}")
+    monkeypatch.delenv("NST_FOLDERS__ROOT")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["gallery", "--input", "photos", "--config", "own.yaml"]
+    page = Path(CliRunner().invoke(cli.app, arguments, catch_exceptions=False).stdout.strip())
+    data = page.read_text().split('<script id="data" type="application/json">')[1]
+    command = json.loads(data.split("</script>")[0])["entries"][0]["command"]
+    monkeypatch.chdir("/")
+    assert shlex.split(command)[:2] == ["nst-daemon", "rerun"]
+    assert rerun(*shlex.split(command)[2:]) == "dog\n"
     assert len(list(dropped.iterdir())) == 3
 
 
