@@ -47,7 +47,16 @@ ALLOWED: dict[str, set[str]] = {
     "report": LEAVES | FILES | {"report"},
     "ops": LEAVES
     | FILES
-    | {"ledger_reader", "config", "ops", "service.live_status", "strict_yaml", "web.options"},
+    | {
+        "ledger_reader",
+        "config",
+        "engine.presets",
+        "engine.settings",
+        "ops",
+        "service.live_status",
+        "strict_yaml",
+        "web.options",
+    },
     "managed_process": set(),
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from nst_daemon.engine.presets import PRESETS
+from nst_daemon.engine.settings import resolve
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
@@ -52,7 +56,7 @@ def story(job: Job, events: Sequence[JobEvent]) -> RenderableType:
     """The output of `nst-daemon history JOB`."""
     facts = Table.grid(padding=(0, 2))
     files = ", ".join(f"{i.name} ({i.role})" for i in job.inputs)
-    settings = ", ".join(f"{key}: {value}" for key, value in job.settings.items())
+    settings = ", ".join(f"{key}: {value}" for key, value in own_settings(job.settings).items())
     for key, value in {
         "job": job.name,
         "id": job.id,
@@ -69,6 +73,14 @@ def story(job: Job, events: Sequence[JobEvent]) -> RenderableType:
     for event in events:
         table.add_row(when(event.at), event.state, str(event.attempt), _text(event.note))
     return Group(facts, Text(), table)
+
+
+def own_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """The preset, and the settings that differ from it. settings: all settings of a job, as the ledger has them."""
+    if settings.get("preset") not in PRESETS:  # of another version
+        return dict(settings)
+    usual = json.loads(json.dumps(asdict(resolve({"preset": settings["preset"]}))))
+    return {k: v for k, v in settings.items() if k == "preset" or v != usual.get(k)}
 
 
 def batch_table(summary: Mapping[str, Any]) -> RenderableType:

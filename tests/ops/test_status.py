@@ -6,12 +6,14 @@ import fcntl
 import io
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from rich.console import Console, RenderableType
 
 from nst_daemon.config import Folders, load
+from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
@@ -252,3 +254,12 @@ def test_moments(text: str, moment: float) -> None:
 def test_spans(seconds: float, text: str) -> None:
     """Durations are rounded to two units at most."""
     assert tables.span(seconds) == text
+
+
+def test_the_story_of_a_job_tells_its_own_settings() -> None:
+    """`history JOB` names the preset and what differs from it, and leaves out what the preset says."""
+    settings = json.loads(json.dumps(asdict(resolve({"preset": "ratio", "seed": 3}))))
+    assert tables.own_settings(settings) == {"preset": "ratio", "seed": 3}
+    text = shown(tables.story(job(1, "dog", settings=settings), []))
+    assert "preset: ratio, seed: 3" in text
+    assert "tv_weight" not in text
