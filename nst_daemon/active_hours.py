@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 from nst_daemon.errors import ConfigError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-DAY = 24 * 60  # minutes
-WEEK = 7 * DAY
+DAY_MINUTES = 24 * 60
+WEEK_MINUTES = 7 * DAY_MINUTES
 _DAYS = r"(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))?"
 _TIME = r"([01]?\d|2[0-4]):([0-5]\d)"
 _WINDOW = re.compile(rf"(?:{_DAYS}\s+)?{_TIME}-{_TIME}", re.IGNORECASE)
@@ -39,14 +39,16 @@ class Hours:
         if not self.windows:
             return True
         local = datetime.fromtimestamp(now, self.zone)
-        minute = local.weekday() * DAY + local.hour * 60 + local.minute
+        minute = local.weekday() * DAY_MINUTES + local.hour * 60 + local.minute
         # A window may reach from Sunday into Monday.
-        return any(start <= m < end for start, end in self.windows for m in (minute, minute + WEEK))
+        return any(
+            start <= m < end for start, end in self.windows for m in (minute, minute + WEEK_MINUTES)
+        )
 
     def change(self, now: float) -> datetime | None:
         """The next time at which `active` changes, in local time; None if it never does."""
         state, minute = self.active(now), int(now // 60) * 60
-        for later in range(minute + 60, minute + (WEEK + DAY) * 60, 60):
+        for later in range(minute + 60, minute + (WEEK_MINUTES + DAY_MINUTES) * 60, 60):
             if self.active(later) != state:
                 return datetime.fromtimestamp(later, self.zone)
         return None
@@ -78,13 +80,13 @@ def _windows(part: str) -> list[tuple[int, int]]:
         raise _refusal(part)
     hour, minute, until_hour, until_minute = map(int, times)
     start, end = hour * 60 + minute, until_hour * 60 + until_minute
-    if start >= DAY or end > DAY or start == end:
+    if start >= DAY_MINUTES or end > DAY_MINUTES or start == end:
         raise _refusal(part)
-    length = (end - start) % DAY or DAY
+    length = (end - start) % DAY_MINUTES or DAY_MINUTES
     begin = DAYS.index(first)
     number = (DAYS.index(last) - begin) % 7 + 1
     days = ((begin + i) % 7 for i in range(number))
-    return [(day * DAY + start, day * DAY + start + length) for day in days]
+    return [(day * DAY_MINUTES + start, day * DAY_MINUTES + start + length) for day in days]
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -229,3 +229,25 @@ def test_onnxruntime_is_imported_in_one_place() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "1\n"
+
+
+def test_files_and_classes_stay_small() -> None:
+    """No module has more than 600 lines, and no class more than 350."""
+    large = []
+    for name, path in modules():
+        text = path.read_text(encoding="utf-8")
+        large += [name] if text.count("\n") > 600 else []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno >= 350:
+                large.append(f"{name}.{node.name}")
+    assert not large
+
+
+def test_class_names_are_unique() -> None:
+    """No two classes of the package have the same name."""
+    places: dict[str, set[str]] = {}
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, set()).add(name)
+    assert not {name: found for name, found in places.items() if len(found) > 1}
