@@ -65,7 +65,7 @@ def fetch(
             if source is not None and Path(source).expanduser().is_file():
                 _copy(Path(source).expanduser(), file)
             else:
-                _download(_address(source, path.name), file, progress, sleep)
+                _download(download_address(source, path.name), file, progress, sleep)
             with storage(part):
                 os.fsync(file.fileno())
                 part.rename(path)
@@ -87,7 +87,8 @@ def _copy(source: Path, file: IO[bytes]) -> None:
         file.flush()
 
 
-def _address(source: str | None, name: str) -> str:
+def download_address(source: str | None, name: str) -> str:
+    """The address of a weights file. Raises ModelError for a source that is neither a file nor http."""
     if source is None:
         return f"https://download.pytorch.org/models/{name}"
     if not source.startswith(("https://", "http://")):

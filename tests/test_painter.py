@@ -1,9 +1,8 @@
-"""The painter puts the engine together: what it exports, keeps, refuses and hands over."""
+"""The painter: what it exports, keeps and refuses, and its results."""
 
 from __future__ import annotations
 
 import doctest
-import inspect
 import logging
 import os
 from dataclasses import replace
@@ -48,7 +47,7 @@ def painter(model_cache: Path) -> Painter:
 def test_the_docstrings_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_cache: Path
 ) -> None:
-    """The example in `stylize`'s docstring gives what it says and leaves a picture."""
+    """The example in `stylize`'s docstring gives the stated output and writes a picture."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(model_cache.parent))
     finder = doctest.DocTestFinder(recurse=False)
@@ -59,7 +58,7 @@ def test_the_docstrings_example_runs(
 
 
 def test_the_package_offers_the_api() -> None:
-    """`from nst_daemon import stylize, RenderSettings` gives the real ones, and nothing else is invented."""
+    """`from nst_daemon import stylize, RenderSettings` gives the API; another name is an AttributeError."""
     assert nst_daemon.stylize is stylize
     assert nst_daemon.RenderSettings is RenderSettings
     with pytest.raises(AttributeError, match="no attribute 'paint'"):
@@ -180,7 +179,7 @@ def test_few_networks_stay_loaded(painter: Painter) -> None:
 def test_a_missing_onnx_file_is_exported_and_a_damaged_one_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The file is exported where it is missing, used where it is there, and made anew where it is damaged."""
+    """A missing file is exported, an existing one is used, and a damaged one is exported again."""
     settings = resolve(SHALLOW)
 
     def file_of_a_new_painter() -> Path:
@@ -198,7 +197,7 @@ def test_a_missing_onnx_file_is_exported_and_a_damaged_one_replaced(
 
 
 def test_few_onnx_files_stay_on_disk(tmp_path: Path) -> None:
-    """Beyond the bound the ONNX files that were used longest ago go, and never the one that was just made."""
+    """Beyond the limit the least recently used ONNX files are removed, but never the new one."""
     folder = tmp_path / "onnx"
     folder.mkdir()
     for age, name in enumerate(("older.onnx", "oldest.onnx")):
@@ -243,7 +242,7 @@ def test_settings_and_keywords_do_not_mix() -> None:
 
 
 def test_an_unknown_keyword_is_refused() -> None:
-    """A keyword that is no setting is refused before anything is loaded, with the nearest one that is."""
+    """An unknown keyword is refused before anything is loaded; the message suggests the nearest setting."""
     with pytest.raises(SettingsError, match="iterations"):
         stylize("a.png", "b.png", iteration=5)
 
@@ -256,7 +255,7 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 
 
 def test_missing_weights_are_refused_at_once(tmp_path: Path) -> None:
-    """Weights that are not there are refused when the painter is made, not at its first picture."""
+    """Missing weights are refused when the painter is made, not at its first picture."""
     with pytest.raises(ModelError, match=r"gone\.pth"):
         Painter(weights=tmp_path / "gone.pth", cache_dir=tmp_path)
 
@@ -269,14 +268,9 @@ def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert default_cache_dir() == Path.home() / ".cache" / "nst-daemon"
 
 
-def test_the_example_is_in_the_docstring() -> None:
-    """The example that runs above is the one that people read in help(stylize)."""
-    assert ">>> painting = stylize(" in (inspect.getdoc(stylize) or "")
-
-
 @pytest.mark.parametrize("network", ["vgg16", "efficientnet_b0"])
 def test_other_networks_paint(network: str, tmp_path: Path) -> None:
-    """A picture is painted by each of the other networks, with the default preset's layers as they are called there."""
+    """A picture is painted by each of the other networks, with the default preset's layers translated."""
     from safetensors.torch import save_file
 
     save_file(random_weights(network), tmp_path / "random.safetensors")

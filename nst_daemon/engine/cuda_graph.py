@@ -100,7 +100,7 @@ class CudaGraphEvaluation(Generic[S]):
                 cause = first_line(error)
         if cause:
             self.usable = False
-            _warn_once(f"painting without a CUDA graph: {cause}")
+            warn_once(f"painting without a CUDA graph: {cause}")
         else:
             self._captured = outputs, replay
         return expected
@@ -173,5 +173,6 @@ def _memory_error(error: BaseException) -> BaseException | None:
 
 
 @lru_cache(maxsize=16)
-def _warn_once(text: str) -> None:
+def warn_once(text: str) -> None:
+    """Log a warning the first time it occurs."""
     log.warning("%s", text)

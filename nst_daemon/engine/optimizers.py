@@ -8,36 +8,11 @@ told last. All vectors are flat, float32, of length n.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
-
-
-class Optimizer(Protocol):
-    """What the painting loop needs."""
-
-    accepted: Tensor  # () bool
-
-    def propose(self) -> Tensor:
-        """The point (n,) to evaluate next."""
-
-    def tell(self, loss: Tensor, gradient: Tensor) -> None:
-        """Take loss () and gradient (n,) at the point proposed last, and compute the next proposal."""
-
-    def solution(self) -> Tensor:
-        """The result so far (n,)."""
-
-    def set_step(self, step: float) -> None:
-        """Change the step."""
-
-    def state(self) -> State:
-        """Its tensors by name, not copied."""
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore a saved state, to the bit."""
 
 
 class LBFGS:

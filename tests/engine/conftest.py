@@ -1,4 +1,4 @@
-"""Small pictures, the bundled weights, and targets computed by torch in place of onnxruntime."""
+"""Small pictures, the bundled weights, and targets computed by torch instead of onnxruntime."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 class TorchTargets:
-    """The protocol of `TargetSource`, by the network itself."""
+    """A `TargetSource` that uses the network itself."""
 
     def __init__(self, network: VGG, settings: RenderSettings) -> None:
         self.network, self.settings = network, settings
@@ -46,7 +46,7 @@ class TorchTargets:
 
 @pytest.fixture(autouse=True)
 def single_thread() -> Iterator[None]:
-    """Maps this small are faster on one thread, and a busy machine cannot stall two that wait for each other."""
+    """Use one thread: it is faster for small maps, and threads cannot wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -61,7 +61,7 @@ def weights() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def content() -> Tensor:
-    """(3, 40, 48): a bright disc over a gradient; odd enough to be recognised."""
+    """(3, 40, 48): a bright disc over a gradient."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 48), indexing="ij")
     disc = ((x - 0.4) ** 2 + (y - 0.5) ** 2 < 0.06).float()
     return torch.stack([0.3 + 0.5 * disc, 0.6 * y + 0.2 * disc, 0.8 - 0.5 * x]).clamp(0, 1)
@@ -80,7 +80,7 @@ SceneMaker = Callable[..., tuple[Scene, VGG]]
 
 @pytest.fixture(scope="session")
 def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> SceneMaker:
-    """(scene, network) for settings, of the pictures above or others."""
+    """A maker of (scene, network) for settings, by default of the pictures above."""
 
     def make(
         settings: RenderSettings,
@@ -108,7 +108,7 @@ def scene_of(weights: Mapping[str, Tensor], content: Tensor, style: Tensor) -> S
 
 
 class HostReads(TorchDispatchMode):
-    """Records every operation by which a program waits for values from the device."""
+    """Records every operation that waits for values from the device."""
 
     def __init__(self) -> None:
         super().__init__()

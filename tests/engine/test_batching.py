@@ -1,4 +1,4 @@
-"""Pictures that are painted side by side, with one pass through the network for all."""
+"""Pictures painted at the same time, with one pass through the network for all."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from threading import Barrier
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from nst_daemon.engine import batching as module
 from nst_daemon.engine.batching import TRIALS, Batching, batched
 from nst_daemon.engine.evaluation import checkpointed, whole
 from nst_daemon.engine.losses import Objective
@@ -60,7 +59,7 @@ def error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 
 
 def test_one_pass_finds_what_several_do(case: Case) -> None:
-    """Terms, total and gradient of each picture in a batch are those that it has by itself, to 1e-12."""
+    """Terms, total and gradient of each picture in a batch equal those of a separate evaluation, to 1e-12."""
     network, objectives, images = case
     values, totals, gradients = batched(network, tuple(objectives), torch.cat(images))
     terms = values.view(3, -1)
@@ -70,7 +69,7 @@ def test_one_pass_finds_what_several_do(case: Case) -> None:
 
 
 def test_each_gets_its_own(case: Case) -> None:
-    """Of several that meet, each is given its own picture's evaluation, in whatever way it asks for it."""
+    """Each of several threads gets the evaluation of its own picture, by the evaluation that it passed."""
     network, objectives, images = case
     batching, all_there = Batching(), Barrier(3)
 
@@ -85,10 +84,10 @@ def test_each_gets_its_own(case: Case) -> None:
         assert max(pool.map(ask, range(3))) < 1e-12
 
 
-def test_paintings_that_meet_are_those_that_do_not(
+def test_shared_passes_give_the_same_pictures(
     weights: Mapping[str, Tensor],
 ) -> None:
-    """Pictures painted side by side, one of them shorter, end as they do by themselves, and most passes are shared."""
+    """Pictures painted at the same time end like those painted alone, and most of their passes are shared."""
     settings = [resolve(QUICK), resolve(QUICK, {"iterations": (12, 5)})]
     network = VGG(weights, settings[0].layers)
     painted = list(scenes(network, 2))
@@ -122,43 +121,44 @@ def test_paintings_that_meet_are_those_that_do_not(
         assert float((mine - own).abs().max()) < 0.02
 
 
+class Timed(VGG):
+    """A network that notes the size of each batch, and takes `seconds` of a test's clock for it."""
+
+    now = 0.0
+    seconds: ClassVar[dict[int, float]] = {}
+    batches: ClassVar[list[int]] = []
+
+    def normalised(self, image: Tensor) -> Tensor:
+        self.batches.append(len(image))
+        self.now += self.seconds[len(image)]
+        return super().normalised(image)
+
+
 @pytest.mark.parametrize("in_one_pass", [1.0, 3.0])
-def test_the_faster_way_is_kept(
-    case: Case, monkeypatch: pytest.MonkeyPatch, in_one_pass: float
-) -> None:
-    """Both ways are tried as often, and then only that one is taken which took less time."""
+def test_the_faster_way_is_used(case: Case, in_one_pass: float) -> None:
+    """Both ways are timed equally often, and then only the faster one is used."""
     network, objectives, images = case
-    now, taken = [0.0], []
-
-    def one_by_one(network: VGG, objective: Objective, image: Tensor) -> Any:
-        now[0] += 1.0
-        taken.append("singly")
-        return whole(network, objective, image)
-
-    def in_one(network: VGG, objectives: Any, images: Any) -> Any:
-        now[0] += in_one_pass
-        taken.append("in one")
-        return batched(network, objectives, images)
-
-    monkeypatch.setattr(module, "whole", one_by_one)
-    batching, rounds = Batching(lambda: now[0], one_pass=in_one), 2 * TRIALS + 3
+    network.__class__ = Timed
+    assert isinstance(network, Timed)
+    network.seconds, network.batches = {1: 1.0, 2: in_one_pass}, []  # type: ignore[misc]
+    batching, rounds = Batching(lambda: network.now), 2 * TRIALS + 3
     meeting = Barrier(2)
 
     def ask(i: int) -> None:
         with batching.joined():
             meeting.wait()
             for _ in range(rounds):
-                batching(one_by_one, network, objectives[i], images[i])
+                batching(whole, network, objectives[i], images[i])
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(ask, range(2)))
-    faster = "in one" if in_one_pass < 2 else "singly"
-    assert taken.count("in one") == TRIALS + 3 * (faster == "in one")
-    assert taken.count("singly") == 2 * (TRIALS + 3 * (faster == "singly"))
+    faster = 2 if in_one_pass < 2 else 1
+    assert network.batches.count(2) == TRIALS + 3 * (faster == 2)
+    assert network.batches.count(1) == 2 * (TRIALS + 3 * (faster == 1))
 
 
 def test_a_batch_that_does_not_fit_is_taken_apart(case: Case) -> None:
-    """Where one pass runs out of memory all are evaluated one by one; another error reaches all who wait."""
+    """If one pass runs out of memory, all are evaluated one by one; another error reaches every waiting thread."""
     network, objectives, images = case
     trouble: list[Exception] = [MemoryError()]
 
@@ -186,8 +186,8 @@ def test_a_batch_that_does_not_fit_is_taken_apart(case: Case) -> None:
         assert list(pool.map(ask, range(2))) == [True, True]
 
 
-def test_one_that_fails_holds_nobody_up(case: Case) -> None:
-    """An evaluation that raises does so where it was asked for; whoever waited beside it gets its own, and goes on."""
+def test_a_failing_evaluation_does_not_block_the_others(case: Case) -> None:
+    """An evaluation that raises does so in its own thread; the other threads get their results."""
     network, objectives, images = case
     batching, meeting = Batching(), Barrier(2)
 

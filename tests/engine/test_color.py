@@ -1,4 +1,4 @@
-"""Colours kept, on pictures whose answer is known, and through the painting."""
+"""Keeping colours: on pictures with known results, and in paintings."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ METHODS = ("luminance", "histogram", "pca", "cholesky")
 
 
 def noise(seed: int, height: int = 40, width: int = 56) -> Tensor:
-    """(3, H, W) in [0.35, 0.65]: far enough from black and white that nothing is cut."""
+    """(3, H, W) in [0.35, 0.65]: far enough from black and white that nothing is clamped."""
     generator = torch.Generator().manual_seed(seed)
     return 0.35 + 0.3 * torch.rand(3, height, width, generator=generator)
 
 
 def mixed(image: Tensor) -> Tensor:
-    """Another palette: channels that depend on each other, about another mean."""
+    """Another palette: correlated channels with another mean."""
     A = torch.tensor([[0.5, 0.2, 0.0], [0.1, 0.4, 0.3], [-0.3, 0.1, 0.3]])
     return (torch.einsum("ij,jhw->ihw", A, image - 0.5) + 0.5).clamp(0, 1)
 
@@ -52,7 +52,7 @@ def test_chroma_put_on_another_luminance_keeps_both() -> None:
 
 
 def test_saturation_gives_way_before_luminance_and_hue() -> None:
-    """Where the chroma does not fit the luminance it shrinks alone: Y is exact, channels keep their proportion."""
+    """Chroma that does not fit the luminance is reduced: Y is exact, and the channels keep their proportion."""
     bright = torch.full((3, 2, 2), 0.97)
     colors = torch.tensor([0.9, 0.1, 0.2]).view(3, 1, 1).expand(3, 2, 2)
     image = color.with_chroma(bright, colors)
@@ -147,7 +147,7 @@ def test_the_map_of_colours_is_the_documented_one(root: Any) -> None:
 
 
 @pytest.mark.parametrize("root", ["pca", "cholesky"])
-def test_noise_in_a_grey_picture_is_not_blown_up(root: Any) -> None:
+def test_noise_in_a_grey_picture_is_not_amplified(root: Any) -> None:
     """A grey picture with chroma of a tenth of an 8-bit step stays nearly grey in a colourful palette."""
     grey = noise(15)[:1].expand(3, -1, -1) + (noise(16) - 0.5) * 0.1 / 255
     result = color.match_covariance(grey, mixed(noise(23)), root).flatten(1)
@@ -156,7 +156,7 @@ def test_noise_in_a_grey_picture_is_not_blown_up(root: Any) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_of_one_colour_is_no_obstacle(method: Any) -> None:
+def test_a_picture_of_one_colour_gives_finite_colours(method: Any) -> None:
     """A style without any variance gives finite colours in [0, 1]."""
     flat, content = torch.full((3, 16, 16), 0.25), noise(17)
     for when in ("before", "after"):
@@ -168,7 +168,7 @@ def test_a_picture_of_one_colour_is_no_obstacle(method: Any) -> None:
 
 
 def test_nothing_is_recoloured_unless_asked() -> None:
-    """With `off` the network sees the pictures and people see the painting as they are."""
+    """With `off` neither the pictures nor the result are recoloured."""
     content, style = noise(18), noise(19)
     seen, (shown,) = color.before(content, [style], RenderSettings())
     assert seen is content and shown is style
@@ -176,7 +176,7 @@ def test_nothing_is_recoloured_unless_asked() -> None:
 
 
 def test_every_style_is_recoloured_and_the_content_is_not() -> None:
-    """Before the painting each of several styles gets the content's palette; the content stays itself."""
+    """Before painting, each of several styles gets the content's palette; the content is unchanged."""
     content = mixed(noise(20))
     settings = RenderSettings(keep_colors="histogram")
     seen, styles = color.before(content, [noise(21), noise(22, 30, 30)], settings)
@@ -196,7 +196,7 @@ def painted(scene_of: SceneMaker, **override: object) -> Tensor:
 def test_the_painting_has_the_contents_chroma(
     scene_of: SceneMaker, content: Tensor, when: str
 ) -> None:
-    """With `luminance` each pixel has the hue of the content's, whatever was painted."""
+    """With `luminance` each pixel of the result has the hue of the content's pixel."""
     image = painted(scene_of, keep_colors="luminance", keep_colors_when=when)
     now, own = image - color.luminance(image), content - color.luminance(content)
     assert torch.nn.functional.cosine_similarity(now, own, dim=0).min() > 0.99
@@ -207,7 +207,7 @@ def test_the_painting_has_the_contents_chroma(
 def test_the_painting_takes_the_contents_palette_afterwards(
     scene_of: SceneMaker, content: Tensor, method: str
 ) -> None:
-    """Recoloured afterwards, the painting has the content's mean colour, at every iteration that people look at."""
+    """Recoloured afterwards, the picture has the content's mean colour at every iteration."""
     plain = painted(scene_of)
     image = painted(scene_of, keep_colors=method, keep_colors_when="after")
     assert torch.allclose(image.mean((1, 2)), content.mean((1, 2)), atol=0.02)
@@ -217,7 +217,7 @@ def test_the_painting_takes_the_contents_palette_afterwards(
 def test_the_painting_is_drawn_to_the_contents_palette_beforehand(
     scene_of: SceneMaker, content: Tensor, style: Tensor
 ) -> None:
-    """Recoloured before, the targets are those of the recoloured style and the painting is left as it is."""
+    """Recoloured before, the targets are those of the recoloured style, and the result is not recoloured."""
     settings = resolve({"size": 48, "iterations": 3, "keep_colors": "pca"})
     scene, network = scene_of(settings)
     recoloured = color.match_covariance(style, content, "pca")

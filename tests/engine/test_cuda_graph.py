@@ -1,4 +1,4 @@
-"""An evaluation that is recorded: the same numbers as ever, and the ordinary way where recording fails."""
+"""Captured evaluations: the same numbers as direct ones, and the direct evaluation if the capture fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA 
 
 
 def by_hand(run: Run) -> Captured:
-    """What a graph does, without a GPU: each replay computes from the same memory and into the same memory."""
+    """Imitate a graph without a GPU: each replay computes from and into the same memory."""
     found = run()
 
     def replay() -> None:
@@ -40,8 +40,8 @@ def by_hand(run: Run) -> Captured:
 
 @pytest.fixture(autouse=True)
 def unsaid() -> None:
-    """No test has said anything before another."""
-    module._warn_once.cache_clear()
+    """Forget earlier tests' warnings."""
+    module.warn_once.cache_clear()
 
 
 def subject(scene_of: SceneMaker) -> tuple[VGG, Objective, list[Tensor]]:
@@ -52,7 +52,7 @@ def subject(scene_of: SceneMaker) -> tuple[VGG, Objective, list[Tensor]]:
 
 
 def test_replays_find_what_the_evaluation_finds(scene_of: SceneMaker) -> None:
-    """Picture after picture values, total and gradient are the evaluation's to the bit, and earlier ones stay."""
+    """Values, total and gradient of each replay equal the evaluation's to the bit; earlier results do not change."""
     network, objective, pictures = subject(scene_of)
     recorded = CudaGraphEvaluation(whole, by_hand)
     found = [recorded(network, objective, picture) for picture in pictures]
@@ -61,8 +61,8 @@ def test_replays_find_what_the_evaluation_finds(scene_of: SceneMaker) -> None:
             assert torch.equal(tensor, wanted)
 
 
-def test_another_size_is_recorded_anew(scene_of: SceneMaker) -> None:
-    """A picture of another scale, with its own objective, is evaluated as itself; each is recorded once."""
+def test_another_size_is_captured_again(scene_of: SceneMaker) -> None:
+    """Each scale with its own objective is captured once, and evaluated correctly."""
     scene, network = scene_of(resolve(QUICK))
     recordings: list[Run] = []
 
@@ -91,13 +91,13 @@ def stale(run: Run) -> Captured:
     ("recorder", "cause"),
     [(broken, "not permitted when stream is capturing"), (stale, "the replay disagrees")],
 )
-def test_without_a_recording_it_goes_on_as_ever(
+def test_without_a_graph_results_are_direct_evaluations(
     scene_of: SceneMaker,
     caplog: pytest.LogCaptureFixture,
     recorder: Callable[[Run], Captured],
     cause: str,
 ) -> None:
-    """Where recording fails or the replay disagrees, all results are the evaluation's, and one line says why."""
+    """If the capture fails or the replay disagrees, all results are direct evaluations, and one log line says why."""
     network, objective, pictures = subject(scene_of)
     with caplog.at_level(logging.WARNING):
         for recorded in (
@@ -111,16 +111,16 @@ def test_without_a_recording_it_goes_on_as_ever(
     assert cause in caplog.messages[0] and "\n" not in caplog.messages[0]
 
 
-def test_numbers_that_are_none_do_not_end_recording(scene_of: SceneMaker) -> None:
-    """A picture that is not finite is no reason to do without a graph."""
+def test_a_non_finite_picture_does_not_end_capturing(scene_of: SceneMaker) -> None:
+    """After a non-finite picture the graph is still used."""
     network, objective, pictures = subject(scene_of)
     recorded = CudaGraphEvaluation(whole, by_hand)
     recorded(network, objective, torch.full_like(pictures[0], torch.nan))
     assert recorded.usable
 
 
-def test_the_end_of_memory_is_not_hidden(scene_of: SceneMaker) -> None:
-    """Out of memory while recording is raised as such, also where ending the recording fails with another error."""
+def test_out_of_memory_is_not_hidden(scene_of: SceneMaker) -> None:
+    """Out of memory during a capture is raised as such, even if the end of the capture fails with another error."""
 
     def full(run: Run) -> Captured:
         try:
@@ -133,8 +133,8 @@ def test_the_end_of_memory_is_not_hidden(scene_of: SceneMaker) -> None:
         CudaGraphEvaluation(whole, full)(network, objective, pictures[0])
 
 
-def test_cudnn_is_tuned_only_where_nothing_has_to_be_repeatable(scene_of: SceneMaker) -> None:
-    """The flag is set while an evaluation is recorded, not in deterministic mode, and is as before afterwards."""
+def test_cudnn_is_not_tuned_in_deterministic_mode(scene_of: SceneMaker) -> None:
+    """The flag is set during a capture, except in deterministic mode, and restored afterwards."""
     network, objective, pictures = subject(scene_of)
     seen: list[bool] = []
 
@@ -154,7 +154,7 @@ def test_cudnn_is_tuned_only_where_nothing_has_to_be_repeatable(scene_of: SceneM
 def test_a_painting_by_replays_is_the_same_picture(
     scene_of: SceneMaker, extra: dict[str, object]
 ) -> None:
-    """With every evaluation recorded and replayed, over two scales, the picture is the same to the bit."""
+    """With every evaluation captured and replayed, over two scales, the picture is the same to the bit."""
     settings = resolve(QUICK, extra)
     plain = last(stylize(*scene_of(settings), settings)).image()
     made: list[CudaGraphEvaluation[Objective]] = []
@@ -168,10 +168,10 @@ def test_a_painting_by_replays_is_the_same_picture(
     assert len(made) == 2 and all(recorded.usable for recorded in made)
 
 
-def test_a_replay_that_does_nothing_is_found_out(
+def test_a_replay_without_effect_is_noticed(
     scene_of: SceneMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An empty graph, whose memory still holds what recording found, is not used; the log says why."""
+    """An empty graph, whose memory still holds the outputs of the capture, is not used; the log says why."""
     network, objective, pictures = subject(scene_of)
     recorded = CudaGraphEvaluation(whole, lambda run: (run(), lambda: None))
     for picture in pictures:
@@ -181,8 +181,8 @@ def test_a_replay_that_does_nothing_is_found_out(
     assert "the replay disagrees" in caplog.text
 
 
-def test_the_end_of_memory_takes_along_what_filled_it(scene_of: SceneMaker) -> None:
-    """Once an evaluation's error is handled nothing that it held is left, without a collection of garbage."""
+def test_an_out_of_memory_error_frees_its_memory(scene_of: SceneMaker) -> None:
+    """After an evaluation's error is handled, all its memory is freed without garbage collection."""
     network, objective, (picture, *_) = subject(scene_of)
     held: list[weakref.ref[Tensor]] = []
 
@@ -213,8 +213,8 @@ def test_the_end_of_memory_takes_along_what_filled_it(scene_of: SceneMaker) -> N
         gc.enable()
 
 
-def test_recorded_pictures_can_still_be_painted_in_one_pass(scene_of: SceneMaker) -> None:
-    """Two of one size are alike, recorded or not; what is not evaluated whole is like nothing else."""
+def test_captured_evaluations_share_a_pass(scene_of: SceneMaker) -> None:
+    """Requests of one size are in one group, captured or not; a request that is not evaluated whole is alone."""
     network, objective, pictures = subject(scene_of)
 
     def alike(evaluation: Evaluation) -> tuple[object, ...]:
@@ -291,7 +291,7 @@ def test_a_painting_by_graphs_ends_as_well(scene_of: SceneMaker) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
-def test_graphs_are_recorded_on_the_second_gpu_too(scene_of: SceneMaker) -> None:
+def test_graphs_are_captured_on_the_second_gpu_too(scene_of: SceneMaker) -> None:
     """A painting on another GPU than the current one ends with a loss within 2 % of the CPU's."""
     settings = resolve(QUICK, {"precision": "float32"})
     scene, network = scene_of(settings)
@@ -304,7 +304,7 @@ def test_graphs_are_recorded_on_the_second_gpu_too(scene_of: SceneMaker) -> None
 
 @pytest.mark.gpu
 @GPU
-def test_a_recording_that_fails_leaves_nothing_behind() -> None:
+def test_a_failed_capture_leaves_nothing_behind() -> None:
     """After a capture that reads a value the thread is back on its stream, and unused memory can be given back."""
     x = torch.ones(1 << 20, device="cuda")
 
@@ -326,7 +326,7 @@ def test_a_recording_that_fails_leaves_nothing_behind() -> None:
 @pytest.mark.gpu
 @GPU
 def test_a_graph_serves_a_batch(scene_of: SceneMaker) -> None:
-    """On a GPU a recorded pass of two pictures agrees with the one that is not to 1e-3 of the norm."""
+    """On a GPU a captured pass of two pictures agrees with the direct one to 1e-3 of the norm."""
     scene, network = scene_of(resolve({"size": 128}))
     scale, network = on_gpu(scene).scales[-1], network.cuda()
     recorded, objectives = CudaGraphEvaluation(batched), (scale.objective, scale.objective)

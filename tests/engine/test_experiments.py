@@ -1,4 +1,4 @@
-"""What the classic experiments show has to be true, here at a size that takes seconds."""
+"""The statements of the classic experiments, at a size that takes seconds."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_every_experiment_uses_settings_that_exist(name: str) -> None:
 
 
 class Blank(Step):
-    """A step without a painting behind it."""
+    """A step with an image only."""
 
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration

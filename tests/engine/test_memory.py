@@ -85,7 +85,7 @@ def test_each_plan_needs_less(weights: Mapping[str, Tensor]) -> None:
 
 
 def test_the_estimate_holds(weights: Mapping[str, Tensor]) -> None:
-    """What autograd keeps of a whole evaluation is within the estimate, and more than 40 % of it."""
+    """The memory that autograd keeps for a whole evaluation is between 40 % and 100 % of the estimate."""
     settings = resolve()
     network, kept = VGG(weights, settings.layers), {}
     image = torch.rand(1, 3, 64, 96)
@@ -126,7 +126,7 @@ def test_free_memory_obeys_the_limits_of_the_process() -> None:
 
 
 def test_the_largest_side_fits_and_no_more() -> None:
-    """A 4:3 picture of the side that is said takes no more than there is, one a tenth longer does."""
+    """A 4:3 picture of `largest_side` fits into the memory; one a tenth longer does not."""
     plan = memory_plans(resolve())[-1]
     side = plan.largest_side(2e9)
     assert plan.optimizer_bytes((side * 3 // 4, side)) <= 2e9
@@ -220,8 +220,8 @@ def test_a_picture_that_cannot_fit_is_refused_before_any_work(
         (ValueError(), False),
     ],
 )
-def test_the_end_of_memory_is_recognised(error: Exception, meant: bool) -> None:
-    """Errors that mean a lack of memory are told from others."""
+def test_out_of_memory_errors_are_recognised(error: Exception, meant: bool) -> None:
+    """Errors that mean a lack of memory are distinguished from others."""
     assert exhausted(error) is meant
 
 
@@ -247,7 +247,7 @@ def test_freed_memory_goes_back_to_the_machine() -> None:
 def test_a_gpu_stays_within_the_estimate(
     scene_of: SceneMaker, weights: Mapping[str, Tensor], precision: str
 ) -> None:
-    """On a GPU the peak of an evaluation in each way is no higher than estimated."""
+    """On a GPU the peak of an evaluation by each plan is no higher than estimated."""
     device = torch.device("cuda")
     settings = resolve({"size": 1024, "scales": [1.0], "precision": precision})
     content, style = torch.rand(3, 768, 1024), torch.rand(3, 200, 300)

@@ -1,4 +1,4 @@
-"""VGG16 and EfficientNet-B0 in VGG19's place: their layers, and what presets make of them."""
+"""VGG16 and EfficientNet-B0 instead of VGG19: their layers, and presets for them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_efficientnet_computes_what_torchvision_does() -> None:
 
 @pytest.mark.parametrize("size", [(33, 47), (32, 32), (97, 65)])
 def test_efficientnet_halves_as_vgg_does(size: tuple[int, int]) -> None:
-    """At odd sizes its maps have as many positions as the rest of the engine counts on."""
+    """At odd sizes its maps have the same sizes as VGG's."""
     names = layer_names("efficientnet_b0")
     network = EfficientNet(random_weights("efficientnet_b0"), names, network="efficientnet_b0")
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_replicated_borders_are_not_dark() -> None:
 
 
 def test_tiles_refuse_a_network_that_sees_everything() -> None:
-    """A network whose cells see the whole picture is not painted in tiles, which would be wrong, but refused."""
+    """Tiles are refused for a network whose cells see the whole picture."""
     with pytest.raises(SettingsError, match=r"efficientnet_b0 cannot paint in tiles.*vgg19"):
         halo(layer_names("efficientnet_b0"))
 
@@ -151,7 +151,7 @@ def test_vgg16_is_a_vgg() -> None:
 
 
 def test_a_network_owns_its_weights_in_the_order_of_convolutions() -> None:
-    """They are float32 and channels last, and stay what they are when the caller's tensors change."""
+    """Weights are float32 and channels last, and do not change with the caller's tensors."""
     state = random_weights("vgg19")
     network = VGG(state, ["relu1_1"])
     weight = network.get_parameter("features.0.weight")

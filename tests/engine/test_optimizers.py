@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.optimizers import LBFGS, Adam, Optimizer
+from nst_daemon.engine.optimizers import LBFGS, Adam
 from tests.engine.conftest import HostReads
 
 Function = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -27,14 +27,14 @@ def bowl(n: int = 40, dtype: torch.dtype = torch.float64) -> tuple[Function, flo
     return function, float(-0.5 * b @ torch.linalg.solve(A, b))
 
 
-def minimise(optimizer: Optimizer, function: Function, steps: int) -> float:
+def minimise(optimizer: LBFGS | Adam, function: Function, steps: int) -> float:
     for _ in range(steps):
         optimizer.tell(*function(optimizer.propose()))
     return float(function(optimizer.solution())[0])
 
 
 def two_loops(pairs: list[tuple[Tensor, Tensor]], g: Tensor) -> Tensor:
-    """−H·g by the two-loop recursion as it is printed (Nocedal & Wright 2006, algorithm 7.4)."""
+    """−H·g by the two-loop recursion (Nocedal & Wright 2006, algorithm 7.4)."""
     q, alphas = g.clone(), []
     for s, y in reversed(pairs):
         alpha = (s @ q) / (s @ y)
@@ -48,7 +48,7 @@ def two_loops(pairs: list[tuple[Tensor, Tensor]], g: Tensor) -> Tensor:
 
 
 def test_lbfgs_takes_the_steps_of_the_two_loop_recursion() -> None:
-    """Each move equals the printed two-loop recursion over the same pairs to 1e-8, also when the ring wraps round."""
+    """Each move equals the two-loop recursion over the same pairs to 1e-8, also after the ring buffer wraps."""
     function, _ = bowl()
     m = 5
     optimizer = LBFGS(
@@ -73,8 +73,8 @@ def test_lbfgs_finds_the_minimum_in_float32() -> None:
     assert minimise(optimizer, function, 120) - least < 1e-5 * abs(least)
 
 
-def test_lbfgs_gives_up_a_point_that_is_worse() -> None:
-    """Where the loss jumps up, the solution stays and the next proposal is nearer to it."""
+def test_lbfgs_rejects_a_worse_point() -> None:
+    """If the loss jumps up, the solution stays and the next proposal is nearer to it."""
     optimizer = LBFGS(torch.ones(4), history=3, first=1.0, longest=1.0)
     optimizer.tell(torch.tensor(1.0), torch.ones(4))
     far = optimizer.propose()
@@ -85,8 +85,8 @@ def test_lbfgs_gives_up_a_point_that_is_worse() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_lbfgs_survives_numbers_that_are_none(bad: float) -> None:
-    """A loss or gradient that is not finite leaves neither in the solution nor in what is proposed next."""
+def test_lbfgs_rejects_non_finite_points(bad: float) -> None:
+    """After a non-finite loss or gradient the solution and the next proposal are finite."""
     optimizer = LBFGS(torch.ones(4), history=3, first=0.1, longest=1.0)
     optimizer.tell(torch.tensor(1.0), torch.ones(4))
     optimizer.tell(torch.tensor(bad), torch.full((4,), bad))
@@ -184,7 +184,7 @@ def test_a_saved_state_goes_on_to_the_same_bits(kind: str) -> None:
     """A fresh optimiser that loads a copied state proposes exactly what the original proposes."""
     function, _ = bowl(dtype=torch.float32)
 
-    def make() -> Optimizer:
+    def make() -> LBFGS | Adam:
         if kind == "lbfgs":
             return LBFGS(torch.zeros(40), history=4, first=0.1, longest=1.0)
         return Adam(torch.zeros(40), step=0.05, averaging=0.9)

@@ -1,4 +1,4 @@
-"""The stand-ins for other programs have to minimise what ours does, and be as good as they can be."""
+"""The imitations of other programs minimise the same objective, and do it well."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def shown_loss(scene: Scene, network: VGG, step: Step) -> float:
     return float(objective(network(image), image) @ objective.weights)
 
 
-def test_what_is_held_is_what_is_judged(scene_of: SceneMaker) -> None:
-    """With `clamp` the loss that is told is that of the picture as it is saved, and it ends lower than without."""
+def test_the_loss_is_that_of_the_clamped_picture(scene_of: SceneMaker) -> None:
+    """With `clamp` a step's loss is that of the picture as it is saved, and it ends lower than without."""
     ends = []
     for clamp in (True, False):
         settings = resolve(QUICK, {"clamp": clamp, "iterations": 40})
@@ -91,8 +91,8 @@ def test_what_is_held_is_what_is_judged(scene_of: SceneMaker) -> None:
     assert ends[0] < ends[1]
 
 
-def test_a_held_pixel_can_come_back(scene_of: SceneMaker, content: Tensor) -> None:
-    """From a start far out of [0, 1] a painting that holds its pixels gets as far as one that starts at the border."""
+def test_a_clamped_pixel_can_come_back(scene_of: SceneMaker, content: Tensor) -> None:
+    """From a start far outside [0, 1] a painting with `clamp` ends as well as from the border."""
     settings = resolve(QUICK, {"start": "given", "scales": [1.0], "iterations": 60})
     ends = []
     for white in (1.0, 1.3):
@@ -173,7 +173,7 @@ def test_deterministic_holds_while_painting_and_no_longer(
 
 
 class Faulty(VGG):
-    """A network that answers wrongly for some of its calls; `wrong` says what it does to the maps."""
+    """A network whose maps are multiplied by `factor` in some of its calls."""
 
     calls = 0
     faults: range = range(0)
@@ -212,7 +212,7 @@ def test_lbfgs_paints_on_through_a_few_bad_numbers(scene_of: SceneMaker) -> None
 
 @pytest.mark.parametrize("factor", [float("nan"), 1e3], ids=["non-finite", "diverging"])
 def test_adam_rolls_back_to_the_last_good_picture(scene_of: SceneMaker, factor: float) -> None:
-    """After a bad stretch the picture is the last checked one, an event says so, and it gets better again."""
+    """After bad iterations the picture is the last good one, with an event, and improves again."""
     settings = resolve(QUICK, ADAM, {"iterations": 60, "coarsest": 48, "averaging": 0.0})
     scene, network = scene_of(settings)
     network = faulty(network, range(18, 21), factor)
@@ -308,7 +308,7 @@ def test_presets_are_not_rolled_back(
 
 
 def test_a_rollback_survives_a_restart(scene_of: SceneMaker) -> None:
-    """Care and events are part of the state: the restored painting keeps both."""
+    """A restored painting keeps its rollbacks and events."""
     settings = resolve(QUICK, ADAM, {"iterations": 40, "coarsest": 48})
     scene, network = scene_of(settings)
     steps = stylize(scene, faulty(network, range(8, 11), float("nan")), settings)
@@ -321,7 +321,7 @@ def test_a_rollback_survives_a_restart(scene_of: SceneMaker) -> None:
 
 
 def test_a_scale_ends_early_when_nothing_improves(scene_of: SceneMaker) -> None:
-    """With `min_improvement` a scale that stalls is cut short, which is said; the next begins as planned."""
+    """With `min_improvement` a scale that stalls ends early, with an event; the next one begins as planned."""
     settings = resolve(QUICK, {"iterations": (200, 20), "min_improvement": 0.05})
     scene, network = scene_of(settings)
     steps = [(s.iteration, s.scale, s.events) for s in stylize(scene, network, settings)]
@@ -336,7 +336,7 @@ def test_a_scale_ends_early_when_nothing_improves(scene_of: SceneMaker) -> None:
 def test_an_iteration_does_not_wait_for_the_device(
     scene_of: SceneMaker, extra: dict[str, Any]
 ) -> None:
-    """Between two checks no value is read from the device, unless somebody asks a step for one."""
+    """Between two checks no value is read from the device."""
     settings = resolve(QUICK, extra)
     steps = stylize(*scene_of(settings), settings)
     next(steps)
@@ -356,7 +356,7 @@ def test_nothing_ends_early_unless_asked(scene_of: SceneMaker) -> None:
 
 
 def test_content_alone_reproduces_the_content(scene_of: SceneMaker) -> None:
-    """From the content, with nothing but the content wanted, the picture stays the content, without an error."""
+    """From the content, with a content term only, the picture stays the content."""
     settings = resolve(QUICK, {"style_weight": 0, "tv_weight": 0, "coarsest": 48})
     scene, network = scene_of(settings)
     step = last(stylize(scene, network, settings))
@@ -399,7 +399,7 @@ def test_scales_lead_up_to_the_size(override: dict[str, Any], expected: list[Any
 
 
 def test_a_preview_shares_its_scales_with_the_large_picture() -> None:
-    """1024 px begins with the 256 px that the preview is."""
+    """A picture of 1024 px begins with the scale of its 256 px preview."""
     settings = RenderSettings()
     assert scale_sizes((768, 1024), settings)[:1] == scale_sizes((192, 256), settings)
 
@@ -423,7 +423,7 @@ def refuse(message: str, settings: RenderSettings, weights: Any, **pictures: Any
 
 
 def test_impossible_requests_are_refused_before_any_work(weights: Any) -> None:
-    """Each is a SettingsError that names the matter, raised before the network is used."""
+    """Each is a SettingsError that names the problem, raised before the network is used."""
     two = [torch.rand(3, 60, 80)] * 2
     refuse("too small for layer relu5_1", resolve({"size": 15}), weights)
     refuse("too small for layer", resolve({"size": 64}), weights, content=torch.rand(3, 10, 80))
@@ -468,7 +468,7 @@ def test_each_start_is_what_it_says(scene_of: SceneMaker, content: Tensor, style
 
 
 def test_enlarging_is_told(scene_of: SceneMaker) -> None:
-    """A content or a style that has to be enlarged is said in the notes."""
+    """The notes say that a content or a style was enlarged."""
     scene, _ = scene_of(resolve(QUICK, {"size": 120}))
     assert any("enlarged from 48 × 40" in note for note in scene.notes)
     assert any("style 1 was enlarged" in note for note in scene.notes)

@@ -1,4 +1,4 @@
-"""Targets by onnxruntime, and the cache of styles: fast where it can be, right whatever happens to its files."""
+"""Targets by onnxruntime, and the style cache, also with damaged files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def entry(cache: StyleCache) -> Path:
 
 
 def poison(cache: StyleCache, key: str) -> None:
-    """Put something under the key that no network computes, so that a hit shows."""
+    """Replace an entry by values that no network computes, so that a hit is visible."""
     stored = cache.get(key)
     assert stored is not None
     cache.put(key, {name: torch.full_like(t, -1.0) for name, t in stored.items()})
@@ -103,7 +103,7 @@ def test_a_region_sees_only_its_part(targets: OnnxTargets, style: Tensor) -> Non
 
 
 def random_picture(channels: int = 3) -> Tensor:
-    """(1, channels, 150, 117), nothing in it regular; the deepest layers have cells that a tile's border cuts off."""
+    """(1, channels, 150, 117), random; tile borders do not fall on cell borders of the deepest layers."""
     return torch.rand(1, channels, 150, 117, generator=torch.Generator().manual_seed(channels))
 
 
@@ -164,7 +164,7 @@ def test_smaller_tiles_are_taken_when_memory_runs_out(onnx_file: Path) -> None:
 def test_the_second_time_comes_from_the_cache(
     targets: OnnxTargets, cache: StyleCache, style: Tensor
 ) -> None:
-    """The same pixels are not computed twice: what stands in the cache is what comes back."""
+    """The same pixels are not computed twice: the cache's entry is returned."""
     first = targets.style(style[None])
     assert equal(first, targets.style(style[None].clone()))
     poison(cache, entry(cache).stem)
@@ -202,7 +202,7 @@ def test_a_damaged_entry_is_a_miss(
     damage: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A flipped bit or a torn write is noticed, computed again and mended, with a warning and without an error."""
+    """An entry with a flipped bit or a torn write is computed again and replaced, with a warning."""
     first = targets.style(style[None])
     file = entry(cache)
     whole = file.read_bytes()
@@ -217,7 +217,7 @@ def test_a_damaged_entry_is_a_miss(
 
 
 def test_the_longest_unused_go_first(tmp_path: Path) -> None:
-    """Beyond its bound the cache drops what was not used for longest, and use counts, not age."""
+    """Beyond its limit the cache removes the least recently used entries."""
     tensors = {"t": torch.zeros(1000)}
     cache = StyleCache(tmp_path, 3 * 4500)
     for i, key in enumerate("abc"):
@@ -230,7 +230,7 @@ def test_the_longest_unused_go_first(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_crash_go_too(tmp_path: Path) -> None:
-    """A half-written file that a crash left behind counts, and goes when it is the oldest."""
+    """A partial file of a crash counts, and is removed when it is the oldest."""
     (tmp_path / ".x.style.1234.part").write_bytes(bytes(5000))
     os.utime(tmp_path / ".x.style.1234.part", (0, 0))
     cache = StyleCache(tmp_path, 6000)
@@ -249,7 +249,7 @@ def test_what_exceeds_the_bound_alone_is_not_kept(tmp_path: Path) -> None:
 def test_an_unusable_folder_only_costs_time(
     onnx_file: Path, tmp_path: Path, style: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the cache's folder cannot be used, styles are computed, with a warning."""
+    """If the cache's folder cannot be used, styles are computed, with a warning."""
     (tmp_path / "styles").write_text("a file in the folder's place")
     targets = OnnxTargets(onnx_file, cache=StyleCache(tmp_path / "styles", BIG))
     with caplog.at_level(logging.WARNING):
@@ -270,7 +270,7 @@ def _hammer(folder: Path, value: float) -> int:
 
 
 def test_two_processes_share_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Two processes that write, read and evict in one folder never see a torn entry, and keep to the bound."""
+    """Two processes that write, read and evict in one folder never see a torn entry, and keep the limit."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool, caplog.at_level(logging.WARNING):
         other = pool.apply_async(_hammer, (tmp_path, 1.0))

@@ -34,8 +34,8 @@ def test_float32_is_accurate_to_a_ten_thousandth() -> None:
     _assert_equal(*_drawn((1, 256, 16, 16), 256, torch.float32), within=1e-4)
 
 
-def test_the_result_lies_in_memory_as_convolutions_expect_it() -> None:
-    """Values and gradient are channels last, so that nothing behind them converts the map."""
+def test_the_result_is_channels_last() -> None:
+    """Values and gradient are channels last."""
     x, weight, bias = _drawn((1, 8, 8, 8), 8, torch.float32)
     y = winograd.convolve(x, winograd.transformed(weight), bias)
     (gradient,) = torch.autograd.grad(y.sum(), x)
@@ -57,7 +57,7 @@ def test_the_network_uses_it_where_it_pays(
 
 
 def test_narrow_layers_and_small_maps_are_left_to_torch() -> None:
-    """It is refused for few channels and for a map that is small beside its kernels."""
+    """It is not used for few channels, nor for a map that is small compared with its kernels."""
     wide, narrow = nn.Conv2d(512, 512, 3), nn.Conv2d(64, 64, 3)
     assert winograd.pays(wide, torch.empty(1, 512, 16, 32))
     assert not winograd.pays(wide, torch.empty(1, 512, 16, 31))
@@ -67,7 +67,7 @@ def test_narrow_layers_and_small_maps_are_left_to_torch() -> None:
 def _drawn(
     shape: tuple[int, int, int, int], outputs: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A map of `shape` (B, C, H, W) that wants a gradient, kernels and a bias."""
+    """A map of `shape` (B, C, H, W) that requires a gradient, kernels and a bias."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fetching weights from a server that breaks off, lies or is not there."""
+"""Fetching weights from a server that interrupts, sends wrong data or is missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Server(ThreadingHTTPServer):
         self.body = BODY
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Whoever breaks off is breaking off on purpose."""
+        """Ignore connections that the test interrupts."""
 
     @property
     def address(self) -> str:
@@ -204,8 +204,8 @@ def test_a_refusal_is_final(
     assert pauses == []
 
 
-def test_nobody_listening_is_said(target: Path, pauses: list[float]) -> None:
-    """An address where nobody listens ends with a ModelError, not with a traceback of sockets."""
+def test_an_unreachable_server_is_a_model_error(target: Path, pauses: list[float]) -> None:
+    """An address without a server is a ModelError."""
     with pytest.raises(ModelError, match=r"cannot fetch http://127\.0\.0\.1:9/"):
         fetch("vgg19", "http://127.0.0.1:9", sleep=pauses.append)
 
@@ -258,7 +258,7 @@ def test_the_address_is_torchvisions() -> None:
 
     for network, name in weights_file.IMAGENET_FILES.items():
         url = torchvision.models.get_model_weights(network).IMAGENET1K_V1.url
-        assert module._address(None, name) == url
+        assert module.download_address(None, name) == url
 
 
 def test_another_network_is_fetched(

@@ -1,4 +1,4 @@
-"""The exported graph computes what its formulas say, at any size, and its file is whole and says what it is."""
+"""The exported graph computes its formulas at any size; its file is complete and has metadata."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_other_weights_fail_the_parity(small: Exported) -> None:
         require_parity(rows)
 
 
-def test_a_not_a_number_fails_the_parity() -> None:
+def test_nan_fails_the_parity() -> None:
     """An error of NaN does not pass as a small one."""
     from nst_daemon.export.parity import ParityRow
 

@@ -238,7 +238,7 @@ def test_the_file_says_where_it_came_from(ours: State, tmp_path: Path) -> None:
 def test_the_layer_that_is_missing_is_named(
     write: Callable[[State, Path], Path], ours: State, tmp_path: Path
 ) -> None:
-    """In every layout a file that lacks its last layer is refused by that layer's name."""
+    """In every layout a file without its last layer is refused; the message names the layer."""
     source = _without_last(write, ours, tmp_path)
     with pytest.raises(ModelError, match=r"lacks conv5_4"):
         import_weights(source, tmp_path / "mine.safetensors")
@@ -247,7 +247,7 @@ def test_the_layer_that_is_missing_is_named(
 
 @pytest.mark.parametrize("fault", ["shape", "non-finite"])
 def test_the_layer_that_does_not_fit_is_named(fault: str, ours: State, tmp_path: Path) -> None:
-    """A layer of another shape, or with a number that is none, is named, and nothing is written."""
+    """A layer of another shape, or with non-finite values, is named, and nothing is written."""
     key = f"features.{layer_names().index('conv3_2')}.weight"
     weight = ours[key].clone()
     weight[1, 2, 0, 0] = torch.nan
@@ -292,7 +292,7 @@ def test_vgg16_is_told_from_vgg19(ours: State, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.mat", "x.h5"])
 @pytest.mark.parametrize("content", [b"", b"\x00" * 3000, b"<!DOCTYPE html><p>404"])
 def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> None:
-    """Empty, overwritten or a page of HTML: the file is named, whatever its reader raised."""
+    """An empty or overwritten file, or a page of HTML, is a ModelError that names the file."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=name.replace(".", r"\.")):
         import_weights(tmp_path / name, tmp_path / "mine.safetensors")
@@ -300,7 +300,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> N
 
 @pytest.mark.parametrize("suffix", ["pth", "mat", "h5"])
 def test_unknown_contents_are_named(tmp_path: Path, suffix: str) -> None:
-    """A sound file with something else in it is refused with what it holds."""
+    """A valid file of an unknown layout is refused; the message names some of its keys."""
     source = tmp_path / f"x.{suffix}"
     if suffix == "pth":
         torch.save({"encoder.weight": torch.zeros(1)}, source)

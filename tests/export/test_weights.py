@@ -1,4 +1,4 @@
-"""Which weights are taken, and what becomes of files that are missing, damaged or malicious."""
+"""Which weights are used, and what happens with files that are missing, damaged or malicious."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_network_without_bundled_weights_says_so(hub: Path) -> None:
 
 
 def test_an_unknown_network_is_refused() -> None:
-    """A network that nobody knows is named, with those that are known."""
+    """An unknown network is named, with those that are known."""
     with pytest.raises(ModelError, match=r"unknown network 'vgg20'.*vgg19"):
         find_weights("auto", "vgg20")
 
