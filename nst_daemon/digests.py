@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 
 from nst_daemon.intake.ignore import ignored
@@ -14,7 +15,12 @@ from nst_daemon.intake.ignore import ignored
 def sha256_file(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_stream(file)
+
+
+def sha256_stream(file: BufferedReader) -> str:
+    """Hex digest of the bytes from the current position of an open file to its end."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_files(

@@ -6,7 +6,6 @@ The ONNX file (`nst_daemon.export.graph`) takes `image` (1, 3, H, W) and `guide`
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from nst_daemon.digests import sha256_file
 from nst_daemon.engine.images import size_of
 from nst_daemon.engine.losses import StyleStatistics
 from nst_daemon.engine.memory import SHARE, TILE_SIDES, exhausted, free_memory
@@ -68,7 +68,7 @@ class OnnxTargets:
         self._tile_sides, self._free = tile_sides, free
         self._open_session = open_session
         try:
-            self.digest = hashlib.sha256(onnx_file.read_bytes()).hexdigest()
+            self.digest = sha256_file(onnx_file)
             outputs = output_names(onnx_file)
         except Exception as error:
             raise unusable(onnx_file, error) from error

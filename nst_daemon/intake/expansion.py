@@ -7,7 +7,6 @@ run again after more files came, paints only what is missing.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from nst_daemon import files
+from nst_daemon.digests import sha256_stream
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import InputError
 from nst_daemon.identity import picture_identity
@@ -244,7 +244,7 @@ class Expansion:
         with files.folder_of(self._roots[root], path) as (folder, name):
             descriptor, status = files.open_regular(name, folder, self._reach.max_bytes)
             with os.fdopen(descriptor, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = sha256_stream(file)
         return files.fingerprint(status), digest
 
 
