@@ -74,7 +74,7 @@ WATERLINE = 0.70  # of the bay, from the top
 
 
 def _shade(colour: Colour, light: float, haze: float = 0.0) -> Colour:
-    """`colour` under so much light (1 leaves it), seen through so much haze in [0, 1]."""
+    """`colour` scaled by `light` (1 keeps it), and mixed with haze (0–1)."""
     red, green, blue = (
         int(min(255.0, max(0.0, c * light * (1 - haze) + h * haze)))
         for c, h in zip(colour, HAZE, strict=True)
@@ -83,7 +83,7 @@ def _shade(colour: Colour, light: float, haze: float = 0.0) -> Colour:
 
 
 def harbour(width: int, height: int, rng: np.random.Generator) -> Array:
-    """A small town with its church on a bay, the lamps just lit, and everything once more in the water."""
+    """A small town with a church on a bay at dusk, with lit lamps and reflections in the water."""
     sun = (0.2 * width / height, 0.46)
     sky = _dusk(width, height, rng, sun)
     land = _hills(sky, rng, sun)
@@ -110,7 +110,7 @@ def _dusk(width: int, height: int, rng: np.random.Generator, sun: Point) -> Arra
 
 
 def _bay(shore: Array, rows: int, rng: np.random.Generator, sun: Point) -> Array:
-    """Water, (rows, W, 3), below `shore`: what stands on it upside down, and the sun's glitter."""
+    """The water below `shore`, (rows, W, 3): reflections, and the glitter of the sun."""
     height, width = shore.shape[:2]
     x, y = grid(width, rows, height + rows)
     water = rippled(shore[::-1][:rows], rng, DEEP_WATER, choppiness=0.3)
@@ -120,7 +120,7 @@ def _bay(shore: Array, rows: int, rng: np.random.Generator, sun: Point) -> Array
 
 
 def _hills(sky: Array, rng: np.random.Generator, sun: Point) -> Array:
-    """Three ridges behind one another, the farther the hazier."""
+    """Three ridges, the farther ones hazier."""
     height, width = sky.shape[:2]
     x, y = grid(width, height, height)
     picture = sky
@@ -156,7 +156,7 @@ def _town(pencil: Pencil, rng: np.random.Generator) -> None:
 
 @dataclass(frozen=True)
 class Slope:
-    """Where a row of houses stands: on a hill whose top is at `top`."""
+    """The ground of a row of houses: a hill whose top is at `top`."""
 
     top: float
     base: float
@@ -187,7 +187,7 @@ def _row_of_houses(
 
 @dataclass(frozen=True)
 class House:
-    """A house from the front: its lower left corner and size in picture heights, and the haze before it."""
+    """A house from the front: lower left corner and size in picture heights, and haze in front of it."""
 
     left: float
     foot: float
@@ -211,7 +211,7 @@ class House:
             self._gable(pencil, rng.uniform(0.5, 0.72), wall, roof)
         else:
             self._tiles(pencil, rng, roof)
-        # The soil below the house is hidden by whatever stands before it.
+        # The ground below the house is hidden by what is in front of it.
         pencil.box(self.left, self.eaves, self.right, self.foot + 0.05, fill=wall)
         pencil.box(
             self.right - self.wide * 0.1, self.eaves, self.right, self.foot, fill=(20, 16, 40, 40)
@@ -409,7 +409,7 @@ def _boat(pencil: Pencil, rng: np.random.Generator, left: float, long: float) ->
 
 
 def _weathered(drawn: Array, bare: Array, rng: np.random.Generator) -> Array:
-    """Grain of plaster, tiles and leaves over everything that was drawn on `bare`, and a glow around the lamps."""
+    """Grain of plaster, tiles and leaves on everything drawn on `bare`, and a glow around the lamps."""
     height, width = drawn.shape[:2]
     built = np.abs(drawn - bare).max(axis=-1) > 0.01
     lamps = built & (drawn[..., 0] > 0.97) & (drawn[..., 0] - drawn[..., 2] > 0.35)

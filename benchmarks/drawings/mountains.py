@@ -47,10 +47,10 @@ DEEP_WATER: Colour = (18, 58, 72)
 
 CELLS = 640  # of the relief, each way
 SPAN = 8.0  # kilometres each way
-# Kilometres away: where rays are held against the relief.
+# Distances in kilometres at which rays are compared with the relief.
 DISTANCES = np.geomspace(0.3, 7.9, 320, dtype=np.float32)
 EYE = 0.13  # kilometres above the lake
-ZOOM = 1.2  # how high, in picture heights, a thing looks that is as high as it is far away
+ZOOM = 1.2  # apparent height, in picture heights, of an object as high as its distance
 HORIZON = 0.60  # picture heights from the top
 # To the right, up and away from us: the sun stands on the left, behind us.
 TO_SUN = (-0.74, 0.56, -0.36)
@@ -72,7 +72,7 @@ def mountains(width: int, height: int, rng: np.random.Generator) -> Array:
     elevations = HORIZON - grid(width, height, height)[1][:, 0]
     picture, level = _view(ground, sky, elevations, EYE, lake=0.0)
     picture = np.where(np.isfinite(level)[..., None], _rough(picture, rng), picture)
-    # Looking down into a lake is looking up from as far below it, and then its surface is in nobody's way.
+    # A reflection is what an eye at the same distance below the lake sees, without the surface in the way.
     below = elevations < 0
     mirrored, _ = _view(ground, sky, -elevations[below], -EYE, lake=-9.0)
     water = rippled(mirrored, rng, DEEP_WATER, choppiness=0.1)
@@ -137,7 +137,7 @@ def _lit(relief: Array, cover: Array) -> Array:
 def _view(
     ground: Ground, sky: Array, elevations: Array, eye: float, lake: float
 ) -> tuple[Array, Array]:
-    """What is seen at `elevations` (rows,), in picture heights above the horizon, from `eye` kilometres.
+    """The view at `elevations` (rows,), in picture heights above the horizon, from `eye` kilometres.
 
     Gives the picture, (rows, W, 3), and how high the land is that is seen, (rows, W); infinite for the sky. The
     ground under water counts as `lake` kilometres high.
@@ -164,7 +164,7 @@ def _view(
 
 
 def _rough(picture: Array, rng: np.random.Generator) -> Array:
-    """`picture` with the grain of trees and stones, finer than the relief is."""
+    """`picture` with the grain of trees and stones, which is finer than the relief."""
     height, width = picture.shape[:2]
     grain = 0.88 + 0.24 * noise(rng, width, height, 150.0, octaves=2)
     return np.asarray(picture * grain[..., None])

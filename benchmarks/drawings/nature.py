@@ -1,4 +1,4 @@
-"""What the scenes have in common: clouds, rippled water and the camera. Lengths are in picture heights."""
+"""Shared parts of the scenes: clouds, rippled water and the camera. Lengths are in picture heights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.drawings.raster import (
 
 @dataclass(frozen=True)
 class Clouds:
-    """Colours of clouds, where the light on them comes from, and how much of the sky they leave (0–1)."""
+    """Clouds: colours in light and shade, position of the sun, and clear part of the sky (0–1)."""
 
     lit: Colour
     shade: Colour
@@ -29,7 +29,7 @@ class Clouds:
 
 
 def cloudy(sky: Array, rng: np.random.Generator, clouds: Clouds, horizon: float) -> Array:
-    """`sky` (H, W, 3) with clouds that shrink toward the horizon and are lit from below, about the sun most."""
+    """`sky` (H, W, 3) with clouds that shrink toward the horizon and are lit from below, most near the sun."""
     height, width = sky.shape[:2]
     x, y = grid(width, height, height)
     density = noise(rng, width, height, 4.0, octaves=6, stretch=2.6)
@@ -47,8 +47,8 @@ def cloudy(sky: Array, rng: np.random.Generator, clouds: Clouds, horizon: float)
 def rippled(mirror: Array, rng: np.random.Generator, deep: Colour, choppiness: float) -> Array:
     """Water that reflects `mirror` (H, W, 3), the reflection in perfectly still water, the far shore uppermost.
 
-    Ripples throw each look-up the farther off the nearer the water is, and near water shows more of its own colour,
-    because it is looked at more steeply (Fresnel).
+    Ripples shift the reflection, more in near water. Near water shows more of its own colour, because the view is
+    steeper (Fresnel).
     """
     height, width = mirror.shape[:2]
     near = (np.arange(height, dtype=np.float32)[:, None] + 1) / height
@@ -74,7 +74,7 @@ def _slopes(width: int, height: int, rng: np.random.Generator) -> Array:
 
 
 def developed(picture: Array) -> Array:
-    """As a camera gives it: a little more contrast, and darker corners."""
+    """The effect of a camera: a little more contrast, and darker corners."""
     height, width = picture.shape[:2]
     x, y = grid(width, height, height)
     aspect = width / height

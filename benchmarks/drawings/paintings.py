@@ -140,7 +140,7 @@ class Canvas:
 
 
 def _bristle_runs(rng: np.random.Generator, brush: Brush, paths: Array) -> Array:
-    """Lines of the bristles beside each path, (n, bristles, points, 2); the hand presses more here and less there."""
+    """Lines of the bristles along each path, (n, bristles, points, 2), under varying pressure."""
     along = np.gradient(paths, axis=1)
     along /= np.linalg.norm(along, axis=-1, keepdims=True) + 1e-9
     across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
@@ -209,7 +209,7 @@ def _along_flow(rng: np.random.Generator, flow: Array) -> Array:
 
 @dataclass(frozen=True)
 class Whirl:
-    """A place about which the night turns: a vortex of the wind, or a star."""
+    """A centre of rotation of the night sky: a vortex or a star."""
 
     x: float
     y: float
@@ -223,7 +223,7 @@ class Whirl:
 
 @dataclass(frozen=True)
 class Night:
-    """What the swirls are about."""
+    """Whirls and horizon of the swirls."""
 
     vortices: list[Whirl]
     stars: list[Whirl]
@@ -239,7 +239,7 @@ STAR_BRUSH = Brush(0.0, 0.0115, 4, 0.07, 0.25, 0.0)
 
 
 def swirls(width: int, height: int, rng: np.random.Generator) -> Array:
-    """A night sky turning about its stars above dark hills, in thick short strokes."""
+    """A night sky that swirls around its stars above dark hills, in thick short strokes."""
     canvas = Canvas(width, height)
     x, y = _lattice(canvas)
     vortices = _place(rng, (0.2, 0.15, 0.12), canvas.extent, [])
@@ -299,7 +299,7 @@ def _turning(x: Array, y: Array, night: Night) -> Array:
 
 
 def _night_colours(x: Array, y: Array, night: Night, bands: Array) -> Array:
-    """What the strokes take up, (rows, columns, 3); `bands` (rows, columns) runs along the flow."""
+    """Colours of the strokes, (rows, columns, 3); `bands` (rows, columns) runs along the flow."""
     colours = ramp(NIGHT, (bands * (0.62 + 0.3 * y)).clip(0, 1))
     for vortex in night.vortices:
         core = np.exp(-((vortex.distance(x, y) / vortex.radius) ** 2))

@@ -1,4 +1,4 @@
-"""What scenes and paintings are made with: float pictures, noise, colour ramps."""
+"""Tools for scenes and paintings: float pictures, noise, colour ramps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def noise(
     `cells` lattice cells span the height in the first octave; each is `stretch` times as long as high. The lattice does
     not depend on the resolution, so a larger picture has the same noise.
     """
-    # A generator of its own: how many numbers the lattice takes must not shift what is drawn later.
+    # A separate generator, so that the size of the lattice does not change later drawings.
     rng = rng.spawn(1)[0]
     total = np.zeros((height, width), dtype=np.float32)
     gain = 0.5
@@ -86,7 +86,7 @@ def mix(below: Array, above: Array, amount: Array | float) -> Array:
 
 
 def grid(width: int, height: int, unit: float) -> tuple[Array, Array]:
-    """x (1, W) and y (H, 1) of the pixels' centres, in `unit`s of so many pixels."""
+    """x (1, W) and y (H, 1) of the pixels' centres, in units of `unit` pixels."""
     x = (np.arange(width, dtype=np.float32) + 0.5) / unit
     y = (np.arange(height, dtype=np.float32) + 0.5) / unit
     return x[None, :], y[:, None]
