@@ -17,7 +17,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from benchmarks.captioned import captioned_sheet
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon import stylize
-from nst_daemon.engine.images import Picture, from_image, resize, save_picture, to_image
+from nst_daemon.config import Outputs
+from nst_daemon.engine.images import Picture, from_image, resize, to_image
+from nst_daemon.painter import save
 
 IMAGES = Path(__file__).parent / "images"
 GAP = 8  # white pixels between two pictures of a row
@@ -131,7 +133,7 @@ def save_row(pictures: Sequence[Picture], path: Path, *, height: int) -> None:
         _, rows, columns = picture.rgb.shape
         cells += [resize(picture.rgb, (height, round(columns * height / rows)))]
         cells += [torch.ones(3, height, GAP)]
-    save_picture(torch.cat(cells[:-1], dim=2), path, format="jpeg", quality=88)
+    save(Picture(torch.cat(cells[:-1], dim=2)), path, Outputs(format="jpg", quality=88))
 
 
 def save_sheet(cells: Sequence[tuple[str, Image.Image]], name: str, *, columns: int) -> None:

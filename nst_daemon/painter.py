@@ -105,28 +105,48 @@ class Rendering:
             PictureError: The format cannot hold a picture of this size.
             StorageError: The file cannot be written.
         """
-        picture = self.picture
         about = sidecar.embed(inputs, asdict(self.settings), self.model)
-        with storage(path):
-            try:
-                save_picture(
-                    picture.rgb,
-                    path,
-                    format=outputs.format,
-                    quality=outputs.quality,
-                    depth=outputs.depth,
-                    alpha=picture.alpha,
-                    metadata=picture.metadata,
-                    about=about,
-                )
-            except (OSError, ValueError) as error:  # Pillow's encoders raise either
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                height, width = picture.rgb.shape[1:]
-                raise PictureError(
-                    f"{width} × {height} pixels cannot be written as {outputs.format}: {error}",
-                    remedy="choose another outputs.format, or a smaller size",
-                ) from error
+        save(self.picture, path, outputs, about=about)
+
+
+def save(
+    picture: Picture,
+    path: str | os.PathLike[str],
+    outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
+    *,
+    about: str = "",
+) -> None:
+    """Write a picture with its transparency and metadata.
+
+    Args:
+        picture: What `stylize` returns, or any other.
+        path: The file; its folder exists.
+        outputs: Format, quality and depth are taken from here; PNG unless given.
+        about: ASCII text to embed.
+
+    Raises:
+        PictureError: The format cannot hold a picture of this size.
+        SettingsError: The format does not support the depth.
+        StorageError: The file cannot be written.
+    """
+    with storage(Path(path)):
+        try:
+            save_picture(
+                picture,
+                path,
+                format=outputs.format,
+                quality=outputs.quality,
+                depth=outputs.depth,
+                about=about,
+            )
+        except (OSError, ValueError) as error:  # Pillow's encoders raise either
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            height, width = size_of(picture.rgb)
+            raise PictureError(
+                f"{width} × {height} pixels cannot be written as {outputs.format}: {error}",
+                remedy="choose another outputs.format, or a smaller size",
+            ) from error
 
 
 def decode(source: Source, limits: Limits = Limits(), *, name: str | None = None) -> Picture:  # noqa: B008 (frozen)
@@ -432,12 +452,12 @@ def stylize(
         PaintingError: No picture had a finite loss.
 
     >>> from nst_daemon import stylize
-    >>> from nst_daemon.engine.images import save_picture
+    >>> from nst_daemon.painter import save
     >>> from nst_daemon.samples import CONTENT, STYLE
     >>> painting = stylize(CONTENT, STYLE, size=48, iterations=2)
     >>> tuple(painting.rgb.shape)  # red, green and blue in [0, 1], height, width
     (3, 36, 48)
-    >>> save_picture(painting.rgb, Path("painting.png"))
+    >>> save(painting, "painting.png")
     """
     if settings is not None and overrides:
         raise SettingsError(

@@ -18,7 +18,7 @@ from nst_daemon import painter as module
 from nst_daemon.cli import app
 from nst_daemon.config import Outputs
 from nst_daemon.engine.device import find_device
-from nst_daemon.engine.images import Picture, save_picture, to_image
+from nst_daemon.engine.images import Picture, to_image
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import DeviceError, ModelError, PictureError, SettingsError, StorageError
 from nst_daemon.files import default_cache_dir
@@ -68,7 +68,7 @@ def test_the_package_offers_the_api() -> None:
 def test_paths_and_pictures_are_painted_alike(painter: Painter, tmp_path: Path) -> None:
     """A file and the picture decoded from it prepare the same scene."""
     content = picture(32, 40)
-    save_picture(content.rgb, tmp_path / "content.png")
+    module.save(Picture(content.rgb), tmp_path / "content.png")
     decoded = module.decode(tmp_path / "content.png")
     settings = resolve({"size": 40, "iterations": 1})
     scenes = [

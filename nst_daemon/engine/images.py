@@ -45,7 +45,7 @@ ABOUT = "nst-daemon"
 #: EXIF 2.32, 4.6.5: a UserComment begins with the name of its character code.
 ASCII = b"ASCII\0\0\0"
 
-_SAVERS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
+_SAVERS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 
 #: EXIF 2.32, 4.6.4, Orientation → the function that turns an array (H, W, …) upright.
 _UPRIGHT: Mapping[int, Callable[[Array], Array]] = {
@@ -184,42 +184,38 @@ def _pull_push(premultiplied: Tensor, weight: Tensor) -> Tensor:
 
 
 def save_picture(
-    image: Tensor,
+    picture: Picture,
     path: str | os.PathLike[str],
     *,
-    format: str = "png",
-    quality: int = 92,
-    depth: int = 8,
-    alpha: Tensor | None = None,
-    metadata: Mapping[str, str] | None = None,
+    format: str,
+    quality: int,
+    depth: int,
     about: str = "",
 ) -> None:
-    """Write a picture with an embedded sRGB profile; the same input gives the same bytes.
+    """Write a picture with its metadata and an embedded sRGB profile; the same input gives the same bytes.
 
     Args:
-        image: (3, H, W) or (1, 3, H, W) in [0, 1].
+        picture: JPEG, which has no transparency, shows white instead.
         path: The file.
-        format: png, jpeg, webp or tiff.
+        format: png, jpg, webp or tiff.
         quality: 1 to 100, of JPEG and WebP.
         depth: Bits per channel: 8, or 16 for PNG and TIFF.
-        alpha: (1, H, W); JPEG shows white instead.
-        metadata: As in `Picture`.
         about: The picture's essentials, in ASCII (`report.sidecar.embed`).
 
     Raises:
         SettingsError: The format does not support the depth.
     """
-    kind = _SAVERS[format.lower()]
+    kind = _SAVERS[format]
     if depth == 16 and kind not in ("PNG", "TIFF"):
         raise SettingsError(
             f"{format} has 8 bits per channel, not 16", remedy="choose png or tiff, or a depth of 8"
         )
-    pixels = image.detach().reshape(3, *image.shape[-2:])
+    pixels, alpha = picture.rgb.detach(), picture.alpha
     if alpha is not None and kind == "JPEG":
         pixels = pixels * alpha.to(pixels) + (1 - alpha.to(pixels))
     elif alpha is not None:
         pixels = torch.cat([pixels, alpha.to(pixels)])
-    exif = _exif_of(metadata or {}, "" if kind == "PNG" else about)
+    exif = _exif_of(picture.metadata, "" if kind == "PNG" else about)
     text = PngImagePlugin.PngInfo()
     if about:
         text.add_itxt(ABOUT, about)

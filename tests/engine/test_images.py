@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -15,18 +16,17 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
-from nst_daemon.config import Limits
+from nst_daemon.config import Limits, Outputs
 from nst_daemon.engine import high_bit_depth
 from nst_daemon.engine.images import (
     Picture,
     from_image,
     resize,
-    save_picture,
     solid,
     to_image,
 )
 from nst_daemon.errors import PictureError, SettingsError
-from nst_daemon.painter import decode
+from nst_daemon.painter import decode, save
 from tests.corpus import STRIP, chunk
 from tests.corpus import tiff as corpus_tiff
 from tests.kinds import (
@@ -267,14 +267,14 @@ def test_a_small_file_cannot_unpack_into_much(pack: Maker, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("format", ["png", "tiff"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_16_bits_are_written_and_read_back(format: str, channels: int, tmp_path: Path) -> None:
+def test_16_bits_are_written_and_read_back(format: Any, channels: int, tmp_path: Path) -> None:
     """Every one of 65,536 levels survives being written with a depth of 16, and so do opacity and metadata."""
     levels = torch.arange(65_536).reshape(1, 256, 256) / 65_535
     rgb = torch.cat([levels, levels.flip(1), 1 - levels])
     alpha = (levels * 0.5 + 0.5) if channels == 4 else None
     metadata = {"artist": "Zoë", "datetime_original": "2020:02:29 12:00:00"}
     path = tmp_path / f"deep.{format}"
-    save_picture(rgb, path, format=format, depth=16, alpha=alpha, metadata=metadata, about="{}")
+    save(Picture(rgb, alpha, metadata), path, Outputs(format=format, depth=16), about="{}")
     found = decode(path)
     torch.testing.assert_close(found.rgb, rgb, rtol=0, atol=1e-6)
     assert found.metadata == metadata
@@ -291,13 +291,13 @@ def test_16_bits_of_one_pixel(tmp_path: Path) -> None:
     """The smallest picture can be written with a depth of 16."""
     pixel = torch.tensor([0.1, 0.5, 0.9])[:, None, None]
     for format in ("png", "tiff"):
-        save_picture(pixel, tmp_path / "one", format=format, depth=16)
+        save(Picture(pixel), tmp_path / "one", Outputs(format=format, depth=16))
         torch.testing.assert_close(decode(tmp_path / "one").rgb, pixel, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_formats_of_8_bits_refuse_16(format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["jpg", "webp"])
+def test_formats_of_8_bits_refuse_16(format: Any, tmp_path: Path) -> None:
     """JPEG and WebP with a depth of 16 are refused with what to choose, and nothing is written."""
     with pytest.raises(SettingsError, match="8 bits per channel, not 16; choose png or tiff"):
-        save_picture(torch.rand(3, 4, 4), tmp_path / "x", format=format, depth=16)
+        save(Picture(torch.rand(3, 4, 4)), tmp_path / "x", Outputs(format=format, depth=16))
     assert not list(tmp_path.iterdir())

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from nst_daemon.engine.images import save_picture
+from nst_daemon.config import Outputs
+from nst_daemon.engine.images import Picture
 from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError
 from nst_daemon.jobs import JobInput, Role
-from nst_daemon.painter import decode
+from nst_daemon.painter import decode, save
 from nst_daemon.report import sidecar
 
 INPUTS = (
@@ -23,15 +25,17 @@ INPUTS = (
 SETTINGS = asdict(resolve({"preset": "wasserstein", "size": 300, "seed": 7}))
 MACHINE = {"device": "cpu", "network": "vgg19", "weights": "bundled", "weights_sha256": "c" * 64}
 METADATA = {"artist": "Zoë", "datetime_original": "2020:02:29 12:00:00"}
-PIXELS = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0))
-FORMATS = {"png": "png", "jpg": "jpeg", "webp": "webp", "tif": "tiff"}
+PICTURE = Picture(
+    torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0)), metadata=METADATA
+)
+FORMATS: dict[str, Any] = {"png": "png", "jpg": "jpg", "webp": "webp", "tif": "tiff"}
 
 
 def painted(folder: Path, suffix: str) -> Path:
     """A picture with a recipe and other metadata."""
     path = folder / f"dog.{suffix}"
     about = sidecar.embed(INPUTS, SETTINGS, MACHINE)
-    save_picture(PIXELS, path, format=FORMATS[suffix], metadata=METADATA, about=about)
+    save(PICTURE, path, Outputs(format=FORMATS[suffix]), about=about)
     return path
 
 
@@ -60,7 +64,7 @@ def test_a_picture_tells_no_names(tmp_path: Path, suffix: str) -> None:
     first = painted(tmp_path, suffix).read_bytes()
     about = sidecar.embed([replace(i, name="other") for i in INPUTS], SETTINGS, MACHINE)
     other = tmp_path / "other"
-    save_picture(PIXELS, other, format=FORMATS[suffix], metadata=METADATA, about=about)
+    save(PICTURE, other, Outputs(format=FORMATS[suffix]), about=about)
     assert other.read_bytes() == first
 
 
@@ -68,7 +72,7 @@ def test_a_picture_tells_no_names(tmp_path: Path, suffix: str) -> None:
 def test_any_other_picture_has_no_recipe(tmp_path: Path, suffix: str) -> None:
     """A picture without a recipe is refused, and the message has its name and a remedy."""
     path = tmp_path / f"holiday.{suffix}"
-    Image.new("RGB", (8, 8)).save(path, FORMATS[suffix])
+    Image.new("RGB", (8, 8)).save(path)
     with pytest.raises(
         InputError, match=rf"holiday\.{suffix} is neither a sidecar .* name a result"
     ):
