@@ -20,8 +20,16 @@ from nst_daemon.config import Outputs
 from nst_daemon.engine.device import find_device
 from nst_daemon.engine.images import Picture, to_image
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.errors import DeviceError, ModelError, PictureError, SettingsError, StorageError
+from nst_daemon.errors import (
+    Cancelled,
+    DeviceError,
+    ModelError,
+    PictureError,
+    SettingsError,
+    StorageError,
+)
 from nst_daemon.files import default_cache_dir
+from nst_daemon.ops.progress_bars import Bars
 from nst_daemon.painter import Painter, stylize
 from nst_daemon.report import sidecar
 from nst_daemon.samples import lay_out
@@ -125,6 +133,26 @@ def test_a_rollback_at_the_end_is_no_loss_to_the_command(
     with Image.open(output) as image:
         assert image.tobytes() == expected.tobytes()
     assert sidecar.read(output).settings["step"] == 2.0
+
+
+def test_an_interrupted_command_keeps_what_it_has_painted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_cache: Path
+) -> None:
+    """Ctrl-C saves the picture so far under another name, with its settings inside, and ends with Cancelled."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(model_cache.parent))
+
+    def interrupt(*arguments: object) -> None:
+        if arguments[3] == 2:  # of the iterations
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bars, "update", interrupt)
+    content, style = lay_out(tmp_path)
+    arguments = ["stylize", str(content), str(style), "-o", str(tmp_path / "out.png")]
+    ran = CliRunner().invoke(app, [*arguments, "--device=cpu", "--size=32", "--set=iterations=9"])
+    assert isinstance(ran.exception, Cancelled)
+    assert ran.exception.message == "interrupted after 2 of 9 iterations"
+    assert sidecar.read(tmp_path / "out.partial.png").settings["size"] == 32
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_a_picture_that_its_format_cannot_hold_is_refused(painter: Painter, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def _match(mask: Tensor, colors: Tensor, label: str) -> StyleRegions:
         distance = (colors - color).abs().amax(1)
         if distance.min() > COLOR_TOLERANCE:
             raise PictureError(
-                f"the mask of {label} has the colour {_hex(color)}, but the mask of the content has not",
+                f"the mask of {label} has the colour {_hex(color)}, but the content mask does not have it",
                 remedy="use the same flat colours in all masks",
             )
         numbers.append(int(distance.argmin()))

@@ -137,7 +137,7 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     assert "mask of the content is 50 × 50" in refused(square, [good], [(48, 64)])
     assert "mask of style 2 is 64 × 48" in refused(good, [good, good], [(48, 64), (64, 48)])
     assert "mask of style 1 is 50 × 50" in refused(None, [square], [(50, 50)])
-    assert "#00ff00, but the mask of the content has not" in refused(
+    assert "#00ff00, but the content mask does not have it" in refused(
         good, [halves(RED, GREEN)], [(48, 64)]
     )
     assert "#0000ff, but no style mask" in refused(
