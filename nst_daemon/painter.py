@@ -66,7 +66,6 @@ class Prepared:
     scene: Scene
     settings: RenderSettings
     content: Picture
-    styles: tuple[Picture, ...]
     notes: tuple[str, ...]
 
 
@@ -261,7 +260,7 @@ class Painter:
                 regions=regions,
             )
         decoded = (note for p in (picture, *references) for note in p.notes)
-        return Prepared(scene, settings, picture, tuple(references), (*decoded, *scene.notes))
+        return Prepared(scene, settings, picture, (*decoded, *scene.notes))
 
     def paint(
         self, prepared: Prepared, state: Mapping[str, object] | None = None
