@@ -92,13 +92,13 @@ def test_bad_input_costs_nothing_else(daemon: Daemon) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_job_goes_on(daemon: Daemon, number: int) -> None:
     """A signal in the middle of a painting ends the daemon with 0, and the next start finishes the job."""
-    daemon.environment["NST_RENDER__ITERATIONS"] = "4000"
+    # The job keeps this number: settings are resolved once, at admission.
+    daemon.environment["NST_RENDER__ITERATIONS"] = "200"
     drop_pair(daemon.root / "inbox")
     daemon.start()
     daemon.until(lambda: "painting" in daemon.text(), "painting")
     assert daemon.end(number) == 0, daemon.text()
     assert not (daemon.root / "results" / "dog.png").exists()
-    daemon.environment["NST_RENDER__ITERATIONS"] = "5"
     daemon.start("once")
     assert daemon.process is not None
     assert daemon.process.wait(180) == 0, daemon.text()
