@@ -18,9 +18,26 @@ from nst_daemon.engine.masks import Regions, at_layer
 from nst_daemon.engine.memory import free_memory
 from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.stylize import Step
 from nst_daemon.engine.vgg import VGG
 
 CPU = torch.device("cpu")
+#: Two scales, shallow layers: a few milliseconds for each iteration.
+QUICK: dict[str, Any] = {
+    "size": 48,
+    "coarsest": 24,
+    "iterations": (12, 14),
+    "content_layers": {"relu2_2": 1.0},
+    "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
+    "precision": "float32",  # on every machine
+}
+ADAM: dict[str, Any] = {"optimizer": "adam", "averaging": 0.9, "clamp": True, "step_decay": 0.5}
+
+
+def last(steps: Any) -> Step:
+    *_, step = steps
+    assert isinstance(step, Step)
+    return step
 
 
 class TorchTargets:

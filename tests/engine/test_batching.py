@@ -20,8 +20,7 @@ from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
-from tests.engine.conftest import CPU, TorchTargets
-from tests.engine.test_stylize import QUICK
+from tests.engine.conftest import CPU, QUICK, TorchTargets
 
 Case = tuple[VGG, list[Objective], list[Tensor]]
 

@@ -21,8 +21,7 @@ from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import deterministic, stylize
 from nst_daemon.engine.vgg import VGG
-from tests.engine.conftest import SceneMaker
-from tests.engine.test_stylize import ADAM, QUICK, last
+from tests.engine.conftest import ADAM, QUICK, SceneMaker, last
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -17,24 +17,7 @@ from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import Step, stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import PaintingError, SettingsError
-from tests.engine.conftest import CPU, HostReads, SceneMaker, TorchTargets
-
-#: Two scales, shallow layers: a few milliseconds for each iteration.
-QUICK: dict[str, Any] = {
-    "size": 48,
-    "coarsest": 24,
-    "iterations": (12, 14),
-    "content_layers": {"relu2_2": 1.0},
-    "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
-    "precision": "float32",  # on every machine
-}
-ADAM: dict[str, Any] = {"optimizer": "adam", "averaging": 0.9, "clamp": True, "step_decay": 0.5}
-
-
-def last(steps: Any) -> Step:
-    *_, step = steps
-    assert isinstance(step, Step)
-    return step
+from tests.engine.conftest import ADAM, CPU, QUICK, HostReads, SceneMaker, TorchTargets, last
 
 
 def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
