@@ -159,6 +159,7 @@ class RayExecutor(SupervisedExecutor):
         self._connect = connect or self._start_driver
         self._numbers = itertools.count(1)
         self._link: _Link | None = None
+        self._stopping = False
         self._start_at = math.inf
         self._places: frozenset[str] = frozenset()
         self._away = ""  # why there is no cluster, as it was said
@@ -203,6 +204,7 @@ class RayExecutor(SupervisedExecutor):
 
     def stop(self, grace: float) -> list[Event]:
         """Let all workers checkpoint and end within `grace` seconds; the last events. `start` may follow."""
+        self._stopping = True  # a node that joins now gets no worker
         events = super().stop(grace)
         if self._link is not None:
             self._link.driver.send(Stop())
@@ -219,7 +221,7 @@ class RayExecutor(SupervisedExecutor):
         return LocalTransport("nst_daemon.workers.ray.driver", join, log)
 
     def _join(self, now: float) -> list[Event]:
-        self._start_at = math.inf
+        self._start_at, self._stopping = math.inf, False
         try:
             driver = self._connect(Join(self._cluster, self._options))
         except OSError as error:
@@ -228,7 +230,7 @@ class RayExecutor(SupervisedExecutor):
         return []
 
     def _share_out(self, now: float) -> list[Event]:
-        """Hand what the driver says to the workers that it is for; see to the driver itself."""
+        """Give the driver's messages to the workers that they are for; enforce the driver's own deadlines."""
         if self._link is None:
             return self._join(now) if now >= self._start_at else []
         link = self._link
@@ -263,11 +265,11 @@ class RayExecutor(SupervisedExecutor):
         return []
 
     def _place_workers(self, names: Sequence[str], why_none: str) -> list[Event]:
-        """Have a worker in every place that the cluster has now; say once why there is none."""
+        """Start a worker in every new place of the cluster; report once why there is none."""
         self._places = frozenset(names)
         there = {worker.name for worker in self._workers}
         events: list[Event] = []
-        for name in names:
+        for name in () if self._stopping else names:
             if name not in there:
                 worker = self._new_worker(name)
                 self._workers.append(worker)
@@ -295,7 +297,7 @@ class RayExecutor(SupervisedExecutor):
         self._link = None
         events: list[Event] = []
         for worker in self._workers:
-            # What had arrived before is still told.
+            # With what had arrived before.
             events += worker.finish(now, by_force=True)
         self._workers.clear()
         # Ray ends a process whose head or node is gone.
@@ -307,7 +309,7 @@ class RayExecutor(SupervisedExecutor):
         return events + self._is_away(now, f"{reason}; see ray.log")
 
     def _is_away(self, now: float, reason: str, permanent: bool = False) -> list[Event]:
-        """See when to try again, and say once why there is no cluster."""
+        """Set the time of the next try, and report once why there is no cluster."""
         self._start_at = now + (self._retry_permanent if permanent else self._retry)
         return self._say_away(reason, permanent=permanent)
 
