@@ -302,7 +302,7 @@ def test_an_actor_that_does_not_answer_is_replaced(
     task = jobs("dog", iterations=100, seconds=0.02)
     node = node_of(give(b, task))
     ray.mute.add(node)
-    died = b.answer("dog-id", ahead=60)
+    died = b.answer("dog-id", ahead=55)  # less than the driver may be silent
     assert isinstance(died, Died)
     assert "made no progress for" in died.reason
     ray.mute.clear()

@@ -100,9 +100,11 @@ class Driver:
         self._needed = needed
         self._boxes = {name: self._box(Path(file)) for name, (file, _) in needed.files.items()}
         asyncio.get_running_loop().add_reader(self._end, self._receive)
-        reports = self._spawn(self._keep_reporting())
+        self._spawn(self._keep_reporting())
         await self._leaving.wait()
-        reports.cancel()
+        asyncio.get_running_loop().remove_reader(self._end)  # no life begins any more
+        for talk in self._talks:
+            talk.cancel()
         return self._why
 
     # Messages of the daemon
