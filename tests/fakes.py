@@ -51,6 +51,10 @@ class Step:
     events: tuple[str, ...] = ()
 
     @property
+    def last(self) -> bool:
+        return self.iteration >= self.iterations
+
+    @property
     def losses(self) -> Mapping[str, float]:
         return {"total": self.loss}
 

@@ -58,6 +58,7 @@ class Step:
         scales: How many there are.
         size: Height and width at this scale.
         events: Rollbacks, changes of the memory plan and early ends since the start, one line each.
+        last: Whether the painting ends with this step; it may end before the planned iterations are done.
     """
 
     def __init__(self, loop: _Loop) -> None:
@@ -68,6 +69,8 @@ class Step:
         self.scales = len(loop.planned)
         self.size = loop.now.size
         self.events = tuple(loop.events)
+        self.last = loop.at_the_end
+        self._objective, self._values = loop.now.objective, loop.values
 
     @property
     def losses(self) -> Mapping[str, float]:
@@ -75,7 +78,7 @@ class Step:
 
         Reading it waits for the device.
         """
-        return self._loop.now.objective.by_name(self._loop.values)
+        return self._objective.by_name(self._values)
 
     def image(self) -> Tensor:
         """(1, 3, h, w) in [0, 1], on the device, recoloured as the settings say."""
@@ -94,8 +97,11 @@ class Step:
         Raises:
             PaintingError: No picture of this painting had a finite loss.
         """
-        self._loop.settle()
-        self.events = tuple(self._loop.events)
+        loop = self._loop
+        if loop.diverged or not self._values.isfinite().all():
+            loop.end_with_good("the loss was not finite")
+            self._objective, self._values = loop.now.objective, loop.values
+            self.events = tuple(loop.events)
 
 
 def stylize(
@@ -145,6 +151,8 @@ def stylize(
         if state is not None:
             loop.load(state)
     with batching.joined():
+        if state is not None and loop.at_the_end:  # saved at the last step
+            yield Step(loop)
         while True:
             with current_device(device), deterministic(settings.deterministic):
                 if not loop.advance():
@@ -241,17 +249,24 @@ class _Loop:
         cause = None
         while True:
             try:
-                if cause:
-                    self._use_less_memory(cause)
-                if self.ended:
-                    self._next_scale()
-                self._iterate()
+                self._try(cause)
                 return True
             except Exception as error:
                 if not exhausted(error):
                     raise
                 # The error refers to what filled the memory; only one line of it is kept.
                 cause = first_line(error)
+
+    def _try(self, cause: str | None) -> None:
+        """Do one iteration. cause: what the try before ran out of memory with."""
+        if cause:
+            self._use_less_memory(cause)
+        if self.at_the_end:  # memory ran out in the last check
+            self.end_with_good("out of memory")
+            return
+        if self.ended:
+            self._next_scale()
+        self._iterate()
 
     def _iterate(self) -> None:
         z = self.optimizer.propose()
@@ -325,7 +340,7 @@ class _Loop:
         before = self.__dict__.get("optimizer")  # None if there was no memory for it either
         moments = before.moments() if isinstance(before, Adam) else None
         del before
-        self._forget("evaluation", "optimizer")
+        self._forget("optimizer", "evaluation")
         gc.collect()  # errors and their tracebacks are in cycles with what filled the memory
         if self.scene.start.is_cuda:
             torch.cuda.empty_cache()
@@ -339,6 +354,7 @@ class _Loop:
     def _begin(self, base: Tensor, moments: Mapping[str, Tensor] | None = None) -> None:
         """Start a new optimiser from a picture, with no history but the moments given."""
         s = self.settings
+        self._forget("optimizer", "evaluation")  # two of them may not fit
         self.origin = base
         self.good, self.good_loss, self.fresh = base, float("inf"), True
         self.evaluation = self._evaluation()
@@ -407,7 +423,7 @@ class _Loop:
     def _roll_back(self, reason: str) -> None:
         """Resume from the last good picture more carefully, or end with it if no iteration is left."""
         if self.at_the_end:
-            self._end_with_good(reason)
+            self.end_with_good(reason)
             return
         self.rollbacks += 1
         if self.rollbacks > MAX_ROLLBACKS:
@@ -415,12 +431,12 @@ class _Loop:
         self._note(f"{reason}: back to the last good picture, on in float32 with half the step")
         self._begin(self.good)
 
-    def settle(self) -> None:
-        """See `Step.settle`."""
-        if not self.values.isfinite().all():
-            self._end_with_good("the loss was not finite")
+    @property
+    def diverged(self) -> bool:
+        """True if the current picture was evaluated and its loss is not finite."""
+        return not self.fresh and not self.values.isfinite().all()
 
-    def _end_with_good(self, reason: str) -> None:
+    def end_with_good(self, reason: str) -> None:
         """Take the last good picture as the result, with its losses. Raises PaintingError if there is none."""
         self._begin(self.good)
         if not self.values.isfinite().all():  # only an earlier scale had a good picture

@@ -137,7 +137,7 @@ def probe(
     }
     try:
         done = subprocess.run(  # noqa: S603 (our own program)
-            [python, "-m", "nst_daemon.probe"],
+            [python, "-P", "-m", "nst_daemon.probe"],
             input=json.dumps(asked),
             capture_output=True,
             text=True,

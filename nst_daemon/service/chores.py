@@ -6,20 +6,27 @@ They open pictures, which takes memory, so each runs in a process of its own; on
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nst_daemon.managed_process import ManagedProcess
+from nst_daemon.managed_process import ManagedProcess, own_module
 
 log = logging.getLogger(__name__)
 
 
 class Chores:
-    """The commands to run, in the order of the requests. program: each command's words are appended to it."""
+    """The commands to run, in the order of the requests.
 
-    def __init__(self, program: Sequence[str]) -> None:
-        self._program = program
+    Args:
+        program: Each command's words are appended to it.
+        environment: For the commands; None for the daemon's own.
+    """
+
+    def __init__(
+        self, program: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._program, self._environment = program, environment
         self._wanted: dict[tuple[str, ...], None] = {}
         self._running: tuple[str, ...] = ()
         self._process: ManagedProcess | None = None
@@ -27,9 +34,9 @@ class Chores:
     @classmethod
     def of(cls, source: Path | None) -> Chores:
         """The commands of this program. source: the daemon's configuration file."""
-        program = [sys.executable, "-m", "nst_daemon"]
         # The configuration is named in the environment, because options follow the name of the command.
-        return cls(["env", f"NST_CONFIG={source}", *program] if source else program)
+        named = {"NST_CONFIG": str(source)} if source else {}
+        return cls(own_module("nst_daemon"), os.environ | named)
 
     def request(self, *words: str) -> None:
         """Run this command: once for any number of equal requests, and once more for those that come while it runs."""
@@ -49,7 +56,8 @@ class Chores:
             self._running = next(iter(self._wanted))
             del self._wanted[self._running]
             try:
-                self._process = ManagedProcess([*self._program, *self._running])
+                command = [*self._program, *self._running]
+                self._process = ManagedProcess(command, environment=self._environment)
             except OSError as error:
                 log.warning("`%s` could not be started: %s", " ".join(self._running), error)
 

@@ -123,7 +123,9 @@ class Dispatch:
                 log.info("worker %s is ready: %s", event.worker, _facts(event.info))
             case DeviceLost():
                 self.lost = "" if event.left else f"no device is left: {event.reason}"
-                log.error("%s is out of use: %s (%d left)", event.worker, event.reason, event.left)
+                log.error(
+                    "%s is out of use: %s (%d devices left)", event.worker, event.reason, event.left
+                )
             case Died(job_id=None):
                 log.warning("worker %s %s", event.worker, event.reason)
             case _:
@@ -236,7 +238,7 @@ class Dispatch:
             self.resting = ""
         elif not self.resting:
             change = self._hours.change(now.wall)
-            self.resting = f"until {change:%a %H:%M %Z}".rstrip() if change else "for ever"
+            self.resting = f"until {change:%a %H:%M %Z}".rstrip() if change else "forever"
             log.info("resting %s (service.active_hours)", self.resting)
             if self._started:
                 self.stop(now)

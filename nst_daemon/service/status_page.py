@@ -110,7 +110,9 @@ class StatusPage:
         if self._ending or now - self._started >= LONGEST_RESTART_PAUSE:
             self._pause = FIRST_RESTART_PAUSE
         if not self._ending:
-            log.warning("the status page ended with %d; again in %.0f s", code, self._pause)
+            log.warning(
+                "the status page ended with exit status %d; restarting in %.0f s", code, self._pause
+            )
             self._next_start = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_RESTART_PAUSE)
         self._ending = False

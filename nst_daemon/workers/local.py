@@ -30,11 +30,15 @@ class LocalTransport:
 
     Raises:
         OSError: The process cannot be started.
+        ValueError: The first message cannot be encoded.
     """
 
     running = True
 
     def __init__(self, module: str, first: messages.Message, log: Path | None) -> None:
+        messages.encode(
+            first
+        )  # before anything is open: raises ValueError for settings that are too large
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = messages.Channel(ours)
         try:
@@ -116,8 +120,12 @@ class LocalExecutor(SupervisedExecutor):
         super().__init__(options or WorkerOptions(), lost_seconds=lost_seconds, clock=clock)
         self._make_workers((devices,) if isinstance(devices, str) else tuple(devices))
 
-    def _share_out(self, now: float) -> list[Event]:
-        """Make the workers of the devices that the first one has found."""
+    def poll(self, now: float) -> list[Event]:
+        """All events since the last call; enforces deadlines against `now` (monotonic seconds)."""
+        return [*super().poll(now), *self._account(self._start_found(now))]
+
+    def _start_found(self, now: float) -> list[Event]:
+        """Start the workers of the devices that the first one has found."""
         events: list[Event] = []
         for first in tuple(self._workers):
             if first.found:

@@ -161,8 +161,10 @@ class SupervisedWorker:
         self.spawned, self.start_at = now, math.inf
         try:
             self.process = self.spawn(self)
-        except OSError as error:
-            return self._ended(now, Ended(f"could not be started: {error.strerror}"))
+        except (OSError, ValueError) as error:
+            return self._ended(
+                now, Ended(f"could not be started: {getattr(error, 'strerror', error)}")
+            )
         return []
 
     def give(self, task: Task, now: float) -> list[Event]:
@@ -258,7 +260,7 @@ class SupervisedWorker:
                 self.last_message = now
                 events += self._take(message, now)
         except ValueError as error:
-            self._kill(now, f"sent what is not a message ({error})")
+            self._kill(now, f"sent an invalid message ({error})")
         return events
 
     def _take(self, message: messages.Message, now: float) -> list[Event]:
@@ -505,15 +507,18 @@ class SupervisedExecutor:
         """Take in what has arrived for several workers at once."""
         return []
 
+    def _left(self) -> int:
+        """How many devices can paint, or may soon."""
+        return sum(not worker.lost for worker in self._workers)
+
     def _account(self, events: Sequence[Event]) -> list[Event]:
         """Keep the history, and fill in what a single worker does not know."""
-        left = sum(not worker.lost for worker in self._workers)
         accounted = []
         for event in events:
             match event:
                 case Staged() | Failed(retry=Retry.NEVER) | Stopped(cancelled=True):
                     self._history.forget(event.job_id)
                 case DeviceLost():
-                    event = replace(event, left=left)  # noqa: PLW2901
+                    event = replace(event, left=self._left())  # noqa: PLW2901
             accounted.append(event)
         return accounted

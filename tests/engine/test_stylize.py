@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from itertools import islice
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -266,6 +267,61 @@ def test_an_interrupted_painting_settles_on_its_last_good_picture(scene_of: Scen
     assert bad.losses == losses
     assert torch.equal(bad.image(), image)
     assert len(bad.events) == 1
+
+
+def failing(network: VGG, at: int, error: BaseException) -> list[int]:
+    """Let evaluation number `at` of the network, counted from 1, raise an error; the numbers so far."""
+    evaluate, calls = network.normalised, []
+
+    def normalised(image: Tensor) -> Tensor:
+        calls.append(len(calls) + 1)
+        if calls[-1] == at:
+            raise error
+        return evaluate(image)
+
+    network.normalised = normalised  # type: ignore[method-assign]
+    return calls
+
+
+def test_an_interruption_at_the_change_of_scale_costs_nothing(scene_of: SceneMaker) -> None:
+    """Ctrl-C in the first evaluation of a scale leaves a finite step: no evaluation is repeated, and no event added."""
+    settings = resolve(
+        QUICK, ADAM, {"iterations": (10, 3), "averaging": 0.0, "precision": "float32"}
+    )
+    scene, network = scene_of(settings)
+    calls = failing(network, 11, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        for step in stylize(scene, network, settings):  # noqa: B007 (the last one is used)
+            pass
+    step.settle()
+    assert (step.iteration, len(calls), step.events) == (10, 11, ())
+    assert all(isfinite(loss) for loss in step.losses.values())
+
+
+def test_too_little_memory_for_the_last_check_keeps_the_picture(scene_of: SceneMaker) -> None:
+    """Where memory runs out while the good picture is evaluated at the end, a smaller plan evaluates it."""
+    settings = resolve(QUICK, ADAM, {"iterations": (10, 3), "precision": "float32"})
+    scene, network = scene_of(settings)
+    network = faulty(network, range(11, 14), float("nan"))
+    failing(network, 14, RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    step = last(stylize(scene, network, settings))
+    assert step.last
+    assert all(isfinite(loss) for loss in step.losses.values())
+    assert "out of memory" in step.events[0]
+    assert step.events[-1].endswith("the result is the last good picture")
+
+
+def test_a_state_of_the_last_step_gives_the_picture(scene_of: SceneMaker) -> None:
+    """A painting that ended early and was saved at its last step resumes with that step."""
+    settings = resolve(QUICK, {"iterations": 40, "coarsest": 48, "min_improvement": 0.9})
+    scene, network = scene_of(settings)
+    step = last(stylize(scene, network, settings))
+    assert step.last
+    assert step.iteration < step.iterations
+    (again,) = stylize(scene, network, settings, state=step.state())
+    assert again.last
+    assert again.losses == step.losses
+    assert torch.equal(again.image(), step.image())
 
 
 def test_divergence_is_seen_at_the_first_check(scene_of: SceneMaker) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def test_the_page_has_headings_and_units() -> None:
     assert lines[1] == "name worker iterations it/s left"
     assert lines[2] == "dog cuda:0 50 % 1 of 2 1.40 2 min"
     assert lines[3] == "worker state RAM VRAM device weights"
-    assert lines[4].endswith("MiB 3.0 GiB a GPU")
+    assert re.fullmatch(r"cuda:0 painting [\d.,]+ [MG]iB 3\.0 GiB a GPU", lines[4])
     assert lines[5:8] == ["jobs: 1 failed", "", "Recent failures"]
     assert lines[9].endswith("retry requested")
     assert lines[10].endswith("no style")

@@ -261,6 +261,14 @@ def test_a_job_goes_on_elsewhere_when_its_node_dies(two: Harness, ray: StandIn, 
     assert [s.worker for s in two.executor.status(two.now())] == ["ray", staged.worker]
 
 
+def test_without_nodes_no_device_is_left(two: Harness, ray: StandIn) -> None:
+    """Where all nodes die and the head lives, the daemon hears that no device is left."""
+    for worker in two.of(Ready):
+        ray.living[node_of(worker.worker)] = False
+    two.until(lambda: any("nodes of the Ray cluster" in lost.reason for lost in two.of(DeviceLost)))
+    assert two.of(DeviceLost)[-1].left == 0
+
+
 def test_a_job_under_which_nodes_die_again_and_again_is_blamed(
     two: Harness, ray: StandIn, jobs: Jobs
 ) -> None:

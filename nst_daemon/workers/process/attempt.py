@@ -152,7 +152,7 @@ class Attempt:
     def _save_when_due(self, step: StepProtocol) -> None:
         """Begin to write a checkpoint if it is due. Only the copy of the state delays the painting."""
         now = self._clock()
-        if now < self._next_save or step.iteration >= step.iterations:
+        if now < self._next_save or step.last:
             return
         if self._writing is not None and not self._writing.done():
             return
@@ -183,7 +183,7 @@ class Attempt:
         """The answer, if the attempt has to end now. Raises PaintingError where max_job_minutes have passed."""
         if self._cancelled():
             return Stopped(self._worker, self._task.job_id, cancelled=True)
-        if step.iteration >= step.iterations:
+        if step.last:
             return None  # it is finished: staging takes no longer than a checkpoint
         if self._stopping():
             self._save(step).result()

@@ -25,6 +25,7 @@ class StepProtocol(Protocol):
 
     iteration: int
     iterations: int
+    last: bool
     size: tuple[int, int]
     events: tuple[str, ...]
 

@@ -78,7 +78,7 @@ class Recorder:
 
     def see(self, step: StepProtocol, painted: float) -> None:
         """Record a step; painted: seconds of painting so far, over all attempts."""
-        now, last = self._clock(), step.iteration >= step.iterations
+        now, last = self._clock(), step.last
         if self._early(step) or now >= self._next_sample or last:
             self._next_sample = now + SAMPLE_SECONDS
             self._sample(step, painted)

@@ -87,6 +87,7 @@ class PipeActor:
         self._inbox: list[Parcel] = []
         self._over = False
         self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
         self._orders: dict[str, _Order] = {}  # only the thread touches it
         # A worker process ends with the thread that started it, so that thread lives as long as this process.
         self._thread = threading.Thread(target=self._serve, name="pipe", daemon=True)
@@ -176,16 +177,20 @@ class PipeActor:
                     look = time.monotonic() + LOOK_SECONDS
                     found = self._new_files()
                 if isinstance(message, Answer):
-                    found |= self._result(message)
-                self._say(message, found)
+                    answer, result = self._result(message)
+                    self._say(answer, found | result)
+                else:
+                    self._say(message, found)
             if ended is not None:
                 return ended, self._new_files()
 
     def _received(self) -> list[Parcel]:
+        with suppress(
+            BlockingIOError
+        ):  # before the inbox is taken: a wake-up that comes later is not lost
+            self._woken.recv(4096)
         with self._changed:
             parcels, self._inbox = self._inbox, []
-        if parcels:
-            self._woken.recv(4096)
         return parcels
 
     def _send(self, process: LocalTransport, packet: bytes, attached: Mapping[str, bytes]) -> None:
@@ -199,13 +204,14 @@ class PipeActor:
         except (StorageError, ValueError) as error:
             said = f"the job could not be written there: {error}"
             failed = Failed(self._hello.worker, message.job_id, Retry.LATER, said)
-            self._say(failed, self._result(failed))
+            self._say(*self._result(failed))
 
     # Files
 
     def _unpacked(self, task: Task, attached: Mapping[str, bytes]) -> Task:
         """Write the files of a task; the task with the paths of this machine. Raises StorageError."""
-        folder = Path(tempfile.mkdtemp(dir=self._work))
+        with files.storage(self._work):
+            folder = Path(tempfile.mkdtemp(dir=self._work))
         here = replace(
             task,
             spool=folder / "spool",
@@ -231,16 +237,22 @@ class PipeActor:
             for name, data in order.changed()
         }
 
-    def _result(self, answer: Answer) -> dict[str, bytes]:
-        """The files of a job that has ended, which is forgotten here."""
+    def _result(self, answer: Answer) -> tuple[Answer, dict[str, bytes]]:
+        """The answer of a job that has ended, with its files; the job is forgotten here."""
         order = self._orders.pop(answer.job_id, None)
         if order is None:
-            return {}
+            return answer, {}
         names = answer.files if isinstance(answer, Staged) else ()
-        stage = order.folder / "stage"
-        found = {f"{answer.job_id}/stage/{name}": (stage / name).read_bytes() for name in names}
-        files.remove_tree(order.folder)
-        return found
+        stage, found = order.folder / "stage", {}
+        try:
+            with files.storage(stage):
+                for name in names:
+                    found[f"{answer.job_id}/stage/{name}"] = (stage / name).read_bytes()
+            files.remove_tree(order.folder)
+        except StorageError as error:
+            said = f"the result could not be read there: {error}"
+            return Failed(answer.worker, answer.job_id, Retry.LATER, said), {}
+        return answer, found
 
     def _say(self, message: messages.Message, attached: dict[str, bytes] | None = None) -> None:
         with self._changed:

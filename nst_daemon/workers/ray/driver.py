@@ -181,10 +181,17 @@ class Driver:
     # The lives of workers
 
     def _open(self, number: int, place: str, hello: Hello) -> None:
-        """Start an actor in a place; it may have to wait until others leave room there."""
-        if place not in self._places:
+        """Start a life in a place, or say that it has ended."""
+        try:
+            self._start_actor(number, place, hello)
+        except KeyError:
             self._say(Addressed(number, Ended("has no node any more", cause=Cause.MACHINE)))
-            return
+        except Exception as error:  # noqa: BLE001 (Ray raises many kinds)
+            reason = f"could not be started: {_line(error)}"
+            self._say(Addressed(number, Ended(reason, cause=Cause.MACHINE)))
+
+    def _start_actor(self, number: int, place: str, hello: Hello) -> None:
+        """Start an actor; it may have to wait until others leave room there. Raises KeyError for a lost place."""
         node, c = self._places[place], self._cluster
         on_node = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         actor = (

@@ -166,6 +166,7 @@ class RayExecutor(SupervisedExecutor):
 
     def start(self) -> None:
         """Begin to join the cluster; each of its workers announces itself by `Ready`."""
+        self._stopping = False
         self._unsaid += self._join(self._clock())
 
     def capacity(self) -> int:
@@ -214,6 +215,10 @@ class RayExecutor(SupervisedExecutor):
         self._start_at = math.inf
         return events
 
+    def _left(self) -> int:
+        """How many workers have a place in the cluster, and can paint or may soon."""
+        return sum(not w.lost and w.name in self._places for w in self._workers)
+
     # The driver
 
     def _start_driver(self, join: Join) -> LocalTransport:
@@ -221,11 +226,11 @@ class RayExecutor(SupervisedExecutor):
         return LocalTransport("nst_daemon.workers.ray.driver", join, log)
 
     def _join(self, now: float) -> list[Event]:
-        self._start_at, self._stopping = math.inf, False
+        self._start_at = math.inf
         try:
             driver = self._connect(Join(self._cluster, self._options))
-        except OSError as error:
-            return self._is_away(now, f"could not be started: {error.strerror}")
+        except (OSError, ValueError) as error:
+            return self._is_away(now, f"could not be started: {getattr(error, 'strerror', error)}")
         self._link = _Link(driver, now)
         return []
 
@@ -241,7 +246,7 @@ class RayExecutor(SupervisedExecutor):
                 link.last_message = now
                 events += self._take(link, message)
         except ValueError as error:
-            link.kill(f"the process that speaks with Ray sent what is not a message ({error})")
+            link.kill(f"the process that speaks with Ray sent an invalid message ({error})")
         if ended is not None:
             return events + self._bury(link, ended, now)
         since = link.since if link.last_message is None else link.last_message
@@ -301,7 +306,8 @@ class RayExecutor(SupervisedExecutor):
             events += worker.finish(now, by_force=True)
         self._workers.clear()
         # Ray ends a process whose head or node is gone.
-        reason = f"the Ray cluster ({self._cluster.address}) is gone: the process that speaks with it {ended.reason}"
+        lost = f"the connection to the Ray cluster ({self._cluster.address}) was lost"
+        reason = f"{lost}: its driver process {ended.reason}"
         if link.killed:
             return events + self._is_away(now, link.killed)
         if link.leaving:
