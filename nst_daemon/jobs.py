@@ -40,11 +40,12 @@ class JobState(StrEnum):
 
 
 S = JobState
-#: The legal moves. `retry` leads from an ended state back to `queued`.
+#: The legal moves. `retry` leads from an ended state back to `queued`; a picture of a batch that another job has
+#: painted is `staged` at once.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
         S.CLAIMED: frozenset({S.QUEUED, S.FAILED}),
-        S.QUEUED: frozenset({S.RUNNING, S.CANCELLED}),
+        S.QUEUED: frozenset({S.RUNNING, S.STAGED, S.CANCELLED}),
         S.RUNNING: frozenset(
             {S.STAGED, S.QUEUED, S.RETRYING, S.FAILED, S.QUARANTINED, S.CANCELLED}
         ),

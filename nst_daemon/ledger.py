@@ -28,6 +28,7 @@ from nst_daemon.ledger_file import (
     variant,
 )
 from nst_daemon.ledger_reader import LedgerReader, marks
+from nst_daemon.names import printable
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ class Ledger(LedgerReader):
     def _event(self, job: Job, note: str) -> None:
         self._db.execute(
             "INSERT INTO events (job, at, state, attempt, note) VALUES (?, ?, ?, ?, ?)",
-            (job.id, job.updated, job.state, job.attempts, note),
+            (job.id, job.updated, job.state, job.attempts, printable(note)),
         )
 
     def _take_turn(self, group: str) -> None:
@@ -261,6 +262,9 @@ def _to_row(job: Job) -> dict[str, Any]:
     """A job's columns, in the order of the table."""
     row = {field.name: getattr(job, field.name) for field in fields(Job) if field.name != "inputs"}
     return row | {
+        # A folder's name may hold bytes that are not UTF-8, and SQLite takes none.
+        "group": printable(job.group),
+        "error": printable(job.error),
         "settings": json.dumps(dict(job.settings)),
         "staged_files": json.dumps(job.staged_files),
         "batch": json.dumps(job.batch and asdict(job.batch)),

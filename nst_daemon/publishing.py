@@ -57,7 +57,7 @@ def publish(
             pairs = list(zip([stage / file for file in files], targets, strict=True))
             if overwrite:
                 for source, target in pairs:
-                    place_over(source, target)
+                    _place_over(source, target)
                 _remove_rest(folder, candidate, keep=suffixes)
             elif not _place_all(pairs):
                 continue
@@ -93,11 +93,11 @@ def _place(source: Path, target: Path) -> bool:
         # Python has no atomic "rename unless it exists"; only this daemon writes into the folder.
         if os.path.lexists(target):
             return _same(source, target)
-        place_over(source, target)
+        _place_over(source, target)
     return True
 
 
-def place_over(source: Path, target: Path) -> None:
+def _place_over(source: Path, target: Path) -> None:
     """Replace `target` by a copy of `source`, atomically."""
     temporary = target.with_name(f".{target.name}.part")  # the same name again after a crash
     temporary.unlink(missing_ok=True)

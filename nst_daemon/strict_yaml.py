@@ -41,7 +41,7 @@ def parse(text: str, label: str) -> Any:
     try:
         _check_events(text)
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (derived from the safe loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:
         raise SettingsError(
             f"{label} cannot be read: {printable(_one_line(error))}",
             remedy="write plain `key: value` lines",

@@ -47,6 +47,6 @@ def test_a_published_picture_is_never_taken_back() -> None:
 
 
 def test_no_picture_without_an_attempt() -> None:
-    """`staged` is entered from `running` alone, and `published` from `staged` alone."""
-    assert [state for state in S if S.STAGED in TRANSITIONS[state]] == [S.RUNNING]
+    """`staged` follows `running`, or the queue with the picture of another job; `published` follows `staged` alone."""
+    assert [state for state in S if S.STAGED in TRANSITIONS[state]] == [S.QUEUED, S.RUNNING]
     assert [state for state in S if S.PUBLISHED in TRANSITIONS[state]] == [S.STAGED]

@@ -33,6 +33,8 @@ HOSTILE = {
     "two documents": ("a: 1\n---\nb: 2\n", "more than one document"),
     "bad syntax": ("a: [1, 2\nb: 3\n", "line 2"),
     "control characters": ("a: \x1b[31m\n", "special characters are not allowed"),
+    "a character beyond Unicode": ('a: "\\UFFFFFFFF"\n', "dog.yaml cannot be read"),
+    "a number beyond all bounds": ("a: 1" + ":00" * 200 + ".5\n", "dog.yaml cannot be read"),
     "a value sign": ("a: =\n", "line 1"),
 }
 

@@ -35,16 +35,13 @@ def read(job: Job, failed: Path, rules: Rules, max_bytes: int) -> Request | Reje
         ChangedMeanwhile: A style of the library is still being copied.
     """
     folder = _Archive(job, failed, max_bytes)
-    if job.batch is not None:
+    if job.source == "batch":
         return folder.cell()
     rules = replace(rules, read_settings=folder.settings)
     outcome = interpret(folder.top, list(folder.entries.values()), True, rules)
     if outcome.settling:
         raise ChangedMeanwhile(f"a style of {job.name} is still being copied")
-    reasons = [
-        Rejection(waiting.name, "refused", "", (), waiting.reason) for waiting in outcome.waiting
-    ]
-    found: list[Request | Rejection] = [*outcome.requests, *outcome.rejections, *reasons]
+    found: list[Request | Rejection] = [*outcome.requests, *outcome.rejections]
     if len(found) != 1:
         raise InputError(
             f"{printable(str(folder.path))} holds the files of {len(found)} jobs",
@@ -63,7 +60,7 @@ def put_back(job: Job, failed: Path, inbox: Path) -> None:
     """
     (file,) = job.inputs
     source, place = failed / job.archive / file.spooled, inbox / file.origin
-    if os.path.lexists(source):
+    if os.path.lexists(source) and card_id(source.parent) == job.id:
         files.make_folder(place.parent)
         stem, dot, suffix = place.name.partition(".")
         names = (place.with_name(name + dot + suffix) for name in numbered(stem))
@@ -98,7 +95,9 @@ class _Archive:
             listing = list_folder(descriptor, str(self.path), [])
         for name, status in sorted(listing):
             file = known.get(name)
-            if name in {CARD, ERROR_FILE} or (file and not file.origin and not self._job.batch):
+            if name in {CARD, ERROR_FILE} or (
+                file and not file.origin and self._job.source != "batch"
+            ):
                 continue  # a copy of a library file: the library itself counts
             path = self._path(file, name)
             mark = files.fingerprint(status)

@@ -77,9 +77,11 @@ def parse(values: Mapping[str, Any], name: str) -> Batch:
     settings = values.get("settings") or {}
     if not isinstance(settings, dict):
         raise SettingsError(f"{label}: settings must be a mapping")
+    if not all(isinstance(key, str) for key in (*settings, *sweep)):
+        raise SettingsError(f"{label}: settings and sweep must have names of settings as keys")
     if both := settings.keys() & sweep.keys():
         raise SettingsError(
-            f"{label}: {', '.join(sorted(both))} is in both settings and sweep",
+            f"{label}: {', '.join(map(printable, sorted(both)))} is in both settings and sweep",
             remedy="keep one of them",
         )
     return Batch(

@@ -371,8 +371,8 @@ def prune_archive(job: Job, root: Path) -> bool:
     if card is None or card.id != job.id:
         return False
     with files.storage(folder):
-        # The card's inputs: after a retry the ledger has others.
-        for name in [file.spooled for file in card.inputs] + [ERROR_FILE, CARD]:
+        # After a retry the ledger has other inputs than the card: files that a person has added.
+        for name in {file.spooled for file in (*card.inputs, *job.inputs)} | {ERROR_FILE, CARD}:
             _remove(folder / name)
         with suppress(OSError):  # not empty
             folder.rmdir()

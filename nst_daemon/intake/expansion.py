@@ -113,7 +113,7 @@ def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
         chosen = next(n for n in numbered(wanted) if n not in taken)
         taken.add(chosen)
         drops = (_drop(Role.CONTENT, content), *style.pictures)
-        cell = BatchCell(name, style.name, swept, (c, s, k))
+        cell = BatchCell(name, printable(style.name), swept, (c, s, k))
         combinations.append(Combination(chosen, drops, settings[s, k], resolved[s, k], cell))
     return combinations
 
@@ -151,11 +151,24 @@ def _matches(root: Path, glob: str) -> Iterator[Path]:
             remedy="it may not be empty, contain `..`, or contain `**` more than once",
         )
     root = root.resolve()
-    for path in sorted(root.glob("/".join(parts)), key=lambda path: natural_key(str(path))):
-        hidden = any(ignored(part) for part in path.relative_to(root).parts)
-        linked = path.resolve() != path
-        if suffix_of(path.name) in IMAGE_SUFFIXES and not hidden and not linked and path.is_file():
-            yield path
+    try:
+        found = sorted(root.glob("/".join(parts)), key=lambda path: natural_key(str(path)))
+    except (OSError, ValueError) as error:  # a name that is too long, or `**.jpg`
+        raise InputError(
+            f"{printable(glob)} cannot be searched for: {printable(str(error))}",
+            remedy="write `**` as a part of its own, such as **/*.jpg",
+        ) from error
+    yield from (path for path in found if _is_image(path, root))
+
+
+def _is_image(path: Path, root: Path) -> bool:
+    """Whether a path is an image file below the root, not hidden and not behind a symbolic link."""
+    if any(ignored(part) for part in path.relative_to(root).parts):
+        return False
+    try:
+        return suffix_of(path.name) in IMAGE_SUFFIXES and path.resolve() == path and path.is_file()
+    except (OSError, RuntimeError):  # a folder without rights, or a loop of links
+        return False
 
 
 def _find_styles(words: Iterable[str], reach: Reach) -> list[Style]:

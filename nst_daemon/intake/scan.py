@@ -172,9 +172,10 @@ class Intake:
     def _make_hot_folders(self, styles: Iterable[Style], visit: _Visit) -> None:
         for style in styles:
             folder = self.inbox / style.name
-            if style.settled and not folder.is_dir():
+            if style.settled:
                 try:
-                    folder.mkdir()
+                    if not folder.is_dir():
+                        folder.mkdir()
                 except OSError as error:
                     label = printable(style.name)
                     visit.problems.append(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nst_daemon import files
 from nst_daemon.config import Config
-from nst_daemon.errors import InputError, ModelError
+from nst_daemon.errors import InputError, ModelError, StorageError
 from nst_daemon.identity import picture_identity
 from nst_daemon.intake import archived, claim
 from nst_daemon.intake import batch as batches
@@ -137,10 +137,16 @@ class Admission:
         if self._claimed_before(wanted):
             return
         job = self._claim(wanted, now)
-        if job is not None:
+        if job is None:
+            return
+        try:
             self._state.ledger.add(job)
-            self._claimed[job.id] = job
-            self._enter(job, now)
+        except StorageError:
+            if self._state.ledger.get(job.id) is None:  # the next round claims the files again
+                files.remove_tree(self._state.folders.spool / job.id)
+            raise
+        self._claimed[job.id] = job
+        self._enter(job, now)
 
     def _claim(self, wanted: Request | Rejection, now: Moment, job_id: str = "") -> Job | None:
         """The job for what is wanted; with its reason where it is refused, None where its files have just changed."""
@@ -220,6 +226,8 @@ class Admission:
         said = job_logger(log, job.name, job.id)
         if job.state is S.QUEUED and job.archive:  # a crash interrupted an earlier call
             self._leave_archive(job, now)
+        elif job.state.terminal and not job.archive and job.state is not S.DONE:
+            raise ChangedMeanwhile(f"{job.name} is not in failed/ yet")
         elif not job.state.terminal or job.state is S.DONE:
             said.warning("only a job that has ended without a picture can be tried again")
         else:

@@ -112,8 +112,10 @@ class Completion:
 
     def _sum_up(self, batch: str) -> None:
         """Log how a batch went, and have its sheet made, once its last job has ended."""
+        if batch in self._open_batches:
+            return
         counts = self._state.ledger.batch_counts(batch)
-        if batch in self._open_batches or not counts or not all(s.terminal for s in counts):
+        if not counts or not all(state.terminal for state in counts):
             return
         said = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
         log.info("batch %s has ended: %s", batch, said)

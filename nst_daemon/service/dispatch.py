@@ -238,7 +238,11 @@ class Dispatch:
             self.resting = ""
         elif not self.resting:
             change = self._hours.change(now.wall)
-            self.resting = f"until {change:%a %H:%M %Z}".rstrip() if change else "forever"
+            self.resting = (
+                f"until {change:%a %H:%M %Z}".rstrip()
+                if change
+                else "until the configuration changes"
+            )
             log.info("resting %s (service.active_hours)", self.resting)
             if self._started:
                 self.stop(now)
@@ -251,8 +255,12 @@ class Dispatch:
         if not self._started and not (self._state.drain and not ledger.next_queued()):
             self.executor.start()
             self._started = True
+        copies = self._state.pacing.claims_a_round
         while self._started and self.executor.capacity() > 0 and (job := self._next()):
-            self._hand_out_one(job, now)
+            if job.batch is None or not self._reuse(job, now):
+                self._hand_out_one(job, now)
+            elif (copies := copies - 1) == 0:  # the rest follows in the next round
+                return
 
     def _next(self) -> Job | None:
         """The next job in the queue, without the pictures of batches that another job is painting right now."""
@@ -262,12 +270,8 @@ class Dispatch:
         return next(free, None)
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
-        stage = self._state.folders.stage / job.id
-        files.remove_tree(stage)
-        files.make_folder(stage)
+        stage = self._empty_stage(job)
         job = self._state.move(job, S.RUNNING, now)
-        if job.batch is not None and self._reuse(job, stage, now):
-            return
         try:
             settings = restore(job.settings)
         except InputError as error:  # the ledger was written by another version of this program
@@ -277,20 +281,25 @@ class Dispatch:
         self.estimates[job.id] = ProgressEstimate(settings.scales, settings.iterations)
         self.executor.submit(self._task(job, settings, stage))
 
-    def _reuse(self, job: Job, stage: Path, now: Moment) -> bool:
-        """Stage the result of another job that is the same picture; False where there is none."""
+    def _reuse(self, job: Job, now: Moment) -> bool:
+        """Stage the result of another job that is the same picture; False where there is none. Raises StorageError."""
         results = self._state.folders.results
         suffix = f".{self._state.config.outputs.format}"
         found = find_reusable(job, self._state.ledger, results, suffix)
         if found is None:
             return False
-        changes = {
-            "staged_files": found.stage(job, stage),
-            "staged_sha256": found.sha256,
-            "note": f"the same picture as {found.name}",
-        }
+        names = found.stage(job, self._empty_stage(job))
+        note = f"the same picture as {found.name}"
+        changes = {"staged_files": names, "staged_sha256": found.sha256, "note": note}
         self._completion.add(self._state.move(job, S.STAGED, now, **changes))
         return True
+
+    def _empty_stage(self, job: Job) -> Path:
+        """The job's stage folder, without what an earlier attempt has left there."""
+        stage = self._state.folders.stage / job.id
+        files.remove_tree(stage)
+        files.make_folder(stage)
+        return stage
 
     def _task(self, job: Job, settings: RenderSettings, stage: Path) -> Task:
         config, folders = self._state.config, self._state.folders

@@ -1,4 +1,4 @@
-"""A batch's picture that another job has painted already: its files are linked instead of painting it again."""
+"""A batch's picture that another job has painted already: its files are copied instead of painting it again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE, place_over
+from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class Reusable:
     sidecar: dict[str, Any]
 
     def stage(self, job: Job, folder: Path) -> tuple[str, ...]:
-        """Link the files into the empty stage folder of a job, with a sidecar that names this job.
+        """Copy the files into the empty stage folder of a job, with a sidecar that names this job.
 
         Returns:
             The names of the files, the picture last.
 
         Raises:
-            StorageError: A file cannot be linked or copied.
+            StorageError: A file cannot be copied.
         """
         stem = PurePath(job.name).name
         sidecar = {
@@ -48,16 +48,17 @@ class Reusable:
             "batch": job.batch and asdict(job.batch),
             "notes": [*self.sidecar["notes"], f"painted as {printable(self.name)}"],
         }
-        text = json.dumps(sidecar, indent=2, ensure_ascii=False).encode() + b"\n"
-        files.write_atomic(folder / f"{stem}.json", text)
+        text = json.dumps(sidecar, indent=2, ensure_ascii=False)
+        files.write_atomic(folder / f"{stem}.json", text.encode(errors="backslashreplace") + b"\n")
         names = [f"{stem}.json"]
-        with files.storage(folder):
-            for suffix in (LOSS_PLOT, TIME_LAPSE, self.picture.suffix):
-                source = self.picture.with_name(self.picture.stem + suffix)
-                if source.is_file():
-                    place_over(source, folder / (stem + suffix))
-                    names.append(stem + suffix)
-            files.fsync_folder(folder)
+        for suffix in (LOSS_PLOT, TIME_LAPSE, self.picture.suffix):
+            source = self.picture.with_name(self.picture.stem + suffix)
+            with files.storage(source):
+                data = source.read_bytes() if source.is_file() else None
+            if data is not None:
+                # Not a link: a file with two names is not taken from the inbox.
+                files.write_atomic(folder / (stem + suffix), data)
+                names.append(stem + suffix)
         return tuple(names)
 
 
@@ -69,9 +70,6 @@ def find_reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) ->
         ledger: The history.
         results: The folder.
         suffix: Of the file that is wanted, such as ".png".
-
-    Raises:
-        StorageError: A picture cannot be read.
     """
     return next(_reusable(job, ledger, results, suffix), None)
 
@@ -81,8 +79,10 @@ def _reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) -> Ite
         picture = results / other.result
         if other.id == job.id or other.state is not JobState.DONE or picture.suffix != suffix:
             continue
-        with files.storage(picture):
+        try:
             unchanged = picture.is_file() and sha256_file(picture) == other.staged_sha256
+        except OSError:  # it cannot be read: paint it again
+            unchanged = False
         sidecar = _sidecar(picture) if unchanged else None
         if sidecar is not None:
             yield Reusable(other.result, picture, other.staged_sha256, sidecar)

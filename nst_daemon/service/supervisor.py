@@ -151,7 +151,7 @@ class Supervisor:
 
     def due(self, now: Moment) -> float:
         """Seconds until `step` has something to do, if no news comes before."""
-        if self._admission.busy and not self.paused:
+        if (self._admission.busy or self._completion.busy) and not self.paused:
             return 0.0
         return max(0.0, min(self._admission.next_scan, self._next_housekeeping) - now.steady)
 
@@ -186,9 +186,16 @@ class Supervisor:
         """Do what other processes have requested through the ledger."""
         ledger = self._state.ledger
         self._retry_waits = False
+        retries = 0
         for request in ledger.pending_requests():
             job = ledger.get(request.job_id)
             if job is not None and request.verb == "retry":
+                retries += 1
+                if (
+                    retries > self._state.pacing.claims_a_round
+                ):  # each copies files; the rest follows in a second
+                    self._retry_waits = True
+                    continue
                 try:
                     self._admission.readmit(job, now)
                 except ChangedMeanwhile as error:

@@ -205,6 +205,30 @@ def test_a_batch_reaches_no_further_than_allowed(bench: Bench) -> None:
     assert (bench.folders.failed / "night" / "night.batch.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "contents: '**.png'\nstyles: one",
+        f"contents: '{'a' * 300}/*.png'\nstyles: one",
+        "contents: a.png\nstyles: one\nsettings: {1: 2}\nsweep: {1: [1]}",
+        'contents: a.png\nstyles: one\nsettings: {"\\ud800": 1}\nsweep: {"\\ud800": [1]}',
+    ],
+)
+def test_an_odd_batch_fails_alone(bench: Bench, text: str) -> None:
+    """A batch that cannot be read or searched for fails with a reason, and the next drop is painted."""
+    ask(bench, text)
+    assert [job.state for job in bench.ledger.jobs()] == [S.FAILED]
+    bench.drop()
+    assert [task.name for task in bench.executor.tasks] == ["dog"]
+
+
+def test_a_loop_of_links_is_passed_over(bench: Bench, tmp_path: Path) -> None:
+    """A link that leads to itself does not keep a batch from its other contents."""
+    (tmp_path / "photos" / "loop.png").symlink_to("loop.png")
+    ask(bench, "contents: '*.png'\nstyles: one")
+    assert {job.name for job in bench.ledger.jobs()} == {"night/a_one", "night/b_one"}
+
+
 def test_a_picture_that_failed_is_tried_by_the_next_batch(bench: Bench) -> None:
     """A failure is not taken up again by the same file, and is by one that is dropped later."""
     text = "contents: a.png\nstyles: one"

@@ -127,6 +127,7 @@ def test_a_missing_half_may_be_added(tmp_path: Path) -> None:
     job = retry(bench)
     assert job.state is S.RUNNING
     assert [file.role for file in job.inputs] == [Role.CONTENT, Role.STYLE]
+    assert list(bench.folders.failed.iterdir()) == []
 
 
 def test_the_library_counts_as_it_is_now(bench: Bench) -> None:
@@ -228,3 +229,38 @@ def test_lost_inputs_are_named(bench: Bench, caplog: pytest.LogCaptureFixture) -
     (bench.folders.failed / "dog").rmdir()
     assert retry(bench).state is S.FAILED
     assert "drop them again" in caplog.text
+
+
+def test_many_retries_take_turns(bench: Bench) -> None:
+    """A retry of many jobs at once is spread over rounds, and none is lost."""
+    bench.executor.room = 0
+    bench.change(limits={"max_bytes": 10})
+    names = [f"dog{number}" for number in range(20)]
+    for name in names:
+        (bench.folders.inbox / f"{name}.content.png").write_bytes(PNG)
+        (bench.folders.inbox / f"{name}.style.png").write_bytes(PNG)
+    bench.step(1.5, times=6)
+    assert {job.state for job in bench.ledger.jobs()} == {S.FAILED}
+    bench.change()
+    for job in bench.ledger.jobs():
+        bench.ledger.request(job.id, "retry", now=bench.now.wall)
+    bench.step(2)
+    states = [job.state for job in bench.ledger.jobs()]
+    assert 0 < states.count(S.QUEUED) < 20
+    bench.step(2, times=2)
+    assert {job.state for job in bench.ledger.jobs()} == {S.QUEUED}
+
+
+def test_a_job_that_is_not_archived_yet_waits(bench: Bench) -> None:
+    """A retry that is asked for while a full disk keeps the inputs in the spool is done afterwards."""
+    bench.drop()
+    bench.change(limits={"min_free_disk": 2**62})
+    bench.step(2)
+    bench.executor.answer(lambda task: Failed("fake", task.job_id, Retry.NEVER, "bad luck"))
+    bench.step(2)
+    assert (bench.job().state, bench.job().archive) == (S.FAILED, "")
+    bench.ledger.request(bench.job().id, "retry", now=bench.now.wall)
+    bench.step(2)
+    bench.change()
+    bench.step(2, times=4)
+    assert bench.job().state is S.RUNNING

@@ -240,7 +240,7 @@ def test_a_crash_of_the_page_is_nothing_to_the_daemon(served: Served, serving: i
     assert time.monotonic() - began < 30
     assert gone(second)
     assert answer(serving) == 0
-    assert "the status page ended with -9" in served.text()
+    assert "the status page ended with exit status -9" in served.text()
 
 
 def test_the_page_ends_with_a_daemon_that_is_killed(served: Served, serving: int) -> None:

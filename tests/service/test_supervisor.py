@@ -498,3 +498,19 @@ def test_the_gallery_is_rewritten_where_that_is_wanted(tmp_path: Path) -> None:
         assert bench.chores.requests == [("gallery",)] * wanted
         bench.supervisor.stop(bench.now)
         assert bench.chores.finished
+
+
+def test_names_that_are_not_utf8_are_painted(bench: Bench) -> None:
+    """A folder and a style with names in Latin-1, as old archives hold them, become jobs, also after a restart."""
+    folder = os.fsencode(bench.folders.inbox) + b"/caf\xe9"
+    Path(os.fsdecode(folder)).mkdir()
+    for half in (b"content", b"style"):
+        Path(os.fsdecode(folder + b"/dog." + half + b".png")).write_bytes(PNG)
+    Path(os.fsdecode(os.fsencode(bench.folders.styles) + b"/gr\xfcn.png")).write_bytes(PNG)
+    bench.step(1.5, times=6)
+    assert [task.name for task in bench.executor.tasks] == ["caf_/dog"]
+    bench.begin()
+    bench.step(1.5, times=2)
+    bench.executor.paint()
+    bench.step(1, times=2)
+    assert bench.job().state is JobState.DONE

@@ -115,6 +115,20 @@ def retry_batch(root: Root) -> None:
     request(root, "night", "retry")
 
 
+def two_batches(root: Root) -> None:
+    """Two batches that ask for the same picture, of which the first has ended."""
+    photos, styles = root.path / "photos", root.path / "styles"
+    for folder, name in ((photos, "a"), (styles, "one")):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.png").write_bytes(b'{"iterations": 3}')
+    root.settings["NST_BATCH_ROOTS"] = f"[{photos}]"
+    for name in ("night", "again"):
+        text = f"contents: a.png\nstyles: one  # {name}".encode()
+        root.drop(f"{name}/a_one", {f"{name}.batch.yaml": text})
+        if name == "night":
+            root.run()
+
+
 def retry_cancelled(root: Root) -> None:
     """A cancelled job that is wanted again."""
     cancel_after("claimed>queued")(root)
@@ -147,6 +161,7 @@ SCENARIOS = {
     ),
     "retried after a quarantine": Scenario(retry_after(S.QUARANTINED, do="kill")),
     "retried after being cancelled": Scenario(retry_cancelled),
+    "two batches ask for one picture": Scenario(two_batches, everything=True),
     "a batch file is retried": Scenario(retry_batch, everything=True),
     "stopped": Scenario(stop_while_running, stop),
 }
