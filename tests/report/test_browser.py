@@ -66,6 +66,7 @@ def test_hostile_names_do_nothing(gallery: Page) -> None:
     """Names with markup are shown unchanged, in the list and when opened, and their scripts do not run."""
     card = next(c for c in gallery.find(".card") if SCRIPT in c.text)
     card.click()
+    gallery.until(lambda: gallery.opened, "the result")
     assert gallery.text("#title") == SCRIPT
     captions = [caption.text for caption in gallery.find("#body figcaption")]
     assert "content: <script>.jpg" in captions
