@@ -19,10 +19,17 @@ from benchmarks.drawings.mountains import mountains
 from benchmarks.drawings.paintings import embers, mosaic, swirls
 from benchmarks.drawings.raster import Drawing, to_array, to_image
 
-__all__ = ["SCENES", "STYLES", "draw_painting", "draw_scene"]
+__all__ = ["PAIRS", "SCENES", "STYLES", "draw_painting", "draw_scene"]
 
 SCENES: Mapping[str, Drawing] = {"harbour": harbour, "mountains": mountains}
 STYLES: Mapping[str, Drawing] = {"swirls": swirls, "embers": embers, "mosaic": mosaic}
+
+#: A scene and a style that suit each other: every scene and style at least once.
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("harbour", "swirls"),
+    ("mountains", "embers"),
+    ("harbour", "mosaic"),
+)
 
 SUPERSAMPLING = 2  # drawn at this multiple of the requested size, then reduced: smooth edges
 GRAIN = 2 / 255  # standard deviation of the grain of film or canvas; it also hides banding
