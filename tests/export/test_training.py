@@ -218,14 +218,14 @@ def test_the_training_keeps_to_its_time(pictures: LabelledPictures) -> None:
 
 
 def test_the_loss_falls(pictures: LabelledPictures) -> None:
-    """A few steps on a handful of pictures lower the loss to less than two thirds; attacks do not prevent it."""
+    """Sixteen steps on a handful of pictures, with attacks, lower the loss to less than half of the first."""
     torch.manual_seed(0)
     said: list[str] = []
     seconds = clock()
-    recipe = Recipe(minutes=36 / 60, batch=8, peak=0.02, adversarial=0.1)
+    recipe = Recipe(minutes=32 / 60, batch=16, peak=0.02, adversarial=0.1)
     train(Classifier(2), pictures, recipe, clock=lambda: next(seconds), say=said.append)
     losses = [float(re.search(r"loss ([\d.]+)", line)[1]) for line in said]  # type: ignore[index]
-    assert losses[-1] < 0.67 * losses[0], said
+    assert losses[-1] < 0.5 * losses[0], said
 
 
 def test_one_step_is_done_at_least(pictures: LabelledPictures) -> None:
