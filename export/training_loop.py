@@ -83,7 +83,7 @@ def train(
     training = Training(network.train(), WeightAverage(network))
     batch, total = min(recipe.batch, len(pictures)), 60 * recipe.minutes
     began = clock()
-    report = _Report(say, len(pictures), total)
+    report = _ProgressLines(say, len(pictures), total)
     for index in _batches(len(pictures), batch, pictures.labels.device):
         fraction = (clock() - began) / total
         if training.steps and (fraction >= 1 or stop()):
@@ -105,7 +105,7 @@ def train(
     return training
 
 
-class _Report:
+class _ProgressLines:
     """Writes a line of progress after the first step and then every five seconds, with the mean loss since the last.
 
     Args:
