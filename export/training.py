@@ -34,7 +34,7 @@ from nst_daemon.names import printable
 from nst_daemon.weights_file import WeightsFile, find_weights
 
 from .training_data import TrainingData, read_data
-from .training_loop import Recipe, Training, duration, keep_better, train
+from .training_loop import TrainingPlan, Training, duration, keep_better, train
 from .training_network import NETWORK, Classifier, fold_batch_norm, scale_layers
 
 #: The default learning rate for a batch of 512; it is proportional to the batch (Goyal et al. 2017).
@@ -60,7 +60,7 @@ def card(
     weights: WeightsFile,
     data: TrainingData,
     training: Training,
-    recipe: Recipe,
+    plan: TrainingPlan,
     *,
     top1: float,
     device: str,
@@ -68,10 +68,10 @@ def card(
 ) -> str:
     """The text of the card of a weights file, in Markdown."""
     side, count = data.training.pixels.shape[-1], len(data.training)
-    epochs, batch = training.seen / count, min(recipe.batch, count)
+    epochs, batch = training.seen / count, min(plan.batch, count)
     noise = "noise"
-    if recipe.adversarial:
-        noise += f", one-step attacks of radius {recipe.adversarial:g} (L2, normalised pixels)"
+    if plan.adversarial:
+        noise += f", one-step attacks of radius {plan.adversarial:g} (L2, normalised pixels)"
     return f"""# {weights.path.name}
 
 A VGG19 feature extractor: all 16 convolutions, float16, {weights.path.stat().st_size:,} bytes, SHA-256
@@ -82,7 +82,7 @@ A VGG19 feature extractor: all 16 convolutions, float16, {weights.path.stat().st
 - Training: VGG19 with batch normalisation and a linear head, from random weights.
   {count:,} pictures of {side} × {side} px in {data.classes} classes, {epochs:.2f} epochs, {training.steps:,} steps of
   {batch} pictures, {duration(training.seconds)} on {device}.
-  SGD with momentum, peak learning rate {recipe.peak:g}, random crops, mirroring, brightness, tint, {noise}.
+  SGD with momentum, peak learning rate {plan.peak:g}, random crops, mirroring, brightness, tint, {noise}.
 - Result: {100 * top1:.1f} % top-1 on {len(data.validation):,} validation pictures. The batch normalisation was then
   folded into the convolutions, and each layer scaled so that its mean activation on validation pictures is 1. The
   classifier is not part of the file.
@@ -122,17 +122,17 @@ def _run(options: argparse.Namespace, command: str) -> None:
         f"{data.classes} classes, read in {duration(time.monotonic() - began)}"
     )
     peak = options.lr or LEARNING_RATE * options.batch / LEARNING_BATCH
-    recipe = Recipe(options.minutes, options.batch, peak, options.adversarial)
+    plan = TrainingPlan(options.minutes, options.batch, peak, options.adversarial)
     network = Classifier(data.classes).to(device)
     with _stop_on_interrupt() as stop:
-        training = train(network, data.training, recipe, stop=stop, say=_report)
+        training = train(network, data.training, plan, stop=stop, say=_report)
         _report("validating")
         top1 = keep_better(training, data.validation)
         tensors = extract(network, data.validation.sample(SCALING_PICTURES))
         about = {"network": NETWORK, "trained_on": options.data.resolve().name}
         write_atomic(target, save(tensors, about))
         text = card(
-            *(find_weights(target, NETWORK), data, training, recipe),
+            *(find_weights(target, NETWORK), data, training, plan),
             top1=top1,
             device=device_name(device),
             command=command,

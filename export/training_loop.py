@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class TrainingPlan:
     """How to train.
 
     Attributes:
@@ -60,7 +60,7 @@ class Training:
 def train(
     network: Classifier,
     pictures: LabelledPictures,
-    recipe: Recipe,
+    plan: TrainingPlan,
     *,
     clock: Callable[[], float] = time.monotonic,
     stop: Callable[[], bool] = lambda: False,
@@ -71,7 +71,7 @@ def train(
     Args:
         network: On the device of the pictures; it is changed.
         pictures: To train with.
-        recipe: How to train.
+        plan: How to train.
         clock: Seconds; read once before the first step, and then before and after each.
         stop: Asked after each step whether to end early.
         say: Gets a line of progress every five seconds.
@@ -81,7 +81,7 @@ def train(
     """
     optimizer = _optimizer(network)
     training = Training(network.train(), WeightAverage(network))
-    batch, total = min(recipe.batch, len(pictures)), 60 * recipe.minutes
+    batch, total = min(plan.batch, len(pictures)), 60 * plan.minutes
     began = clock()
     report = _ProgressLines(say, len(pictures), total)
     for index in _batches(len(pictures), batch, pictures.labels.device):
@@ -89,11 +89,11 @@ def train(
         if training.steps and (fraction >= 1 or stop()):
             break
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(fraction, recipe.peak)
+            group["lr"] = learning_rate(fraction, plan.peak)
         chosen = pictures[index]
         x = normalised(augment(chosen.pixels))
-        if recipe.adversarial:
-            x = attack(network, x, chosen.labels, recipe.adversarial)
+        if plan.adversarial:
+            x = attack(network, x, chosen.labels, plan.adversarial)
         loss = _step(network, optimizer, x, chosen.labels)
         if fraction >= AVERAGED_FROM:
             training.average.update()

@@ -21,7 +21,7 @@ from nst_daemon.errors import ModelError
 from nst_daemon.export import training as command
 from nst_daemon.export.training_data import LabelledPictures, read_data
 from nst_daemon.export.training_loop import (
-    Recipe,
+    TrainingPlan,
     Training,
     WeightAverage,
     accuracy,
@@ -209,8 +209,8 @@ def test_the_training_keeps_to_its_time(pictures: LabelledPictures) -> None:
     said: list[str] = []
     network = Classifier(2)
     seconds = clock()
-    recipe = Recipe(minutes=9 / 60, batch=4, peak=0.01)
-    training = train(network, pictures, recipe, clock=lambda: next(seconds), say=said.append)
+    plan = TrainingPlan(minutes=9 / 60, batch=4, peak=0.01)
+    training = train(network, pictures, plan, clock=lambda: next(seconds), say=said.append)
     assert (training.steps, training.seen, training.seconds) == (4, 16, 8.0)
     assert training.average.state()
     assert re.fullmatch(r"epoch 0\.25, loss \d\.\d+, 2 pictures/s, 7 s left", said[0])
@@ -222,16 +222,16 @@ def test_the_loss_falls(pictures: LabelledPictures) -> None:
     torch.manual_seed(0)
     said: list[str] = []
     seconds = clock()
-    recipe = Recipe(minutes=32 / 60, batch=16, peak=0.02, adversarial=0.1)
-    train(Classifier(2), pictures, recipe, clock=lambda: next(seconds), say=said.append)
+    plan = TrainingPlan(minutes=32 / 60, batch=16, peak=0.02, adversarial=0.1)
+    train(Classifier(2), pictures, plan, clock=lambda: next(seconds), say=said.append)
     losses = [float(re.search(r"loss ([\d.]+)", line)[1]) for line in said]  # type: ignore[index]
     assert losses[-1] < 0.5 * losses[0], said
 
 
 def test_one_step_is_done_at_least(pictures: LabelledPictures) -> None:
     """A training that is stopped at once, with a batch larger than the pictures, has done one step with all of them."""
-    recipe = Recipe(minutes=1, batch=500, peak=0.01)
-    training = train(Classifier(2), pictures, recipe, stop=lambda: True, say=lambda line: None)
+    plan = TrainingPlan(minutes=1, batch=500, peak=0.01)
+    training = train(Classifier(2), pictures, plan, stop=lambda: True, say=lambda line: None)
     assert (training.steps, training.seen) == (1, 16)
     assert not training.average.state()
 
@@ -241,7 +241,7 @@ def test_a_diverging_training_ends(pictures: LabelledPictures) -> None:
     network = Classifier(2)
     network.head.bias.data.fill_(torch.nan)
     with pytest.raises(ModelError, match=r"diverged: its loss is nan; use a lower --lr"):
-        train(network, pictures, Recipe(1, 4, 0.01), say=lambda line: None)
+        train(network, pictures, TrainingPlan(1, 4, 0.01), say=lambda line: None)
 
 
 @pytest.mark.parametrize("last_is_better", [False, True])
@@ -420,8 +420,8 @@ def test_a_gpu_learns_the_stripes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = read_data(tmp_path / "stripes", 64).to(torch.device("cuda"))
     network = Classifier(2).cuda()
-    recipe = Recipe(minutes=0.5, batch=64, peak=0.05, adversarial=0.2)
-    training = train(network, data.training, recipe)
+    plan = TrainingPlan(minutes=0.5, batch=64, peak=0.05, adversarial=0.2)
+    training = train(network, data.training, plan)
     assert keep_better(training, data.validation) >= 0.9
     tensors = command.extract(network, data.validation.pixels)
     assert {str(tensor.device) for tensor in tensors.values()} == {"cpu"}
