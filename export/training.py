@@ -34,7 +34,7 @@ from nst_daemon.names import printable
 from nst_daemon.weights_file import WeightsFile, find_weights
 
 from .training_data import TrainingData, read_data
-from .training_loop import TrainingPlan, Training, duration, keep_better, train
+from .training_loop import Training, TrainingPlan, duration, keep_better, train
 from .training_network import NETWORK, Classifier, fold_batch_norm, scale_layers
 
 #: The default learning rate for a batch of 512; it is proportional to the batch (Goyal et al. 2017).

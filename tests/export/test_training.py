@@ -21,8 +21,8 @@ from nst_daemon.errors import ModelError
 from nst_daemon.export import training as command
 from nst_daemon.export.training_data import LabelledPictures, read_data
 from nst_daemon.export.training_loop import (
-    TrainingPlan,
     Training,
+    TrainingPlan,
     WeightAverage,
     accuracy,
     attack,
