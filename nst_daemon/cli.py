@@ -570,5 +570,5 @@ def demo(
     failed = _serve(None, drain=True, environ=environment)
     if failed:
         raise typer.Exit(1)
-    newest = max((folder / "results").glob("harbour*.json"), key=lambda p: p.stat().st_mtime_ns)
+    newest = max((folder / "results").glob("riverside*.json"), key=lambda p: p.stat().st_mtime_ns)
     print(newest.with_suffix(".png"))

@@ -81,7 +81,7 @@ def test_wheel_paints_away_from_the_checkout(installed: Path, tmp_path: Path) ->
     lay_out = "from pathlib import Path; from nst_daemon.samples import lay_out; lay_out(Path())"
     subprocess.run([installed / "python", "-c", lay_out], cwd=tmp_path, check=True)
     said = run(
-        *(installed, "stylize", "harbour.content.png", "harbour.style.png", "-o", "c.png"),
+        *(installed, "stylize", "riverside.content.png", "riverside.style.png", "-o", "c.png"),
         *("--size", "48", "--set", "iterations=2"),
         cwd=tmp_path,
     )

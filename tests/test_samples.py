@@ -116,9 +116,60 @@ def test_mosaic_has_many_hues_and_dark_lead() -> None:
     assert np.mean((saturation < 0.4) & (value < 0.3)) > 0.08
 
 
+@pytest.mark.parametrize("name", ["swirls", "market", "knife", "planes"])
+def test_paintings_have_strokes_of_several_sizes(name: str) -> None:
+    """Of the variance of luminance, each of three octaves of size holds 5 %."""
+    left = draw(name, 192, 144).convert("L")
+    whole = pixels(left).var()
+    for size in ((96, 72), (48, 36), (24, 18)):
+        half = left.resize(size, Image.Resampling.BOX)
+        detail = pixels(left) - pixels(half.resize(left.size, Image.Resampling.BICUBIC))
+        assert detail.var() > 0.05 * whole
+        left = half
+
+
+def test_watercolour_leaves_white_paper() -> None:
+    """The border is paper, and so are the lightest parts inside."""
+    picture = pixels(draw("watercolour", 192, 144).convert("L"))
+    border = np.concatenate([picture[:3].ravel(), picture[:, :3].ravel()])
+    assert border.min() > 0.85
+    assert np.mean(picture[20:-20, 20:-20] > 0.85) > 0.05
+
+
+def test_pencil_has_no_colour_but_its_paper() -> None:
+    """All pixels have the warm tint of the paper or less, and the drawing is lighter than it is dark."""
+    _, saturation, value = hsv(draw("pencil", 192, 144))
+    assert np.percentile(saturation, 99) < 0.25
+    assert np.median(value) > 0.6
+
+
+def test_planes_are_dark_earth() -> None:
+    """Half of the picture is darker than the middle of the range, and strong colours are rare."""
+    _, saturation, value = hsv(draw("planes", 192, 144))
+    assert np.median(value) < 0.5
+    assert np.mean((saturation > 0.6) & (value > 0.4)) < 0.1
+
+
+def test_the_still_life_stands_in_light_from_the_left() -> None:
+    """The left halves of its wall and table are brighter than the right."""
+    picture = pixels(draw("still-life").convert("L"))
+    assert picture[:, :48].mean() > 1.1 * picture[:, 48:].mean()
+
+
+def test_the_river_mirrors_darker_than_the_sky() -> None:
+    """The lowest fifth is water: darker than the sky, and of many tones."""
+    picture = pixels(draw("riverside", 192, 144).convert("L"))
+    water, sky = picture[-29:], picture[:29]
+    assert water.mean() < 0.7 * sky.mean()
+    assert water.std() > 0.05
+
+
 def test_the_shipped_pair_is_what_the_code_draws() -> None:
     """The two PNG files of the package are the drawings at 640 × 480, up to rounding by another numpy."""
-    for path, drawing in ((samples.CONTENT, draw_scene()), (samples.STYLE, draw_painting())):
+    for path, drawing in (
+        (samples.CONTENT, draw_scene(scene="riverside")),
+        (samples.STYLE, draw_painting()),
+    ):
         with Image.open(path) as shipped:
             difference = np.abs(pixels(shipped) - pixels(drawing))
         assert difference.mean() < 1 / 255, path.name
@@ -127,7 +178,7 @@ def test_the_shipped_pair_is_what_the_code_draws() -> None:
 def test_laid_out_pair_is_a_pair_of_the_inbox(tmp_path: Path) -> None:
     """Both pictures are copied completely, under names that the inbox pairs."""
     content, style = samples.lay_out(tmp_path / "new" / "inbox")
-    assert (content.name, style.name) == ("harbour.content.png", "harbour.style.png")
+    assert (content.name, style.name) == ("riverside.content.png", "riverside.style.png")
     assert content.read_bytes() == samples.CONTENT.read_bytes()
     assert style.read_bytes() == samples.STYLE.read_bytes()
 

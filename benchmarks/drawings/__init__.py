@@ -18,15 +18,37 @@ from benchmarks.drawings.harbour import harbour
 from benchmarks.drawings.mountains import mountains
 from benchmarks.drawings.paintings import embers, mosaic, swirls
 from benchmarks.drawings.raster import Drawing, to_array, to_image
+from benchmarks.drawings.repainted import knife, market, pencil, planes, watercolour
+from benchmarks.drawings.riverside import riverside
+from benchmarks.drawings.still_life import still_life
 
 __all__ = ["PAIRS", "SCENES", "STYLES", "draw_painting", "draw_scene"]
 
-SCENES: Mapping[str, Drawing] = {"harbour": harbour, "mountains": mountains}
-STYLES: Mapping[str, Drawing] = {"swirls": swirls, "embers": embers, "mosaic": mosaic}
+SCENES: Mapping[str, Drawing] = {
+    "harbour": harbour,
+    "mountains": mountains,
+    "still-life": still_life,
+    "riverside": riverside,
+}
+STYLES: Mapping[str, Drawing] = {
+    "swirls": swirls,
+    "embers": embers,
+    "mosaic": mosaic,
+    "market": market,
+    "knife": knife,
+    "watercolour": watercolour,
+    "pencil": pencil,
+    "planes": planes,
+}
 
 #: A scene and a style that suit each other: every scene and style at least once.
 PAIRS: tuple[tuple[str, str], ...] = (
-    ("harbour", "swirls"),
+    ("riverside", "swirls"),
+    ("still-life", "planes"),
+    ("mountains", "watercolour"),
+    ("riverside", "pencil"),
+    ("still-life", "market"),
+    ("harbour", "knife"),
     ("mountains", "embers"),
     ("harbour", "mosaic"),
 )

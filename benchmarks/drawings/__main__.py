@@ -6,6 +6,6 @@ from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.samples import CONTENT, STYLE
 
 if __name__ == "__main__":
-    draw_scene(640, 480).save(CONTENT, optimize=True)
+    draw_scene(640, 480, scene="riverside").save(CONTENT, optimize=True)
     draw_painting(640, 480).save(STYLE, optimize=True)
     print(CONTENT, STYLE, sep="\n")

@@ -1,9 +1,4 @@
-"""Paintings made of brush strokes, of a palette knife's strokes, and of glass.
-
-A stroke is a path through a field of directions. Its bristles are drawn as lines beside the path, each with a tone and
-a height of its own; the heights are lit afterwards, which is what makes the paint look thick. Lengths are in mean sides
-of the picture: the square root of width times height.
-"""
+"""Paintings made of brush strokes, of a palette knife's strokes, and of glass."""
 
 from __future__ import annotations
 
@@ -11,8 +6,6 @@ from dataclasses import dataclass
 from math import pi, sqrt
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.drawings.raster import (
     Array,
@@ -23,9 +16,8 @@ from benchmarks.drawings.raster import (
     ramp,
     rgb,
     smoothstep,
-    to_array,
-    to_image,
 )
+from benchmarks.drawings.strokes import Brush, Canvas, along_flow, lattice, sample, trace
 
 NIGHT: tuple[Colour, ...] = (
     (12, 16, 56),
@@ -70,140 +62,6 @@ GLASS: tuple[Colour, ...] = (
 )
 LEAD: tuple[Colour, ...] = ((14, 13, 18), (30, 29, 34), (84, 82, 88))
 
-LATTICE = 160  # cells to a mean side in the fields of directions and tones: finer than any stroke
-
-
-# --- Strokes ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Brush:
-    """A brush or a knife."""
-
-    length: float  # of a stroke
-    width: float
-    bristles: int
-    streak: float  # standard deviation of the tone from bristle to bristle, as a part of the tone
-    ragged: float  # the part of its run that a bristle may lack at either end
-    cover: float  # strokes over each point, on average
-
-
-class Canvas:
-    """Paint, and its height as the fourth channel, while strokes are laid on it."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.unit = sqrt(width * height)  # pixels
-        self.extent = (width / self.unit, height / self.unit)
-        self.image = Image.new("RGBA", (width, height))
-        self._draw = ImageDraw.Draw(self.image)
-
-    def prime(self, colours: Array) -> None:
-        """Cover the canvas thinly with `colours` (rows, columns, 3), so that no gap between strokes is bare."""
-        ground = to_image(colours).resize(self.image.size, Image.Resampling.BICUBIC)
-        ground.putalpha(40)
-        self.image.paste(ground)
-
-    def scatter(self, rng: np.random.Generator, brush: Brush) -> Array:
-        """Middles of strokes, (n, 2): one at random in each cell of a lattice, in random order."""
-        cell = sqrt(brush.length * brush.width / brush.cover)
-        columns, rows = (max(2, round(side / cell)) for side in self.extent)
-        cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
-        points = (cells + rng.random(cells.shape)) / (columns, rows)
-        return rng.permutation(points * self.extent)
-
-    def lay(self, rng: np.random.Generator, brush: Brush, paths: Array, colours: Array) -> None:
-        """Draw strokes along `paths` (n, points, 2), the first one undermost.
-
-        `colours` (n, 2, 3) are those at a stroke's two edges; they mix across it.
-        """
-        runs = _bristle_runs(rng, brush, paths) * self.unit
-        strokes, bristles, points, _ = runs.shape
-        paints = _bristle_paints(rng, brush, colours)
-        lacking = rng.random((2, strokes, bristles)) * brush.ragged * points
-        first, last = lacking[0].astype(int), points - lacking[1].astype(int)
-        thickness = max(1, round(1.4 * brush.width * self.unit / bristles))
-        for stroke in range(strokes):
-            for bristle in range(bristles):
-                run = runs[stroke, bristle, first[stroke, bristle] : last[stroke, bristle]]
-                paint = tuple(paints[stroke, bristle].tolist())
-                self._draw.line(run.ravel().tolist(), fill=paint, width=thickness)
-
-    def lit(self, relief: float, gloss: float) -> Array:
-        """The painting under a lamp at the upper left: (H, W, 3)."""
-        blurred = self.image.filter(ImageFilter.GaussianBlur(self.unit / 1100))
-        down, right = np.gradient(to_array(blurred)[..., 3])
-        slope = np.asarray((down + right) * self.unit / 1000)
-        light = 1 + relief * np.tanh(4 * slope)
-        shine = gloss * smoothstep(0.05, 0.25, slope)
-        paint = to_array(self.image)[..., :3]
-        return np.asarray(paint * light[..., None] + shine[..., None])
-
-
-def _bristle_runs(rng: np.random.Generator, brush: Brush, paths: Array) -> Array:
-    """Lines of the bristles along each path, (n, bristles, points, 2), under varying pressure."""
-    along = np.gradient(paths, axis=1)
-    along /= np.linalg.norm(along, axis=-1, keepdims=True) + 1e-9
-    across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
-    widths = brush.width * rng.uniform(0.7, 1.15, (len(paths), 1))
-    offsets = widths * np.linspace(-0.5, 0.5, brush.bristles)
-    return np.asarray(paths[:, None] + across[:, None] * offsets[..., None, None])
-
-
-def _bristle_paints(
-    rng: np.random.Generator, brush: Brush, colours: Array
-) -> npt.NDArray[np.uint8]:
-    """Red, green, blue and height in 0–255 for each bristle of each stroke: (n, bristles, 4)."""
-    shape = (len(colours), brush.bristles)
-    across = np.linspace(0, 1, brush.bristles)[:, None]
-    mixed = colours[:, :1] * (1 - across) + colours[:, 1:] * across
-    tone = 1 + brush.streak * rng.normal(0, 1, (*shape, 1))
-    shift = 0.06 * brush.streak * rng.normal(0, 1, (*shape, 3))
-    # Paint is pushed to the edges of a stroke, and no two strokes carry the same load.
-    ridge = np.abs(np.linspace(-1, 1, brush.bristles)) ** 3
-    load = rng.uniform(0.2, 0.6, (shape[0], 1))
-    heights = load + 0.3 * ridge + rng.normal(0, 0.1, shape)
-    paints = np.concatenate([mixed * tone + shift, heights[..., None]], axis=-1)
-    return (paints.clip(0, 1) * 255).astype(np.uint8)
-
-
-def _lattice(canvas: Canvas) -> tuple[Array, Array]:
-    """x (1, columns) and y (rows, 1) of the lattice on which fields of directions and tones are kept."""
-    columns, rows = (round(side * LATTICE) for side in canvas.extent)
-    return grid(columns, rows, LATTICE)
-
-
-def _sample(field: Array, points: Array) -> Array:
-    """Values of a field on the lattice (rows, columns, …) at `points` (…, 2): the nearest cell, clamped."""
-    rows, columns = field.shape[:2]
-    column = (points[..., 0] * LATTICE).astype(int).clip(0, columns - 1)
-    row = (points[..., 1] * LATTICE).astype(int).clip(0, rows - 1)
-    return np.asarray(field[row, column])
-
-
-def _trace(flow: Array, middles: Array, lengths: Array | float, points: int) -> Array:
-    """Follow unit vectors (rows, columns, 2) both ways from `middles` (n, 2): paths (n, points, 2), `points` odd.
-
-    `lengths` is one for all or (n, 1).
-    """
-    step = lengths / (points - 1)
-    back, forth = [middles], [middles]
-    for _ in range(points // 2):
-        back.append(back[-1] - step * _sample(flow, back[-1]))
-        forth.append(forth[-1] + step * _sample(flow, forth[-1]))
-    return np.stack([*reversed(back[1:]), *forth], axis=1)
-
-
-def _along_flow(rng: np.random.Generator, flow: Array) -> Array:
-    """Noise smeared along the flow (Cabral and Leedom 1993), (rows, columns) in [0, 1]: tones follow the strokes."""
-    rows, columns = flow.shape[:2]
-    grains = noise(rng, columns, rows, 26.0, octaves=2)
-    points = np.stack(np.broadcast_arrays(*grid(columns, rows, LATTICE)), axis=-1)
-    paths = _trace(flow, points.reshape(-1, 2), 0.5, 41)
-    smeared = _sample(grains, paths).mean(axis=1).reshape(rows, columns)
-    standard = (smeared - smeared.mean()) / (smeared.std() + 1e-6)
-    return np.asarray((0.5 + 0.27 * standard).clip(0, 1))
-
-
 # --- Swirls: a night that turns ---------------------------------------------------------------------------------------
 
 
@@ -231,9 +89,10 @@ class Night:
 
 
 SKY_BRUSHES = (
-    Brush(0.16, 0.030, 9, 0.10, 0.25, 2.2),
-    Brush(0.10, 0.018, 6, 0.12, 0.3, 2.0),
-    Brush(0.055, 0.011, 4, 0.12, 0.3, 0.9),
+    Brush(0.36, 0.060, 18, 0.09, 0.2, 2.4),
+    Brush(0.19, 0.030, 10, 0.10, 0.25, 1.3),
+    Brush(0.10, 0.017, 6, 0.12, 0.3, 1.1),
+    Brush(0.055, 0.010, 4, 0.12, 0.3, 0.55),
 )
 STAR_BRUSH = Brush(0.0, 0.0115, 4, 0.07, 0.25, 0.0)
 
@@ -241,19 +100,19 @@ STAR_BRUSH = Brush(0.0, 0.0115, 4, 0.07, 0.25, 0.0)
 def swirls(width: int, height: int, rng: np.random.Generator) -> Array:
     """A night sky that swirls around its stars above dark hills, in thick short strokes."""
     canvas = Canvas(width, height)
-    x, y = _lattice(canvas)
+    x, y = lattice(canvas)
     vortices = _place(rng, (0.2, 0.15, 0.12), canvas.extent, [])
     stars = _place(rng, tuple(0.058 * rng.uniform(0.25, 1, 9) ** 0.8), canvas.extent, vortices)
     night = Night(vortices, stars, _horizon(rng, x.size, canvas.extent[1]))
     flow = _turning(x, y, night)
-    colours = _night_colours(x, y, night, _along_flow(rng, flow))
+    colours = _night_colours(x, y, night, along_flow(rng, flow))
     canvas.prime(colours)
     for brush in SKY_BRUSHES:
         middles = canvas.scatter(rng, brush)
         lengths = brush.length * rng.uniform(0.6, 1.2, (len(middles), 1))
         tones = rng.normal(1, 0.1, (len(middles), 2, 1))
-        paths = _trace(flow, middles, lengths, 11)
-        canvas.lay(rng, brush, paths, _sample(colours, middles)[:, None] * tones)
+        paths = trace(flow, middles, lengths, 11)
+        canvas.lay(rng, brush, paths, sample(colours, middles)[:, None] * tones)
     for star in stars:
         canvas.lay(rng, STAR_BRUSH, *_star_strokes(rng, star))
     return canvas.lit(relief=0.5, gloss=0.2)
@@ -336,7 +195,7 @@ KNIVES = (
 def embers(width: int, height: int, rng: np.random.Generator) -> Array:
     """Ochre, red and black in broad strokes of a knife, a bright band across them."""
     canvas = Canvas(width, height)
-    x, y = _lattice(canvas)
+    x, y = lattice(canvas)
     warmth = _warmth(rng, x, y, canvas.extent[1])
     flow = _slants(rng, x.size, y.size)
     canvas.prime(ramp(EMBERS, 0.6 * warmth))
@@ -344,8 +203,8 @@ def embers(width: int, height: int, rng: np.random.Generator) -> Array:
         middles = canvas.scatter(rng, knife)
         lengths = knife.length * rng.uniform(0.5, 1.2, (len(middles), 1))
         # Unmixed paint: the two sides of a knife carry different colours.
-        tones = _sample(warmth, middles)[:, None] + rng.normal(0, 0.13, (len(middles), 2))
-        paths = _trace(flow, middles, lengths, 9)
+        tones = sample(warmth, middles)[:, None] + rng.normal(0, 0.13, (len(middles), 2))
+        paths = trace(flow, middles, lengths, 9)
         canvas.lay(rng, knife, paths, ramp(EMBERS, tones.clip(0, 1)))
     return canvas.lit(relief=0.75, gloss=0.16)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-CONTENT = Path(__file__).parent / "harbour.png"
+CONTENT = Path(__file__).parent / "riverside.png"
 STYLE = Path(__file__).parent / "swirls.png"
 
 
@@ -16,7 +16,7 @@ def lay_out(folder: Path) -> tuple[Path, Path]:
         The paths of the content and of the style.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content, style = folder / "harbour.content.png", folder / "harbour.style.png"
+    content, style = folder / "riverside.content.png", folder / "riverside.style.png"
     shutil.copyfile(CONTENT, content)
     shutil.copyfile(STYLE, style)
     return content, style

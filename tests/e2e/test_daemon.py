@@ -156,5 +156,5 @@ def test_the_demo_paints(daemon: Daemon) -> None:
     daemon.start("demo", "--folder", str(folder), "--size", "32")
     assert daemon.process is not None
     assert daemon.process.wait(240) == 0, daemon.text()
-    assert daemon.text().splitlines()[-1] == str(folder / "results" / "harbour.png")
-    assert pictures(folder / "results") == {"harbour.png"}
+    assert daemon.text().splitlines()[-1] == str(folder / "results" / "riverside.png")
+    assert pictures(folder / "results") == {"riverside.png"}
