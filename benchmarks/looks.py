@@ -320,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         settings = named_settings(args.settings or ["default"])
-        pairs = read_pairs(args.pairs) if args.pairs else drawn_pairs(args.out / "drawn")
+        pairs = read_pairs(args.pairs) if args.pairs else drawn_pairs(args.cache / "drawn")
         painters = [Painter(weights=weights) for weights in args.weights or ["auto"]]
         columns = choices(settings, painters, args.size)
         for folder in args.beside:

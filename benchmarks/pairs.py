@@ -12,6 +12,7 @@ A pairs file is a YAML list. Paths are relative to the file:
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import drawings
 from benchmarks.drawings import PAIRS, SCENES, draw_painting, draw_scene
 from nst_daemon import strict_yaml
 from nst_daemon.digests import sha256_file
@@ -27,7 +29,7 @@ from nst_daemon.painter import decode
 
 _EXAMPLE = "write `- {content: photo.jpg, style: painting.jpg}` for each pair"
 _KEYS = frozenset({"content", "style", "styles", "name", "references"})
-DRAWN_SIZE = (960, 720)
+DRAWN_SIZE = (768, 576)
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,18 @@ def read_pairs(files: Sequence[Path]) -> list[Pair]:
 
 
 def drawn_pairs(folder: Path, size: tuple[int, int] = DRAWN_SIZE) -> list[Pair]:
-    """The pairs of `benchmarks.drawings`, drawn into a folder."""
+    """The pairs of `benchmarks.drawings`, drawn below a folder; drawn again if their code has changed."""
+    code = [path.read_bytes() for path in sorted(Path(drawings.__file__).parent.glob("*.py"))]
+    folder = folder / hashlib.sha256(b"".join(code) + repr(size).encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, File] = {}
     for name in dict.fromkeys(name for pair in PAIRS for name in pair):
         path = folder / f"{name}.png"
-        picture = (
-            draw_scene(*size, scene=name) if name in SCENES else draw_painting(*size, style=name)
-        )
-        picture.save(path)
+        if not path.exists():
+            scene = name in SCENES
+            picture = draw_scene(*size, scene=name) if scene else draw_painting(*size, style=name)
+            picture.save(path.with_suffix(".part"), "PNG")
+            path.with_suffix(".part").replace(path)
         drawn[name] = File(path, sha256_file(path))
     return [Pair(f"{c} in {s}", drawn[c], (drawn[s],)) for c, s in PAIRS]
 

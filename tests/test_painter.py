@@ -103,7 +103,7 @@ def test_the_result_keeps_what_belongs_to_the_content(painter: Painter) -> None:
 
 
 #: The last check of this painting finds no further improvement, and rolls back.
-ROLLED_BACK = {"size": 64, "iterations": [11], "scales": [1.0], "step": 2.0}
+ROLLED_BACK = {"size": 64, "iterations": [11], "scales": [1.0], "step": 30.0}
 
 
 def test_a_rollback_at_the_end_is_no_loss_to_the_api(

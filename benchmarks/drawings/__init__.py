@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.drawings.harbour import harbour
+from benchmarks.drawings.lighthouse import lighthouse
 from benchmarks.drawings.mountains import mountains
 from benchmarks.drawings.paintings import embers, mosaic, swirls
 from benchmarks.drawings.raster import Drawing, to_array, to_image
@@ -29,6 +30,7 @@ SCENES: Mapping[str, Drawing] = {
     "mountains": mountains,
     "still-life": still_life,
     "riverside": riverside,
+    "lighthouse": lighthouse,
 }
 STYLES: Mapping[str, Drawing] = {
     "swirls": swirls,
@@ -47,7 +49,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("still-life", "planes"),
     ("mountains", "watercolour"),
     ("riverside", "pencil"),
-    ("still-life", "market"),
+    ("lighthouse", "market"),
     ("harbour", "knife"),
     ("mountains", "embers"),
     ("harbour", "mosaic"),

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.drawings.nature import Clouds, cloudy, developed
 from benchmarks.drawings.raster import Array, Colour, mix, noise, ramp, rgb, smoothstep
-from benchmarks.drawings.solids import camera, length, lit_part, normals, openness, trace
+from benchmarks.drawings.solids import camera, length, lit_part, normals, openness, textured, trace
 
 SKY: tuple[Colour, ...] = (
     (58, 106, 176),
@@ -278,10 +278,10 @@ def _painted(town: Town, points: Array, kind: Array) -> Array:
     """Colours and own light of surfaces, (n, 4)."""
     x, y, z = points.T
     out = np.zeros((len(points), 4), dtype=np.float32)
-    broad = _sampled(town.texture, x / 40 + z / 57, y / 40 + z / 31)
-    fine = _sampled(town.texture, x / 5 + z / 7, y / 5 + z / 9)
+    broad = textured(town.texture, x / 40 + z / 57, y / 40 + z / 31)
+    fine = textured(town.texture, x / 5 + z / 7, y / 5 + z / 9)
     course, along = np.floor(y / 0.42), x / 0.9
-    block = _sampled(town.texture, np.floor(along + 0.5 * (course % 2)) * 0.137, course * 0.271)
+    block = textured(town.texture, np.floor(along + 0.5 * (course % 2)) * 0.137, course * 0.271)
     joint = smoothstep(0.1, 0.0, np.abs((y / 0.42) % 1 - 0.5) - 0.4)
     wall = (
         ramp(STONE, (0.2 + 0.5 * block + 0.5 * (fine - 0.3)).clip(0, 1))
@@ -292,13 +292,16 @@ def _painted(town: Town, points: Array, kind: Array) -> Array:
     paved = (y > 2.5)[:, None]
     colours = np.where(paved, rgb(PAVING) * (0.8 + 0.4 * fine)[:, None], wall)
     colours = np.where((kind == HILL)[:, None], ramp(GRASS, fine), colours)
-    leaves = ramp(LEAVES, (1.5 * fine - 0.35 + 0.5 * (broad - 0.5)).clip(0, 1))
+    leafy = textured(town.texture, x / 1.1 + z / 1.7, y / 1.1 + z / 2.3)
+    leaves = ramp(LEAVES, (2.2 * leafy - 0.7 + 0.6 * (fine - 0.5)).clip(0, 1))
     colours = np.where((kind == TREES)[:, None], leaves, colours)
     spire = rgb(SLATE) * (0.8 + 0.4 * fine)[:, None]
     limestone = rgb((206, 188, 156)) * (0.75 + 0.4 * block)[:, None]
+    sound = (np.abs(y - 26.8) < 1.7) & (np.abs(np.abs(x - TOWER[0]) - 1.1) < 0.6)
+    clock = np.hypot(x - TOWER[0], y - 23.2)
+    limestone = mix(limestone, rgb(FRAME), (clock < 1.1) & (z < TOWER[2] - 2.5))
+    limestone = mix(limestone, rgb(PANE), (np.abs(clock - 0.95) < 0.12) & (z < TOWER[2] - 2.5))
     church = np.where((y > 31)[:, None], spire, limestone)
-    slit = (np.abs(x - TOWER[0]) < 0.3) & (np.abs(y % 6.0 - 3) < 0.9) & (y < 19)
-    sound = slit | (np.abs(y - 21.5) < 1.7) & (np.abs(np.abs(x - TOWER[0]) - 1.2) < 0.55)
     church = np.where((sound & (z < TOWER[2]))[:, None], rgb(PANE), church)
     colours = np.where((kind == CHURCH)[:, None], church, colours)
     out[:, :3] = colours
@@ -339,7 +342,7 @@ def _house_colours(town: Town, row: Row, points: Array, fine: Array, broad: Arra
     pane &= (np.abs(u) > 0.035) & (np.abs(v - 0.2) > 0.035)
     chance = np.abs(np.sin(37.7 * storey + 91.3 * column + 713.0 * h.own[:, 5])) % 1
     sheen = 0.35 + 0.5 * smoothstep(
-        0.3, 0.9, _sampled(town.texture, h.x / 6 + h.own[:, 5], h.y / 9)
+        0.3, 0.9, textured(town.texture, h.x / 6 + h.own[:, 5], h.y / 9)
     )
     glass = rgb(PANE)[None] * (1 - sheen)[:, None] + rgb((150, 170, 196)) * (0.6 * sheen)[:, None]
     colours = np.where(pane[:, None], glass, colours)
@@ -364,12 +367,6 @@ def _house_colours(town: Town, row: Row, points: Array, fine: Array, broad: Arra
     return np.concatenate([colours, lamp[:, None]], axis=1)
 
 
-def _sampled(texture: Array, u: Array, v: Array) -> Array:
-    """A texture that is repeated, mirrored at its borders, at u and v in textures; the nearest pixel."""
-    j, i = ((np.abs((t % 2) - 1) * (TEXTURE - 1)).astype(np.int32) for t in (u, v))
-    return np.asarray(texture[i, j])
-
-
 def _evening(width: int, height: int, rng: np.random.Generator) -> Array:
     """The sky: a gradient and clouds lit from the left."""
     horizon = 0.63
@@ -388,8 +385,8 @@ def _river(town: Town, sky: Array, rays: Array, column: Any) -> Array:
     points = EYE + reach[:, None] * rays
     x, z = points[:, 0], points[:, 2]
     calm = np.exp(-reach / 60)
-    waves = _sampled(town.texture, x / 4, z / 9) + 0.6 * _sampled(town.texture, x / 17, z / 40)
-    across = _sampled(town.texture, x / 5 + 0.4, z / 7 + 0.7) - 0.5
+    waves = textured(town.texture, x / 4, z / 9) + 0.6 * textured(town.texture, x / 17, z / 40)
+    across = textured(town.texture, x / 5 + 0.4, z / 7 + 0.7) - 0.5
     tilt = np.stack([0.03 * across, np.ones_like(x), 0.055 * (waves - 0.8)], axis=1)
     tilt[:, [0, 2]] *= (0.25 + calm)[:, None]
     tilt /= length(tilt)[:, None]

@@ -105,3 +105,17 @@ def united(first: Array, second: Array, blend: float) -> Array:
     """The union of two solids with a fillet of size `blend`."""
     share = (0.5 + 0.5 * (second - first) / blend).clip(0, 1)
     return np.asarray(second + (first - second) * share - blend * share * (1 - share))
+
+
+def textured(texture: Array, u: Array, v: Array) -> Array:
+    """A square texture that is repeated, mirrored at its borders, at u and v in its sides; bilinear."""
+
+    def mirrored(t: Array) -> Array:
+        return np.abs((t % 2) - 1) * (len(texture) - 1.001)
+
+    across, down = mirrored(u), mirrored(v)
+    j, i = across.astype(int), down.astype(int)
+    a, d = across - j, down - i
+    upper = texture[i, j] * (1 - a) + texture[i, j + 1] * a
+    lower = texture[i + 1, j] * (1 - a) + texture[i + 1, j + 1] * a
+    return np.asarray(upper * (1 - d) + lower * d)

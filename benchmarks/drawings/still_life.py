@@ -14,7 +14,16 @@ import numpy as np
 
 from benchmarks.drawings.nature import developed
 from benchmarks.drawings.raster import Array, Colour, mix, noise, ramp, rgb, smoothstep
-from benchmarks.drawings.solids import camera, length, lit_part, normals, openness, trace, united
+from benchmarks.drawings.solids import (
+    camera,
+    length,
+    lit_part,
+    normals,
+    openness,
+    textured,
+    trace,
+    united,
+)
 
 WALL: tuple[Colour, ...] = ((70, 80, 84), (122, 126, 116), (172, 164, 140), (200, 188, 158))
 WOOD: tuple[Colour, ...] = ((58, 32, 20), (104, 62, 36), (146, 94, 54), (176, 122, 74))
@@ -308,20 +317,6 @@ def _painted(
     return colours, gloss
 
 
-def _sampled(texture: Array, u: Array, v: Array) -> Array:
-    """A texture that is repeated, mirrored at its borders, at u and v in textures; bilinear."""
-
-    def mirrored(t: Array) -> Array:
-        return np.abs((t % 2) - 1) * (TEXTURE - 1.001)
-
-    across, down = mirrored(u), mirrored(v)
-    j, i = across.astype(int), down.astype(int)
-    a, d = across - j, down - i
-    upper = texture[i, j] * (1 - a) + texture[i, j + 1] * a
-    lower = texture[i + 1, j] * (1 - a) + texture[i + 1, j + 1] * a
-    return np.asarray(upper * (1 - d) + lower * d)
-
-
 def _around(points: Array) -> Array:
     """Angle about the upright axis, in turns."""
     return np.asarray(np.arctan2(points[:, 2], points[:, 0]) / (2 * np.pi))
@@ -329,7 +324,7 @@ def _around(points: Array) -> Array:
 
 def _plaster(points: Array, texture: Array) -> Array:
     x, y, _ = points.T
-    tone = 0.35 * _sampled(texture, x / 20, y / 20) + 0.12 * _sampled(texture, x / 5, y / 5)
+    tone = 0.35 * textured(texture, x / 20, y / 20) + 0.12 * textured(texture, x / 5, y / 5)
     return ramp(WALL, (tone + 0.42 - 0.03 * x).clip(0, 1))
 
 
@@ -337,8 +332,8 @@ def _table(points: Array, texture: Array) -> Array:
     """Boards with grain along them and dark joints."""
     x, _, z = points.T
     board = np.floor(z / 1.15)
-    grain = _sampled(texture, x / 9 + 0.37 * board, z * 1.1 + 0.13 * board)
-    tone = grain + 0.35 * (_sampled(texture, 0.4 * board, 0.3 * board) - 0.5)
+    grain = textured(texture, x / 9 + 0.37 * board, z * 1.1 + 0.13 * board)
+    tone = grain + 0.35 * (textured(texture, 0.4 * board, 0.3 * board) - 0.5)
     colours = ramp(WOOD, tone.clip(0, 1))
     joint = smoothstep(0.025, 0.0, np.abs(z / 1.15 - np.round(z / 1.15)))
     return mix(colours, rgb((30, 18, 12)), 0.7 * joint)
@@ -346,7 +341,7 @@ def _table(points: Array, texture: Array) -> Array:
 
 def _linen(points: Array, texture: Array) -> Array:
     x, _, z = points.T
-    weave = 0.97 + 0.06 * _sampled(texture, x * 1.6, z * 1.6)
+    weave = 0.97 + 0.06 * textured(texture, x * 1.6, z * 1.6)
     stripe = smoothstep(0.035, 0.02, np.abs(np.abs(x - 0.25) + 0.8 * np.abs(z + 0.1) - 3.25))
     return mix(rgb(LINEN) * weave[:, None], rgb((60, 84, 140)), 0.75 * stripe)
 
@@ -354,7 +349,7 @@ def _linen(points: Array, texture: Array) -> Array:
 def _glazed(points: Array, texture: Array) -> Array:
     """Blue glaze in runs over pale clay, with a pale band."""
     u, y = _around(points), points[:, 1]
-    runs = _sampled(texture, 2 * u, y / 6)
+    runs = textured(texture, 2 * u, y / 6)
     colours = ramp(GLAZE, (runs * 1.2 - 0.1).clip(0, 1))
     band = smoothstep(0.05, 0.02, np.abs(y - 1.55 + 0.08 * (runs - 0.5)))
     bare = smoothstep(0.30, 0.2, y + 0.25 * (runs - 0.5))
@@ -366,7 +361,7 @@ def _glass(points: Array, texture: Array) -> Array:
     y = points[:, 1]
     label = smoothstep(0.02, 0.0, np.abs(y - 1.15) - 0.42) * (points[:, 2] < 0.3)
     foil = smoothstep(2.72, 2.76, y)
-    paper = rgb((222, 206, 168)) * (0.9 + 0.2 * _sampled(texture, _around(points), y / 3))[:, None]
+    paper = rgb((222, 206, 168)) * (0.9 + 0.2 * textured(texture, _around(points), y / 3))[:, None]
     lines = smoothstep(0.03, 0.02, np.abs(y - 1.3)) + smoothstep(0.015, 0.01, np.abs(y - 1.0))
     paper = mix(paper, rgb((110, 40, 34)), lines.clip(0, 1))
     colours = mix(np.broadcast_to(rgb(BOTTLE), points.shape), rgb((122, 24, 30)), foil)
@@ -376,8 +371,8 @@ def _glass(points: Array, texture: Array) -> Array:
 def _apple_skin(points: Array, texture: Array) -> Array:
     """Red streaks from the stalk downward over yellow."""
     u, y = _around(points), points[:, 1]
-    streaks = _sampled(texture, 6 * u, y / 5)
-    blush = _sampled(texture, u, y / 4)
+    streaks = textured(texture, 6 * u, y / 5)
+    blush = textured(texture, u, y / 4)
     colours = ramp(APPLE, (0.15 + 0.75 * blush + 0.55 * (streaks - 0.4)).clip(0, 1))
     ring = np.hypot(points[:, 0], points[:, 2])
     hollow = smoothstep(0.2, 0.05, ring) * (y > 0.4)
@@ -387,17 +382,17 @@ def _apple_skin(points: Array, texture: Array) -> Array:
 
 def _pear_skin(points: Array, texture: Array) -> Array:
     u, y = _around(points), points[:, 1]
-    tone = 0.25 + 0.5 * _sampled(texture, u, y / 5) + 0.25 * np.cos(2 * np.pi * u)
+    tone = 0.25 + 0.5 * textured(texture, u, y / 5) + 0.25 * np.cos(2 * np.pi * u)
     colours = ramp(PEAR, tone.clip(0, 1))
-    freckles = smoothstep(0.62, 0.72, _sampled(texture, 9 * u, y * 2.2))
+    freckles = smoothstep(0.62, 0.72, textured(texture, 9 * u, y * 2.2))
     colours = mix(colours, rgb((110, 84, 40)), 0.45 * freckles)
     return mix(colours, rgb(STALK), smoothstep(1.29, 1.33, y))
 
 
 def _lemon_skin(points: Array, texture: Array) -> Array:
-    return ramp(LEMON, _sampled(texture, points[:, 0] * 1.5, _around(points[:, [1, 0, 2]]) * 3))
+    return ramp(LEMON, textured(texture, points[:, 0] * 1.5, _around(points[:, [1, 0, 2]]) * 3))
 
 
 def _orange_skin(points: Array, texture: Array) -> Array:
-    pores = _sampled(texture, 8 * _around(points), 3 * points[:, 1])
+    pores = textured(texture, 8 * _around(points), 3 * points[:, 1])
     return ramp(ORANGE, (1.3 * pores - 0.1).clip(0, 1))
