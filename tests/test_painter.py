@@ -132,7 +132,7 @@ def test_a_rollback_at_the_end_is_no_loss_to_the_command(
     expected = to_image(stylize(content, style, device="cpu", **ROLLED_BACK).rgb)
     with Image.open(output) as image:
         assert image.tobytes() == expected.tobytes()
-    assert sidecar.read(output).settings["step"] == 2.0
+    assert sidecar.read(output).settings["step"] == ROLLED_BACK["step"]
 
 
 def test_an_interrupted_command_keeps_what_it_has_painted(
