@@ -4,7 +4,7 @@ Everything is computed from a seed with numpy and Pillow, so the documentation, 
 pictures of other people. The same arguments give the same bytes. Compositions are drawn enlarged and then reduced, and
 their measures are in proportion to the picture: a larger picture shows the same composition in finer detail.
 
-`python -m benchmarks.drawings` draws the two pictures that the package ships (nst_daemon/samples), and with a folder, all.
+`python -m benchmarks.drawings` draws the two pictures that the package ships; with a folder, it draws all.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ STYLES: Mapping[str, Drawing] = {
 PAIRS: tuple[tuple[str, str], ...] = (
     ("riverside", "swirls"),
     ("still-life", "planes"),
-    ("mountains", "watercolour"),
+    ("lighthouse", "watercolour"),
     ("riverside", "pencil"),
-    ("lighthouse", "market"),
+    ("mountains", "market"),
     ("harbour", "knife"),
     ("mountains", "embers"),
     ("harbour", "mosaic"),

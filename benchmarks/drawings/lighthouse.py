@@ -78,6 +78,7 @@ class Coast:
 
 def lighthouse(width: int, height: int, rng: np.random.Generator) -> Array:
     """A white and red tower on cliffs, its keeper's house, rocks in the surf, and another headland far away."""
+    rng = rng.spawn(5)[-1]  # other clouds than in the other scenes
     coast = _coast(rng)
     rays = camera(width, height, EYE, TARGET, zoom=ZOOM, shift=SHIFT)
     sky = _afternoon(width, height, rng)

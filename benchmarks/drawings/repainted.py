@@ -67,8 +67,9 @@ class Motif:
         return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def motif(scene: Drawing, width: int, height: int, rng: np.random.Generator) -> Motif:
-    """A scene in the picture's proportions."""
+def motif(scene: Drawing, width: int, height: int, rng: np.random.Generator, variant: int) -> Motif:
+    """A scene in the picture's proportions; a variant other than 0 is not what the scene itself shows."""
+    rng = rng.spawn(variant)[-1] if variant else rng
     unit = sqrt(width * height)
     columns, rows = (max(16, round(CELLS * side / unit)) for side in (width, height))
     return Motif(np.asarray(scene(columns, rows, rng), dtype=np.float32).clip(0, 1))
@@ -147,7 +148,7 @@ KNIFE = Hand(
 
 def market(width: int, height: int, rng: np.random.Generator) -> Array:
     """A town on the water in broken colours: warm lights, blue and violet shadows, thick strokes of many sizes."""
-    found = motif(harbour, width, height, rng)
+    found = motif(harbour, width, height, rng, 1)
     tone = blurred(found.tone, 0.006)[..., None]
     colours = vivid(found.colours, 1.25)
     colours = colours**0.82
@@ -158,7 +159,7 @@ def market(width: int, height: int, rng: np.random.Generator) -> Array:
 
 def knife(width: int, height: int, rng: np.random.Generator) -> Array:
     """Mountains over a lake in planes of colour, spread with a palette knife."""
-    found = motif(mountains, width, height, rng)
+    found = motif(mountains, width, height, rng, 4)
     tone = found.tone
     colours = vivid(found.colours, 1.7)
     colours = mix(colours, rgb((24, 60, 92)), 0.35 * smoothstep(0.35, 0.05, tone))
@@ -208,7 +209,7 @@ WASHES = (0.86, 0.68, 0.50, 0.33, 0.18)  # a wash covers what is darker than thi
 
 def watercolour(width: int, height: int, rng: np.random.Generator) -> Array:
     """Washes over white paper, from light to dark: granulation, dark edges, colours that run, and drops."""
-    found = motif(mountains, width, height, rng)
+    found = motif(mountains, width, height, rng, 1)
     colours = _warmed(found.blurred(0.012))
     tone = found.blurred(0.008) @ LUMINANCE
     low, high = np.percentile(tone, (2, 97))
@@ -308,7 +309,7 @@ HATCHINGS = ((0.9, 0.2, 76), (0.62, 0.38, 74), (-0.7, 0.54, 80), (1.5, 0.7, 90))
 
 def pencil(width: int, height: int, rng: np.random.Generator) -> Array:
     """Outlines, and hatching in several directions on grained paper."""
-    found = motif(harbour, width, height, rng)
+    found = motif(harbour, width, height, rng, 3)
     unit = sqrt(width * height)
     tone = blurred(found.tone, 0.006)
     low, high = np.percentile(tone, (3, 92))
@@ -412,7 +413,7 @@ FLATS = (
 
 def planes(width: int, height: int, rng: np.random.Generator) -> Array:
     """A still life broken into dark planes, each shaded from one edge to the other, in earth and slate."""
-    found = motif(still_life, width, height, rng)
+    found = motif(still_life, width, height, rng, 3)
     rows, columns = found.tone.shape
     tone = found.blurred(0.01) @ LUMINANCE
     low, high = np.percentile(tone, (1, 99))
@@ -423,7 +424,7 @@ def planes(width: int, height: int, rng: np.random.Generator) -> Array:
     size = np.bincount(number.ravel(), minlength=count)
     mean = np.bincount(number.ravel(), tone.ravel(), count) / size.clip(1)
     mean = (mean + rng.normal(0, 0.09, count)).clip(0, 1)
-    place = 0.06 + 0.8 * mean[number] + 0.26 * shade + 0.3 * (tone - mean[number])
+    place = 0.1 + 0.92 * mean[number] + 0.26 * shade + 0.3 * (tone - mean[number])
     colours = ramp(PLANES, place.clip(0, 1))
     tint = found.blurred(0.03)
     colours = mix(colours, vivid(tint, 1.1) * colours.max(-1, keepdims=True) / 0.8, 0.22)
