@@ -64,7 +64,7 @@ def _torch_loop(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        total = objective(network(image), image) @ objective.weights
+        total = objective(network, image) @ objective.weights
         total.backward()  # type: ignore[no-untyped-call]
         return total.detach()
 

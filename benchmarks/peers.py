@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from benchmarks.curves import Curve, draw, reaches
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.images import from_image, resize
-from nst_daemon.engine.losses import Objective
+from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scene, scale_sizes
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.vgg import VGG
@@ -145,8 +145,8 @@ def _enlarged(moments: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Te
     return {"step": moments["step"], "exp_avg": average, "exp_avg_sq": squares}
 
 
-def _total(objective: Objective, network: nn.Module, image: Tensor) -> Tensor:
-    return objective(network(image), image) @ objective.weights
+def _total(objective: Pyramid, network: nn.Module, image: Tensor) -> Tensor:
+    return objective(network, image) @ objective.weights
 
 
 PEERS: dict[str, tuple[Callable[..., Iterator[Tensor | None]], dict[str, object]]] = {
@@ -235,7 +235,7 @@ def _timed(steps: Iterator[Tensor | None], scene: Scene, network: nn.Module, tas
     return Outcome(curve, median(times), peak())
 
 
-def judged(objective: Objective, network: nn.Module, image: Tensor) -> float:
+def judged(objective: Pyramid, network: nn.Module, image: Tensor) -> float:
     """The objective's float32 value of a picture at full size."""
     with torch.no_grad():
         return float(_total(objective, network, image.float()))

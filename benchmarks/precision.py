@@ -34,7 +34,7 @@ def final(painter: Painter, pair: Sequence[str], size: int, evaluations: int, ho
     *_, last = painter.paint(prepared)
     image, objective = last.image(), prepared.scene.scales[-1].objective
     with torch.no_grad():
-        return float(objective(painter.network(settings)(image), image) @ objective.weights)
+        return float(objective(painter.network(settings), image) @ objective.weights)
 
 
 def main() -> None:

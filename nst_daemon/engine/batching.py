@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
-from nst_daemon.engine.evaluation import Evaluated, Evaluation, whole
+from nst_daemon.engine.evaluation import Evaluation, whole
 from nst_daemon.engine.losses import Objective, Sums
 from nst_daemon.engine.memory import exhausted
+from nst_daemon.engine.pyramid import Evaluated, Pyramid, over_levels
 from nst_daemon.engine.vgg import VGG
 
 #: How often each way is timed before the one with the better best time is used.
@@ -28,15 +29,27 @@ TRIALS = 4
 SIZES = 1000
 
 #: Evaluates several objectives, each at its own picture of (B, 3, H, W).
-BatchEvaluation = Callable[[VGG, tuple[Objective, ...], Tensor], Evaluated]
+BatchEvaluation = Callable[[VGG, tuple[Pyramid, ...], Tensor], Evaluated]
 
 
-def batched(network: VGG, objectives: tuple[Objective, ...], images: Tensor) -> Evaluated:
-    """`evaluation.whole` of each of the images (B, 3, H, W), in one pass.
+def batched(network: VGG, pyramids: tuple[Pyramid, ...], images: Tensor) -> Evaluated:
+    """`evaluation.whole` of each of the images (B, 3, H, W), in one pass for each level.
+
+    The pyramids have equal numbers of levels.
 
     Returns:
         The terms of all pictures in a row, the totals (B,) and the gradients (B, 3, H, W).
     """
+
+    def evaluate(k: int, pictures: Tensor) -> Evaluated:
+        return _batched_level(network, [pyramid.levels[k] for pyramid in pyramids], pictures)
+
+    values, totals, gradients = over_levels(evaluate, images, len(pyramids[0].levels))
+    return torch.stack(values).sum(0), torch.stack(totals).sum(0), gradients
+
+
+def _batched_level(network: VGG, objectives: Sequence[Objective], images: Tensor) -> Evaluated:
+    """`batched` at one level."""
     batch = images.detach().requires_grad_()
     rows = [slice(i, i + 1) for i in range(len(objectives))]
     with torch.enable_grad():
@@ -62,7 +75,7 @@ class EvaluationRequest:
 
     evaluation: Evaluation
     network: VGG
-    objective: Objective
+    objective: Pyramid
     image: Tensor
     result: Evaluated | None = None
     error: Exception | None = None
@@ -72,7 +85,8 @@ class EvaluationRequest:
         """Requests with the same value can be evaluated in one pass."""
         evaluation = self.evaluation
         plain = evaluation.evaluation if isinstance(evaluation, CudaGraphEvaluation) else evaluation
-        return (self.network, self.image.shape) if plain is whole else (self,)
+        levels = len(self.objective.levels)
+        return (self.network, self.image.shape, levels) if plain is whole else (self,)
 
     def answer(self) -> None:
         """Evaluate, and keep the result or the error."""
@@ -109,7 +123,7 @@ class Batching:
         # (number of pictures, their shape, in one pass?) → seconds
         self._times: dict[tuple[int, torch.Size, bool], list[float]] = defaultdict(list)
         # (number of pictures, their shape) → the pass as a CUDA graph
-        self._graphs: dict[tuple[int, torch.Size], CudaGraphEvaluation[tuple[Objective, ...]]] = {}
+        self._graphs: dict[tuple[int, torch.Size], CudaGraphEvaluation[tuple[Pyramid, ...]]] = {}
 
     @property
     def waiting(self) -> int:
@@ -132,7 +146,7 @@ class Batching:
             self._changed.notify_all()
 
     def __call__(
-        self, evaluation: Evaluation, network: VGG, objective: Objective, image: Tensor
+        self, evaluation: Evaluation, network: VGG, objective: Pyramid, image: Tensor
     ) -> Evaluated:
         """The result of the evaluation. Raises what it raises."""
         request = EvaluationRequest(evaluation, network, objective, image)

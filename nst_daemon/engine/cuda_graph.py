@@ -16,8 +16,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.evaluation import Evaluated
 from nst_daemon.engine.memory import exhausted
+from nst_daemon.engine.pyramid import Evaluated
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import first_line
 

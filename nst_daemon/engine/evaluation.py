@@ -11,12 +11,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from nst_daemon.engine.losses import Objective, Sums, Window
+from nst_daemon.engine.pyramid import AtLevels, Evaluated, Pyramid
 from nst_daemon.engine.vgg import VGG
 
-#: Terms (terms,), their weighted sum () and its gradient (1, 3, H, W).
-Evaluated = tuple[Tensor, Tensor, Tensor]
-#: Evaluates an objective at a picture (1, 3, H, W).
-Evaluation = Callable[[VGG, Objective, Tensor], Evaluated]
+#: Evaluates the objective of a scale at a picture (1, 3, H, W).
+Evaluation = Callable[[VGG, Pyramid, Tensor], Evaluated]
 #: Calls a function with arguments.
 Call = Callable[..., Any]
 
@@ -62,10 +61,10 @@ def sums_of(
     return sums
 
 
-def whole(
+def whole_level(
     network: VGG, objective: Objective, image: Tensor, *, call: Call = direct_call
 ) -> Evaluated:
-    """The picture in one piece, with all activations kept for the backward pass."""
+    """One level, in one piece."""
     image = image.detach().requires_grad_()
     with torch.enable_grad():
         values = objective.terms(sums_of(network, objective, image, call=call), image)
@@ -74,9 +73,11 @@ def whole(
     return values.detach(), total.detach(), gradient
 
 
+#: The picture in one piece, with all activations kept for the backward pass.
+whole: Evaluation = AtLevels(whole_level)
 #: As `whole`, but keeps the activations of one stage of the network at a time and recomputes them in the backward pass
 #: (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost). No random numbers are used, so no generator's
 #: state is kept.
-checkpointed: Evaluation = partial(
-    whole, call=partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+checkpointed: Evaluation = AtLevels(
+    partial(whole_level, call=partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
 )

@@ -185,6 +185,37 @@ def gram_loss(G: Tensor, A: Tensor, positions: Tensor, form: str) -> Tensor:
     return k * distance
 
 
+def moments_loss(F: StyleStatistics, A: StyleStatistics, *, relative: bool) -> Tensor:
+    """The distance (R,) of channel means μ and standard deviations σ, for each region (Galerne et al. 2024, §4).
+
+    N²·(mean (μ − μ')² + mean (σ − σ')²), which matches a Gram term of the form `mean` and layer weights of 1/N²; the
+    weight 10 is that of their code (`wmeanstd` 1000). `relative` instead gives Σ(μ − μ')²/Σμ'² + Σ(σ − σ')²/Σσ'²,
+    whatever the scale of the activations.
+
+    Args:
+        F: Statistics of the picture.
+        A: Those of the style.
+        relative: Divide by the style's.
+    """
+    found = torch.stack([F.mean, _deviations(F, A)])  # (2, R, N)
+    wanted = torch.stack([A.mean, _deviations(A, A)])
+    squares = (found - wanted).square()
+    if relative:
+        return (squares.sum(2) / wanted.square().sum(2).clamp_min(1e-30)).sum(0)
+    return F.mean.shape[-1] ** 2 * squares.mean(2).sum(0)
+
+
+def _deviations(S: StyleStatistics, of: StyleStatistics) -> Tensor:
+    """The channels' standard deviations (R, N); variances below 1e-6 of the mean second moment are set to that.
+
+    The root's derivative would be infinite for a channel that is constant (not in the source).
+    """
+    second = of.gram.diagonal(dim1=-2, dim2=-1)
+    least = 1e-6 * second.mean(1, keepdim=True).clamp_min(1e-30)
+    variance = S.gram.diagonal(dim1=-2, dim2=-1) - S.mean.square()
+    return torch.maximum(variance, least).sqrt()
+
+
 def tv_loss(image: Tensor, form: str) -> Tensor:
     """The total variation of a picture.
 
@@ -260,11 +291,16 @@ class Objective:
     activations nor on the size of the picture. A region counts in proportion to its area, so content and style are
     balanced in it as in a picture of its own (our choice: Gatys et al. 2017 leave the regions' weights open).
 
+    An objective may be one level of a pyramid (`engine.pyramid`): then it has a share in each term.
+
     Args:
-        content: Layer → P (1, N, h, w).
-        style: Layer → statistics; those of several styles are already blended.
+        content: Content layer → P (1, N, h, w); layers without a share may be missing.
+        style: Style layer → statistics; those of several styles are already blended. Layers without a share may be
+            missing.
         settings: Weights and forms.
         guides: Style layer → the weight (1, R, h, w) of each region at each position; missing for one region.
+        shares: Term → the factor on it, at least one of them above 0; a missing term has none. 1 for all terms unless
+            given.
 
     Attributes:
         names: Of the terms: "content relu4_2", "style relu1_1", …, "tv".
@@ -278,14 +314,24 @@ class Objective:
         style: Mapping[str, StyleStatistics],
         settings: RenderSettings,
         guides: Mapping[str, Tensor] | None = None,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self.settings = settings
-        self.content = {layer: _precise(content[layer]) for layer in settings.content_layers}
-        self.style = {layer: style[layer] for layer in settings.style_layers}
-        self.guides = guides or {}
-        some = next(iter(self.content.values()))
         weights = settings.term_weights
         self.names = tuple(weights)
+        self.shares = dict.fromkeys(weights, 1.0) if shares is None else dict(shares)
+        self.content = {
+            layer: _precise(content[layer])
+            for layer in settings.content_layers
+            if f"content {layer}" in self.shares
+        }
+        self.style = {
+            layer: style[layer]
+            for layer in settings.style_layers
+            if f"style {layer}" in self.shares
+        }
+        self.guides = guides or {}
+        some = next(iter([*self.content.values(), *(S.mean for S in self.style.values())]))
         self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=some.dtype)
         self.calibrated = settings.calibrate == "auto"
         self.energies = self._energies()
@@ -322,10 +368,18 @@ class Objective:
         return Sums(content, style)
 
     def terms(self, sums: Sums, image: Tensor) -> Tensor:
-        """The unweighted terms (terms,), from the sums over the whole picture."""
-        terms = [self._content(layer, sums.content[layer]) for layer in self.content]
-        terms += [self._style(layer, sums.style[layer]) for layer in self.style]
-        return torch.stack([*terms, self._tv(image)])
+        """The unweighted terms (terms,) times their shares, from the sums over the whole picture."""
+        terms = {f"content {k}": self._content(k, sums.content[k]) for k in self.content}
+        terms |= {f"style {k}": self._style(k, sums.style[k]) for k in self.style}
+        if "tv" in self.shares:
+            terms["tv"] = self._tv(image)
+        none = self.weights.new_zeros(())
+        return torch.stack(
+            [
+                self.shares[name] * terms[name] if name in terms else none.to(image.dtype)
+                for name in self.names
+            ]
+        )
 
     def terms_at_zero(self, image: Tensor) -> Tensor:
         """The terms (terms,) for activations that are all zero; image (1, 3, H, W) gives the size and tv."""
@@ -362,7 +416,11 @@ class Objective:
         else:
             form = "sum" if self.calibrated else self.settings.gram_norm
             each = gram_loss(painted.gram, self.style[layer].gram, sums.weight.sum(), form)
-        return (self._areas(layer) * each / self.energies[f"style {layer}"]).sum()
+        each = each / self.energies[f"style {layer}"]
+        if moments := self.settings.moments_weight:
+            distance = moments_loss(painted, self.style[layer], relative=self.calibrated)
+            each = each + moments * distance
+        return (self._areas(layer) * each).sum()
 
     def _guide(self, layer: str, window: Window) -> Tensor | None:
         return self.guides[layer][(..., *window)] if layer in self.guides else None

@@ -55,6 +55,7 @@ _LITERAL: Mapping[str, object] = {
     "clamp": False,
     "tv_weight": 0.0,
     "detail": 0.0,
+    "style_levels": 1,
 }
 
 PRESETS: Mapping[str, Preset] = {
@@ -192,12 +193,33 @@ PRESETS: Mapping[str, Preset] = {
             "tv_weight": 0.1,
         },
     ),
+    "spst": Preset(
+        "Gram matrices, means and standard deviations from coarse to fine: for large pictures",
+        "Galerne, Raad, Lezama & Morel, Scaling Painting Style Transfer, EGSR 2024, and its code, spst-fast",
+        {
+            **_LITERAL,
+            "content_loss": "mean",
+            "gram_norm": "mean",
+            # The coarsest scale is between 512 and 1023 px. The code shortens the history to 10 at the other scales.
+            "scales": "halves",
+            "coarsest": 512,
+            "history": 100,
+            "iterations": (600, 200, 66, 30),
+        },
+        bare={**_GATYS_PYTORCH_BARE, "moments_weight": 10.0},
+        calibrated={
+            "content_weight": 0.1,
+            "style_layers": _layers(_FIVE, 1 / 5),
+            "moments_weight": 0.5,
+        },
+    ),
     "wasserstein": Preset(
         "Gaussians instead of Gram matrices, root-2 scales, averaged iterates: slow, with fine results",
         "crowsonkb, style-transfer-pytorch",
         {
             "content_loss": "mean",
             "style_loss": "wasserstein",
+            "style_levels": 1,
             "style_layers": _layers(_FIVE, [w / 341 for w in (256, 64, 16, 4, 1)]),
             "tv": "nine-point",
             "optimizer": "adam",

@@ -9,12 +9,13 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from nst_daemon.engine import color
+from nst_daemon.engine import color, pyramid
 from nst_daemon.engine.images import Size, resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.memory import free_memory, memory_plans, out_of_memory
 from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import MEAN
 from nst_daemon.errors import PictureError, SettingsError
@@ -39,7 +40,7 @@ class Scale:
     size: Size
     content: Tensor
     colors: Tensor
-    objective: Objective
+    objective: Pyramid
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,11 @@ def prepare(
     size = picture_size(size_of(content), settings.size, device)
     sizes = scale_sizes(size, settings)
     _check_memory(size, settings, free(device))
+    reference = _Styles(styles, shares, regions)
     scales = []
     for scale_size in sizes:
         small = resize(content[None], scale_size)
-        blended = _blend(
-            _statistics(styles, regions, scale_size, settings, targets), shares, regions
-        )
-        features = {k: v.to(device) for k, v in targets.content(small).items()}
-        statistics = {
-            k: StyleStatistics(v.gram.to(device), v.mean.to(device)) for k, v in blended.items()
-        }
-        guides = _content_guides(regions, scale_size, settings, device)
-        objective = Objective(features, statistics, settings, guides)
+        objective = _objective(small, reference, settings, targets, device)
         shown = small.to(device)
         own = shown if colors is content else resize(colors[None], scale_size).to(device)
         scales.append(Scale(scale_size, shown, own, objective))
@@ -214,19 +208,69 @@ def _shares(settings: RenderSettings, styles: Sequence[Tensor], regions: Regions
     return [w / sum(weights) for w in weights]
 
 
-def _statistics(
-    styles: Sequence[Tensor],
-    regions: Regions,
-    size: Size,
+@dataclass(frozen=True)
+class _Styles:
+    """What the style is taken from: pictures (3, H, W), each one's share of the blend, and what their masks mean."""
+
+    pictures: Sequence[Tensor]
+    shares: Sequence[float]
+    regions: Regions
+
+
+def _objective(
+    content: Tensor,
+    styles: _Styles,
     settings: RenderSettings,
     targets: TargetSource,
-) -> list[Mapping[str, StyleStatistics]]:
-    """The statistics of each style in each of its own regions, for a picture of this size."""
-    each = []
-    for style, own in zip(styles, regions.styles, strict=True):
-        shown = resize(style[None], style_size(size_of(style), size, settings))
-        each.append(targets.style(shown, _style_guide(own, shown, settings)))
-    return each
+    device: torch.device,
+) -> Pyramid:
+    """The objective of a scale, whose content is (1, 3, h, w)."""
+    size, regions = size_of(content), styles.regions
+    shown = [resize(s[None], style_size(size_of(s), size, settings)) for s in styles.pictures]
+    guides = [
+        None if r.guide is None else r.guide(size_of(s))
+        for r, s in zip(regions.styles, shown, strict=True)
+    ]
+    smallest = min((size_of(style) for style in shown), key=min)
+    shares = pyramid.shares(size, smallest, settings, limit=_usable_levels(guides, settings))
+    contents = pyramid.levels_of(content, len(shares))
+    levels = []
+    for picture, own in zip(contents, shares, strict=True):
+        compared = any(name.startswith("content") for name in own)
+        P = targets.content(picture) if compared else {}
+        each = [targets.style(s, g) for s, g in zip(shown, guides, strict=True)]
+        statistics = {
+            layer: StyleStatistics(S.gram.to(device), S.mean.to(device))
+            for layer, S in _blend(each, styles.shares, regions).items()
+        }
+        features = {layer: map_.to(device) for layer, map_ in P.items()}
+        here = _content_guides(regions, size_of(picture), settings, device)
+        levels.append(Objective(features, statistics, settings, here, own))
+        shown = [pyramid.reduced(style) for style in shown]
+        guides = [None if guide is None else pyramid.reduced_guide(guide) for guide in guides]
+    return Pyramid(tuple(levels))
+
+
+def _usable_levels(guides: Sequence[Tensor | None], settings: RenderSettings) -> int:
+    """The number of levels at which no region of a style (1, R, H, W) is too small for the deepest layer.
+
+    Raises:
+        PictureError: There is none.
+    """
+    deepest = max(settings.style_layers, key=lambda layer: minimum_side([layer]))
+    count = settings.style_levels
+    for guide in guides:
+        smaller, k = guide, 0
+        while smaller is not None and k < count:
+            if at_layer(smaller, deepest).sum((2, 3)).min() < MINIMUM_REGION:
+                count = k
+            smaller, k = pyramid.reduced_guide(smaller), k + 1
+    if not count:
+        raise PictureError(
+            f"a region of a style's mask is too small for layer {deepest}",
+            remedy="draw it larger, or set a larger size",
+        )
+    return count
 
 
 def _blend(
@@ -252,20 +296,6 @@ def _blend(
         )
         for layer in each[0]
     }
-
-
-def _style_guide(own: StyleRegions, style: Tensor, settings: RenderSettings) -> Tensor | None:
-    """The guide of a style (1, 3, H, W) at its size. Raises PictureError if a region is too small at that size."""
-    if own.guide is None:
-        return None
-    guide = own.guide(size_of(style))
-    deepest = max(settings.style_layers, key=lambda layer: minimum_side([layer]))
-    if at_layer(guide, deepest).sum((2, 3)).min() < MINIMUM_REGION:
-        raise PictureError(
-            f"a region of a style's mask is too small for layer {deepest}",
-            remedy="draw it larger, or set a larger size",
-        )
-    return guide
 
 
 def _content_guides(

@@ -100,6 +100,21 @@ class RenderSettings:
         "help": "The distance of the style term: `gram` is the squared distance of Gram matrices, `wasserstein` the "
                 "Wasserstein-2 distance of Gaussians with the same means and covariances.",
         "allowed": "'gram' or 'wasserstein'"})
+    moments_weight: Weight = field(default=0.0, metadata={
+        "help": "The weight of the distances of channel means and standard deviations beside the Gram matrices "
+                "(Galerne et al. 2024), relative to the Gram term.",
+        "allowed": "a number ≥ 0"})
+    style_levels: Annotated[int, Ge(1), Le(8)] = field(default=3, metadata={
+        "help": "The number of sizes at which the style is compared: the picture's own, a half, a quarter, …; the "
+                "smaller ones hold the larger strokes and shapes. Sizes that are too small for a layer are left out.",
+        "allowed": "a whole number from 1 to 8"})
+    style_level_weights: tuple[Weight, ...] = field(default=(), metadata={
+        "help": "The share of each of these sizes in the style term, the picture's own first; empty: equal shares.",
+        "allowed": "one number ≥ 0 for each of the style_levels, not all 0"})
+    content_level: Annotated[int, Ge(0), Le(7)] = field(default=0, metadata={
+        "help": "The size at which the content is compared: 0 is the picture's own, 1 a half, 2 a quarter; fine "
+                "outlines can then be repainted.",
+        "allowed": "a whole number from 0 to style_levels - 1"})
     gram_norm: Literal["sum", "mean", "quarter-mean", "channels", "elements"] = field(default="mean", metadata={
         "help": "The factor on the squared distance of two Gram matrices per position, with N channels and M "
                 "positions: 1, 1/N^2, 1/(4 N^2), 1/N^4 or M/N^3. It cancels out if the terms are calibrated.",
@@ -349,12 +364,21 @@ def _check(settings: RenderSettings, network: str) -> None:
         raise _refusal(
             "style_weights", settings.style_weights, describe("style_weights")["allowed"]
         )
+    _check_levels(settings)
     if not isinstance(settings.scales, str) and not _grows_to_one(settings.scales):
         raise _refusal("scales", settings.scales, describe("scales")["allowed"])
     if settings.optimizer == "lbfgs":
         for key, neutral in (("averaging", 0.0), ("step_decay", 1.0)):
             if getattr(settings, key) != neutral:
                 raise _refusal(key, getattr(settings, key), f"{neutral} with optimizer 'lbfgs'")
+
+
+def _check_levels(settings: RenderSettings) -> None:
+    weights, levels = settings.style_level_weights, settings.style_levels
+    if weights and (len(weights) != levels or not any(weights)):
+        raise _refusal("style_level_weights", weights, describe("style_level_weights")["allowed"])
+    if settings.content_level >= levels:
+        raise _refusal("content_level", settings.content_level, f"from 0 to {levels - 1}")
 
 
 def _grows_to_one(scales: Sequence[float]) -> bool:
@@ -370,7 +394,6 @@ def _as_settings_error(error: ValidationError) -> SettingsError:
     first: Any = error.errors()[0]
     key = str(first["loc"][0])
     inner = [str(part) for part in first["loc"][1:] if isinstance(part, int)]
-    label = (
-        f"{key}[{inner[0]}]" if inner and key in ("iterations", "betas", "style_weights") else key
-    )
+    lists = ("iterations", "betas", "style_weights", "style_level_weights")
+    label = f"{key}[{inner[0]}]" if inner and key in lists else key
     return _refusal(label, first["input"], describe(key)["allowed"])

@@ -18,7 +18,7 @@ from nst_daemon.engine import color
 from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
 from nst_daemon.engine.device import current_device
-from nst_daemon.engine.evaluation import Evaluated, Evaluation
+from nst_daemon.engine.evaluation import Evaluation
 from nst_daemon.engine.images import Size, resize
 from nst_daemon.engine.memory import (
     MemoryPlan,
@@ -30,6 +30,7 @@ from nst_daemon.engine.memory import (
 )
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.preconditioner import Preconditioner
+from nst_daemon.engine.pyramid import Evaluated
 from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import VGG, compute_dtype

@@ -16,9 +16,10 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.evaluation import Evaluated, sums_of
+from nst_daemon.engine.evaluation import sums_of
 from nst_daemon.engine.losses import Objective, Sums, Window
 from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.pyramid import AtLevels, Evaluated, Pyramid
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import SettingsError
 
@@ -108,7 +109,11 @@ class Tiled:
 
     side: int
 
-    def __call__(self, network: VGG, objective: Objective, image: Tensor) -> Evaluated:
+    def __call__(self, network: VGG, pyramid: Pyramid, image: Tensor) -> Evaluated:
+        return AtLevels(self.level)(network, pyramid, image)
+
+    def level(self, network: VGG, objective: Objective, image: Tensor) -> Evaluated:
+        """One level."""
         image = image.detach()
         plan = list(tiles((image.shape[-2], image.shape[-1]), self.side, network.names))
         sums = Sums()

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nst_daemon
-from nst_daemon.engine.losses import StyleStatistics, statistics
+from nst_daemon.engine.images import size_of
+from nst_daemon.engine.losses import Objective, StyleStatistics, statistics
 from nst_daemon.engine.masks import Regions, at_layer
 from nst_daemon.engine.memory import free_memory
+from nst_daemon.engine.pyramid import Pyramid, levels_of, shares
 from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step
@@ -38,6 +40,34 @@ def last(steps: Any) -> Step:
     *_, step = steps
     assert isinstance(step, Step)
     return step
+
+
+def pyramid_of(
+    content: Tensor, style: Tensor, settings: RenderSettings, targets: TorchTargets
+) -> Pyramid:
+    """The objective of a content and a style, (1, 3, h, w) each, both at the size that is given."""
+    own = shares(size_of(content), size_of(style), settings, limit=settings.style_levels)
+    pictures = zip(levels_of(content, len(own)), levels_of(style, len(own)), own, strict=True)
+    return Pyramid(
+        tuple(
+            Objective(targets.content(c), targets.style(s), settings, shares=share)
+            for c, s, share in pictures
+        )
+    )
+
+
+def moved(pyramid: Pyramid, device: torch.device) -> Pyramid:
+    """The same objective on another device."""
+
+    def level(objective: Objective) -> Objective:
+        style = {
+            k: StyleStatistics(v.gram.to(device), v.mean.to(device))
+            for k, v in objective.style.items()
+        }
+        content = {k: v.to(device) for k, v in objective.content.items()}
+        return Objective(content, style, objective.settings, shares=objective.shares)
+
+    return Pyramid(tuple(level(objective) for objective in pyramid.levels))
 
 
 class TorchTargets:

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from nst_daemon.engine.batching import TRIALS, Batching, batched
 from nst_daemon.engine.evaluation import checkpointed, whole
-from nst_daemon.engine.losses import Objective
+from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
-from tests.engine.conftest import CPU, QUICK, TorchTargets
+from tests.engine.conftest import CPU, QUICK, TorchTargets, pyramid_of
 
-Case = tuple[VGG, list[Objective], list[Tensor]]
+Case = tuple[VGG, list[Pyramid], list[Tensor]]
 
 
 @pytest.fixture
@@ -36,10 +36,7 @@ def case(weights: Mapping[str, Tensor]) -> Case:
     def random(*hw: int) -> Tensor:
         return torch.rand(1, 3, *hw, generator=generator, dtype=torch.float64)
 
-    objectives = [
-        Objective(targets.content(random(48, 67)), targets.style(random(51, 50)), settings)
-        for _ in range(3)
-    ]
+    objectives = [pyramid_of(random(48, 67), random(51, 50), settings, targets) for _ in range(3)]
     return network, objectives, [random(48, 67) for _ in range(3)]
 
 
@@ -152,8 +149,9 @@ def test_the_faster_way_is_used(case: Case, in_one_pass: float) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(ask, range(2)))
     faster = 2 if in_one_pass < 2 else 1
-    assert network.batches.count(2) == TRIALS + 3 * (faster == 2)
-    assert network.batches.count(1) == 2 * (TRIALS + 3 * (faster == 1))
+    levels = len(objectives[0].levels)  # one pass for each
+    assert network.batches.count(2) == levels * (TRIALS + 3 * (faster == 2))
+    assert network.batches.count(1) == levels * 2 * (TRIALS + 3 * (faster == 1))
 
 
 def test_a_batch_that_does_not_fit_is_taken_apart(case: Case) -> None:

@@ -16,12 +16,12 @@ from nst_daemon.engine import cuda_graph as module
 from nst_daemon.engine.batching import Batching, EvaluationRequest, batched
 from nst_daemon.engine.cuda_graph import Captured, CudaGraphEvaluation, Run, cuda_graph
 from nst_daemon.engine.evaluation import Evaluated, Evaluation, checkpointed, whole
-from nst_daemon.engine.losses import Objective, StyleStatistics
+from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import deterministic, stylize
 from nst_daemon.engine.vgg import VGG
-from tests.engine.conftest import ADAM, QUICK, SceneMaker, last
+from tests.engine.conftest import ADAM, QUICK, SceneMaker, last, moved
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -43,7 +43,7 @@ def unsaid() -> None:
     module.warn_once.cache_clear()
 
 
-def subject(scene_of: SceneMaker) -> tuple[VGG, Objective, list[Tensor]]:
+def subject(scene_of: SceneMaker) -> tuple[VGG, Pyramid, list[Tensor]]:
     scene, network = scene_of(resolve(QUICK))
     scale = scene.scales[-1]
     pictures = [(scale.content * factor).clamp(0, 1) for factor in (1.0, 0.9, 0.5)]
@@ -137,7 +137,7 @@ def test_cudnn_is_not_tuned_in_deterministic_mode(scene_of: SceneMaker) -> None:
     network, objective, pictures = subject(scene_of)
     seen: list[bool] = []
 
-    def spying(network: VGG, objective: Objective, image: Tensor) -> Evaluated:
+    def spying(network: VGG, objective: Pyramid, image: Tensor) -> Evaluated:
         seen.append(torch.backends.cudnn.benchmark)
         return whole(network, objective, image)
 
@@ -156,9 +156,9 @@ def test_a_painting_by_replays_is_the_same_picture(
     """With every evaluation captured and replayed, over two scales, the picture is the same to the bit."""
     settings = resolve(QUICK, extra)
     plain = last(stylize(*scene_of(settings), settings)).image()
-    made: list[CudaGraphEvaluation[Objective]] = []
+    made: list[CudaGraphEvaluation[Pyramid]] = []
 
-    def captured(evaluation: Evaluation) -> CudaGraphEvaluation[Objective]:
+    def captured(evaluation: Evaluation) -> CudaGraphEvaluation[Pyramid]:
         made.append(CudaGraphEvaluation(evaluation, by_hand))
         return made[-1]
 
@@ -226,16 +226,11 @@ def test_captured_evaluations_share_a_pass(scene_of: SceneMaker) -> None:
 def on_gpu(scene: Scene) -> Scene:
     """The same scene, on the GPU."""
 
-    def moved(scale: Scale) -> Scale:
-        objective = scale.objective
-        style = {
-            k: StyleStatistics(v.gram.cuda(), v.mean.cuda()) for k, v in objective.style.items()
-        }
-        content = {k: v.cuda() for k, v in objective.content.items()}
-        again = Objective(content, style, objective.settings)
-        return Scale(scale.size, scale.content.cuda(), scale.colors.cuda(), again)
+    def on_device(scale: Scale) -> Scale:
+        objective = moved(scale.objective, torch.device("cuda"))
+        return Scale(scale.size, scale.content.cuda(), scale.colors.cuda(), objective)
 
-    scales = tuple(moved(scale) for scale in scene.scales)
+    scales = tuple(on_device(scale) for scale in scene.scales)
     return Scene(scene.size, scales, scene.start.cuda(), scene.notes)
 
 
@@ -272,9 +267,9 @@ def test_a_painting_by_graphs_ends_as_well(scene_of: SceneMaker) -> None:
     settings = resolve(QUICK, {"deterministic": True})
     scene, network = scene_of(settings)
     scene, network = on_gpu(scene), network.cuda()
-    made: list[CudaGraphEvaluation[Objective]] = []
+    made: list[CudaGraphEvaluation[Pyramid]] = []
 
-    def captured(evaluation: Evaluation) -> CudaGraphEvaluation[Objective]:
+    def captured(evaluation: Evaluation) -> CudaGraphEvaluation[Pyramid]:
         made.append(CudaGraphEvaluation(evaluation))
         return made[-1]
 

@@ -119,6 +119,15 @@ def wasserstein(F: Maps, P: Maps, S: Maps, image: Tensor) -> Tensor:
     return 0.015 * ((F["relu4_2"] - P["relu4_2"]) ** 2).mean() + style + tv
 
 
+def spst(F: Maps, P: Maps, S: Maps, image: Tensor) -> Tensor:
+    total = gatys_pytorch(F, P, S, image)
+    for k in FIVE:
+        G, A = flat(F[k]), flat(S[k])
+        total = total + 1e4 * ((G.mean(1) - A.mean(1)) ** 2).mean()
+        total = total + 1e4 * ((G.std(1, correction=0) - A.std(1, correction=0)) ** 2).mean()
+    return total
+
+
 RESTATED: dict[str, Restated] = {
     "gatys2016": gatys2016,
     "gatys-pytorch": gatys_pytorch,
@@ -127,6 +136,7 @@ RESTATED: dict[str, Restated] = {
     "noisy-adam": noisy_adam,
     "ratio": ratio,
     "normalised-gram": normalised_gram,
+    "spst": spst,
     "wasserstein": wasserstein,
 }
 

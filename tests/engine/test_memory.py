@@ -30,7 +30,7 @@ from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import OutOfMemory
-from tests.engine.conftest import CPU, QUICK, SceneMaker
+from tests.engine.conftest import CPU, QUICK, SceneMaker, moved
 
 #: One scale.
 SINGLE: dict[str, Any] = {**QUICK, "scales": [1.0], "iterations": 12}
@@ -245,14 +245,7 @@ def test_a_gpu_stays_within_the_estimate(
     settings = resolve({"size": 1024, "scales": [1.0], "precision": precision})
     content, style = torch.rand(3, 768, 1024), torch.rand(3, 200, 300)
     scene, network = scene_of(settings, content=content, styles=[style])
-    objective = type(scene.scales[0].objective)(
-        {k: v.to(device) for k, v in scene.scales[0].objective.content.items()},
-        {
-            k: type(v)(v.gram.to(device), v.mean.to(device))
-            for k, v in scene.scales[0].objective.style.items()
-        },
-        settings,
-    )
+    objective = moved(scene.scales[0].objective, device)
     network = network.to(device).compute_in(getattr(torch, precision))
     image = scene.scales[0].content.to(device)
     whole(network, objective, image)  # libraries load, algorithms are chosen

@@ -59,7 +59,7 @@ def test_painting_lowers_the_loss(scene_of: SceneMaker, extra: dict[str, Any]) -
 def shown_loss(scene: Scene, network: VGG, step: Step) -> float:
     """The total of the picture as a step shows it."""
     objective, image = scene.scales[-1].objective, step.image()
-    return float(objective(network(image), image) @ objective.weights)
+    return float(objective(network, image) @ objective.weights)
 
 
 def test_the_loss_is_that_of_the_clamped_picture(scene_of: SceneMaker) -> None:
@@ -480,7 +480,7 @@ def test_two_styles_blend_by_weight(scene_of: SceneMaker, style: Tensor) -> None
     def gram(styles: list[Tensor], weights: tuple[float, ...]) -> Tensor:
         settings = resolve(QUICK, {"style_weights": weights})
         scene, _ = scene_of(settings, styles=styles)
-        return scene.scales[0].objective.style["relu2_1"].gram
+        return scene.scales[0].objective.levels[0].style["relu2_1"].gram
 
     one, two = gram([style], ()), gram([other], ())
     torch.testing.assert_close(gram([style, other], (3, 1)), 0.75 * one + 0.25 * two)
@@ -558,5 +558,5 @@ def test_bfloat16_paints_almost_the_same(scene_of: SceneMaker) -> None:
         image = last(stylize(scene, network, settings)).image()
         objective = scene.scales[-1].objective
         with torch.no_grad():
-            totals.append(float(objective(network(image), image) @ objective.weights))
+            totals.append(float(objective(network, image) @ objective.weights))
     assert totals[1] < 1.02 * totals[0]

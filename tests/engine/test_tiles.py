@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from nst_daemon.engine import tiles as module
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
-from nst_daemon.engine.losses import Objective
+from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.tiles import Tiled, halo, tiles
 from nst_daemon.engine.vgg import VGG, layer_names
-from tests.engine.conftest import TorchTargets
+from tests.engine.conftest import TorchTargets, pyramid_of
 
-Case = Callable[..., tuple[VGG, Objective, Tensor]]
+Case = Callable[..., tuple[VGG, Pyramid, Tensor]]
 
 
 def thin(network: VGG) -> VGG:
@@ -38,7 +38,7 @@ def thin(network: VGG) -> VGG:
 def case(weights: Mapping[str, Tensor]) -> Case:
     """A maker of random (network, objective, picture) for settings and a size (height, width)."""
 
-    def make(settings: RenderSettings, size: tuple[int, int]) -> tuple[VGG, Objective, Tensor]:
+    def make(settings: RenderSettings, size: tuple[int, int]) -> tuple[VGG, Pyramid, Tensor]:
         network = VGG(weights, settings.layers, pooling=settings.pooling, padding=settings.padding)
         targets = TorchTargets(thin(network), settings)
         generator = torch.Generator().manual_seed(1)
@@ -46,7 +46,7 @@ def case(weights: Mapping[str, Tensor]) -> Case:
             torch.rand(1, 3, *hw, generator=generator, dtype=torch.float64)
             for hw in (size, size, (61, 70))
         )
-        return network, Objective(targets.content(content), targets.style(style), settings), image
+        return network, pyramid_of(content, style, settings, targets), image
 
     return make
 
@@ -58,7 +58,7 @@ def of(deepest: str, **extra: Any) -> RenderSettings:
     return resolve({"content_layers": {deepest: 1.0}, "style_layers": layers}, extra)
 
 
-def error(evaluation: Evaluation, network: VGG, objective: Objective, image: Tensor) -> float:
+def error(evaluation: Evaluation, network: VGG, objective: Pyramid, image: Tensor) -> float:
     """The largest relative error of terms, total and gradient against those of the whole."""
     found = evaluation(network, objective, image)
     wanted = whole(network, objective, image)
