@@ -23,6 +23,8 @@ from nst_daemon.engine.settings import RenderSettings
 #: Rows and columns of a map, or of the pixels of a picture.
 Window = tuple[slice, slice]
 WHOLE: Window = (slice(None), slice(None))
+#: The least energy of a covariance as a divisor, relative to that of the Gram matrix.
+LEAST_COVARIANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -177,12 +179,21 @@ def gram_loss(G: Tensor, A: Tensor, positions: Tensor, form: str) -> Tensor:
         form: k is 1 for `sum`, 1/N² for `mean`, 1/(4N²) for `quarter-mean` (Gatys et al. 2016, eq. 4), 1/N⁴ for
             `channels` (Johnson's neural-style) and M/N³ for `elements`.
     """
-    N, M = G.shape[-1], positions
-    distance = (G - A).square().sum((1, 2))
+    return gram_factor(G.shape[-1], positions, form) * (G - A).square().sum((1, 2))
+
+
+def gram_factor(N: int, M: Tensor, form: str) -> float | Tensor:
+    """The factor k of `gram_loss` for N channels and M positions."""
     if form == "elements":
-        return M / N**3 * distance
-    k = {"sum": 1.0, "mean": 1 / N**2, "quarter-mean": 1 / (4 * N**2), "channels": 1 / N**4}[form]
-    return k * distance
+        return M / N**3
+    return {"sum": 1.0, "mean": 1 / N**2, "quarter-mean": 1 / (4 * N**2), "channels": 1 / N**4}[
+        form
+    ]
+
+
+def mean_loss(F: StyleStatistics, A: StyleStatistics) -> Tensor:
+    """‖μ'‖²·‖μ − μ'‖² (R,), the distance of channel means in the units of a Gram distance, for each region."""
+    return A.mean.square().sum(1) * (F.mean - A.mean).square().sum(1)
 
 
 def moments_loss(F: StyleStatistics, A: StyleStatistics, *, relative: bool) -> Tensor:
@@ -273,9 +284,14 @@ def wasserstein_loss(F: StyleStatistics, style: Gaussian, epsilon: Tensor) -> Te
     return distance / F.mean.shape[-1]
 
 
+def covariance(S: StyleStatistics) -> Tensor:
+    """C = G − μμᵀ (R, N, N), for each region."""
+    return S.gram - S.mean[:, :, None] * S.mean[:, None, :]
+
+
 def _covariance(S: StyleStatistics, epsilon: Tensor) -> Tensor:
     eye = torch.eye(S.mean.shape[-1], device=S.mean.device, dtype=S.mean.dtype)
-    return S.gram - S.mean[:, :, None] * S.mean[:, None, :] + epsilon[:, None, None] * eye
+    return covariance(S) + epsilon[:, None, None] * eye
 
 
 def _trace(C: Tensor) -> Tensor:
@@ -287,7 +303,8 @@ class Objective:
     """The objective α·Σ_l w_l·content_l + β·Σ_l w_l·style_l + γ·tv of one scale, as a vector of terms and weights.
 
     With `calibrate: auto` a content term is Σ(F − P)²/ΣP² and a style term D̂/ΣÂ², whatever their forms, and tv is
-    divided by the number of values in the picture. Then the balance depends neither on the scale of the network's
+    divided by the number of values in the picture. A covariance term is half the relative distance of covariances and
+    half that of means. Then the balance depends neither on the scale of the network's
     activations nor on the size of the picture. A region counts in proportion to its area, so content and style are
     balanced in it as in a picture of its own (our choice: Gatys et al. 2017 leave the regions' weights open).
 
@@ -413,14 +430,26 @@ class Objective:
         painted = sums.statistics()
         if self.settings.style_loss == "wasserstein":
             each = wasserstein_loss(painted, self.gaussians[layer], self._epsilon(layer))
+            each = each / self.energies[f"style {layer}"]
         else:
-            form = "sum" if self.calibrated else self.settings.gram_norm
-            each = gram_loss(painted.gram, self.style[layer].gram, sums.weight.sum(), form)
-        each = each / self.energies[f"style {layer}"]
+            each = self._distance(layer, painted, sums.weight.sum())
         if moments := self.settings.moments_weight:
             distance = moments_loss(painted, self.style[layer], relative=self.calibrated)
             each = each + moments * distance
         return (self._areas(layer) * each).sum()
+
+    def _distance(self, layer: str, painted: StyleStatistics, positions: Tensor) -> Tensor:
+        """The distance (R,) of Gram matrices, or of covariances and means."""
+        A, form = self.style[layer], "sum" if self.calibrated else self.settings.gram_norm
+        energy = self.energies[f"style {layer}"]
+        if self.settings.style_loss == "gram":
+            return gram_loss(painted.gram, A.gram, positions, form) / energy
+        spread = gram_loss(covariance(painted), covariance(A), positions, form) / energy
+        if not self.calibrated:
+            factor = gram_factor(A.gram.shape[-1], positions, form)
+            return spread + factor * mean_loss(painted, A)
+        length = A.mean.square().sum(1)
+        return 0.5 * spread + 0.5 * mean_loss(painted, A) / length.square().clamp_min(1e-30)
 
     def _guide(self, layer: str, window: Window) -> Tensor | None:
         return self.guides[layer][(..., *window)] if layer in self.guides else None
@@ -441,13 +470,22 @@ class Objective:
         return tv if mean else tv / image.numel()
 
     def _energies(self) -> dict[str, Tensor]:
-        """ΣP² and ΣÂ² (for Wasserstein: the mean of the second moments), 1 in place of 0; all 1 without calibration."""
+        """The squares of the targets' norms, 1 in place of 0; all 1 without calibration."""
         energies = {f"content {k}": P.square().sum() for k, P in self.content.items()}
-        for k, A in self.style.items():
-            moments = _trace(A.gram) / A.mean.shape[-1]
-            gram = A.gram.square().sum((1, 2))
-            energies[f"style {k}"] = moments if self.settings.style_loss == "wasserstein" else gram
+        energies |= {f"style {k}": self._style_energy(A) for k, A in self.style.items()}
         energies["tv"] = torch.ones_like(self.weights[0])
         if not self.calibrated:
             return {name: torch.ones_like(energy) for name, energy in energies.items()}
         return {name: torch.where(e > 0, e, torch.ones_like(e)) for name, e in energies.items()}
+
+    def _style_energy(self, A: StyleStatistics) -> Tensor:
+        """(R,): ΣÂ², or that of the covariance; for Wasserstein the mean of the second moments."""
+        gram = A.gram.square().sum((1, 2))
+        match self.settings.style_loss:
+            case "wasserstein":
+                return _trace(A.gram) / A.mean.shape[-1]
+            case "covariance":
+                # A style of one flat colour has hardly any covariance to be relative to.
+                return torch.maximum(covariance(A).square().sum((1, 2)), LEAST_COVARIANCE * gram)
+            case _:
+                return gram

@@ -55,6 +55,7 @@ _LITERAL: Mapping[str, object] = {
     "clamp": False,
     "tv_weight": 0.0,
     "detail": 0.0,
+    "style_loss": "gram",
     "style_levels": 1,
 }
 

@@ -96,10 +96,11 @@ class RenderSettings:
         ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 0.2), metadata={
         "help": "The layers of the style term, with their weights.",
         "allowed": _LAYERS_ALLOWED})
-    style_loss: Literal["gram", "wasserstein"] = field(default="gram", metadata={
-        "help": "The distance of the style term: `gram` is the squared distance of Gram matrices, `wasserstein` the "
-                "Wasserstein-2 distance of Gaussians with the same means and covariances.",
-        "allowed": "'gram' or 'wasserstein'"})
+    style_loss: Literal["covariance", "gram", "wasserstein"] = field(default="covariance", metadata={
+        "help": "The distance of the style term: `gram` is the squared distance of Gram matrices, `covariance` that of "
+                "covariances and of means, `wasserstein` the Wasserstein-2 distance of Gaussians with the same means "
+                "and covariances.",
+        "allowed": "'covariance', 'gram' or 'wasserstein'"})
     moments_weight: Weight = field(default=0.0, metadata={
         "help": "The weight of the distances of channel means and standard deviations beside the Gram matrices "
                 "(Galerne et al. 2024), relative to the Gram term.",

@@ -203,7 +203,7 @@ def _layers_of(index: int) -> dict[str, float]:
     return {"relu1_1" if index == 0 else "relu2_1": 1.0}
 
 
-@pytest.mark.parametrize("style_loss", ["gram", "wasserstein"])
+@pytest.mark.parametrize("style_loss", ["covariance", "gram", "wasserstein"])
 @pytest.mark.parametrize("layer", [0, 5, 10, 21])  # conv1_1, conv2_1, conv3_1, conv4_2
 def test_calibration_makes_the_scale_of_activations_irrelevant(
     weights: Mapping[str, Tensor], content: Tensor, style: Tensor, style_loss: str, layer: int
@@ -230,9 +230,16 @@ def test_calibration_makes_the_scale_of_activations_irrelevant(
     torch.testing.assert_close(values(scaled), values(weights), rtol=2e-3, atol=1e-6)
 
 
-def test_a_calibrated_term_is_one_for_activations_that_are_zero() -> None:
-    """Whatever the target, content and Gram terms of an empty map are 1, and 0 where the map is the target."""
-    settings = resolve({"content_layers": {"relu1_1": 1.0}, "style_layers": {"relu1_1": 1.0}})
+@pytest.mark.parametrize("style_loss", ["covariance", "gram"])
+def test_a_calibrated_term_is_one_for_activations_that_are_zero(style_loss: str) -> None:
+    """Whatever the target, content and style terms of an empty map are 1, and 0 where the map is the target."""
+    settings = resolve(
+        {
+            "content_layers": {"relu1_1": 1.0},
+            "style_layers": {"relu1_1": 1.0},
+            "style_loss": style_loss,
+        }
+    )
     P = 5 * torch.rand(1, 4, 3, 5)
     objective = Objective({"relu1_1": P}, {"relu1_1": statistics(P)}, settings)
     image = torch.zeros(1, 3, 3, 5)
@@ -277,6 +284,33 @@ def test_statistics_do_not_depend_on_the_number_of_positions() -> None:
     assert once.gram.shape == (1, 5, 5)
 
 
+def test_bare_covariances_and_means_have_the_units_of_a_gram_distance() -> None:
+    """Without calibration the term is k·(‖C − C'‖² + ‖μ'‖²·‖μ − μ'‖²), restated in float64."""
+    settings = resolve(
+        {"content_layers": {"relu1_1": 1.0}, "style_layers": {"relu1_1": 1.0}},
+        {"calibrate": "off", "style_loss": "covariance", "gram_norm": "quarter-mean"},
+    )
+    F, S = (torch.rand(1, 4, 6, 9, dtype=torch.float64) for _ in range(2))
+    objective = Objective({"relu1_1": F}, {"relu1_1": statistics(S)}, settings)
+    found = objective({"relu1_1": F}, torch.rand(1, 3, 6, 9, dtype=torch.float64))
+    f, s = flat(F), flat(S)
+    C, B = torch.cov(f, correction=0), torch.cov(s, correction=0)
+    means = ((f.mean(1) - s.mean(1)) ** 2).sum() * (s.mean(1) ** 2).sum()
+    expected = (((C - B) ** 2).sum() + means) / (4 * 4**2)
+    torch.testing.assert_close(found[objective.names.index("style relu1_1")], expected)
+
+
+def test_a_flat_style_leaves_the_term_finite() -> None:
+    """A style without any variance gives finite terms and gradients."""
+    settings = resolve({"content_layers": {"relu1_1": 1.0}, "style_layers": {"relu1_1": 1.0}})
+    F = torch.rand(1, 4, 6, 9).requires_grad_()
+    style = statistics(torch.full((1, 4, 5, 5), 0.5))
+    objective = Objective({"relu1_1": F.detach()}, {"relu1_1": style}, settings)
+    terms = objective({"relu1_1": F}, torch.rand(1, 3, 6, 9))
+    (gradient,) = torch.autograd.grad(terms.sum(), F)
+    assert terms.isfinite().all() and gradient.isfinite().all()
+
+
 @pytest.mark.parametrize(("form", "expected"), [("absolute", 3 * 2.0), ("squared", 3 * 2.0)])
 def test_total_variation_of_one_bright_corner(form: str, expected: float) -> None:
     """One pixel of 1 in a corner differs from two neighbours, in each of three channels."""
@@ -285,7 +319,10 @@ def test_total_variation_of_one_bright_corner(form: str, expected: float) -> Non
     assert tv_loss(image, form).item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("extra", [{}, {"style_loss": "wasserstein"}, {"calibrate": "off"}])
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"style_loss": "gram"}, {"style_loss": "wasserstein"}, {"calibrate": "off"}],
+)
 def test_the_sums_of_parts_are_those_of_the_whole(extra: dict[str, object]) -> None:
     """Terms from sums that were taken over two unequal parts of the maps equal those of the whole maps."""
     settings = resolve({"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1}}, extra)

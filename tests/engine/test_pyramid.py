@@ -55,19 +55,26 @@ def halved(image: Tensor) -> Tensor:
     )
 
 
+def distance(F: Tensor, S: Tensor, style_loss: str) -> Tensor:
+    """Relative distance of two maps' Gram matrices, or half of that of covariances and half of that of means."""
+    F, S = F[0].flatten(1), S[0].flatten(1)
+    if style_loss == "gram":
+        G, A = F @ F.T / F.shape[1], S @ S.T / S.shape[1]
+        return ((G - A) ** 2).sum() / (A**2).sum()
+    C, B = torch.cov(F, correction=0), torch.cov(S, correction=0)
+    means = ((F.mean(1) - S.mean(1)) ** 2).sum() / (S.mean(1) ** 2).sum()
+    return ((C - B) ** 2).sum() / (B**2).sum() / 2 + means / 2
+
+
 def restated(
     network: VGG, image: Tensor, content: Tensor, style: Tensor, settings: RenderSettings
 ) -> Tensor:
-    """The weighted total, written out: Gram distances at three sizes, relative to the style's."""
+    """The weighted total, written out: relative distances of statistics at three sizes."""
     x, c, s, total = image, content, style, torch.zeros((), dtype=torch.float64)
     for k, share in enumerate((1 / 8, 2 / 8, 5 / 8)):
         F, P, S = network(x), network(c), network(s)
         for layer, weight in LAYERS.items():
-            G, A = (
-                maps[layer][0].flatten(1) @ maps[layer][0].flatten(1).T / maps[layer][0, 0].numel()
-                for maps in (F, S)
-            )
-            total = total + share * weight * ((G - A) ** 2).sum() / (A**2).sum()
+            total = total + share * weight * distance(F[layer], S[layer], settings.style_loss)
         if k == settings.content_level:
             content_term = ((F["relu2_2"] - P["relu2_2"]) ** 2).sum() / (P["relu2_2"] ** 2).sum()
             total = total + settings.content_weight * content_term
@@ -76,15 +83,17 @@ def restated(
     return total + settings.tv_weight * ((dx**2).sum() + (dy**2).sum()) / image.numel()
 
 
-@pytest.mark.parametrize("content_level", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("content_level", "style_loss"), [(0, "covariance"), (1, "gram"), (2, "covariance")]
+)
 @pytest.mark.parametrize(
     "evaluation", [whole, checkpointed, Tiled(16)], ids=["whole", "checkpointed", "tiled"]
 )
 def test_every_evaluation_is_the_restated_sum_over_levels(
-    network: VGG, evaluation: Evaluation, content_level: int
+    network: VGG, evaluation: Evaluation, content_level: int, style_loss: str
 ) -> None:
     """Total and gradient over three levels equal a float64 restatement by autograd, at odd sizes, to 1e-10."""
-    settings = settings_of(content_level=content_level)
+    settings = settings_of(content_level=content_level, style_loss=style_loss)
     content, style = random(45, 61, seed=1), random(53, 39, seed=2)
     image = random(45, 61, seed=3)
     pyramid = pyramid_of(content, style, settings, TorchTargets(network, settings))
