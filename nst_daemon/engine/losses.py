@@ -78,25 +78,38 @@ class StyleSums:
 
 
 @dataclass(frozen=True)
+class Directions:
+    """What the features of one layer are drawn towards, as directions from a mean.
+
+    Attributes:
+        mean: (N,), of the style.
+        unit: (1, N, h, w), of length 1 at each position of the picture.
+    """
+
+    mean: Tensor
+    unit: Tensor
+
+
+@dataclass(frozen=True)
 class Sums:
     """What the terms need of the activations.
 
     Attributes:
-        content: Layer → Σ (F − P)² ().
+        distances: Layer → the sum () of distances over its positions: Σ (F − P)², or of cosine distances.
         style: Layer → sums of its style statistics.
     """
 
-    content: Mapping[str, Tensor] = field(default_factory=dict)
+    distances: Mapping[str, Tensor] = field(default_factory=dict)
     style: Mapping[str, StyleSums] = field(default_factory=dict)
 
     def __add__(self, other: Sums) -> Sums:
         """The sums of two tiles, or of two sets of layers."""
-        return Sums(_added(self.content, other.content), _added(self.style, other.style))
+        return Sums(_added(self.distances, other.distances), _added(self.style, other.style))
 
     def tensors(self) -> list[Tensor]:
         """The tensors that depend on the activations."""
         moments = [part for sums in self.style.values() for part in (sums.products, sums.features)]
-        return [*self.content.values(), *moments]
+        return [*self.distances.values(), *moments]
 
 
 T = TypeVar("T", Tensor, StyleSums)
@@ -150,6 +163,19 @@ class _Products(torch.autograd.Function):
             F.T @ (slope + slope.T)
         ).T  # in this order its memory layout is that of the maps
         return gradient
+
+
+def cosine_distances(features: Tensor, target: Directions, window: Window) -> Tensor:
+    """Σ_p (1 − cos(F_p − μ, T_p)) () over positions p (Kolkin et al. 2022, eq. 1).
+
+    Args:
+        features: (1, N, h, w).
+        target: μ and the directions T of the whole picture.
+        window: The place of these positions in the picture's map.
+    """
+    centred = _precise(features) - target.mean[:, None, None]
+    similarity = (nnf.normalize(centred, dim=1) * target.unit[(..., *window)]).sum(1)
+    return (1 - similarity).sum()
 
 
 def content_loss(squares: Tensor, count: int, form: str) -> Tensor:
@@ -318,6 +344,7 @@ class Objective:
         guides: Style layer → the weight (1, R, h, w) of each region at each position; missing for one region.
         shares: Term → the factor on it, at least one of them above 0; a missing term has none. 1 for all terms unless
             given.
+        directions: Style layer → the target of `style_loss: neighbours`, instead of content and style.
 
     Attributes:
         names: Of the terms: "content relu4_2", "style relu1_1", …, "tv".
@@ -331,7 +358,9 @@ class Objective:
         style: Mapping[str, StyleStatistics],
         settings: RenderSettings,
         guides: Mapping[str, Tensor] | None = None,
+        *,
         shares: Mapping[str, float] | None = None,
+        directions: Mapping[str, Directions] | None = None,
     ) -> None:
         self.settings = settings
         weights = settings.term_weights
@@ -345,10 +374,13 @@ class Objective:
         self.style = {
             layer: style[layer]
             for layer in settings.style_layers
-            if f"style {layer}" in self.shares
+            if f"style {layer}" in self.shares and not directions
         }
+        self.directions = directions or {}
         self.guides = guides or {}
-        some = next(iter([*self.content.values(), *(S.mean for S in self.style.values())]))
+        means = [target.mean for target in self.style.values()]
+        means += [target.mean for target in self.directions.values()]
+        some = next(iter([*self.content.values(), *means]))
         self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=some.dtype)
         self.calibrated = settings.calibrate == "auto"
         self.energies = self._energies()
@@ -372,9 +404,14 @@ class Objective:
             windows: Layer → the place of those positions in the whole picture's map.
         """
         at = windows or dict.fromkeys(features, WHOLE)
-        content = {
+        distances = {
             layer: (_precise(features[layer]) - P[(..., *at[layer])]).square().sum()
             for layer, P in self.content.items()
+            if layer in features
+        }
+        distances |= {
+            layer: cosine_distances(features[layer], D, at[layer])
+            for layer, D in self.directions.items()
             if layer in features
         }
         style = {
@@ -382,11 +419,13 @@ class Objective:
             for layer in self.style
             if layer in features
         }
-        return Sums(content, style)
+        return Sums(distances, style)
 
     def terms(self, sums: Sums, image: Tensor) -> Tensor:
         """The unweighted terms (terms,) times their shares, from the sums over the whole picture."""
-        terms = {f"content {k}": self._content(k, sums.content[k]) for k in self.content}
+        terms = {f"content {k}": self._content(k, sums.distances[k]) for k in self.content}
+        for layer, D in self.directions.items():
+            terms[f"style {layer}"] = sums.distances[layer] / D.unit[0, 0].numel()
         terms |= {f"style {k}": self._style(k, sums.style[k]) for k in self.style}
         if "tv" in self.shares:
             terms["tv"] = self._tv(image)
@@ -406,8 +445,11 @@ class Objective:
             positions = (image.shape[-2] // stride) * (image.shape[-1] // stride)
             weight = positions * self._areas(layer)
             style[layer] = StyleSums(torch.zeros_like(A.gram), torch.zeros_like(A.mean), weight)
-        squares = {layer: P.square().sum() for layer, P in self.content.items()}
-        return self.terms(Sums(squares, style), image)
+        distances = {layer: P.square().sum() for layer, P in self.content.items()}
+        for layer, D in self.directions.items():
+            nothing = torch.zeros_like(D.unit[:, :, :1, :1]).expand_as(D.unit)
+            distances[layer] = cosine_distances(nothing, D, WHOLE)
+        return self.terms(Sums(distances, style), image)
 
     def by_name(self, values: Tensor) -> dict[str, float]:
         """The terms as numbers, with `content` = Σ w·content_l, `style` = Σ w·style_l and the weighted `total`.
@@ -416,8 +458,8 @@ class Objective:
         """
         terms = dict(zip(self.names, values.tolist(), strict=True))
         s = self.settings
-        content = sum(w * terms[f"content {layer}"] for layer, w in s.content_layers.items())
-        style = sum(w * terms[f"style {layer}"] for layer, w in s.style_layers.items())
+        content = sum(w * terms.get(f"content {k}", 0.0) for k, w in s.content_layers.items())
+        style = sum(w * terms[f"style {k}"] for k, w in s.style_layers.items())
         total = sum(w * terms[name] for name, w in s.term_weights.items())
         return {"total": total, "content": content, "style": style, **terms}
 

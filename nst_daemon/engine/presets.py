@@ -65,6 +65,20 @@ PRESETS: Mapping[str, Preset] = {
         "nst-daemon",
         bare={**_GATYS_PYTORCH_BARE, "tv_weight": 0.0},
     ),
+    "neighbours": Preset(
+        "each part of the picture in the paint of the part of the style that resembles it most",
+        "Kolkin, Kucera, Paris, Sypnowich & Shechtman, Neural Neighbor Style Transfer, 2022",
+        {
+            "style_loss": "neighbours",
+            "style_layers": _layers("relu1_1 relu2_1 relu3_1 relu4_1", 1 / 4),
+            "content_weight": 1.5,
+            "tv_weight": 1.0,
+            "precondition": 1.0,
+            "coarsest": 96,
+            "iterations": (30, 30, 20),
+            "detail": 0.0,
+        },
+    ),
     "gatys2016": Preset(
         "the paper: from noise, average pooling",
         "Gatys, Ecker & Bethge, Image Style Transfer Using Convolutional Neural Networks, CVPR 2016, eq. 1-7",

@@ -120,6 +120,10 @@ class Pyramid:
             if name in level.shares
         }
 
+    def begin(self, network: object, picture: Tensor) -> Pyramid:
+        """The objective for a scale that begins with a picture: itself, as its targets do not depend on the picture."""
+        return self
+
     def __call__(self, network: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor) -> Tensor:
         """The terms (terms,) of a picture (1, 3, H, W): as an `Evaluation`, but for autograd."""
         pictures = levels_of(image, len(self.levels))

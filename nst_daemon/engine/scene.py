@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import torch
@@ -14,6 +14,7 @@ from nst_daemon.engine.images import Size, resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.memory import free_memory, memory_plans, out_of_memory
+from nst_daemon.engine.neighbours import LAYER_PASSES, Matching, StyleMaps, cell_labels
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings
@@ -40,7 +41,7 @@ class Scale:
     size: Size
     content: Tensor
     colors: Tensor
-    objective: Pyramid
+    objective: Pyramid | Matching
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,21 @@ def prepare(
     sizes = scale_sizes(size, settings)
     _check_memory(size, settings, free(device))
     reference = _Styles(styles, shares, regions)
+    objectives: Sequence[Pyramid | Matching]
+    if settings.style_loss == "neighbours":
+        pixels = torch.cat([style.flatten(1) for style in styles], 1)
+        content = color.match_covariance(content, pixels, "pca")
+        sizes = sizes + [size] * LAYER_PASSES
+        contents = [resize(content[None], scale_size) for scale_size in sizes]
+        objectives = _matchings(contents, reference, settings, targets, device)
+    else:
+        contents = [resize(content[None], scale_size) for scale_size in sizes]
+        objectives = [_objective(c, reference, settings, targets, device) for c in contents]
     scales = []
-    for scale_size in sizes:
-        small = resize(content[None], scale_size)
-        objective = _objective(small, reference, settings, targets, device)
+    for small, objective in zip(contents, objectives, strict=True):
         shown = small.to(device)
-        own = shown if colors is content else resize(colors[None], scale_size).to(device)
-        scales.append(Scale(scale_size, shown, own, objective))
+        own = shown if colors is content else resize(colors[None], size_of(small)).to(device)
+        scales.append(Scale(size_of(small), shown, own, objective))
     first = _start(settings, scales[0].content, styles[0], start)
     return Scene(size, tuple(scales), first.to(device), _notes(content, styles, size, settings))
 
@@ -245,10 +254,43 @@ def _objective(
         }
         features = {layer: map_.to(device) for layer, map_ in P.items()}
         here = _content_guides(regions, size_of(picture), settings, device)
-        levels.append(Objective(features, statistics, settings, here, own))
+        levels.append(Objective(features, statistics, settings, here, shares=own))
         shown = [pyramid.reduced(style) for style in shown]
         guides = [None if guide is None else pyramid.reduced_guide(guide) for guide in guides]
     return Pyramid(tuple(levels))
+
+
+def _matchings(
+    contents: Sequence[Tensor],
+    styles: _Styles,
+    settings: RenderSettings,
+    targets: TargetSource,
+    device: torch.device,
+) -> list[Matching]:
+    """The objectives of all scales with `style_loss: neighbours`; the last `LAYER_PASSES` match layers."""
+    found: list[Matching] = []
+    for i, content in enumerate(contents):
+        if i >= len(contents) - LAYER_PASSES:
+            found.append(replace(found[-1], by_layer=True))
+            continue
+        size, regions, each = size_of(content), styles.regions, []
+        for picture, share, own in zip(styles.pictures, styles.shares, regions.styles, strict=True):
+            if share:
+                shown = resize(picture[None], style_size(size_of(picture), size, settings))
+                maps = {layer: map_.to(device) for layer, map_ in targets.content(shown).items()}
+                each.append(StyleMaps(maps, _style_labels(own, size_of(shown)), share))
+        labels = None
+        if regions.content is not None:
+            labels = cell_labels(regions.content(size), range(regions.count)).to(device)
+        found.append(Matching(settings, content.to(device), each, labels, first=not found))
+    return found
+
+
+def _style_labels(own: StyleRegions, size: Size) -> Tensor:
+    """(h, w) in cells: the regions of a style at its size."""
+    if own.guide is None:
+        return cell_labels(torch.ones(1, 1, *size), own.numbers)
+    return cell_labels(own.guide(size), own.numbers)
 
 
 def _usable_levels(guides: Sequence[Tensor | None], settings: RenderSettings) -> int:

@@ -83,7 +83,8 @@ class RenderSettings:
 
     # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
     content_weight: Weight = field(default=0.08, metadata={
-        "help": "The weight of the content term, alpha.", "allowed": "a number ≥ 0"})
+        "help": "The weight of the content term, alpha; with `style_loss: neighbours` the weight of the content in the "
+                "search for neighbours, relative to that of the picture so far.", "allowed": "a number ≥ 0"})
     content_layers: Layers = field(default_factory=lambda: {"relu4_2": 1.0}, metadata={
         "help": "The layers of the content term, with their weights.",
         "allowed": _LAYERS_ALLOWED})
@@ -96,11 +97,13 @@ class RenderSettings:
         ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 0.2), metadata={
         "help": "The layers of the style term, with their weights.",
         "allowed": _LAYERS_ALLOWED})
-    style_loss: Literal["covariance", "gram", "wasserstein"] = field(default="covariance", metadata={
-        "help": "The distance of the style term: `gram` is the squared distance of Gram matrices, `covariance` that of "
+    style_loss: Literal["neighbours", "covariance", "gram", "wasserstein"] = field(
+        default="covariance", metadata={
+        "help": "The distance of the style term: `neighbours` draws each part of the picture towards the part of the "
+                "style that resembles it most; `gram` is the squared distance of Gram matrices, `covariance` that of "
                 "covariances and of means, `wasserstein` the Wasserstein-2 distance of Gaussians with the same means "
                 "and covariances.",
-        "allowed": "'covariance', 'gram' or 'wasserstein'"})
+        "allowed": "'neighbours', 'covariance', 'gram' or 'wasserstein'"})
     moments_weight: Weight = field(default=0.0, metadata={
         "help": "The weight of the distances of channel means and standard deviations beside the Gram matrices "
                 "(Galerne et al. 2024), relative to the Gram term.",
@@ -224,13 +227,15 @@ class RenderSettings:
     @property
     def layers(self) -> frozenset[str]:
         """Every layer that the objective uses."""
-        return frozenset(self.content_layers) | frozenset(self.style_layers)
+        content = () if self.style_loss == "neighbours" else self.content_layers
+        return frozenset(content) | frozenset(self.style_layers)
 
     @property
     def term_weights(self) -> dict[str, float]:
         """The weight of each term in the total loss: alpha·w_l of `content LAYER`, beta·w_l of `style LAYER`, gamma of
         `tv`."""
-        weights = {f"content {k}": self.content_weight * w for k, w in self.content_layers.items()}
+        content = {} if self.style_loss == "neighbours" else self.content_layers
+        weights = {f"content {k}": self.content_weight * w for k, w in content.items()}
         weights |= {f"style {k}": self.style_weight * w for k, w in self.style_layers.items()}
         return weights | {"tv": self.tv_weight}
 

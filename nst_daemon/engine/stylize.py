@@ -30,7 +30,7 @@ from nst_daemon.engine.memory import (
 )
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.preconditioner import Preconditioner
-from nst_daemon.engine.pyramid import Evaluated
+from nst_daemon.engine.pyramid import Evaluated, Pyramid
 from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import VGG, compute_dtype
@@ -71,7 +71,7 @@ class Step:
         self.size = loop.now.size
         self.events = tuple(loop.events)
         self.last = loop.at_the_end
-        self._objective, self._values = loop.now.objective, loop.values
+        self._objective, self._values = loop.objective, loop.values
 
     @property
     def losses(self) -> Mapping[str, float]:
@@ -101,7 +101,7 @@ class Step:
         loop = self._loop
         if loop.diverged or not self._values.isfinite().all():
             loop.end_with_good("the loss was not finite")
-            self._objective, self._values = loop.now.objective, loop.values
+            self._objective, self._values = loop.objective, loop.values
             self.events = tuple(loop.events)
 
 
@@ -188,6 +188,8 @@ class _Loop:
     optimizer: LBFGS | Adam
     preconditioner: Preconditioner
     evaluation: Evaluation
+    objective: Pyramid
+    begun: Tensor  # (1, 3, h, w), the picture that the scale began with
     origin: Tensor  # (1, 3, h, w), where the optimiser started
     good: Tensor  # (1, 3, h, w), the best picture that a check has seen at this scale, at first the start
     good_loss: float  # infinite until a check has seen a picture
@@ -286,7 +288,7 @@ class _Loop:
 
     def _evaluate(self, z: Tensor) -> Evaluated:
         """Terms (terms,), total () and gradient with respect to z (n,)."""
-        network, objective = self._network(), self.now.objective
+        network, objective = self._network(), self.objective
         unclamped = self.preconditioner.picture(z)
         image = unclamped.clamp(0, 1) if self.settings.clamp else unclamped
         if self.done == 0:
@@ -318,11 +320,17 @@ class _Loop:
             finer = self.scene.scales[self.scale + 1]
             base = self._enlarged(finer)
             moments = self._enlarged_moments(finer.size)
-        self._forget("evaluation", "good_values")  # a captured evaluation holds memory
+        self._forget("evaluation", "objective", "good_values")  # they hold memory
         self.scale += 1
         self.done, self.ended = 0, False
+        self.begun = base
         self._choose_plan()
+        self._find_targets()
         self._begin(base, moments)
+
+    def _find_targets(self) -> None:
+        """Make the scale's objective; from one picture it is the same to the bit, also after a rollback."""
+        self.objective = self.now.objective.begin(self.fast_network, self.begun)
 
     def _choose_plan(self) -> None:
         """Use the first plan that the scale fits by estimate."""
@@ -379,7 +387,7 @@ class _Loop:
                 moments=moments,
             )
         if "good_values" not in self.__dict__:
-            terms = len(self.now.objective.names)
+            terms = len(self.objective.names)
             self.good_values = torch.full((terms,), torch.nan, device=base.device)
         self.values = self.good_values
         self.moved = torch.zeros((), dtype=torch.bool, device=base.device)
@@ -415,7 +423,7 @@ class _Loop:
 
     def _total(self, values: Tensor) -> float:
         """The weighted total of terms (terms,), on the host."""
-        return float(values @ self.now.objective.weights)
+        return float(values @ self.objective.weights)
 
     def _stalled(self, loss: float) -> bool:
         least = self.settings.min_improvement
@@ -481,7 +489,7 @@ class _Loop:
             **{name: copy.copy(getattr(self, name)) for name in self._VALUES},
         }
 
-    _TENSORS = ("origin", "values", "moved", "good", "good_values", "zero_loss")
+    _TENSORS = ("begun", "origin", "values", "moved", "good", "good_values", "zero_loss")
     _VALUES = (
         "scale", "done", "ended", "rollbacks", "events", "plan", "first_plan", "good_loss", "fresh",
     )  # fmt: skip
@@ -497,6 +505,8 @@ class _Loop:
         self.__dict__.update(values)
         device = self.scene.start.device
         tensors = {name: t.to(device, copy=True) for name, t in state["tensors"].items()}
+        self.begun = tensors["begun"]
+        self._find_targets()
         self._begin(tensors["origin"])
         self.optimizer.load(state["optimizer"])
         self.__dict__.update(tensors)

@@ -1,0 +1,343 @@
+"""The style loss `neighbours`: each part of the picture is drawn towards the part of the style that resembles it most.
+
+Kolkin, Kucera, Paris, Sypnowich & Shechtman 2022, Neural Neighbor Style Transfer. When a scale begins, a hypercolumn of
+the picture's features is compared with all of the style's at every fourth pixel, and the style's own features of each
+layer at the nearest one become the target. In the last passes at full size each layer is matched by itself. The loss is
+the cosine distance between the picture's features and their targets, both relative to the style's mean.
+
+Departures from the paper, all ours: the content is first recoloured to the style's palette; targets of a layer are
+copied from the place of the match instead of compared as hypercolumns; style features that are near to many parts of
+the picture are held back (`HUB`), which prevents large areas of one repeated pattern; the style's border is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from nst_daemon.engine.images import Size, resize, size_of
+from nst_daemon.engine.losses import Directions, Objective
+from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.pyramid import Pyramid
+from nst_daemon.engine.settings import RenderSettings
+
+#: Side of a cell, in pixels: hypercolumns are compared at a quarter of the size (Kolkin et al. 2022, §3.1).
+CELL = 4
+#: Up to this longer side in pixels, hypercolumns are compared in patches of 3 × 3, which keeps large shapes together.
+PATCHED_SIDE = 256
+#: How far a style feature's similarity to its nearest parts of the picture is subtracted from each comparison.
+HUB = 0.8
+#: The number of nearest parts for that.
+HUB_NEIGHBOURS = 10
+#: At most this many positions of the picture count for that, and of the style in the matching of single layers.
+SAMPLE = 4096
+#: Cells at the style's border that are not used: the network's padding shows in them.
+BORDER = 2
+#: Similarities that are computed at a time.
+BLOCK = 1 << 24
+#: How many times each layer is matched by itself at full size.
+LAYER_PASSES = 2
+
+#: Layer → (1, N, h, w).
+Maps = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StyleMaps:
+    """A style at the size of one scale.
+
+    Attributes:
+        maps: Layer → its features (1, N, h, w).
+        labels: (h, w) in cells, the number of each cell's region; None for region 0.
+        share: Of the blend, > 0.
+    """
+
+    maps: Maps
+    labels: Tensor | None
+    share: float
+
+    @property
+    def cells(self) -> Size:
+        """Rows and columns of cells: those of the finest layer that is not finer than a cell, or of its pooled map."""
+        layer = min(self.maps, key=lambda name: minimum_side([name]))
+        h, w = size_of(self.maps[layer])
+        stride = minimum_side([layer])
+        return max(1, h * stride // CELL), max(1, w * stride // CELL)
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """The objective of one scale, whose targets are found when the scale begins.
+
+    Attributes:
+        settings: `content_weight` w is the share α = w/(1 + w) of the content in the search; the rest is the picture of
+            the coarser scale.
+        content: (1, 3, h, w), in the style's palette.
+        styles: At least one.
+        labels: (h, w) in cells, the number of each cell's region in the content; None for region 0.
+        first: Whether no coarser scale has been painted.
+        by_layer: Whether each layer is matched by itself.
+    """
+
+    settings: RenderSettings
+    content: Tensor
+    styles: Sequence[StyleMaps]
+    labels: Tensor | None = None
+    first: bool = False
+    by_layer: bool = False
+
+    #: Cosine distances need no divisors.
+    energies: Mapping[str, Tensor] = field(default_factory=dict, init=False)
+
+    def begin(self, network: Callable[[Tensor], Maps], picture: Tensor) -> Pyramid:
+        """Find the targets for a picture (1, 3, h, w), with which the scale begins."""
+        with torch.no_grad():
+            if self.by_layer:
+                directions = self._by_layer(_float(network(picture)))
+            else:
+                directions = self._by_hypercolumn(_float(network(self._query(picture))))
+        return Pyramid((Objective({}, {}, self.settings, directions=directions),))
+
+    def _query(self, picture: Tensor) -> Tensor:
+        """What is searched for: the content, and the coarser picture with the content's fine detail."""
+        if self.first:
+            return self.content
+        weight = self.settings.content_weight
+        alpha = weight / (1 + weight)
+        h, w = size_of(picture)
+        blurred = resize(resize(self.content, (max(1, h // 2), max(1, w // 2))), (h, w))
+        return (1 - alpha) * (picture + self.content - blurred) + alpha * self.content
+
+    def _by_hypercolumn(self, maps: Maps) -> dict[str, Directions]:
+        """Targets at the places of the nearest hypercolumns."""
+        h, w = size_of(self.content)
+        cells = max(1, h // CELL), max(1, w // CELL)
+        side = 3 if max(h, w) <= PATCHED_SIDE else 1
+        scales = _scales([style.maps for style in self.styles])
+        own = _scales([maps])
+        queries = patches(hypercolumns(maps, own, cells), side)
+        keys = [patches(hypercolumns(s.maps, scales, s.cells), side) for s in self.styles]
+        candidates = [self._candidates(style) for style in self.styles]
+        offsets = [0]
+        for key in keys:
+            offsets.append(offsets[-1] + len(key))
+        rows = torch.cat([c + o for c, o in zip(candidates, offsets[:-1], strict=True)])
+        table = torch.cat(keys)
+        labels = [_labels(s.labels, s.cells, table.device) for s in self.styles]
+        found = rows[
+            matched(
+                queries,
+                table[rows],
+                _labels(self.labels, cells, table.device),
+                torch.cat(labels)[rows],
+            )
+        ].view(cells)
+        return {layer: self._copied(layer, found, offsets, maps[layer]) for layer in maps}
+
+    def _candidates(self, style: StyleMaps) -> Tensor:
+        """The cells of a style that may be matched: not its border, thinned in proportion to its share."""
+        h, w = style.cells
+        index = torch.arange(h * w, device=self.content.device).view(h, w)
+        if min(h, w) > 4 * BORDER:
+            index = index[BORDER:-BORDER, BORDER:-BORDER]
+        step = max(other.share for other in self.styles) / style.share
+        flat = index.flatten()
+        return flat[torch.arange(0, len(flat), step, device=flat.device).long()]
+
+    def _copied(
+        self, layer: str, found: Tensor, offsets: Sequence[int], like: Tensor
+    ) -> Directions:
+        """The target of a layer: the features of the matched places.
+
+        Args:
+            layer: Its name.
+            found: (rows, columns) of the picture's cells: the matched cell, counted over all styles.
+            offsets: The first cell of each style, and the number of all.
+            like: (1, N, h, w), the picture's map.
+        """
+        mean = self._mean(layer)
+        stride, (h, w) = minimum_side([layer]), size_of(like)
+        y = torch.arange(h, device=found.device) * stride
+        x = torch.arange(w, device=found.device) * stride
+        rows, columns = (
+            (y // CELL).clamp_max(len(found) - 1),
+            (x // CELL).clamp_max(found.shape[1] - 1),
+        )
+        each = found[rows][:, columns]
+        target = torch.zeros_like(like, dtype=mean.dtype)
+        for style, begin, end in zip(self.styles, offsets, offsets[1:], strict=False):
+            width = style.cells[1]
+            cell = (each - begin).clamp(0, end - begin - 1)
+            map_ = style.maps[layer][0]
+            top = (cell // width * CELL + (y % CELL)[:, None]) // stride
+            left = (cell % width * CELL + (x % CELL)[None]) // stride
+            top, left = top.clamp_max(map_.shape[1] - 1), left.clamp_max(map_.shape[2] - 1)
+            here = (each >= begin) & (each < end)
+            target = torch.where(here, map_[:, top, left], target)
+        return Directions(mean, nnf.normalize(target - mean[:, None, None], dim=1))
+
+    def _by_layer(self, maps: Maps) -> dict[str, Directions]:
+        """Targets for each layer by itself."""
+        found = {}
+        for layer, map_ in maps.items():
+            mean = self._mean(layer)
+            keys, labels = [], []
+            for style in self.styles:
+                key, label = _sampled(style, layer, max(other.share for other in self.styles))
+                keys.append(key)
+                labels.append(label)
+            table = torch.cat(keys)
+            here = _labels_at(self.labels, size_of(map_), map_.device)
+            index = matched(map_[0].flatten(1).T, table, here, torch.cat(labels))
+            target = (table - mean)[index].T.reshape(map_.shape)
+            found[layer] = Directions(mean, nnf.normalize(target, dim=1))
+        return found
+
+    def _mean(self, layer: str) -> Tensor:
+        """(N,), the styles' mean by their shares."""
+        total = sum(style.share for style in self.styles)
+        means = [style.share / total * style.maps[layer].mean((0, 2, 3)) for style in self.styles]
+        return torch.stack(means).sum(0)
+
+
+def hypercolumns(maps: Maps, scales: Mapping[str, tuple[Tensor, Tensor]], cells: Size) -> Tensor:
+    """The features of all layers at each cell, relative to the layer's mean and deviation, as (1, ΣN, h, w).
+
+    Each layer has the same weight, whatever its number of channels.
+
+    Args:
+        maps: Layer → (1, N, h, w).
+        scales: Layer → mean (1, N, 1, 1) and root mean square deviation ().
+        cells: Rows and columns.
+    """
+    columns = []
+    for layer, map_ in maps.items():
+        mean, deviation = scales[layer]
+        values = (map_ - mean) / (deviation * map_.shape[1] ** 0.5)
+        stride = minimum_side([layer])
+        if stride < CELL:
+            values = nnf.adaptive_avg_pool2d(values, cells)
+        elif size_of(values) != cells:
+            values = nnf.interpolate(values, size=cells, mode="bilinear", align_corners=False)
+        columns.append(values)
+    return torch.cat(columns, 1)
+
+
+def patches(columns: Tensor, side: int) -> Tensor:
+    """(M, N·side²), the side × side neighbourhood of each of the M positions of (1, N, h, w), edges repeated."""
+    if side == 1:
+        return columns.flatten(2)[0].T
+    around = nnf.pad(columns, (side // 2,) * 4, mode="replicate")
+    return nnf.unfold(around, side)[0].T
+
+
+def matched(queries: Tensor, keys: Tensor, query_labels: Tensor, key_labels: Tensor) -> Tensor:
+    """For each query the index (M,) of the nearest key of its own region, or of any region if its own has no keys.
+
+    Args:
+        queries: (M, N).
+        keys: (K, N).
+        query_labels: (M,), numbers of regions.
+        key_labels: (K,).
+    """
+    found = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    for label in set(query_labels.tolist()):
+        rows = (query_labels == label).nonzero()[:, 0]
+        columns = (key_labels == label).nonzero()[:, 0]
+        if not len(columns):
+            columns = torch.arange(len(keys), device=keys.device)
+        found[rows] = columns[nearest(queries[rows], keys[columns])]
+    return found
+
+
+def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int = BLOCK) -> Tensor:
+    """For each query the index (M,) of the key with the largest centred cosine similarity, less its hub penalty.
+
+    The penalty of a key is `hub` times its mean similarity to the queries nearest to it.
+
+    Args:
+        queries: (M, N); their mean is subtracted.
+        keys: (K, N); their mean is subtracted.
+        hub: The factor on the penalty, ≥ 0.
+        block: The number of similarities that are computed at a time.
+    """
+    q = nnf.normalize(queries - queries.mean(0), dim=1)
+    k = nnf.normalize(keys - keys.mean(0), dim=1)
+    penalty = k.new_zeros(len(k))
+    if hub:
+        sample = q[:: max(1, -(-len(q) // SAMPLE))]
+        count = min(HUB_NEIGHBOURS, len(sample))
+        parts = torch.split(k, max(1, block // len(sample)))
+        penalty = hub * torch.cat([(p @ sample.T).topk(count, dim=1).values.mean(1) for p in parts])
+    found = [(part @ k.T - penalty).argmax(1) for part in torch.split(q, max(1, block // len(k)))]
+    return torch.cat(found)
+
+
+def _float(maps: Maps) -> dict[str, Tensor]:
+    return {
+        layer: map_.to(torch.promote_types(map_.dtype, torch.float32))
+        for layer, map_ in maps.items()
+    }
+
+
+def _scales(pictures: Sequence[Maps]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Layer → mean (1, N, 1, 1) and root mean square deviation () over the positions of several pictures."""
+    found = {}
+    for layer in pictures[0]:
+        flat = torch.cat([maps[layer].flatten(2) for maps in pictures], 2)
+        mean = flat.mean(2, keepdim=True)
+        deviation = (flat - mean).square().mean().sqrt().clamp_min(1e-12)
+        found[layer] = mean[..., None], deviation
+    return found
+
+
+def _sampled(style: StyleMaps, layer: str, largest: float) -> tuple[Tensor, Tensor]:
+    """At most `SAMPLE` features (K, N) of a style's layer without its border, and their regions' numbers (K,).
+
+    Args:
+        style: The style.
+        layer: Its layer.
+        largest: The largest share of a style: others are thinned in proportion.
+    """
+    map_ = style.maps[layer]
+    labels = _labels_at(style.labels, size_of(map_), map_.device).view(size_of(map_))
+    if min(size_of(map_)) > 4 * BORDER:
+        inner = slice(BORDER, -BORDER)
+        map_, labels = map_[..., inner, inner], labels[inner, inner]
+    count = max(1, round(SAMPLE * style.share / largest))
+    flat = map_[0].flatten(1).T
+    step = max(1.0, len(flat) / count)
+    rows = torch.arange(0, len(flat), step, device=flat.device).long()
+    return flat[rows], labels.flatten()[rows]
+
+
+def _labels(labels: Tensor | None, cells: Size, device: torch.device) -> Tensor:
+    """(M,), the regions' numbers of all cells."""
+    if labels is None:
+        return torch.zeros(cells[0] * cells[1], dtype=torch.int64, device=device)
+    return labels.to(device).flatten()
+
+
+def _labels_at(labels: Tensor | None, size: Size, device: torch.device) -> Tensor:
+    """(M,), the regions' numbers at the positions of a map."""
+    if labels is None:
+        return torch.zeros(size[0] * size[1], dtype=torch.int64, device=device)
+    image = labels.to(device, torch.float32)[None, None]
+    return nnf.interpolate(image, size=size, mode="nearest").long().flatten()
+
+
+def cell_labels(guide: Tensor, numbers: Sequence[int]) -> Tensor:
+    """(h, w), the number of the region that covers most of each cell.
+
+    Args:
+        guide: (1, R, H, W), the weight of each region at each pixel.
+        numbers: (R,), the regions' numbers.
+    """
+    h, w = size_of(guide)
+    cells = max(1, h // CELL), max(1, w // CELL)
+    largest = nnf.adaptive_avg_pool2d(guide, cells)[0].argmax(0)
+    return torch.tensor(numbers, device=guide.device)[largest]
