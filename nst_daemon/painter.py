@@ -349,11 +349,10 @@ class Painter:
 
     def spec(self, settings: RenderSettings) -> GraphSpec:
         """What the network must compute for these settings."""
-        statistics = settings.style_loss != "neighbours"  # which needs the style's maps themselves
         return GraphSpec.of(
             self.weights.sha256,
-            settings.style_layers if statistics else (),
-            settings.content_layers if statistics else settings.style_layers,
+            settings.statistics_layers,
+            settings.map_layers,
             network=self.weights.network,
             pooling=settings.pooling,
             rescale_pooling=settings.rescale_pooling,

@@ -10,7 +10,7 @@ import ctypes
 import resource
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, inf, sqrt
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import nn
 
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
 from nst_daemon.engine.images import Size
-from nst_daemon.engine.networks import minimum_side
+from nst_daemon.engine.networks import channels, minimum_side
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.tiles import Tiled, margin
 from nst_daemon.engine.vgg import VGG
@@ -116,11 +116,13 @@ class MemoryPlan:
         history: Pairs that L-BFGS keeps; 0 for Adam.
         recompute: Recompute activations in the backward pass.
         tile: Longest side of tiles in pixels; 0 for the whole picture at once.
+        features: Bytes per pixel of the features that `style_loss: neighbours` keeps and compares.
     """
 
     history: int
     recompute: bool = False
     tile: int = 0
+    features: float = 0.0
 
     def __str__(self) -> str:
         history = f"a history of {self.history}" if self.history else ""
@@ -136,8 +138,9 @@ class MemoryPlan:
         return checkpointed if self.recompute else whole
 
     def optimizer_bytes(self, size: Size) -> float:
-        """Bytes of everything that is as large as the picture: the optimiser's vectors and copies of the picture."""
-        return (2 * self.history + VECTORS) * VECTOR_BYTES * size[0] * size[1] + FIXED_BYTES
+        """Bytes of everything that is as large as the picture and not in tiles: vectors, copies and features."""
+        vectors = (2 * self.history + VECTORS) * VECTOR_BYTES
+        return (vectors + self.features) * size[0] * size[1] + FIXED_BYTES
 
     def activation_bytes(self, size: Size, network: VGG) -> float:
         """Peak bytes of the network's activations."""
@@ -158,12 +161,24 @@ def memory_plans(
 ) -> list[MemoryPlan]:
     """The plans from the fastest to the one that takes least memory."""
     history = settings.history if settings.optimizer == "lbfgs" else 0
-    plans = [MemoryPlan(history)]
+    plans = [MemoryPlan(history, features=_feature_bytes(settings))]
     while (history := max(MINIMUM_HISTORY, history // 4)) < plans[-1].history:
-        plans.append(MemoryPlan(history))
-    least = plans[-1].history
-    tiled = (MemoryPlan(least, tile=side) for side in tile_sides)
-    return [*plans, MemoryPlan(least, recompute=True), *tiled]
+        plans.append(replace(plans[-1], history=history))
+    tiled = (replace(plans[-1], tile=side) for side in tile_sides)
+    return [*plans, replace(plans[-1], recompute=True), *tiled]
+
+
+def _feature_bytes(settings: RenderSettings) -> float:
+    """Bytes per pixel of the features for `style_loss: neighbours`, in float32; 0 for other losses.
+
+    These are targets, features and temporaries of the picture, the maps of the network's first block, and the features
+    of each style at all scales, which together have at most 4/3 of the size of those at the last one.
+    """
+    if settings.style_loss != "neighbours":
+        return 0.0
+    values = sum(channels(layer) / minimum_side([layer]) ** 2 for layer in settings.style_layers)
+    styles = max(1, len(settings.style_weights)) * settings.style_scale**2 * 4 / 3
+    return 4 * (values * (3 + styles) + 3 * channels("relu1_1"))
 
 
 def bytes_per_pixel(network: VGG, *, recompute: bool) -> float:

@@ -88,4 +88,9 @@ def minimum_side(layers: Iterable[str]) -> int:
     return int(2 ** max((_HALVINGS[name] for name in layers), default=0))
 
 
+def channels(layer: str) -> int:
+    """The number of channels of a VGG's layer."""
+    return min(64 * minimum_side([layer]), 512)
+
+
 _HALVINGS = {name: times for network in NETWORKS.values() for name, times in network.layers.items()}

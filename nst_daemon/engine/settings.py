@@ -227,8 +227,18 @@ class RenderSettings:
     @property
     def layers(self) -> frozenset[str]:
         """Every layer that the objective uses."""
-        content = () if self.style_loss == "neighbours" else self.content_layers
-        return frozenset(content) | frozenset(self.style_layers)
+        return frozenset(self.map_layers) | frozenset(self.statistics_layers)
+
+    @property
+    def map_layers(self) -> tuple[str, ...]:
+        """The layers whose maps are needed: the content's, or the style's for `style_loss: neighbours`."""
+        neighbours = self.style_loss == "neighbours"
+        return tuple(self.style_layers if neighbours else self.content_layers)
+
+    @property
+    def statistics_layers(self) -> tuple[str, ...]:
+        """The layers whose statistics are needed."""
+        return () if self.style_loss == "neighbours" else tuple(self.style_layers)
 
     @property
     def term_weights(self) -> dict[str, float]:
@@ -362,6 +372,8 @@ def _check(settings: RenderSettings, network: str) -> None:
         for layer in getattr(settings, key):
             if layer not in NETWORKS[network].layers:
                 raise _refusal(key, layer, f"{NETWORKS[network].spelled} ({network})")
+    if not NETWORKS[network].pooling and settings.style_loss == "neighbours":
+        raise _refusal("style_loss", "neighbours", f"another one with {network}")
     if not NETWORKS[network].pooling and settings.pooling != "max":
         raise _refusal("pooling", settings.pooling, f"'max': {network} has no pooling to choose")
     if settings.content_weight == 0 and settings.style_weight == 0:

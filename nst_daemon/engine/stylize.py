@@ -330,7 +330,13 @@ class _Loop:
 
     def _find_targets(self) -> None:
         """Make the scale's objective; from one picture it is the same to the bit, also after a rollback."""
-        self.objective = self.now.objective.begin(self.fast_network, self.begun)
+        try:
+            self.objective = self.now.objective.begin(self.fast_network, self.begun)
+        except Exception as error:
+            if not exhausted(error):
+                raise
+            # The features that are compared are not in tiles: no plan needs less memory for them.
+            raise out_of_memory(self.now.size, first_line(error)) from None
 
     def _choose_plan(self) -> None:
         """Use the first plan that the scale fits by estimate."""

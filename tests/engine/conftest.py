@@ -79,7 +79,7 @@ class TorchTargets:
     def content(self, image: Tensor) -> Mapping[str, Tensor]:
         with torch.no_grad():
             features = self.network(image)
-        return {layer: features[layer] for layer in self.settings.content_layers}
+        return {layer: features[layer] for layer in self.settings.map_layers}
 
     def style(self, image: Tensor, guide: Tensor | None = None) -> Mapping[str, StyleStatistics]:
         with torch.no_grad():
