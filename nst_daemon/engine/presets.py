@@ -40,7 +40,7 @@ def _layers(names: str, weights: float | Sequence[float]) -> dict[str, float]:
 
 _FIVE = "relu1_1 relu2_1 relu3_1 relu4_1 relu5_1"
 _CHANNELS = (64, 128, 256, 512, 512)
-#: The author's own weights, 1e3/N²; also those of `default` without calibration.
+#: The author's own weights, 1e3/N²; also those of the project's own presets without calibration.
 _GATYS_PYTORCH_BARE: Mapping[str, object] = {
     "content_weight": 1.0,
     "style_weight": 1.0,
@@ -59,25 +59,28 @@ _LITERAL: Mapping[str, object] = {
     "style_levels": 1,
 }
 
+#: What presets that compare statistics have in common, unless they say otherwise.
+STATISTICS = Preset(
+    "Gram matrices or covariances at several sizes of the picture",
+    "nst-daemon",
+    {
+        "style_loss": "covariance",
+        "style_layers": _layers(_FIVE, 1 / 5),
+        "style_levels": 3,
+        "tv": "squared",
+        "precondition": 0.75,
+        "coarsest": 128,
+        "iterations": (100, 80, 60),
+        "detail": 0.25,
+    },
+    bare={**_GATYS_PYTORCH_BARE, "tv_weight": 0.0},
+    calibrated={"content_weight": 0.4, "tv_weight": 2.0},
+)
+
 PRESETS: Mapping[str, Preset] = {
-    "default": Preset(
-        "coarse to fine, good at any size and with any weights",
-        "nst-daemon",
-        bare={**_GATYS_PYTORCH_BARE, "tv_weight": 0.0},
-    ),
-    "neighbours": Preset(
-        "each part of the picture in the paint of the part of the style that resembles it most",
+    "painting": Preset(
+        "the default: each part in the paint of the part of the style that resembles it most",
         "Kolkin, Kucera, Paris, Sypnowich & Shechtman, Neural Neighbor Style Transfer, 2022",
-        {
-            "style_loss": "neighbours",
-            "style_layers": _layers("relu1_1 relu2_1 relu3_1 relu4_1", 1 / 4),
-            "content_weight": 1.5,
-            "tv_weight": 1.0,
-            "precondition": 1.0,
-            "coarsest": 96,
-            "iterations": (30, 30, 20),
-            "detail": 0.0,
-        },
     ),
     "gatys2016": Preset(
         "the paper: from noise, average pooling",

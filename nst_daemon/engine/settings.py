@@ -1,7 +1,7 @@
 """Everything that can be chosen about a picture, and the only place of every default.
 
 `RenderSettings` is plain data: it is sent between processes, becomes JSON through `dataclasses.asdict`, and needs
-neither torch nor Pillow. Its defaults are the preset `default`; `resolve` combines a preset and overrides.
+neither torch nor Pillow. Its defaults are the preset `painting`; `resolve` combines a preset and overrides.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.config import ExtraValues
 
 from nst_daemon.engine.networks import NETWORKS
-from nst_daemon.engine.presets import PRESETS
+from nst_daemon.engine.presets import PRESETS, STATISTICS
 from nst_daemon.errors import SettingsError
 
 _EXTRA: ExtraValues = "forbid"
@@ -47,7 +47,7 @@ Layers = Annotated[Mapping[str, Weight], MinLen(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class RenderSettings:
-    """The settings of one picture; the defaults are the preset `default`.
+    """The settings of one picture; the defaults are the preset `painting`.
 
     Each field's metadata holds `help` (one sentence) and `allowed` (its values). `docs/objective.md` has the formulas.
     """
@@ -55,7 +55,7 @@ class RenderSettings:
     __pydantic_config__ = ConfigDict(extra=_EXTRA)
 
     # fmt: off
-    preset: str = field(default="default", metadata={
+    preset: str = field(default="painting", metadata={
         "help": "The named set of settings that provides the defaults; `nst-daemon presets` lists them.",
         "allowed": "the name of a preset"})
 
@@ -82,7 +82,7 @@ class RenderSettings:
         "allowed": "'before' or 'after'"})
 
     # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
-    content_weight: Weight = field(default=0.08, metadata={
+    content_weight: Weight = field(default=1.5, metadata={
         "help": "The weight of the content term, alpha; with `style_loss: neighbours` the weight of the content in the "
                 "search for neighbours, relative to that of the picture so far.", "allowed": "a number ≥ 0"})
     content_layers: Layers = field(default_factory=lambda: {"relu4_2": 1.0}, metadata={
@@ -94,11 +94,11 @@ class RenderSettings:
     style_weight: Weight = field(default=1.0, metadata={
         "help": "The weight of the style term, beta.", "allowed": "a number ≥ 0"})
     style_layers: Layers = field(default_factory=lambda: dict.fromkeys(
-        ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 0.2), metadata={
+        ("relu1_1", "relu2_1", "relu3_1", "relu4_1"), 0.25), metadata={
         "help": "The layers of the style term, with their weights.",
         "allowed": _LAYERS_ALLOWED})
     style_loss: Literal["neighbours", "covariance", "gram", "wasserstein"] = field(
-        default="covariance", metadata={
+        default="neighbours", metadata={
         "help": "The distance of the style term: `neighbours` draws each part of the picture towards the part of the "
                 "style that resembles it most; `gram` is the squared distance of Gram matrices, `covariance` that of "
                 "covariances and of means, `wasserstein` the Wasserstein-2 distance of Gaussians with the same means "
@@ -108,7 +108,7 @@ class RenderSettings:
         "help": "The weight of the distances of channel means and standard deviations beside the Gram matrices "
                 "(Galerne et al. 2024), relative to the Gram term.",
         "allowed": "a number ≥ 0"})
-    style_levels: Annotated[int, Ge(1), Le(8)] = field(default=3, metadata={
+    style_levels: Annotated[int, Ge(1), Le(8)] = field(default=1, metadata={
         "help": "The number of sizes at which the style is compared: the picture's own, a half, a quarter, …; the "
                 "smaller ones hold the larger strokes and shapes. Sizes that are too small for a layer are left out.",
         "allowed": "a whole number from 1 to 8"})
@@ -126,9 +126,9 @@ class RenderSettings:
     content_style_ratio: Weight | None = field(default=None, metadata={
         "help": "alpha/beta as one number; use it instead of content_weight.",
         "allowed": "a number ≥ 0, or null"})
-    tv_weight: Weight = field(default=0.5, metadata={
+    tv_weight: Weight = field(default=1.0, metadata={
         "help": "The weight of the total variation term, gamma.", "allowed": "a number ≥ 0"})
-    tv: Literal["absolute", "squared", "nine-point"] = field(default="squared", metadata={
+    tv: Literal["absolute", "squared", "nine-point"] = field(default="nine-point", metadata={
         "help": "The form of the total variation: the sum of absolute differences of neighbours, the sum of squared "
                 "differences, or the mean of squared differences to all eight neighbours.",
         "allowed": "'absolute', 'squared' or 'nine-point'"})
@@ -191,7 +191,7 @@ class RenderSettings:
     history: Annotated[int, Ge(1), Le(1000)] = field(default=20, metadata={
         "help": "The number of past steps that L-BFGS stores; each takes the memory of two pictures.",
         "allowed": "a whole number from 1 to 1000"})
-    precondition: Annotated[float, Ge(0), Le(2)] = field(default=0.75, metadata={
+    precondition: Annotated[float, Ge(0), Le(2)] = field(default=1.0, metadata={
         "help": "Optimise in coordinates whose spectrum falls like 1/f to this power, so that broad changes are as "
                 "easy as fine ones; 0 optimises plain pixels.",
         "allowed": "a number from 0 to 2"})
@@ -203,15 +203,15 @@ class RenderSettings:
                 "final size by factors of 2 or √2, starting at `coarsest` or just above it; or fractions of the final "
                 "size, such as [0.5, 1].",
         "allowed": "'halves', 'roots', or increasing fractions that end with 1"})
-    coarsest: Annotated[int, Ge(16)] = field(default=256, metadata={
+    coarsest: Annotated[int, Ge(16)] = field(default=96, metadata={
         "help": "The smallest longer side, in pixels, at which `halves` and `roots` start.",
         "allowed": "a whole number ≥ 16"})
     iterations: Annotated[tuple[Annotated[int, Ge(1), Le(1_000_000)], ...], MinLen(1),
-                          BeforeValidator(_one_or_many)] = field(default=(100, 60, 50), metadata={
+                          BeforeValidator(_one_or_many)] = field(default=(30, 30, 20), metadata={
         "help": "The number of iterations at each scale, coarsest first; the last number applies to all further "
                 "scales.",
         "allowed": "a whole number ≥ 1, or a list of them"})
-    detail: Fraction = field(default=0.5, metadata={
+    detail: Fraction = field(default=0.0, metadata={
         "help": "The share of the content's fine detail that is added when the picture is enlarged for the next scale.",
         "allowed": "a number from 0 to 1"})
 
@@ -284,7 +284,7 @@ def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderS
             given.pop("content_style_ratio", None)
             given["content_style_ratio"] = None
         given |= override
-    preset = _preset_values(given)
+    preset = _preset_values(given, network)
     for key in ("content_layers", "style_layers"):
         layers = cast("Mapping[str, float]", preset.get(key, getattr(_DEFAULTS, key)))
         preset[key] = NETWORKS[network].translated(layers)
@@ -329,13 +329,23 @@ def _adapter() -> TypeAdapter[RenderSettings]:
     return TypeAdapter(RenderSettings)
 
 
-def _preset_values(given: Mapping[str, object]) -> dict[str, object]:
-    """The values of the preset named in `given`, for its optimiser and calibration."""
-    name = given.get("preset", "default")
+def _preset_values(given: dict[str, object], network: str) -> dict[str, object]:
+    """The values of the preset named in `given`, for its style loss, optimiser and calibration."""
+    name = given.get("preset", _DEFAULTS.preset)
+    if name == "default":  # the name of `painting` in older configurations
+        name = given["preset"] = _DEFAULTS.preset
     if not isinstance(name, str) or name not in PRESETS:
         raise _refusal("preset", name, f"one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
+    loss = preset.settings.get("style_loss", _DEFAULTS.style_loss)
+    if loss == "neighbours" and not NETWORKS[network].pooling:
+        given.setdefault("style_loss", "covariance")  # its layers suit no hypercolumns
+    wanted_loss = given.get("style_loss", loss)
+    if (wanted_loss == "neighbours") != (loss == "neighbours"):  # nothing else of it would fit
+        preset = PRESETS[_DEFAULTS.preset] if wanted_loss == "neighbours" else STATISTICS
     own = dict(preset.settings)
+    if wanted_loss != "neighbours":
+        own = {**STATISTICS.settings, **own}
     optimizer = given.get("optimizer", own.get("optimizer", "lbfgs"))
     if optimizer != own.get("optimizer", "lbfgs"):
         own = {key: value for key, value in own.items() if key not in _OPTIMIZER_KEYS}

@@ -30,7 +30,10 @@ QUICK: dict[str, Any] = {
     "coarsest": 24,
     "iterations": (12, 14),
     "content_layers": {"relu2_2": 1.0},
+    "style_loss": "gram",
     "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
+    "content_weight": 0.08,
+    "tv_weight": 0.5,
     "precision": "float32",  # on every machine
 }
 ADAM: dict[str, Any] = {"optimizer": "adam", "averaging": 0.9, "clamp": True, "step_decay": 0.5}

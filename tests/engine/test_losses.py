@@ -192,7 +192,7 @@ def test_a_presets_objective_is_its_sources(preset: str) -> None:
 
 
 def test_every_preset_but_ours_is_restated() -> None:
-    """Every preset but `default` is restated."""
+    """Every preset with a source of its own but `painting`, which test_neighbours.py restates, is restated here."""
     from nst_daemon.engine.presets import PRESETS
 
     assert set(PRESETS) == {*RESTATED, "default"}
