@@ -195,7 +195,7 @@ def test_every_preset_but_ours_is_restated() -> None:
     """Every preset with a source of its own but `painting`, which test_neighbours.py restates, is restated here."""
     from nst_daemon.engine.presets import PRESETS
 
-    assert set(PRESETS) == {*RESTATED, "default"}
+    assert set(PRESETS) == {*RESTATED, "painting"}
 
 
 def _layers_of(index: int) -> dict[str, float]:
@@ -249,7 +249,14 @@ def test_a_calibrated_term_is_one_for_activations_that_are_zero(style_loss: str)
 
 def test_the_total_is_the_sum_of_its_weighted_parts() -> None:
     """total = α·content + β·style + γ·tv, and equals the value that is minimised."""
-    settings = resolve({"content_style_ratio": 0.25, "style_weight": 2.0, "tv_weight": 0.5})
+    settings = resolve(
+        {
+            "style_loss": "gram",
+            "content_style_ratio": 0.25,
+            "style_weight": 2.0,
+            "tv_weight": 0.5,
+        }
+    )
     maps = {k: torch.rand(1, 4, 3, 5) for k in settings.layers}
     objective = Objective(
         maps, {k: statistics(torch.rand(1, 4, 5, 5)) for k in settings.style_layers}, settings
@@ -302,7 +309,13 @@ def test_bare_covariances_and_means_have_the_units_of_a_gram_distance() -> None:
 
 def test_a_flat_style_leaves_the_term_finite() -> None:
     """A style without any variance gives finite terms and gradients."""
-    settings = resolve({"content_layers": {"relu1_1": 1.0}, "style_layers": {"relu1_1": 1.0}})
+    settings = resolve(
+        {
+            "style_loss": "covariance",
+            "content_layers": {"relu1_1": 1.0},
+            "style_layers": {"relu1_1": 1.0},
+        }
+    )
     F = torch.rand(1, 4, 6, 9).requires_grad_()
     style = statistics(torch.full((1, 4, 5, 5), 0.5))
     objective = Objective({"relu1_1": F.detach()}, {"relu1_1": style}, settings)
@@ -325,7 +338,8 @@ def test_total_variation_of_one_bright_corner(form: str, expected: float) -> Non
 )
 def test_the_sums_of_parts_are_those_of_the_whole(extra: dict[str, object]) -> None:
     """Terms from sums that were taken over two unequal parts of the maps equal those of the whole maps."""
-    settings = resolve({"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1}}, extra)
+    layers = {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1}}
+    settings = resolve({"style_loss": "covariance", **layers}, extra)
     F, P = (
         {
             layer: torch.rand(1, 4, 6, 9, dtype=torch.float64, generator=generator)
@@ -352,7 +366,7 @@ def test_terms_at_zero_are_those_of_zero_activations(calibrate: str, gram_norm: 
     """`terms_at_zero` gives the terms of zero activations at the sizes of the picture's maps."""
     settings = resolve(
         {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1, "relu3_1": 1}},
-        {"calibrate": calibrate, "gram_norm": gram_norm},
+        {"calibrate": calibrate, "gram_norm": gram_norm, "style_loss": "gram"},
     )
     sizes = {"relu1_1": (9, 11), "relu2_1": (4, 5), "relu3_1": (2, 2)}
     P = {layer: torch.rand(1, 4, *size) for layer, size in sizes.items()}

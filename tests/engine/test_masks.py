@@ -171,6 +171,13 @@ def test_a_regions_statistics_are_of_its_pixels_alone() -> None:
         assert np.allclose(got.mean[r].numpy(), f @ weights / weights.sum(), atol=1e-5)
 
 
+ONE_LAYER = {
+    "style_loss": "gram",
+    "style_layers": {"relu1_1": 1.0},
+    "content_layers": {"relu1_1": 1.0},
+}
+
+
 @pytest.mark.parametrize("style_loss", ["covariance", "gram", "wasserstein"])
 @pytest.mark.parametrize("calibrate", ["auto", "off"])
 def test_the_guided_objective_is_the_sum_of_its_regions(style_loss: str, calibrate: str) -> None:
@@ -200,7 +207,7 @@ def test_the_guided_objective_is_the_sum_of_its_regions(style_loss: str, calibra
 
 def test_a_regions_gradient_comes_from_its_own_target_alone() -> None:
     """Another style in region 2 changes the gradient there, and nowhere in region 1."""
-    settings = resolve({"style_layers": {"relu1_1": 1.0}, "content_layers": {"relu1_1": 1.0}})
+    settings = resolve(ONE_LAYER)
     generator = torch.Generator().manual_seed(3)
     F, A, B = (torch.rand(1, 4, 6, 10, generator=generator) for _ in range(3))
     guide = torch.zeros(1, 2, 6, 10)
@@ -227,7 +234,7 @@ def test_sums_of_tiles_are_those_of_the_whole() -> None:
         torch.rand(1, 4, 6, 10, generator=generator),
         torch.rand(1, 2, 6, 10, generator=generator),
     )
-    settings = resolve({"style_layers": {"relu1_1": 1.0}, "content_layers": {"relu1_1": 1.0}})
+    settings = resolve(ONE_LAYER)
     objective = Objective(
         {"relu1_1": F}, {"relu1_1": statistics(F, guide)}, settings, {"relu1_1": guide}
     )
@@ -240,7 +247,7 @@ def test_sums_of_tiles_are_those_of_the_whole() -> None:
 
 def test_a_region_without_positions_is_harmless() -> None:
     """A region of the content without positions at a deep layer gives finite terms and gradients."""
-    settings = resolve({"style_layers": {"relu1_1": 1.0}, "content_layers": {"relu1_1": 1.0}})
+    settings = resolve(ONE_LAYER)
     F = torch.rand(1, 4, 6, 10).requires_grad_()
     guide = torch.zeros(1, 2, 6, 10)
     guide[:, 0] = 1
@@ -256,6 +263,7 @@ def test_a_region_without_positions_is_harmless() -> None:
 # Pictures
 
 SHALLOW = {
+    "style_loss": "gram",
     "size": 64,
     "iterations": 12,
     "coarsest": 64,
@@ -379,7 +387,7 @@ def test_a_region_that_a_deep_layer_cannot_see_is_refused(
     scene_of: SceneMaker, grey: Tensor
 ) -> None:
     """A region of the style on the last few columns, which pooling cuts off, is a PictureError with a remedy."""
-    settings = resolve({"size": 64, "iterations": 1})
+    settings = resolve({"size": 64, "iterations": 1, "style_loss": "gram"})
     style = torch.rand(3, 48, 76)
     masks = regions(
         tensor(halves(RED, BLUE)),

@@ -32,11 +32,11 @@ def settings_of(**extra: Any) -> RenderSettings:
     """Two shallow layers, two scales."""
     return resolve(
         {
-            "preset": "neighbours",
             "size": 48,
             "coarsest": 24,
             "iterations": (9, 8, 7),
             "style_layers": LAYERS,
+            "tv": "squared",
             "precision": "float32",
             **extra,
         }
@@ -277,6 +277,7 @@ def test_memory_that_does_not_suffice_for_the_search_is_a_clear_error(
 
 
 def test_a_network_without_blocks_of_equal_stride_is_refused() -> None:
-    """EfficientNet has no layers that hypercolumns are made for, and the error names the setting."""
+    """EfficientNet paints by statistics unless asked otherwise, and then the error names the setting."""
+    assert resolve(network="efficientnet_b0").style_loss == "covariance"
     with pytest.raises(SettingsError, match="style_loss cannot be 'neighbours'"):
-        resolve({"preset": "neighbours"}, network="efficientnet_b0")
+        resolve({"style_loss": "neighbours"}, network="efficientnet_b0")

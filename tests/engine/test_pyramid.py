@@ -154,7 +154,7 @@ def test_a_layers_shares_sum_to_one(
     size: Size, extra: dict[str, Any], expected: list[float]
 ) -> None:
     """Levels that are too small are left out, and the weights of the others are scaled to a sum of 1."""
-    settings = resolve({"style_levels": 3, **extra})
+    settings = resolve({"style_loss": "covariance", **extra})
     found = shares(size, (2 * size[0], size[1]), settings, limit=8)
     each = [level.get("style relu5_1", 0) for level in found]
     assert each == pytest.approx(expected)

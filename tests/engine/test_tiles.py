@@ -55,7 +55,8 @@ def of(deepest: str, **extra: Any) -> RenderSettings:
     """Content at this layer, style at it and at all relu*_1 before."""
     shallow = [f"relu{block}_1" for block in range(1, int(deepest[4]))]
     layers = dict.fromkeys([*shallow, deepest], 0.5)
-    return resolve({"content_layers": {deepest: 1.0}, "style_layers": layers}, extra)
+    base = {"style_loss": "covariance", "content_layers": {deepest: 1.0}, "style_layers": layers}
+    return resolve(base, extra)
 
 
 def error(evaluation: Evaluation, network: VGG, objective: Pyramid, image: Tensor) -> float:
