@@ -37,6 +37,8 @@ HUB_NEIGHBOURS = 10
 SAMPLE = 4096
 #: Cells at the style's border that are not used: the network's padding shows in them.
 BORDER = 2
+#: Pixels of mirrored surroundings: what a cell of relu4_1 sees beyond itself, rounded up.
+MARGIN = 32
 #: Similarities that are computed at a time.
 BLOCK = 1 << 24
 #: How many times each layer is matched by itself at full size.
@@ -97,9 +99,9 @@ class Matching:
         """Find the targets for a picture (1, 3, h, w), with which the scale begins."""
         with torch.no_grad():
             if self.by_layer:
-                directions = self._by_layer(_float(network(picture)))
+                directions = self._by_layer(maps_within(network, picture))
             else:
-                directions = self._by_hypercolumn(_float(network(self._query(picture))))
+                directions = self._by_hypercolumn(maps_within(network, self._query(picture)))
         return Pyramid((Objective({}, {}, self.settings, directions=directions),))
 
     def _query(self, picture: Tensor) -> Tensor:
@@ -204,6 +206,23 @@ class Matching:
         return torch.stack(means).sum(0)
 
 
+def maps_within(network: Callable[[Tensor], Maps], picture: Tensor) -> dict[str, Tensor]:
+    """The maps (1, N, h, w), at least float32, of a picture with mirrored surroundings.
+
+    Without them the network's padding would be part of the features, and no part of the style resembles it.
+    """
+    h, w = size_of(picture)
+    around = min(MARGIN, (min(h, w) - 1) // 16 * 16)
+    maps = network(nnf.pad(picture, (around,) * 4, mode="reflect"))
+    found = {}
+    for layer, map_ in maps.items():
+        stride = minimum_side([layer])
+        first, rows, columns = around // stride, h // stride, w // stride
+        inner = map_[..., first : first + rows, first : first + columns]
+        found[layer] = inner.to(torch.promote_types(inner.dtype, torch.float32))
+    return found
+
+
 def hypercolumns(maps: Maps, scales: Mapping[str, tuple[Tensor, Tensor]], cells: Size) -> Tensor:
     """The features of all layers at each cell, relative to the layer's mean and deviation, as (1, ΣN, h, w).
 
@@ -275,13 +294,6 @@ def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int = BLO
         penalty = hub * torch.cat([(p @ sample.T).topk(count, dim=1).values.mean(1) for p in parts])
     found = [(part @ k.T - penalty).argmax(1) for part in torch.split(q, max(1, block // len(k)))]
     return torch.cat(found)
-
-
-def _float(maps: Maps) -> dict[str, Tensor]:
-    return {
-        layer: map_.to(torch.promote_types(map_.dtype, torch.float32))
-        for layer, map_ in maps.items()
-    }
 
 
 def _scales(pictures: Sequence[Maps]) -> dict[str, tuple[Tensor, Tensor]]:
