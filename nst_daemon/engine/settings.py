@@ -82,7 +82,7 @@ class RenderSettings:
         "allowed": "'before' or 'after'"})
 
     # The objective: alpha * content + beta * sum of w_l * style_l + gamma * tv
-    content_weight: Weight = field(default=1.5, metadata={
+    content_weight: Weight = field(default=1.0, metadata={
         "help": "The weight of the content term, alpha; with `style_loss: neighbours` the weight of the content in the "
                 "search for neighbours, relative to that of the picture so far.", "allowed": "a number ≥ 0"})
     content_layers: Layers = field(default_factory=lambda: {"relu4_2": 1.0}, metadata={
