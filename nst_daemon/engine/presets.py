@@ -82,6 +82,28 @@ PRESETS: Mapping[str, Preset] = {
         "the default: each part in the paint of the part of the style that resembles it most",
         "Kolkin, Kucera, Paris, Sypnowich & Shechtman, Neural Neighbor Style Transfer, 2022",
     ),
+    "bold": Preset(
+        "large strokes: the style's shapes take over, the motif stays recognisable",
+        "nst-daemon",
+        {"content_weight": 0.25, "style_scale": 1.5},
+    ),
+    "gentle": Preset(
+        "fine strokes: every detail of the photo stays readable",
+        "nst-daemon",
+        {"content_weight": 4.0, "style_scale": 0.75},
+    ),
+    "sketch": Preset(
+        "for drawings: fine, crisp lines on paper",
+        "nst-daemon",
+        {"content_weight": 3.0, "tv_weight": 0.2, "style_scale": 0.75},
+    ),
+    "texture": Preset(
+        "the style's patterns everywhere, without a motif",
+        "nst-daemon",
+        {**STATISTICS.settings, "start": "noise"},
+        bare={**STATISTICS.bare, "content_weight": 0.0},
+        calibrated={**STATISTICS.calibrated, "content_weight": 0.0},
+    ),
     "gatys2016": Preset(
         "the paper: from noise, average pooling",
         "Gatys, Ecker & Bethge, Image Style Transfer Using Convolutional Neural Networks, CVPR 2016, eq. 1-7",
