@@ -40,7 +40,7 @@ BORDER = 2
 #: Pixels of mirrored surroundings: what a cell of relu4_1 sees beyond itself, rounded up.
 MARGIN = 32
 #: Similarities that are computed at a time.
-BLOCK = 1 << 24
+BLOCK = 1 << 22
 #: How many times each layer is matched by itself at full size.
 LAYER_PASSES = 2
 
@@ -292,8 +292,8 @@ def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int = BLO
         count = min(HUB_NEIGHBOURS, len(sample))
         parts = torch.split(k, max(1, block // len(sample)))
         penalty = hub * torch.cat([(p @ sample.T).topk(count, dim=1).values.mean(1) for p in parts])
-    found = [(part @ k.T - penalty).argmax(1) for part in torch.split(q, max(1, block // len(k)))]
-    return torch.cat(found)
+    parts = torch.split(q, max(1, block // len(k)))
+    return torch.cat([torch.addmm(-penalty, part, k.T).max(1).indices for part in parts])
 
 
 def _scales(pictures: Sequence[Maps]) -> dict[str, tuple[Tensor, Tensor]]:
