@@ -15,11 +15,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.captioned import captioned_sheet
-from benchmarks.drawings import draw_painting, draw_scene
+from benchmarks.drawings import PAIRS, draw_painting, draw_scene
 from nst_daemon import stylize
 from nst_daemon.config import Outputs
 from nst_daemon.engine.images import Picture, from_image, resize, to_image
-from nst_daemon.painter import save
+from nst_daemon.painter import decode, save
+from nst_daemon.samples import CONTENT, STYLE
 
 IMAGES = Path(__file__).parent / "images"
 GAP = 8  # white pixels between two pictures of a row
@@ -37,10 +38,24 @@ def main() -> None:
 
 
 def readme() -> None:
-    """The harbour, the painting, and the harbour in the style of the painting."""
-    scene, painting = draw_scene(640, 480), draw_painting(640, 480)
-    painted = stylize(as_picture(scene), as_picture(painting), size=512)
-    save_row([as_picture(scene), as_picture(painting), painted], IMAGES / "harbour.jpg", height=384)
+    """The sample content, the sample style, and what `demo` paints of them, larger."""
+    scene, painting = decode(CONTENT), decode(STYLE)
+    painted = stylize(scene, painting, size=640)
+    save_row([scene, painting, painted], IMAGES / "riverside.jpg", height=384)
+
+
+def looks() -> None:
+    """Drawn pairs with the presets that are named by their looks."""
+    cells = []
+    for scene, style in PAIRS[:5]:
+        content, painting = (
+            as_picture(i) for i in (draw_scene(scene=scene), draw_painting(style=style))
+        )
+        cells += [(scene, to_image(content.rgb)), (style, to_image(painting.rgb))]
+        for preset in ("painting", "bold", "sketch" if style == "pencil" else "gentle"):
+            painted = stylize(content, painting, size=384, preset=preset)
+            cells.append((preset, to_image(painted.rgb)))
+    captioned_sheet(cells, columns=5, height=216).save(IMAGES / "looks.jpg", quality=85)
 
 
 def keep_colors() -> None:
@@ -143,6 +158,7 @@ def save_sheet(cells: Sequence[tuple[str, Image.Image]], name: str, *, columns: 
 
 PICTURES: Mapping[str, Callable[[], None]] = {
     "readme": readme,
+    "looks": looks,
     "keep_colors": keep_colors,
     "masks": masks,
     "transparency": transparency,
