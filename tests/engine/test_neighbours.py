@@ -281,3 +281,22 @@ def test_a_network_without_blocks_of_equal_stride_is_refused() -> None:
     assert resolve(network="efficientnet_b0").style_loss == "covariance"
     with pytest.raises(SettingsError, match="style_loss cannot be 'neighbours'"):
         resolve({"style_loss": "neighbours"}, network="efficientnet_b0")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_finds_the_targets_of_the_cpu(network: VGG) -> None:
+    """In float64 nine of ten positions have the same target on both devices, and the same term within 1 %."""
+    settings, cuda = settings_of(), torch.device("cuda")
+    content, style = random(1, 3, 45, 61, seed=1), random(1, 3, 39, 53, seed=2)
+    found = []
+    for device in (torch.device("cpu"), cuda):
+        network = network.to(device)
+        maps = StyleMaps(network(style.to(device)), None, 1.0)
+        matching = Matching(settings, content.to(device), [maps], first=True)
+        pyramid = matching.begin(network, content.to(device))
+        total = whole(network, pyramid, content.to(device))[1]
+        found.append((pyramid.levels[0].directions["relu2_1"].unit.cpu(), float(total)))
+    same = torch.isclose(found[0][0], found[1][0], atol=1e-6).all(1).double().mean()
+    assert float(same) > 0.9
+    assert found[1][1] == pytest.approx(found[0][1], rel=0.01)
