@@ -41,8 +41,6 @@ BORDER = 2
 MARGIN = 32
 #: Similarities that are computed at a time.
 BLOCK = 1 << 22
-#: How many times each layer is matched by itself at full size.
-LAYER_PASSES = 2
 
 #: Layer → (1, N, h, w).
 Maps = Mapping[str, Tensor]

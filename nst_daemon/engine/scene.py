@@ -14,7 +14,7 @@ from nst_daemon.engine.images import Size, resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.memory import free_memory, memory_plans, out_of_memory
-from nst_daemon.engine.neighbours import LAYER_PASSES, Matching, StyleMaps, cell_labels
+from nst_daemon.engine.neighbours import Matching, StyleMaps, cell_labels
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings
@@ -112,7 +112,7 @@ def prepare(
     if settings.style_loss == "neighbours":
         pixels = torch.cat([style.flatten(1) for style in styles], 1)
         content = color.match_covariance(content, pixels, "pca")
-        sizes = sizes + [size] * LAYER_PASSES
+        sizes = sizes + [size] * settings.layer_passes
         contents = [resize(content[None], scale_size) for scale_size in sizes]
         objectives = _matchings(contents, reference, settings, targets, device)
     else:
@@ -267,10 +267,10 @@ def _matchings(
     targets: TargetSource,
     device: torch.device,
 ) -> list[Matching]:
-    """The objectives of all scales with `style_loss: neighbours`; the last `LAYER_PASSES` match layers."""
+    """The objectives of all scales with `style_loss: neighbours`; the last `layer_passes` match layers."""
     found: list[Matching] = []
     for i, content in enumerate(contents):
-        if i >= len(contents) - LAYER_PASSES:
+        if i >= len(contents) - settings.layer_passes:
             found.append(replace(found[-1], by_layer=True))
             continue
         size, regions, each = size_of(content), styles.regions, []

@@ -44,6 +44,9 @@ Weight = Annotated[float, Ge(0), Lt(float("inf"))]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Layers = Annotated[Mapping[str, Weight], MinLen(1)]
 
+#: How many times `style_loss: neighbours` matches each layer by itself at full size.
+LAYER_PASSES = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderSettings:
@@ -241,6 +244,11 @@ class RenderSettings:
         return () if self.style_loss == "neighbours" else tuple(self.style_layers)
 
     @property
+    def layer_passes(self) -> int:
+        """Further passes at full size, after the scales; each has the iterations of a scale."""
+        return LAYER_PASSES if self.style_loss == "neighbours" else 0
+
+    @property
     def term_weights(self) -> dict[str, float]:
         """The weight of each term in the total loss: alpha·w_l of `content LAYER`, beta·w_l of `style LAYER`, gamma of
         `tv`."""
@@ -300,6 +308,8 @@ def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderS
 
 def restore(values: Mapping[str, object]) -> RenderSettings:
     """Resolved settings from their `dataclasses.asdict`, as in the ledger and in messages; no preset is applied again.
+
+    Settings that the version which wrote the ledger did not have yet get their field's default.
 
     Raises:
         SettingsError: A value is damaged.

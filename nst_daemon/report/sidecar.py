@@ -25,6 +25,13 @@ SIDECAR_SCHEMA = 1
 #: The keyword of PNG's iTXt chunk, and the prefix of EXIF's UserComment in other formats.
 #: `engine.images.save_picture` writes both.
 KEYWORD, COMMENT_PREFIX = "nst-daemon", b"ASCII\0\0\0"
+#: Settings that older sidecars lack, with the values that paint their pictures: a preset may have others.
+ADDED_LATER: Mapping[str, object] = {
+    "moments_weight": 0.0,
+    "style_levels": 1,
+    "style_level_weights": [],
+    "content_level": 0,
+}
 RESULT_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
 
@@ -171,6 +178,7 @@ def read(path: Path) -> Recipe:
         settings = found["settings"]
         if settings.get("content_style_ratio") is not None:  # in older sidecars
             del settings["content_weight"]  # it was unused, and the two contradict each other
+        settings = {**ADDED_LATER, **settings}
         name = found["job"]["name"] if "job" in found else path.stem
         digest = found["model"]["weights_sha256"]
         described = f"{found['model'].get('weights_description', 'unknown')} ({digest[:12]})"

@@ -278,7 +278,9 @@ class Dispatch:
             self._completion.fail(job, S.FAILED, now, error=str(error))
             return
         self.running[job.id] = job
-        self.estimates[job.id] = ProgressEstimate(settings.scales, settings.iterations)
+        self.estimates[job.id] = ProgressEstimate(
+            settings.scales, settings.iterations, passes=settings.layer_passes
+        )
         self.executor.submit(self._task(job, settings, stage))
 
     def _reuse(self, job: Job, now: Moment) -> bool:

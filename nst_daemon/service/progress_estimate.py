@@ -25,14 +25,18 @@ class ProgressEstimate:
     Args:
         scales: `RenderSettings.scales`.
         iterations: `RenderSettings.iterations`.
+        passes: `RenderSettings.layer_passes`.
 
     Attributes:
         total: Iterations over all scales; 0 before the first `update`.
         curve: The points (iteration, total loss) so far.
     """
 
-    def __init__(self, scales: str | Sequence[float], iterations: Sequence[int]) -> None:
+    def __init__(
+        self, scales: str | Sequence[float], iterations: Sequence[int], *, passes: int = 0
+    ) -> None:
         self._scales = scales
+        self._passes = passes
         self._iterations = iterations
         self._samples: deque[tuple[float, int, float]] = deque()  # seconds, iteration, work
         self.total = 0
@@ -93,17 +97,21 @@ class ProgressEstimate:
         return sum(n * side**2 for n, side in zip(spent, sides, strict=True))
 
     def _counts(self) -> list[int]:
-        """Iterations at each scale: as many scales as it takes to reach the total."""
+        """Iterations at each scale and pass: as many as it takes to reach the total."""
         counts: list[int] = []
-        while sum(counts) < self.total and len(counts) <= MAX_SCALES:
+        while sum(counts) < self.total and len(counts) <= MAX_SCALES + self._passes:
             counts.append(self._iterations[min(len(counts), len(self._iterations) - 1)])
         # A renderer with other scales than these is treated as if it had one.
         return counts if sum(counts) == self.total else [self.total]
 
-    def _sides(self, scales: int) -> list[float]:
-        """The side of each scale, as a fraction of the full size."""
+    def _sides(self, count: int) -> list[float]:
+        """The side of each scale and pass, as a fraction of the full size."""
+        passes = max(0, min(self._passes, count - 1))
+        scales = count - passes
         if isinstance(self._scales, str):
             ratio = 2.0 if self._scales == "halves" else 2.0**0.5
-            return [ratio ** (i - scales + 1) for i in range(scales)]
-        sides = list(self._scales)[-scales:]
-        return [1.0] * (scales - len(sides)) + sides
+            sides = [ratio ** (i - scales + 1) for i in range(scales)]
+        else:
+            sides = list(self._scales)[-scales:]
+            sides = [1.0] * (scales - len(sides)) + sides
+        return sides + [1.0] * passes

@@ -16,7 +16,7 @@ from nst_daemon.engine.batching import batched
 from nst_daemon.engine.evaluation import checkpointed, whole
 from nst_daemon.engine.masks import Regions, StyleRegions
 from nst_daemon.engine.memory import memory_plans
-from nst_daemon.engine.neighbours import LAYER_PASSES, Matching, StyleMaps, matched, nearest
+from nst_daemon.engine.neighbours import Matching, StyleMaps, matched, nearest
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import stylize
@@ -178,12 +178,13 @@ def test_zero_activations_have_the_terms_at_zero(network: VGG) -> None:
 
 def test_the_last_passes_match_each_layer_at_full_size(scene_of: SceneMaker) -> None:
     """After the scales come the passes in which layers are matched, at the picture's size."""
-    scene, _ = scene_of(settings_of())
+    settings = settings_of()
+    scene, _ = scene_of(settings)
     sizes = [scale.size for scale in scene.scales]
-    assert sizes == [(20, 24), (40, 48), *[(40, 48)] * LAYER_PASSES]
+    assert sizes == [(20, 24), (40, 48), *[(40, 48)] * settings.layer_passes]
     kinds = [scale.objective for scale in scene.scales]
     assert [isinstance(kind, Matching) and kind.by_layer for kind in kinds] == [
-        False, False, *[True] * LAYER_PASSES
+        False, False, *[True] * settings.layer_passes
     ]  # fmt: skip
 
 

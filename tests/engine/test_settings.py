@@ -124,6 +124,14 @@ def test_every_setting_explains_itself() -> None:
         assert about["help"].endswith(".") and about["allowed"]
 
 
+def test_settings_of_an_older_ledger_are_completed_as_they_were() -> None:
+    """Without levels and moments the style is compared once, at the picture's size."""
+    settings = resolve({"style_loss": "gram", "style_levels": 1, "preset": "gatys2016"})
+    later = ("moments_weight", "style_levels", "style_level_weights", "content_level")
+    older = {key: value for key, value in asdict(settings).items() if key not in later}
+    assert restore(older) == settings
+
+
 OVERRIDES: tuple[dict[str, object], ...] = (
     {},
     {"content_style_ratio": 0.25},

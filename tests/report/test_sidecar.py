@@ -48,6 +48,21 @@ def test_a_sidecar_makes_the_same_settings_again(tmp_path: Path, preset: str) ->
     assert [i["sha256"] for i in recipe.inputs] == ["a" * 64]
 
 
+@pytest.mark.parametrize("preset", ["default", "gatys2016", "wasserstein"])
+def test_a_sidecar_without_later_settings_paints_as_it_did(tmp_path: Path, preset: str) -> None:
+    """Without levels and moments the style is compared once, at the picture's size, whatever the preset says now."""
+    given = {"style_loss": "gram", "content_weight": 0.08, "coarsest": 256}
+    older = {**asdict(resolve({"preset": "gatys2016", **given})), "preset": preset}
+    for key in sidecar.ADDED_LATER:
+        del older[key]
+    document = sidecar.build(replace(PAINTED, settings=older), WRITTEN, NOW)
+    (tmp_path / "dog.json").write_bytes(sidecar.encode(document))
+    settings = asdict(resolve(sidecar.read(tmp_path / "dog.json").settings))
+    assert {key: settings[key] for key in given} == given
+    assert (settings["style_levels"], settings["style_level_weights"]) == (1, ())
+    assert (settings["moments_weight"], settings["content_level"]) == (0, 0)
+
+
 def test_a_picture_of_a_batch_records_its_cell() -> None:
     """The name, style, swept settings and position are in the sidecar, and only in that of a batch's picture."""
     cell = BatchCell("night", "starry", {"seed": 3, "style_scale": 0.5}, (1, 0, 2))

@@ -30,22 +30,25 @@ def paint(
 
 
 @pytest.mark.parametrize(
-    ("scales", "iterations", "counts", "sides"),
+    ("scales", "iterations", "passes", "counts", "sides"),
     [
-        ("halves", (120, 80, 60), (120, 80, 60), (0.25, 0.5, 1.0)),
-        ("roots", (50, 20), (50, 20, 20), (0.5, 0.5**0.5, 1.0)),
-        ((0.64, 1.0), (500, 200), (500, 200), (0.64, 1.0)),
-        ((1.0,), (30,), (30,), (1.0,)),
+        ("halves", (120, 80, 60), 0, (120, 80, 60), (0.25, 0.5, 1.0)),
+        ("roots", (50, 20), 0, (50, 20, 20), (0.5, 0.5**0.5, 1.0)),
+        ((0.64, 1.0), (500, 200), 0, (500, 200), (0.64, 1.0)),
+        ((1.0,), (30,), 0, (30,), (1.0,)),
+        ("halves", (30, 20), 2, (30, 20, 20, 20), (0.5, 1.0, 1.0, 1.0)),
+        ((0.64, 1.0), (50, 20), 2, (50, 20, 20, 20), (0.64, 1.0, 1.0, 1.0)),
     ],
 )
 def test_time_left_counts_what_finer_scales_cost(
     scales: str | tuple[float, ...],
     iterations: tuple[int, ...],
+    passes: int,
     counts: tuple[int, ...],
     sides: tuple[float, ...],
 ) -> None:
     """Where an iteration costs its area, the time left is right from the coarsest scale on."""
-    pace = ProgressEstimate(scales, iterations)
+    pace = ProgressEstimate(scales, iterations, passes=passes)
     left = paint(pace, counts, sides, cost=0.2)
     assert left[-1] == pytest.approx(0, abs=1e-9)
     assert pace.left == pytest.approx(0, abs=1e-9)
