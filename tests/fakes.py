@@ -48,6 +48,7 @@ class Step:
     digest: str
     loss: float
     size: tuple[int, int] = (1, 1)
+    scale: int = 1
     events: tuple[str, ...] = ()
 
     @property

@@ -32,7 +32,7 @@ from nst_daemon.digests import find_files
 from nst_daemon.jobs import BatchCell
 from nst_daemon.names import printable
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
-from nst_daemon.report.sidecar import SIDECAR_SCHEMA
+from nst_daemon.report.sidecar import SIDECAR_SCHEMA, completed
 from nst_daemon.report.thumbnails import reduced
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
         "key": result.key,
         "contents": [(i[1], i[2][:KEY_DIGITS]) for i in contents],
         "styles": [(i[1], i[2][:KEY_DIGITS]) for i in styles],
-        "settings": dict(s["settings"]),
+        "settings": completed(s["settings"]),
         "batch": BatchCell.from_json(s.get("batch")),
         "model": " · ".join(
             str(v)

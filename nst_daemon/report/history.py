@@ -13,22 +13,25 @@ class Sample(NamedTuple):
         iteration: number of the iteration, from 1.
         seconds: painting time until then.
         side: the longer side of the picture at that scale, in pixels.
-        losses: unweighted terms by name, and `total`.
+        losses: unweighted terms by name, and `total`; comparable only within a scale.
+        scale: number of the scale or pass, from 1; several may have one size.
     """
 
     iteration: int
     seconds: float
     side: int
     losses: Mapping[str, float]
+    scale: int = 1
 
 
 def columns(history: Sequence[Sample]) -> dict[str, list[float]]:
-    """The samples as columns of equal length for JSON: iteration, seconds, side, then each loss with six digits."""
+    """The samples as columns of equal length for JSON: iteration, seconds, side, scale, then each loss with six digits."""
     names = list(history[0].losses) if history else []
     return {
         "iteration": [sample.iteration for sample in history],
         "seconds": [round(sample.seconds, 3) for sample in history],
         "side": [sample.side for sample in history],
+        "scale": [sample.scale for sample in history],
         **{name: [float(f"{s.losses[name]:.6g}") for s in history] for name in names},
     }
 
@@ -41,9 +44,11 @@ def thinned(history: Sequence[Sample], most: int) -> list[Sample]:
 
 
 def sides(history: Iterable[Sample]) -> list[tuple[int, float, int]]:
-    """The beginning of each scale: (iteration, seconds, side)."""
+    """The beginning of each scale or pass: (iteration, seconds, side)."""
     found: list[tuple[int, float, int]] = []
+    before = None
     for sample in history:
-        if not found or found[-1][2] != sample.side:
+        if before != (sample.scale, sample.side):
             found.append((sample.iteration, sample.seconds, sample.side))
+        before = (sample.scale, sample.side)
     return found

@@ -175,10 +175,9 @@ def read(path: Path) -> Recipe:
                 f"{label} was written by nst-daemon {found['version']}",
                 remedy="use that version or a later one",
             )
-        settings = found["settings"]
+        settings = completed(found["settings"])
         if settings.get("content_style_ratio") is not None:  # in older sidecars
             del settings["content_weight"]  # it was unused, and the two contradict each other
-        settings = {**ADDED_LATER, **settings}
         name = found["job"]["name"] if "job" in found else path.stem
         digest = found["model"]["weights_sha256"]
         described = f"{found['model'].get('weights_description', 'unknown')} ({digest[:12]})"
@@ -188,6 +187,12 @@ def read(path: Path) -> Recipe:
             f"{label} is neither a sidecar nor a picture of nst-daemon ({error})",
             remedy="name a result, or its .json file",
         ) from error
+
+
+def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a sidecar, with those that its version did not have yet."""
+    added = {key: value for key, value in ADDED_LATER.items() if key not in settings}
+    return {**settings, **added}
 
 
 def _text(path: Path) -> str | bytes:

@@ -215,9 +215,9 @@ def test_a_picture_that_cannot_be_read_is_listed_without_a_thumbnail(root: Root)
 def test_settings_are_listed_once(root: Root) -> None:
     """For results of two presets, two sets of settings are listed, and the differences restore all others."""
     for i in range(6):
-        root.add(f"dog{i}", seed=i, preset=("default", "wasserstein")[i % 2])
+        root.add(f"dog{i}", seed=i, preset=("painting", "wasserstein")[i % 2])
     data: Any = root.data()
-    assert [s["preset"] for s in data["settings"]] == ["wasserstein", "default"]
+    assert [s["preset"] for s in data["settings"]] == ["wasserstein", "painting"]
     for entry in data["entries"]:
         sidecar = json.loads((root.results / f"{entry['name']}.json").read_bytes())
         number, changes = entry["settings"]

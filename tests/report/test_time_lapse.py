@@ -135,6 +135,13 @@ def test_the_plot_leaves_out_where_nothing_is_to_be_seen() -> None:
         assert axes.get_ylim()[0] == pytest.approx(0.1)
 
 
+def test_passes_of_one_size_are_marked() -> None:
+    """A pass at the size of the scale before it has a mark of its own, as its losses are of another kind."""
+    samples = [Sample(i, i / 10, 64, {"total": 1.0}, scale=1 + i // 3) for i in range(7)]
+    assert sides(samples) == [(0, 0.0, 64), (3, 0.3, 64), (6, 0.6, 64)]
+    assert columns(samples)["scale"] == [1, 1, 1, 2, 2, 2, 3]
+
+
 def test_a_thinned_history_keeps_its_ends() -> None:
     """Thinning keeps the first and the last sample, and the order."""
     for most in (2, 10, 58):
@@ -150,4 +157,4 @@ def test_columns_are_of_one_length() -> None:
     assert {len(values) for values in table.values()} == {len(HISTORY)}
     assert table["iteration"] == [s.iteration for s in HISTORY]
     assert table["total"][6] == 0.428571
-    assert columns(()) == {"iteration": [], "seconds": [], "side": []}
+    assert columns(()) == {"iteration": [], "seconds": [], "side": [], "scale": []}

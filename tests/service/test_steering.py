@@ -340,5 +340,5 @@ def test_rerun_keeps_the_order_of_styles(tmp_path: Path) -> None:
 def test_presets_are_listed() -> None:
     """Every preset is listed with its source."""
     found = json.loads(call("presets", "--json"))
-    assert {"gatys2016", "default"} <= found.keys()
+    assert {"gatys2016", "painting"} <= found.keys()
     assert all(preset["source"] for preset in found.values())

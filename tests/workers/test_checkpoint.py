@@ -17,7 +17,7 @@ OWNER = Owner({"inputs": [("content", "ab")], "settings": {"betas": (0.9, 0.99)}
 REACHED = Reached(
     7,
     1.5,
-    (Sample(1, 0.1, 64, {"total": 2.0}), Sample(7, 1.4, 64, {"total": 1.0})),
+    (Sample(1, 0.1, 64, {"total": 2.0}), Sample(7, 1.4, 64, {"total": 1.0}, 2)),
     (b"\xff\xd8",),
     (3,),
 )

@@ -94,14 +94,16 @@ def test_a_loss_that_is_no_number_is_left_out(tmp_path: Path) -> None:
 
 
 def test_early_iterations_of_each_scale_are_in_the_history(tmp_path: Path) -> None:
-    """On a device so fast that no half second passes, the curve has iterations 1, 2, 4, 8, … of each scale."""
+    """Without half a second between steps, the curve has iterations 1, 2, 4, 8, … of each scale and each pass."""
     watched = Watched(tmp_path)
     for i in range(1, 41):
-        size = (32, 24) if i <= 20 else (64, 48)
-        watched.recorder.see(fakes.Step(i, 40, "00" * 32, 1 / i, size), i * 0.001)
-    found = [(sample.iteration, sample.side) for sample in watched.recorder.history]
-    assert [i for i, side in found if side == 32] == [1, 2, 4, 8, 16]
-    assert [i for i, side in found if side == 64] == [21, 22, 24, 28, 36, 40]
+        scale = 1 + (i > 20) + (i > 30)
+        size = (32, 24) if scale == 1 else (64, 48)
+        watched.recorder.see(fakes.Step(i, 40, "00" * 32, 1 / i, size, scale), i * 0.001)
+    found = [(sample.iteration, sample.scale) for sample in watched.recorder.history]
+    assert [i for i, scale in found if scale == 1] == [1, 2, 4, 8, 16]
+    assert [i for i, scale in found if scale == 2] == [21, 22, 24, 28]
+    assert [i for i, scale in found if scale == 3] == [31, 32, 34, 38, 40]
 
 
 def test_curve_and_time_lapse_stand_beside_the_picture(jobs: Jobs) -> None:

@@ -27,6 +27,7 @@ class StepProtocol(Protocol):
     iterations: int
     last: bool
     size: tuple[int, int]
+    scale: int
     events: tuple[str, ...]
 
     @property

@@ -62,7 +62,7 @@ class Recorder:
         self._history = list(history)
         self._time_lapse = TimeLapse(frames) if outputs.progress else None
         self._next_sample = self._next_frame = self._next_preview = clock()
-        self._scale: tuple[tuple[int, int], int] | None = None  # size, and its first iteration
+        self._scale = self._first = 0  # the number of the scale, and its first iteration
         #: Seconds that the views have taken from the painting.
         self.seconds = 0.0
 
@@ -92,14 +92,14 @@ class Recorder:
         losses = dict(step.losses)
         # After a non-finite loss the engine rolls back.
         if all(math.isfinite(loss) for loss in losses.values()):
-            sample = Sample(step.iteration, painted, max(step.size), losses)
+            sample = Sample(step.iteration, painted, max(step.size), losses, step.scale)
             self._history = thinned([*self._history, sample], HISTORY_POINTS)
 
     def _early(self, step: StepProtocol) -> bool:
         """True in the iterations 1, 2, 4, 8, … of a scale, in which the loss changes most."""
-        if self._scale is None or self._scale[0] != step.size:
-            self._scale = (step.size, step.iteration)
-        number = step.iteration - self._scale[1] + 1
+        if self._scale != step.scale:
+            self._scale, self._first = step.scale, step.iteration
+        number = step.iteration - self._first + 1
         return number & (number - 1) == 0
 
     def _timed(self, look: Callable[[StepProtocol], None], step: StepProtocol) -> float:
