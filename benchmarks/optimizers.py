@@ -2,10 +2,10 @@
 
     python -m benchmarks.optimizers --size 128 --evaluations 200
 
-All use the same pictures, targets, weights, start and scale; an iteration is one evaluation of the loss and its
-gradient. Ours runs as in `default` and on plain pixels, torch's L-BFGS with lr 1, history 100 and no line search (as
-in published programs), both Adams with step 0.02. Writes OUT.json and OUT.png, and prints the number of evaluations
-and seconds that each needs to reach the final loss of torch's L-BFGS.
+All use the same pictures, targets (`benchmarks.fixed`), weights, start and scale; an iteration is one evaluation of the
+loss and its gradient. Ours runs by default and on plain pixels, torch's L-BFGS with lr 1, history 100 and
+no line search (as in published programs), both Adams with step 0.02. Writes OUT.json and OUT.png, and prints the number
+of evaluations and seconds that each needs to reach the final loss of torch's L-BFGS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from benchmarks.curves import Curve, draw, reaches
 from benchmarks.drawings import draw_painting, draw_scene
+from benchmarks.fixed import fixed
 from nst_daemon.engine.images import from_image
+from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scene
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import stylize
@@ -48,7 +50,7 @@ def torch_lbfgs(scene: Scene, network: VGG, settings: RenderSettings) -> Iterato
 
 
 def torch_adam(scene: Scene, network: VGG, settings: RenderSettings) -> Iterator[float]:
-    """torch.optim.Adam with the step of `default`'s Adam."""
+    """torch.optim.Adam with the step of our Adam."""
     image = scene.start.clone().requires_grad_()
     return _torch_loop(torch.optim.Adam([image], lr=0.02), image, scene, network, settings)
 
@@ -61,6 +63,7 @@ def _torch_loop(
     settings: RenderSettings,
 ) -> Iterator[float]:
     objective = scene.scales[-1].objective
+    assert isinstance(objective, Pyramid), "the targets are not found"
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -109,8 +112,9 @@ def main() -> None:
     content = decode(args.content) if args.content else from_image(draw_scene())
     style = decode(args.style) if args.style else from_image(draw_painting())
     painter = Painter()
-    scene = painter.prepare(content, [style], base).scene
-    curves = measure(scene, painter.network(base), base)
+    network = painter.network(base)
+    scene = fixed(painter.prepare(content, [style], base).scene, network)
+    curves = measure(scene, network, base)
     target = curves["torch L-BFGS"][-1][1]
     for name, curve in curves.items():
         found = reaches(curve, target)

@@ -1,4 +1,4 @@
-"""Time to equal quality: `default` against other methods, written here in plain PyTorch.
+"""Time to equal quality: the defaults against other methods, written here in plain PyTorch.
 
     python -m benchmarks.peers --sizes 160 --evaluations 150
 
@@ -7,7 +7,8 @@ from the content and from noise. multiscale-adam: √2 scales from 128 px, Adam 
 iterations at the first scale (crowsonkb's style-transfer-pytorch). Both in float32 on contiguous tensors, at torch's
 defaults.
 
-All minimise one objective: that of `default` at full size, with the same weights and targets. Time is measured with the
+All minimise one objective: that of the defaults at full size, with the same weights and with the targets that belong to
+the content (`benchmarks.fixed`). Time is measured with the
 model loaded and the targets computed, and stops while the loss of a picture is computed: in float32 and clipped, as it
 would be saved. Ours has reached a peer when its picture has at most the loss of the peer's last one; it gets no more
 evaluations at full size than `classic`. Each method runs in a separate process, and its peak memory is reported. At the
@@ -35,7 +36,9 @@ from torch import Tensor, nn
 
 from benchmarks.curves import Curve, draw, reaches
 from benchmarks.drawings import draw_painting, draw_scene
+from benchmarks.fixed import fixed
 from nst_daemon.engine.images import from_image, resize
+from nst_daemon.engine.neighbours import Matching
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scene, scale_sizes
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -145,7 +148,8 @@ def _enlarged(moments: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Te
     return {"step": moments["step"], "exp_avg": average, "exp_avg_sq": squares}
 
 
-def _total(objective: Pyramid, network: nn.Module, image: Tensor) -> Tensor:
+def _total(objective: Pyramid | Matching, network: nn.Module, image: Tensor) -> Tensor:
+    assert isinstance(objective, Pyramid), "the targets are not found"
     return objective(network, image) @ objective.weights
 
 
@@ -156,7 +160,7 @@ PEERS: dict[str, tuple[Callable[..., Iterator[Tensor | None]], dict[str, object]
 }
 #: From noise, coarse scales help; from the content they do not.
 OURS: dict[str, dict[str, object]] = {
-    "ours, from content": {},
+    "ours, from content": {"scales": (1.0,)},
     "ours, from noise": {"start": "noise", "coarsest": 32, "iterations": (30,)},
 }
 #: The variant of ours that is compared with each peer.
@@ -202,7 +206,9 @@ def adam_scales(size: int) -> tuple[float, ...]:
 
 
 def _prepare(painter: Painter, settings: RenderSettings) -> Prepared:
-    return painter.prepare(from_image(draw_scene()), [from_image(draw_painting())], settings)
+    content, style = from_image(draw_scene()), from_image(draw_painting())
+    prepared = painter.prepare(content, [style], settings)
+    return replace(prepared, scene=fixed(prepared.scene, painter.network(settings)))
 
 
 def _ours(painter: Painter, prepared: Prepared) -> Iterator[Tensor | None]:
@@ -235,7 +241,7 @@ def _timed(steps: Iterator[Tensor | None], scene: Scene, network: nn.Module, tas
     return Outcome(curve, median(times), peak())
 
 
-def judged(objective: Pyramid, network: nn.Module, image: Tensor) -> float:
+def judged(objective: Pyramid | Matching, network: nn.Module, image: Tensor) -> float:
     """The objective's float32 value of a picture at full size."""
     with torch.no_grad():
         return float(_total(objective, network, image.float()))

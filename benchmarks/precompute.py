@@ -2,8 +2,8 @@
 
     python -m benchmarks.precompute [--sizes 256 512 1024] [--repeat 3] [--device cpu]
 
-The table has the first run, which includes loading, and the best of `repeat` runs. Both compute the statistics of the
-default style layers and the features of the default content layers.
+The table has the first run, which includes loading, and the best of `repeat` runs. Both compute the covariances of the
+style layers and the features of the content layers of `style_loss: covariance`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torchvision.transforms.functional import to_tensor
 from benchmarks.drawings import draw_painting
 from nst_daemon.engine.device import find_device
 from nst_daemon.engine.losses import statistics
-from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.style_cache import StyleCache
 from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.files import default_cache_dir
@@ -35,7 +35,7 @@ def main() -> None:
     """Measure and print a table."""
     arguments = parse()
     device = find_device(arguments.device)
-    settings = RenderSettings()
+    settings = resolve({"style_loss": "covariance"})
     with tempfile.TemporaryDirectory() as folder:
         painter = Painter(device=str(device), cache_dir=default_cache_dir(), cache_bytes=0)
         painter.load(settings)

@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
 
 def columns(history: Sequence[Sample]) -> dict[str, list[float]]:
-    """The samples as columns of equal length for JSON: iteration, seconds, side, scale, then each loss with six digits."""
+    """The samples as equal columns for JSON: iteration, seconds, side, scale, then each loss with six digits."""
     names = list(history[0].losses) if history else []
     return {
         "iteration": [sample.iteration for sample in history],

@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks import peers
 from benchmarks.curves import reaches
 from benchmarks.drawings import draw_painting, draw_scene
+from benchmarks.fixed import fixed
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.vgg import VGG
@@ -33,6 +34,7 @@ def test_every_peer_lowers_the_loss(name: str, scene_of: SceneMaker) -> None:
     settings = resolve({"size": 48, "precision": "float32", **chosen, "scales": (1.0,)})
     content, style = from_image(draw_scene(64, 48)).rgb, from_image(draw_painting(64, 48)).rgb
     scene, network = scene_of(settings, content=content, styles=[style])
+    scene = fixed(scene, network)
     plain, objective = peers.PlainVGG(network), scene.scales[-1].objective
     *_, last = loop(scene, plain, peers.Task(name, 48, 20))
     assert last is not None

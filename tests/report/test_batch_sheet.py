@@ -12,7 +12,7 @@ from PIL import Image
 from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError
 from nst_daemon.jobs import BatchCell
-from nst_daemon.report import batch_sheet, contact_sheet, gallery, sidecar
+from nst_daemon.report import batch_sheet, contact_sheet, gallery
 from tests.report.conftest import Root
 
 
@@ -105,19 +105,6 @@ def test_presets_are_one_setting(root: Root) -> None:
     assert Drawn(root).columns == [
         ["preset painting"], ["preset gatys2016"], ["preset wasserstein"]
     ]  # fmt: skip
-
-
-def test_settings_that_older_sidecars_lack_are_no_axis(root: Root) -> None:
-    """A sidecar without later settings stands beside others as if it had them."""
-    add(root, "dog", "waves", preset="gatys2016", seed=1)
-    before = set(root.results.rglob("*.json"))
-    add(root, "dog", "waves", preset="gatys2016", seed=2)
-    (path,) = set(root.results.rglob("*.json")) - before
-    document = json.loads(path.read_bytes())
-    for key in sidecar.ADDED_LATER:
-        del document["settings"][key]
-    path.write_text(json.dumps(document))
-    assert Drawn(root).columns == [["seed 1"], ["seed 2"]]
 
 
 def cell(*position: int, style: str = "waves", **swept: object) -> BatchCell:

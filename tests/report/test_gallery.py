@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from nst_daemon.report import gallery
+from nst_daemon.report.sidecar import ADDED_LATER
 from tests.report.conftest import Root
 
 HOSTILE = [
@@ -210,6 +211,16 @@ def test_a_picture_that_cannot_be_read_is_listed_without_a_thumbnail(root: Root)
     found = {e["name"]: e["key"] for e in entries(root)}
     assert found["bad"] == ""
     assert found["good"]
+
+
+def test_settings_that_an_older_sidecar_lacks_are_completed(root: Root) -> None:
+    """A result without later settings differs from others only where its picture does."""
+    root.add("dog", style_loss="gram", style_levels=1)
+    path = root.results / "dog.json"
+    whole = json.loads(path.read_bytes())
+    older = {k: v for k, v in whole["settings"].items() if k not in ADDED_LATER}
+    path.write_text(json.dumps(whole | {"settings": older}))
+    assert entries(root)[0]["settings"] == whole["settings"]
 
 
 def test_settings_are_listed_once(root: Root) -> None:

@@ -269,7 +269,7 @@ def test_the_sidecar_tells_the_whole_story(jobs: Jobs) -> None:
     assert isinstance(answer, Staged)
     assert sidecar["picture"]["sha256"] == answer.sha256
     assert [i["sha256"] for i in sidecar["inputs"]] == [i.sha256 for i in attempt.task.inputs]
-    assert sidecar["settings"]["preset"] == "default"
+    assert sidecar["settings"]["preset"] == "painting"
     assert sidecar["model"]["weights_sha256"] == "0" * 64
     assert sidecar["machine"]["device_name"] == "fake"
     assert sidecar["seconds"] == {
