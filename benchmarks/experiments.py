@@ -5,7 +5,8 @@
 
 beta: weight of the style; gamma: weight of the total variation; content-layer: from shallow to deep; alone: the style
 without content (a texture) and the content without style (a reconstruction); start: from the content and from noise
-after equal numbers of iterations. The others vary the option in their name. The losses of every cell are printed.
+after equal numbers of iterations. The others vary the option in their name. The losses of every cell are printed. What
+is about a balance of content and style, or about the start, uses Gram matrices (`STATISTICS`), the rest the defaults.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ Settings = Mapping[str, object]
 Paint = Callable[[RenderSettings], Iterator[Step]]
 Experiment = Callable[[Paint, Settings], list["Cell"]]
 
+STATISTICS: Settings = {"style_loss": "gram"}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -42,18 +45,20 @@ class Cell:
 
 def beta_sweep(paint: Paint, base: Settings) -> list[Cell]:
     """The style's weight, from a thousandth of the default to ten times the default."""
-    weights = [RenderSettings().style_weight * 10.0**e for e in (-3, -2, -1, 0, 1)]
+    base = {**STATISTICS, **base}
+    weights = [resolve(base).style_weight * 10.0**e for e in (-3, -2, -1, 0, 1)]
     return [_final(paint, base, f"beta {w:g}", style_weight=w) for w in weights]
 
 
 def gamma_sweep(paint: Paint, base: Settings) -> list[Cell]:
     """No total variation, the default weight, and ten and a hundred times the default."""
-    weights = [RenderSettings().tv_weight * factor for factor in (0, 1, 10, 100)]
+    weights = [resolve(base).tv_weight * factor for factor in (0, 1, 10, 100)]
     return [_final(paint, base, f"gamma {w:g}", tv_weight=w) for w in weights]
 
 
 def content_layer_sweep(paint: Paint, base: Settings) -> list[Cell]:
     """The content taken from one layer of each block; the style layers stay."""
+    base = {**STATISTICS, **base}
     layers = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
     return [_final(paint, base, layer, content_layers={layer: 1.0}) for layer in layers]
 
@@ -63,6 +68,7 @@ def alone(paint: Paint, base: Settings) -> list[Cell]:
 
     From noise, a reconstruction would keep the colours of the noise: a deep layer hardly depends on colours.
     """
+    base = {**STATISTICS, **base}
     texture: Settings = {**base, "start": "noise", "content_weight": 0.0}
     reconstruction: Settings = {
         **base,
@@ -83,7 +89,7 @@ def start_strips(paint: Paint, base: Settings, rows: int = 5) -> list[Cell]:
     """A strip from the content and one from noise, at one scale; each cell after twice the iterations of the last."""
     cells = []
     for start in ("content", "noise"):
-        settings = {**base, "start": start, "scales": (1.0,)}
+        settings = {**STATISTICS, **base, "start": start, "scales": (1.0,)}
         steps = resolve(settings).iterations[0]
         wanted = {max(1, steps >> i) for i in range(rows)}
         for step in paint(resolve(settings)):
@@ -127,10 +133,13 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "start": start_strips,
     "presets": presets,
     "style-layers": variants(
-        *({"style_layers": dict.fromkeys(_FIVE[:n], 1 / n)} for n in range(1, 6))
+        *({"style_layers": dict.fromkeys(_FIVE[:n], 1 / n)} for n in range(1, 6)), base=STATISTICS
     ),
-    "style-loss": variants({"style_loss": "gram"}, {"style_loss": "wasserstein"}),
-    "calibrate": variants({"calibrate": "auto"}, {"calibrate": "off"}),
+    "style-loss": variants(
+        *({"style_loss": loss} for loss in ("neighbours", "covariance", "gram", "wasserstein"))
+    ),
+    "style-levels": variants(*({"style_levels": n} for n in (1, 2, 3)), base=STATISTICS),
+    "calibrate": variants({"calibrate": "auto"}, {"calibrate": "off"}, base=STATISTICS),
     "gram-norm": variants(
         *({"gram_norm": form} for form in ("mean", "quarter-mean", "channels")), base=_BARE
     ),
@@ -154,15 +163,15 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     ),
     "padding": variants(
         *({"padding": p} for p in ("replicate", "zeros")),
-        base={"start": "noise", "content_weight": 0.0},
+        base={**STATISTICS, "start": "noise", "content_weight": 0.0},
     ),
     "starts": variants(
         *({"start": s} for s in ("content", "noise", "mix", "style", "grey")),
-        base={"scales": (1.0,)},
+        base={**STATISTICS, "scales": (1.0,)},
     ),
     "noise": variants(
         *({"noise_ratio": r, "noise_std": s} for r, s in ((0.2, 0.2), (0.6, 0.2), (0.6, 0.6))),
-        base={"start": "mix"},
+        base={**STATISTICS, "start": "mix"},
     ),
     "optimizer": variants(
         {"optimizer": "lbfgs"},

@@ -3,8 +3,9 @@
     python -m benchmarks.memory [--sizes 256 384] [--tiles 128 256] [--repeat 2] [--precision float32] [--device cpu]
     python -m benchmarks.memory --paint 2048 --limit 4
 
-Each row is measured in a separate process, with a random 4:3 picture, Gram matrices and the bundled weights. is the peak of the process (on a GPU, of torch's allocations) minus its use before; it excludes the network (about
-100 MB) and the optimiser's history.
+Each row is measured in a separate process, with a random 4:3 picture, Gram matrices and the bundled weights.
+Memory is the peak of the process (on a GPU, of torch's allocations) minus its use before; it excludes the network
+(about 100 MB) and the optimiser's history.
 
 `--paint` computes the targets of a square sample picture and paints it with the default settings, with --repeat
 iterations in each pass, in a process that is limited to --limit GiB, and prints the peak of the whole process and the
