@@ -143,7 +143,7 @@ def test_what_does_not_fit_whole_is_painted_in_tiles(
     b.patience = 300.0
     b.ready()
     layers = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_1": 1.0}}
-    task = pair("large", size=1000, scales=[1.0], iterations=[1], **layers)
+    task = pair("large", size=1000, scales=[1.0], iterations=[1], style_loss="gram", **layers)
     assert isinstance(b.paint(task), Staged)
     assert sidecar(task)["picture"]["width"] == 1000  # type: ignore[index]
     assert any("tiles of" in note for note in sidecar(task)["notes"])  # type: ignore[attr-defined]
