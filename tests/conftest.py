@@ -52,3 +52,13 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache") / "nst-daemon"
     Painter(device="cpu", cache_dir=folder, cache_bytes=0).export()
     return folder
+
+
+@pytest.fixture(scope="session")
+def statistics_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of `style_loss: covariance`, which computes statistics beside maps."""
+    from nst_daemon.engine.settings import resolve
+    from nst_daemon.painter import Painter
+
+    painter = Painter(device="cpu", cache_dir=tmp_path_factory.mktemp("cache"), cache_bytes=0)
+    return painter.export(resolve({"style_loss": "covariance"}))

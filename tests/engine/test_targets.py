@@ -23,20 +23,14 @@ from nst_daemon.errors import ModelError
 BIG = 1 << 30
 
 
-@pytest.fixture(scope="module")
-def onnx_file(model_cache: Path) -> Path:
-    (file,) = (model_cache / "onnx").glob("*.onnx")
-    return file
-
-
 @pytest.fixture
 def cache(tmp_path: Path) -> StyleCache:
     return StyleCache(tmp_path / "styles", BIG)
 
 
 @pytest.fixture
-def targets(onnx_file: Path, cache: StyleCache) -> OnnxTargets:
-    return OnnxTargets(onnx_file, cache=cache)
+def targets(statistics_file: Path, cache: StyleCache) -> OnnxTargets:
+    return OnnxTargets(statistics_file, cache=cache)
 
 
 def equal(a: Mapping[str, StyleStatistics], b: Mapping[str, StyleStatistics]) -> bool:
@@ -107,12 +101,12 @@ def random_picture(channels: int = 3) -> Tensor:
     return torch.rand(1, channels, 150, 117, generator=torch.Generator().manual_seed(channels))
 
 
-def test_tiles_have_the_targets_of_the_whole(targets: OnnxTargets, onnx_file: Path) -> None:
+def test_tiles_have_the_targets_of_the_whole(targets: OnnxTargets, statistics_file: Path) -> None:
     """Content features and the statistics of soft regions, one of them in a corner, are the same in tiles, to 1e-5."""
     image, guide = random_picture(), random_picture(2)
     guide[:, 1, 40:] = guide[:, 1, :, 40:] = 0
     whole = targets.content(image), targets.style(image, guide)
-    again = OnnxTargets(onnx_file, tile_sides=(128, 64, 32), free=lambda _: 0.0)
+    again = OnnxTargets(statistics_file, tile_sides=(128, 64, 32), free=lambda _: 0.0)
     content, style = again.content(image), again.style(image, guide)
     for layer, wanted in whole[0].items():
         torch.testing.assert_close(content[layer], wanted, rtol=1e-4, atol=1e-5)
@@ -140,13 +134,13 @@ def limited(room: int, words: str = LimitedSession.words) -> type[LimitedSession
     return type("Limited", (LimitedSession,), {"room": room, "words": words, "seen": []})
 
 
-def test_smaller_tiles_are_taken_when_memory_runs_out(onnx_file: Path) -> None:
+def test_smaller_tiles_are_taken_when_memory_runs_out(statistics_file: Path) -> None:
     """Tiles become smaller until they fit; below the smallest it is an error; other errors are not tried again."""
     image = random_picture()
-    wanted = OnnxTargets(onnx_file).content(image)["relu4_2"]
+    wanted = OnnxTargets(statistics_file).content(image)["relu4_2"]
 
     def found(session: type[LimitedSession]) -> Tensor:
-        targets = OnnxTargets(onnx_file, tile_sides=(64, 32), open_session=session)
+        targets = OnnxTargets(statistics_file, tile_sides=(64, 32), open_session=session)
         return targets.content(image)["relu4_2"]
 
     narrow = limited(117 * 130)
@@ -247,11 +241,11 @@ def test_what_exceeds_the_bound_alone_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_an_unusable_folder_only_costs_time(
-    onnx_file: Path, tmp_path: Path, style: Tensor, caplog: pytest.LogCaptureFixture
+    statistics_file: Path, tmp_path: Path, style: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If the cache's folder cannot be used, styles are computed, with a warning."""
     (tmp_path / "styles").write_text("a file in the folder's place")
-    targets = OnnxTargets(onnx_file, cache=StyleCache(tmp_path / "styles", BIG))
+    targets = OnnxTargets(statistics_file, cache=StyleCache(tmp_path / "styles", BIG))
     with caplog.at_level(logging.WARNING):
         assert equal(targets.style(style[None]), targets.style(style[None]))
     assert "styles" in caplog.text
@@ -296,10 +290,10 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
         OnnxTargets(file)
 
 
-def test_a_file_cut_short_is_named(onnx_file: Path, tmp_path: Path) -> None:
+def test_a_file_cut_short_is_named(statistics_file: Path, tmp_path: Path) -> None:
     """An ONNX file that ends too early is named, before any picture is painted with it."""
     file = tmp_path / "cut.onnx"
-    whole = onnx_file.read_bytes()
+    whole = statistics_file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"cut\.onnx"):
         OnnxTargets(file)
@@ -314,11 +308,11 @@ def test_what_really_loaded_is_said(targets: OnnxTargets) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_a_gpu_computes_the_same(onnx_file: Path, style: Tensor) -> None:
+def test_a_gpu_computes_the_same(statistics_file: Path, style: Tensor) -> None:
     """On a GPU the CUDA provider loads, results stay there, and agree with the CPU's within 1e-4."""
-    gpu = OnnxTargets(onnx_file, device="cuda")
+    gpu = OnnxTargets(statistics_file, device="cuda")
     assert gpu.providers[0] == "CUDAExecutionProvider"
-    found, wanted = gpu.style(style[None]), OnnxTargets(onnx_file).style(style[None])
+    found, wanted = gpu.style(style[None]), OnnxTargets(statistics_file).style(style[None])
     for layer, statistics in wanted.items():
         assert found[layer].gram.device.type == "cuda"
         error = (found[layer].gram.cpu() - statistics.gram).norm() / statistics.gram.norm()

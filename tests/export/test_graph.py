@@ -111,11 +111,10 @@ def test_a_region_that_vanishes_gives_zeros() -> None:
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 31), (129, 17)])
 def test_sizes_down_to_the_smallest(
-    model_cache: Path, build: Build, bundled: WeightsFile, size
+    statistics_file: Path, build: Build, bundled: WeightsFile, size
 ) -> None:  # type: ignore[no-untyped-def]
     """A side of 16 pixels, the least that relu5_1 can take, works and agrees with torch."""
-    (file,) = (model_cache / "onnx").glob("*.onnx")
-    targets = OnnxTargets(file)
+    targets = OnnxTargets(statistics_file)
     assert "relu5_1" in targets.style_layers
     image = picture(*size)
     found = targets.style(image)
