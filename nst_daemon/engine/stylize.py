@@ -19,7 +19,7 @@ from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
 from nst_daemon.engine.device import current_device
 from nst_daemon.engine.evaluation import Evaluation
-from nst_daemon.engine.images import Size, resize
+from nst_daemon.engine.images import Size, resize, size_of
 from nst_daemon.engine.memory import (
     MemoryPlan,
     exhausted,
@@ -84,7 +84,10 @@ class Step:
     def image(self) -> Tensor:
         """(1, 3, h, w) in [0, 1], on the device, recoloured as the settings say."""
         loop = self._loop
-        return color.after(loop.picture().clamp(0, 1), loop.now.colors, loop.settings)
+        picture = loop.picture().clamp(0, 1)
+        # While the next scale is prepared, the picture is still of the scale before.
+        scale = next(s for s in loop.scene.scales if s.size == size_of(picture))
+        return color.after(picture, scale.colors, loop.settings)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume from here: plain values and CPU tensors, for torch.save."""

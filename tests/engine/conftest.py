@@ -31,6 +31,7 @@ QUICK: dict[str, Any] = {
     "iterations": (12, 14),
     "content_layers": {"relu2_2": 1.0},
     "style_loss": "gram",
+    "style_levels": 1,
     "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
     "content_weight": 0.08,
     "tv_weight": 0.5,

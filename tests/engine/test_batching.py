@@ -28,7 +28,7 @@ Case = tuple[VGG, list[Pyramid], list[Tensor]]
 @pytest.fixture
 def case(weights: Mapping[str, Tensor]) -> Case:
     """A network in float64, and three pictures of one size, each with contents and styles of its own."""
-    settings = resolve(QUICK, {"tv": "nine-point"})
+    settings = resolve(QUICK, {"tv": "nine-point", "style_levels": 2})
     network = VGG(weights, settings.layers).compute_in(torch.float64)
     targets = TorchTargets(network, settings)
     generator = torch.Generator().manual_seed(0)
@@ -42,7 +42,7 @@ def case(weights: Mapping[str, Tensor]) -> Case:
 
 def scenes(network: VGG, number: int, **extra: Any) -> Iterator[Scene]:
     """Different pictures of one size."""
-    settings = resolve(QUICK, extra)
+    settings = resolve(QUICK, {"style_levels": 2, **extra})
     for seed in range(number):
         generator = torch.Generator().manual_seed(seed)
         content, style = (torch.rand(3, 40, 48, generator=generator) for _ in range(2))
@@ -84,7 +84,7 @@ def test_shared_passes_give_the_same_pictures(
     weights: Mapping[str, Tensor],
 ) -> None:
     """Pictures painted at the same time end like those painted alone, and most of their passes are shared."""
-    settings = [resolve(QUICK), resolve(QUICK, {"iterations": (12, 5)})]
+    settings = [resolve(QUICK, {"style_levels": 2, "iterations": (12, n)}) for n in (14, 5)]
     network = VGG(weights, settings[0].layers)
     painted = list(scenes(network, 2))
     alone = [

@@ -283,6 +283,25 @@ def failing(network: VGG, at: int, error: BaseException) -> list[int]:
     return calls
 
 
+def test_an_interruption_of_the_search_for_targets_costs_nothing(scene_of: SceneMaker) -> None:
+    """Ctrl-C while a larger scale finds its targets leaves the picture of the scale before, in its colours."""
+    settings = resolve(
+        {
+            "size": 48, "coarsest": 24, "iterations": (10, 3), "precision": "float32",
+            "style_layers": {"relu1_1": 0.5, "relu2_1": 0.5},
+            "keep_colors": "luminance", "keep_colors_when": "after",
+        }
+    )  # fmt: skip
+    scene, network = scene_of(settings)
+    failing(network, 12, KeyboardInterrupt())  # 1 search and 10 evaluations at the first scale
+    with pytest.raises(KeyboardInterrupt):
+        for step in stylize(scene, network, settings):  # noqa: B007 (the last one is used)
+            pass
+    step.settle()
+    assert (step.iteration, step.events) == (10, ())
+    assert step.image().shape == (1, 3, 20, 24)
+
+
 def test_an_interruption_at_the_change_of_scale_costs_nothing(scene_of: SceneMaker) -> None:
     """Ctrl-C in the first evaluation of a scale leaves a finite step: no evaluation is repeated, and no event added."""
     settings = resolve(
@@ -402,6 +421,16 @@ def test_content_alone_reproduces_the_content(scene_of: SceneMaker) -> None:
     assert (step.image() - scene.scales[-1].content).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("side", [8, 9, 13])
+def test_the_smallest_pictures_are_painted(
+    scene_of: SceneMaker, content: Tensor, style: Tensor, side: int
+) -> None:
+    """With the default settings a side of 8 pixels is enough, of the picture and of the style."""
+    settings = resolve({"size": side, "iterations": 2})
+    scene, network = scene_of(settings, content=content[..., :40], styles=[style[..., :57]])
+    assert last(stylize(scene, network, settings)).image().shape == (1, 3, side, side)
+
+
 @pytest.mark.parametrize(
     ("size", "device", "expected"),
     [
@@ -425,11 +454,14 @@ def test_auto_is_limited_on_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ({}, [(128, 256), (256, 512)]),
+        ({}, [(64, 128), (128, 256), (256, 512)]),
         ({"coarsest": 300}, [(256, 512)]),
         ({"scales": "roots", "coarsest": 250}, [(128, 256), (181, 362), (256, 512)]),
         ({"scales": (0.25, 1.0)}, [(64, 128), (256, 512)]),
-        ({"coarsest": 16}, [(16, 32), (32, 64), (64, 128), (128, 256), (256, 512)]),
+        (
+            {"coarsest": 16, "style_layers": {"relu5_1": 1.0}},
+            [(16, 32), (32, 64), (64, 128), (128, 256), (256, 512)],
+        ),
     ],
 )
 def test_scales_lead_up_to_the_size(override: dict[str, Any], expected: list[Any]) -> None:
@@ -438,9 +470,10 @@ def test_scales_lead_up_to_the_size(override: dict[str, Any], expected: list[Any
 
 
 def test_a_preview_shares_its_scales_with_the_large_picture() -> None:
-    """A picture of 1024 px begins with the scale of its 256 px preview."""
+    """A picture of 1024 px begins with the scales of its 256 px preview."""
     settings = RenderSettings()
-    assert scale_sizes((768, 1024), settings)[:1] == scale_sizes((192, 256), settings)
+    preview = scale_sizes((192, 256), settings)
+    assert scale_sizes((768, 1024), settings)[: len(preview)] == preview
 
 
 def test_strokes_keep_their_proportion_to_the_picture() -> None:
@@ -464,8 +497,9 @@ def refuse(message: str, settings: RenderSettings, weights: Any, **pictures: Any
 def test_impossible_requests_are_refused_before_any_work(weights: Any) -> None:
     """Each is a SettingsError that names the problem, raised before the network is used."""
     two = [torch.rand(3, 60, 80)] * 2
-    refuse("too small for layer relu5_1", resolve({"size": 15}), weights)
-    refuse("too small for layer", resolve({"size": 64}), weights, content=torch.rand(3, 10, 80))
+    refuse("too small for layer relu4_1", resolve({"size": 7}), weights)
+    refuse("too small for layer relu5_1", resolve({"size": 15, "style_loss": "gram"}), weights)
+    refuse("too small for layer", resolve({"size": 50}), weights, content=torch.rand(3, 10, 80))
     refuse("style_scale 0.1", resolve({"style_scale": 0.1}), weights)
     refuse("1 weights for 2 styles", resolve({"style_weights": [1]}), weights, styles=two)
     refuse("there is no style", RenderSettings(), weights, styles=[])
