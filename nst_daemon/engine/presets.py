@@ -57,6 +57,8 @@ _LITERAL: Mapping[str, object] = {
     "detail": 0.0,
     "style_loss": "gram",
     "style_levels": 1,
+    "content_layers": {"relu4_2": 1.0},
+    "content_level": 0,
 }
 
 #: What presets that compare statistics have in common, unless they say otherwise.
@@ -65,16 +67,23 @@ STATISTICS = Preset(
     "nst-daemon",
     {
         "style_loss": "covariance",
-        "style_layers": _layers(_FIVE, 1 / 5),
-        "style_levels": 3,
+        # Statistics of deeper layers are what covers smooth areas with a mesh; smaller levels bring the large shapes.
+        "style_layers": _layers("relu1_1 relu2_1 relu3_1", (0.4, 0.4, 0.2)),
+        "style_levels": 4,
+        "content_layers": {"relu3_1": 1.0},
+        "content_level": 1,
         "tv": "squared",
         "precondition": 0.75,
         "coarsest": 128,
-        "iterations": (100, 80, 60),
+        "iterations": (80, 60, 40),
         "detail": 0.25,
     },
-    bare={**_GATYS_PYTORCH_BARE, "tv_weight": 0.0},
-    calibrated={"content_weight": 0.4, "tv_weight": 2.0},
+    bare={
+        **_GATYS_PYTORCH_BARE,
+        "style_layers": _layers("relu1_1 relu2_1 relu3_1", [1e3 / n**2 for n in _CHANNELS[:3]]),
+        "tv_weight": 0.0,
+    },
+    calibrated={"content_weight": 0.3, "tv_weight": 4.0},
 )
 
 PRESETS: Mapping[str, Preset] = {
@@ -100,7 +109,7 @@ PRESETS: Mapping[str, Preset] = {
     "texture": Preset(
         "the style's patterns everywhere, without a motif",
         "nst-daemon",
-        {**STATISTICS.settings, "start": "noise"},
+        STATISTICS.settings,
         bare={**STATISTICS.bare, "content_weight": 0.0},
         calibrated={**STATISTICS.calibrated, "content_weight": 0.0},
     ),
@@ -260,6 +269,8 @@ PRESETS: Mapping[str, Preset] = {
             "content_loss": "mean",
             "style_loss": "wasserstein",
             "style_levels": 1,
+            "content_layers": {"relu4_2": 1.0},
+            "content_level": 0,
             "style_layers": _layers(_FIVE, [w / 341 for w in (256, 64, 16, 4, 1)]),
             "tv": "nine-point",
             "optimizer": "adam",

@@ -192,10 +192,10 @@ def test_a_presets_objective_is_its_sources(preset: str) -> None:
 
 
 def test_every_preset_but_ours_is_restated() -> None:
-    """Every preset with a source of its own but `painting`, which test_neighbours.py restates, is restated here."""
+    """Every preset that is the formula of a source is restated."""
     from nst_daemon.engine.presets import PRESETS
 
-    assert set(PRESETS) == {*RESTATED, "painting"}
+    assert set(PRESETS) == {*RESTATED, "painting", "bold", "gentle", "sketch", "texture"}
 
 
 def _layers_of(index: int) -> dict[str, float]:
