@@ -138,6 +138,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "style-loss": variants(
         *({"style_loss": loss} for loss in ("neighbours", "covariance", "gram", "wasserstein"))
     ),
+    "content-weight": variants(*({"content_weight": w} for w in (0.3, 1.0, 3.0))),
     "style-levels": variants(*({"style_levels": n} for n in (1, 2, 3)), base=STATISTICS),
     "calibrate": variants({"calibrate": "auto"}, {"calibrate": "off"}, base=STATISTICS),
     "gram-norm": variants(
