@@ -396,12 +396,7 @@ def _check(settings: RenderSettings, network: str) -> None:
         raise _refusal("style_loss", "neighbours", f"another one with {network}")
     if not NETWORKS[network].pooling and settings.pooling != "max":
         raise _refusal("pooling", settings.pooling, f"'max': {network} has no pooling to choose")
-    if settings.content_weight == 0 and settings.style_weight == 0:
-        raise _refusal("style_weight", 0, "a number > 0 if content_weight is 0")
-    if settings.style_weights and not any(settings.style_weights):
-        raise _refusal(
-            "style_weights", settings.style_weights, describe("style_weights")["allowed"]
-        )
+    _check_weights(settings)
     _check_levels(settings)
     if not isinstance(settings.scales, str) and not _grows_to_one(settings.scales):
         raise _refusal("scales", settings.scales, describe("scales")["allowed"])
@@ -409,6 +404,17 @@ def _check(settings: RenderSettings, network: str) -> None:
         for key, neutral in (("averaging", 0.0), ("step_decay", 1.0)):
             if getattr(settings, key) != neutral:
                 raise _refusal(key, getattr(settings, key), f"{neutral} with optimizer 'lbfgs'")
+
+
+def _check_weights(settings: RenderSettings) -> None:
+    if settings.style_weight == 0:
+        if settings.style_loss == "neighbours":  # the content has no term of its own
+            raise _refusal("style_weight", 0, "a number > 0 with style_loss 'neighbours'")
+        if settings.content_weight == 0:
+            raise _refusal("style_weight", 0, "a number > 0 if content_weight is 0")
+    weights = settings.style_weights
+    if weights and not any(weights):
+        raise _refusal("style_weights", weights, describe("style_weights")["allowed"])
 
 
 def _check_levels(settings: RenderSettings) -> None:

@@ -82,7 +82,11 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"style_layers": {}}, ["style_layers"]),
     ({"style_layers": ["relu1_1"]}, ["style_layers", "mapping"]),
     ({"content_weight": -0.1}, ["content_weight", "-0.1"]),
-    ({"content_weight": 0, "style_weight": 0}, ["style_weight", "> 0"]),
+    ({"style_weight": 0}, ["style_weight", "> 0 with style_loss 'neighbours'"]),
+    (
+        {"style_loss": "gram", "content_weight": 0, "style_weight": 0},
+        ["style_weight", "> 0 if content_weight is 0"],
+    ),
     ({"content_weight": 1, "content_style_ratio": 2}, ["content_weight", "content_style_ratio"]),
     ({"tv": "l7"}, ["tv", "'l7'", "'absolute'"]),
     ({"scales": [0.5, 0.25, 1]}, ["scales", "increasing"]),
