@@ -29,7 +29,6 @@ PERSONAL = frozenset(
     [
         "preset",
         "size",
-        "style_scale",
         "style_weights",
         "keep_colors",
         "keep_colors_when",
