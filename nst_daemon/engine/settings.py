@@ -302,6 +302,9 @@ def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderS
     except ValidationError as error:
         raise _as_settings_error(error) from None
     settings = _with_one_content_weight(settings)
+    if "content_level" not in given:  # the preset's suits the number of levels of the preset
+        level = min(settings.content_level, settings.style_levels - 1)
+        settings = replace(settings, content_level=level)
     _check(settings, network)
     return settings
 

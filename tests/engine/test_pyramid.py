@@ -154,7 +154,8 @@ def test_a_layers_shares_sum_to_one(
     size: Size, extra: dict[str, Any], expected: list[float]
 ) -> None:
     """Levels that are too small are left out, and the weights of the others are scaled to a sum of 1."""
-    settings = resolve({"style_loss": "covariance", **extra})
+    layers = {"style_layers": {"relu1_1": 0.5, "relu5_1": 0.5}, "content_layers": {"relu4_2": 1.0}}
+    settings = resolve({"style_loss": "covariance", "style_levels": 3, **layers, **extra})
     found = shares(size, (2 * size[0], size[1]), settings, limit=8)
     each = [level.get("style relu5_1", 0) for level in found]
     assert each == pytest.approx(expected)

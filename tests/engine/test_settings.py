@@ -54,6 +54,14 @@ def test_another_optimiser_drops_what_the_preset_meant_for_its_own() -> None:
     assert resolve({"optimizer": "adam"}).step == 0.02
 
 
+def test_fewer_levels_lower_the_content_of_the_preset() -> None:
+    """With fewer levels than the preset has, the content is compared at the last; a level that is given stands."""
+    assert resolve({"style_loss": "gram"}).content_level == 1
+    assert resolve({"style_loss": "gram", "style_levels": 1}).content_level == 0
+    with pytest.raises(SettingsError, match="content_level"):
+        resolve({"style_loss": "gram", "style_levels": 1, "content_level": 1})
+
+
 def test_the_ratio_replaces_the_content_weight() -> None:
     """alpha is ratio times beta; whichever of ratio and content_weight comes later counts."""
     assert resolve({"content_style_ratio": 0.5, "style_weight": 4}).content_weight == 2
