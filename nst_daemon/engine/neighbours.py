@@ -28,7 +28,7 @@ from nst_daemon.engine.settings import RenderSettings
 #: Side of a cell, in pixels: hypercolumns are compared at a quarter of the size (Kolkin et al. 2022, §3.1).
 CELL = 4
 #: Up to this longer side in pixels, hypercolumns are compared in patches of 3 × 3, which keeps large shapes together.
-PATCHED_SIDE = 256
+PATCHED_SIDE = 128
 #: How far a style feature's similarity to its nearest parts of the picture is subtracted from each comparison.
 HUB = 0.8
 #: The number of nearest parts for that.
@@ -62,8 +62,10 @@ class StyleMaps:
 
     @property
     def cells(self) -> Size:
-        """Rows and columns of cells: those of the finest layer that is not finer than a cell, or of its pooled map."""
-        layer = min(self.maps, key=lambda name: minimum_side([name]))
+        """Rows and columns of cells."""
+        layer = min(
+            self.maps, key=lambda name: minimum_side([name])
+        )  # the nearest to the picture's size
         h, w = size_of(self.maps[layer])
         stride = minimum_side([layer])
         return max(1, h * stride // CELL), max(1, w * stride // CELL)
@@ -126,16 +128,9 @@ class Matching:
         for key in keys:
             offsets.append(offsets[-1] + len(key))
         rows = torch.cat([c + o for c, o in zip(candidates, offsets[:-1], strict=True)])
-        table = torch.cat(keys)
-        labels = [_labels(s.labels, s.cells, table.device) for s in self.styles]
-        found = rows[
-            matched(
-                queries,
-                table[rows],
-                _labels(self.labels, cells, table.device),
-                torch.cat(labels)[rows],
-            )
-        ].view(cells)
+        labels = torch.cat([_labels_at(s.labels, s.cells, rows.device) for s in self.styles])
+        here = _labels_at(self.labels, cells, rows.device)
+        found = rows[matched(queries, torch.cat(keys)[rows], here, labels[rows])].view(cells)
         return {layer: self._copied(layer, found, offsets, maps[layer]) for layer in maps}
 
     def _candidates(self, style: StyleMaps) -> Tensor:
@@ -323,13 +318,6 @@ def _sampled(style: StyleMaps, layer: str, largest: float) -> tuple[Tensor, Tens
     step = max(1.0, len(flat) / count)
     rows = torch.arange(0, len(flat), step, device=flat.device).long()
     return flat[rows], labels.flatten()[rows]
-
-
-def _labels(labels: Tensor | None, cells: Size, device: torch.device) -> Tensor:
-    """(M,), the regions' numbers of all cells."""
-    if labels is None:
-        return torch.zeros(cells[0] * cells[1], dtype=torch.int64, device=device)
-    return labels.to(device).flatten()
 
 
 def _labels_at(labels: Tensor | None, size: Size, device: torch.device) -> Tensor:
