@@ -62,18 +62,22 @@ def exhausted(error: BaseException) -> bool:
     return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def out_of_memory(size: Size, cause: str, largest_side: int = 0) -> OutOfMemory:
+def out_of_memory(
+    size: Size, cause: str, settings: RenderSettings, *, largest_side: int = 0
+) -> OutOfMemory:
     """The error for a picture that no plan fits.
 
     Args:
         size: Of the picture.
         cause: In a few words.
+        settings: Of the picture.
         largest_side: The longer side of a 4:3 picture that would fit; 0 if unknown.
     """
     hint = f": about {largest_side} px should fit (4:3)" if largest_side else ""
+    less = ", a preset that needs less (spst)" if settings.style_loss == "neighbours" else ""
     return OutOfMemory(
         f"{size[1]} × {size[0]} pixels do not fit into memory, even in tiles ({cause})",
-        remedy=f"choose a smaller size{hint}, or free some memory",
+        remedy=f"choose a smaller size{hint}{less}, or free some memory",
     )
 
 

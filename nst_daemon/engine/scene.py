@@ -193,7 +193,7 @@ def _check_memory(size: Size, settings: RenderSettings, free: float) -> None:
     plan = memory_plans(settings)[-1]
     if plan.optimizer_bytes(size) > free:
         raise out_of_memory(
-            size, f"{free / 1e9:.1f} GB are free", largest_side=plan.largest_side(free)
+            size, f"{free / 1e9:.1f} GB are free", settings, largest_side=plan.largest_side(free)
         )
 
 

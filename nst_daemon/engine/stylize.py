@@ -339,7 +339,7 @@ class _Loop:
             if not exhausted(error):
                 raise
             # The features that are compared are not in tiles: no plan needs less memory for them.
-            raise out_of_memory(self.now.size, first_line(error)) from None
+            raise out_of_memory(self.now.size, first_line(error), self.settings) from None
 
     def _choose_plan(self) -> None:
         """Use the first plan that the scale fits by estimate."""
@@ -352,7 +352,7 @@ class _Loop:
     def _use_less_memory(self, cause: str) -> None:
         """Resume from the last good picture with the next plan."""
         if self.plan + 1 == len(self.plans):
-            raise out_of_memory(self.now.size, cause)
+            raise out_of_memory(self.now.size, cause, self.settings)
         self.plan = self.first_plan = self.plan + 1
         self._note(f"out of memory ({cause}): {self.plans[self.plan]}")
         before = self.__dict__.get("optimizer")  # None if there was no memory for it either
