@@ -3,9 +3,9 @@
     python -m benchmarks.memory [--sizes 256 384] [--tiles 128 256] [--repeat 2] [--precision float32] [--device cpu]
     python -m benchmarks.memory --paint 2048 --limit 4
 
-Each row is measured in a separate process, with a random 4:3 picture, Gram matrices and the bundled weights.
-Memory is the peak of the process (on a GPU, of torch's allocations) minus its use before; it excludes the network
-(about 100 MB) and the optimiser's history.
+Each row is measured in a separate process, with a random 4:3 picture, the layers of Gatys and the bundled
+weights. Memory is the peak of the process (on a GPU, of torch's allocations) minus its use before; it excludes the
+network (about 100 MB) and the optimiser's history.
 
 `--paint` computes the targets of a square sample picture and paints it with the default settings, with --repeat
 iterations in each pass, in a process that is limited to --limit GiB, and prints the peak of the whole process and the
@@ -49,7 +49,7 @@ def evaluation(name: str) -> Evaluation:
 def measure(name: str, size: int, repeat: int, precision: str, device: str) -> dict[str, float]:
     """Seconds of the fastest of `repeat` evaluations, and peak bytes, in this process."""
     gpu = torch.device(device)
-    settings = resolve({"precision": precision, "style_loss": "gram"})
+    settings = resolve({"precision": precision, "preset": "gatys-pytorch"})
     weights = Path(nst_daemon.__file__).parent / "weights" / "vgg19-tinyimagenet.safetensors"
     network = VGG(load_file(weights), settings.layers).to(gpu)
     with torch.no_grad():

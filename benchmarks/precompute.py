@@ -2,8 +2,8 @@
 
     python -m benchmarks.precompute [--sizes 256 512 1024] [--repeat 3] [--device cpu]
 
-The table has the first run, which includes loading, and the best of `repeat` runs. Both compute the covariances of the
-style layers and the features of the content layers of `style_loss: covariance`.
+The table has the first run, which includes loading, and the best of `repeat` runs. Both compute the statistics of
+the style layers and the features of the content layer of the preset `gatys-pytorch`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     """Measure and print a table."""
     arguments = parse()
     device = find_device(arguments.device)
-    settings = resolve({"style_loss": "covariance"})
+    settings = resolve({"preset": "gatys-pytorch"})
     with tempfile.TemporaryDirectory() as folder:
         painter = Painter(device=str(device), cache_dir=default_cache_dir(), cache_bytes=0)
         painter.load(settings)

@@ -56,9 +56,11 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def statistics_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ONNX file of `style_loss: covariance`, which computes statistics beside maps."""
+    """An ONNX file that computes the statistics of five layers, and the map of another."""
     from nst_daemon.engine.settings import resolve
     from nst_daemon.painter import Painter
 
     painter = Painter(device="cpu", cache_dir=tmp_path_factory.mktemp("cache"), cache_bytes=0)
-    return painter.export(resolve({"style_loss": "covariance"}))
+    five = {f"relu{i}_1": 0.2 for i in range(1, 6)}
+    chosen = {"style_loss": "gram", "style_layers": five, "content_layers": {"relu4_2": 1.0}}
+    return painter.export(resolve(chosen))

@@ -103,7 +103,9 @@ def test_the_result_keeps_what_belongs_to_the_content(painter: Painter) -> None:
 
 
 #: The last check of this painting finds no further improvement, and rolls back.
-ROLLED_BACK = {"size": 64, "iterations": [11], "scales": [1.0], "step": 30.0}
+ROLLED_BACK = {
+    "preset": "gatys-pytorch", "size": 64, "iterations": [11], "scales": [1.0], "step": 30.0
+}  # fmt: skip
 
 
 def test_a_rollback_at_the_end_is_no_loss_to_the_api(
@@ -235,12 +237,12 @@ def test_few_onnx_files_stay_on_disk(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"older.onnx", file.name}
 
 
-@pytest.mark.parametrize(("style_loss", "outputs"), [("neighbours", 4), ("covariance", 11)])
-def test_parity_holds_for_the_default_files(
-    painter: Painter, style_loss: str, outputs: int
+@pytest.mark.parametrize(("preset", "outputs"), [("painting", 4), ("gatys-pytorch", 11)])
+def test_parity_holds_without_and_with_statistics(
+    painter: Painter, preset: str, outputs: int
 ) -> None:
-    """The files that the daemon uses with and without statistics agree with torch at every output."""
-    rows = painter.parity(resolve({"style_loss": style_loss}))
+    """The files that presets use agree with torch at every output."""
+    rows = painter.parity(resolve({"preset": preset}))
     assert len(rows) == 2 * outputs
     assert all(row.passed for row in rows)
 

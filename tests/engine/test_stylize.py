@@ -498,7 +498,7 @@ def test_impossible_requests_are_refused_before_any_work(weights: Any) -> None:
     """Each is a SettingsError that names the problem, raised before the network is used."""
     two = [torch.rand(3, 60, 80)] * 2
     refuse("too small for layer relu4_1", resolve({"size": 7}), weights)
-    refuse("too small for layer relu5_1", resolve({"size": 15, "style_loss": "gram"}), weights)
+    refuse("too small for layer relu5_1", resolve({"preset": "gatys2016", "size": 15}), weights)
     refuse("too small for layer", resolve({"size": 50}), weights, content=torch.rand(3, 10, 80))
     refuse("style_scale 0.1", resolve({"style_scale": 0.1}), weights)
     refuse("1 weights for 2 styles", resolve({"style_weights": [1]}), weights, styles=two)

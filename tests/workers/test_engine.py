@@ -158,7 +158,9 @@ def test_a_rollback_at_the_last_check_stages_the_last_good_picture(
     b = real()
     b.patience = 300.0
     b.ready()
-    settings = {"size": 64, "iterations": [11], "scales": [1.0], "step": 30.0}
+    settings = {
+        "preset": "gatys-pytorch", "size": 64, "iterations": [11], "scales": [1.0], "step": 30.0
+    }  # fmt: skip
     task = jobs.of("dog", CONTENT.read_bytes(), STYLE.read_bytes(), settings=settings)
     assert isinstance(b.paint(task), Staged)
     found = sidecar(task)
