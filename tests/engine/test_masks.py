@@ -264,6 +264,8 @@ def test_a_region_without_positions_is_harmless() -> None:
 
 SHALLOW = {
     "style_loss": "gram",
+    "style_levels": 2,
+    "tv_weight": 0.5,
     "size": 64,
     "iterations": 12,
     "coarsest": 64,
@@ -387,7 +389,7 @@ def test_a_region_that_a_deep_layer_cannot_see_is_refused(
     scene_of: SceneMaker, grey: Tensor
 ) -> None:
     """A region of the style on the last few columns, which pooling cuts off, is a PictureError with a remedy."""
-    settings = resolve({"size": 64, "iterations": 1, "style_loss": "gram"})
+    settings = resolve({"size": 64, "iterations": 1, "preset": "gatys-pytorch"})
     style = torch.rand(3, 48, 76)
     masks = regions(
         tensor(halves(RED, BLUE)),
