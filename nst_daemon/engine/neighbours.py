@@ -81,7 +81,7 @@ class Matching:
         content: (1, 3, h, w), in the style's palette.
         styles: At least one.
         labels: (h, w) in cells, the number of each cell's region in the content; None for region 0.
-        first: Whether no coarser scale has been painted.
+        coarser: How many coarser scales are painted before.
         by_layer: Whether each layer is matched by itself.
     """
 
@@ -89,7 +89,7 @@ class Matching:
     content: Tensor
     styles: Sequence[StyleMaps]
     labels: Tensor | None = None
-    first: bool = False
+    coarser: int = 0
     by_layer: bool = False
 
     #: Cosine distances need no divisors.
@@ -106,10 +106,10 @@ class Matching:
 
     def _query(self, picture: Tensor) -> Tensor:
         """What is searched for: the content, and the coarser picture with the content's fine detail."""
-        if self.first:
+        if not self.coarser:
             return self.content
         weight = self.settings.content_weight
-        alpha = weight / (1 + weight)
+        alpha = weight / (1 + weight) * 0.5 ** (self.coarser - 1)
         h, w = size_of(picture)
         blurred = resize(resize(self.content, (max(1, h // 2), max(1, w // 2))), (h, w))
         return (1 - alpha) * (picture + self.content - blurred) + alpha * self.content

@@ -282,7 +282,7 @@ def _matchings(
         labels = None
         if regions.content is not None:
             labels = cell_labels(regions.content(size), range(regions.count)).to(device)
-        found.append(Matching(settings, content.to(device), each, labels, first=not found))
+        found.append(Matching(settings, content.to(device), each, labels, len(found)))
     return found
 
 

@@ -57,7 +57,7 @@ def begun(network: VGG, settings: RenderSettings, *, seed: int = 0, **extra: Any
     """The objective of a random content of 45 × 61 and a random style of 39 × 53 pixels."""
     content, style = random(1, 3, 45, 61, seed=seed + 1), random(1, 3, 39, 53, seed=seed + 2)
     maps = StyleMaps(network(style), None, 1.0)
-    matching = Matching(settings, content, [maps], first=True, **extra)
+    matching = Matching(settings, content, [maps], **extra)
     return matching.begin(network, random(1, 3, 45, 61, seed=seed + 3))
 
 
@@ -294,7 +294,7 @@ def test_a_gpu_finds_the_targets_of_the_cpu(network: VGG) -> None:
     for device in (torch.device("cpu"), cuda):
         network = network.to(device)
         maps = StyleMaps(network(style.to(device)), None, 1.0)
-        matching = Matching(settings, content.to(device), [maps], first=True)
+        matching = Matching(settings, content.to(device), [maps])
         pyramid = matching.begin(network, content.to(device))
         total = whole(network, pyramid, content.to(device))[1]
         found.append((pyramid.levels[0].directions["relu2_1"].unit.cpu(), float(total)))
