@@ -23,7 +23,7 @@ from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.tiles import Tiled
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import OutOfMemory, SettingsError
-from tests.engine.conftest import SceneMaker, last
+from tests.engine.conftest import SceneMaker, TorchTargets, last, pyramid_of
 
 LAYERS = {"relu1_1": 0.25, "relu2_1": 0.75}
 
@@ -282,6 +282,32 @@ def test_a_network_without_blocks_of_equal_stride_is_refused() -> None:
     assert resolve(network="efficientnet_b0").style_loss == "covariance"
     with pytest.raises(SettingsError, match="style_loss cannot be 'neighbours'"):
         resolve({"style_loss": "neighbours"}, network="efficientnet_b0")
+
+
+@pytest.mark.parametrize("style_loss", ["neighbours", "covariance"])
+def test_activations_of_another_scale_and_order_change_nothing(
+    weights: Mapping[str, Tensor], style_loss: str
+) -> None:
+    """Channels scaled by 7 and permuted, with the next layer's inputs inversely, leave the gradient the same."""
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    other = {name: tensor.double() for name, tensor in weights.items()}
+    for name in ("features.0.weight", "features.0.bias"):
+        other[name] = 7 * other[name][order]
+    other["features.2.weight"] = other["features.2.weight"][:, order] / 7
+    settings = settings_of(style_loss=style_loss, style_levels=2, content_layers={"relu2_2": 1.0})
+    found = []
+    for state in (weights, other):
+        network = VGG(state, settings.layers).compute_in(torch.float64)
+        image = random(1, 3, 45, 61, seed=3)
+        if style_loss == "neighbours":
+            pyramid = begun(network, settings)
+        else:
+            targets = TorchTargets(network, settings)
+            pyramid = pyramid_of(random(1, 3, 45, 61), random(1, 3, 39, 53), settings, targets)
+        found.append(whole(network, pyramid, image)[2])
+    assert (
+        float((found[0] - found[1]).norm() / found[0].norm()) < 1e-4
+    )  # weights are rounded to float32
 
 
 @pytest.mark.gpu
