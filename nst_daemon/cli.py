@@ -558,7 +558,7 @@ def export(config: ConfigOption = None) -> None:
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Folder to work in; it is kept.")] = Path("demo"),
-    size: Annotated[int, typer.Option(help="Longer side of the picture in pixels.")] = 256,
+    size: Annotated[int, typer.Option(help="Longer side of the picture in pixels.")] = 384,
 ) -> None:
     """Drop a sample photo and a sample painting into an inbox and let the daemon paint them."""
     from nst_daemon.samples import lay_out
