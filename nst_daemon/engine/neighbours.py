@@ -63,12 +63,10 @@ class StyleMaps:
     @property
     def cells(self) -> Size:
         """Rows and columns of cells."""
-        layer = min(
-            self.maps, key=lambda name: minimum_side([name])
-        )  # the nearest to the picture's size
-        h, w = size_of(self.maps[layer])
-        stride = minimum_side([layer])
-        return max(1, h * stride // CELL), max(1, w * stride // CELL)
+        finest = min(self.maps, key=lambda layer: minimum_side([layer]))
+        h, w = size_of(self.maps[finest])
+        stride = minimum_side([finest])
+        return cells_of((h * stride, w * stride))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +114,8 @@ class Matching:
 
     def _by_hypercolumn(self, maps: Maps) -> dict[str, Directions]:
         """Targets at the places of the nearest hypercolumns."""
-        h, w = size_of(self.content)
-        cells = max(1, h // CELL), max(1, w // CELL)
-        side = 3 if max(h, w) <= PATCHED_SIDE else 1
+        size = size_of(self.content)
+        cells, side = cells_of(size), 3 if max(size) <= PATCHED_SIDE else 1
         scales = _scales([style.maps for style in self.styles])
         own = _scales([maps])
         queries = patches(hypercolumns(maps, own, cells), side)
@@ -135,13 +132,11 @@ class Matching:
 
     def _candidates(self, style: StyleMaps) -> Tensor:
         """The cells of a style that may be matched: not its border, thinned in proportion to its share."""
-        h, w = style.cells
-        index = torch.arange(h * w, device=self.content.device).view(h, w)
-        if min(h, w) > 4 * BORDER:
-            index = index[BORDER:-BORDER, BORDER:-BORDER]
-        step = max(other.share for other in self.styles) / style.share
-        flat = index.flatten()
-        return flat[torch.arange(0, len(flat), step, device=flat.device).long()]
+        return _thinned(_inner(style.cells, self.content.device), 1 / self._relative(style))
+
+    def _relative(self, style: StyleMaps) -> float:
+        """A style's share, relative to the largest one."""
+        return style.share / max(other.share for other in self.styles)
 
     def _copied(
         self, layer: str, found: Tensor, offsets: Sequence[int], like: Tensor
@@ -180,14 +175,10 @@ class Matching:
         found = {}
         for layer, map_ in maps.items():
             mean = self._mean(layer)
-            keys, labels = [], []
-            for style in self.styles:
-                key, label = _sampled(style, layer, max(other.share for other in self.styles))
-                keys.append(key)
-                labels.append(label)
-            table = torch.cat(keys)
+            each = [_sampled(style, layer, self._relative(style)) for style in self.styles]
+            table, labels = (torch.cat(parts) for parts in zip(*each, strict=True))
             here = _labels_at(self.labels, size_of(map_), map_.device)
-            index = matched(map_[0].flatten(1).T, table, here, torch.cat(labels))
+            index = matched(map_[0].flatten(1).T, table, here, labels)
             target = (table - mean)[index].T.reshape(map_.shape)
             found[layer] = Directions(mean, nnf.normalize(target, dim=1))
         return found
@@ -219,7 +210,7 @@ def maps_within(network: Callable[[Tensor], Maps], picture: Tensor) -> dict[str,
 def hypercolumns(maps: Maps, scales: Mapping[str, tuple[Tensor, Tensor]], cells: Size) -> Tensor:
     """The features of all layers at each cell, relative to the layer's mean and deviation, as (1, ΣN, h, w).
 
-    Each layer has the same weight, whatever its number of channels.
+    Each layer has the same weight, regardless of its number of channels.
 
     Args:
         maps: Layer → (1, N, h, w).
@@ -300,24 +291,32 @@ def _scales(pictures: Sequence[Maps]) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def _sampled(style: StyleMaps, layer: str, largest: float) -> tuple[Tensor, Tensor]:
+def _sampled(style: StyleMaps, layer: str, share: float) -> tuple[Tensor, Tensor]:
     """At most `SAMPLE` features (K, N) of a style's layer without its border, and their regions' numbers (K,).
 
     Args:
         style: The style.
         layer: Its layer.
-        largest: The largest share of a style: others are thinned in proportion.
+        share: Of the sample, relative to the style with the largest share.
     """
     map_ = style.maps[layer]
-    labels = _labels_at(style.labels, size_of(map_), map_.device).view(size_of(map_))
-    if min(size_of(map_)) > 4 * BORDER:
-        inner = slice(BORDER, -BORDER)
-        map_, labels = map_[..., inner, inner], labels[inner, inner]
-    count = max(1, round(SAMPLE * style.share / largest))
-    flat = map_[0].flatten(1).T
-    step = max(1.0, len(flat) / count)
-    rows = torch.arange(0, len(flat), step, device=flat.device).long()
-    return flat[rows], labels.flatten()[rows]
+    index = _inner(size_of(map_), map_.device)
+    rows = _thinned(index, max(1.0, len(index) / max(1, round(SAMPLE * share))))
+    labels = _labels_at(style.labels, size_of(map_), map_.device)
+    return map_[0].flatten(1).T[rows], labels[rows]
+
+
+def _inner(size: Size, device: torch.device) -> Tensor:
+    """(K,), the indices of a map's positions without its border; of all positions if the map is small."""
+    index = torch.arange(size[0] * size[1], device=device).view(size)
+    if min(size) > 4 * BORDER:
+        index = index[BORDER:-BORDER, BORDER:-BORDER]
+    return index.flatten()
+
+
+def _thinned(index: Tensor, step: float) -> Tensor:
+    """One in `step` ≥ 1 of some indices (K,)."""
+    return index[torch.arange(0, len(index), step, device=index.device).long()]
 
 
 def _labels_at(labels: Tensor | None, size: Size, device: torch.device) -> Tensor:
@@ -328,6 +327,11 @@ def _labels_at(labels: Tensor | None, size: Size, device: torch.device) -> Tenso
     return nnf.interpolate(image, size=size, mode="nearest").long().flatten()
 
 
+def cells_of(size: Size) -> Size:
+    """Rows and columns of the cells of a picture of this size in pixels."""
+    return max(1, size[0] // CELL), max(1, size[1] // CELL)
+
+
 def cell_labels(guide: Tensor, numbers: Sequence[int]) -> Tensor:
     """(h, w), the number of the region that covers most of each cell.
 
@@ -335,7 +339,5 @@ def cell_labels(guide: Tensor, numbers: Sequence[int]) -> Tensor:
         guide: (1, R, H, W), the weight of each region at each pixel.
         numbers: (R,), the regions' numbers.
     """
-    h, w = size_of(guide)
-    cells = max(1, h // CELL), max(1, w // CELL)
-    largest = nnf.adaptive_avg_pool2d(guide, cells)[0].argmax(0)
+    largest = nnf.adaptive_avg_pool2d(guide, cells_of(size_of(guide)))[0].argmax(0)
     return torch.tensor(numbers, device=guide.device)[largest]

@@ -297,7 +297,7 @@ def _usable_levels(guides: Sequence[Tensor | None], settings: RenderSettings) ->
     """The number of levels at which no region of a style (1, R, H, W) is too small for the deepest layer.
 
     Raises:
-        PictureError: There is none.
+        PictureError: Not even level 0 is usable.
     """
     deepest = max(settings.style_layers, key=lambda layer: minimum_side([layer]))
     count = settings.style_levels

@@ -284,7 +284,7 @@ class Dispatch:
         self.executor.submit(self._task(job, settings, stage))
 
     def _reuse(self, job: Job, now: Moment) -> bool:
-        """Stage the result of another job that is the same picture; False where there is none. Raises StorageError."""
+        """Stage the same picture from another job; False if there is no such result. Raises StorageError."""
         results = self._state.folders.results
         suffix = f".{self._state.config.outputs.format}"
         found = find_reusable(job, self._state.ledger, results, suffix)
