@@ -384,6 +384,11 @@ class Objective:
         self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=some.dtype)
         self.calibrated = settings.calibrate == "auto"
         self.energies = self._energies()
+        self.covariances = {
+            layer: covariance(S)
+            for layer, S in self.style.items()
+            if settings.style_loss == "covariance"
+        }
         self.gaussians = {
             layer: gaussian(S, self._epsilon(layer))
             for layer, S in self.style.items()
@@ -486,7 +491,7 @@ class Objective:
         energy = self.energies[f"style {layer}"]
         if self.settings.style_loss == "gram":
             return gram_loss(painted.gram, A.gram, positions, form) / energy
-        spread = gram_loss(covariance(painted), covariance(A), positions, form) / energy
+        spread = gram_loss(covariance(painted), self.covariances[layer], positions, form) / energy
         if not self.calibrated:
             factor = gram_factor(A.gram.shape[-1], positions, form)
             return spread + factor * mean_loss(painted, A)

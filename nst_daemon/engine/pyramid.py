@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst_daemon.engine.images import Size
+from nst_daemon.engine.images import Size, size_of
 from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
@@ -29,7 +29,7 @@ Evaluated = tuple[Tensor, Tensor, Tensor]
 def reduced(image: Tensor) -> Tensor:
     """(B, C, H, W) at half the size, odd sides rounded up: bicubic, antialiased, and linear in the image."""
     return nnf.interpolate(
-        image, size=half(_size(image)), mode="bicubic", antialias=True, align_corners=False
+        image, size=half(size_of(image)), mode="bicubic", antialias=True, align_corners=False
     )
 
 
@@ -41,7 +41,7 @@ def half(size: Size) -> Size:
 def reduced_guide(guide: Tensor) -> Tensor:
     """A guide (1, R, H, W) for the `reduced` picture; weights stay ≥ 0."""
     return nnf.interpolate(
-        guide, size=half(_size(guide)), mode="bilinear", antialias=True, align_corners=False
+        guide, size=half(size_of(guide)), mode="bilinear", antialias=True, align_corners=False
     )
 
 
@@ -84,10 +84,6 @@ def shares(
     while not found[-1]:
         found.pop()
     return found
-
-
-def _size(image: Tensor) -> Size:
-    return image.shape[-2], image.shape[-1]
 
 
 @dataclass(frozen=True, eq=False)
