@@ -28,11 +28,11 @@ from torch import Tensor, nn
 
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.vgg import MEAN, STD, bare_features, layer_names
-from nst_daemon.errors import ModelError, UsageError, first_line
+from nst_daemon.errors import ModelError, UsageError
 from nst_daemon.files import make_folder, write_atomic
 from nst_daemon.weights_file import WeightsFile, find_weights
 
-from .weights import read_tensors
+from .weights import read_tensors, unreadable
 
 #: `auto` recognises layouts by their keys; Caffe files with torchvision's keys are recognised by known digests.
 Layout = Literal["auto", "torchvision", "caffe"]
@@ -99,15 +99,25 @@ def import_weights(
         raise UsageError(f"{target} does not end in .safetensors", remedy="choose such a name")
     if target.exists():
         raise UsageError(f"{target} exists already", remedy="choose another name or remove it")
-    if not source.is_file():
-        raise ModelError(f"there is no file {source}", remedy="name the file to import")
-    digest = sha256_file(source)
+    digest = _digest_of(source)
     stack = _read(source, layout, digest)
     tensors = _as_torchvision(stack, network, source)
     about = {"source": source.name, "source_sha256": digest, "layout": stack.layout}
     make_folder(target.parent)
     write_atomic(target, save(tensors, about))
     return find_weights(target, network)
+
+
+def _digest_of(source: Path) -> str:
+    """The SHA-256 of the source. Raises ModelError if it is not a file that can be read."""
+    try:
+        if not source.exists():
+            raise ModelError(f"there is no file {source}", remedy="name the file to import")
+        if not source.is_file():
+            raise ModelError(f"{source} is not a regular file", remedy="name the file to import")
+        return sha256_file(source)
+    except OSError as error:
+        raise unreadable(source, error) from error
 
 
 def _read(source: Path, layout: Layout, digest: str) -> Stack:
@@ -224,7 +234,7 @@ def _read_matconvnet(source: Path) -> Stack:
         # Structs become plain objects with attributes; MATLAB's objects stay data and are not executed.
         content = scipy_io.loadmat(source, struct_as_record=False, squeeze_me=True)
     except Exception as error:  # the reader raises any exception
-        raise _damaged(source, error) from error
+        raise unreadable(source, error) from error
     if "layers" not in content:
         raise _unknown(source, [key for key in content if not key.startswith("__")])
     layers = {}
@@ -252,8 +262,10 @@ def _read_keras(source: Path) -> Stack:
                     found = sorted(_datasets(root[key]), key=lambda array: -array.ndim)
                     layers[name] = _pair(found, name, source)
             keys = list(root)
-    except OSError as error:
-        raise _damaged(source, error) from error
+    except ModelError:
+        raise
+    except Exception as error:  # the reader raises any exception
+        raise unreadable(source, error) from error
     if not layers:
         raise _unknown(source, keys)
     return Stack(layers, _caffe("BGR"), "Keras")
@@ -289,12 +301,6 @@ def _module(name: str, source: Path) -> ModuleType:
             f"{package} is needed to read {source}",
             remedy=f"pip install 'nst-daemon[import]', or {package} alone",
         ) from error
-
-
-def _damaged(source: Path, error: Exception) -> ModelError:
-    return ModelError(
-        f"cannot read {source}: {first_line(error)}", remedy="the file is damaged: get it again"
-    )
 
 
 def _unknown(source: Path, keys: Sequence[str]) -> ModelError:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch import Tensor
 
-from nst_daemon.errors import ModelError, first_line
+from nst_daemon.engine.memory import exhausted
+from nst_daemon.errors import ModelError, NstError, OutOfMemory
 from nst_daemon.weights_file import WeightsFile, record_digest
 
 
@@ -34,14 +36,37 @@ def load(weights: WeightsFile) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every named tensor of a .safetensors or .pth file. Nothing in the file is executed. Raises ModelError."""
+    """Every named tensor of a .safetensors or .pth file. Nothing in the file is executed.
+
+    Raises:
+        ModelError: The file cannot be read.
+        OutOfMemory: It does not fit into the free memory.
+    """
     try:
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ModelError(
-            f"cannot read the weights {path}: {first_line(error)}",
-            remedy="use an undamaged .safetensors or .pth file of tensors",
-        ) from error
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> NstError:
+    """The error for a weights file that a library cannot read.
+
+    The libraries' own texts are not passed on: torch's advises to load the file with `weights_only=False`, which
+    executes code in it.
+    """
+    if exhausted(error):
+        return OutOfMemory(
+            f"there is not enough memory to read the weights {path}", remedy="free some memory"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        cause, remedy = error.strerror, "check the file and its permissions"
+    elif isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+        cause = "it contains objects other than tensors, which may execute code and are not loaded"
+        remedy = "get a file from which only tensors were saved (a state_dict)"
+    else:
+        cause = f"it is damaged or not a {path.suffix or '.pth'} file"
+        remedy = "get the file again, or name a file of tensors (.pth, .safetensors, .mat or .h5)"
+    return ModelError(f"cannot read the weights {path}: {cause}", remedy=remedy)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -54,8 +79,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pth(path: Path) -> dict[str, Tensor]:
     import torch  # noqa: PLC0415
 
-    # weights_only refuses all pickled objects except tensors and plain containers.
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about TorchScript archives, which are then refused
+        # weights_only refuses all pickled objects except tensors and plain containers.
+        content = torch.load(path, map_location="cpu", weights_only=True)
     return dict(_tensors(content))
 
 

@@ -350,6 +350,8 @@ def rerun(
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
     weights = configured_weights(loaded.model, loaded.folders.cache)
+    if weights.warning:
+        print(f"nst-daemon: {printable(weights.warning)}", file=sys.stderr)
     if weights.sha256 != recipe.weights_sha256:
         said = (
             f"{printable(result.name)} was painted with the weights {recipe.weights}, "

@@ -203,6 +203,8 @@ class Painter:
             # Each size of picture has its own plan, with memory that torch does not count.
             torch.backends.cuda.cufft_plan_cache[self.device.index].max_size = CUFFT_PLANS
         self.weights = find_weights(weights, network)
+        if self.weights.warning:
+            log.warning("%s", self.weights.warning)
         self._state = load_weights(self.weights)
         folder = cache_dir or default_cache_dir()
         self._onnx_folder, self._onnx_files = folder / "onnx", onnx_files
@@ -331,6 +333,7 @@ class Painter:
             "threads": torch.get_num_threads(),
             "precision": precision,
             **self.model,
+            **({"weights_warning": self.weights.warning} if self.weights.warning else {}),
             "providers": sorted(loaded),
             "versions": {name: version(name) for name in packages},
         }

@@ -119,6 +119,10 @@ def _weights(options: Mapping[str, Any]) -> Iterator[Row]:
     found = find_weights(options["weights"], options["network"])
     hint = "; ImageNet weights give better pictures: `nst-daemon model fetch`"
     message = f"{found.description}, SHA-256 {found.sha256[:12]}…"
+    if found.warning:
+        warning, _, remedy = found.warning.rpartition("; ")
+        yield "warning", "weights", warning, remedy
+        hint = ""
     yield "good", "weights", message + (hint if found.name == "bundled" else ""), ""
 
 

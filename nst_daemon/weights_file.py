@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,7 @@ class WeightsFile:
         sha256: hex digest of the whole file.
         network: the network that the weights belong to.
         description: a short description for people.
+        warning: one line if `auto` selected these weights because ImageNet's file cannot be used; else empty.
     """
 
     name: str
@@ -44,6 +45,7 @@ class WeightsFile:
     sha256: str
     network: str
     description: str
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ def find_weights(
     """Find weights on this machine and compute their digest.
 
     Args:
-        weights: `auto` (ImageNet's if present, else the bundled ones), `imagenet`, `bundled`, or a file in
-            torchvision's layout (.pth, .safetensors).
+        weights: `auto` (ImageNet's if their file is present and undamaged, else the bundled ones), `imagenet`,
+            `bundled`, or a file in torchvision's layout (.pth, .safetensors).
         network: a name in `engine.networks`.
         cache: a folder that keeps digests of unchanged files; without it the whole file is read.
 
@@ -106,13 +108,13 @@ def find_weights(
     check_network(network)
     match str(weights):
         case "auto":
-            return find_weights(_automatic(network), network, cache=cache)
+            return _automatic(network, cache)
         case "imagenet":
             return _imagenet(network, cache)
         case "bundled":
             return _bundled(network, cache)
         case _:
-            return _own_file(Path(weights).expanduser(), network, cache)
+            return _own_file(Path(os.path.expanduser(weights)), network, cache)  # noqa: PTH111
 
 
 def list_models() -> list[ModelRow]:
@@ -129,8 +131,8 @@ def _row(name: str, network: str, path: Path) -> ModelRow:
     try:
         found = find_weights(name, network)
     except ModelError as error:
-        return ModelRow(name, network, path, path.exists(), "", False, str(error))
-    automatic = name == _automatic(network)
+        return ModelRow(name, network, path, os.path.lexists(path), "", False, str(error))
+    automatic = name == _automatic(network, None).name
     return ModelRow(name, network, path, True, found.sha256, automatic, found.description)
 
 
@@ -138,8 +140,9 @@ def imagenet_path(network: str) -> Path:
     """Where torchvision keeps this network's weights: `torch.hub.get_dir()`, computed without importing torch."""
     check_network(network)
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
-    return home / "hub" / "checkpoints" / IMAGENET_FILES[network]
+    # Unlike Path.expanduser, this does not raise for users without a home folder.
+    home = os.path.expanduser(os.environ.get("TORCH_HOME", f"{cache}/torch"))  # noqa: PTH111
+    return Path(home) / "hub" / "checkpoints" / IMAGENET_FILES[network]
 
 
 def check_network(network: str) -> None:
@@ -160,25 +163,35 @@ def record_digest(weights: WeightsFile) -> None:
             write_atomic(_record_of(weights.path), line.encode())
 
 
-def _automatic(network: str) -> str:
-    """The weights that `auto` selects: ImageNet's, unless only the bundled ones are on this machine."""
-    present = imagenet_path(network).exists()
-    return "imagenet" if present or network not in BUNDLED_FILES else "bundled"
+def _automatic(network: str, cache: Path | None) -> WeightsFile:
+    """The weights that `auto` selects: ImageNet's; the bundled ones if ImageNet's file is missing or damaged."""
+    if network not in BUNDLED_FILES:
+        return _imagenet(network, cache)
+    if not os.path.lexists(imagenet_path(network)):
+        return _bundled(network, cache)
+    try:
+        return _imagenet(network, cache)
+    except ModelError as error:
+        warning = f"{error.message}; the bundled weights are used instead; {error.remedy}"
+        return replace(_bundled(network, cache), warning=warning)
 
 
 def _imagenet(network: str, cache: Path | None) -> WeightsFile:
     path = imagenet_path(network)
-    if not path.is_file():
+    fetch = f"`nst-daemon model fetch --network {network}`"
+    if not os.path.lexists(path):
         raise ModelError(
             f"ImageNet's weights for {network} are not on this machine ({path})",
-            remedy=f"`nst-daemon model fetch --network {network}` downloads them",
+            remedy=f"{fetch} downloads them",
         )
+    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for folders without permission)
+        raise ModelError(f"{path} is not a file", remedy=f"remove it and run {fetch}")
     digest = _digest(path, cache)
     expected = _recorded(path) or path.stem.rpartition("-")[2]
     if not digest.startswith(expected):
         raise ModelError(
             f"{path} is damaged: its SHA-256 is {digest} and should begin with {expected}",
-            remedy=f"remove it and run `nst-daemon model fetch --network {network}`",
+            remedy=f"remove it and run {fetch}",
         )
     description = f"{network} trained on ImageNet, torchvision"
     return WeightsFile("imagenet", path, digest, network, description)
@@ -214,9 +227,9 @@ def _packaged(network: str) -> Path | None:
 
 
 def _own_file(path: Path, network: str, cache: Path | None) -> WeightsFile:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for folders without permission)
         raise ModelError(
-            f"there are no weights at {path}",
+            f"there is no weights file at {path}",
             remedy="`weights` is auto, imagenet, bundled or the path of a file",
         )
     description = f"{network} from {path.name}"

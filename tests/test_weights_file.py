@@ -70,7 +70,7 @@ def test_a_cache_that_cannot_be_written_is_not_needed(own: Path, tmp_path: Path)
 
 def test_missing_weights_are_an_error(tmp_path: Path) -> None:
     """A configured file that does not exist is a ModelError that names it."""
-    with pytest.raises(ModelError, match=r"no weights at .*gone\.pth"):
+    with pytest.raises(ModelError, match=r"no weights file at .*gone\.pth"):
         configured_weights(Model(weights=str(tmp_path / "gone.pth")), tmp_path)
 
 

@@ -121,6 +121,8 @@ class Dispatch:
             case Ready():
                 self.lost = ""
                 log.info("worker %s is ready: %s", event.worker, _facts(event.info))
+                if warning := event.info.get("weights_warning"):
+                    log.warning("%s", warning)
             case DeviceLost():
                 self.lost = "" if event.left else f"no device is left: {event.reason}"
                 log.error(

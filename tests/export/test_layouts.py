@@ -6,6 +6,10 @@ its order of axes. After the import each must see in a picture what the original
 
 from __future__ import annotations
 
+import io
+import os
+import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -289,13 +293,34 @@ def test_vgg16_is_told_from_vgg19(ours: State, tmp_path: Path) -> None:
     import_weights(source, tmp_path / "sixteen.safetensors", network="vgg16")
 
 
+def zipped() -> bytes:
+    """A zip archive of one text file."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("x", "x")
+    return out.getvalue()
+
+
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.mat", "x.h5"])
-@pytest.mark.parametrize("content", [b"", b"\x00" * 3000, b"<!DOCTYPE html><p>404"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00" * 3000, b"<!DOCTYPE html><p>404", b"hello\n", pickle.dumps({1: 2}), zipped()],
+)
 def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> None:
-    """An empty or overwritten file, or a page of HTML, is a ModelError that names the file."""
+    """A file that is not one of tensors is an error of one line that names it and gives no advice of torch's."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+    with pytest.raises(ModelError, match=name.replace(".", r"\.")) as caught:
         import_weights(tmp_path / name, tmp_path / "mine.safetensors")
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_only_files_are_imported(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A folder and a pipe are refused, and nothing waits for the pipe's writer."""
+    make(tmp_path / "x.pth")
+    with pytest.raises(ModelError, match=r"x\.pth is not a regular file"):
+        import_weights(tmp_path / "x.pth", tmp_path / "mine.safetensors")
 
 
 @pytest.mark.parametrize("suffix", ["pth", "mat", "h5"])
@@ -321,9 +346,10 @@ def test_pickled_code_does_not_run(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "sprung",))
 
     torch.save({"features.0.weight": Trap()}, tmp_path / "x.pth")
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="objects other than tensors") as caught:
         import_weights(tmp_path / "x.pth", tmp_path / "mine.safetensors")
     assert not (tmp_path / "sprung").exists()
+    assert "weights_only" not in str(caught.value)
 
 
 def test_nothing_is_overwritten(ours: State, tmp_path: Path) -> None:

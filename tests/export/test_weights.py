@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from torch import Tensor
 from nst_daemon import weights_file
 from nst_daemon.errors import ModelError
 from nst_daemon.export import weights
+from nst_daemon.painter import Painter
 from nst_daemon.weights_file import find_weights
 
 
@@ -57,13 +60,64 @@ def test_auto_takes_imagenets_where_they_are(imagenet: Path, state: dict[str, Te
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
-def test_a_damaged_download_is_refused(imagenet: Path) -> None:
-    """A file whose digest is not the one in its name is refused, not silently replaced by the bundled weights."""
-    imagenet.write_bytes(imagenet.read_bytes()[:-1])
-    with pytest.raises(
-        ModelError, match=rf"{imagenet.name} is damaged.*model fetch --network vgg19"
-    ):
-        find_weights("auto")
+def truncate(file: Path) -> None:
+    """Cut the last byte off."""
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def replace_by_folder(file: Path) -> None:
+    """A folder of the same name."""
+    file.unlink()
+    file.mkdir()
+
+
+def replace_by_dead_link(file: Path) -> None:
+    """A link of the same name to a file that does not exist."""
+    file.unlink()
+    file.symlink_to("gone")
+
+
+DAMAGES = [
+    (truncate, r"is damaged: its SHA-256 is"),
+    (lambda file: file.write_bytes(b"<!DOCTYPE html>"), r"is damaged: its SHA-256 is"),
+    (replace_by_folder, r"is not a file"),
+    (replace_by_dead_link, r"is not a file"),
+]
+
+
+@pytest.mark.parametrize(("damage", "cause"), DAMAGES)
+def test_damaged_imagenet_weights_are_refused_by_name_and_replaced_by_auto(
+    imagenet: Path, damage: Callable[[Path], object], cause: str
+) -> None:
+    """With a damaged file `imagenet` is an error; `auto` is the bundled weights with a warning of one line."""
+    damage(imagenet)
+    with pytest.raises(ModelError, match=rf"{imagenet.name} {cause}.*model fetch --network vgg19"):
+        find_weights("imagenet")
+    found = find_weights("auto")
+    assert (found.name, found.sha256) == ("bundled", find_weights("bundled").sha256)
+    assert imagenet.name in found.warning
+    assert "the bundled weights are used instead" in found.warning
+    assert "\n" not in found.warning
+    assert not find_weights("bundled").warning
+
+
+def test_an_unreadable_imagenet_file_is_replaced_by_auto(imagenet: Path) -> None:
+    """A file that this user may not read is a warning for `auto` as well."""
+    if os.geteuid() == 0:
+        pytest.skip("root may read every file")
+    imagenet.chmod(0)
+    assert find_weights("auto").name == "bundled"
+
+
+def test_a_painter_logs_the_warning_and_reports_it(
+    imagenet: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A painter with `auto` and a damaged ImageNet file logs one warning, and `info` has it for the daemon's log."""
+    truncate(imagenet)
+    painter = Painter(device="cpu", cache_dir=tmp_path)
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warnings == [painter.info()["weights_warning"]]
+    assert "is damaged" in warnings[0]
 
 
 def test_missing_imagenet_weights_name_the_command(hub: Path) -> None:
@@ -111,7 +165,9 @@ def test_files_load_alike(tmp_path: Path, state: dict[str, Tensor]) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A path with nothing there is named, with what may be written instead."""
-    with pytest.raises(ModelError, match=r"no weights at .*gone\.pth.*auto, imagenet, bundled"):
+    with pytest.raises(
+        ModelError, match=r"no weights file at .*gone\.pth.*auto, imagenet, bundled"
+    ):
         find_weights(tmp_path / "gone.pth")
 
 
@@ -184,7 +240,7 @@ def test_the_whole_digest_counts_from_the_first_use_on(imagenet: Path) -> None:
     assert find_weights("auto") == found
     record.write_text(found.sha256[:8] + "0" * 56 + f"  {imagenet.name}\n")
     with pytest.raises(ModelError, match="damaged"):
-        find_weights("auto")
+        find_weights("imagenet")
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(imagenet: Path) -> None:
