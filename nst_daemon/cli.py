@@ -27,6 +27,7 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import logs
 from nst_daemon.ops.arguments import assignments, input_record, outputs_for
+from nst_daemon.rights import share_with_group
 
 if TYPE_CHECKING:
     from nst_daemon.intake.expansion import Expansion
@@ -182,6 +183,7 @@ def _serve(
     from nst_daemon.workers.executor import make_executor
 
     config = load(path, environ)
+    share_with_group(config.folders)
     logs.setup(config.log.format, config.log.level)
     executor = make_executor(config)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:
@@ -309,6 +311,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
     loaded = load(config)
+    share_with_group(loaded.folders)
     wanted = assignments(settings or [])
     loaded.render_settings(wanted)
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
@@ -347,6 +350,7 @@ def rerun(
     from nst_daemon.weights_file import configured_weights
 
     loaded = load(config)
+    share_with_group(loaded.folders)
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
     weights = configured_weights(loaded.model, loaded.folders.cache)
@@ -483,7 +487,9 @@ def contact_sheet(
     """Write contact-sheet.jpg into a folder of results, with contents, styles and swept settings along the margins."""
     from nst_daemon.report.batch_sheet import write
 
-    print(write(folder, _places(load(config), inputs or [])))
+    loaded = load(config)
+    share_with_group(loaded.folders)
+    print(write(folder, _places(loaded, inputs or [])))
 
 
 def _places(config: Config, first: Sequence[Path]) -> list[Path]:
@@ -507,6 +513,7 @@ def gallery(
     from nst_daemon.report.gallery import write
 
     loaded, folders = load(config), inputs or []
+    share_with_group(loaded.folders)
     places = _places(loaded, folders)
     print(write(loaded.folders.results, places, _rerun_options(loaded, folders)))
 

@@ -177,6 +177,16 @@ def make_folder(path: Path) -> None:
             fsync_folder(folder.parent)
 
 
+def share(path: Path) -> None:
+    """Give the group of an own file the rights that it has in the folder, whatever the umask is. Raises OSError."""
+    folder, status = path.parent.stat(), path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    wanted = mode | folder.st_mode & 0o060
+    own = os.geteuid() in {0, status.st_uid} and status.st_gid == folder.st_gid
+    if own and mode != wanted:
+        path.chmod(wanted)
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace the contents of a file atomically and durably. Raises StorageError."""
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")

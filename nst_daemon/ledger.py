@@ -20,10 +20,13 @@ from nst_daemon.jobs import TRANSITIONS, Job, JobInput, JobState
 from nst_daemon.ledger_file import (
     BUSY_SECONDS,
     MIGRATIONS,
+    connect,
     damage_of,
     file_identity,
     replace_damaged,
     replace_missing,
+    share,
+    take_over,
     translated,
     variant,
 )
@@ -64,7 +67,7 @@ class Ledger(LedgerReader):
     """The daemon's ledger. Use `Ledger.open`."""
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        super().__init__(path, busy_seconds=busy_seconds)
+        super().__init__(path, busy_seconds=busy_seconds, connect=connect)
         #: What was done about a damaged file at opening, for people; "" in the normal case.
         self.repaired = ""
         self._identity = file_identity(path)
@@ -81,11 +84,13 @@ class Ledger(LedgerReader):
         """
         repaired = ""
         with files.storage(path.parent):
+            take_over(path)
             if not path.exists():
                 repaired = replace_missing(path)
             elif damage := damage_of(path):
                 repaired = replace_damaged(path, damage)
         ledger = cls(path)
+        share(path)
         ledger.repaired = repaired
         version = ledger._version()
         if 0 < version < len(MIGRATIONS):
@@ -114,6 +119,7 @@ class Ledger(LedgerReader):
             temporary.unlink(missing_ok=True)
             with translated(self.path):
                 self._db.execute("VACUUM INTO ?", (str(temporary),))
+            files.share(temporary)
             temporary.replace(backup)
             files.fsync_folder(backup.parent)
 

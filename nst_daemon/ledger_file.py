@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -83,9 +84,26 @@ MIGRATIONS: tuple[str, ...] = (
 BUSY_SECONDS = 10.0
 
 
-def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """Open the file; `busy_seconds` is how long a call waits for other processes. Raises LedgerError, StorageError."""
+def connect(
+    path: Path, busy_seconds: float = BUSY_SECONDS, *, unchanged: bool = False
+) -> sqlite3.Connection:
+    """Open the file.
+
+    Args:
+        path: The ledger.
+        busy_seconds: How long a call waits for other processes.
+        unchanged: Read the file alone, without its log and without locks.
+
+    Raises:
+        LedgerError: The file is damaged.
+        StorageError: The file cannot be opened.
+    """
     with translated(path):
+        if unchanged:
+            name = f"{path.absolute().as_uri()}?immutable=1"
+            database = sqlite3.connect(name, uri=True, isolation_level=None)
+            database.row_factory = sqlite3.Row
+            return database
         database = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
         database.row_factory = sqlite3.Row
         # WAL needs shared memory, which network file systems do not give; the rollback journal works there.
@@ -94,6 +112,15 @@ def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connectio
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")
     return database
+
+
+def connect_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Open the file for a user who may be unable to create files beside it. Raises LedgerError, StorageError."""
+    may_create = os.access(path.parent, os.W_OK) or network_file_system(path.parent)
+    # SQLite has to create a log to read a ledger without one. Such a ledger is not open in a daemon.
+    return connect(
+        path, busy_seconds, unchanged=not may_create and not side_files(path)[0].exists()
+    )
 
 
 def file_identity(path: Path) -> tuple[int, int]:
@@ -141,7 +168,7 @@ def replace_damaged(path: Path, damage: str) -> str:
         p for p in (variant(path, f"damaged-{n}") for n in itertools.count(1)) if not p.exists()
     )
     # The file itself comes last: as long as it exists, an interrupted call is repeated.
-    for part, aside in zip((*_with_it(path), path), (*_with_it(kept), kept), strict=True):
+    for part, aside in zip((*side_files(path), path), (*side_files(kept), kept), strict=True):
         if part.exists():
             part.rename(aside)
     return f"the ledger was damaged ({damage}) and is kept as {kept.name}; {_restore(path)}"
@@ -152,14 +179,46 @@ def replace_missing(path: Path) -> str:
     if not variant(path, "backup").exists():
         return ""
     # They belong to the missing file and would damage another one.
-    for part in _with_it(path):
+    for part in side_files(path):
         part.unlink(missing_ok=True)
     return f"the ledger was gone; {_restore(path)} (to begin a new one, remove both)"
 
 
-def _with_it(path: Path) -> tuple[Path, Path]:
-    """The files that SQLite keeps while the ledger is open, or leaves after a crash."""
-    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+def side_files(path: Path) -> tuple[Path, Path, Path]:
+    """The files that SQLite keeps while the ledger is open, or leaves after a crash: -wal, -shm and -journal."""
+    wal, shm, journal = (path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))
+    return wal, shm, journal
+
+
+def take_over(path: Path) -> None:
+    """Replace side files that this user cannot write to by copies. Only for the holder of the root's lock.
+
+    Commands of other users leave them if they are killed. SQLite gives side files the mode of the ledger, so such
+    files come from a ledger that was not shared with the group, or from a folder that is not setgid. Raises OSError.
+    """
+    wal, shm, journal = side_files(path)
+    for part in (wal, journal):
+        if part.exists() and not os.access(part, os.W_OK):
+            copy = part.with_name(f"{part.name}.part")
+            copy.unlink(missing_ok=True)
+            if part.stat().st_size:
+                shutil.copyfile(part, copy)
+                copy.replace(part)
+            else:
+                part.unlink()
+    if shm.exists() and not os.access(shm, os.W_OK):
+        shm.unlink()  # SQLite makes it again from -wal
+
+
+def share(path: Path) -> None:
+    """Give the group of the state folder the folder's rights to the ledger, so that its members can leave requests.
+
+    SQLite creates a ledger with mode 644, and gives the ledger's mode to the side files. Raises StorageError.
+    """
+    with files.storage(path):
+        for part in (path, *side_files(path)):
+            if part.exists():
+                files.share(part)
 
 
 def _restore(path: Path) -> str:

@@ -6,16 +6,17 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nst_daemon import rights
 from nst_daemon.errors import LedgerError
 from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
-from nst_daemon.ledger_file import BUSY_SECONDS, MIGRATIONS, connect, translated
+from nst_daemon.ledger_file import BUSY_SECONDS, MIGRATIONS, connect_reader, translated
 
 # The first jobs of each group that has any in the queue, and then all of these in order. Each group costs a few steps
 # along `jobs_in_queue`, however many jobs it has; SQLite would not choose that index for the minimum by itself.
@@ -59,7 +60,13 @@ class SteeringRequest:
 class LedgerReader:
     """An open ledger. Use one instance per thread."""
 
-    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_seconds: float = BUSY_SECONDS,
+        connect: Callable[[Path, float], sqlite3.Connection] = connect_reader,
+    ) -> None:
         self.path = path
         self._db = connect(path, busy_seconds)
 
@@ -67,8 +74,9 @@ class LedgerReader:
     def attach(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Self:
         """Open beside a running daemon, to read and to leave requests.
 
-        Raises LedgerError where there is none or another version wrote it.
+        Raises LedgerError where there is none or another version wrote it, StorageError without the rights to read it.
         """
+        rights.check_member(path)
         if not path.exists():
             raise _no_ledger(path)
         ledger = cls(path, busy_seconds=busy_seconds)

@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "mounts": {"files"},
     "strict_yaml": {"errors", "names"},
     "ledger_file": LEAVES | FILES,
-    "ledger_reader": LEAVES | FILES | {"ledger_file"},
+    "rights": {"config", "errors", "ledger_file", "names"},
+    "ledger_reader": LEAVES | FILES | {"ledger_file", "rights"},
     "ledger": LEAVES | FILES | {"ledger_file", "ledger_reader"},
     "intake.ignore": set(),
     "intake": LEAVES | FILES | {"strict_yaml", "identity", "engine.settings", "intake"},
@@ -49,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | {
         "ledger_reader",
+        "rights",
         "config",
         "engine.presets",
         "engine.settings",
@@ -95,6 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     | {
         "ledger",
         "ledger_reader",
+        "rights",
         "config",
         "active_hours",
         "intake",

@@ -6,7 +6,6 @@ Checks that need torch run in another process (`nst_daemon.probe`).
 from __future__ import annotations
 
 import errno
-import getpass
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ from watchdog.events import FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from nst_daemon import rights
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
 from nst_daemon.mounts import free_bytes, network_file_system
@@ -155,36 +155,31 @@ def probe(
 
 
 def check_folders(folders: Folders) -> Iterator[Finding]:
-    """Check that this user can read and write the folders, or create those that do not exist."""
-    user = getpass.getuser()
+    """Check that the daemon's user can use the folders and the files that it needs, or create missing folders."""
     wrong = False
     for name in ("root", "inbox", "styles", "results", "done", "failed", "state"):
-        folder: Path = getattr(folders, name)
-        nearest = _nearest(folder)
-        if not nearest.is_dir():
-            message, remedy = (
-                f"{name}: {nearest} is not a folder",
-                f"move it, or set folders.{name}",
-            )
-        elif not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-            verb = "use" if nearest == folder else f"create {folder} in"
-            message = f"{name}: {user} cannot {verb} {nearest}"
-            remedy = f"give {user} read and write permission"
-        else:
-            continue
+        place = rights.nearest(getattr(folders, name))
+        if not place.is_dir():
+            wrong = True
+            remedy = f"move it, or set folders.{name}"
+            yield Finding("bad", "folders", f"{name}: {place} is not a folder", remedy)
+    if paths := rights.blocked(folders):
         wrong = True
-        yield Finding("bad", "folders", message, remedy)
+        yield Finding("bad", "folders", *rights.describe(folders, paths))
+    elif left := rights.left_by_others(folders):
+        wrong = True
+        yield Finding("warning", "folders", *rights.describe(folders, left))
     if not wrong:
-        yield Finding(
-            "good", "folders", f"{user} can read and write everything under {folders.root}"
-        )
+        user = rights.user_name(rights.daemon_user(folders))
+        message = f"{user} can read and write everything under {folders.root}"
+        yield Finding("good", "folders", message)
 
 
 def check_file_systems(
     folders: Folders, rescan_seconds: float, mounts: str | None = None
 ) -> Iterator[Finding]:
     """Check for network file systems: inotify misses changes there, and SQLite's write-ahead log is not safe."""
-    state = network_file_system(_nearest(folders.state), mounts)
+    state = network_file_system(rights.nearest(folders.state), mounts)
     if state:
         yield Finding(
             "bad",
@@ -192,7 +187,7 @@ def check_file_systems(
             f"{folders.state} is on a network file system ({state}), where the ledger is not safe",
             "set folders.state to a local disk",
         )
-    inbox = network_file_system(_nearest(folders.inbox), mounts)
+    inbox = network_file_system(rights.nearest(folders.inbox), mounts)
     if inbox:
         yield Finding(
             "warning",
@@ -215,7 +210,9 @@ def check_watching(
         make_observer: makes what watches the folder.
     """
     folders = (
-        1 + sum(len(names) for _, names, _ in os.walk(_nearest(inbox))) if inbox.is_dir() else 1
+        1 + sum(len(names) for _, names, _ in os.walk(rights.nearest(inbox)))
+        if inbox.is_dir()
+        else 1
     )
     observer = make_observer()
     try:
@@ -249,10 +246,10 @@ def check_watching(
 def check_disk(folder: Path, least: int) -> Finding:
     """Check free space. `least`: number of free bytes below which the queue is paused."""
     try:
-        free = free_bytes(_nearest(folder))
+        free = free_bytes(rights.nearest(folder))
     except StorageError as error:
         return Finding("bad", "disk", error.message, error.remedy)
-    total = shutil.disk_usage(_nearest(folder)).total
+    total = shutil.disk_usage(rights.nearest(folder)).total
     message = f"{free / 2**30:.1f} of {total / 2**30:.0f} GiB are free at {folder}"
     if free < least:
         wait = f"the queue pauses below {least / 2**30:.1f} GiB (limits.min_free_disk)"
@@ -271,11 +268,6 @@ def check_status_page(address: str, missing: Sequence[str]) -> Iterator[Finding]
         yield Finding("bad", "status page", message, INSTALL)
     else:
         yield Finding("good", "status page", f"at http://{address}/ while the daemon runs")
-
-
-def _nearest(path: Path) -> Path:
-    """The path itself, or its nearest parent that exists."""
-    return next(p for p in (path, *path.parents) if os.path.lexists(p))
 
 
 def _number(path: Path) -> int | None:

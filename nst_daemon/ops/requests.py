@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
+from nst_daemon import rights
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
@@ -20,8 +21,10 @@ def request(
     """Store a request for each job that is named or in one of the states, and return these jobs.
 
     Raises:
+        StorageError: This user may not change the ledger.
         UsageError: A name matches no job or several, or a job cannot be retried or cancelled. No request is stored.
     """
+    rights.check_member(ledger.path, write=True)
     jobs = [find_job(ledger, text) for text in named]
     jobs += ledger.jobs(*states) if states else []
     for job in jobs:

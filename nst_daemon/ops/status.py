@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nst_daemon import rights
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
@@ -100,6 +101,7 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
         LedgerError: the ledger is damaged or of another version.
         StorageError: the ledger cannot be read.
     """
+    rights.check_member(folders.ledger)
     running = served(folders.state)
     live = read_live(folders)
     if not folders.ledger.exists():

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from nst_daemon import files
+from nst_daemon import files, rights
 from nst_daemon.config import Config
 from nst_daemon.errors import BusyError, NstError
 from nst_daemon.intake.expansion import Expansion
@@ -60,9 +60,11 @@ def serve(
         BusyError: Another process serves the root.
         LedgerError: The ledger was written by a newer version.
         StorageError: A folder cannot be used.
+        UsageError: This is root, and the state folder belongs to another user.
         DeviceError: With `drain`: no device is left.
     """
     folders = config.folders
+    rights.check_start(folders)
     for folder in (folders.inbox, folders.styles, folders.results, folders.done, folders.failed):
         files.make_folder(folder)
     for folder in (folders.spool, folders.stage, folders.checkpoints, folders.cache, folders.logs):
@@ -92,6 +94,8 @@ def serve(
                 "WatchdogSec is less than twice service.stall_seconds: "
                 "systemd may end this daemon where it would have replaced a worker"
             )
+        if left := rights.left_by_others(folders):
+            log.warning("%s; %s", *rights.describe(folders, left))
         log.info("serving %s", folders.root)
         notifier.ready()
         try:
@@ -168,6 +172,7 @@ def _sole_owner(state: Path) -> Iterator[None]:
                 f"process {file.read().strip() or '?'} already serves {state.parent}",
                 remedy="drop files into its inbox, or stop it first",
             ) from error
+        files.share(path)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

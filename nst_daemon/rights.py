@@ -1,0 +1,229 @@
+"""Who may use the files of a root: the daemon's user, the group of a setgid folder, and nobody else."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+from nst_daemon.config import Folders
+from nst_daemon.errors import StorageError, UsageError
+from nst_daemon.ledger_file import side_files
+from nst_daemon.names import printable
+
+_FOLDER = os.R_OK | os.W_OK | os.X_OK
+_FILE = os.R_OK | os.W_OK
+_READ = os.R_OK | os.X_OK
+
+
+def share_with_group(folders: Folders) -> None:
+    """Set the umask so that the group of a setgid folder gets the rights that the folder gives it."""
+    bits = 0
+    for folder in (folders.root, folders.inbox, folders.results, folders.state):
+        with suppress(OSError):
+            mode = folder.stat().st_mode
+            bits |= mode & stat.S_IRWXG if mode & stat.S_ISGID else 0
+    os.umask(os.umask(0o077) & 0o077 & ~bits)
+
+
+def check_start(folders: Folders) -> None:
+    """Check that a daemon of this user can run, and that its files do not stop the daemon of another user.
+
+    Raises:
+        UsageError: This is root, and the state folder belongs to another user.
+        StorageError: A folder or file cannot be used, or a folder cannot be created.
+    """
+    owner = _owner(folders.state) if os.geteuid() == 0 else 0
+    if owner:
+        raise UsageError(
+            f"{printable(str(folders.state))} belongs to {user_name(owner)}, whose daemon could not use files of root",
+            remedy=f"run it as that user: {_sudo(owner)} nst-daemon …",
+        )
+    if paths := blocked(folders):
+        message, remedy = describe(folders, paths)
+        raise StorageError(message, remedy=remedy)
+
+
+def blocked(folders: Folders) -> list[Path]:
+    """The folders and files without which the daemon cannot run, and which its user cannot write to.
+
+    The daemon's user is the current one; for root, it is the owner of the root folder. The nearest parent stands for a
+    folder that does not exist.
+    """
+    needed = (
+        *(folders.results, folders.done, folders.failed, folders.state, folders.previews),
+        *(folders.spool, folders.stage, folders.checkpoints, folders.cache, folders.logs),
+    )
+    wanted = dict.fromkeys(map(nearest, needed), _FOLDER)
+    for folder in (folders.inbox, folders.styles):
+        # Pictures in an inbox without write permission are painted once.
+        wanted.setdefault(nearest(folder), _READ if folder.exists() else _FOLDER)
+    wanted = {path: rights for path, rights in wanted.items() if path.is_dir()}
+    wanted |= dict.fromkeys(_needed_files(folders), _FILE)
+    return [path for path, rights in wanted.items() if not _usable(folders, path, rights)]
+
+
+def left_by_others(folders: Folders) -> list[Path]:
+    """Folders of single jobs that the daemon's user cannot write to: any in the state folder, root's in the others."""
+    own = chain(*map(_folders_in, (folders.spool, folders.stage, folders.cache)))
+    shared = chain(*map(_folders_in, (folders.results, folders.done, folders.failed)))
+    found = [*own, *(path for path in shared if _owner(path) == 0)]
+    return [path for path in found if not _usable(folders, path, _FOLDER)]
+
+
+def describe(folders: Folders, paths: Sequence[Path]) -> tuple[str, str]:
+    """What is wrong with paths that the daemon's user cannot write to, and the command that changes it."""
+    user, first = daemon_user(folders), paths[0]
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    owners = ", ".join(user_name(uid) for uid in sorted({path.lstat().st_uid for path in paths}))
+    message = f"{user_name(user)} cannot write to {printable(str(first))}{more} (owner: {owners})"
+    return message, _repair(folders, paths, user)
+
+
+def check_member(ledger: Path, *, write: bool = False) -> None:
+    """Raise StorageError with the remedy if this user lacks the rights to read the ledger, or to change it."""
+    folder = ledger.parent
+    wanted = os.R_OK | os.X_OK | (os.W_OK if write else 0)
+    try:
+        missing = not folder.is_dir() or (_access(folder, os.X_OK) and not ledger.exists())
+    except PermissionError:
+        missing = False
+    if missing:
+        return
+    files = [path for path in (ledger, *side_files(ledger)) if not _access(path, wanted & ~os.X_OK)]
+    # A daemon that ends removes the side files.
+    if _access(folder, wanted if write else os.X_OK) and not any(map(os.path.lexists, files)):
+        return
+    verb = "change" if write else "read"
+    raise StorageError(
+        f"{user_name(os.geteuid())} may not {verb} {printable(str(ledger))}",
+        remedy=_remedy(folder, write=write),
+    )
+
+
+def daemon_user(folders: Folders) -> int:
+    """The current user; for root, the owner of the root folder."""
+    return os.geteuid() or _owner(folders.root)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or the number if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """The name of a group, or the number if it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists."""
+    return next(p for p in (path, *path.parents) if os.path.lexists(p))
+
+
+def _needed_files(folders: Folders) -> Iterator[Path]:
+    """The files that the daemon opens for writing. It replaces all others."""
+    yield from (path for path in (folders.state / "lock", folders.ledger) if os.path.lexists(path))
+    for path in side_files(folders.ledger):
+        # Others are replaced at the start (`ledger_file.take_over`).
+        if os.path.lexists(path) and path.lstat().st_size and not _access(path, os.R_OK):
+            yield path
+    with suppress(OSError):
+        yield from (path for path in folders.logs.iterdir() if path.is_file())
+
+
+def _folders_in(folder: Path) -> Iterator[Path]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        yield from [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
+
+
+def _access(path: Path, wanted: int) -> bool:
+    return os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _usable(folders: Folders, path: Path, wanted: int) -> bool:
+    user = daemon_user(folders)
+    if user == os.geteuid():
+        return _access(path, wanted)
+    # Root asks for another user, whose groups are not known: the group of the root folder is one of them.
+    status = path.stat()
+    shared = status.st_gid == nearest(folders.root).stat().st_gid and status.st_mode & 0o020
+    return bool(status.st_uid == user or shared or not wanted & os.W_OK)
+
+
+def _owner(path: Path) -> int:
+    """The owner of a path; root if it does not exist."""
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return 0
+
+
+def _groups() -> set[int]:
+    return {os.getegid(), *os.getgroups()}
+
+
+def _sudo(uid: int) -> str:
+    name = user_name(uid)
+    return "sudo" if uid == 0 else f"sudo -u '#{uid}'" if name == str(uid) else f"sudo -u {name}"
+
+
+def _repair(folders: Folders, paths: Sequence[Path], user: int) -> str:
+    """The command that lets the daemon's user write to `paths`."""
+    root = nearest(folders.root)
+    places = " ".join(shlex.quote(str(place)) for place in _places(folders, paths))
+    status = root.stat()
+    group = status.st_gid if user != os.geteuid() or status.st_gid in _groups() else os.getegid()
+    names = f"{user_name(user)}:{group_name(group)}"
+    if status.st_uid in {0, user}:
+        if all(path.lstat().st_uid == user for path in paths):
+            return f"chmod -R u+rwX {places}"
+        return f"sudo chown -R {names} {places}"
+    # The root belongs to another user. Its group may share it.
+    if status.st_gid in _groups() and nearest(folders.state).stat().st_mode & 0o020:
+        names = f"{user_name(status.st_uid)}:{group_name(group)}"
+        return f"sudo chown -R {names} {places} && sudo chmod -R g+rwX {places}"
+    return f"run it as the owner of {printable(str(root))}: {_sudo(status.st_uid)} nst-daemon …"
+
+
+def _places(folders: Folders, paths: Sequence[Path]) -> list[Path]:
+    """The folders that contain `paths`, without links (`chown -R` does not follow them): the root if it is enough."""
+    tops = [folders.root, folders.inbox, folders.styles, folders.results, folders.done]
+    tops += [folders.failed, folders.state, folders.spool, folders.stage, folders.checkpoints]
+    real = [Path(os.path.realpath(top)) for top in (*tops, folders.cache, folders.logs)]
+    found = []
+    for path in (Path(os.path.realpath(path)) for path in paths):
+        found.append(next((top for top in real if path.is_relative_to(top)), path))
+    return list(dict.fromkeys(found))
+
+
+def _remedy(folder: Path, *, write: bool) -> str:
+    """What gives this user the rights of the group of `folder`, or else whose rights are needed."""
+    folder = nearest(folder)
+    try:
+        status = folder.stat()
+    except OSError:
+        return "ask the owner of the folder for access"
+    name = group_name(status.st_gid)
+    needed = 0o070 if write else 0o050
+    if status.st_mode & needed != needed or status.st_gid == 0:
+        return f"run the command as its owner: {_sudo(status.st_uid)} nst-daemon …"
+    if status.st_gid in _groups():
+        return f"restart the daemon: it gives the group {name} the rights to its files"
+    user = user_name(os.geteuid())
+    with suppress(KeyError):
+        if user in grp.getgrgid(status.st_gid).gr_mem:
+            return f"log in again: {user} was not in the group {name} at this login"
+    return f"join the group {name}: sudo usermod -aG {name} {user}, then log in again"
