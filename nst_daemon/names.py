@@ -21,6 +21,11 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() or c in joiners else _escape(c) for c in name)
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """`text` for a message of one line: at most `most` characters, with "…" at the end if some are left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8

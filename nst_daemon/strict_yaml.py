@@ -1,18 +1,19 @@
 """YAML as plain data: null, booleans, numbers, text, lists and mappings, within limits.
 
 Anchors, aliases, tags, merge keys and duplicate keys are errors. So are documents that exceed the limits below: a few
-lines with aliases expand to gigabytes, and Python refuses to print very long integers. Dates stay text, because no
-setting is a date and JSON has none.
+lines with aliases expand to gigabytes, and Python refuses to print very long integers. Dates and times stay text: no
+setting is a date, JSON has none, and YAML 1.1 reads `12:30` as the number 750.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.names import printable
+from nst_daemon.names import printable, shortened
 
 MAX_BYTES = 64 * 1024
 MAX_NESTING = 6
@@ -31,7 +32,7 @@ def parse(text: str, label: str) -> Any:
         label: where it comes from, for messages: a file name, a variable or an option.
 
     Raises:
-        SettingsError: the text is not plain data within the limits.
+        SettingsError: the text is not plain data within the limits. No text leads to any other exception.
     """
     label = printable(label)
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
@@ -41,9 +42,13 @@ def parse(text: str, label: str) -> Any:
     try:
         _check_events(text)
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (derived from the safe loader)
-    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # PyYAML raises more than YAMLError: ValueError, OverflowError, RecursionError, …
         raise SettingsError(
-            f"{label} cannot be read: {printable(_one_line(error))}",
+            f"{label} cannot be read: {shortened(printable(_one_line(error)), 300)}",
             remedy="write plain `key: value` lines",
         ) from error
 
@@ -93,7 +98,7 @@ def _check_events(text: str) -> None:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without dates, merge keys, duplicate keys and long integers."""
+    """PyYAML's safe loader without dates, numbers of base 60, merge keys, duplicate keys and long integers."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -113,10 +118,36 @@ class _PlainLoader(yaml.SafeLoader):
             raise _error("the integer is too large", node)
         return value
 
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        text = str(super().construct_yaml_str(node))
+        if _NOT_TEXT.search(
+            text
+        ):  # written as an escape: the reader refuses the characters themselves
+            raise _error("the text contains a character that is not allowed", node)
+        return text
+
+
+#: NUL and halves of surrogate pairs, which no file name, JSON reader or database takes.
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+_INTEGER = r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)"
+_FLOAT = (
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+#: YAML 1.1's patterns of plain scalars, by tag; without base 60, which PyYAML's own have.
+_PATTERNS = {
+    "tag:yaml.org,2002:int": re.compile(rf"(?:{_INTEGER})\Z"),
+    "tag:yaml.org,2002:float": re.compile(rf"(?:{_FLOAT})\Z"),
+}
 
 _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
+_PlainLoader.add_constructor("tag:yaml.org,2002:str", _PlainLoader.construct_yaml_str)
 _PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [
+        (tag, _PATTERNS.get(tag, pattern))
+        for tag, pattern in resolvers
+        if tag != "tag:yaml.org,2002:timestamp"
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 

@@ -7,6 +7,7 @@ neither torch nor Pillow. Its defaults are the preset `painting`; `resolve` comb
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -20,6 +21,7 @@ from pydantic.config import ExtraValues
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.engine.presets import PRESETS, STATISTICS
 from nst_daemon.errors import SettingsError
+from nst_daemon.names import printable, shortened
 
 _EXTRA: ExtraValues = "forbid"
 _LAYERS_ALLOWED = "a mapping of layers to weights ≥ 0, such as {relu1_1: 1.0, conv4_2: 0.5}"
@@ -329,7 +331,12 @@ def _with_one_content_weight(settings: RenderSettings) -> RenderSettings:
     ratio = settings.content_style_ratio
     if ratio is None:
         return settings
-    return replace(settings, content_weight=ratio * settings.style_weight, content_style_ratio=None)
+    weight = ratio * settings.style_weight
+    if not math.isfinite(weight):
+        raise _refusal(
+            "content_style_ratio", ratio, "a number whose product with style_weight is finite"
+        )
+    return replace(settings, content_weight=weight, content_style_ratio=None)
 
 
 def describe(name: str) -> Mapping[str, str]:
@@ -371,11 +378,11 @@ def _refuse_unknown(override: Mapping[str, object]) -> None:
     known = [f.name for f in fields(RenderSettings)]
     for key in override:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
+            close = difflib.get_close_matches(str(key)[:100], known, n=1)
             hint = (
                 f"did you mean {close[0]!r}?" if close else f"the settings are {', '.join(known)}"
             )
-            raise SettingsError(f"unknown setting {key!r}", remedy=hint)
+            raise SettingsError(f"unknown setting {_shown(key)}", remedy=hint)
 
 
 def _refuse_contradiction(override: Mapping[str, object]) -> None:
@@ -433,7 +440,12 @@ def _grows_to_one(scales: Sequence[float]) -> bool:
 
 
 def _refusal(key: str, value: object, allowed: str) -> SettingsError:
-    return SettingsError(f"setting {key} cannot be {value!r}", remedy=f"allowed: {allowed}")
+    return SettingsError(f"setting {key} cannot be {_shown(value)}", remedy=f"allowed: {allowed}")
+
+
+def _shown(value: object) -> str:
+    """A value for a message of one line."""
+    return shortened(printable(repr(value)))
 
 
 def _as_settings_error(error: ValidationError) -> SettingsError:
