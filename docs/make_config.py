@@ -22,6 +22,7 @@ HEAD = """\
 # Unknown keys are refused. Relative paths are relative to this file.
 # Keys written as `#key: value` show the preset's value; uncomment one to override it.
 # Each key is also an environment variable: NST_SERVICE__SETTLE_SECONDS=5 sets service.settle_seconds.
+# Text in a variable needs no quotes: NST_FOLDERS__ROOT=/srv/a #1. Text here that looks like a number does.
 """
 RENDER = "The defaults of each job. styles/NAME.yaml, then NAME.yaml or job.yaml override them."
 #: The keys that no preset sets.

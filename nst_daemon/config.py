@@ -4,7 +4,7 @@ The dataclasses below define every key with its default and its help text. `make
 and a test compares the two. The settings of a picture (`render`) are defined in `engine.settings.RenderSettings`.
 
 Later sources win: defaults, then the file, then the environment. `NST_SERVICE__SETTLE_SECONDS=5` sets
-`service.settle_seconds`; values are written as in YAML.
+`service.settle_seconds`; `variables` reads them.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ import dataclasses
 import ipaddress
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nst_daemon import active_hours, strict_yaml
+from nst_daemon import active_hours, strict_yaml, variables
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.errors import ConfigError, SettingsError
+from nst_daemon.errors import ConfigError, SettingsError, first_line
+from nst_daemon.names import printable
 
 #: The files that are tried, in this order, if no configuration file is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
-ENV_PREFIX = "NST_"
 #: Minimum length of the status page's token, in characters.
 TOKEN_LENGTH = 16
 #: Picture formats that can hold 16 bits per channel.
 DEEP_FORMATS = ("png", "tiff")
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
+#: Keys whose values are never shown or passed to another process.
+SECRETS = frozenset({("status_page_token",)})
 
 Seconds = Annotated[float, Field(ge=0)]
 Days = Annotated[float, Field(ge=0)] | None
@@ -263,6 +265,11 @@ class Hooks(_Strict):
     timeout: Annotated[float, Field(gt=0)] = _key(
         60.0, "a command is killed after this many seconds"
     )
+    pass_environment: list[str] = _key(
+        [],
+        "variables of the daemon that commands get although they hold secrets, such as [SMTP_PASSWORD]; all other "
+        "tokens, keys and passwords are removed from their environment",
+    )
 
 
 @dataclass(frozen=True)
@@ -318,6 +325,7 @@ class Config(_Strict):
         "NST_STATUS_PAGE_TOKEN",
     )
     source: Path | None = field(default=None, metadata={"internal": True})
+    warning: str = field(default="", metadata={"internal": True}, compare=False)
 
     def render_settings(self, *overrides: Mapping[str, object]) -> RenderSettings:
         """The settings of a job: `render`, then each of the overrides; later ones win."""
@@ -327,24 +335,36 @@ class Config(_Strict):
 _ADAPTER = TypeAdapter(Config)
 
 
-def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration.
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    search: Sequence[Path] = SEARCH,
+) -> Config:
+    """Read the configuration. `Config.warning` names variables that look like settings and are none.
 
     Args:
-        path: The file. None tries $NST_CONFIG, ./config.yaml and /etc/nst-daemon/config.yaml in this order; none of
-            them has to exist.
+        path: The file. None tries $NST_CONFIG and then the files of `search` in this order; none of them has to exist.
         environ: The environment variables; None means those of this process.
+        search: Files.
 
     Raises:
         ConfigError: The configuration is invalid. The message names the file and the key.
     """
     environ = os.environ if environ is None else environ
-    found = _find(path, environ)
+    found = _find(path, environ, search)
     written = _read(found) if found else {}
-    _merge(written, _from_environment(environ))
-    base = found.parent.resolve() if found else Path.cwd()
+    given = variables.read(environ, Config, render=RenderSettings)
+    _merge(written, given.values)
     where = str(found) if found else "the environment"
-    return _validate(written, base, where, found)
+    config = _validate(written, where, found, given.names)
+    return dataclasses.replace(config, warning=given.warning)
+
+
+def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are settings, without secrets: for commands of this program that the daemon starts."""
+    given = variables.read(environ, Config, render=RenderSettings).names
+    return {name: environ[name] for key, name in given.items() if key not in SECRETS}
 
 
 def documented_keys() -> Iterator[tuple[str, Any, str]]:
@@ -361,16 +381,25 @@ def _fields(section: Any) -> dict[str, dataclasses.Field[Any]]:
     return {f.name: f for f in dataclasses.fields(section) if not f.metadata.get("internal")}
 
 
-def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    named = path or (Path(environ["NST_CONFIG"]) if environ.get("NST_CONFIG") else None)
-    if named is None:
-        return next((p for p in SEARCH if p.is_file()), None)
-    if not named.is_file():
+def _find(path: Path | None, environ: Mapping[str, str], search: Sequence[Path]) -> Path | None:
+    named = environ.get(variables.CONFIG_FILE)
+    path = path or (Path(named) if named else None)
+    if path is None:
+        return next((p for p in search if _is_present(p)), None)
+    if not os.path.lexists(path):
         raise ConfigError(
-            f"the configuration file {named} does not exist",
+            f"the configuration file {path} does not exist",
             remedy="name an existing file, or none to use the defaults",
         )
-    return named
+    return path
+
+
+def _is_present(path: Path) -> bool:
+    """True for a file, also if this user may not read it: to ignore it would be to use other settings silently."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -384,24 +413,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(error.message, remedy="see config.yaml for its form") from error
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """NST_A__B=value → {"a": {"b": value}}."""
-    out: dict[str, Any] = {}
-    for name, text in environ.items():
-        if not name.startswith(ENV_PREFIX) or name == "NST_CONFIG":
-            continue
-        *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
-        try:
-            value = strict_yaml.parse(text, name)
-        except SettingsError as error:
-            raise ConfigError(error.message, remedy=error.remedy) from error
-        place = out
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[key] = value
-    return out
-
-
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
@@ -410,17 +421,19 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
             base[key] = value
 
 
-def _validate(written: dict[str, Any], base: Path, where: str, source: Path | None) -> Config:
-    if "source" in written:
-        raise ConfigError(f"{where}: source is not a setting", remedy="remove it")
+def _validate(
+    written: dict[str, Any], where: str, source: Path | None, names: Mapping[variables.Key, str]
+) -> Config:
+    """The configuration with absolute paths. names: the variables, by the keys that they set."""
+    for f in dataclasses.fields(Config):
+        if f.name in written and "internal" in f.metadata:
+            raise ConfigError(f"{where}: {f.name} is not a setting", remedy="remove it")
     # A section that contains only comments is null in YAML. It means the defaults.
     written = {k: v for k, v in written.items() if v is not None}
     try:
         config = _ADAPTER.validate_python(written)
     except ValidationError as error:
-        raise ConfigError(
-            f"{where}: {_explain(error)}", remedy="see config.yaml for every key"
-        ) from error
+        raise _as_config_error(error, where, names) from error
     try:
         config.render_settings()
     except SettingsError as error:
@@ -429,16 +442,56 @@ def _validate(written: dict[str, Any], base: Path, where: str, source: Path | No
     _check_page(config.status_page, config.status_page_token, where)
     _check_depth(config.outputs, where)
     active_hours.parse(config.service.active_hours)
+    return _with_absolute_paths(config, source)
+
+
+def _with_absolute_paths(config: Config, source: Path | None) -> Config:
+    base = _base(source)
+    root = _located(base, config.folders.root, "folders.root", resolve=True)
+    folders = {
+        f.name: _located(root, getattr(config.folders, f.name), f"folders.{f.name}")
+        for f in dataclasses.fields(Folders)
+    }
+    weights, textfile = config.model.weights, config.metrics.textfile
+    if weights not in NAMED_WEIGHTS:
+        weights = str(_located(base, Path(weights), "model.weights", resolve=True))
+    if textfile:
+        textfile = _located(base, textfile, "metrics.textfile")
     return dataclasses.replace(
         config,
-        folders=_absolute(config.folders, base),
-        model=dataclasses.replace(config.model, weights=_weights(config.model.weights, base)),
-        batch_roots=[(base / p).resolve() for p in config.batch_roots],
-        metrics=dataclasses.replace(
-            config.metrics, textfile=config.metrics.textfile and base / config.metrics.textfile
-        ),
-        source=source.resolve() if source else None,
+        folders=Folders(**{**folders, "root": root}),
+        model=dataclasses.replace(config.model, weights=weights),
+        batch_roots=[_located(base, p, "batch_roots", resolve=True) for p in config.batch_roots],
+        metrics=dataclasses.replace(config.metrics, textfile=textfile),
+        source=source and base / source.name,
     )
+
+
+def _base(source: Path | None) -> Path:
+    """The folder of relative paths: that of the file, or the current one; relative if that was removed."""
+    try:
+        return source.resolve().parent if source else Path.cwd()
+    except OSError:
+        return Path()
+
+
+def _located(base: Path, path: Path, key: str, *, resolve: bool = False) -> Path:
+    """The absolute path, on request without symbolic links. Raises ConfigError."""
+    try:
+        if "\0" in str(path):
+            raise ValueError("it contains a null character")
+        found = base / path.expanduser()
+        if not found.is_absolute():
+            raise ValueError("the current folder no longer exists")
+        return found.resolve() if resolve else found
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # also ~ without a home, and loops of links
+        raise ConfigError(
+            f"{key}: {printable(str(path))}: {first_line(error)}", remedy="write an absolute path"
+        ) from error
 
 
 def _check_depth(outputs: Outputs, where: str) -> None:
@@ -495,26 +548,20 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def _absolute(folders: Folders, base: Path) -> Folders:
-    root = (base / folders.root.expanduser()).resolve()
-    rest = {
-        f.name: root / getattr(folders, f.name).expanduser() for f in dataclasses.fields(folders)
-    }
-    return Folders(**{**rest, "root": root})
-
-
-def _weights(named: str, base: Path) -> str:
-    """The name of a set of weights as it is, or the absolute path of a file, which is relative to the configuration."""
-    if named in NAMED_WEIGHTS:
-        return named
-    return str((base / Path(named).expanduser()).resolve())
-
-
-def _explain(error: ValidationError) -> str:
+def _as_config_error(
+    error: ValidationError, where: str, names: Mapping[variables.Key, str]
+) -> ConfigError:
     """The first validation error in one line."""
     first = error.errors(include_url=False)[0]
     # The end of a location may name a branch of a union ("list[str]"), which is not a key.
-    key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+    parts = tuple(str(part) for part in first["loc"] if "[" not in str(part))
+    where = next((names[parts[:n]] for n in (2, 1) if parts[:n] in names), where)
+    key, remedy = ".".join(parts), "see config.yaml for every key"
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{key} is not a setting"
-    return f"{key}: {first['msg']}, got {first['input']!r}"
+        return ConfigError(f"{where}: {key} is not a setting", remedy=remedy)
+    if first["type"] in ("string_type", "path_type"):
+        remedy = (
+            "write it in quotes"  # YAML reads yes, 007 and 2024-01-01 as other things than text
+        )
+    got = "" if parts in SECRETS else f", got {first['input']!r}"
+    return ConfigError(f"{where}: {key}: {first['msg']}{got}", remedy=remedy)

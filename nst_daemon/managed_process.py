@@ -12,6 +12,7 @@ import faulthandler
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,11 +24,47 @@ from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
+#: Only the daemon talks to systemd.
+_OF_SYSTEMD = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
+#: Names of credentials: AWS_SECRET_ACCESS_KEY, GH_TOKEN, PGPASSWORD, SSH_AUTH_SOCK.
+_CREDENTIAL_NAME = re.compile(
+    r"PASSW(?:OR)?D|PASSPHRASE|SECRET|CREDENTIAL|TOKEN(?!IZER)|API_?KEY"
+    r"|(?:^|_)(?:AUTH|COOKIE|CREDS|KEYS?|PASS|PAT|PWD)(?:_|$)",
+    re.IGNORECASE,
+)
+#: A value with this is one too: https://name:password@host.
+_CREDENTIAL_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 def own_module(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this program; `-P` keeps the current folder off the module path."""
-    return [sys.executable, "-P", "-m", module, *arguments]
+    """The command that runs a module of this program.
+
+    `-P` keeps the current folder off the module path; `-X utf8` reads names as UTF-8 in every locale.
+    """
+    return [sys.executable, "-X", "utf8", "-P", "-m", module, *arguments]
+
+
+def child_environment(
+    environ: Mapping[str, str] | None = None, *, keep: Sequence[str] = ()
+) -> dict[str, str]:
+    """What every child process inherits: the environment without secrets.
+
+    Left out are the NST_ variables (a child gets its settings from the daemon), systemd's, and credentials, by their
+    name or by a password in an address.
+
+    Args:
+        environ: The daemon's own environment; None for that of this process.
+        keep: Names of variables to pass in any case.
+    """
+    environ = os.environ if environ is None else environ
+    return {k: v for k, v in environ.items() if k in keep or not _is_private(k, v)}
+
+
+def _is_private(name: str, value: str) -> bool:
+    if name.startswith("NST_") or name in _OF_SYSTEMD:
+        return True
+    by_name = name not in {"PWD", "OLDPWD"} and _CREDENTIAL_NAME.search(name)
+    return bool(by_name or _CREDENTIAL_VALUE.search(value))
 
 
 class ManagedProcess:
@@ -35,7 +72,7 @@ class ManagedProcess:
 
     Args:
         command: Arguments; no shell reads them.
-        environment: None for the daemon's own.
+        environment: None for `child_environment`.
         pass_fds: Descriptors that the process inherits.
         first_input: Written to its standard input, which then stays open until `close`; None for no input.
         log: A file for its output, truncated first.
@@ -65,7 +102,7 @@ class ManagedProcess:
         try:
             self._popen = subprocess.Popen(  # noqa: S603 (our own program, or the administrator's command)
                 list(command),
-                env=environment,
+                env=child_environment() if environment is None else environment,
                 pass_fds=tuple(pass_fds),
                 stdin=subprocess.DEVNULL if first_input is None else subprocess.PIPE,
                 stdout=self._output or subprocess.DEVNULL,

@@ -69,6 +69,129 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert loaded.service.rescan_seconds == config.Service().rescan_seconds
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["1e5", "0123", "yes", "null", "a #1", "a: b", "*", "~", "'q' \"q\"", "[x", "{y", "é", ""],
+)
+def test_text_in_a_variable_is_taken_literally(tmp_path: Path, text: str) -> None:
+    """Names and paths that YAML would read as something else arrive as they are written."""
+    loaded = config.load(write(tmp_path, ""), {"NST_DEFAULT_STYLE": text})
+    assert loaded.default_style == text
+    if text not in {"", "~"}:
+        token = (text * 16).replace(" ", "_").replace("é", "e")
+        given = {"NST_FOLDERS__ROOT": f"{tmp_path}/{text}", "NST_STATUS_PAGE_TOKEN": token}
+        loaded = config.load(None, given)
+        assert loaded.folders.root == tmp_path / text
+        assert loaded.status_page_token == token
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"),
+    [("auto", "auto"), ("cuda:0", ["cuda:0"]), ("[cuda:0, 'cuda:1']", ["cuda:0", "cuda:1"])],
+)
+def test_one_device_needs_no_brackets(text: str, devices: object) -> None:
+    """NST_DEVICES takes a word, one device, or a list."""
+    assert config.load(None, {"NST_DEVICES": text}).devices == devices
+
+
+def test_the_elements_of_a_list_are_text(tmp_path: Path) -> None:
+    """Arguments of a command and folders that look like numbers or booleans stay text."""
+    given = {
+        "NST_HOOKS__DONE": "[/bin/notify, 0123, yes, 1e5]",
+        "NST_BATCH_ROOTS": f"{tmp_path}/a #1",
+    }
+    loaded = config.load(write(tmp_path, ""), given)
+    assert loaded.hooks.done == ["/bin/notify", "0123", "yes", "1e5"]
+    assert loaded.batch_roots == [tmp_path / "a #1"]
+
+
+def test_an_empty_variable_is_not_set_unless_it_is_text(tmp_path: Path) -> None:
+    """As `KEY=` in a Compose file: numbers, lists and folders keep their values, and text becomes empty."""
+    path = write(tmp_path, "default_style: starry\nfolders: {root: here}\nbatch: 2")
+    names = ["BATCH", "DEVICES", "FOLDERS__ROOT", "RENDER__SIZE", "METRICS__TEXTFILE"]
+    loaded = config.load(path, {f"NST_{name}": "" for name in [*names, "DEFAULT_STYLE"]})
+    kept = config.load(write(tmp_path, "folders: {root: here}\nbatch: 2"), {})
+    assert loaded == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"NST_PORT": "tcp://10.0.0.1:8787", "NST_PORT_8787_TCP_ADDR": "10.0.0.1"}, ""),
+        ({"NST_SERVICE_HOST": "10.0.0.1", "NST_SERVICE_PORT_HTTP": "80", "NST_NAME": "/x/nst"}, ""),
+        ({"NST_SERVICE": "x", "NST_RENDER": "fast", "NST_FOLDERS": "/a"}, ""),
+        ({"NST_": "", "NST___": "", "NST_X__Y__Z": "{", "NST_BATCH__SERVER__X": "1"}, ""),
+        ({"NST_DEVICE": "cpu"}, "NST_DEVICE: did you mean NST_DEVICES?"),
+        ({"NST_SETTLE_SECONDS": "3"}, "did you mean NST_SERVICE__SETTLE_SECONDS?"),
+        ({"NST_METRICS_PORT": "9000"}, "did you mean NST_METRICS__PORT?"),
+    ],
+)
+def test_variables_of_others_are_ignored_and_named_in_one_line(
+    given: dict[str, str], expected: str
+) -> None:
+    """Names that are no keys change nothing, and the warning names all of them and what may have been meant."""
+    loaded = config.load(None, {**given, "NST_SERVICE__SETTLE_SECONDS": "7"})
+    assert loaded == config.load(None, {"NST_SERVICE__SETTLE_SECONDS": "7"})
+    assert all(name in loaded.warning for name in given)
+    assert "\n" not in loaded.warning
+    assert expected in loaded.warning
+    assert ("did you mean" in loaded.warning) == bool(expected)
+
+
+def test_a_section_and_its_keys_may_both_be_variables() -> None:
+    """A mapping sets several keys of a section, and a key by itself wins over it."""
+    given = {
+        "NST_SERVICE__SETTLE_SECONDS": "3",
+        "NST_SERVICE": "{settle_seconds: 9, max_attempts: 5}",
+        "NST_RENDER": "{style_layers: {relu1_1: 1.0}}",
+        "NST_RENDER__STYLE_LAYERS__RELU2_1": "0.5",
+    }
+    loaded = config.load(None, given)
+    assert (loaded.service.settle_seconds, loaded.service.max_attempts) == (3, 5)
+    assert loaded.render["style_layers"] == {"relu1_1": 1.0, "relu2_1": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("NST_SERVICE__SETTEL_SECONDS", "3", "did you mean NST_SERVICE__SETTLE_SECONDS"),
+        ("NST_SERVICE__SETTLE_SECONDS", "soon", "NST_SERVICE__SETTLE_SECONDS: service.settle_sec"),
+        ("NST_SERVICE__SETTLE_SECONDS__X", "3", "is not a setting"),
+        ("NST_SERVICE__SETTLE_SECONDS", "{", "cannot be read"),
+        ("NST_HOOKS__DONE", "/bin/notify --quiet", "NST_HOOKS__DONE: hooks.done"),
+        ("NST_RENDER__SIZE__X", "1", "render"),
+        ("NST_FOLDERS__ROOT", "~nosuchuser/x", "write an absolute path"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, text: str, complaint: str) -> None:
+    """A wrong value, or a wrong key of a section, is refused in one line with the variable or the key."""
+    with pytest.raises(ConfigError, match=re.escape(complaint)) as caught:
+        config.load(None, {name: text})
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_yaml_reads_as_a_number_needs_quotes(tmp_path: Path) -> None:
+    """In the file, a style called 2024 is refused with the remedy, and a token is not shown."""
+    with pytest.raises(ConfigError, match=r"default_style.*write it in quotes"):
+        config.load(write(tmp_path, "default_style: 2024"), {})
+    with pytest.raises(ConfigError, match="status_page_token") as caught:
+        config.load(write(tmp_path, "status_page_token: 1234567812345678"), {})
+    assert "1234567812345678" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["root: ", "inbox: ", "state: "])
+def test_a_path_that_no_system_has_is_refused(tmp_path: Path, key: str) -> None:
+    """A null character in a folder is a line with the key, not a crash."""
+    with pytest.raises(ConfigError, match="write an absolute path"):
+        config.load(write(tmp_path, f'folders: {{{key}"a\\0b"}}'), {})
+
+
+def test_only_settings_are_passed_on_and_no_secret() -> None:
+    """What a command of ours inherits are the settings, without the token and without variables of others."""
+    given = {"NST_STATUS_PAGE_TOKEN": "t" * 16, "NST_PORT": "1", "NST_BATCH": "2", "HOME": "/h"}
+    assert config.setting_variables(given) == {"NST_BATCH": "2"}
+
+
 def test_environment_is_yaml(tmp_path: Path) -> None:
     """A variable may hold a list, and a size with its unit."""
     loaded = config.load(
@@ -140,7 +263,7 @@ def test_a_status_page_has_an_address_and_no_weak_token(
     address: str, token: str, complaint: str
 ) -> None:
     """An address without a host or a port is refused, and a token that is too short, with the remedy."""
-    given = {"NST_STATUS_PAGE": f"'{address}'", "NST_STATUS_PAGE_TOKEN": f"'{token}'"}
+    given = {"NST_STATUS_PAGE": address, "NST_STATUS_PAGE_TOKEN": token}
     with pytest.raises(ConfigError, match=complaint) as caught:
         config.load(None, given)
     assert caught.value.remedy
@@ -148,7 +271,7 @@ def test_a_status_page_has_an_address_and_no_weak_token(
 
 def test_what_people_run_does_not_need_the_daemons_token() -> None:
     """A page for other machines loads without its token, which only the daemon may have in its environment."""
-    assert config.load(None, {"NST_STATUS_PAGE": "'0.0.0.0:80'"}).status_page == "0.0.0.0:80"
+    assert config.load(None, {"NST_STATUS_PAGE": "0.0.0.0:80"}).status_page == "0.0.0.0:80"
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nst_daemon.managed_process import ManagedProcess, exit_reason
+from nst_daemon.managed_process import ManagedProcess, child_environment, exit_reason
 
 #: Seconds that anything may take on a busy machine.
 DEADLINE = 60.0
@@ -65,6 +65,56 @@ def test_a_kill_reaches_what_the_process_has_started(tmp_path: Path) -> None:
     assert wait([child], timeout=DEADLINE)
     os.close(child)
     process.kill()  # harmless
+    process.close()
+
+
+def test_children_inherit_no_secrets() -> None:
+    """Tokens, keys and passwords, by name or in an address, our settings and systemd's variables are left out."""
+    secret = {
+        "NST_STATUS_PAGE_TOKEN": "t" * 16,
+        "NST_BATCH": "2",
+        "NOTIFY_SOCKET": "/run/x",
+        "WATCHDOG_USEC": "1",
+        "WATCHDOG_PID": "1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "a",
+        "GH_TOKEN": "a",
+        "GITHUB_PAT": "a",
+        "MYSQL_PWD": "a",
+        "PGPASSWORD": "a",
+        "SMTP_PASS": "a",
+        "SSH_AUTH_SOCK": "/run/agent",
+        "apikey": "a",
+        "CREDENTIALS_DIRECTORY": "/run/credentials",
+        "DATABASE_URL": "postgres://me:pw@host/x",
+        "https_proxy": "http://me:pw@proxy:3128",
+    }
+    plain = {
+        "PATH": "/bin",
+        "PWD": "/",
+        "HOME": "/root",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "OMP_NUM_THREADS": "1",
+        "LD_LIBRARY_PATH": "/usr/lib",
+        "http_proxy": "http://proxy:3128",
+        "KEYBOARD": "de",
+        "TOKENIZERS_PARALLELISM": "false",
+        "JOURNAL_STREAM": "8:1",
+        "XDG_CACHE_HOME": "/cache",
+    }
+    assert child_environment(secret | plain) == plain
+    assert child_environment(secret, keep=["SMTP_PASS"]) == {"SMTP_PASS": "a"}
+
+
+def test_a_process_is_started_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel shows as the environment of a child has no token of the daemon."""
+    monkeypatch.setenv("NST_STATUS_PAGE_TOKEN", "secret" * 4)
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/x")
+    process = ManagedProcess(["cat", "/proc/self/environ"], capture=True)
+    assert process.wait(DEADLINE) == 0
+    assert "PATH=" in process.last_output(100_000)
+    assert "NST_" not in process.last_output(100_000)
+    assert "NOTIFY_SOCKET" not in process.last_output(100_000)
     process.close()
 
 

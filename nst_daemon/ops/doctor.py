@@ -26,6 +26,7 @@ from watchdog.observers.api import BaseObserver
 from nst_daemon import rights
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
+from nst_daemon.managed_process import child_environment, own_module
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
 from nst_daemon.web.options import INSTALL, missing_packages
@@ -137,10 +138,12 @@ def probe(
     }
     try:
         done = subprocess.run(  # noqa: S603 (our own program)
-            [python, "-P", "-m", "nst_daemon.probe"],
+            [python, *own_module("nst_daemon.probe")[1:]],
             input=json.dumps(asked),
             capture_output=True,
-            text=True,
+            env=child_environment(),
+            encoding="utf-8",
+            errors="backslashreplace",
             timeout=seconds,
             check=False,
         )

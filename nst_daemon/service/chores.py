@@ -10,7 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nst_daemon.managed_process import ManagedProcess, own_module
+from nst_daemon.config import setting_variables
+from nst_daemon.managed_process import ManagedProcess, child_environment, own_module
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class Chores:
 
     Args:
         program: Each command's words are appended to it.
-        environment: For the commands; None for the daemon's own.
+        environment: For the commands; None for `child_environment`.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class Chores:
         """The commands of this program. source: the daemon's configuration file."""
         # The configuration is named in the environment, because options follow the name of the command.
         named = {"NST_CONFIG": str(source)} if source else {}
-        return cls(own_module("nst_daemon"), os.environ | named)
+        settings = setting_variables(os.environ)
+        return cls(own_module("nst_daemon"), child_environment() | settings | named)
 
     def request(self, *words: str) -> None:
         """Run this command: once for any number of equal requests, and once more for those that come while it runs."""

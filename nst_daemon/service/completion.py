@@ -185,4 +185,5 @@ class Completion:
                 result=folders.results / job.result if painted else None,
                 inputs=(folders.done if painted else folders.failed) / job.archive,
                 timeout=hooks.timeout,
+                keep=hooks.pass_environment,
             )

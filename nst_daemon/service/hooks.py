@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nst_daemon.jobs import Job
-from nst_daemon.managed_process import ManagedProcess
+from nst_daemon.managed_process import ManagedProcess, child_environment
 from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
 
@@ -28,8 +27,6 @@ MAX_RUNNING = 4
 LOGGED_BYTES = 500
 #: Seconds in which the kernel ends a killed process.
 REAP_SECONDS = 1.0
-#: Only the daemon talks to systemd.
-_NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,14 @@ class HookRunner:
         self._running: list[_Running] = []
 
     def add(
-        self, command: Sequence[str], job: Job, *, result: Path | None, inputs: Path, timeout: float
+        self,
+        command: Sequence[str],
+        job: Job,
+        *,
+        result: Path | None,
+        inputs: Path,
+        timeout: float,
+        keep: Sequence[str] = (),
     ) -> None:
         """Run a command for a job that has ended; an empty command does nothing.
 
@@ -65,10 +69,10 @@ class HookRunner:
             result: The picture, or None.
             inputs: The folder that holds the inputs now.
             timeout: Seconds until the command is killed.
+            keep: Variables that it inherits although they look like secrets.
         """
         if command:
-            environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
-            environment |= {
+            environment = child_environment(keep=keep) | {
                 "JOB_ID": job.id,
                 "JOB_NAME": printable(job.name),
                 "JOB_STATE": job.state.value,

@@ -12,7 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nst_daemon.managed_process import ManagedProcess, exit_reason, own_module
+from nst_daemon.managed_process import (
+    ManagedProcess,
+    child_environment,
+    exit_reason,
+    own_module,
+)
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Ended, Event, Hello, WorkerOptions
 from nst_daemon.workers.supervised import SupervisedExecutor, SupervisedWorker
@@ -27,6 +32,7 @@ class LocalTransport:
         module: What the process runs.
         first: Its first message.
         log: Where its output goes, truncated first; None for the daemon's stderr.
+        keep: Variables that it inherits although they hold secrets.
 
     Raises:
         OSError: The process cannot be started.
@@ -35,7 +41,9 @@ class LocalTransport:
 
     running = True
 
-    def __init__(self, module: str, first: messages.Message, log: Path | None) -> None:
+    def __init__(
+        self, module: str, first: messages.Message, log: Path | None, *, keep: Sequence[str] = ()
+    ) -> None:
         messages.encode(
             first
         )  # before anything is open: raises ValueError for settings that are too large
@@ -45,7 +53,10 @@ class LocalTransport:
             with theirs:
                 number = theirs.fileno()
                 command = own_module(module, str(number))
-                self._process = ManagedProcess(command, pass_fds=[number], log=log)
+                environment = child_environment(keep=keep)
+                self._process = ManagedProcess(
+                    command, environment=environment, pass_fds=[number], log=log
+                )
         except BaseException:
             self._channel.close()
             raise

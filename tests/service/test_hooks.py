@@ -75,6 +75,23 @@ def test_no_shell_reads_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert seen.read_text() == "dog; touch xFalse"
 
 
+def test_hooks_get_only_the_secrets_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's token and other credentials are not inherited, those in `pass_environment` are."""
+    for name in ("NST_STATUS_PAGE_TOKEN", "GH_TOKEN", "SMTP_PASSWORD"):
+        monkeypatch.setenv(name, "x" * 16)
+    seen = tmp_path / "seen"
+    code = f"import os; open({str(seen)!r}, 'w').write(' '.join(k for k, v in os.environ.items() if v == 'x' * 16))"
+    options = Options(done=python(code), pass_environment=["SMTP_PASSWORD"])
+    bench = Bench(tmp_path / "nst", hooks=options)
+    bench.drop("dog")
+    bench.executor.paint()
+    bench.step(1)
+    bench.supervisor.stop(bench.now)
+    assert seen.read_text() == "SMTP_PASSWORD"
+
+
 def test_a_hook_that_hangs_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """After its timeout a hook and what it has started are gone, and the log says so; before, nothing happens."""
     clock = Clock()

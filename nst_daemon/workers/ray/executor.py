@@ -38,6 +38,8 @@ from nst_daemon.workers.messages import (
 )
 from nst_daemon.workers.supervised import SupervisedExecutor, SupervisedWorker, Transport
 
+#: The variables with which Ray proves that this machine belongs to the cluster.
+CREDENTIALS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 #: What events and the status call the driver.
 DRIVER = "ray"
 #: Seconds of silence after which the driver is replaced. (It reports once a second.)
@@ -223,7 +225,7 @@ class RayExecutor(SupervisedExecutor):
 
     def _start_driver(self, join: Join) -> LocalTransport:
         log = self._options.logs / f"{DRIVER}.log" if self._options.logs else None
-        return LocalTransport("nst_daemon.workers.ray.driver", join, log)
+        return LocalTransport("nst_daemon.workers.ray.driver", join, log, keep=CREDENTIALS)
 
     def _join(self, now: float) -> list[Event]:
         self._start_at = math.inf
