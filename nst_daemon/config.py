@@ -478,8 +478,6 @@ def _base(source: Path | None) -> Path:
 def _located(base: Path, path: Path, key: str, *, resolve: bool = False) -> Path:
     """The absolute path, on request without symbolic links. Raises ConfigError."""
     try:
-        if "\0" in str(path):
-            raise ValueError("it contains a null character")
         found = base / path.expanduser()
         if not found.is_absolute():
             raise ValueError("the current folder no longer exists")

@@ -179,13 +179,6 @@ def test_text_that_yaml_reads_as_a_number_needs_quotes(tmp_path: Path) -> None:
     assert "1234567812345678" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["root: ", "inbox: ", "state: "])
-def test_a_path_that_no_system_has_is_refused(tmp_path: Path, key: str) -> None:
-    """A null character in a folder is a line with the key, not a crash."""
-    with pytest.raises(ConfigError, match="write an absolute path"):
-        config.load(write(tmp_path, f'folders: {{{key}"a\\0b"}}'), {})
-
-
 def test_only_settings_are_passed_on_and_no_secret() -> None:
     """What a command of ours inherits are the settings, without the token and without variables of others."""
     given = {"NST_STATUS_PAGE_TOKEN": "t" * 16, "NST_PORT": "1", "NST_BATCH": "2", "HOME": "/h"}
