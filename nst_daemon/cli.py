@@ -153,7 +153,7 @@ def batch(
     from nst_daemon.intake.expansion import Expansion
     from nst_daemon.ops.status import batch_summary
     from nst_daemon.ops.tables import batch_table
-    from nst_daemon.service.admission import batch_reach
+    from nst_daemon.service.batches import batch_reach
 
     loaded, began = load(config), time.time()
     reach = batch_reach(loaded, [file.resolve().parent, *loaded.batch_roots])

@@ -9,10 +9,12 @@
     ├── ModelError            5  weights or the ONNX file are missing, damaged or do not match
     ├── BusyError             6  another process is running on this root
     ├── StorageError          7  full disk, read-only file system, or missing folder (the queue pauses)
+    │   └── PathError            the file system refuses one file or name, and its folder can be used
     ├── DeviceError           8  the device failed; another attempt may succeed
     │   └── OutOfMemory          the picture does not fit into the free memory
     ├── PaintingError         9  the optimisation diverged (non-finite even after rolling back)
-    ├── LedgerError          10  the ledger is damaged, or a transition is illegal
+    ├── LedgerError          10  a transition is illegal, or the ledger is of another version
+    │   └── DamagedLedger        the ledger's file is damaged
     └── Cancelled           130  the work was cancelled or interrupted
 
 Each has an exit code (used only by `cli`), a retry class (used only by the service) and a message of the form "what
@@ -101,6 +103,12 @@ class StorageError(NstError):
     retry = Retry.PAUSED
 
 
+class PathError(StorageError):
+    """The file system refuses one file or name, although its folder can be used: only the job of that file fails."""
+
+    retry = Retry.NEVER
+
+
 class DeviceError(NstError):
     """The device failed; another attempt, perhaps on another device, may succeed."""
 
@@ -121,9 +129,13 @@ class PaintingError(NstError):
 
 
 class LedgerError(NstError):
-    """The ledger is damaged, or a transition is illegal."""
+    """A transition is illegal, or the ledger is of another version."""
 
     exit_code = 10
+
+
+class DamagedLedger(LedgerError):  # noqa: N818 (it names the state)
+    """The ledger's file is damaged: the next start replaces it by its backup."""
 
 
 class Cancelled(NstError):  # noqa: N818 (a decision, not an error)
@@ -135,3 +147,10 @@ class Cancelled(NstError):  # noqa: N818 (a decision, not an error)
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def reason_of(error: Exception) -> str:
+    """Why a job fails, in one line for people; an exception of another program part is named as a fault of ours."""
+    if isinstance(error, NstError):
+        return str(error)
+    return f"unexpected error ({type(error).__name__}: {first_line(error)}); report it with the traceback in the log"

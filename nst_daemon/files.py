@@ -1,7 +1,7 @@
 """Safe access to files: dropped files are opened without following links, own files are written atomically.
 
-A problem with a dropped file is an `InputError`. A problem with a folder of the daemon is a `StorageError`: no job is
-to blame, and the queue waits.
+A problem with a dropped file is an `InputError`. A problem with a disk or a folder of the daemon is a `StorageError`:
+no job is the cause, and the queue waits. A `PathError` concerns one file or name: only its job fails.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nst_daemon.errors import InputError, StorageError
+from nst_daemon.errors import InputError, PathError, StorageError
 from nst_daemon.jobs import Fingerprint
 from nst_daemon.names import printable
 
@@ -29,20 +29,71 @@ _REMEDIES = {
     errno.ENOENT: "mount it or create it; the queue then continues",
     errno.EACCES: "give the daemon's user the right to write there",
     errno.EPERM: "give the daemon's user the right to write there",
+    errno.EMFILE: "raise the limit on open files (LimitNOFILE=)",
+}
+_PATH_REMEDIES = {
+    errno.EINVAL: "choose another name: the file system refuses this one",
+    errno.EILSEQ: "choose another name: the file system refuses this one",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EACCES: "change the permissions of this file or its folder",
+    errno.EPERM: "change the permissions or the attributes of this file",
+    errno.EISDIR: "move the folder of this name away",
+    errno.ENOTDIR: "move the file that is in the place of a folder away",
 }
 
 
+#: Errors of a disk, whichever file they are reported for.
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
 @contextmanager
-def storage(place: Path) -> Iterator[None]:
-    """Turn every OSError inside into a StorageError that names `place`, the cause and the remedy."""
+def storage(place: Path, within: Path | None = None) -> Iterator[None]:
+    """Turn every OSError inside into a StorageError that names `place`, the cause and the remedy.
+
+    It is a PathError where the folder can still be used, so that only this file or name is refused.
+
+    Args:
+        place: The file or folder that is used inside.
+        within: The folder to try; by default `place` itself if it is a folder, else its parent.
+    """
     try:
         yield
     except OSError as error:
-        cause = error.strerror or str(error)
-        raise StorageError(
-            f"{printable(str(place))}: {cause}",
-            remedy=_REMEDIES.get(error.errno or 0, "check the disk or the mount"),
-        ) from error
+        raise storage_error(error, place, within) from error
+
+
+def storage_error(error: OSError, place: Path, within: Path | None = None) -> StorageError:
+    """The StorageError or PathError for an OSError; see `storage`."""
+    kind: type[StorageError] = PathError
+    if error.errno in _DISK_ERRORS:
+        kind = StorageError
+    elif (fault := _fault_of_folder(within or _folder_for(place))) is not None:
+        kind, error = StorageError, fault
+    cause = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "check the disk or the mount")
+    if kind is PathError:
+        remedy = _PATH_REMEDIES.get(error.errno or 0, remedy)
+    return kind(f"{printable(str(place))}: {cause}", remedy=remedy)
+
+
+def _folder_for(place: Path) -> Path:
+    try:
+        return place if place.is_dir() else place.parent
+    except (OSError, ValueError):
+        return place.parent
+
+
+def _fault_of_folder(folder: Path) -> OSError | None:
+    """Why a folder cannot be used at all: list it, then create and remove a file with a plain name."""
+    probe = folder / f".{secrets.token_hex(4)}.part"
+    try:
+        with os.scandir(folder) as items:
+            next(items, None)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        return error
+    return None
 
 
 # Dropped files
@@ -168,9 +219,9 @@ def missing_folder(path: Path) -> StorageError:
     return StorageError(f"{path} does not exist", remedy=_REMEDIES[errno.ENOENT])
 
 
-def make_folder(path: Path) -> None:
-    """Create a folder and its missing parents, durably. Raises StorageError."""
-    with storage(path):
+def make_folder(path: Path, within: Path | None = None) -> None:
+    """Create a folder and its missing parents, durably. within: see `storage`. Raises StorageError."""
+    with storage(path, within):
         missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
@@ -206,7 +257,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a folder with everything in it, if it exists. Raises StorageError."""
-    with storage(path), suppress(FileNotFoundError):
+    with storage(path, within=path.parent), suppress(FileNotFoundError):
         shutil.rmtree(path)
 
 

@@ -45,12 +45,12 @@ S = JobState
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
         S.CLAIMED: frozenset({S.QUEUED, S.FAILED}),
-        S.QUEUED: frozenset({S.RUNNING, S.STAGED, S.CANCELLED}),
+        S.QUEUED: frozenset({S.RUNNING, S.STAGED, S.FAILED, S.CANCELLED}),
         S.RUNNING: frozenset(
             {S.STAGED, S.QUEUED, S.RETRYING, S.FAILED, S.QUARANTINED, S.CANCELLED}
         ),
-        S.RETRYING: frozenset({S.QUEUED, S.CANCELLED}),
-        S.STAGED: frozenset({S.PUBLISHED, S.QUEUED, S.CANCELLED}),
+        S.RETRYING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+        S.STAGED: frozenset({S.PUBLISHED, S.QUEUED, S.FAILED, S.CANCELLED}),
         S.PUBLISHED: frozenset({S.DONE}),
         S.DONE: frozenset(),
         S.FAILED: frozenset({S.QUEUED}),

@@ -197,11 +197,6 @@ class Ledger(LedgerReader):
                 self._event(changed, note)
             return changed
 
-    def release_due(self, now: float) -> list[Job]:
-        """Move every job in `retrying` whose `not_before` has passed to `queued`, and return them."""
-        due = self._select("state = ? AND not_before <= ?", (JobState.RETRYING, now))
-        return [self.move(job.id, JobState.QUEUED, now=now, note="due again") for job in due]
-
     def forget(self, job_id: str) -> None:
         """Remove a job and its history: its files are in the inbox again."""
         with self._transaction():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nst_daemon import files
-from nst_daemon.errors import LedgerError, StorageError
+from nst_daemon.errors import DamagedLedger, LedgerError, StorageError
 from nst_daemon.mounts import network_file_system
 
 #: Version n of the schema is reached by running the first n of these; `user_version` says where a file stands.
@@ -131,16 +131,21 @@ def file_identity(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn sqlite3's errors into ours: damage is a LedgerError, everything else a StorageError."""
+    """Turn sqlite3's errors into ours: damage is a DamagedLedger; the disk, locks and rights are a StorageError.
+
+    What SQLite says about a value (too big, of the wrong type) stays as it is: it is the fault of one job.
+    """
     try:
         yield
+    except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
     except sqlite3.OperationalError as error:
         raise StorageError(
             f"the ledger {path} cannot be used: {error}",
             remedy="look at free space, rights and the mount",
         ) from error
     except sqlite3.DatabaseError as error:
-        raise LedgerError(
+        raise DamagedLedger(
             f"the ledger {path} is damaged: {error}", remedy="restart the daemon: it restores it"
         ) from error
 

@@ -9,7 +9,11 @@ from pathlib import PurePath
 
 #: Maximum length of a name in bytes of UTF-8, so that "-2", ".progress.webp" and ".part" fit into 255.
 NAME_BYTES = 200
+#: The same for file systems that hold fewer: eCryptfs takes 143 bytes, and ".NAME-2.progress.webp.part" must fit.
+PORTABLE_BYTES = 100
 
+#: What FAT, NTFS and SMB refuse in a name.
+_RESERVED = re.compile(r'[\\:*?"<>|]|[. ]+$')
 _DIGITS = re.compile(r"(\d{1,4000})")
 
 
@@ -50,13 +54,32 @@ def clean_name(name: str) -> str:
     name = name.strip()
     if name.startswith(".") or not name:
         name = "_" + name.lstrip(".")
-    if len(name.encode()) <= NAME_BYTES:
+    return _shortened(name, NAME_BYTES)
+
+
+def _shortened(name: str, limit: int) -> str:
+    """`name` with at most `limit` bytes of UTF-8; a short suffix survives."""
+    if len(name.encode()) <= limit:
         return name
     suffix = PurePath(name).suffix
     if len(suffix.encode()) > 20:
         suffix = ""
-    room = NAME_BYTES - len(suffix.encode())
+    room = limit - len(suffix.encode())
     return name.removesuffix(suffix).encode()[:room].decode(errors="ignore") + suffix
+
+
+def portable(name: str) -> str:
+    """A clean name as every common file system takes it (FAT, NTFS, SMB, eCryptfs): for where the name is refused.
+
+    Reserved characters and a dot or space at the end become "_". "/" stays. Each part has at most PORTABLE_BYTES.
+    """
+    parts = (_RESERVED.sub("_", part) for part in name.split("/"))
+    return "/".join(_shortened(part, PORTABLE_BYTES) for part in parts)
+
+
+def spellings(name: str) -> list[str]:
+    """A clean name, then the names to try where a file system refuses it or a folder of it cannot be used."""
+    return list(dict.fromkeys((name, portable(name), portable(name.replace("/", "_")))))
 
 
 def numbered(name: str) -> Iterator[str]:

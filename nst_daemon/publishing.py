@@ -6,12 +6,13 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 
 from nst_daemon.digests import sha256_file
+from nst_daemon.errors import PathError
 from nst_daemon.files import fsync_file, fsync_folder, make_folder, missing_folder, storage
-from nst_daemon.names import numbered
+from nst_daemon.names import numbered, spellings
 
 #: Errors of `link` if hard links are not supported, or not between these folders.
 _NO_LINKS = frozenset(
@@ -49,12 +50,36 @@ def publish(
     suffixes = [file.removeprefix(stem) for file in files]
     if not root.is_dir():
         raise missing_folder(root)
+    sources = [stage / file for file in files]
+    return _under_a_possible_name(
+        name, lambda name: _publish(sources, suffixes, root, name, overwrite)
+    )
+
+
+def _under_a_possible_name(name: str, place: Callable[[str], Path]) -> Path:
+    """Call `place` with the name, then with names that more file systems take, until one is not refused.
+
+    Raises StorageError; PathError where every name is refused.
+    """
+    refused: list[PathError] = []
+    for candidate in spellings(name):
+        try:
+            return place(candidate)
+        except PathError as error:
+            refused.append(error)
+    raise refused[0]
+
+
+def _publish(
+    sources: Sequence[Path], suffixes: Sequence[str], root: Path, name: str, overwrite: bool
+) -> Path:
+    """Place files as `root/name` + suffix, or under a numbered name."""
     folder = (root / name).parent
-    make_folder(folder)
-    with storage(folder):
+    make_folder(folder, within=root)
+    with storage(root / name, within=root):
         for candidate in numbered(PurePath(name).name):
             targets = [folder / (candidate + suffix) for suffix in suffixes]
-            pairs = list(zip([stage / file for file in files], targets, strict=True))
+            pairs = list(zip(sources, targets, strict=True))
             if overwrite:
                 for source, target in pairs:
                     _place_over(source, target)
@@ -72,12 +97,17 @@ def _place_all(pairs: Iterable[tuple[Path, Path]]) -> bool:
     if any(os.path.lexists(target) and not _same(source, target) for source, target in pairs):
         return False
     placed: list[Path] = []
-    for source, target in pairs:
-        if not _place(source, target):  # the name was taken just now
-            for path in placed:
-                path.unlink()
+    try:
+        for source, target in pairs:
+            if not _place(source, target):
+                raise FileExistsError(errno.EEXIST, "the name was taken just now", str(target))
+            placed.append(target)
+    except OSError as error:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
             return False
-        placed.append(target)
+        raise
     return True
 
 
@@ -132,13 +162,18 @@ def _same(source: Path, target: Path) -> bool:
 def move_folder(source: Path, root: Path, name: str) -> Path:
     """Move the folder `source` atomically to `root/name`, or to "name-2", … if that exists.
 
-    name may contain "/". Raises StorageError.
+    name may contain "/". Where the file system refuses it, another spelling is tried. Raises StorageError; PathError
+    where every name is refused.
     """
     if not root.is_dir():
         raise missing_folder(root)
+    return _under_a_possible_name(name, lambda name: _move_folder(source, root, name))
+
+
+def _move_folder(source: Path, root: Path, name: str) -> Path:
     parent = (root / name).parent
-    make_folder(parent)
-    with storage(parent):
+    make_folder(parent, within=root)
+    with storage(root / name, within=root):
         target = next(
             path
             for path in (parent / n for n in numbered(PurePath(name).name))

@@ -138,12 +138,30 @@ def test_a_name_that_is_taken_at_the_last_moment_is_not_overwritten(
 
 
 @pytest.mark.parametrize("place", range(len(SET)))
-def test_the_picture_comes_last(stage: Path, results: Path, place: int) -> None:
-    """A publication that fails at any file has placed the files before it, in order, and not the picture."""
+def test_the_picture_comes_last(
+    stage: Path, results: Path, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends at any file has placed the files before it, in order, and not the picture."""
+    real = os.link
+
+    def end(source: Path, target: Path) -> None:
+        if source.name == SET[place]:
+            raise SystemExit
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", end)
+    with pytest.raises(SystemExit):
+        publish(stage, SET, results, "dog")
+    assert names(results) == {name.replace("picture", "dog") for name in SET[:place]}
+
+
+@pytest.mark.parametrize("place", range(len(SET)))
+def test_a_failed_publication_leaves_nothing(stage: Path, results: Path, place: int) -> None:
+    """A publication that fails at any file leaves no file of the set in the results."""
     (stage / SET[place]).unlink()
     with pytest.raises(StorageError, match="No such file"):
         publish(stage, SET, results, "dog")
-    assert names(results) == {name.replace("picture", "dog") for name in SET[:place]}
+    assert names(results) == set()
 
 
 def test_results_that_have_gone_are_not_invented(stage: Path, results: Path) -> None:

@@ -239,18 +239,6 @@ def test_the_queue_takes_no_longer_when_it_is_long(ledger: Ledger) -> None:
     assert steps[1] < 1.1 * steps[0]
 
 
-def test_a_retry_waits_for_its_time(ledger: Ledger) -> None:
-    """A job in `retrying` returns to the queue when its time has come and not before."""
-    late = job()
-    queue(ledger, late)
-    ledger.move(late.id, S.RUNNING, now=3.0)
-    ledger.move(late.id, S.RETRYING, now=4.0, not_before=100.0)
-    assert ledger.release_due(99.9) == []
-    assert ledger.next_queued() is None
-    assert [released.id for released in ledger.release_due(100.0)] == [late.id]
-    assert ledger.next_queued() is not None
-
-
 def test_counts_and_lists_agree(ledger: Ledger) -> None:
     """`counts` has every state, and `jobs` as many of each."""
     queue(ledger, job(), job())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nst_daemon import files
 from nst_daemon.errors import InputError
-from nst_daemon.intake.claim import CARD, ERROR_FILE, card_id, move_original
+from nst_daemon.intake.claim import CARD, ERROR_FILE, RESULT, card_id, move_original
 from nst_daemon.intake.drops import Drop, Entry, JobSettings, Rejection, Request
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
@@ -95,7 +95,7 @@ class _Archive:
             listing = list_folder(descriptor, str(self.path), [])
         for name, status in sorted(listing):
             file = known.get(name)
-            if name in {CARD, ERROR_FILE} or (
+            if name in {CARD, ERROR_FILE, RESULT} or (
                 file and not file.origin and self._job.source != "batch"
             ):
                 continue  # a copy of a library file: the library itself counts

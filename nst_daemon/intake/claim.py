@@ -24,18 +24,26 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nst_daemon import files
-from nst_daemon.errors import InputError, StorageError
+from nst_daemon.errors import InputError, Retry
 from nst_daemon.intake.drops import Drop, Rejection, Request, Root
 from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
-from nst_daemon.names import clean_name, numbered, printable
+from nst_daemon.names import clean_name, numbered, portable, printable, spellings
 from nst_daemon.publishing import move_folder
 
 #: The job as it was claimed. It is written last, so a folder of the spool without it is an unfinished copy. It stays in
 #: the archive, so that only the job's own folder is pruned or retried.
 CARD = ".job.json"
 ERROR_FILE = "error.txt"
+#: A folder in the archive, with a finished picture that could not be published.
+RESULT = "result"
+
+
+class UnreadableNow(InputError):  # noqa: N818 (a state of the disk, not an error of the file)
+    """The disk or the mount of a dropped file does not deliver it: it stays where it is, and is tried again later."""
+
+    retry = Retry.LATER
 
 
 # Inbox -> spool
@@ -65,8 +73,9 @@ def claim(
 
     Raises:
         ChangedMeanwhile: a file is not the version that the scan saw; scan again.
+        UnreadableNow: a file cannot be read at the moment; leave it in the inbox and try again later.
         InputError: a file cannot be used; refuse the request with this message.
-        StorageError: the spool cannot be written, or a file's disk cannot be read.
+        StorageError: the spool cannot be written.
     """
     job = Job(
         id=make_id(),
@@ -189,18 +198,18 @@ def _reading(label: str) -> Iterator[None]:
                 f"{label} cannot be read: {cause}",
                 remedy="give the daemon's user or group the right to read it",
             ) from error
-        raise StorageError(
+        raise UnreadableNow(
             f"{label} cannot be read: {cause}", remedy="check the disk or the mount"
         ) from error
 
 
 def _spool_names(drops: Sequence[Drop]) -> list[str]:
-    """A distinct, safe file name for each drop, as similar to its own as possible."""
+    """A distinct file name for each drop that every file system takes, as similar to its own as possible."""
     names: list[str] = []
     for drop in drops:
-        path = PurePosixPath(clean_name(_last(drop.path)))
+        path = PurePosixPath(portable(clean_name(_last(drop.path))))
         candidates = (number + path.suffix for number in numbered(path.stem))
-        names.append(next(name for name in candidates if name not in {*names, ERROR_FILE}))
+        names.append(next(name for name in candidates if name not in {*names, ERROR_FILE, RESULT}))
     return names
 
 
@@ -294,7 +303,7 @@ def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:
         status = os.stat(last, dir_fd=parent, follow_symlinks=False)
         if files.fingerprint(status) != drop.fingerprint:
             return
-        path = PurePosixPath(clean_name(last))
+        path = PurePosixPath(portable(clean_name(last)))
         candidates = (folder / (stem + path.suffix) for stem in numbered(path.stem))
         target = next(place for place in candidates if not os.path.lexists(place))
         move_original(last, parent, status, target)
@@ -310,7 +319,15 @@ def remove_if_empty(folder: Path) -> None:
 # Spool -> archive
 
 
-def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str = "") -> str:
+def archive(
+    job: Job,
+    spool: Path,
+    root: Path,
+    *,
+    error: str = "",
+    detail: str = "",
+    pictures: Sequence[Path] = (),
+) -> str:
     """Move spool/ID/ to root/NAME/; may be repeated.
 
     Args:
@@ -319,6 +336,7 @@ def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str =
         root: done/ or failed/.
         error: first line of error.txt; "" for a finished job, whose copies of library files are not archived.
         detail: further lines of error.txt.
+        pictures: finished files to move into its folder `RESULT`, as far as they exist.
 
     Returns:
         The path of the archive below `root`.
@@ -331,13 +349,17 @@ def archive(job: Job, spool: Path, root: Path, *, error: str = "", detail: str =
         if found := _find_archive(job, root):
             return found
         files.make_folder(folder)
-    kept = {file.spooled for file in job.inputs if error or file.origin} | {CARD}
+    kept = {file.spooled for file in job.inputs if error or file.origin} | {CARD, RESULT}
     with files.storage(folder):
         for path in list(folder.iterdir()):
             if path.name not in kept:
                 files.remove_tree(
                     path
                 ) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for path in pictures:
+            if path.is_file():
+                (folder / RESULT).mkdir(exist_ok=True)
+                path.replace(folder / RESULT / path.name)
     if not (folder / CARD).exists():  # the job was refused
         files.write_atomic(folder / CARD, _to_json(job))
     if error:
@@ -353,12 +375,13 @@ def write_error(folder: Path, error: str, detail: str = "") -> None:
 
 def _find_archive(job: Job, root: Path) -> str:
     """The archive of an earlier call, "" if there is none."""
-    for name in numbered(job.name):
-        if not os.path.lexists(root / name):
-            return ""
-        if card_id(root / name) == job.id:
-            return name
-    raise AssertionError("unreachable: there is always another number")
+    for spelling in spellings(job.name):
+        for name in numbered(spelling):
+            if not os.path.lexists(root / name):
+                break
+            if card_id(root / name) == job.id:
+                return name
+    return ""
 
 
 def prune_archive(job: Job, root: Path) -> bool:
@@ -372,7 +395,8 @@ def prune_archive(job: Job, root: Path) -> bool:
         return False
     with files.storage(folder):
         # After a retry the ledger has other inputs than the card: files that a person has added.
-        for name in {file.spooled for file in (*card.inputs, *job.inputs)} | {ERROR_FILE, CARD}:
+        names = {file.spooled for file in (*card.inputs, *job.inputs)}
+        for name in names | {ERROR_FILE, CARD, RESULT}:
             _remove(folder / name)
         with suppress(OSError):  # not empty
             folder.rmdir()
@@ -451,7 +475,7 @@ def _read_card(folder: Path) -> Job | None:
         card["staged_files"] = tuple(card["staged_files"])
         card["batch"] = BatchCell.from_json(card.get("batch"))
         return replace(Job(inputs=inputs, **card), state=JobState.CLAIMED)
-    except (OSError, ValueError, TypeError, KeyError):
+    except Exception:  # noqa: BLE001 (a damaged card may hold anything)
         return None
 
 

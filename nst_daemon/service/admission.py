@@ -1,6 +1,6 @@
 """From the inbox into the queue: scan, claim, open batches, and take archived jobs in again.
 
-Every way in goes through `Admission._admit`: a drop, a picture of a batch and a retry are checked, copied, hashed and
+Every way in goes through `Admission.admit`: a drop, a picture of a batch and a retry are checked, copied, hashed and
 resolved by the same code.
 """
 
@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from nst_daemon import files
-from nst_daemon.config import Config
-from nst_daemon.errors import InputError, ModelError, StorageError
+from nst_daemon.errors import InputError, StorageError
 from nst_daemon.identity import picture_identity
 from nst_daemon.intake import archived, claim
-from nst_daemon.intake import batch as batches
-from nst_daemon.intake.drops import ANYWHERE, Rejection, Request
-from nst_daemon.intake.expansion import Expansion, Reach
+from nst_daemon.intake.drops import ANYWHERE, Drop, Rejection, Request
+from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.intake.walk import read_settings
 from nst_daemon.jobs import Job, JobState, Role
+from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
+from nst_daemon.service.batches import Batches, weights_digest
 from nst_daemon.service.completion import Completion
+from nst_daemon.service.containment import concerns_all, contained
 from nst_daemon.service.state import Moment, State
-from nst_daemon.weights_file import configured_weights
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +35,14 @@ S = JobState
 SHORTEST_SCAN_INTERVAL = 0.2
 #: Two jobs are created at least this many seconds apart, so that the queue keeps the order of one scan.
 CREATION_STEP = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Why a drop is left in the inbox, and until when, in seconds of the monotonic clock."""
+
+    reason: str
+    until: float
 
 
 class Admission:
@@ -58,12 +65,14 @@ class Admission:
         self.next_scan = -math.inf
         self._last_scan = -math.inf
         self._last_created = 0.0
+        #: Drops that stay in the inbox for a while because they cannot be read at the moment, by name.
+        self.postponed: dict[str, Postponed] = {}
         self._wanted: list[Request | Rejection] = []
         self._claimed: dict[str, Job] = {}
-        self._expansions: list[Expansion] = []
+        self._batches = Batches(state, completion, self)
         self.reconfigure()
         if batch:
-            self._begin(batch)
+            self._batches.begin(batch)
 
     def reconfigure(self) -> None:
         """Take over what a reload may have changed; what was settling settles again."""
@@ -84,14 +93,15 @@ class Admission:
     @property
     def busy(self) -> bool:
         """Whether there is more to admit at once."""
-        return bool(self._wanted or self._expansions)
+        return bool(self._wanted or self._batches.busy)
 
     @property
     def drained(self) -> bool:
         """Whether the last scan found nothing to admit, and everything that was claimed is in the queue."""
         if self.busy or self._claimed or self.seen is None:
             return False
-        return not self.seen.requests and not self.seen.rejections
+        found: list[Request | Rejection] = [*self.seen.requests, *self.seen.rejections]
+        return all(wanted.name in self.postponed for wanted in found)
 
     def wake(self) -> None:
         """Something has changed in the inbox: scan soon."""
@@ -104,35 +114,86 @@ class Admission:
     def take_in(self, now: Moment) -> None:
         """Do one round: scan when it is time, and admit a few jobs. Raises StorageError."""
         for job in list(self._claimed.values()):
-            self._enter(job, now)
+            with contained(job.name, partial(self._fail_claimed, job.id, now)):
+                self._enter(job, now)
         if not self._wanted and now.steady >= self.next_scan:
-            self._scan(now)
+            with contained("the scan of the inbox", partial(self._scan_failed, now)):
+                self._scan(now)
         for wanted in self._wanted[: self._state.pacing.claims_a_round]:
-            if isinstance(wanted, Request) and wanted.is_batch_file:
-                self._open_batch(wanted, now)
-            else:
-                self._admit(wanted, now)
+            with contained(wanted.name, partial(self.refuse, wanted, now)):
+                if isinstance(wanted, Request) and wanted.is_batch_file:
+                    self._batches.open(wanted, now)
+                else:
+                    self.admit(wanted, now)
             self._wanted.remove(wanted)
         if not self._wanted:
-            self._expand(now)
+            self._batches.expand(now)
         self.last_round = now.steady
 
     def _scan(self, now: Moment) -> None:
         seen = Scan() if self._batch else self._inbox.scan(now.steady, now.wall)
         for problem in set(seen.problems) - (set(self.seen.problems) if self.seen else set()):
             log.warning("%s", problem)
-        self._wanted = [*seen.rejections, *seen.requests]
+        found: list[Request | Rejection] = [*seen.rejections, *seen.requests]
+        self._wanted = [wanted for wanted in found if not self._is_postponed(wanted, now)]
+        self.postponed = {
+            name: later for name, later in self.postponed.items() if name in {w.name for w in found}
+        }
         self.seen, self._last_scan = seen, now.steady
         pause = self._state.config.service.rescan_seconds
-        if seen.settling or seen.requests:
+        if seen.settling or self._wanted:
             # A second look is all that a file needs that has stopped changing.
             settle = self._state.config.service.settle_seconds
             pause = min(pause, max(settle / 2, SHORTEST_SCAN_INTERVAL))
         self.next_scan = now.steady + pause
 
+    def _scan_failed(self, now: Moment, reason: str, detail: str) -> None:
+        """The log has the reason; what was seen before still counts."""
+        self.seen = replace(self.seen or Scan(), problems=(reason,))
+        self._last_scan = now.steady
+        self.next_scan = now.steady + self._state.config.service.rescan_seconds
+
+    # What cannot be admitted
+
+    def leave(self, drops: Iterable[Drop]) -> None:
+        """Leave these versions of these files in the inbox until they change or the daemon starts again."""
+        self._inbox.mute(drops)
+
+    def _is_postponed(self, wanted: Request | Rejection, now: Moment) -> bool:
+        later = self.postponed.get(wanted.name)
+        return later is not None and now.steady < later.until
+
+    def _postpone(self, wanted: Request | Rejection, now: Moment, reason: str) -> None:
+        """Leave a drop in the inbox that cannot be read at the moment, and try it again later."""
+        before = self.postponed.get(wanted.name)
+        if before is None or before.reason != reason:
+            log.warning(
+                "%s stays in the inbox and is tried again: %s", printable(wanted.name), reason
+            )
+        until = now.steady + self._state.config.service.rescan_seconds
+        self.postponed[wanted.name] = Postponed(reason, until)
+
+    def refuse(self, wanted: Request | Rejection, now: Moment, reason: str, detail: str) -> None:
+        """Something failed that is no fault of the disk: the drop goes to failed/, or at least stays where it is."""
+        refused = wanted.refuse(reason) if isinstance(wanted, Request) else wanted
+        try:
+            self.admit(replace(refused, reason=reason), now)
+        except Exception as error:
+            if not concerns_all(error):
+                self.leave(wanted.files)
+                log.error("%s stays in the inbox: %s", printable(wanted.name), reason)
+            raise
+
+    def _fail_claimed(self, job_id: str, now: Moment, reason: str, detail: str) -> None:
+        """A claimed job cannot join the queue: it fails, or waits for the next start."""
+        del self._claimed[job_id]
+        job = self._state.ledger.get(job_id)
+        if job is not None and job.state is S.CLAIMED:
+            self._completion.fail(job, S.FAILED, now, error=reason, detail=detail)
+
     # One job
 
-    def _admit(self, wanted: Request | Rejection, now: Moment) -> None:
+    def admit(self, wanted: Request | Rejection, now: Moment) -> None:
         """Copy into the spool, add to the ledger, take out of the inbox; in this order."""
         if self._claimed_before(wanted):
             return
@@ -177,6 +238,11 @@ class Admission:
         except ChangedMeanwhile as error:
             if wanted.batch is None:  # the next scan sees it as it is then
                 log.debug("%s", error)
+                return None
+            reason = f"{error}; run the batch again"
+        except claim.UnreadableNow as error:
+            if wanted.batch is None:
+                self._postpone(wanted, now, str(error))
                 return None
             reason = f"{error}; run the batch again"
         except InputError as error:
@@ -276,110 +342,3 @@ class Admission:
         """The inputs are in the spool and in the ledger again: remove them from failed/."""
         claim.prune_archive(job, self._state.folders.failed)
         self._state.ledger.note(job.id, now=now.wall, archive="")
-
-    # Batches
-
-    def _begin(self, expansion: Expansion) -> None:
-        log.info("batch %s asks for %d pictures", expansion.name, len(expansion.combinations))
-        self._expansions.append(expansion)
-        self._completion.batch_opened(expansion.name)
-
-    def _open_batch(self, wanted: Request, now: Moment) -> None:
-        """Begin with a batch file of the inbox, which stays there until all that it asks for is in the ledger."""
-        (file,) = wanted.files
-        if any(expansion.file == file for expansion in self._expansions):
-            return
-        config = self._state.config
-        try:
-            values = read_settings(
-                config.folders.inbox, file.path, file.fingerprint, config.limits.max_bytes
-            )
-            asked = batches.parse(values, file.path)
-            since = file.fingerprint.ctime_ns / 1e9
-            reach = batch_reach(config, config.batch_roots)
-            expansion = Expansion(wanted.name, asked, reach, since=since, file=file)
-        except ChangedMeanwhile as error:
-            log.debug("%s", error)
-        except InputError as error:
-            self._admit(wanted.refuse(str(error)), now)
-        else:
-            self._begin(expansion)
-
-    def _expand(self, now: Moment) -> None:
-        """Admit the next pictures of the first batch, a few at a time, except those that it has already."""
-        for expansion in self._expansions[:1]:
-            for _ in range(self._state.pacing.claims_a_round):
-                wanted = expansion.current()
-                if wanted is None:
-                    self._close_batch(expansion)
-                    return
-                if known := self._known(wanted, expansion):
-                    expansion.skipped[wanted.name] = known.id
-                else:
-                    self._admit(wanted, now)
-                expansion.advance()
-
-    def _known(self, wanted: Request | Rejection, expansion: Expansion) -> Job | None:
-        """The job of this batch that has painted the same picture, or is going to."""
-        if isinstance(wanted, Rejection):
-            return None
-        for job in self._state.ledger.alike(wanted.identity):
-            if job.source != "batch" or job.group != expansion.name:
-                continue
-            if job.state is S.DONE:
-                known = (self._state.folders.results / job.result).exists()
-            else:
-                known = not job.state.terminal or job.created >= expansion.since
-            if known:
-                return job
-        return None
-
-    def _close_batch(self, expansion: Expansion) -> None:
-        folders = self._state.folders
-        if expansion.file:
-            claim.put_away(expansion.file, folders.inbox, folders.done, expansion.name)
-        self._expansions.remove(expansion)
-        log.info(
-            "batch %s is in the queue; %d of its %d pictures were there already",
-            expansion.name,
-            len(expansion.skipped),
-            len(expansion.combinations),
-        )
-        self._say_what_is_repainted(expansion)
-        self._completion.batch_closed(expansion.name)
-
-    def _say_what_is_repainted(self, expansion: Expansion) -> None:
-        """Log how many pictures the batch has with other weights, and gets once more."""
-        before = self._state.ledger.batch_weights(expansion.name)
-        wanted = {combination.name for combination in expansion.combinations} - set(
-            expansion.skipped
-        )
-        now = weights_digest(self._state.config)
-        others = [name for name in wanted if before.get(name, "") not in {"", now}]
-        if others:
-            log.warning(
-                "batch %s: %d pictures are painted again, because the weights have changed",
-                expansion.name,
-                len(others),
-            )
-
-
-def weights_digest(config: Config) -> str:
-    """The SHA-256 of the weights in use; "" where they are missing or damaged, which the workers report."""
-    try:
-        return configured_weights(config.model, config.folders.cache).sha256
-    except ModelError as error:
-        log.debug("%s", error)
-        return ""
-
-
-def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:
-    """What a batch may read on this root. roots: the folders that its globs look into."""
-    return Reach(
-        roots=tuple(roots),
-        library=config.folders.styles,
-        resolve=config.render_settings,
-        network=config.model.network,
-        weights_sha256=weights_digest(config),
-        max_bytes=config.limits.max_bytes,
-    )

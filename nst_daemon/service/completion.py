@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from functools import partial
 
 from nst_daemon import files
 from nst_daemon.intake import claim
@@ -11,6 +12,7 @@ from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.publishing import publish
 from nst_daemon.service.chores import Chores
+from nst_daemon.service.containment import contained
 from nst_daemon.service.hooks import HookRunner
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.state import Moment, State
@@ -81,12 +83,33 @@ class Completion:
             self.fail(job, S.CANCELLED, now, error="cancelled by request")
 
     def finish(self, now: Moment) -> None:
-        """Publish what is staged and archive what has ended. Raises StorageError; the rest stays for the next round."""
+        """Publish what is staged and archive what has ended.
+
+        Raises StorageError where the disk fails; the rest stays for the next round.
+        """
         for job in list(self._jobs.values()):
-            published = self._publish(job, now) if job.state is S.STAGED else job
-            if published is not None:
-                self._archive(published, now)
-            del self._jobs[job.id]
+            with contained(job.name, partial(self._give_up, job.id, now)):
+                published = self._publish(job, now) if job.state is S.STAGED else job
+                if published is not None:
+                    self._archive(published, now)
+                del self._jobs[job.id]
+
+    def _give_up(self, job_id: str, now: Moment, reason: str, detail: str) -> None:
+        """A job cannot be finished as it should be: a staged one fails, an ended one keeps its inputs in the spool."""
+        del self._jobs[job_id]
+        job = self._state.ledger.get(job_id)
+        if job is None:
+            return
+        said = job_logger(log, job.name, job.id)
+        if job.state is S.STAGED:
+            error = f"the picture cannot be put into results/: {reason}"
+            self.fail(job, S.FAILED, now, error=error, detail=detail)
+            return
+        said.error("its inputs stay in %s: %s", self._state.folders.spool / job.id, reason)
+        if job.state is S.PUBLISHED:
+            self._ended(self._state.move(job, S.DONE, now))
+        else:
+            self._ended(job)
 
     def tend(self) -> None:
         """Look after hooks and chores; never waits."""
@@ -147,24 +170,32 @@ class Completion:
     def _archive(self, job: Job, now: Moment) -> None:
         """Move the inputs to done/ or failed/, and remove what only the work needed."""
         folders, painted = self._state.folders, job.state is S.PUBLISHED
+        stage = folders.stage / job.id
         archive = claim.archive(
             job,
             folders.spool,
             folders.done if painted else folders.failed,
             error=job.error,
             detail=self._details.get(job.id, ""),
+            # A finished picture that cannot be published is kept with the inputs.
+            pictures=[stage / name for name in job.staged_files] if job.state is S.FAILED else (),
         )
         self._previews.forget(job, remove=painted)
-        files.remove_tree(folders.stage / job.id)
+        files.remove_tree(stage)
         (folders.checkpoints / job.id).unlink(missing_ok=True)
-        said = job_logger(log, job.name, job.id)
         if painted:
-            job = self._state.move(job, S.DONE, now, archive=archive)
+            self._ended(self._state.move(job, S.DONE, now, archive=archive))
+        else:
+            self._ended(self._state.ledger.note(job.id, now=now.wall, archive=archive))
+
+    def _ended(self, job: Job) -> None:
+        """Nothing more happens to the job: tell the log, the gallery, the batch, metrics and hooks."""
+        said = job_logger(log, job.name, job.id)
+        if job.state is S.DONE:
             if self._state.config.outputs.gallery:
                 self.chores.request("gallery")
-            said.info("done: %s", folders.results / job.result)
+            said.info("done: %s", self._state.folders.results / job.result)
         else:
-            job = self._state.ledger.note(job.id, now=now.wall, archive=archive)
             said.error("%s: %s", job.state, job.error)
         if job.source == "batch":
             self._sum_up(job.group)

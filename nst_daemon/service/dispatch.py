@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from nst_daemon import active_hours, files
 from nst_daemon.engine.settings import RenderSettings, restore
-from nst_daemon.errors import InputError, Retry
-from nst_daemon.jobs import Job, JobState
+from nst_daemon.errors import InputError, Retry, StorageError
+from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.completion import Completion
+from nst_daemon.service.containment import contained
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.progress_estimate import ProgressEstimate
 from nst_daemon.service.reuse import find_reusable
@@ -55,6 +57,16 @@ class Observer(Protocol):
         """The job `key` is no longer being painted."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """A disk error that a worker has reported. due: when to try the same job again, in monotonic seconds."""
+
+    job_id: str
+    reason: str
+    due: float
+    pause: float
+
+
 class Dispatch:
     """Owns the executor and the jobs that are with it.
 
@@ -81,8 +93,9 @@ class Dispatch:
         self.resting = ""
         #: Why there is no device to paint on; "" where there is one.
         self.lost = ""
-        #: Why the queue has to wait, as a worker found out; "" where it need not. The supervisor takes it.
-        self.blocked = ""
+        #: A job that a worker could not go on with because of the disk, until an attempt at it ends otherwise.
+        self._blocked: _Blocked | None = None
+        self._due: dict[str, float] = {}  # when to retry a job, in seconds of the monotonic clock
         self.running: dict[str, Job] = {}
         self.estimates: dict[str, ProgressEstimate] = {}
         #: Bytes that each worker holds on its device.
@@ -107,8 +120,24 @@ class Dispatch:
         """
         self._events += self.executor.poll(now.steady)
         while self._events:
-            self._answer(self._events[0], now)
+            event = self._events[0]
+            with contained(type(event).__name__, partial(self._fail_event, event, now)):
+                self._answer(event, now)
             del self._events[0]
+
+    def _fail_event(self, event: Event, now: Moment, reason: str, detail: str) -> None:
+        """An event cannot be answered: where it ends an attempt, the job fails."""
+        job_id = getattr(event, "job_id", None)
+        if isinstance(event, Staged | Failed | Stopped | Died) and job_id in self.running:
+            self._fail(self.running[job_id], now, reason, detail)
+
+    def _fail(self, job: Job, now: Moment, reason: str, detail: str) -> None:
+        """A job that is or should be with a worker ends without a picture."""
+        if job.id in self.running:
+            self._release(job)
+        found = self._state.ledger.get(job.id)
+        if found is not None and S.FAILED in TRANSITIONS[found.state]:
+            self._completion.fail(found, S.FAILED, now, error=reason, detail=detail)
 
     def stop(self, now: Moment) -> None:
         """Let the workers write their checkpoints and end. Raises StorageError as `listen` does."""
@@ -177,7 +206,7 @@ class Dispatch:
         said = job_logger(log, job.name, job.id)
         if event.retry is Retry.PAUSED:
             self._requeue(job, now, note=event.message, attempts=job.attempts - 1)
-            self.blocked = event.message
+            self._block(job, event.message, now)
         elif event.retry is Retry.ALONE and job.id not in self._short_of_memory:
             self._short_of_memory.add(job.id)
             said.warning("%s; trying once more, with no other job in the worker", event.message)
@@ -187,12 +216,21 @@ class Dispatch:
             pacing = self._state.pacing
             pause = min(pacing.back_off * 2 ** (job.attempts - 1), pacing.longest_back_off)
             said.warning("%s; attempt %d follows in %.0f s", event.message, job.attempts + 1, pause)
-            not_before = now.wall + pause
+            not_before = now.wall + pause  # for people, and for the next start
             self._state.move(job, S.RETRYING, now, note=event.message, not_before=not_before)
+            self._due[job.id] = now.steady + pause
             self._state.count_retry("transient")
         else:
             self._short_of_memory.discard(job.id)
             self._completion.fail(job, S.FAILED, now, error=event.message, detail=event.detail)
+
+    def _block(self, job: Job, reason: str, now: Moment) -> None:
+        """Hand out nothing but this job from now on, after a pause that doubles."""
+        before, pacing = self._blocked, self._state.pacing
+        pause = pacing.back_off
+        if before is not None and before.job_id == job.id:
+            pause = min(2 * before.pause, pacing.longest_back_off)
+        self._blocked = _Blocked(job.id, reason, now.steady + pause, pause)
 
     def _died(self, job: Job, event: Died, now: Moment) -> None:
         deaths = job.deaths + 1
@@ -225,12 +263,25 @@ class Dispatch:
     def _release(self, job: Job) -> None:
         """The job is no longer with a worker."""
         del self.running[job.id]
-        del self.estimates[job.id]
+        self.estimates.pop(job.id, None)
         self._logged.pop(job.id, None)
         if self._observer:
             self._observer.end(job.id)
 
     # From the queue to the workers
+
+    def resume_retry(self, job: Job, now: Moment) -> None:
+        """At the start: wait with a job in `retrying` as long as the ledger says, but no longer than any job waits."""
+        left = min(max(0.0, job.not_before - now.wall), self._state.pacing.longest_back_off)
+        self._due[job.id] = now.steady + left
+
+    def release_due(self, now: Moment) -> None:
+        """Queue the jobs whose pause is over. The monotonic clock counts: setting the clock changes nothing."""
+        for job_id in [job_id for job_id, due in self._due.items() if now.steady >= due]:
+            job = self._state.ledger.get(job_id)
+            if job is not None and job.state is S.RETRYING:
+                self._state.move(job, S.QUEUED, now, note="due again")
+            del self._due[job_id]
 
     def keep_hours(self, now: Moment) -> None:
         """Release the devices outside of `service.active_hours`. `once` and `batch` paint at any time."""
@@ -250,19 +301,37 @@ class Dispatch:
                 self.stop(now)
 
     def hand_out(self, now: Moment) -> None:
-        """Give queued jobs to the workers that have room. Raises StorageError."""
+        """Give queued jobs to the workers that have room.
+
+        Raises StorageError, also as long as a worker could not go on because of the disk.
+        """
         ledger = self._state.ledger
         if self.resting:
             return
         if not self._started and not (self._state.drain and not ledger.next_queued()):
             self.executor.start()
             self._started = True
+        if self._blocked is not None:
+            self._try_blocked(self._blocked, now)
         copies = self._state.pacing.claims_a_round
         while self._started and self.executor.capacity() > 0 and (job := self._next()):
-            if job.batch is None or not self._reuse(job, now):
-                self._hand_out_one(job, now)
-            elif (copies := copies - 1) == 0:  # the rest follows in the next round
+            copied = job.batch is not None
+            with contained(job.name, partial(self._fail, job, now)):
+                if not (copied := copied and self._reuse(job, now)):
+                    self._hand_out_one(job, now)
+            if copied and (copies := copies - 1) == 0:  # the rest follows in the next round
                 return
+
+    def _try_blocked(self, blocked: _Blocked, now: Moment) -> None:
+        """Try the job again that met a disk error; all others wait for its end. Raises StorageError meanwhile."""
+        job = self._state.ledger.get(blocked.job_id)
+        if job is None or job.state not in {S.QUEUED, S.RUNNING, S.RETRYING}:
+            self._blocked = None
+            return
+        if job.state is S.QUEUED and now.steady >= blocked.due and self.executor.capacity() > 0:
+            with contained(job.name, partial(self._fail, job, now)):
+                self._hand_out_one(job, now)
+        raise StorageError(blocked.reason)
 
     def _next(self) -> Job | None:
         """The next job in the queue, without the pictures of batches that another job is painting right now."""

@@ -37,8 +37,9 @@ class LiveStatus:
 
     since, at: when it started and when this was written, seconds since the epoch; state: `painting`, `loading`,
     `idle`, `paused`, `resting` (outside of its hours) or `lost` (no device is left); reason: of the last three;
-    headline: all of it in one line; workers: name, state, pid and facts of each; settling: files that are still being
-    written; waiting: names of drops that lack a part, with what they lack.
+    headline: all of it in one line; paused_since: seconds since the epoch, None where the queue is not paused;
+    workers: name, state, pid and facts of each; settling: files that are still being written; waiting: names of drops
+    that lack a part or cannot be read at the moment, with the reason.
     """
 
     pid: int
@@ -51,6 +52,7 @@ class LiveStatus:
     workers: Sequence[Mapping[str, Any]] = ()
     settling: Sequence[str] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
+    paused_since: float | None = None
 
     def write(self, path: Path) -> None:
         """Replace the file atomically. It need not outlive a crash, so nothing is fsynced. Raises StorageError."""

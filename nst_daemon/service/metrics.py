@@ -57,6 +57,12 @@ class PrometheusMetrics:
             "1 while the queue waits for a person to fix something.",
             registry=registry,
         )
+        self._pause = Gauge(
+            "nst_paused_since_timestamp_seconds",
+            "When the queue was paused, and why; absent while it is not.",
+            ["reason"],
+            registry=registry,
+        )
         for state in JobState:
             if state.terminal:
                 self.ended.labels(state.value)
@@ -106,6 +112,9 @@ class PrometheusMetrics:
         for folder, number in free.items():
             self._free.labels(folder).set(number)
         self._paused.set(live.state in ("paused", "lost"))
+        self._pause.clear()
+        if live.paused_since is not None:
+            self._pause.labels(live.reason).set(live.paused_since)
         if self._options.textfile:
             try:
                 write_to_textfile(str(self._options.textfile), self._registry)

@@ -10,7 +10,8 @@ from nst_daemon.intake import claim
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.completion import Completion
-from nst_daemon.service.dispatch import MOST_DEATHS
+from nst_daemon.service.containment import contained
+from nst_daemon.service.dispatch import MOST_DEATHS, Dispatch
 from nst_daemon.service.state import Moment, State
 
 log = logging.getLogger(__name__)
@@ -18,17 +19,23 @@ log = logging.getLogger(__name__)
 S = JobState
 
 
-def recover(state: State, admission: Admission, completion: Completion, now: Moment) -> None:
+def recover(
+    state: State, admission: Admission, completion: Completion, dispatch: Dispatch, now: Moment
+) -> None:
     """Put the spool and the ledger in order, and hand each unfinished job to the part that goes on with it.
 
-    Raises StorageError.
+    It may be called again after an error. Raises StorageError.
     """
     folders, ledger = state.folders, state.ledger
     for job in claim.recover_spool(folders.spool, ledger.ids(), folders.inbox):
-        ledger.add(job, note="found in the spool, unknown to the ledger")
+        with contained(job.name, _leave):
+            ledger.add(job, note="found in the spool, unknown to the ledger")
     _resolve_old_settings(state, now)
     for job in ledger.jobs(S.RUNNING):
-        _recover_running(state, completion, job, now)
+        with contained(job.name, _leave):
+            _recover_running(state, completion, job, now)
+    for job in ledger.jobs(S.RETRYING):
+        dispatch.resume_retry(job, now)
     for job in ledger.jobs(S.CLAIMED):
         admission.resume(job)
     for job in ledger.jobs(S.STAGED, S.PUBLISHED):
@@ -38,21 +45,42 @@ def recover(state: State, admission: Admission, completion: Completion, now: Mom
             completion.add(job)
 
 
+def _leave(reason: str, detail: str) -> None:
+    """The log has the reason; the next start tries the job again."""
+
+
 def _recover_running(state: State, completion: Completion, job: Job, now: Moment) -> None:
-    """The daemon itself ended in the middle of an attempt: whether the job was the reason is unknown."""
-    if job.attempts < state.config.service.max_attempts + MOST_DEATHS:
+    """The daemon itself ended in the middle of an attempt: whether the job was the cause is unknown.
+
+    An attempt that has written a checkpoint got on, so it does not count. (An attempt that makes the daemon end over
+    and over again gets no further than its last checkpoint.)
+    """
+    if _got_on(state, job):
+        note = "the daemon ended in the middle of this attempt, which continues from its checkpoint"
+        state.move(job, S.QUEUED, now, note=note, attempts=job.attempts - 1)
+    elif job.attempts < state.config.service.max_attempts + MOST_DEATHS:
         state.move(job, S.QUEUED, now, note="the daemon ended in the middle of this attempt")
     else:
         error = f"the daemon ended {job.attempts} times while this was painted; `nst-daemon retry` tries it again"
         completion.fail(job, S.QUARANTINED, now, error=error)
 
 
+def _got_on(state: State, job: Job) -> bool:
+    """Whether there is a checkpoint that was written after the attempt began."""
+    try:
+        written = (state.folders.checkpoints / job.id).stat().st_mtime
+    except OSError:
+        return False
+    return written >= job.updated
+
+
 def _resolve_old_settings(state: State, now: Moment) -> None:
     """Resolve the settings of jobs that release 0.1.0 has queued: it kept only what differs from the configuration."""
     for job in state.ledger.with_partial_settings():
-        try:
-            settings = asdict(state.config.render_settings(job.settings))
-        except SettingsError as error:
-            log.warning("%s keeps settings that do not resolve: %s", job.name, error)
-        else:
+        with contained(job.name, _leave):
+            try:
+                settings = asdict(state.config.render_settings(job.settings))
+            except SettingsError as error:
+                log.warning("%s keeps settings that do not resolve: %s", job.name, error)
+                continue
             state.ledger.note(job.id, now=now.wall, settings=settings)

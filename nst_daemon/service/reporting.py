@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import datetime
 
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
@@ -11,7 +12,7 @@ from nst_daemon.service.admission import Admission
 from nst_daemon.service.dispatch import Dispatch
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.service.previews import Previews
-from nst_daemon.service.state import Moment, State
+from nst_daemon.service.state import Moment, Pause, State
 from nst_daemon.workers.executor import WorkerStatus
 
 S = JobState
@@ -28,9 +29,9 @@ class Reporting:
         #: What is going on, in one line for people.
         self.headline = "starting"
 
-    def publish(self, now: Moment, paused: str) -> None:
+    def publish(self, now: Moment, pause: Pause | None) -> None:
         """Write the status where `nst-daemon status` finds it, and update the metrics. Raises StorageError."""
-        live = self.live(now, paused)
+        live = self.live(now, pause)
         self.headline = live.headline
         live.write(self._state.folders.status)
         if self._state.metrics:
@@ -39,16 +40,16 @@ class Reporting:
             oldest = ledger.oldest(S.CLAIMED, S.QUEUED, S.RETRYING)
             self._state.metrics.update(live, ledger.counts(), oldest, free)
 
-    def live(self, now: Moment, paused: str) -> LiveStatus:
+    def live(self, now: Moment, pause: Pause | None) -> LiveStatus:
         """What only this process knows.
 
         Args:
             now: The time.
-            paused: Why the queue waits; "" where it does not.
+            pause: Why the queue waits, or None.
         """
         statuses = self._dispatch.executor.status(now.steady)
         paintings = self._paintings(statuses)
-        state, reason = self._condition(paused, statuses)
+        state, reason = self._condition(pause, statuses)
         seen = self._admission.seen
         return LiveStatus(
             pid=os.getpid(),
@@ -56,6 +57,7 @@ class Reporting:
             at=now.wall,
             state=state,
             reason=reason,
+            paused_since=pause.since if pause else None,
             headline=self._headline(state, reason, paintings),
             paintings=paintings,
             workers=[
@@ -69,8 +71,14 @@ class Reporting:
                 for status in statuses
             ],
             settling=seen.settling if seen else (),
-            waiting={waiting.name: waiting.reason for waiting in seen.waiting} if seen else {},
+            waiting=self._waiting(),
         )
+
+    def _waiting(self) -> dict[str, str]:
+        """What is left in the inbox for now, and why."""
+        seen = self._admission.seen
+        waiting = {waiting.name: waiting.reason for waiting in seen.waiting} if seen else {}
+        return waiting | {name: p.reason for name, p in self._admission.postponed.items()}
 
     def ailment(self, now: Moment, paused: str, patience: float, last_housekeeping: float) -> str:
         """Why the daemon is not healthy although its process runs; "" where it is healthy.
@@ -117,10 +125,11 @@ class Reporting:
     def _device_memory(self, status: WorkerStatus) -> int:
         return self._dispatch.device_memory.get(status.worker, 0) if status.pid else 0
 
-    def _condition(self, paused: str, statuses: Sequence[WorkerStatus]) -> tuple[str, str]:
+    def _condition(self, pause: Pause | None, statuses: Sequence[WorkerStatus]) -> tuple[str, str]:
         """The state of the whole in one word, and why it is not at work."""
-        if paused:
-            return "paused", paused
+        if pause:
+            since = datetime.fromtimestamp(pause.since).astimezone()
+            return "paused", f"{pause.reason} (since {since:%Y-%m-%d %H:%M:%S})"
         if self._dispatch.resting:
             return "resting", self._dispatch.resting
         if self._dispatch.lost:

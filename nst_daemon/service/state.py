@@ -36,6 +36,14 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Why the queue waits, in one line for people, and since when, in seconds since the epoch."""
+
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Pacing:
     """How much is done at once, and how soon again.
 

@@ -9,27 +9,37 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from nst_daemon.config import Config
-from nst_daemon.errors import ConfigError, DeviceError, StorageError
+from nst_daemon.errors import (
+    ConfigError,
+    DamagedLedger,
+    DeviceError,
+    NstError,
+    StorageError,
+    reason_of,
+)
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_reader import SteeringRequest
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.chores import Chores
 from nst_daemon.service.completion import Completion
+from nst_daemon.service.containment import contained
 from nst_daemon.service.dispatch import Dispatch, Observer
 from nst_daemon.service.housekeeping import Housekeeping
 from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.recovery import recover
 from nst_daemon.service.reporting import Reporting
-from nst_daemon.service.state import Moment, Pacing, State, make_metrics
+from nst_daemon.service.state import Moment, Pacing, Pause, State, make_metrics
 from nst_daemon.service.status_page import StatusPage
 from nst_daemon.web.options import PageOptions
 from nst_daemon.workers.executor import Executor
@@ -44,6 +54,8 @@ NEEDS_RESTART = (
 )  # fmt: skip
 #: Seconds between two looks for what else may have changed: requests, free space, folders.
 HOUSEKEEPING_SECONDS = 1.0
+#: The longest time in seconds between two attempts to go on while the queue is paused.
+LONGEST_WAIT = 16.0
 
 
 class Supervisor:
@@ -85,8 +97,12 @@ class Supervisor:
         self._reporting = Reporting(self._state, self._admission, self._dispatch, previews)
         # `once` and batches end too soon for a page.
         self._page = StatusPage(PageOptions.of(config, serve=not drain))
-        #: Why nothing is taken in or handed out at the moment, for people; "" where nothing is wrong.
-        self.paused = ""
+        #: Why nothing is taken in or handed out at the moment; None where nothing is wrong.
+        self.pause: Pause | None = None
+        # While paused: when to copy and publish again, in seconds of the monotonic clock, and the pause before that.
+        self._next_try, self._wait = -math.inf, 0.0
+        self._recovered = False
+        self._faults: set[str] = set()  # unexpected errors that the log has already
         self._retry_waits = False
         self._next_housekeeping = -math.inf
         self._last_housekeeping = now.steady
@@ -106,9 +122,22 @@ class Supervisor:
         """What is going on, in one line for people."""
         return self._reporting.headline
 
+    @property
+    def paused(self) -> str:
+        """Why nothing is taken in or handed out at the moment, for people; "" where nothing is wrong."""
+        return self.pause.reason if self.pause else ""
+
     def recover(self, now: Moment) -> None:
-        """Bring every job that a crash or a shutdown has left behind to where it can go on. Raises StorageError."""
-        recover(self._state, self._admission, self._completion, now)
+        """Bring every job that a crash or a shutdown has left behind to where it can go on.
+
+        Where the disk prevents that, the queue is paused, and `step` tries it again.
+        """
+        self._try(self._recover, now)
+
+    def _recover(self, now: Moment) -> None:
+        if not self._recovered:
+            recover(self._state, self._admission, self._completion, self._dispatch, now)
+            self._recovered = True
 
     def reconfigure(self, config: Config) -> None:
         """Go on with another configuration. What needs a restart stays as it was, and the log names it."""
@@ -130,100 +159,139 @@ class Supervisor:
     # One round
 
     def step(self, now: Moment, *, woken: bool = False) -> None:
-        """Do one round. woken: something has changed in the inbox."""
-        self._listen(now)
-        if now.steady >= self._next_housekeeping:
-            self._next_housekeeping = now.steady + HOUSEKEEPING_SECONDS
-            self._keep_house(now)
-            self._last_housekeeping = now.steady
-            with suppress(StorageError):  # a full disk is no reason to stop
-                self._reporting.publish(now, self.paused)
-        if self.paused:
-            return
+        """Do one round. woken: something has changed in the inbox.
+
+        The parts of a round come in a fixed order. A part that fails ends the round and pauses the queue; each further
+        round tries the same work again, and the pause ends once a whole round has succeeded.
+        """
         if woken:
             self._admission.wake()
+        tidy = now.steady >= self._next_housekeeping
+        if tidy:
+            self._next_housekeeping = now.steady + HOUSEKEEPING_SECONDS
+        if self._work(now, tidy):
+            self._resume()
+        if tidy:
+            self._last_housekeeping = now.steady
+            self._report(now)
+
+    def _work(self, now: Moment, tidy: bool) -> bool:
+        """Do the parts of a round until one fails; whether all of them were done."""
+        if not self._try(self._dispatch.listen, now):
+            return False
+        if (tidy or not self.pause) and not self._try(self._recover, now):
+            return False
+        if tidy and not self._try(self._keep_house, now):
+            return False
+        if self.pause and now.steady < self._next_try:
+            return False
+        for part in (self._completion.finish, self._admission.take_in, self._dispatch.hand_out):
+            if not self._try(part, now):
+                self._wait = min(2 * self._wait or HOUSEKEEPING_SECONDS, LONGEST_WAIT)
+                self._next_try = now.steady + self._wait
+                return False
+        return True
+
+    def _try(self, part: Callable[[Moment], object], now: Moment) -> bool:
+        """Do one part; False where it has failed, which pauses the queue. Raises DamagedLedger."""
         try:
-            self._completion.finish(now)
-            self._admission.take_in(now)
-            self._dispatch.hand_out(now)
-        except StorageError as error:
-            self._pause(str(error))
+            part(now)
+        except DamagedLedger:
+            raise
+        except Exception as error:
+            reason = reason_of(error)
+            if not isinstance(error, NstError) and reason not in self._faults:
+                self._faults.add(reason)
+                log.exception("%s", reason)
+            self._pause(reason, now)
+            return False
+        return True
 
     def due(self, now: Moment) -> float:
         """Seconds until `step` has something to do, if no news comes before."""
-        if (self._admission.busy or self._completion.busy) and not self.paused:
+        if (self._admission.busy or self._completion.busy) and not self.pause:
             return 0.0
         return max(0.0, min(self._admission.next_scan, self._next_housekeeping) - now.steady)
 
-    def _listen(self, now: Moment) -> None:
+    def _report(self, now: Moment) -> None:
+        """Write the status; a full disk is no reason to stop."""
         try:
-            self._dispatch.listen(now)
-        except StorageError as error:
-            self._pause(str(error))
-        if self._dispatch.blocked:
-            self._pause(self._dispatch.blocked)
-            self._dispatch.blocked = ""
+            self._reporting.publish(now, self.pause)
+        except Exception as error:
+            if isinstance(error, DamagedLedger):
+                raise
+            log.debug("the status cannot be written: %s", error)
 
     def _keep_house(self, now: Moment) -> None:
-        """Do what need not happen in every round."""
+        """Do what need not happen in every round. Raises StorageError."""
         self._completion.tend()
         self._page.tend(now.steady)
-        try:
-            self._dispatch.keep_hours(now)
-            self._housekeeping.check_folders()
-            # Before space is asked for: some of this frees some.
-            self._steer(now)
-            self._housekeeping.retain_when_due(now)
-            self._housekeeping.check_space()
-            self._state.ledger.release_due(now.wall)
-            self._housekeeping.back_up(now)
-        except StorageError as error:
-            self._pause(str(error))
-        else:
-            self._resume()
+        self._dispatch.keep_hours(now)
+        self._housekeeping.check_folders()
+        # Before space is asked for: some of this frees some.
+        self._steer(now)
+        self._housekeeping.retain_when_due(now)
+        self._housekeeping.check_space()
+        self._dispatch.release_due(now)
+        self._housekeeping.back_up(now)
 
     def _steer(self, now: Moment) -> None:
         """Do what other processes have requested through the ledger."""
-        ledger = self._state.ledger
         self._retry_waits = False
         retries = 0
-        for request in ledger.pending_requests():
-            job = ledger.get(request.job_id)
-            if job is not None and request.verb == "retry":
-                retries += 1
-                if (
-                    retries > self._state.pacing.claims_a_round
-                ):  # each copies files; the rest follows in a second
+        for request in self._state.ledger.pending_requests():
+            retries += request.verb == "retry"
+            # Each retry copies files; the rest follows in a second.
+            if request.verb == "retry" and retries > self._state.pacing.claims_a_round:
+                self._retry_waits = True
+                continue
+            with contained(
+                f"the {request.verb} of {request.job_id}", partial(self._refuse, request)
+            ):
+                if self._obey(request, now):
+                    self._state.ledger.finish_request(request.number)
+                else:
                     self._retry_waits = True
-                    continue
-                try:
-                    self._admission.readmit(job, now)
-                except ChangedMeanwhile as error:
-                    log.debug("the retry of %s waits: %s", job.name, error)
-                    self._retry_waits = True
-                    continue
-            elif job is not None and not self._dispatch.cancel(job):
-                self._completion.cancel(job, now)
-            ledger.finish_request(request.number)
 
-    def _pause(self, reason: str) -> None:
-        if reason != self.paused:
+    def _obey(self, request: SteeringRequest, now: Moment) -> bool:
+        """Do what one request says; False where it has to wait."""
+        job = self._state.ledger.get(request.job_id)
+        if job is None:
+            return True
+        if request.verb == "retry":
+            try:
+                self._admission.readmit(job, now)
+            except ChangedMeanwhile as error:
+                log.debug("the retry of %s waits: %s", job.name, error)
+                return False
+        elif not self._dispatch.cancel(job):
+            self._completion.cancel(job, now)
+        return True
+
+    def _refuse(self, request: SteeringRequest, reason: str, detail: str) -> None:
+        """A request cannot be done."""
+        log.warning("the %s of %s failed: %s", request.verb, request.job_id, reason)
+        self._state.ledger.finish_request(request.number)
+
+    def _pause(self, reason: str, now: Moment) -> None:
+        """The queue waits. The log has the first reason only; the status has the present one."""
+        if self.pause is None:
             log.error("paused: %s; the queue goes on by itself when that is fixed", reason)
-        self.paused = reason
+            self._next_try = self._wait = 0.0
+        self.pause = Pause(reason, self.pause.since if self.pause else now.wall)
 
     def _resume(self) -> None:
-        if self.paused:
+        if self.pause:
             log.info("going on: the cause of the pause is gone")
-        self.paused = ""
+        self.pause = None
 
     def stop(self, now: Moment) -> None:
         """Let the workers write their checkpoints and end; what is staged is still published."""
-        with suppress(StorageError):
-            self._dispatch.stop(now)
-        with suppress(StorageError):
-            self._completion.finish(now)
-            if self._state.drain:  # it seldom runs until the time for that comes
-                self._housekeeping.retain(now)
+        self._try(self._dispatch.stop, now)
+        if self._try(self._completion.finish, now) and self._state.drain:
+            self._try(
+                self._housekeeping.retain, now
+            )  # it seldom runs until the time for that comes
         self._page.close()
         self._completion.close()
 
@@ -231,7 +299,7 @@ class Supervisor:
 
     def live(self, now: Moment) -> LiveStatus:
         """What only this process knows."""
-        return self._reporting.live(now, self.paused)
+        return self._reporting.live(now, self.pause)
 
     def ailment(self, now: Moment, patience: float) -> str:
         """Why the daemon is not healthy although its process runs, "" where it is; patience: seconds of silence."""

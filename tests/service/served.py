@@ -14,7 +14,7 @@ from nst_daemon.intake.batch import name_of, read
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.ops import logs
 from nst_daemon.service import loop
-from nst_daemon.service.admission import batch_reach
+from nst_daemon.service.batches import batch_reach
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import WorkerOptions
 

@@ -16,7 +16,7 @@ from nst_daemon.intake.batch import Batch
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.service.admission import batch_reach
+from nst_daemon.service.batches import batch_reach
 from nst_daemon.service.state import Pacing
 from nst_daemon.workers.messages import Failed, Retry
 from tests.bench import PNG, Bench
