@@ -18,7 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from nst_daemon import __version__, cli_model
+from nst_daemon import __version__, cli_model, rights
 from nst_daemon.cli_model import JsonOption
 from nst_daemon.config import Config, load
 from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
@@ -27,7 +27,6 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import logs
 from nst_daemon.ops.arguments import assignments, input_record, outputs_for
-from nst_daemon.rights import share_with_group
 
 if TYPE_CHECKING:
     from nst_daemon.intake.expansion import Expansion
@@ -183,7 +182,6 @@ def _serve(
     from nst_daemon.workers.executor import make_executor
 
     config = load(path, environ)
-    share_with_group(config.folders)
     logs.setup(config.log.format, config.log.level)
     executor = make_executor(config)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:
@@ -311,7 +309,8 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
     loaded = load(config)
-    share_with_group(loaded.folders)
+    rights.share_with_group(loaded.folders)
+    rights.check_inbox(loaded.folders.inbox)
     wanted = assignments(settings or [])
     loaded.render_settings(wanted)
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
@@ -350,7 +349,8 @@ def rerun(
     from nst_daemon.weights_file import configured_weights
 
     loaded = load(config)
-    share_with_group(loaded.folders)
+    rights.share_with_group(loaded.folders)
+    rights.check_inbox(loaded.folders.inbox)
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
     weights = configured_weights(loaded.model, loaded.folders.cache)
@@ -488,7 +488,7 @@ def contact_sheet(
     from nst_daemon.report.batch_sheet import write
 
     loaded = load(config)
-    share_with_group(loaded.folders)
+    rights.share_with_group(loaded.folders)
     print(write(folder, _places(loaded, inputs or [])))
 
 
@@ -513,7 +513,7 @@ def gallery(
     from nst_daemon.report.gallery import write
 
     loaded, folders = load(config), inputs or []
-    share_with_group(loaded.folders)
+    rights.share_with_group(loaded.folders)
     places = _places(loaded, folders)
     print(write(loaded.folders.results, places, _rerun_options(loaded, folders)))
 

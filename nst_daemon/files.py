@@ -258,7 +258,20 @@ def write_atomic(path: Path, data: bytes) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder with everything in it, if it exists. Raises StorageError."""
     with storage(path, within=path.parent), suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            _open_tree(path)
+            shutil.rmtree(path)
+
+
+def _open_tree(path: Path) -> None:
+    """Give the owner of a tree all rights to its folders. No link is followed."""
+    path.chmod(0o700)
+    for parent, names, _ in os.walk(path):
+        for folder in (Path(parent, name) for name in names):
+            if not folder.is_symlink():
+                folder.chmod(0o700)
 
 
 def remove_older(folder: Path, before: float) -> None:

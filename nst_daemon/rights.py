@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import logging
 import os
 import pwd
 import shlex
@@ -16,6 +17,8 @@ from nst_daemon.config import Folders
 from nst_daemon.errors import StorageError, UsageError
 from nst_daemon.ledger_file import side_files
 from nst_daemon.names import printable
+
+log = logging.getLogger(__name__)
 
 _FOLDER = os.R_OK | os.W_OK | os.X_OK
 _FILE = os.R_OK | os.W_OK
@@ -39,15 +42,29 @@ def check_start(folders: Folders) -> None:
         UsageError: This is root, and the state folder belongs to another user.
         StorageError: A folder or file cannot be used, or a folder cannot be created.
     """
-    owner = _owner(folders.state) if os.geteuid() == 0 else 0
-    if owner:
+    if os.geteuid() == 0:
+        _check_root(folders)
+    elif paths := blocked(folders):
+        message, remedy = describe(folders, paths)
+        raise StorageError(message, remedy=remedy)
+    elif left := left_by_others(folders):
+        log.warning("%s; %s", *describe(folders, left))
+
+
+def _check_root(folders: Folders) -> None:
+    """Root may use everything, but its files stop the daemon of another user."""
+    if owner := _owner(folders.state):
         raise UsageError(
             f"{printable(str(folders.state))} belongs to {user_name(owner)}, whose daemon could not use files of root",
             remedy=f"run it as that user: {_sudo(owner)} nst-daemon …",
         )
-    if paths := blocked(folders):
-        message, remedy = describe(folders, paths)
-        raise StorageError(message, remedy=remedy)
+    if owner := _owner(folders.root):
+        log.warning(
+            "%s belongs to %s, and new files will belong to root; to avoid that, run %s nst-daemon …",
+            folders.root,
+            user_name(owner),
+            _sudo(owner),
+        )
 
 
 def blocked(folders: Folders) -> list[Path]:
@@ -110,6 +127,17 @@ def check_member(ledger: Path, *, write: bool = False) -> None:
 def daemon_user(folders: Folders) -> int:
     """The current user; for root, the owner of the root folder."""
     return os.geteuid() or _owner(folders.root)
+
+
+def check_inbox(inbox: Path) -> None:
+    """Raise StorageError with the remedy if this user may not create files in the inbox."""
+    place = nearest(inbox)
+    if _access(place, os.W_OK | os.X_OK) or (place != inbox and _access(place, os.X_OK)):
+        return
+    raise StorageError(
+        f"{user_name(os.geteuid())} may not write to {printable(str(inbox))}",
+        remedy=_remedy(inbox, write=True),
+    )
 
 
 def user_name(uid: int) -> str:
@@ -211,13 +239,13 @@ def _places(folders: Folders, paths: Sequence[Path]) -> list[Path]:
 
 def _remedy(folder: Path, *, write: bool) -> str:
     """What gives this user the rights of the group of `folder`, or else whose rights are needed."""
-    folder = nearest(folder)
+    place = nearest(folder)
     try:
-        status = folder.stat()
+        status = place.stat()
     except OSError:
         return "ask the owner of the folder for access"
     name = group_name(status.st_gid)
-    needed = 0o070 if write else 0o050
+    needed = 0o010 if place != folder else 0o070 if write else 0o050
     if status.st_mode & needed != needed or status.st_gid == 0:
         return f"run the command as its owner: {_sudo(status.st_uid)} nst-daemon …"
     if status.st_gid in _groups():

@@ -94,6 +94,21 @@ def test_both_services_are_confined_alike() -> None:
     assert section(daemon, "KillMode=") == section(batch, "KillMode=")
 
 
+@pytest.mark.parametrize("unit", ["nst-daemon.service", "nst-batch.service"])
+def test_starts_by_hand_are_not_limited(unit: str) -> None:
+    """No number of starts locks a service; memory is limited, and a worker that is killed does not stop the service."""
+    lines = (ROOT / "systemd" / unit).read_text().splitlines()
+    assert "StartLimitIntervalSec=0" in lines[: lines.index("[Service]")]
+    assert not [line for line in lines if line.startswith(("StartLimitBurst=", "MemoryHigh="))]
+    assert {"MemoryMax=90%", "OOMPolicy=continue", "OOMScoreAdjust=-100"} <= set(lines)
+
+
+def test_only_mistakes_of_the_administrator_prevent_a_restart() -> None:
+    """The daemon is restarted after every error except wrong usage and an invalid configuration."""
+    lines = (ROOT / "systemd" / "nst-daemon.service").read_text().splitlines()
+    assert {"Restart=on-failure", "RestartSec=30s", "RestartPreventExitStatus=2 3"} <= set(lines)
+
+
 def test_what_breaks_painting_is_not_asked_for() -> None:
     """No unit and no drop-in sets what PyTorch or NVIDIA's driver cannot live with."""
     files = list((ROOT / "systemd").glob("*"))

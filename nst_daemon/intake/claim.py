@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
@@ -31,6 +32,8 @@ from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import clean_name, numbered, portable, printable, spellings
 from nst_daemon.publishing import move_folder
+
+log = logging.getLogger(__name__)
 
 #: The job as it was claimed. It is written last, so a folder of the spool without it is an unfinished copy. It stays in
 #: the archive, so that only the job's own folder is pruned or retried.
@@ -103,7 +106,11 @@ def claim(
         # This fsyncs the folder, and with it the copies' names.
         files.write_atomic(folder / CARD, _to_json(job))
     except BaseException:
-        files.remove_tree(folder)
+        try:
+            files.remove_tree(folder)
+        except StorageError as error:
+            # The next start removes it. The first error decides what happens to the request.
+            log.warning("an unfinished copy stays in the spool: %s", error)
         raise
     return job
 

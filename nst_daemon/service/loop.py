@@ -65,6 +65,7 @@ def serve(
     """
     folders = config.folders
     rights.check_start(folders)
+    rights.share_with_group(folders)
     for folder in (folders.inbox, folders.styles, folders.results, folders.done, folders.failed):
         files.make_folder(folder)
     for folder in (folders.spool, folders.stage, folders.checkpoints, folders.cache, folders.logs):
@@ -94,8 +95,6 @@ def serve(
                 "WatchdogSec is less than twice service.stall_seconds: "
                 "systemd may end this daemon where it would have replaced a worker"
             )
-        if left := rights.left_by_others(folders):
-            log.warning("%s; %s", *rights.describe(folders, left))
         log.info("serving %s", folders.root)
         notifier.ready()
         try:
