@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nst_daemon import files
-from nst_daemon.errors import InputError, Retry
+from nst_daemon.errors import InputError, Retry, StorageError
 from nst_daemon.intake.drops import Drop, Rejection, Request, Root
 from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.settle import ChangedMeanwhile

@@ -15,6 +15,8 @@ import pytest
 
 from nst_daemon.errors import InputError, StorageError
 from nst_daemon.files import remove_tree, write_atomic
+from nst_daemon.intake.claim import claim, recover_spool
+from nst_daemon.intake.drops import Root
 from nst_daemon.ledger import Ledger
 from nst_daemon.publishing import publish
 from tests.intake.conftest import PNG, House, tree
@@ -185,6 +187,27 @@ def test_a_claim_that_fails_leaves_no_copy(place: Path) -> None:
             house.claim(request)
         os.umask(0o022)
         assert tree(house.spool) == set()
+
+
+@unprivileged
+def test_a_copy_that_cannot_be_removed_keeps_the_first_error(place: Path) -> None:
+    """If the spool loses its rights during a claim, the claim's own error counts, and a restart removes the copy."""
+    house = House(place)
+    house.drop("dog.content.png")
+    house.drop("dog.style.png").chmod(0)
+    (request,) = house.settled().requests
+
+    class Roots(dict[Root, Path]):
+        def __getitem__(self, root: Root) -> Path:
+            house.spool.chmod(0o555)  # the job's folder is there
+            return super().__getitem__(root)
+
+    with pytest.raises(InputError, match=r"dog\.style\.png cannot be read"):
+        claim(request, house.spool, Roots(inbox=house.inbox), max_bytes=1000, now=1.0)
+    house.spool.chmod(0o755)
+    assert len(list(house.spool.iterdir())) == 1
+    assert recover_spool(house.spool, [], house.inbox) == []
+    assert tree(house.spool) == set()
 
 
 @unprivileged
