@@ -106,8 +106,14 @@ class FakeChores:
 class Bench:
     """A supervisor on a root of its own, and a clock that the test moves."""
 
-    def __init__(self, root: Path, pacing: Pacing | None = None, **sections: object) -> None:
-        self.pacing = pacing
+    def __init__(
+        self,
+        root: Path,
+        pacing: Pacing | None = None,
+        executor: FakeExecutor | None = None,
+        **sections: object,
+    ) -> None:
+        self.pacing, self._first_executor = pacing, executor
         loaded = configuration.load(None, {"NST_FOLDERS__ROOT": str(root)})
         limits = dataclasses.replace(loaded.limits, min_free_disk=0)
         self.config = dataclasses.replace(loaded, limits=limits, **sections)  # type: ignore[arg-type]
@@ -129,7 +135,7 @@ class Bench:
 
     def begin(self, batch: Expansion | None = None) -> None:
         """Start, as after a crash: nothing but the disk is left of what was before. batch: for this alone."""
-        self.executor = FakeExecutor()
+        self.executor, self._first_executor = self._first_executor or FakeExecutor(), None
         self.ledger = Ledger.open(self.folders.ledger)
         self.chores = FakeChores()
         self.supervisor = Supervisor(
