@@ -29,6 +29,7 @@ from nst_daemon.errors import StorageError
 from nst_daemon.managed_process import child_environment, own_module
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
+from nst_daemon.ops.status import read_live
 from nst_daemon.web.options import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
@@ -68,6 +69,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         check_watching(config.folders.inbox),
         check_disk(config.folders.state, config.limits.min_free_disk),
         *check_status_page(config.status_page, missing_packages()),
+        *check_daemon(config.folders),
     ]
 
 
@@ -271,6 +273,18 @@ def check_status_page(address: str, missing: Sequence[str]) -> Iterator[Finding]
         yield Finding("bad", "status page", message, INSTALL)
     else:
         yield Finding("good", "status page", f"at http://{address}/ while the daemon runs")
+
+
+def check_daemon(folders: Folders) -> Iterator[Finding]:
+    """Report what a running daemon says about itself, and why it is paused; nothing where none runs."""
+    live = read_live(folders)
+    if live is None:
+        return
+    if live.state in {"paused", "lost"}:
+        remedy = "fix that: the daemon then goes on by itself"
+        yield Finding("bad", "daemon", f"{live.state}: {live.reason}", remedy)
+    else:
+        yield Finding("good", "daemon", live.headline)
 
 
 def _number(path: Path) -> int | None:

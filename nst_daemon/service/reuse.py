@@ -12,7 +12,7 @@ from nst_daemon import files
 from nst_daemon.digests import sha256_file
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.names import printable
+from nst_daemon.names import portable, printable
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 
 
@@ -41,7 +41,7 @@ class Reusable:
         Raises:
             StorageError: A file cannot be copied.
         """
-        stem = PurePath(job.name).name
+        stem = portable(PurePath(job.name).name)
         sidecar = {
             **self.sidecar,
             "job": {**self.sidecar["job"], "id": job.id, "name": printable(job.name)},

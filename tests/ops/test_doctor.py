@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from watchdog.observers.api import BaseObserver, EventEmitter
 from nst_daemon.config import Config, load
 from nst_daemon.ops import doctor
 from nst_daemon.ops.doctor import Finding
+from tests.bench import Bench
 
 GIB = 1 << 30
 
@@ -187,6 +189,23 @@ def test_the_disk_is_measured_against_the_limit(tmp_path: Path) -> None:
     assert doctor.check_disk(nowhere, 0).level == "good"
     assert doctor.check_disk(nowhere, free_bytes * 3 // 4).level == "warning"
     assert doctor.check_disk(nowhere, free_bytes + GIB).level == "bad"
+
+
+def test_a_paused_daemon_is_told_with_its_reason(tmp_path: Path) -> None:
+    """A running daemon that is paused is a bad finding with the reason and the time; one that stopped is none."""
+    bench = Bench(tmp_path)
+    bench.change(limits={"min_free_disk": 2**62})
+    bench.step(2)
+    assert list(doctor.check_daemon(bench.folders)) == []
+    with (bench.folders.state / "lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finding = only(doctor.check_daemon(bench.folders))
+        assert (finding.level, finding.subject) == ("bad", "daemon")
+        assert "min_free_disk" in finding.message
+        assert "since 20" in finding.message
+        bench.change()
+        bench.step(2, times=2)
+        assert only(doctor.check_daemon(bench.folders)).message == "idle"
 
 
 def test_a_finding_is_printed_with_its_remedy() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 from nst_daemon import files
 from nst_daemon.digests import sha256_file
+from nst_daemon.names import portable
 from nst_daemon.report import sidecar
 from nst_daemon.workers.messages import Staged, Task
 from nst_daemon.workers.process.protocols import RenderingProtocol
@@ -46,7 +47,7 @@ class FinishedAttempt:
 
     def _stage(self) -> Staged:
         began, stage = self.clock(), self.task.stage
-        stem = stage / PurePath(self.task.name).name
+        stem = stage / portable(PurePath(self.task.name).name)
         picture = _with_suffix(stem, f".{self.task.outputs.format}")
         document = _with_suffix(stem, ".json")
         _empty(stage)
