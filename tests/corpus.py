@@ -210,11 +210,11 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
         "notes.txt",
         "photo.dng",
         "setup.exe",
-        "noext",
         "movie.mp4",
     ):
-        put(name, b"anything")
-        expected[name.partition(".")[0]] = rf"{name} is not an image file; known suffixes: avif"
+        path = name.replace(".", ".content.")
+        put(path, b"anything")
+        expected[name.partition(".")[0]] = rf"{path} is not an image file; known suffixes: avif"
     _special_files(inbox, outside, expected)
     _folders(put, expected)
     put("half.content.png", picture())
@@ -266,8 +266,6 @@ def _special_files(inbox: Path, outside: Path, expected: dict[str, str]) -> None
         make(inbox / f"{name}.content.png")
         (inbox / f"{name}.style.png").write_bytes(picture())
         expected[name] = rf"{name}\.content\.png {said}"
-    (inbox / "linked-folder").symlink_to(outside)
-    expected["linked-folder"] = "linked-folder is a symbolic link"
 
 
 def _socket(path: Path) -> None:
@@ -282,9 +280,9 @@ def _socket(path: Path) -> None:
 
 def _folders(put: Callable[[str, bytes], Path], expected: dict[str, str]) -> None:
     """Folders that are no job."""
-    for name in ("content.png", "style.png", "readme.txt"):
+    for name in ("content.png", "style.png", "more.png"):
         put(f"untidy/{name}", picture())
-    expected["untidy"] = "readme.txt has no meaning in a job folder"
+    expected["untidy"] = "more.png has no meaning in a job folder"
     put("styleless/content.png", picture())
     expected["styleless"] = "content.png has no style after"
     put("contentless/style.png", picture())

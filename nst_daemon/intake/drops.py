@@ -19,6 +19,13 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 SETTINGS_SUFFIXES = frozenset({".yaml", ".yml"})
+#: Suffixes of placeholders: cloud clients show them for files that are not on the computer.
+PLACEHOLDER_SUFFIXES = frozenset(
+    {
+        *(".nextcloud", ".owncloud", ".icloud", ".rsls", ".rslsv", ".cloud", ".cloudf"),
+        *(".gdoc", ".gsheet", ".gslides", ".gdraw", ".gform", ".gmap", ".gsite", ".glink"),
+    }
+)
 #: The most pictures that are blended into the style of one job.
 MAX_STYLE_PICTURES = 32
 #: Limits of `priority`.
@@ -47,6 +54,26 @@ def unknown_kind(name: str) -> str:
     """The message for a file whose suffix is not that of an image."""
     known = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
     return f"{printable(name)} is not an image file; known suffixes: {known}"
+
+
+def not_ours(entry: Entry) -> str:
+    """Why a file of the inbox is left alone that is neither an image file nor settings, in one line."""
+    if entry.problem:
+        return entry.problem
+    if entry.suffix in PLACEHOLDER_SUFFIXES:
+        label = printable(entry.name)
+        return (
+            f"{label} is a placeholder of a cloud client; make the file available on this computer"
+        )
+    return unknown_kind(entry.name)
+
+
+def empty_picture(name: str) -> str:
+    """The message for an image file without any bytes."""
+    return (
+        f"{printable(name)} is empty: an interrupted copy, or a placeholder of a cloud client; "
+        "copy the file again"
+    )
 
 
 def too_many_pictures(number: int, name: str) -> str:
@@ -85,6 +112,11 @@ class Entry:
     def suffix(self) -> str:
         """The suffix in lower case, with its dot."""
         return suffix_of(self.name)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is a regular file without bytes."""
+        return self.fingerprint.size == 0 and not self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +234,16 @@ class Waiting:
 
 @dataclass(slots=True)
 class Outcome:
-    """The meaning of the files of one or more folders. settling: paths that may still change."""
+    """The meaning of the files of one or more folders.
+
+    settling: paths that may still change; left_alone: paths of files that stay where they are, each with the reason.
+    """
 
     requests: list[Request] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     settling: list[str] = field(default_factory=list)
+    left_alone: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Outcome) -> None:
         """Append the contents of another outcome."""
@@ -215,3 +251,4 @@ class Outcome:
         self.rejections += other.rejections
         self.waiting += other.waiting
         self.settling += other.settling
+        self.left_alone |= other.left_alone

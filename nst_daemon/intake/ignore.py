@@ -1,4 +1,4 @@
-"""Names of files that are not drops: hidden and temporary files, and leftovers of other programs."""
+"""Names of files that are not drops: hidden and temporary files, and what other programs keep beside pictures."""
 
 from __future__ import annotations
 
@@ -7,26 +7,41 @@ import re
 _PATTERNS = (
     # Hidden: temporaries of rsync (.NAME.Xy12Ab), Syncthing, ProFTPD and Pure-FTPd, .nfs…, ._NAME, .DS_Store
     r"\.",
-    r"~",  # ~$document of office programs, ~syncthing~NAME.tmp
+    r"~",  # ~$document of office programs, ~syncthing~NAME.tmp, ~snapshot
     r"#.*#$",  # Emacs
-    r"@eadir$|@tmp$|#recycle$|#snapshot$",  # Synology, QNAP
+    r"@eadir$|@tmp$|#recycle$|#snapshot$|@recycle$|@recently-snapshot$",  # Synology, QNAP
+    r".*@syno(eastream|resource)$|synofile_thumb",
     r"\$recycle\.bin$|system volume information$|recycler$|thumbs\.db|ehthumbs|desktop\.ini$",  # Windows
     r"__macosx$|icon\r$|network trash folder$|temporary items$",  # macOS
     r"lost\+found$",
     r"4913$",  # Vim's test for a writable folder
     # Browsers, download managers, scp and FTP clients, cloud clients, editors, backups
     r".*\.(crdownload|part|partial|download|opdownload|filepart|tmp|temp|swp|swo|swx|bak|lock|lck)$",
-    r".*\.(!ut|!qb|bc!|!bt|aria2|dwl|dltemp|ftp|inprogress|incomplete|uploading|upload|icloud)$",
+    r".*\.(!ut|!qb|bc!|!bt|!sync|aria2|dwl|dltemp|ftp|inprogress|incomplete|uploading|upload|icloud)$",
+    r".*\.(fdmdownload|xltd|rclone_chunk\.\d+|megatmp(\..*)?)$",
     r".*\.sync-conflict-|.*\.(owncloudsync|gddownload)$",
     r".*\.part-\d+$|.*\.part\.met$|.*\.filepart\.\d+$",
     r".*~$|.*\.~\w{1,8}$",  # editors, Unison
+    # Windows' and macOS' streams as files (WSL, Samba, unpacked archives); U+F022 and U+F03A stand for the colon
+    r".*[:\uf022\uf03a](zone\.identifier|smartscreen|afp_|com\.(apple|dropbox|google)\.|\$data|ms-properties)",
+    r".*[._]zone\.identifier$",
+)
+#: Files that other programs keep beside pictures.
+_SIDECARS = (
+    r".*\.(xmp|aae|thm|lrv)$",  # Lightroom, darktable, digiKam, Apple Photos, cameras
+    r".*\.(pp3|arp|dop|cos|cot|cop|cof|comask|on1|vrd|dr4|nksc|acr|exv)$",  # RawTherapee, DxO, Capture One, …
+    r".*\.(ini|url|lnk|webloc|desktop|db|db-journal|db-wal|db-shm|nfo|ctg|modd|moff|bridgesort)$",
+    # Google Photos: IMG.jpg.json, IMG.jpg.supplemental-metadata.json, both also cut off, and files for an album
+    r".*\.(jpe?g|png|heic|heif|webp|gif|avif|bmp|tiff?|mp4|mov|mp|dng)(\.[a-z-]*)?(\(\d+\))?\.json$",
+    r"(metadata(\(\d+\))?|print-subscriptions|shared_album_comments|user-generated-memory-titles)\.json$",
 )
 _IGNORED = re.compile(
-    "|".join(f"(?:{pattern})" for pattern in _PATTERNS), re.IGNORECASE | re.DOTALL
+    "|".join(f"(?:{pattern})" for pattern in (*_PATTERNS, *_SIDECARS)), re.IGNORECASE | re.DOTALL
 )
-#: Files that file managers create in every folder.
+#: Files that no person made and that belong to nothing: they are removed together with their folder.
 _LITTER = re.compile(
-    r"\.ds_store|\._.*|thumbs\.db|ehthumbs.*|desktop\.ini|icon\r|@eadir", re.IGNORECASE
+    r"\.ds_store|\._.*|thumbs\.db|ehthumbs.*|desktop\.ini|icon\r|@eadir|.*[:\uf022\uf03a._]zone\.identifier",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -36,5 +51,5 @@ def ignored(name: str) -> bool:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file of this name may be removed together with its folder."""
+    """Whether a file of this name may be removed together with its folder; a person's sidecars may not."""
     return _LITTER.fullmatch(name) is not None

@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from nst_daemon import files
-from nst_daemon.errors import SettingsError
+from nst_daemon.errors import SettingsError, StorageError
 from nst_daemon.intake.drops import (
     IMAGE_SUFFIXES,
     MAX_STYLE_PICTURES,
     SETTINGS_SUFFIXES,
     Drop,
     Style,
+    empty_picture,
     stem_of,
     suffix_of,
 )
+from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.intake.walk import (
     always_whole,
     file_looks_whole,
@@ -79,14 +82,7 @@ def read_library(
     problems = [] if problems is None else problems
     with opened(folder) as descriptor:
         for name, status in list_folder(descriptor, folder.name, problems):
-            if stat.S_ISDIR(status.st_mode):
-                reader.add_folder(descriptor, name)
-            elif stat.S_ISLNK(status.st_mode) and _leads_to_folder(descriptor, name):
-                part = reader.parts[composed(name)]
-                part.sources[name] = []
-                part.problem = f"{printable(name)} is a symbolic link; use a real folder"
-            elif suffix_of(name) in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
-                reader.add_file(descriptor, name, status)
+            reader.add(descriptor, name, status)
     read = read or (lambda drop: read_settings(folder, drop.path, drop.fingerprint, max_bytes))
     parts = sorted(reader.parts.items(), key=lambda item: natural_key(item[0]))
     return {name: _style(name, part, read) for name, part in parts if part.sources}
@@ -109,6 +105,25 @@ class _Reader:
     max_bytes: int
     has_settled: HasSettled
     parts: dict[str, _Parts] = field(default_factory=lambda: defaultdict(_Parts))
+
+    def add(self, library: int, name: str, status: os.stat_result) -> None:
+        """A file or folder in the library. An unexpected exception costs its style, and no other."""
+        try:
+            if stat.S_ISDIR(status.st_mode):
+                self.add_folder(library, name)
+            elif stat.S_ISLNK(status.st_mode) and _leads_to_folder(library, name):
+                part = self.parts[composed(name)]
+                part.sources[name] = []
+                part.problem = f"{printable(name)} is a symbolic link; use a real folder"
+            elif suffix_of(name) in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
+                self.add_file(library, name, status)
+        except (StorageError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 (the other styles can be used)
+            folder = stat.S_ISDIR(status.st_mode)
+            part = self.parts[composed(name) if folder else stem_of(name)]
+            part.sources.setdefault(name, [])
+            part.problem = part.problem or internal_error(error)
 
     def add_file(self, library: int, name: str, status: os.stat_result) -> None:
         """A picture or a settings file directly in the library."""
@@ -151,33 +166,53 @@ class _Reader:
         settled = self.has_settled(path, mark, always_whole if problem else looks_whole)
         part.settled = part.settled and settled
         role = Role.STYLE if suffix_of(name) in IMAGE_SUFFIXES else Role.SETTINGS
+        if settled and role is Role.STYLE and status.st_size == 0:
+            part.problem = part.problem or empty_picture(name)
         return Drop(role, path, mark, "styles")
 
 
 def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
     """The style that consists of these files. Settings are read once everything has settled."""
     pictures = tuple(next(iter(part.sources.values())))
-    problem, settled = part.problem, part.settled
-    settings: Mapping[str, Any] = {}
-    if len(part.sources) > 1 or len(part.settings) > 1:
-        names = sorted(part.sources if len(part.sources) > 1 else (d.path for d in part.settings))
-        problem = (
-            problem or f"{' and '.join(map(printable, names))} have the same name; keep one of them"
-        )
-    elif len(pictures) > MAX_STYLE_PICTURES:
-        problem = problem or (
-            f"it has {len(pictures)} pictures, and at most {MAX_STYLE_PICTURES} are blended; "
-            "remove some of them"
-        )
-    elif part.settings and settled and not problem:
+    settled, settings = part.settled, {}
+    problem = part.problem or _name_problem(name) or _files_problem(part)
+    if part.settings and settled and not problem:
         try:
-            settings = read(part.settings[0])
+            settings = dict(read(part.settings[0]))
         except SettingsError as error:
             problem = str(error)
         except ChangedMeanwhile:
             settled = False
+        except (StorageError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 (the other styles can be used)
+            problem = internal_error(error)
     style = Style(name, pictures, settings, problem, settled)
     return replace(style, problem=problem or _weights_problem(style))
+
+
+def _name_problem(name: str) -> str:
+    """Why a style of this name has no folder in the inbox, "" where it has one."""
+    if not ignored(name):
+        return ""
+    return (
+        f"{printable(name)} is the name of a temporary file, which is ignored in the inbox; "
+        "give the style another name"
+    )
+
+
+def _files_problem(part: _Parts) -> str:
+    """What is wrong with the number of files, "" where nothing is."""
+    if len(part.sources) > 1 or len(part.settings) > 1:
+        names = sorted(part.sources if len(part.sources) > 1 else (d.path for d in part.settings))
+        return f"{' and '.join(map(printable, names))} have the same name; keep one of them"
+    (pictures,) = part.sources.values()
+    if len(pictures) > MAX_STYLE_PICTURES:
+        return (
+            f"it has {len(pictures)} pictures, and at most {MAX_STYLE_PICTURES} are blended; "
+            "remove some of them"
+        )
+    return ""
 
 
 def _leads_to_folder(library: int, name: str) -> bool:

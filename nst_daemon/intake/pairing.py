@@ -1,6 +1,7 @@
 """The meaning of the files in a folder of the inbox: from names and facts to requests and rejections, without I/O.
 
-    dog.content.jpg + dog.style.png (+ dog.yaml)     a pair, by stem; "_" and "-" are separators, too
+    dog.content.jpg + dog.style.png (+ dog.yaml)     a pair, by stem
+    dog_content.jpg + dog-style.png                  the same; each by itself is only a picture
     dog.content.jpg + dog.style-1.png + dog.style-2.png   several blended styles
     wedding/ with content.*, style.* (+ job.yaml)    a job folder, which settles as a whole
     starry/ with any pictures                        a hot folder, if the library has a style "starry"
@@ -18,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nst_daemon.errors import SettingsError
+from nst_daemon.errors import SettingsError, StorageError
 from nst_daemon.intake.drops import (
     IMAGE_SUFFIXES,
     MAX_STYLE_PICTURES,
@@ -31,11 +32,14 @@ from nst_daemon.intake.drops import (
     Source,
     Style,
     Waiting,
+    empty_picture,
+    not_ours,
     too_many_pictures,
     unknown_kind,
 )
 from nst_daemon.intake.library import merge_settings, style_problem
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, printable
 
@@ -47,8 +51,10 @@ WAYS = (
 MASK_WAYS = "drop a mask for each style, with or without one for the content, or no mask at all"
 
 _ROLE = r"(?P<role>content|style|content[._-]mask|style(?:[-_]?(?P<number>\d{1,3}))?(?P<mask>[._-]mask)?|start)"
-_IN_PAIR = re.compile(rf"(?P<stem>.+)[._-]{_ROLE}", re.IGNORECASE | re.DOTALL)
+_IN_PAIR = re.compile(rf"(?P<stem>.+)(?P<separator>[._-]){_ROLE}", re.IGNORECASE | re.DOTALL)
 _BARE = re.compile(_ROLE, re.IGNORECASE)
+#: Suffixes of other kinds of files. Anything longer or with other characters is a temporary name.
+_OTHER_KIND = re.compile(r"\.[a-z0-9]{1,5}")
 
 _ORDER = {role: place for place, role in enumerate(Role)}
 
@@ -58,13 +64,15 @@ class Rules:
     """What the meaning of a drop depends on.
 
     styles: the library by name (in composed form); read_settings: reads a settled settings file, raises SettingsError
-    or ChangedMeanwhile; default_style: the name of a style, or ""; pair_timeout: seconds.
+    or ChangedMeanwhile; default_style: the name of a style, or ""; pair_timeout: seconds; partner_grace: seconds that
+    a picture such as free_style.jpg waits for free.jpg or free_content.jpg, before it takes the default style.
     """
 
     styles: Mapping[str, Style]
     read_settings: Callable[[Entry], JobSettings]
     default_style: str = ""
     pair_timeout: float = 3600.0
+    partner_grace: float = 0.0
 
 
 def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules) -> Outcome:
@@ -77,7 +85,8 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
         rules: what else the meaning depends on.
 
     Returns:
-        Every file is part of exactly one request, rejection or waiting set, or is settling.
+        Every file is part of exactly one request, rejection or waiting set, or is settling, or is left alone. Unknown
+        files that have not settled are in none of them.
     """
     top = composed(folder.partition("/")[0])
     if top in rules.styles:
@@ -89,11 +98,21 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A file, its role and the number of its style (0 for none), by its name."""
+    """A file and what its name says.
+
+    number: of its style, 0 for none; explicit: False where the role follows "_" or "-", as in free_style.jpg, so that
+    it may as well be a part of the picture's own name.
+    """
 
     entry: Entry
     role: Role
     number: int = 0
+    explicit: bool = True
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the file has the suffix of an image file."""
+        return self.entry.suffix in IMAGE_SUFFIXES
 
 
 @dataclass(slots=True)
@@ -127,82 +146,146 @@ class _Set:
 
 def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
     """Pairs, single pictures and batch files."""
-    group = folder.partition("/")[0]
-    by_stem: dict[str, list[_Part]] = defaultdict(list)
+    outcome = Outcome()
+    group = _group(folder.partition("/")[0])
+    named: dict[str, list[_Part]] = defaultdict(list)
     single: dict[str, list[_Part]] = defaultdict(list)
     sets: list[_Set] = []
     for entry in entries:
         stem = entry.stem
         match = _IN_PAIR.fullmatch(stem)
-        if entry.suffix in SETTINGS_SUFFIXES:
-            if stem.lower().endswith(".batch"):
-                sets.append(
-                    _Set(_join(folder, stem[:-6]), group, "batch", [_Part(entry, Role.BATCH)])
-                )
-            else:
-                by_stem[stem].append(_Part(entry, Role.SETTINGS))
-        elif match:
-            by_stem[composed(match["stem"])].append(_part(entry, match))
-        elif entry.suffix in IMAGE_SUFFIXES or entry.problem:
+        if entry.suffix in SETTINGS_SUFFIXES and stem.lower().endswith(".batch"):
+            batch = [_Part(entry, Role.BATCH)]
+            sets.append(_Set(_join(folder, stem[:-6]), group, "batch", batch))
+        elif entry.suffix in SETTINGS_SUFFIXES:
+            named[stem].append(_Part(entry, Role.SETTINGS))
+        elif match and _may_be_ours(entry):
+            named[composed(match["stem"])].append(_part(entry, match))
+        elif entry.suffix in IMAGE_SUFFIXES:
             single[stem].append(_Part(entry, Role.CONTENT))
         else:
-            sets.append(_Set(_join(folder, stem), group, "refused", [_Part(entry, Role.UNKNOWN)]))
-    for stem, pictures in single.items():
-        companions = by_stem.get(stem, [])
-        if companions:
-            # With dog.style.png or dog.yaml, dog.jpg can only be the content.
-            companions.extend(pictures)
-        else:
-            name, default = _join(folder, stem), rules.default_style
-            sets.extend(_Set(name, group, "default", [picture], default) for picture in pictures)
-    for stem, parts in by_stem.items():
-        alone = all(part.role is Role.SETTINGS or part in single.get(stem, []) for part in parts)
+            _leave_alone([entry], outcome)
+    # Shorter stems first: dog-start.jpg is either a part of "dog", or a picture that dog-start_style.jpg belongs to.
+    for stem in sorted(named, key=len):
+        parts, pictures = named[stem], single.get(stem, [])
+        if not _belong_together(parts, pictures):
+            for part in parts:
+                if part.is_image:
+                    picture = _Part(part.entry, Role.CONTENT, explicit=False)
+                    single[part.entry.stem].append(picture)
+                else:
+                    _leave_alone([part.entry], outcome)
+            continue
+        single.pop(stem, None)
+        # With dog.style.png or dog.yaml, dog.jpg can only be the content.
+        alone = all(part.role is Role.SETTINGS for part in parts)
         style = rules.default_style if alone else ""
+        parts = _without_other_kinds([*parts, *pictures], outcome)
         sets.append(_Set(_join(folder, stem), group, "default" if alone else "pair", parts, style))
-    return _judge_all(sets, rules)
+    for stem, pictures in single.items():
+        name, default = _join(folder, stem), rules.default_style
+        sets.extend(_Set(name, group, "default", [picture], default) for picture in pictures)
+    outcome.add(_judge_all(sets, rules))
+    return outcome
+
+
+def _belong_together(parts: Sequence[_Part], pictures: Sequence[_Part]) -> bool:
+    """Whether files whose names have this stem and a role are parts of one job, and not pictures by themselves.
+
+    race-start.jpg and free_style.jpg are names that photos have. The role counts if it follows a dot, as in
+    race.start.jpg, if another part of the same stem leaves no doubt, or if there are both a content and a style.
+    """
+    roles = {part.role for part in (*parts, *pictures)}
+    return any(part.explicit for part in parts) or {Role.CONTENT, Role.STYLE} <= roles
+
+
+def _may_be_ours(entry: Entry) -> bool:
+    """Whether a file whose name has a role is of a known kind, or of another kind that is refused by name."""
+    return entry.suffix in IMAGE_SUFFIXES or _OTHER_KIND.fullmatch(entry.suffix) is not None
+
+
+def _without_other_kinds(parts: Sequence[_Part], outcome: Outcome) -> list[_Part]:
+    """The parts without files of other kinds beside an image file of the same role, such as a camera's raw file."""
+    filled = {(part.role, part.number) for part in parts if part.is_image}
+    others = [part for part in parts if _is_other_kind(part) and (part.role, part.number) in filled]
+    _leave_alone([part.entry for part in others], outcome)
+    return [part for part in parts if part not in others]
+
+
+def _is_other_kind(part: _Part) -> bool:
+    return part.role not in {Role.SETTINGS, Role.BATCH} and not part.is_image
+
+
+def _leave_alone(entries: Iterable[Entry], outcome: Outcome) -> None:
+    """Note files that are not ours. One that still changes is not mentioned: it may get another name."""
+    for entry in entries:
+        if entry.settled:
+            outcome.left_alone[entry.path] = not_ours(entry)
 
 
 def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules) -> Outcome:
     """Every picture is a job, in the style with the name of the folder."""
+    outcome = Outcome()
     by_stem: dict[str, list[_Part]] = defaultdict(list)
     for entry in entries:
-        settings = entry.suffix in SETTINGS_SUFFIXES
-        by_stem[entry.stem].append(_Part(entry, Role.SETTINGS if settings else Role.CONTENT))
+        if entry.suffix in SETTINGS_SUFFIXES:
+            by_stem[entry.stem].append(_Part(entry, Role.SETTINGS))
+        elif entry.suffix in IMAGE_SUFFIXES:
+            by_stem[entry.stem].append(_Part(entry, Role.CONTENT))
+        else:
+            _leave_alone([entry], outcome)
     sets: list[_Set] = []
     for stem, parts in by_stem.items():
-        name = _join(folder, stem)
+        name, group = _join(folder, stem), _group(style)
         if any(part.role is Role.SETTINGS for part in parts):
-            sets.append(_Set(name, style, "hot", parts, style))
+            sets.append(_Set(name, group, "hot", parts, style))
         else:
-            sets.extend(_Set(name, style, "hot", [part], style) for part in parts)
-    return _judge_all(sets, rules)
+            sets.extend(_Set(name, group, "hot", [part], style) for part in parts)
+    outcome.add(_judge_all(sets, rules))
+    return outcome
 
 
 def _job_folder(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules) -> Outcome:
     """One job, after everything in the folder has settled."""
     if not settled:
         return Outcome(settling=[folder])
+    if unsettled := [entry.path for entry in entries if not entry.settled]:
+        return Outcome(settling=unsettled)
+    outcome = Outcome()
     parts = []
     for entry in entries:
         match = _BARE.fullmatch(entry.stem)
         if _is_job_settings(entry):
             parts.append(_Part(entry, Role.SETTINGS))
-        elif match:
+        elif match and _may_be_ours(entry):
             parts.append(_part(entry, match))
-        else:
+        elif entry.suffix in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
             parts.append(_Part(entry, Role.UNKNOWN))
+        else:
+            _leave_alone([entry], outcome)
     parent, _, name = folder.rpartition("/")
-    group = parent.partition("/")[0]
-    return _judge_all([_Set(_join(parent, name), group, "folder", parts)], rules)
+    group = _group(parent.partition("/")[0])
+    parts = _without_other_kinds(parts, outcome)
+    outcome.add(_judge_all([_Set(_join(parent, name), group, "folder", parts)], rules))
+    return outcome
 
 
 # One set of files
 
 
 def _judge_all(sets: Iterable[_Set], rules: Rules) -> Outcome:
+    """The meaning of each set. An unexpected exception costs the set, and nothing else."""
     outcome = Outcome()
     for files in sets:
-        _judge(files, rules, outcome)
+        found = Outcome()
+        try:
+            _judge(files, rules, found)
+        except (StorageError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 (this drop is refused, and the next one is looked at)
+            reason = internal_error(error)
+            found = Outcome(rejections=[_request(files, [], JobSettings()).refuse(reason)])
+        outcome.add(found)
     return outcome
 
 
@@ -212,6 +295,41 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
     if unsettled:
         outcome.settling.extend(unsettled)
         return
+    if all(part.is_image and part.entry.empty for part in files.parts):
+        # Beside other parts of a job the decoder refuses it.
+        for part in files.parts:
+            outcome.left_alone[part.entry.path] = empty_picture(part.entry.name)
+        return
+    reason, job = _read_job(files, rules)
+    if job is None:
+        outcome.settling.extend(files.paths)
+        return
+    names = _style_names(files, job)
+    if any(name in rules.styles and not rules.styles[name].settled for name in names):
+        outcome.settling.extend(files.paths)
+        return
+    reason = reason or _style_fault(files, names, rules) or _mask_fault(files, names)
+    age = min(part.entry.age for part in files.parts)
+    missing = "" if reason else _missing(files, bool(names))
+    if missing and age < rules.pair_timeout:
+        outcome.waiting.append(Waiting(files.name, files.paths, missing, rules.pair_timeout - age))
+        return
+    if missing:
+        remedy = MASK_WAYS if files.masked else WAYS
+        reason = f"{missing} after {_duration(rules.pair_timeout)}; {remedy}"
+    if reason:
+        outcome.rejections.append(_request(files, [], job).refuse(reason))
+    elif not all(part.explicit for part in files.parts if files.source == "default") and (
+        age < rules.partner_grace
+    ):
+        outcome.waiting.append(_waiting_for_partner(files, rules.partner_grace - age))
+    else:
+        styles = [rules.styles[name] for name in names]
+        outcome.requests.append(_request(files, styles, job))
+
+
+def _read_job(files: _Set, rules: Rules) -> tuple[str, JobSettings | None]:
+    """Why the files cannot be a job, "" where they can; and their settings, None while these are changing."""
     reason = _fault(files)
     job = JobSettings()
     if not reason and files.source != "batch":
@@ -221,26 +339,15 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
         except SettingsError as error:
             reason = str(error)
         except ChangedMeanwhile:
-            outcome.settling.extend(files.paths)
-            return
-    names = _style_names(files, job)
-    if any(name in rules.styles and not rules.styles[name].settled for name in names):
-        outcome.settling.extend(files.paths)
-        return
-    reason = reason or _style_fault(files, names, rules) or _mask_fault(files, names)
-    missing = "" if reason else _missing(files, bool(names))
-    left = rules.pair_timeout - min(part.entry.age for part in files.parts)
-    if missing and left > 0:
-        outcome.waiting.append(Waiting(files.name, files.paths, missing, left))
-        return
-    if missing:
-        remedy = MASK_WAYS if files.masked else WAYS
-        reason = f"{missing} after {_duration(rules.pair_timeout)}; {remedy}"
-    if reason:
-        outcome.rejections.append(_request(files, [], job).refuse(reason))
-    else:
-        styles = [rules.styles[name] for name in names]
-        outcome.requests.append(_request(files, styles, job))
+            return "", None
+    return reason, job
+
+
+def _waiting_for_partner(files: _Set, left: float) -> Waiting:
+    label = printable(files.parts[0].entry.name)
+    return Waiting(
+        files.name, files.paths, f"{label} may be half of a pair; the other half is awaited", left
+    )
 
 
 def _style_names(files: _Set, job: JobSettings) -> list[str]:
@@ -343,11 +450,15 @@ def _duration(seconds: float) -> str:
 
 def _part(entry: Entry, match: re.Match[str]) -> _Part:
     word = match["role"].lower()
+    # In a job folder there is no separator. Names of masks are never a coincidence.
+    explicit = match.groupdict().get("separator", ".") == "." or word.endswith("mask")
     if word == "start":
-        return _Part(entry, Role.START)
+        return _Part(entry, Role.START, 0, explicit)
     if word.startswith("content"):
-        return _Part(entry, Role.CONTENT if word == "content" else Role.CONTENT_MASK)
-    return _Part(entry, Role.STYLE_MASK if match["mask"] else Role.STYLE, int(match["number"] or 0))
+        role = Role.CONTENT if word == "content" else Role.CONTENT_MASK
+        return _Part(entry, role, 0, explicit)
+    role = Role.STYLE_MASK if match["mask"] else Role.STYLE
+    return _Part(entry, role, int(match["number"] or 0), explicit)
 
 
 def _marks_job_folder(entry: Entry) -> bool:
@@ -359,6 +470,11 @@ def _marks_job_folder(entry: Entry) -> bool:
 
 def _is_job_settings(entry: Entry) -> bool:
     return entry.suffix in SETTINGS_SUFFIXES and entry.stem.lower() == "job"
+
+
+def _group(folder: str) -> str:
+    """The group of a job: a folder of the inbox, as valid Unicode; "" for the inbox itself."""
+    return clean_name(folder) if folder else ""
 
 
 def _join(folder: str, stem: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon import files
-from nst_daemon.errors import SettingsError
+from nst_daemon.errors import SettingsError, StorageError
 from nst_daemon.intake.claim import remove_if_empty
 from nst_daemon.intake.drops import (
     Drop,
@@ -28,9 +28,11 @@ from nst_daemon.intake.drops import (
     Style,
     Waiting,
 )
+from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import read_library, style_problem
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import Look, Settler
+from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.intake.walk import (
     MAX_FOLDER_DEPTH,
     WalkedFolder,
@@ -43,20 +45,25 @@ from nst_daemon.intake.walk import (
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import clean_name, composed, natural_key, printable
 
+#: Files of one folder that the log mentions one by one, because they are left alone.
+MAX_MENTIONED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
     """The result of one look at the inbox.
 
     requests: jobs to claim, in natural order of their names within a group and in turns between groups; rejections:
-    drops that cannot become jobs; waiting: incomplete sets; settling: paths that may still change; problems: what
-    could not be read, for the log.
+    drops that cannot become jobs; waiting: incomplete sets; settling: paths that may still change; left_alone: paths
+    of files that are not drops and stay where they are, with the reasons; problems: what could not be read and what is
+    left alone, for the log.
     """
 
     requests: tuple[Request, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     settling: tuple[str, ...] = ()
+    left_alone: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
@@ -82,6 +89,7 @@ class Intake:
         pair_timeout: seconds until an incomplete set is rejected; `math.inf` for never.
         max_bytes: of one file.
         default_style: name of a library style, or "".
+        partner_grace: how long a picture whose name may be half of a pair waits for the other half, in seconds.
     """
 
     def __init__(
@@ -94,12 +102,14 @@ class Intake:
         pair_timeout: float,
         max_bytes: int,
         default_style: str = "",
+        partner_grace: float = 0.0,
     ) -> None:
         self.inbox = inbox
         self.styles = styles
         self.pair_timeout = pair_timeout
         self.max_bytes = max_bytes
         self.default_style = default_style
+        self.partner_grace = partner_grace
         self._settler = Settler(settle_seconds, truncated_grace)
         self._settings: dict[str, tuple[Fingerprint, dict[str, Any] | SettingsError]] = {}
         self._muted: dict[str, Fingerprint] = {}
@@ -128,7 +138,8 @@ class Intake:
             rejections=tuple(sorted(outcome.rejections, key=_by_name)),
             waiting=tuple(outcome.waiting),
             settling=tuple(outcome.settling),
-            problems=tuple(visit.problems),
+            left_alone=outcome.left_alone,
+            problems=(*visit.problems, *_about(outcome.left_alone)),
         )
 
     def rules(self, now: float, wall: float) -> Rules:
@@ -157,6 +168,7 @@ class Intake:
             read_settings=self._read_job_settings,
             default_style=self._default(styles.keys(), visit),
             pair_timeout=self.pair_timeout,
+            partner_grace=self.partner_grace,
         )
 
     def _default(self, known: Set[str], visit: _Visit) -> str:
@@ -172,7 +184,7 @@ class Intake:
     def _make_hot_folders(self, styles: Iterable[Style], visit: _Visit) -> None:
         for style in styles:
             folder = self.inbox / style.name
-            if style.settled:
+            if style.settled and not ignored(style.name):
                 try:
                     if not folder.is_dir():
                         folder.mkdir()
@@ -192,7 +204,13 @@ class Intake:
                 visit.outcome.rejections.append(_too_deep(folder))
             return
         entries = list(self._entries(folder, visit))
-        visit.outcome.add(interpret(folder.path, entries, look.settled, rules))
+        try:
+            visit.outcome.add(interpret(folder.path, entries, look.settled, rules))
+        except (StorageError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 (the other folders are looked at)
+            where = printable(folder.path or "inbox")
+            visit.problems.append(f"the files in {where} stay there: {internal_error(error)}")
         if entries or folder.folders:
             self._filled.add(folder.path)
         elif (
@@ -245,6 +263,20 @@ class Intake:
         self._settings = {key: value for key, value in self._settings.items() if key in seen}
         self._muted = {path: mark for path, mark in self._muted.items() if f"inbox/{path}" in seen}
         self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
+
+
+def _about(left_alone: Mapping[str, str]) -> Iterator[str]:
+    """A line for each file that is left alone, and one for all further ones in the same folder."""
+    folders: Mapping[str, list[str]] = defaultdict(list)
+    for path in left_alone:
+        folders[path.rpartition("/")[0]].append(path)
+    for folder, paths in folders.items():
+        paths.sort(key=natural_key)
+        for path in paths[:MAX_MENTIONED]:
+            yield f"inbox/{printable(path)} is left where it is: {left_alone[path]}"
+        if (more := len(paths) - MAX_MENTIONED) > 0:
+            where = printable(f"inbox/{folder}".rstrip("/"))
+            yield f"{more} more files in {where} are left where they are: they are not image files"
 
 
 def _too_deep(folder: WalkedFolder) -> Rejection:

@@ -88,6 +88,7 @@ class Admission:
             pair_timeout=math.inf if self._state.drain else config.service.pair_timeout,
             max_bytes=config.limits.max_bytes,
             default_style=config.default_style,
+            partner_grace=0.0 if self._state.drain else config.service.truncated_grace,
         )
 
     @property

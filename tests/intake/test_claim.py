@@ -161,11 +161,11 @@ def test_equal_names_get_distinct_copies(house: House) -> None:
 
 def test_a_refusal_moves_the_file_to_failed(house: House) -> None:
     """What is refused ends in failed/NAME/ as it was, with error.txt, whose first line is the reason."""
-    house.drop("notes.txt", "hello")
+    house.drop("notes.content.txt", "hello")
     (rejection,) = house.settled().rejections
     job = house.take(rejection)
     assert tree(house.inbox) == set()
-    assert (house.failed / "notes" / "notes.txt").read_text() == "hello"
+    assert (house.failed / "notes" / "notes.content.txt").read_text() == "hello"
     assert (house.failed / "notes" / "error.txt").read_text().splitlines()[0] == job.error
     assert job.state is JobState.FAILED
 
@@ -343,13 +343,13 @@ def test_the_card_tells_the_whole_job(pair: House) -> None:
 def test_refused_files_move_between_file_systems(house: House, other_file_system: Path) -> None:
     """If the spool is on another file system than the inbox, a refused file is copied, and a link created again."""
     house.spool = other_file_system
-    house.drop("notes.txt", "hello")
+    house.drop("notes.content.txt", "hello")
     (house.inbox / "link.content.png").symlink_to("/etc/passwd")
     os.mkfifo(house.inbox / "pipe.content.png")
     for rejection in house.settled().rejections:
         house.take(rejection)
     assert tree(house.inbox) == set()
-    assert (house.failed / "notes" / "notes.txt").read_text() == "hello"
+    assert (house.failed / "notes" / "notes.content.txt").read_text() == "hello"
     assert (house.failed / "link" / "link.content.png").readlink() == Path("/etc/passwd")
     assert (
         (house.failed / "pipe" / "error.txt")

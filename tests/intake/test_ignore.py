@@ -17,14 +17,22 @@ LITTER = [
     ".DS_Store", "._dog.jpg", ".Spotlight-V100", "__MACOSX", "Icon\r", "Thumbs.db", "ehthumbs.db", "desktop.ini",
     "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".nfs00000000012", ".stfolder",
     ".Trash-1000", ".nst-daemon", ".snapshot", "@tmp",
+    "@Recycle", "dog.jpg@SynoEAStream", "dog.jpg.rclone_chunk.001", "dog.jpg.!sync", "dog.jpg:com.apple.quarantine",
+    "dog.jpg:$DATA", "dog.jpg_Zone.Identifier",
+]  # fmt: skip
+SIDECARS = [
+    "dog.xmp", "dog.jpg.xmp", "DOG.CR2.XMP", "IMG_1.AAE", "dog.jpg.pp3", "dog.jpg.dop", "MVI_1.THM", "dog.jpg.cos",
+    "dog.jpg.json", "dog.JPG(1).json", "dog.jpg.supplemental-metadata.json", "dog.jpg.supplemental-metada.json",
+    "dog.jpg.supplemental-metadata(2).json", "metadata.json", "picasa.ini", "Shop.url", "Photo.lnk", "dog.vrd",
 ]  # fmt: skip
 WANTED = [
     "dog.jpg", "dog.content.jpg", "partial.jpg", "temp.png", "in.jpg", "part.jpg", "lock.jpg", "a~b.jpg", "#1.jpg",
+    "12:30.jpg", "dog.json", "dog.content.json", "notes.txt", "dog.yaml", "dog.jpg.nextcloud", "xmp.jpg",
     "49131.jpg", "dog part 1.jpg", "icon.png", "download.jpg", "$100.jpg", "@home.jpg",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PARTIAL + LITTER)
+@pytest.mark.parametrize("name", PARTIAL + LITTER + SIDECARS)
 def test_what_nobody_dropped_is_ignored(name: str) -> None:
     """Names of unfinished transfers and of litter are ignored."""
     assert ignored(name)

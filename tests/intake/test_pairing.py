@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from nst_daemon.intake.pairing import MASK_WAYS, WAYS, Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Role
 
-MARK = Fingerprint(0, 0, 0, 0, 0)
+MARK = Fingerprint(0, 0, 1, 0, 0)
 STARRY = Style(
     "starry", (Drop(Role.STYLE, "starry.jpg", MARK, "styles"),), {"size": 100, "seed": 1}
 )
@@ -348,15 +349,177 @@ def test_a_batch_file_is_handed_on() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["dog.svg", "dog.content.pdf", "dog.style.eps", "notes.txt", "noext", "dog.gz"]
-)
-def test_other_kinds_of_files_are_refused(name: str) -> None:
-    """Other kinds of files are refused at once, with the kinds that are known."""
+@pytest.mark.parametrize("name", ["dog.content.pdf", "dog.style.eps", "dog.start.svg"])
+def test_other_kinds_of_files_with_a_role_are_refused(name: str) -> None:
+    """Other kinds of files with a role after a dot are refused at once, with the kinds that are known."""
     (rejection,) = of(name).rejections
     assert rejection.reason.startswith(
         f"{name} is not an image file; known suffixes: avif, bmp, gif, "
     )
+
+
+def test_a_pair_with_another_kind_of_file_is_refused_as_a_whole() -> None:
+    """dog.content.xyz beside dog.style.png refuses both, and names the one that is not an image file."""
+    (rejection,) = of("dog.content.xyz", "dog.style.png").rejections
+    assert rejection.reason.startswith("dog.content.xyz is not an image file")
+    assert len(rejection.files) == 2
+
+
+@pytest.mark.parametrize("folder", ["", "starry", "trip"])
+@pytest.mark.parametrize(
+    "name",
+    ["dog.svg", "notes.txt", "noext", "dog.gz", "photo.dng", "dog.content.jpg.nextcloud", "free_style.pdf",
+     "dog.jpg.a8F3x_9", "dog.content.jpg_a8f3", "jquery-style.css", "dog.content"],
+)  # fmt: skip
+def test_files_of_others_are_left_alone(name: str, folder: str) -> None:
+    """Files of other kinds without a role after a dot stay where they are, with the reason."""
+    path = f"{folder}/{name}" if folder else name
+    outcome = of(path, folder=folder, given=rules("starry"))
+    assert (outcome.requests, outcome.rejections, outcome.waiting) == ([], [], [])
+    assert list(outcome.left_alone) == [path]
+    assert outcome.left_alone[path].startswith(f"{name} is ")
+
+
+def test_a_placeholder_is_called_one() -> None:
+    """The placeholder of a cloud client is left alone with what to do about it."""
+    outcome = of("dog.content.jpg.nextcloud")
+    assert outcome.left_alone == {
+        "dog.content.jpg.nextcloud": "dog.content.jpg.nextcloud is a placeholder of a cloud client; "
+        "make the file available on this computer"
+    }
+
+
+def test_an_unknown_file_that_changes_is_not_mentioned() -> None:
+    """A file of an unknown kind that is still written to may be a picture soon: nothing is said about it."""
+    assert interpret("", entries("dog.jpg.a8F3x_9", settled=False), True, rules()) == Outcome()
+
+
+def test_a_raw_file_beside_the_picture_is_left_alone() -> None:
+    """dog.content.cr2 beside dog.content.jpg is left alone, in a pair and in a job folder."""
+    outcome = of("dog.content.cr2", "dog.content.jpg", "dog.style.jpg")
+    assert list(outcome.left_alone) == ["dog.content.cr2"]
+    assert [path for _, path in roles(outcome.requests[0])] == ["dog.content.jpg", "dog.style.jpg"]
+    outcome = of("w/content.cr2", "w/content.jpg", "w/style.jpg", folder="w")
+    assert list(outcome.left_alone) == ["w/content.cr2"]
+    assert len(outcome.requests) == 1
+
+
+def test_other_files_in_a_job_folder_are_left_alone() -> None:
+    """A job folder with notes is painted without them; one with content.pdf instead of a picture is refused."""
+    outcome = of("w/content.jpg", "w/style.jpg", "w/notes.txt", "w/README", folder="w")
+    assert sorted(outcome.left_alone) == ["w/README", "w/notes.txt"]
+    assert [path for _, path in roles(outcome.requests[0])] == ["w/content.jpg", "w/style.jpg"]
+    (rejection,) = of("w/content.pdf", "w/style.jpg", folder="w").rejections
+    assert rejection.reason.startswith("content.pdf is not an image file")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("", "a.jpg"), ("", "a.content.jpg"), ("starry", "a.jpg"), ("w", "content.jpg")],
+)
+def test_an_empty_picture_by_itself_is_left_alone(folder: str, name: str) -> None:
+    """A picture without bytes stays where it is; beside other parts of its job the decoder gets to see it."""
+    path = f"{folder}/{name}" if folder else name
+    empty = Entry(path, Fingerprint(0, 0, 0, 0, 0), settled=True, age=1e9)
+    outcome = interpret(folder, [empty], True, rules("starry"))
+    assert outcome == Outcome(left_alone={path: outcome.left_alone[path]})
+    assert outcome.left_alone[path].startswith(f"{name} is empty: an interrupted copy")
+    pair = [
+        empty,
+        *entries(
+            path.replace("a.", "a.style.")
+            .replace("content.", "style.")
+            .replace("style.style", "style")
+        ),
+    ]
+    if folder != "starry":
+        assert len(interpret(folder, pair, True, rules()).requests) == 1
+
+
+LONE = ["race-start.jpg", "free_style.jpg", "web_content.jpg", "old-style-1.jpg", "life_style2.jpg"]
+
+
+@pytest.mark.parametrize("name", LONE)
+def test_a_picture_whose_name_ends_like_a_role_is_a_picture(name: str) -> None:
+    """With a default style, a picture whose name ends with `_style` or `-start` is painted under its whole name."""
+    request = only(of(name, given=rules(default="starry")))
+    assert (request.name, request.source) == (name[:-4], "default")
+    assert roles(request)[0] == ("content", name)
+    (waiting,) = of(name).waiting
+    assert (waiting.name, waiting.reason) == (name[:-4], f"{name} has no style")
+
+
+@pytest.mark.parametrize("name", LONE)
+def test_such_a_picture_waits_for_the_other_half_of_a_pair(name: str) -> None:
+    """For the grace it may be half of a pair: it is not painted by itself before, so that a slow partner is in time."""
+    given = replace(rules(default="starry"), partner_grace=60.0)
+    (waiting,) = of(name, given=given).waiting
+    assert (waiting.left, waiting.reason) == (
+        50.0,
+        f"{name} may be half of a pair; the other half is awaited",
+    )
+    assert len(interpret("", entries(name, age=60.0), True, given).requests) == 1
+    assert len(of("beach.jpg", given=given).requests) == 1
+
+
+def test_two_photos_of_a_race_are_two_pictures() -> None:
+    """race.jpg and race-start.jpg, or web.jpg and web_content.jpg, are no pair: neither can be the style."""
+    for names in (
+        ["race.jpg", "race-start.jpg"],
+        ["web.jpg", "web_content.jpg"],
+        ["a_content.jpg", "a-start.jpg"],
+    ):
+        outcome = of(*names, given=rules(default="starry"))
+        assert sorted(request.name for request in outcome.requests) == sorted(n[:-4] for n in names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["free.jpg", "free_style.jpg"], ["free_content.jpg", "free-style.jpg"], ["free.content.jpg", "free_style.jpg"],
+     ["free.jpg", "free_style.jpg", "free-start.jpg"], ["free_content.jpg", "free.style.jpg", "free_start.jpg"],
+     ["a-start.jpg", "a-start_style.jpg"], ["free_content.jpg", "free_style.jpg", "free_style_mask.png"]],
+)  # fmt: skip
+def test_a_role_counts_where_there_is_a_pair(names: list[str]) -> None:
+    """With a content and a style, or another part with a dot, `-` and `_` separate a role as a dot does."""
+    request = only(of(*names, given=replace(rules(default="starry"), partner_grace=60.0)))
+    assert (request.source, len(request.files)) == ("pair", len(names))
+
+
+def test_a_role_counts_beside_settings() -> None:
+    """free.yaml makes free_content.jpg the content of free, which may name a style."""
+    job = JobSettings(styles=("night",))
+    request = only(of("free_content.jpg", "free.yaml", given=rules("starry", job)))
+    assert (request.name, len(request.files)) == ("free", 3)
+
+
+def test_an_unexpected_exception_costs_one_drop(caplog: pytest.LogCaptureFixture) -> None:
+    """The drop whose interpretation raises anything is refused in one line, the traceback is logged, others go on."""
+
+    def read(entry: Entry) -> JobSettings:
+        raise ZeroDivisionError("a fault\nof ours")
+
+    given = Rules({"starry": STARRY}, read, "starry")
+    outcome = of("dog.jpg", "dog.yaml", "cat.jpg", given=given)
+    assert [request.name for request in outcome.requests] == ["cat"]
+    (rejection,) = outcome.rejections
+    assert rejection.reason == (
+        "internal error: ZeroDivisionError: a fault; the log has the details, please report them"
+    )
+    assert len(rejection.files) == 2
+    of("dog.jpg", "dog.yaml", given=given)
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_groups_are_valid_unicode() -> None:
+    """The group of a job in a folder with undecodable bytes in its name can be written to the ledger."""
+    found = of("M\udcfc/a.content.jpg", "M\udcfc/a.style.jpg", folder="M\udcfc")
+    style = Style("M\udcfc", STARRY.pictures)
+    hot = of(
+        "M\udcfc/a.jpg", folder="M\udcfc", given=Rules({style.name: style}, lambda e: JobSettings())
+    )
+    nested = of("M\udcfc/x/content.jpg", "M\udcfc/x/style.jpg", folder="M\udcfc/x")
+    for request in (only(found), only(hot), only(nested)):
+        assert request.group.encode() == b"M_"
 
 
 def test_a_faulty_half_takes_the_other_along() -> None:
@@ -461,6 +624,7 @@ def test_every_file_has_exactly_one_fate(names: list[str], folder: str, default:
         if file.root == "inbox"
     ]
     fates += [path for waiting in outcome.waiting for path in waiting.paths] + outcome.settling
+    fates += outcome.left_alone
     assert sorted(fates) == sorted(paths)
     for found in (*outcome.requests, *outcome.rejections):
         assert ".." not in found.name.split("/")

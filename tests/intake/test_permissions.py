@@ -139,7 +139,7 @@ def test_folders_of_our_own_are_matters_of_storage(place: Path) -> None:
     house = House(place)
     house.drop("dog.content.png")
     house.drop("dog.style.png")
-    house.drop("x.txt")
+    house.drop("x.content.txt")
     scan = house.settled()
     for folder in (house.spool, house.failed):
         folder.chmod(0o555)
@@ -149,7 +149,7 @@ def test_folders_of_our_own_are_matters_of_storage(place: Path) -> None:
         house.claim(scan.requests[0])
     with pytest.raises(StorageError):
         house.take(scan.rejections[0])
-    assert tree(house.inbox) == {"dog.content.png", "dog.style.png", "x.txt"}
+    assert tree(house.inbox) == {"dog.content.png", "dog.style.png", "x.content.txt"}
     stage, results = house.root / "stage", house.root / "results"
     for folder in (stage, results):
         folder.mkdir()

@@ -200,7 +200,6 @@ def test_special_files_are_refused(house: House, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(PNG)
     (house.inbox / "link.content.png").symlink_to(tmp_path / "secret.png")
     (house.inbox / "dangling.png").symlink_to("/nonexistent")
-    (house.inbox / "folder").symlink_to(tmp_path)
     os.mkfifo(house.inbox / "pipe.content.png")
     os.link(tmp_path / "secret.png", house.inbox / "hard.content.png")
     with socket.socket(socket.AF_UNIX) as server:
@@ -209,11 +208,135 @@ def test_special_files_are_refused(house: House, tmp_path: Path) -> None:
     assert {name: reason.split("; ")[0] for name, reason in reasons.items()} == {
         "link": "link.content.png is a symbolic link",
         "dangling": "dangling.png is a symbolic link",
-        "folder": "folder is a symbolic link",
         "pipe": "pipe.content.png is a named pipe",
         "hard": "hard.content.png has 2 hard links, so its contents belong to another place as well",
         "socket": "socket.png is a socket",
     }
+
+
+def test_special_files_of_others_are_left_alone(house: House, tmp_path: Path) -> None:
+    """Links, pipes and sockets that are not named like pictures stay, and the log says so."""
+    (house.inbox / "folder").symlink_to(tmp_path)
+    (house.inbox / "dangling").symlink_to("/nonexistent")
+    os.mkfifo(house.inbox / "pipe")
+    (tmp_path / "text").write_text("x")
+    os.link(tmp_path / "text", house.inbox / "hard.txt")
+    scan = house.settled()
+    assert (scan.requests, scan.rejections, scan.settling) == ((), (), ())
+    assert sorted(scan.problems) == [
+        "inbox/dangling is left where it is: dangling is a symbolic link; drop a copy of the file itself",
+        "inbox/folder is left where it is: folder is a symbolic link; drop a copy of the file itself",
+        "inbox/hard.txt is left where it is: hard.txt has 2 hard links, so its contents belong to another "
+        "place as well; drop a copy",
+        "inbox/pipe is left where it is: pipe is a named pipe; drop a copy of the file itself",
+    ]
+
+
+def test_many_files_of_others_are_a_few_lines(house: House) -> None:
+    """Of 500 unknown files in a folder 20 are named, in natural order, and the rest is counted."""
+    house.style("starry.jpg")
+    for number in range(500):
+        house.drop(f"starry/MVI_{number}.mov", "x")
+    scan = house.settled()
+    assert len(scan.left_alone) == 500
+    assert len(scan.problems) == 21
+    assert scan.problems[2].startswith(
+        "inbox/starry/MVI_2.mov is left where it is: MVI_2.mov is not"
+    )
+    assert scan.problems[20] == (
+        "480 more files in inbox/starry are left where they are: they are not image files"
+    )
+
+
+SIDECARS = ["content.png:Zone.Identifier", "content.png.xmp", "content.xmp", "content.AAE", "content.png.json",
+            "content.png.supplemental-metadata.json", "content.png.supplemental-me.json", "Thumbs.db", "._content.png",
+            "content.png.pp3", "content.dop", "content.THM", "Desktop.ini", "page.url", "picasa.ini",
+            "content.png\uf03aZone.Identifier", "content.png.cos", "metadata.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_sidecars_are_no_parts_of_a_job(house: House, name: str) -> None:
+    """A job folder and a hot folder with files that other programs keep beside pictures are painted without them."""
+    house.style("starry.jpg")
+    for path in (
+        "w/content.png",
+        "w/style.png",
+        f"w/{name}",
+        "starry/content.png",
+        f"starry/{name}",
+    ):
+        house.drop(path)
+    scan = house.settled()
+    assert (scan.rejections, scan.waiting, scan.problems) == ((), (), ())
+    assert sorted(names(scan)) == ["starry/content", "w"]
+
+
+def test_a_sidecar_stays_when_its_picture_is_taken(house: House) -> None:
+    """A job folder that is taken keeps a person's sidecar, is no job any more, and nothing is said about it."""
+    for name in (
+        "content.png",
+        "style.png",
+        "content.png.xmp",
+        "notes.txt",
+        "style.png:Zone.Identifier",
+    ):
+        house.drop(f"w/{name}")
+    for name in ("content.png", "style.png", "style.png:Zone.Identifier", ".DS_Store"):
+        house.drop(f"v/{name}")
+    for request in house.settled().requests:
+        house.take(request)
+    assert tree(house.inbox) == {
+        "w/",
+        "w/content.png.xmp",
+        "w/notes.txt",
+        "w/style.png:Zone.Identifier",
+    }
+    (house.inbox / "w" / "notes.txt").unlink()
+    for scan in (house.settled(), house.scan(5000), house.scan(5000)):
+        assert scan == Scan()
+    assert (house.inbox / "w" / "content.png.xmp").exists()
+
+
+def test_an_empty_picture_stays(house: House) -> None:
+    """A picture without bytes, as virtual files of cloud clients look, settles for the grace and then stays."""
+    house.style("starry.jpg")
+    house.drop("starry/a.png", b"")
+    assert house.settled().settling == ("starry/a.png",)
+    scan = house.scan(60)
+    assert (scan.requests, scan.rejections, scan.settling) == ((), (), ())
+    assert scan.problems[0].startswith("inbox/starry/a.png is left where it is: a.png is empty")
+    house.drop("starry/a.png")
+    assert names(house.settled()) == ["starry/a"]
+
+
+def test_a_style_whose_folder_would_be_ignored_is_refused(house: House) -> None:
+    """styles/wave.temp.png cannot have a hot folder, and the log says so."""
+    house.style("wave.temp.png")
+    house.drop("wave.temp/a.png")
+    scan = house.settled()
+    assert scan.problems == (
+        "the style wave.temp cannot be used: wave.temp is the name of a temporary file, which is ignored in the inbox; "
+        "give the style another name",
+    )
+
+
+def test_a_folder_in_latin_1_is_a_folder(house: House) -> None:
+    """Folders and styles with undecodable bytes in their names give jobs that the ledger takes."""
+    odd = os.fsdecode(b"M\xfcnchen")
+    house.style(f"{odd}.png")
+    (house.styles / f"{odd}2").mkdir()
+    house.style(f"{odd}2/{odd}.png")
+    for path in (f"{odd}/a.png", f"{odd}2/{odd}.png", f"x{odd}/content.png", f"x{odd}/style.png",
+                 f"y{odd}/a.content.png", f"y{odd}/a.style.png", f"{odd}.batch.yaml"):  # fmt: skip
+        house.drop(path)
+    scan = house.settled()
+    assert (scan.rejections, scan.problems) == ((), ())
+    assert {request.group for request in scan.requests} == {"", "M_nchen", "M_nchen2", "yM_nchen"}
+    jobs = [house.take(request) for request in scan.requests]
+    assert {job.name for job in jobs} == {
+        "M_nchen/a", "M_nchen2/M_nchen", "xM_nchen", "yM_nchen/a", "M_nchen"
+    }  # fmt: skip
+    assert tree(house.inbox) == {f"{odd}/", f"{odd}2/", f"y{odd}/"}
 
 
 def test_a_file_beyond_the_limit_is_refused_unread(house: House) -> None:
@@ -347,9 +470,10 @@ def test_ten_thousand_pairs_are_all_seen(house: House) -> None:
     folder = os.open(house.inbox, os.O_RDONLY)
     for number in range(10_000):
         for role in ("content", "style"):
-            os.close(
-                os.open(f"{number}.{role}.png", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=folder)
-            )
+            name = f"{number}.{role}.png"
+            descriptor = os.open(name, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=folder)
+            os.write(descriptor, b"x")
+            os.close(descriptor)
     os.close(folder)
     house.options["truncated_grace"] = 0.0
     house.restart()

@@ -58,7 +58,7 @@ def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
         lambda: root.pair(f"trip/{name}"),
         lambda: root.drop(name, {f"{name}/content.png": b"c%d" % number, f"{name}/style.png": b"s%d" % number}),
         lambda: root.drop(f"starry/{name}", {f"starry/{name}.png": b"hot %d" % number}),
-        lambda: root.drop(name, {f"{name}.txt": b"refused %d" % number}, S.FAILED),
+        lambda: root.drop(name, {f"{name}.content.txt": b"refused %d" % number}, S.FAILED),
         lambda: root.pair(name, S.FAILED, do="raise", at=2),
         lambda: root.pair(name, do="device", at=1, once=once),
         lambda: root.pair(name, do="kill", at=2, once=once),

@@ -44,7 +44,7 @@ class Scenario:
 def pair_and_refusal(root: Root) -> None:
     """A good pair, a job folder, a hot folder and something that is no picture."""
     root.pair("dog")
-    root.drop("notes", {"notes.txt": b"hello"}, S.FAILED)
+    root.drop("notes", {"notes.content.txt": b"hello"}, S.FAILED)
     root.drop("w", {"w/content.png": b"a folder's content", "w/style.png": b"a folder's style"})
 
 
