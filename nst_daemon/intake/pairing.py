@@ -85,8 +85,7 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
         rules: what else the meaning depends on.
 
     Returns:
-        Every file is part of exactly one request, rejection or waiting set, or is settling, or is left alone. Unknown
-        files that have not settled are in none of them.
+        Every file is part of exactly one request, rejection or waiting set, or is settling, or is left alone.
     """
     top = composed(folder.partition("/")[0])
     if top in rules.styles:
@@ -217,10 +216,12 @@ def _is_other_kind(part: _Part) -> bool:
 
 
 def _leave_alone(entries: Iterable[Entry], outcome: Outcome) -> None:
-    """Note files that are not ours. One that still changes is not mentioned: it may get another name."""
+    """Note files that are not ours. One that still changes is settling: it may be a copy that gets another name."""
     for entry in entries:
         if entry.settled:
             outcome.left_alone[entry.path] = not_ours(entry)
+        else:
+            outcome.settling.append(entry.path)
 
 
 def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules) -> Outcome:

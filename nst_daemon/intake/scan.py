@@ -19,6 +19,8 @@ from nst_daemon import files
 from nst_daemon.errors import SettingsError, StorageError
 from nst_daemon.intake.claim import remove_if_empty
 from nst_daemon.intake.drops import (
+    IMAGE_SUFFIXES,
+    SETTINGS_SUFFIXES,
     Drop,
     Entry,
     JobSettings,
@@ -27,6 +29,7 @@ from nst_daemon.intake.drops import (
     Request,
     Style,
     Waiting,
+    suffix_of,
 )
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import read_library, style_problem
@@ -227,10 +230,11 @@ class Intake:
                 visit.seen.add(f"inbox/{path}")
                 continue
             problem = file_problem(status, name, self.max_bytes)
+            looks_whole: Callable[[], bool]
             looks_whole = partial(file_looks_whole, name, folder.descriptor, status.st_size)
-            look = self._look(
-                f"inbox/{path}", mark, always_whole if problem else looks_whole, visit
-            )
+            if problem or suffix_of(name) not in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
+                looks_whole = always_whole
+            look = self._look(f"inbox/{path}", mark, looks_whole, visit)
             yield Entry(path, mark, look.settled, look.age, problem)
 
     def _look(

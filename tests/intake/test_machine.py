@@ -237,7 +237,7 @@ class Inbox(RuleBasedStateMachine):
         assert taken.keys() <= set(self.standing.values()) | self.withdrawn
 
     def teardown(self) -> None:
-        """Once everybody has finished and time has passed, only what is not ours is left, each version with one outcome."""
+        """Once all is written and time has passed, only what is not ours is left, and each version has one outcome."""
         try:
             for path in sorted(self.writing):
                 self.forget(path)

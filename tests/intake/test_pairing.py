@@ -389,9 +389,10 @@ def test_a_placeholder_is_called_one() -> None:
     }
 
 
-def test_an_unknown_file_that_changes_is_not_mentioned() -> None:
-    """A file of an unknown kind that is still written to may be a picture soon: nothing is said about it."""
-    assert interpret("", entries("dog.jpg.a8F3x_9", settled=False), True, rules()) == Outcome()
+def test_an_unknown_file_that_changes_is_settling() -> None:
+    """A file of an unknown kind that is still written to may be renamed to a picture soon: it is waited for."""
+    outcome = interpret("", entries("dog.jpg.a8F3x_9", settled=False), True, rules())
+    assert outcome == Outcome(settling=["dog.jpg.a8F3x_9"])
 
 
 def test_a_raw_file_beside_the_picture_is_left_alone() -> None:
