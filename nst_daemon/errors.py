@@ -5,6 +5,7 @@
     ├── ConfigError           3  config.yaml, an NST_… variable or a folder is invalid
     ├── InputError            4  a dropped file is invalid
     │   ├── PictureError         a picture cannot be read
+    │   │   └── DamagedPicture   … because its data is damaged or not complete
     │   └── SettingsError        a render setting is unknown, out of range or contradicts another
     ├── ModelError            5  weights or the ONNX file are missing, damaged or do not match
     ├── BusyError             6  another process is running on this root
@@ -78,6 +79,10 @@ class InputError(NstError):
 
 class PictureError(InputError):
     """A picture cannot be read: it is damaged, has another format, or exceeds a limit."""
+
+
+class DamagedPicture(PictureError):  # noqa: N818 (the state of a file)
+    """The data of a picture is damaged or not complete."""
 
 
 class SettingsError(InputError):

@@ -66,6 +66,8 @@ ALLOWED: dict[str, set[str]] = {
     "workers.executor": LEAVES | {"config", "workers"},
     "workers.supervised": LEAVES | {"workers.executor", "workers.messages"},
     "workers.local": LEAVES | {"managed_process", "workers.messages", "workers.supervised"},
+    "workers.decoding": LEAVES
+    | {"config", "workers.local", "workers.messages", "workers.supervised"},
     # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
     # it starts a process.
     "workers.ray": LEAVES
@@ -138,6 +140,7 @@ LIGHT = [
     "service.loop",
     "service.status_page",
     "service.supervisor",
+    "workers.decoding",
     "workers.executor",
     "weights_file",
     "workers.local",

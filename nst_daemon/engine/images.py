@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nst_daemon.engine import high_bit_depth
 from nst_daemon.engine.icc import Array, Raster, plain, scaled, srgb_profile, to_srgb
-from nst_daemon.errors import PictureError, SettingsError
+from nst_daemon.errors import DamagedPicture, PictureError, SettingsError
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -316,8 +316,8 @@ def _shallow_raster(image: Image.Image) -> Raster:
     return Raster(array, "GRAY" if mode == "L" else mode, alpha)
 
 
-def _damaged(label: str, error: Exception) -> PictureError:
-    return PictureError(
+def _damaged(label: str, error: Exception) -> DamagedPicture:
+    return DamagedPicture(
         f"{label} is damaged or truncated: {error}", remedy="copy the complete file again"
     )
 

@@ -326,6 +326,32 @@ class Provisioning:
     files: Mapping[str, tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """To the process that checks pictures: decode the inputs of a job. spool: the job's folder."""
+
+    job_id: str
+    spool: Path
+    inputs: tuple[JobInput, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer to `Check`.
+
+    Args:
+        reason: Why a picture cannot be decoded, in one line; "" where none is known.
+        incomplete: The reason may disappear when the rest of the file arrives.
+        undecided: Why the pictures were not checked to the end; the worker decides.
+    """
+
+    job_id: str
+    reason: str = ""
+    incomplete: bool = False
+    undecided: str = ""
+
+
 Message = (
     Hello
     | Task
@@ -344,6 +370,8 @@ Message = (
     | Spawn
     | Kill
     | Provisioning
+    | Check
+    | Checked
 )
 
 

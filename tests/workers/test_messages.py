@@ -48,6 +48,8 @@ MESSAGES: list[messages.Message] = [
     TASK,
     messages.Cancel("1"),
     messages.Stop(),
+    messages.Check("1", TASK.spool, TASK.inputs, TASK.limits),
+    messages.Checked("1", "a.jpg is damaged", incomplete=True, undecided="no memory"),
     messages.Alive(),
     messages.Devices(("cuda:0", "cuda:1")),
     messages.Room(9),

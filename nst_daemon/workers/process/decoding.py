@@ -1,0 +1,93 @@
+"""The process that decodes the pictures of a drop before their originals leave the inbox: `python -m …decoding FD`.
+
+It receives `Check` messages, decodes one file after the other as a worker does, and answers each with `Checked`, in
+their order. It keeps no picture. `workers.decoding` starts and ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from nst_daemon import managed_process
+from nst_daemon.engine.images import load_picture
+from nst_daemon.errors import DamagedPicture, NstError, Retry, first_line
+from nst_daemon.jobs import JobInput
+from nst_daemon.workers import messages
+from nst_daemon.workers.messages import Check, Checked
+
+#: Painting has precedence over this process.
+NICENESS = 5
+#: The kernel ends this process first when memory runs out: its death costs nothing.
+OOM_SCORE = "1000"
+#: So many files are known to be whole: a style of the library is decoded once and not for each job.
+REMEMBERED = 10_000
+
+
+class Checker:
+    """Decodes files and remembers which are whole, by content and limits."""
+
+    def __init__(self) -> None:
+        self._whole: OrderedDict[tuple[object, ...], None] = OrderedDict()
+
+    def check(self, check: Check) -> Checked:
+        """The answer for one job."""
+        try:
+            for file in check.inputs:
+                self._decode(check, file)
+        except NstError as error:
+            if error.retry is not Retry.NEVER:  # not an error of the picture
+                return Checked(check.job_id, undecided=str(error))
+            damaged = isinstance(error, DamagedPicture)
+            return Checked(check.job_id, reason=str(error), incomplete=damaged)
+        except Exception as error:  # noqa: BLE001 (the worker decides)
+            return Checked(check.job_id, undecided=first_line(error))
+        return Checked(check.job_id)
+
+    def _decode(self, check: Check, file: JobInput) -> None:
+        limits = check.limits
+        key = (file.sha256, limits.max_pixels, limits.max_side)
+        if key in self._whole:
+            self._whole.move_to_end(key)
+            return
+        load_picture(
+            check.spool / file.spooled,
+            max_pixels=limits.max_pixels,
+            max_side=limits.max_side,
+            name=file.name,
+        )
+        self._whole[key] = None
+        if len(self._whole) > REMEMBERED:
+            self._whole.popitem(last=False)
+
+
+def serve(end: socket.socket) -> None:
+    """Answer until the daemon closes its end."""
+    checker = Checker()
+    while (message := messages.receive(end)) is not None:
+        if isinstance(message, Check):
+            messages.send(end, checker.check(message))
+
+
+def main() -> None:
+    """Serve the daemon at the other end of the descriptor that the first argument names."""
+    end = managed_process.begin()
+    os.nice(NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    torch.set_num_threads(1)  # one picture at a time needs no pool
+    try:
+        messages.send(end, messages.Alive())
+        serve(end)
+    except OSError:
+        pass  # the daemon is gone
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
