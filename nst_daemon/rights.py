@@ -80,7 +80,7 @@ def blocked(folders: Folders) -> list[Path]:
     wanted = dict.fromkeys(map(nearest, needed), _FOLDER)
     for folder in (folders.inbox, folders.styles):
         # Pictures in an inbox without write permission are painted once.
-        wanted.setdefault(nearest(folder), _READ if folder.exists() else _FOLDER)
+        wanted.setdefault(nearest(folder), _READ if os.path.lexists(folder) else _FOLDER)
     wanted = {path: rights for path, rights in wanted.items() if path.is_dir()}
     wanted |= dict.fromkeys(_needed_files(folders), _FILE)
     return [path for path, rights in wanted.items() if not _usable(folders, path, rights)]
@@ -97,6 +97,8 @@ def left_by_others(folders: Folders) -> list[Path]:
 def describe(folders: Folders, paths: Sequence[Path]) -> tuple[str, str]:
     """What is wrong with paths that the daemon's user cannot write to, and the command that changes it."""
     user, first = daemon_user(folders), paths[0]
+    if outside := [path for path in paths if not _top(folders, path)]:
+        return _describe_outside(folders, outside[0], user)
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     owners = ", ".join(user_name(uid) for uid in sorted({path.lstat().st_uid for path in paths}))
     message = f"{user_name(user)} cannot write to {printable(str(first))}{more} (owner: {owners})"
@@ -227,14 +229,35 @@ def _repair(folders: Folders, paths: Sequence[Path], user: int) -> str:
 
 
 def _places(folders: Folders, paths: Sequence[Path]) -> list[Path]:
-    """The folders that contain `paths`, without links (`chown -R` does not follow them): the root if it is enough."""
-    tops = [folders.root, folders.inbox, folders.styles, folders.results, folders.done]
-    tops += [folders.failed, folders.state, folders.spool, folders.stage, folders.checkpoints]
-    real = [Path(os.path.realpath(top)) for top in (*tops, folders.cache, folders.logs)]
-    found = []
-    for path in (Path(os.path.realpath(path)) for path in paths):
-        found.append(next((top for top in real if path.is_relative_to(top)), path))
-    return list(dict.fromkeys(found))
+    """The folders that contain `paths`: the root if it is enough."""
+    return list(dict.fromkeys(top for path in paths if (top := _top(folders, path))))
+
+
+def _top(folders: Folders, path: Path) -> Path | None:
+    """The folder of the configuration that contains a path, without links, which `chown -R` does not follow."""
+    path = path.resolve()
+    for top in (folders.root, *_configured(folders)):
+        if path.is_relative_to(top.resolve()):
+            return top.resolve()
+    return None
+
+
+def _configured(folders: Folders) -> tuple[Path, ...]:
+    places = (folders.inbox, folders.styles, folders.results, folders.done, folders.failed)
+    inside = (folders.spool, folders.stage, folders.checkpoints, folders.cache, folders.logs)
+    return (*places, folders.state, *inside)
+
+
+def _describe_outside(folders: Folders, place: Path, user: int) -> tuple[str, str]:
+    """The same for the nearest parent of a folder that does not exist, or that this user cannot reach."""
+    name, owner = user_name(user), user_name(place.stat().st_uid)
+    if not _access(place, os.X_OK):
+        message = f"{name} may not enter {printable(str(place))} (owner: {owner})"
+        return message, f"give {name} the right to enter it, or set folders.root to another place"
+    missing = next(f for f in (folders.root, *_configured(folders)) if nearest(f) == place)
+    message = f"{name} cannot create {printable(str(missing))} in {printable(str(place))} (owner: {owner})"
+    group = group_name(os.getegid())
+    return message, f"sudo install -d -o {name} -g {group} {shlex.quote(str(missing))}"
 
 
 def _remedy(folder: Path, *, write: bool) -> str:

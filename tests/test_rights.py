@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sqlite3
@@ -82,6 +83,10 @@ def said(error: NstError | None, *parts: str) -> None:
     assert error is not None
     assert "\n" not in text
     assert not [part for part in parts if part not in text], text
+
+
+def shell(command: str) -> None:
+    subprocess.run(command, shell=True, check=True)
 
 
 # The group
@@ -276,7 +281,7 @@ def test_files_of_root_are_named_with_the_command(folders: Folders) -> None:
     SERVICE.run(start)
     (found,) = doctor.check_folders(folders)
     assert (found.level, found.remedy) == ("bad", command), "root asks for the daemon's user"
-    subprocess.run(command.removeprefix("sudo "), shell=True, check=True)
+    shell(command.removeprefix("sudo "))
 
     def start_again() -> None:
         rights.check_start(folders)
@@ -300,6 +305,58 @@ def test_a_root_that_root_made_is_named(root: Path) -> None:
         assert refused.value.remedy == f"sudo chown -R daemon:daemon '{root}'"
 
     User(1, 1).run(start)
+
+
+@needs_root
+def test_a_missing_folder_is_created_and_its_parent_left_alone(root: Path) -> None:
+    """If the daemon cannot create a folder, the command creates this folder and changes nothing else."""
+    made = configured(root / "new").folders
+
+    def start() -> None:
+        with pytest.raises(StorageError) as refused:
+            rights.check_start(made)
+        said(
+            refused.value,
+            f"daemon cannot create {made.root} in {root} (owner: root); sudo install -d",
+        )
+
+    User(1, 1).run(start)
+    shell(f"install -d -o daemon -g daemon '{made.root}'")
+    User(1, 1).run(lambda: rights.check_start(made))
+
+
+@needs_root
+def test_a_folder_that_cannot_be_reached_is_named(root: Path) -> None:
+    """If a parent of the root is closed, this parent is named, and no command gives it away."""
+    made = configured(root / "new").folders
+    made.root.mkdir()
+    root.chmod(0o700)
+
+    def start() -> None:
+        with pytest.raises(StorageError) as refused:
+            rights.check_start(made)
+        said(refused.value, f"daemon may not enter {root} (owner: root); give daemon the right")
+
+    User(1, 1).run(start)
+
+
+@needs_root
+def test_folders_in_other_places_are_named_in_the_command(folders: Folders) -> None:
+    """If only a folder outside the root belongs to root, the command changes only that, without links."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as other:
+        Path(other).chmod(0o755)
+        link = folders.root / "link"
+        link.symlink_to(other)
+        made = dataclasses.replace(folders, results=link)
+
+        def start() -> None:
+            with pytest.raises(StorageError) as refused:
+                rights.check_start(made)
+            assert (
+                refused.value.remedy == f"sudo chown -R daemon:{rights.group_name(GROUP)} {other}"
+            )
+
+        SERVICE.run(start)
 
 
 @needs_root
