@@ -18,7 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from nst_daemon import __version__, cli_model, rights
+from nst_daemon import __version__, cli_model, machine, rights
 from nst_daemon.cli_model import JsonOption
 from nst_daemon.config import Config, load
 from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
@@ -247,10 +247,13 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     outputs = outputs_for(output, loaded.outputs, overwrite=overwrite)
     styles = style_pictures(style)
 
+    machine.wait_passively()  # before torch is imported
+
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.painter import Painter
 
-    painter = Painter(loaded.model.network, loaded.model.weights, device=device)
+    threads = machine.threads_per_worker() if loaded.threads == "auto" else loaded.threads
+    painter = Painter(loaded.model.network, loaded.model.weights, device=device, threads=threads)
     prepared = painter.prepare(
         content,
         styles,
@@ -538,6 +541,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def export(config: ConfigOption = None) -> None:
     """Write the ONNX file for the configured network and compare it with torch."""
+    machine.wait_passively()  # before torch is imported
 
     from nst_daemon.export.parity import TOLERANCE, require_parity
     from nst_daemon.ops.tables import plain_table

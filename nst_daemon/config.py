@@ -299,6 +299,11 @@ class Config(_Strict):
         "maximum number of pictures of one size that a device paints at the same time: auto (several on a GPU, one on "
         "a CPU) or a number up to 16",
     )
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = _key(
+        "auto",
+        "CPU threads of each worker on this machine, and of stylize: a number, or auto (OMP_NUM_THREADS if it is set, "
+        "else the CPUs within the affinity and the control group's quota, divided by the number of workers)",
+    )
     executor: Literal["local", "ray"] = _key(
         "local", "local (the devices of this machine) or ray (a Ray cluster)"
     )

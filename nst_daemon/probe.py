@@ -20,6 +20,7 @@ from nst_daemon.engine.onnx_session import load_onnxruntime
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import NstError
+from nst_daemon.machine import threads_per_worker
 from nst_daemon.painter import Painter
 from nst_daemon.weights_file import find_weights
 
@@ -75,7 +76,8 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
             memory = torch.cuda.get_device_properties(device).total_memory / 2**30
             size = f"{memory:.0f} GiB"
         else:
-            size = f"{torch.get_num_threads()} threads"
+            threads = options["threads"]
+            size = f"{threads_per_worker(len(names)) if threads == 'auto' else threads} threads"
         yield (
             "good",
             "device",

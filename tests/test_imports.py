@@ -16,13 +16,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nst_daemon"
 HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy", "ray")
 
-LEAVES = {"errors", "jobs", "names"}
+LEAVES = {"errors", "jobs", "machine", "names"}
 #: The modules with which every part may read and write files.
 FILES = {"digests", "files", "mounts", "publishing"}
 #: What each part of the package may import of ours. A module belongs to the part with the longest matching prefix.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "jobs": set(),
+    "machine": set(),
     "names": set(),
     "files": LEAVES | {"names"},
     "digests": {"intake.ignore"},
@@ -44,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": LEAVES | FILES | {"engine", "export", "weights_file"},
     "painter": LEAVES | FILES | {"config", "engine", "export", "report.sidecar", "weights_file"},
     "weights": set(),
-    "probe": {"errors", "engine", "export", "painter", "weights_file"},
+    "probe": {"errors", "engine", "export", "machine", "painter", "weights_file"},
     "samples": set(),
     "report": LEAVES | FILES | {"report"},
     "ops": LEAVES
@@ -136,6 +137,7 @@ LIGHT = [
     "jobs",
     "ledger",
     "ledger_reader",
+    "machine",
     "managed_process",
     "service.loop",
     "service.status_page",

@@ -7,16 +7,15 @@ recomputed activations, then smaller and smaller tiles. The picture keeps its si
 from __future__ import annotations
 
 import ctypes
-import resource
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import floor, inf, sqrt
-from pathlib import Path
+from math import floor, sqrt
 
 import torch
 from torch import nn
 
+from nst_daemon import machine
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
 from nst_daemon.engine.images import Size
 from nst_daemon.engine.networks import channels, minimum_side
@@ -40,26 +39,12 @@ MINIMUM_HISTORY = 5
 #: Longest sides of tiles in pixels. Below the last one, halos would be most of the work.
 TILE_SIDES = (4096, 2048, 1024, 512, 256, 128)
 
-#: Texts by which oneDNN, CUDA and its libraries, onnxruntime and torch report a lack of memory in general errors.
-_OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "Failed to allocate memory",
-    "bad_alloc",
-    "could not create a memory object",
-    "could not create a primitive",
-    "_ALLOC_FAILED",
-    "ALLOCATION_FAILED",
-    "out of memory",
-    "Resource temporarily unavailable",  # no memory for the stack of a new thread
-)
-
 
 def exhausted(error: BaseException) -> bool:
     """True if this error of a library means a lack of memory."""
     if isinstance(error, NstError):
         return False  # it may quote such an error
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or machine.lacks_memory(error)
 
 
 def out_of_memory(
@@ -82,28 +67,11 @@ def out_of_memory(
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that this process can still allocate: of the GPU's memory, or of the machine's within its own limits."""
+    """Bytes that this process can still allocate: of the GPU's memory, or of the machine's (`machine.free_memory`)."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    status = proc_bytes(Path("/proc/self/status"))
-    left: list[float] = [proc_bytes(Path("/proc/meminfo")).get("MemAvailable", inf)]
-    for limited, used in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
-        limit, _ = resource.getrlimit(limited)
-        if limit != resource.RLIM_INFINITY and used in status:
-            left.append(limit - status[used])
-    return min(left)
-
-
-def proc_bytes(file: Path) -> dict[str, float]:
-    """The lines `Name: number kB` of a file in /proc, in bytes; empty if there is no such file."""
-    found = {}
-    with suppress(OSError):
-        for line in file.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if value.endswith(" kB"):
-                found[name] = 1024.0 * int(value.split()[0])
-    return found
+    return machine.free_memory()
 
 
 def trim_heap() -> None:

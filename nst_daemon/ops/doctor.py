@@ -135,6 +135,7 @@ def probe(
         "network": config.model.network,
         "weights": str(config.model.weights),
         "devices": config.devices,
+        "threads": config.threads,
         "cache_dir": str(config.folders.cache),
         "render": dict(config.render),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nst_daemon.config import Config
@@ -82,4 +82,5 @@ def make_executor(config: Config) -> Executor:
         return RayExecutor(config.ray, options)
     from nst_daemon.workers.local import LocalExecutor  # noqa: PLC0415 (only where it is used)
 
-    return LocalExecutor(config.devices, options)
+    threads = 0 if config.threads == "auto" else config.threads
+    return LocalExecutor(config.devices, replace(options, threads=threads))

@@ -5,13 +5,13 @@ The daemon itself never touches CUDA: which devices there are is what the first 
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nst_daemon.machine import threads_per_worker
 from nst_daemon.managed_process import (
     ManagedProcess,
     child_environment,
@@ -149,12 +149,11 @@ class LocalExecutor(SupervisedExecutor):
         self, devices: Sequence[str], first: SupervisedWorker | None = None
     ) -> list[SupervisedWorker]:
         """A worker for each device; `first` is already there (as `auto`) and becomes the first of them."""
-        cores = len(os.sched_getaffinity(0))
         threads = self._options.threads
         if tuple(devices) != (
             "auto",
-        ):  # else the worker divides the cores, once it knows the devices
-            threads = threads or max(1, cores // len(devices))
+        ):  # else the worker divides the CPUs, once it knows the devices
+            threads = threads or threads_per_worker(len(devices))
         options = replace(self._options, threads=threads)
         made = []
         for i, device in enumerate(devices):

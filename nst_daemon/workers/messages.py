@@ -72,7 +72,7 @@ class WorkerOptions:
         cache_dir: Where ONNX files and style statistics are kept; None for the user's cache folder.
         cache_bytes: How much room style statistics may take.
         logs: A folder for what the workers print, one file each, truncated at each start; None for the daemon's stderr.
-        threads: CPU threads per worker; 0 divides this machine's cores evenly.
+        threads: CPU threads per worker; 0 for `machine.threads_per_worker`.
         checkpoint_seconds: How much painting may be lost.
         stall_seconds: How long a worker may go without progress.
         start_seconds: How long a worker may take to load.

@@ -31,6 +31,7 @@ from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import OutOfMemory
+from nst_daemon.machine import proc_bytes
 from tests.engine.conftest import CPU, QUICK, SceneMaker, moved
 
 #: One scale.
@@ -113,7 +114,7 @@ def test_free_memory_obeys_the_limits_of_the_process() -> None:
     """A limit of the address space or of data 1 GiB above what is used leaves at most that."""
     for limited in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         name = "VmSize" if limited == resource.RLIMIT_AS else "VmData"
-        used = memory.proc_bytes(Path("/proc/self/status"))[name]
+        used = proc_bytes(Path("/proc/self/status"))[name]
         before = resource.getrlimit(limited)
         resource.setrlimit(limited, (int(used) + (1 << 30), before[1]))
         try:
@@ -227,7 +228,7 @@ def test_freed_memory_goes_back_to_the_machine() -> None:
     """Of 64 MB that were freed below a block in use, more than half leave the process."""
 
     def resident() -> float:
-        return memory.proc_bytes(Path("/proc/self/status"))["VmRSS"]
+        return proc_bytes(Path("/proc/self/status"))["VmRSS"]
 
     blocks = [bytearray(64_000) for _ in range(1000)]
     above = bytearray(64_000)

@@ -18,6 +18,7 @@ import pytest
 
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import Retry
+from nst_daemon.machine import WORKER_OOM_SCORE, usable_cpus
 from nst_daemon.workers import supervised
 from nst_daemon.workers.messages import (
     DeviceLost,
@@ -50,6 +51,30 @@ def test_a_task_becomes_a_staged_picture(harness: Harnesses, jobs: Jobs) -> None
     assert (last.done, last.total) == (20, 20)
     sidecar = json.loads((task.stage / "dog.json").read_bytes())
     assert sidecar["picture"]["sha256"] == answer.sha256
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_threads_follow_the_environment_and_the_options(
+    harness: Harnesses, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """A worker has as many threads as OMP_NUM_THREADS says; without it, one for each CPU; the options win."""
+    for value, threads, expected in (
+        ("7", 0, 7),
+        ("", 0, usable_cpus()),
+        ("7", 3, 3),
+    ):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        b = harness(devices=device, threads=threads)
+        b.ready()
+        assert b.of(Ready)[0].info["threads"] == expected
+
+
+def test_the_kernel_ends_a_worker_before_the_daemon(harness: Harnesses) -> None:
+    """A worker has a higher oom_score_adj than the process that starts it."""
+    b = harness()
+    b.ready()
+    score = int(Path(f"/proc/{b.pid()}/oom_score_adj").read_text())
+    assert score >= WORKER_OOM_SCORE
 
 
 def test_leftovers_in_the_stage_are_removed(harness: Harnesses, jobs: Jobs) -> None:

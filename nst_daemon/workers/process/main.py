@@ -22,9 +22,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from nst_daemon import managed_process
+from nst_daemon import machine, managed_process
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task
@@ -180,13 +179,10 @@ class Worker:
             devices = all_devices()
             self._say(messages.Devices(devices))
             device = self._name = devices[0]
-            cores = len(os.sched_getaffinity(0))
-            threads = options.threads or max(1, cores // len(devices))
+            threads = options.threads or machine.threads_per_worker(len(devices))
             options = replace(options, threads=threads)
         if device == "cpu":
-            # Not RLIMIT_AS, which also counts mapped files; and not for a GPU, whose driver maps all of its memory.
-            limit = options.max_memory or _machine_memory()
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+            _limit_memory(options.max_memory or int(machine.memory_limit()))
         return load_factory(options.renderer)(options, device)
 
     def _paint_all(self) -> None:
@@ -321,6 +317,16 @@ class Worker:
             os._exit(ORPHANED)
 
 
+def _limit_memory(limit: int) -> None:
+    """Make allocations beyond `limit` bytes fail: an error that the worker survives, unlike the kernel's killer.
+
+    Not RLIMIT_AS, which also counts mapped files; and not for a GPU, whose driver maps all of its memory.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
 def _no_start(error: Exception) -> messages.Leaving:
     """Why the worker cannot start. An error that no retry changes is permanent."""
     message = str(error) if isinstance(error, NstError) else _line(error)
@@ -338,19 +344,6 @@ def _trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))[-messages.TEXT_LIMIT :]
 
 
-def _machine_memory() -> int:
-    """Bytes of memory of this machine, or the smallest limit of the control groups of this process."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    with suppress(OSError, ValueError):
-        group = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-        folder = Path("/sys/fs/cgroup") / group
-        for place in (folder, *folder.parents):
-            # The root has no such file; "max" means no limit.
-            with suppress(OSError, ValueError):
-                limits.append(int((place / "memory.max").read_text()))
-    return min(limits)
-
-
 def load_factory(path: str) -> RendererFactory:
     """What `module:factory` names."""
     module, _, name = path.partition(":")
@@ -361,6 +354,8 @@ def load_factory(path: str) -> RendererFactory:
 def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
     end = managed_process.begin()
+    machine.end_first()
+    machine.wait_passively()  # before torch is imported
     hello = messages.receive(end)
     if not isinstance(hello, messages.Hello):
         sys.exit("only nst-daemon itself starts this")

@@ -1,0 +1,166 @@
+"""What this process may use of the machine: memory and processors, within its limits and those of its control groups.
+
+Control groups of version 1 and 2 are read, the process's own and all that contain it (Linux, admin-guide/cgroup-v1 and
+admin-guide/cgroup-v2). `root` is the folder that contains `proc` and `sys`.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from math import ceil, inf
+from pathlib import Path
+
+ROOT = Path("/")
+#: A worker's oom_score_adj (-1000 to 1000): if memory runs out, the kernel ends a worker and not the daemon.
+WORKER_OOM_SCORE = 500
+#: What makes waiting OpenMP threads sleep instead of spin: of GNU's, LLVM's and Intel's library, which read it when
+#: they are loaded. On contended cores, a spinning thread takes the time of those that it waits for.
+PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+#: Texts by which oneDNN, CUDA and its libraries, onnxruntime, torch and decoders report a lack of memory.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "Failed to allocate memory",
+    "Memory allocation error",
+    "bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",
+    "_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "out of memory",
+    "Resource temporarily unavailable",  # no memory for the stack of a new thread
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """True if this error of a library means a lack of memory."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def memory_limit(root: Path = ROOT) -> float:
+    """Bytes that this process may have at most: of the machine, its control groups and its resource limits."""
+    installed = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    limits = [proc_bytes(root / "proc/meminfo").get("MemTotal", installed)]
+    limits += [limit for limit, _ in _group_memory(root)]
+    limits += [limit for limit, _ in _resource_limits(root)]
+    return min(limits)
+
+
+def free_memory(root: Path = ROOT) -> float:
+    """Bytes that this process can still allocate. File caches count as free, because the kernel reclaims them."""
+    left = [proc_bytes(root / "proc/meminfo").get("MemAvailable", inf)]
+    left += [limit - used for limit, used in _group_memory(root)]
+    left += [limit - used for limit, used in _resource_limits(root)]
+    return max(0.0, min(left))
+
+
+def usable_cpus(root: Path = ROOT) -> int:
+    """The number of CPUs for this process: those it may run on, within the quotas of its control groups."""
+    shares: list[float] = [len(os.sched_getaffinity(0))]
+    for version, folder in _groups("cpu", root):
+        with suppress(OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+            if version == 1:
+                quota = float((folder / "cpu.cfs_quota_us").read_text())
+                period = float((folder / "cpu.cfs_period_us").read_text())
+            else:
+                quota, period = (float(n) for n in (folder / "cpu.max").read_text().split())
+            if quota > 0:  # -1: no limit
+                shares.append(quota / period)
+    return max(1, ceil(min(shares)))
+
+
+def threads_per_worker(
+    workers: int = 1, environ: Mapping[str, str] | None = None, root: Path = ROOT
+) -> int:
+    """CPU threads of each of `workers` processes: OMP_NUM_THREADS if it is set, else an even share of the CPUs.
+
+    Args:
+        workers: Processes that share the CPUs.
+        environ: The environment; this process's if None.
+        root: See above.
+    """
+    wanted = (os.environ if environ is None else environ).get("OMP_NUM_THREADS", "")
+    first = wanted.partition(",")[0].strip()  # a list has a number for each level of nesting
+    if first.isdecimal() and int(first) > 0:
+        return int(first)
+    return max(1, usable_cpus(root) // max(1, workers))
+
+
+def wait_passively() -> None:
+    """Make waiting OpenMP threads of this process sleep, unless the environment says otherwise.
+
+    Must be called before torch is imported. Child processes inherit it.
+    """
+    for name, value in PASSIVE_WAITING.items():
+        os.environ.setdefault(name, value)
+
+
+def end_first(score: int = WORKER_OOM_SCORE, file: Path = Path("/proc/self/oom_score_adj")) -> None:
+    """Raise this process's oom_score_adj, so that the kernel ends it before others; raising needs no privilege."""
+    with suppress(OSError, ValueError):
+        if int(file.read_text()) < score:
+            file.write_text(str(score))
+
+
+def proc_bytes(file: Path) -> dict[str, float]:
+    """The lines `Name: number kB` of a file in /proc, in bytes; empty if there is no such file."""
+    found = {}
+    with suppress(OSError):
+        for line in file.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if value.endswith(" kB"):
+                found[name] = 1024.0 * int(value.split()[0])
+    return found
+
+
+def _resource_limits(root: Path) -> Iterator[tuple[float, float]]:
+    """(limit, used) in bytes, for each resource limit of this process's memory."""
+    status = proc_bytes(root / "proc/self/status")
+    for limited, used in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+        limit, _ = resource.getrlimit(limited)
+        if limit != resource.RLIM_INFINITY and used in status:
+            yield limit, status[used]
+
+
+def _group_memory(root: Path) -> Iterator[tuple[float, float]]:
+    """(limit, used without file caches) in bytes, for each control group that limits memory."""
+    for version, folder in _groups("memory", root):
+        names = ["memory.limit_in_bytes"] if version == 1 else ["memory.max", "memory.high"]
+        usage = folder / ("memory.usage_in_bytes" if version == 1 else "memory.current")
+        cached = ("total_inactive_file", "total_active_file")
+        for name in names:
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                limit, used = float((folder / name).read_text()), float(usage.read_text())
+                lines = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                wanted = cached if version == 1 else ("inactive_file", "active_file")
+                caches = sum(float(line[1]) for line in lines if line and line[0] in wanted)
+                yield limit, max(0.0, used - caches)
+
+
+def _groups(controller: str, root: Path) -> Iterator[tuple[int, Path]]:
+    """(version, folder) of each control group of this process with a controller, and of all that contain it.
+
+    In a container, the paths in /proc/self/cgroup may be the host's, and the group's own files are at the mount point.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    base = root / "sys/fs/cgroup"
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            mounts = [(2, base), (2, base / "unified")]
+        elif controller in controllers.split(","):
+            mounts = [(1, base / controllers), (1, base / controller)]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part]
+        if ".." in parts:  # outside of this namespace
+            parts = []
+        for version, mount in mounts:
+            for depth in range(len(parts), -1, -1):
+                yield version, mount.joinpath(*parts[:depth])
