@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +21,13 @@ from rich.live import Live
 from nst_daemon import __version__, cli_model, machine, rights
 from nst_daemon.cli_model import JsonOption
 from nst_daemon.config import Config, load
-from nst_daemon.errors import Cancelled, InputError, NstError, UsageError
+from nst_daemon.errors import Cancelled, InputError, UsageError
 from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.ops import logs
+from nst_daemon.ops import failures, logs, streams
 from nst_daemon.ops.arguments import assignments, input_record, outputs_for
+from nst_daemon.overlaps import check_separate
 
 if TYPE_CHECKING:
     from nst_daemon.intake.expansion import Expansion
@@ -72,18 +73,39 @@ StyleMaskOption = Annotated[
 ]
 
 
+#: The folder of the configured root that gets the traceback of an unexpected error, once it is known.
+_log_folders: list[Path] = []
+
+
 def main() -> None:
-    """Run a command and exit with its code."""
+    """Run a command and exit with its code. No exception leaves this function."""
+    streams.prepare()
     try:
         app()
-    except NstError as error:
-        sys.exit(_complain(str(error), error.exit_code))
-    except KeyboardInterrupt:
-        sys.exit(_complain("interrupted", Cancelled.exit_code))
-    except BrokenPipeError:
-        # The reader of our output has exited (`nst-daemon … | head`). The flush at exit must not fail again.
-        sys.stderr.close()
-        sys.exit(0)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException as error:  # noqa: BLE001 (it is reported, with its traceback in a file)
+        code = failures.report(error, next(iter(_log_folders), None))
+    sys.exit(streams.finish(code))
+
+
+def _configured(path: Path | None) -> Config:
+    """The configuration of a command. Its warning is printed."""
+    loaded = load(path)
+    _log_folders[:] = [loaded.folders.logs]
+    if loaded.warning:
+        streams.notice(f"warning: {loaded.warning}", level=4)
+    return loaded
+
+
+def _for_drops(path: Path | None) -> Config:
+    """The configuration of a command that writes into the inbox."""
+    loaded = _configured(path)
+    check_separate(loaded)
+    rights.share_with_group(loaded.folders)
+    rights.check_inbox(loaded.folders.inbox)
+    return loaded
 
 
 def _print(table: RenderableType, document: object, as_json: bool) -> None:
@@ -92,11 +114,6 @@ def _print(table: RenderableType, document: object, as_json: bool) -> None:
         print(json.dumps(document, indent=2))
     else:
         Console().print(table)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"nst-daemon: {printable(message)}", file=sys.stderr)
-    return code
 
 
 def _version(wanted: bool) -> None:
@@ -117,7 +134,7 @@ def _root(
 @app.command()
 def run(config: ConfigOption = None) -> None:
     """Watch the inbox and paint what is dropped into it, until SIGTERM or Ctrl-C."""
-    _serve(config, drain=False)
+    _serve(_configured(config), drain=False, reload=lambda: load(config))
 
 
 @app.command()
@@ -131,7 +148,7 @@ def once(
 
     Exit code 0: all done; 1: some jobs failed; 6: a daemon is already running on this root.
     """
-    if _serve(config, drain=True, wait=wait):
+    if _serve(_configured(config), drain=True, wait=wait, reload=lambda: load(config)):
         raise typer.Exit(1)
 
 
@@ -154,10 +171,10 @@ def batch(
     from nst_daemon.ops.tables import batch_table
     from nst_daemon.service.batches import batch_reach
 
-    loaded, began = load(config), time.time()
+    loaded, began = _configured(config), time.time()
     reach = batch_reach(loaded, [file.resolve().parent, *loaded.batch_roots])
     expansion = Expansion(name_of(file), read(file), reach, since=began)
-    _serve(config, drain=True, batch=expansion)
+    _serve(loaded, drain=True, batch=expansion, reload=lambda: load(config))
     with LedgerReader.attach(loaded.folders.ledger) as ledger:
         painted = ledger.batch(expansion.name, since=began)
         skipped = [ledger.get(job_id) for job_id in expansion.skipped.values()]
@@ -169,11 +186,11 @@ def batch(
 
 
 def _serve(
-    path: Path | None,
+    config: Config,
     *,
     drain: bool,
     wait: float = 120.0,
-    environ: Mapping[str, str] | None = None,
+    reload: Callable[[], Config] | None = None,
     batch: Expansion | None = None,
 ) -> int:
     """Run the daemon with the configured executor. Returns the number of failed jobs."""
@@ -181,7 +198,6 @@ def _serve(
     from nst_daemon.service.loop import serve
     from nst_daemon.workers.executor import make_executor
 
-    config = load(path, environ)
     logs.setup(config.log.format, config.log.level)
     executor = make_executor(config)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:
@@ -191,7 +207,7 @@ def _serve(
             drain=drain,
             patience=wait,
             observer=bars,
-            reload=lambda: load(path, environ),
+            reload=reload,
             batch=batch,
         )
 
@@ -210,7 +226,7 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
             said = str(
                 error
             )  # no results, or too many for a sheet: the summary still shows the batch
-        print(f"nst-daemon: {printable(said)}", file=sys.stderr)
+        streams.notice(printable(said), level=6)
     if config.outputs.gallery:
         gallery.write(config.folders.results, places, _rerun_options(config, roots))
 
@@ -240,7 +256,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     """Paint one picture without the daemon."""
     from nst_daemon.intake.submit import style_pictures
 
-    loaded = load(config)
+    loaded = _configured(config)
     named = {"size": size, "preset": preset, "seed": seed}
     wanted = assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
     resolved = loaded.render_settings(wanted)
@@ -282,7 +298,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     inputs += [input_record(Role.STYLE_MASK, path) for path in style_mask or ()]
     rendering.save(output, outputs, inputs)
     for note in rendering.notes:
-        print(f"nst-daemon: {printable(note)}", file=sys.stderr)
+        streams.notice(printable(note), level=6)
     print(output)
     if step.iteration < step.iterations and output.stem.endswith(".partial"):
         raise Cancelled(f"interrupted after {step.iteration} of {step.iterations} iterations")
@@ -311,9 +327,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.intake.library import list_styles
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
-    loaded = load(config)
-    rights.share_with_group(loaded.folders)
-    rights.check_inbox(loaded.folders.inbox)
+    loaded = _for_drops(config)
     wanted = assignments(settings or [])
     loaded.render_settings(wanted)
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
@@ -351,14 +365,12 @@ def rerun(
     from nst_daemon.report import sidecar
     from nst_daemon.weights_file import configured_weights
 
-    loaded = load(config)
-    rights.share_with_group(loaded.folders)
-    rights.check_inbox(loaded.folders.inbox)
+    loaded = _for_drops(config)
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
     weights = configured_weights(loaded.model, loaded.folders.cache)
     if weights.warning:
-        print(f"nst-daemon: {printable(weights.warning)}", file=sys.stderr)
+        streams.notice(printable(weights.warning), level=6)
     if weights.sha256 != recipe.weights_sha256:
         said = (
             f"{printable(result.name)} was painted with the weights {recipe.weights}, "
@@ -368,7 +380,7 @@ def rerun(
             raise UsageError(
                 said, remedy="set model.weights to the same file, or use --other-weights"
             )
-        print(f"nst-daemon: {said}", file=sys.stderr)
+        streams.notice(said, level=4)
     loaded.render_settings(recipe.settings)
     parts = recipe_parts(recipe.inputs, _places(loaded, inputs or []))
     print(drop(loaded.folders.inbox, recipe.name.replace("/", "-"), parts, recipe.settings))
@@ -384,7 +396,7 @@ def status(
     from nst_daemon.ops import status as report
     from nst_daemon.ops import tables
 
-    folders = load(config).folders
+    folders = _configured(config).folders
     if not watch:
         found = report.gather(folders)
         _print(tables.status_page(found), found.as_json(), as_json)
@@ -419,7 +431,7 @@ def history(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.ops import status as report
     from nst_daemon.ops import tables
 
-    with LedgerReader.attach(load(config).folders.ledger) as ledger:
+    with LedgerReader.attach(_configured(config).folders.ledger) as ledger:
         if job:
             found = report.find_job(ledger, job)
             events = ledger.events(found.id)
@@ -442,7 +454,7 @@ def retry(
     if failed == bool(jobs):
         raise UsageError("name the jobs to retry, or use --failed")
     states = (JobState.FAILED, JobState.QUARANTINED)
-    _request("retry", jobs or [], load(config), states if failed else ())
+    _request("retry", jobs or [], _configured(config), states if failed else ())
 
 
 @app.command()
@@ -451,7 +463,7 @@ def cancel(
     config: ConfigOption = None,
 ) -> None:
     """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start)."""
-    _request("cancel", jobs, load(config))
+    _request("cancel", jobs, _configured(config))
 
 
 def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
@@ -464,7 +476,7 @@ def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobS
     for job in jobs:
         print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
     if jobs and not served(config.folders.state):
-        print("nst-daemon: no daemon is running; the next one to start does it", file=sys.stderr)
+        streams.notice("no daemon is running; the next one to start does it", level=6)
 
 
 @app.command()
@@ -490,7 +502,7 @@ def contact_sheet(
     """Write contact-sheet.jpg into a folder of results, with contents, styles and swept settings along the margins."""
     from nst_daemon.report.batch_sheet import write
 
-    loaded = load(config)
+    loaded = _configured(config)
     rights.share_with_group(loaded.folders)
     print(write(folder, _places(loaded, inputs or [])))
 
@@ -515,7 +527,7 @@ def gallery(
     """Write results/index.html, a page with every result, its time-lapse, loss curve and settings."""
     from nst_daemon.report.gallery import write
 
-    loaded, folders = load(config), inputs or []
+    loaded, folders = _configured(config), inputs or []
     rights.share_with_group(loaded.folders)
     places = _places(loaded, folders)
     print(write(loaded.folders.results, places, _rerun_options(loaded, folders)))
@@ -529,7 +541,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from nst_daemon.ops.doctor import diagnose
 
-    findings = diagnose(load(config))
+    findings = diagnose(_configured(config))
     if as_json:
         print(json.dumps([f.__dict__ for f in findings], indent=2))
     else:
@@ -547,7 +559,7 @@ def export(config: ConfigOption = None) -> None:
     from nst_daemon.ops.tables import plain_table
     from nst_daemon.painter import Painter
 
-    loaded = load(config)
+    loaded = _configured(config)
     logs.setup(loaded.log.format, loaded.log.level)
     model, settings = loaded.model, loaded.render_settings()
     painter = Painter(
@@ -573,15 +585,22 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Folder to work in; it is kept.")] = Path("demo"),
     size: Annotated[int, typer.Option(help="Longer side of the picture in pixels.")] = 384,
 ) -> None:
-    """Drop a sample photo and a sample painting into an inbox and let the daemon paint them."""
+    """Drop a sample photo and a sample painting into an inbox and let the daemon paint them.
+
+    It uses the defaults: no configuration file, no variables.
+    """
     from nst_daemon.samples import lay_out
 
-    inbox = folder / "inbox"
-    content, style = lay_out(inbox)
-    print(f"dropped {content.name} and {style.name} into {inbox}", file=sys.stderr)
-    environment = {"NST_FOLDERS__ROOT": str(folder.resolve()), "NST_RENDER__SIZE": str(size)}
-    failed = _serve(None, drain=True, environ=environment)
-    if failed:
+    place = str(folder.absolute())
+    config = load(None, {"NST_FOLDERS__ROOT": place, "NST_RENDER__SIZE": str(size)}, search=())
+    _log_folders[:] = [config.folders.logs]
+    check_separate(config)
+    content, style = lay_out(config.folders.inbox)
+    streams.notice(f"dropped {content.name} and {style.name} into {folder / 'inbox'}", level=6)
+    failed = _serve(config, drain=True)
+    made = sorted(
+        config.folders.results.glob("riverside*.json"), key=lambda p: p.stat().st_mtime_ns
+    )
+    if failed or not made:
         raise typer.Exit(1)
-    newest = max((folder / "results").glob("riverside*.json"), key=lambda p: p.stat().st_mtime_ns)
-    print(newest.with_suffix(".png"))
+    print(folder / "results" / made[-1].with_suffix(".png").name)

@@ -17,6 +17,7 @@
     ├── LedgerError          10  a transition is illegal, or the ledger is of another version
     │   └── DamagedLedger        the ledger's file is damaged
     └── Cancelled           130  the work was cancelled or interrupted
+    any other exception      70  an error in this program; the message names a file with the traceback
 
 Each has an exit code (used only by `cli`), a retry class (used only by the service) and a message of the form "what
 happened to which file: the cause; the remedy".
@@ -25,6 +26,9 @@ happened to which file: the cause; the remedy".
 from __future__ import annotations
 
 from enum import StrEnum
+
+#: The exit code for any other exception (EX_SOFTWARE of sysexits.h).
+UNEXPECTED = 70
 
 
 class Retry(StrEnum):

@@ -6,11 +6,13 @@ no job is the cause, and the queue waits. A `PathError` concerns one file or nam
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +29,8 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit on file sizes (LimitFSIZE=)",
     errno.EROFS: "mount it writable; the queue then continues",
     errno.ENOENT: "mount it or create it; the queue then continues",
+    errno.EEXIST: "it is not a folder: move it, or configure another path",
+    errno.ENOTDIR: "a part of this path is not a folder: move it, or configure another path",
     errno.EACCES: "give the daemon's user the right to write there",
     errno.EPERM: "give the daemon's user the right to write there",
     errno.EMFILE: "raise the limit on open files (LimitNOFILE=)",
@@ -289,5 +293,17 @@ def remove_older(folder: Path, before: float) -> None:
 
 
 def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/nst-daemon`, by default `~/.cache/nst-daemon`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nst-daemon"
+    """`$XDG_CACHE_HOME/nst-daemon`, by default `~/.cache/nst-daemon`.
+
+    Without a home that this user can write to, a folder that is removed when the process ends. Raises StorageError.
+    """
+    named = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    place = Path(named) / "nst-daemon"
+    if place.is_absolute():
+        nearest = next(p for p in (place, *place.parents) if os.path.lexists(p))
+        if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+            return place
+    with storage(place):
+        folder = tempfile.mkdtemp(prefix="nst-daemon-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -1,4 +1,4 @@
-"""The file systems of the folders: their free space, and whether they are network file systems."""
+"""The file systems of the folders: their free space, their kind, and where on them a folder is."""
 
 from __future__ import annotations
 
@@ -47,6 +47,33 @@ def network_file_system(path: Path, mounts: str | None = None) -> str:
             best, found = len(point.parts), fields[2]
     # fuseblk (NTFS, exFAT) is a local disk.
     return found if found in _NETWORK or found.startswith("fuse.") else ""
+
+
+def location(path: Path, mounts: str | None = None) -> tuple[str, Path]:
+    """Where a path is, whatever its name: the device, and the path below the top of its file system.
+
+    A folder and what is mounted from it with `mount --bind`, or into a container, have the same location.
+
+    Args:
+        path: It need not exist.
+        mounts: The text of a mount table; if None, /proc/self/mountinfo is read.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        except OSError:
+            mounts = ""
+    resolved = Path(os.path.realpath(path))
+    best, found = -1, ("", resolved)
+    for line in mounts.splitlines():
+        # id, parent, device, path of the mount below the top of its file system, mount point, …
+        fields = line.split(" ")
+        if len(fields) < 5:
+            continue
+        top, point = (Path(_unescape_mount(text)) for text in fields[3:5])
+        if resolved.is_relative_to(point) and len(point.parts) >= best:
+            best, found = len(point.parts), (fields[2], top / resolved.relative_to(point))
+    return found
 
 
 def _unescape_mount(text: str) -> str:

@@ -30,6 +30,7 @@ from nst_daemon.managed_process import child_environment, own_module
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
 from nst_daemon.ops.status import read_live
+from nst_daemon.overlaps import overlaps
 from nst_daemon.web.options import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
@@ -64,6 +65,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         check_python(),
         *check_packages(requires("nst-daemon") or []),
         *probe(config),
+        *(Finding("bad", "folders", *overlap) for overlap in overlaps(config)),
         *check_folders(config.folders),
         *check_file_systems(config.folders, config.service.rescan_seconds, mounts),
         check_watching(config.folders.inbox),

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
 
 from nst_daemon.names import printable
+from nst_daemon.ops.streams import is_journal
 
 Format = Literal["auto", "text", "journal", "json"]
 
@@ -83,7 +83,7 @@ def _as_mapping(
 def setup(format: Format = "auto", level: str = "info") -> None:
     """Send log lines to standard error. `auto` selects `journal` if standard error is connected to journald."""
     if format == "auto":
-        format = "journal" if os.environ.get("JOURNAL_STREAM") else "text"
+        format = "journal" if is_journal() else "text"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(format))
     logger = logging.getLogger("nst_daemon")

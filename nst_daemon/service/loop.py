@@ -22,6 +22,7 @@ from nst_daemon.errors import BusyError, NstError
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.watch import Watcher
 from nst_daemon.ledger import Ledger
+from nst_daemon.overlaps import check_separate
 from nst_daemon.service.dispatch import Observer
 from nst_daemon.service.sd_notify import Notifier
 from nst_daemon.service.state import Moment, Pacing
@@ -60,10 +61,12 @@ def serve(
         BusyError: Another process serves the root.
         LedgerError: The ledger was written by a newer version.
         StorageError: A folder cannot be used.
+        ConfigError: Folders contain one another.
         UsageError: This is root, and the state folder belongs to another user.
         DeviceError: With `drain`: no device is left.
     """
     folders = config.folders
+    check_separate(config)
     rights.check_start(folders)
     rights.share_with_group(folders)
     for folder in (folders.inbox, folders.styles, folders.results, folders.done, folders.failed):
@@ -152,6 +155,7 @@ def _ping_watchdog(supervisor: Supervisor, notifier: Notifier, now: Moment) -> N
 def _reload(supervisor: Supervisor, reload: Callable[[], Config]) -> None:
     try:
         config = reload()
+        check_separate(config)
     except NstError as error:
         log.error("the configuration stays as it was: %s", error)
     else:
@@ -162,7 +166,9 @@ def _reload(supervisor: Supervisor, reload: Callable[[], Config]) -> None:
 def _sole_owner(state: Path) -> Iterator[None]:
     """Hold the lock of a root. The kernel releases it however this process ends."""
     path = state / "lock"
-    with path.open("a+") as file:
+    with files.storage(path):
+        file = path.open("a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,0 +1,91 @@
+"""What a command says when it fails, and its exit code. A traceback is written to a file and never shown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from nst_daemon import __version__, files
+from nst_daemon.errors import UNEXPECTED, Cancelled, NstError, StorageError, UsageError, first_line
+from nst_daemon.names import printable, shortened
+from nst_daemon.ops import streams
+
+#: So many files with tracebacks are kept in a folder.
+KEPT = 20
+#: Characters of an exception's message.
+MESSAGE = 300
+
+
+def report(error: BaseException, folder: Path | None) -> int:
+    """Print one line about what ended a command, and return its exit code.
+
+    Args:
+        error: The exception.
+        folder: For the traceback of an unexpected one; None if there is no configuration.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        streams.notice("interrupted")
+        return Cancelled.exit_code
+    if isinstance(error, BrokenPipeError):
+        return 0  # the reader of our output has exited
+    if isinstance(error, OSError):
+        error = _of_system(error) or error
+    if isinstance(error, NstError):
+        streams.notice(printable(str(error)))
+        return error.exit_code
+    written = _write_traceback(error, folder)
+    where = f"the details are in {printable(str(written))}" if written else "no details were saved"
+    message = shortened(printable(first_line(error)), MESSAGE)
+    streams.notice(f"unexpected {type(error).__name__}: {message}; {where}")
+    return UNEXPECTED
+
+
+def _of_system(error: OSError) -> NstError | None:
+    """What the system refused, if the error says so."""
+    try:
+        Path.cwd()
+    except OSError:
+        return UsageError("the current folder no longer exists", remedy="change to another folder")
+    if not error.filename or isinstance(error.filename, int) or not error.strerror:
+        return None
+    try:
+        with files.storage(Path(os.fsdecode(error.filename))):
+            raise error
+    except StorageError as known:
+        return known
+
+
+def _write_traceback(error: BaseException, folder: Path | None) -> Path | None:
+    """Write it to the first folder in which that is possible; None if there is none."""
+    text = (
+        f"nst-daemon {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"{sys.argv}\n\n{''.join(traceback.format_exception(error))}"
+    )
+    state = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))  # noqa: PTH111
+    own = state / "nst-daemon"
+    for place in filter(None, (folder, own if own.is_absolute() else None, Path("/tmp"))):  # noqa: S108
+        with suppress(OSError):
+            if place == own:
+                own.mkdir(parents=True, exist_ok=True)
+            number, name = tempfile.mkstemp(".log", "nst-daemon-error-", place)
+            with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
+                file.write(text)
+            _remove_old(Path(name).parent)
+            return Path(name)
+    return None
+
+
+def _remove_old(folder: Path) -> None:
+    def age(path: Path) -> float:
+        with suppress(OSError):
+            return path.stat().st_mtime
+        return 0.0
+
+    for path in sorted(folder.glob("nst-daemon-error-*.log"), key=age)[:-KEPT]:
+        with suppress(OSError):
+            path.unlink()
