@@ -73,27 +73,15 @@ StyleMaskOption = Annotated[
 ]
 
 
-#: The folder of the configured root that gets the traceback of an unexpected error, once it is known.
-_log_folders: list[Path] = []
-
-
 def main() -> None:
     """Run a command and exit with its code. No exception leaves this function."""
-    streams.prepare()
-    try:
-        app()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except BaseException as error:  # noqa: BLE001 (it is reported, with its traceback in a file)
-        code = failures.report(error, next(iter(_log_folders), None))
-    sys.exit(streams.finish(code))
+    failures.run(app)
 
 
 def _configured(path: Path | None) -> Config:
     """The configuration of a command. Its warning is printed."""
     loaded = load(path)
-    _log_folders[:] = [loaded.folders.logs]
+    failures.log_folders[:] = [loaded.folders.logs]
     if loaded.warning:
         streams.notice(f"warning: {loaded.warning}", level=4)
     return loaded
@@ -593,7 +581,7 @@ def demo(
 
     place = str(folder.absolute())
     config = load(None, {"NST_FOLDERS__ROOT": place, "NST_RENDER__SIZE": str(size)}, search=())
-    _log_folders[:] = [config.folders.logs]
+    failures.log_folders[:] = [config.folders.logs]
     check_separate(config)
     content, style = lay_out(config.folders.inbox)
     streams.notice(f"dropped {content.name} and {style.name} into {folder / 'inbox'}", level=6)

@@ -7,8 +7,10 @@ import platform
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from nst_daemon import __version__, files
 from nst_daemon.errors import UNEXPECTED, Cancelled, NstError, StorageError, UsageError, first_line
@@ -21,13 +23,25 @@ KEPT = 20
 MESSAGE = 300
 
 
-def report(error: BaseException, folder: Path | None) -> int:
-    """Print one line about what ended a command, and return its exit code.
+#: Where the tracebacks of the configured root belong, once it is known.
+log_folders: list[Path] = []
 
-    Args:
-        error: The exception.
-        folder: For the traceback of an unexpected one; None if there is no configuration.
-    """
+
+def run(command: Callable[[], object]) -> NoReturn:
+    """Run the command line and exit with its code. No exception but SystemExit leaves this function."""
+    streams.prepare()
+    try:
+        command()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException as error:  # noqa: BLE001 (it is reported, with its traceback in a file)
+        code = report(error)
+    sys.exit(streams.finish(code))
+
+
+def report(error: BaseException) -> int:
+    """Print one line about what ended a command, and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         streams.notice("interrupted")
         return Cancelled.exit_code
@@ -38,7 +52,7 @@ def report(error: BaseException, folder: Path | None) -> int:
     if isinstance(error, NstError):
         streams.notice(printable(str(error)))
         return error.exit_code
-    written = _write_traceback(error, folder)
+    written = _write_traceback(error)
     where = f"the details are in {printable(str(written))}" if written else "no details were saved"
     message = shortened(printable(first_line(error)), MESSAGE)
     streams.notice(f"unexpected {type(error).__name__}: {message}; {where}")
@@ -60,7 +74,7 @@ def _of_system(error: OSError) -> NstError | None:
         return known
 
 
-def _write_traceback(error: BaseException, folder: Path | None) -> Path | None:
+def _write_traceback(error: BaseException) -> Path | None:
     """Write it to the first folder in which that is possible; None if there is none."""
     text = (
         f"nst-daemon {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
@@ -68,7 +82,7 @@ def _write_traceback(error: BaseException, folder: Path | None) -> Path | None:
     )
     state = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))  # noqa: PTH111
     own = state / "nst-daemon"
-    for place in filter(None, (folder, own if own.is_absolute() else None, Path("/tmp"))):  # noqa: S108
+    for place in (*log_folders, *([own] if own.is_absolute() else []), Path("/tmp")):  # noqa: S108
         with suppress(OSError):
             if place == own:
                 own.mkdir(parents=True, exist_ok=True)
