@@ -16,8 +16,8 @@
     ├── PaintingError         9  the optimisation diverged (non-finite even after rolling back)
     ├── LedgerError          10  a transition is illegal, or the ledger is of another version
     │   └── DamagedLedger        the ledger's file is damaged
+    ├── InternalError        70  an error in this program: any other exception; the traceback is in a file
     └── Cancelled           130  the work was cancelled or interrupted
-    any other exception      70  an error in this program; the message names a file with the traceback
 
 Each has an exit code (used only by `cli`), a retry class (used only by the service) and a message of the form "what
 happened to which file: the cause; the remedy".
@@ -26,9 +26,6 @@ happened to which file: the cause; the remedy".
 from __future__ import annotations
 
 from enum import StrEnum
-
-#: The exit code for any other exception (EX_SOFTWARE of sysexits.h).
-UNEXPECTED = 70
 
 
 class Retry(StrEnum):
@@ -145,6 +142,12 @@ class LedgerError(NstError):
 
 class DamagedLedger(LedgerError):  # noqa: N818 (it names the state)
     """The ledger's file is damaged: the next start replaces it by its backup."""
+
+
+class InternalError(NstError):
+    """An error in this program: any exception that is not an NstError."""
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h
 
 
 class Cancelled(NstError):  # noqa: N818 (a decision, not an error)

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from nst_daemon import __version__, files
-from nst_daemon.errors import UNEXPECTED, Cancelled, NstError, StorageError, UsageError, first_line
+from nst_daemon.errors import (
+    Cancelled,
+    InternalError,
+    NstError,
+    StorageError,
+    UsageError,
+    first_line,
+)
 from nst_daemon.names import printable, shortened
 from nst_daemon.ops import streams
 
@@ -49,14 +56,18 @@ def report(error: BaseException) -> int:
         return 0  # the reader of our output has exited
     if isinstance(error, OSError):
         error = _of_system(error) or error
-    if isinstance(error, NstError):
-        streams.notice(printable(str(error)))
-        return error.exit_code
+    if not isinstance(error, NstError):
+        error = _internal(error)
+    streams.notice(printable(str(error)))
+    return error.exit_code
+
+
+def _internal(error: BaseException) -> InternalError:
+    """The error of this program that an unexpected exception is; its traceback is in a file."""
     written = _write_traceback(error)
-    where = f"the details are in {printable(str(written))}" if written else "no details were saved"
+    where = f"the details are in {written}" if written else "no details could be saved"
     message = shortened(printable(first_line(error)), MESSAGE)
-    streams.notice(f"unexpected {type(error).__name__}: {message}; {where}")
-    return UNEXPECTED
+    return InternalError(f"unexpected {type(error).__name__}: {message}", remedy=where)
 
 
 def _of_system(error: OSError) -> NstError | None:
