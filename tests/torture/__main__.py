@@ -1,8 +1,9 @@
 """Kill the daemon at random, again and again, and count what becomes of its inputs: `python -m tests.torture`.
 
 While drops of all kinds arrive, the real daemon is killed with SIGKILL at random moments, or made to kill itself at a
-random point (see `victim`), and started again. After each kill nothing may be lost and nothing partial may stand in
-results/; in the end each input has exactly one outcome and at most one result. The last line gives the figures.
+random point (see `victim`), alone or with its workers, and started again; or its workers are killed alone.
+After each kill nothing may be lost and nothing partial may stand in results/; in the end each input has exactly one
+outcome and at most one result, and no job is quarantined for what others did. The last line gives the figures.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from tests.torture.root import Root
 from tests.torture.victim import SOME_FAILED
 
 S = JobState
-#: A job that was interrupted by the daemon's own end so often is quarantined; here that says nothing about the job.
-PATIENT = {"NST_SERVICE__MAX_ATTEMPTS": "100000"}
+#: So that a job that is interrupted again and again has something to go on from.
+CHECKPOINTS = {"NST_SERVICE__CHECKPOINT_SECONDS": "0.2"}
 #: What a daemon says once it has started.
 SERVING = "info    serving"
 #: For the last daemon, which does all that is left.
@@ -55,6 +56,7 @@ def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
     kinds: list[Callable[[], None]] = [
         lambda: root.pair(name, iterations=chance.randrange(1, 200)),
         lambda: root.pair(name, iterations=40, seconds=0.01),
+        lambda: root.pair(name, iterations=200, seconds=0.03),  # longer than the daemon lives
         lambda: root.pair(f"trip/{name}"),
         lambda: root.drop(name, {f"{name}/content.png": b"c%d" % number, f"{name}/style.png": b"s%d" % number}),
         lambda: root.drop(f"starry/{name}", {f"starry/{name}.png": b"hot %d" % number}),
@@ -64,7 +66,7 @@ def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
         lambda: root.pair(name, do="kill", at=2, once=once),
         lambda: root.pair(name, S.QUARANTINED, do="kill", at=2),
     ]  # fmt: skip
-    weights = [6, 3, 2, 3, 3, 2, 2, 2, 1, 0.3]
+    weights = [6, 3, 1, 2, 3, 3, 2, 2, 2, 1, 0.3]
     chance.choices(kinds, weights)[0]()
 
 
@@ -95,12 +97,12 @@ def _picture(seed: int) -> bytes:
 
 
 TRIALS = {
-    "fake": Trial("tests.fakes:Renderer", 2.5, drop_fakes, PATIENT),
+    "fake": Trial("tests.fakes:Renderer", 2.5, drop_fakes, CHECKPOINTS),
     "real": Trial(
         "nst_daemon.workers.process.renderer:Renderer",
         12.0,
         drop_pictures,
-        PATIENT | {"NST_RENDER__SIZE": "64", "NST_RENDER__ITERATIONS": "20", "NST_SERVICE__CHECKPOINT_SECONDS": "0.2"},
+        CHECKPOINTS | {"NST_RENDER__SIZE": "64", "NST_RENDER__ITERATIONS": "20"},
     ),
 }  # fmt: skip
 
@@ -117,18 +119,7 @@ def torture(trial: Trial, kills: int, folder: Path, seed: int) -> Counter[str]:
         for _ in range(chance.randrange(4)):
             number += 1
             trial.drop(root, number, chance)
-        die_at = chance.randrange(1, 200) if chance.random() < 0.5 else None
-        served = root.text().count(SERVING) if root.log.exists() else 0
-        victim = root.start(die_at=die_at, once=chance.random() < 0.5)
-        if chance.random() < 0.9:  # else it may also die while it starts
-            victim.until(lambda n=served: root.text().count(SERVING) > n)  # type: ignore[misc]
-        alive_until = time.monotonic() + chance.uniform(0.0, trial.seconds)
-        victim.until(lambda end=alive_until: time.monotonic() > end)  # type: ignore[misc]
-        if victim.process.poll() is None:
-            victim.kill()
-        killed = victim.process.returncode == -signal.SIGKILL
-        figures["kills"] += killed
-        figures["own points" if die_at else "any moment"] += killed
+        one_life(root, trial, chance, figures)
         root.check_now()
     code = root.start().wait(DRAIN_SECONDS)
     assert code in {0, SOME_FAILED}, root.text()[-3000:]
@@ -137,6 +128,28 @@ def torture(trial: Trial, kills: int, folder: Path, seed: int) -> Counter[str]:
     figures["inputs"] = len(root.drops)
     figures["results"] = len(root.pictures())
     return figures
+
+
+def one_life(root: Root, trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
+    """Start a daemon and kill it: alone or together with its workers, at a random moment or at a point of its own."""
+    die_at = chance.randrange(1, 200) if chance.random() < 0.5 else None
+    together = chance.random() < 0.5
+    served = root.text().count(SERVING) if root.log.exists() else 0
+    victim = root.start(die_at=die_at, once=chance.random() < 0.5, together=together)
+    if chance.random() < 0.9:  # else it may also die while it starts
+        victim.until(lambda: root.text().count(SERVING) > served)
+    alive_until = time.monotonic() + chance.uniform(0.0, trial.seconds)
+    workers_until = alive_until - chance.uniform(0.0, trial.seconds)
+    victim.until(lambda: time.monotonic() > workers_until)
+    if chance.random() < 0.3 and victim.process.poll() is None:
+        figures["workers"] += victim.kill_workers()
+    victim.until(lambda: time.monotonic() > alive_until)
+    if victim.process.poll() is None:
+        victim.kill(together=together)
+    killed = victim.process.returncode == -signal.SIGKILL
+    figures["kills"] += killed
+    figures["together"] += killed and together
+    figures["own points" if die_at else "any moment"] += killed
 
 
 def main() -> int:
@@ -176,10 +189,11 @@ def torture_side_by_side(trial: Trial, kills: int, seed: int) -> Counter[str]:
 def _summary(name: str, figures: Counter[str], seconds: float) -> str:
     """The figures for people. Had anything been lost, doubled or partial, there would be none."""
     return (
-        f"{name} renderer: {figures['kills']} kills ({figures['own points']} at chosen points, "
-        f"{figures['any moment']} at any moment), {figures['inputs']} inputs, "
-        f"{sum(figures[state] for state in S)} outcomes, {figures['done']} done, {figures['results']} results, "
-        f"0 lost, 0 doubled, 0 partial, ledger sound, {seconds:.0f} s"
+        f"{name} renderer: {figures['kills']} kills of the daemon ({figures['own points']} at chosen points, "
+        f"{figures['any moment']} at any moment, {figures['together']} with its workers), {figures['workers']} of its "
+        f"workers alone, {figures['inputs']} inputs, {sum(figures[state] for state in S)} outcomes, "
+        f"{figures['done']} done, {figures['results']} results, 0 lost, 0 doubled, 0 partial, "
+        f"0 quarantined without a fault of their own, ledger sound, {seconds:.0f} s"
     )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from nst_daemon.errors import LedgerError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
+from tests.torture.victim import children
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE = 120.0  # seconds for one run of the daemon; a slow machine is not a failure
@@ -30,10 +31,14 @@ S = JobState
 
 @dataclass
 class Drop:
-    """What was dropped under one name, and how it may end. digests: of its files; library styles do not count."""
+    """What was dropped under one name, and how it may end.
+
+    digests: of its files; library styles do not count. deaths: how often its worker was killed while it ran.
+    """
 
     digests: list[str]
     outcomes: set[JobState]
+    deaths: int = 0
 
 
 @dataclass
@@ -86,14 +91,20 @@ class Root:
         last = name.rpartition("/")[2]
         files = {f"{name}.content.png": content, f"{name}.style.png": style + last.encode()}
         self.drop(name, files, *outcomes)
+        self.drops[name].deaths = script.get("do") == "kill"
 
     # Running
 
     def start(
-        self, *, once: bool = True, die_at: str | int | None = None, record: Path | None = None
+        self,
+        *,
+        once: bool = True,
+        die_at: str | int | None = None,
+        record: Path | None = None,
+        together: bool = False,
     ) -> Victim:
-        """Start the daemon; with `die_at` it kills itself at that point (see `victim`)."""
-        plan: dict[str, object] = {"renderer": self.renderer, "once": once}
+        """Start the daemon; with `die_at` it kills itself at that point, `together` with its workers (see `victim`)."""
+        plan: dict[str, object] = {"renderer": self.renderer, "once": once, "together": together}
         if die_at is not None:
             plan["die_at"] = die_at
         if record is not None:
@@ -217,10 +228,32 @@ class Victim:
             self.kill()
             raise AssertionError(f"no end in sight: {self.root.text()[-3000:]}") from None
 
-    def kill(self) -> None:
-        """SIGKILL to the daemon; its workers go with it."""
-        self.process.send_signal(signal.SIGKILL)
+    def kill(self, *, together: bool = False) -> None:
+        """SIGKILL to the daemon, which its workers notice; `together`: to its workers as well, at once."""
+        workers = children(self.process.pid) if together else []
+        for pid in (*workers, self.process.pid):
+            os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE)
+
+    def kill_workers(self) -> bool:
+        """SIGKILL to the workers alone, unless a job that they have would lose its second worker."""
+        self.process.send_signal(
+            signal.SIGSTOP
+        )  # so that the jobs are the same ones when the signal comes
+        try:
+            with Ledger.attach(self.root.ledger_path) as ledger:
+                running = [self.root.drops[job.name] for job in ledger.jobs(S.RUNNING)]
+            if any(drop.deaths for drop in running):
+                return False
+            for drop in running:
+                drop.deaths += 1
+            for pid in children(self.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            return True
+        except LedgerError:  # not made yet
+            return False
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def until(self, condition: Callable[[], bool]) -> bool:
         """Wait for a condition while the daemon runs; False where it ended before, or time has run out."""

@@ -7,7 +7,8 @@ Nothing in the program knows of this. Points at which it can die are seen from o
     <event> <path>     right before a system call that changes a file below ROOT (Python's audit events)
 
 TORTURE_PLAN is a JSON object: `die_at` (the name of a point, or its number), `record` (a file that takes down the names
-of all points, in order), `renderer`, `once`. The process kills itself with SIGKILL, and its workers see their pipe end.
+of all points, in order), `renderer`, `once`, `together` (kill the workers at that point too). The process kills itself
+with SIGKILL; where its workers are not killed with it, they see their pipe end.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 class Points:
     """Counts points and dies at one of them."""
 
-    def __init__(self, root: Path, die_at: str | int | None, record: Path | None) -> None:
+    def __init__(
+        self, root: Path, die_at: str | int | None, record: Path | None, *, together: bool = False
+    ) -> None:
         self.root, self.die_at, self.record = str(root), die_at, record
+        self.together = together
         self.count = 0
         self.busy = False
 
@@ -70,6 +74,8 @@ class Points:
             os.close(descriptor)
             self.busy = before
         if self.die_at in {name, self.count}:
+            for child in children(os.getpid()) if self.together else []:
+                os.kill(child, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -90,6 +96,15 @@ class Points:
                 self.reach(f"{event} {generic(path.removeprefix(self.root))}")
         finally:
             self.busy = False
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and that have not been waited for."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
 
 
 def generic(path: str) -> str:
@@ -115,7 +130,8 @@ def main() -> int:
     from nst_daemon.workers.messages import WorkerOptions
 
     record = Path(plan["record"]) if "record" in plan else None
-    points = Points(root, plan.get("die_at"), record)
+    together = plan.get("together", False)
+    points = Points(root, plan.get("die_at"), record, together=together)
 
     def after(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
