@@ -176,7 +176,7 @@ class Root:
                     assert not job.result
         assert states.keys() == self.drops.keys()
         for name, drop in self.drops.items():
-            assert states[name] in drop.outcomes, f"{name} is {states[name]}"
+            assert states[name] in drop.outcomes, f"{name} is {states[name]}: {self._history(name)}"
         done = {name for name, state in states.items() if state is S.DONE}
         assert self.pictures().keys() == done
         archived = self._digests("done", "failed")
@@ -193,6 +193,12 @@ class Root:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         database.close()
         return states
+
+    def _history(self, name: str) -> list[tuple[float, JobState, int, str]]:
+        """What became of a job: when, the state, the attempt, and why."""
+        with Ledger.attach(self.ledger_path) as ledger:
+            (job,) = [job for job in ledger.find(name) if job.name == name]
+            return [(e.at, e.state, e.attempt, e.note) for e in ledger.events(job.id)]
 
     def pictures(self) -> dict[str, bytes]:
         """Every picture in results/, by its name without suffix; not the plots beside them."""
