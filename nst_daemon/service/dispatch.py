@@ -41,6 +41,8 @@ S = JobState
 JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
 #: A job is quarantined after its worker has died this often.
 MOST_DEATHS = 2
+#: The note of a job that a worker has been given while others run, until the worker begins with it.
+WAITS = "waits behind another job"
 #: Seconds between two log lines about one job's progress.
 PROGRESS_LOG_SECONDS = 30.0
 #: How far down the queue to look for a job that may start, where others wait for the same picture.
@@ -170,6 +172,9 @@ class Dispatch:
         match event:
             case Started():
                 job_logger(log, job.name, job.id).info("painting on %s", event.worker)
+                if waits_in_worker(self._state, job):
+                    note = f"painting on {event.worker}"
+                    self._state.ledger.note(job.id, now=now.wall, note=note)
             case Note():
                 job_logger(log, job.name, job.id).info("%s", event.message)
             case Progress():
@@ -342,7 +347,7 @@ class Dispatch:
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
         stage = self._empty_stage(job)
-        job = self._state.move(job, S.RUNNING, now)
+        job = self._state.move(job, S.RUNNING, now, note=WAITS if self.running else "")
         try:
             settings = restore(job.settings)
         except InputError as error:  # the ledger was written by another version of this program
@@ -400,6 +405,11 @@ class Dispatch:
             return False
         self.executor.cancel(job.id)
         return True
+
+
+def waits_in_worker(state: State, job: Job) -> bool:
+    """Whether a running job is behind another one in its worker, as far as the ledger knows."""
+    return state.ledger.events(job.id)[-1].note == WAITS
 
 
 def _facts(info: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import contained
-from nst_daemon.service.dispatch import MOST_DEATHS, Dispatch
+from nst_daemon.service.dispatch import MOST_DEATHS, Dispatch, waits_in_worker
 from nst_daemon.service.state import Moment, State
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,15 @@ def _leave(reason: str, detail: str) -> None:
 def _recover_running(state: State, completion: Completion, job: Job, now: Moment) -> None:
     """The daemon itself ended in the middle of an attempt: whether the job was the cause is unknown.
 
-    An attempt that has written a checkpoint got on, so it does not count. (An attempt that makes the daemon end over
-    and over again gets no further than its last checkpoint.)
+    An attempt that has written a checkpoint made progress, so neither it nor those before it count. (An attempt that
+    makes the daemon end over and over again gets no further than its last checkpoint.) Nor does an attempt that no
+    worker had begun.
     """
-    if _got_on(state, job):
+    if _made_progress(state, job):
         note = "the daemon ended in the middle of this attempt, which continues from its checkpoint"
+        state.move(job, S.QUEUED, now, note=note, attempts=0)
+    elif waits_in_worker(state, job):
+        note = "the daemon ended before a worker began with this attempt"
         state.move(job, S.QUEUED, now, note=note, attempts=job.attempts - 1)
     elif job.attempts < state.config.service.max_attempts + MOST_DEATHS:
         state.move(job, S.QUEUED, now, note="the daemon ended in the middle of this attempt")
@@ -65,7 +69,7 @@ def _recover_running(state: State, completion: Completion, job: Job, now: Moment
         completion.fail(job, S.QUARANTINED, now, error=error)
 
 
-def _got_on(state: State, job: Job) -> bool:
+def _made_progress(state: State, job: Job) -> bool:
     """Whether there is a checkpoint that was written after the attempt began."""
     try:
         written = (state.folders.checkpoints / job.id).stat().st_mtime

@@ -17,7 +17,7 @@ from nst_daemon.names import PORTABLE_BYTES, portable
 from nst_daemon.publishing import move_folder, publish
 from nst_daemon.service.containment import contained
 from nst_daemon.service.state import Moment, Pacing
-from nst_daemon.workers.messages import Event, Failed, Progress, Staged, Task
+from nst_daemon.workers.messages import Event, Failed, Progress, Staged, Started, Task
 from tests.bench import PNG, Bench, FakeExecutor
 
 S = JobState
@@ -434,3 +434,31 @@ def test_an_attempt_without_progress_counts_when_the_daemon_ends(bench: Bench) -
         bench.begin()
         bench.step(1)
     assert bench.job().state is S.QUARANTINED
+
+
+def test_waiting_behind_another_job_does_not_count_when_the_daemon_ends(bench: Bench) -> None:
+    """A job that its worker had not begun whenever the daemon ended is still painted, however often that was."""
+    bench.drop("first")
+    bench.drop("second")
+    for _ in range(12):
+        first, second = (task.job_id for task in bench.executor.tasks)
+        begun = Started("fake", first)
+        bench.executor.events = [event for event in bench.executor.events if event == begun]
+        path = bench.folders.checkpoints / first
+        path.write_bytes(b"progress")
+        os.utime(path, (bench.now.wall + 1, bench.now.wall + 1))
+        bench.time += 2
+        bench.begin()
+        bench.supervisor.step(bench.now)
+        assert {job.state for job in bench.ledger.jobs()} == {S.RUNNING}
+
+
+def test_a_job_that_was_begun_counts_although_it_waited_before(bench: Bench) -> None:
+    """A job that waits behind another one is suspected as soon as its worker has begun with it."""
+    bench.drop("first")
+    bench.drop("second")
+    for _ in range(6):
+        bench.step(0)
+        bench.begin()
+        bench.step(1)
+    assert {job.state for job in bench.ledger.jobs()} == {S.QUARANTINED}
