@@ -441,7 +441,7 @@ def test_waiting_behind_another_job_does_not_count_when_the_daemon_ends(bench: B
     bench.drop("first")
     bench.drop("second")
     for _ in range(12):
-        first, second = (task.job_id for task in bench.executor.tasks)
+        first = bench.executor.tasks[0].job_id
         begun = Started("fake", first)
         bench.executor.events = [event for event in bench.executor.events if event == begun]
         path = bench.folders.checkpoints / first
