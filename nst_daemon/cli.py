@@ -167,7 +167,8 @@ def batch(
         painted = ledger.batch(expansion.name, since=began)
         skipped = [ledger.get(job_id) for job_id in expansion.skipped.values()]
     _show(loaded, expansion, reach.roots)
-    summary = batch_summary(expansion.name, len(expansion.combinations), painted, skipped)
+    asked, passed_over = len(expansion.combinations), expansion.passed_over
+    summary = batch_summary(expansion.name, asked, painted, skipped, passed_over)
     _print(batch_table(summary), summary, as_json)
     if summary["missing"]:
         raise typer.Exit(1)

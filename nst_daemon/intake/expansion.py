@@ -8,11 +8,11 @@ run again after more files came, paints only what is missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from nst_daemon import files
@@ -23,19 +23,18 @@ from nst_daemon.identity import picture_identity
 from nst_daemon.intake.batch import Batch
 from nst_daemon.intake.drops import (
     ANYWHERE,
-    IMAGE_SUFFIXES,
     Drop,
     Rejection,
     Request,
     Root,
     Style,
     stem_of,
-    suffix_of,
 )
-from nst_daemon.intake.ignore import ignored
+from nst_daemon.intake.globs import Search
 from nst_daemon.intake.library import list_styles, merge_settings, style_problem
+from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
-from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
+from nst_daemon.names import clean_name, composed, printable
 
 #: The most pictures that one batch may ask for.
 MAX_PICTURES = 10_000
@@ -49,7 +48,7 @@ class Reach:
 
     roots: folders that globs are relative to, and outside of which nothing is read; library: the folder of styles;
     resolve: turns overrides into complete settings (raises SettingsError); network, weights_sha256: of the feature
-    network; max_bytes: of one file.
+    network; max_bytes: of one file; max_names, max_seconds: limits of the search for the files of a batch.
     """
 
     roots: tuple[Path, ...]
@@ -58,6 +57,17 @@ class Reach:
     network: str
     weights_sha256: str
     max_bytes: int
+    max_names: int = 500_000
+    max_seconds: float = 10.0
+
+    def search(self) -> Search:
+        """A new search in these folders."""
+        return Search(
+            self.roots,
+            max_found=MAX_PICTURES,
+            max_names=self.max_names,
+            max_seconds=self.max_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +85,22 @@ class Combination:
     cell: BatchCell
 
 
-def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
-    """Every picture that a batch asks for, content by content.
+def plan(batch: Batch, name: str, reach: Reach, search: Search | None = None) -> list[Combination]:
+    """Every picture that a batch asks for, content by content. Their number is checked before they are listed.
 
     Args:
         batch: what to combine.
         name: of the batch, and of its folder in results/.
         reach: what the batch may read.
+        search: finds its files, and counts those that are passed over; by default a new one.
 
     Raises:
-        InputError: a glob matches nothing or leaves the folders that may be read, a style cannot be used, a setting
-            is not valid, or there are more than MAX_PICTURES pictures.
+        InputError: a glob matches nothing or leaves the folders that may be read, the search takes too long, a style
+            cannot be used, a setting is not valid, or there are more than MAX_PICTURES pictures.
     """
-    contents = _find(batch.contents, reach)
-    styles = _find_styles(batch.styles, reach)
+    search = search or reach.search()
+    contents = search.find(batch.contents)
+    styles = _find_styles(batch.styles, reach, search)
     number = len(contents) * len(styles) * batch.combinations
     if number > MAX_PICTURES:
         raise InputError(
@@ -103,75 +115,34 @@ def plan(batch: Batch, name: str, reach: Reach) -> list[Combination]:
         for (s, style), (k, swept) in product(enumerate(styles), enumerate(sweep))
     }
     resolved = {key: reach.resolve(overrides) for key, overrides in settings.items()}
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     combinations = []
     for (c, content), (s, style), (k, swept) in product(
         enumerate(contents), enumerate(styles), enumerate(sweep)
     ):
         words = [content.stem, style.name, *(f"{key}={value}" for key, value in swept.items())]
-        wanted = f"{name}/{clean_name('_'.join(words))}"
-        chosen = next(n for n in numbered(wanted) if n not in taken)
-        taken.add(chosen)
+        chosen = _unused(f"{name}/{clean_name('_'.join(words))}", taken)
         drops = (_drop(Role.CONTENT, content), *style.pictures)
         cell = BatchCell(name, printable(style.name), swept, (c, s, k))
         combinations.append(Combination(chosen, drops, settings[s, k], resolved[s, k], cell))
     return combinations
 
 
+def _unused(wanted: str, taken: dict[str, int]) -> str:
+    """The name, or the first NAME-2, NAME-3, … that is not taken. taken: the numbers of names so far, by name."""
+    number = taken.get(wanted, 0) + 1
+    while (chosen := wanted if number == 1 else f"{wanted}-{number}") in taken:
+        number += 1
+    taken[wanted] = number
+    taken.setdefault(chosen, 1)
+    return chosen
+
+
 def _drop(role: Role, path: Path) -> Drop:
     return Drop(role, str(path.relative_to(ANYWHERE)), _NOT_READ_YET, "anywhere")
 
 
-def _find(globs: Iterable[str], reach: Reach) -> list[Path]:
-    """The image files that these globs match, each once, in order. Raises InputError."""
-    found: dict[Path, None] = {}
-    for glob in globs:
-        matches = [path for root in reach.roots for path in _matches(root, glob)]
-        if not matches:
-            folders = ", ".join(printable(str(root)) for root in reach.roots)
-            where = f"no image file in {folders}" if folders else "nothing: batch_roots is empty"
-            raise InputError(
-                f"{printable(glob)} matches {where}",
-                remedy="add the folders that batches may read to batch_roots",
-            )
-        found |= dict.fromkeys(matches)
-    return list(found)
-
-
-def _matches(root: Path, glob: str) -> Iterator[Path]:
-    """Image files below a root in natural order; nothing outside of it and nothing behind a symbolic link."""
-    parts = PurePath(glob).parts
-    if PurePath(glob).is_absolute():
-        if not PurePath(glob).is_relative_to(root):
-            return
-        parts = PurePath(glob).relative_to(root).parts
-    if not parts or ".." in parts or parts.count("**") > 1:
-        raise InputError(
-            f"{printable(glob)} is not a valid glob for a batch",
-            remedy="it may not be empty, contain `..`, or contain `**` more than once",
-        )
-    root = root.resolve()
-    try:
-        found = sorted(root.glob("/".join(parts)), key=lambda path: natural_key(str(path)))
-    except (OSError, ValueError) as error:  # a name that is too long, or `**.jpg`
-        raise InputError(
-            f"{printable(glob)} cannot be searched for: {printable(str(error))}",
-            remedy="write `**` as a part of its own, such as **/*.jpg",
-        ) from error
-    yield from (path for path in found if _is_image(path, root))
-
-
-def _is_image(path: Path, root: Path) -> bool:
-    """Whether a path is an image file below the root, not hidden and not behind a symbolic link."""
-    if any(ignored(part) for part in path.relative_to(root).parts):
-        return False
-    try:
-        return suffix_of(path.name) in IMAGE_SUFFIXES and path.resolve() == path and path.is_file()
-    except (OSError, RuntimeError):  # a folder without rights, or a loop of links
-        return False
-
-
-def _find_styles(words: Iterable[str], reach: Reach) -> list[Style]:
+def _find_styles(words: Iterable[str], reach: Reach, search: Search) -> list[Style]:
     """The styles that these names and globs mean, each once, in order. Raises InputError."""
     library = list_styles(reach.library, reach.max_bytes)
     folder = reach.library.resolve()
@@ -180,13 +151,13 @@ def _find_styles(words: Iterable[str], reach: Reach) -> list[Style]:
         if composed(word) in library:
             found[composed(word)] = _usable(composed(word), library)
             continue
-        for path in _find([word], reach):
+        for path in search.find([word]):
             # A file of the library is that style, also where a glob matches it: its settings apply.
             name = stem_of(path.name) if path.parent == folder else ""
             if name in library:
                 found[name] = _usable(name, library)
             else:
-                found[str(path)] = Style(path.stem, (_drop(Role.STYLE, path),))
+                found[str(path)] = Style(stem_of(path.name), (_drop(Role.STYLE, path),))
     return list(found.values())
 
 
@@ -201,6 +172,7 @@ class Expansion:
 
     since: seconds since the epoch; pictures that failed before are tried again, those that failed after are not.
     skipped: ids of jobs that have painted a picture before, by the name that it would have had.
+    passed_over: the number of files that a glob matched and that are not image files, by suffix.
     """
 
     def __init__(
@@ -209,7 +181,9 @@ class Expansion:
         self.name = name
         self.since = since
         self.file = file
-        self.combinations = plan(batch, name, reach)
+        search = reach.search()
+        self.combinations = plan(batch, name, reach, search)
+        self.passed_over = search.passed_over
         self.skipped: dict[str, str] = {}
         self._priority, self._reach = batch.priority, reach
         self._roots: Mapping[Root, Path] = {"anywhere": ANYWHERE, "styles": reach.library}
@@ -231,6 +205,10 @@ class Expansion:
             reason = str(error)
         except OSError as error:
             reason = _cause(error)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the other pictures of the batch go on)
+            reason = internal_error(error)
         return Rejection(combination.name, "batch", self.name, (), reason)
 
     def _request(self, combination: Combination) -> Request:
@@ -262,5 +240,6 @@ class Expansion:
 
 
 def _cause(error: OSError) -> str:
-    where = printable(os.fsdecode(error.filename)) if error.filename else "a file of this batch"
+    named = isinstance(error.filename, str | bytes) and error.filename
+    where = printable(os.fsdecode(named)) if named else "a file of this batch"
     return f"{where} cannot be read: {error.strerror}; check the file, and run the batch again"

@@ -167,7 +167,11 @@ def story(job: Job, events: Sequence[JobEvent]) -> dict[str, Any]:
 
 
 def batch_summary(
-    name: str, asked: int, painted: Sequence[Job], skipped: Sequence[Job | None]
+    name: str,
+    asked: int,
+    painted: Sequence[Job],
+    skipped: Sequence[Job | None],
+    passed_over: Mapping[str, int],
 ) -> dict[str, Any]:
     """The outcome of a batch, for JSON.
 
@@ -176,6 +180,7 @@ def batch_summary(
         asked: the number of pictures in the batch.
         painted: the jobs that it created.
         skipped: older jobs that have painted a picture of the batch; None for one that the ledger no longer has.
+        passed_over: number of files that a glob matched and that are not image files, by suffix.
     """
     jobs = [{**brief(job), "skipped": False} for job in painted]
     jobs += [{**brief(job), "skipped": True} for job in skipped if job]
@@ -187,6 +192,7 @@ def batch_summary(
         "painted": sum(job.state is S.DONE for job in painted),
         "skipped": len(skipped),
         "missing": asked - there,
+        "passed_over": dict(passed_over),
         "jobs": jobs,
     }
 

@@ -91,6 +91,8 @@ def batch_table(summary: Mapping[str, Any]) -> RenderableType:
         told = _text(job["result"] or job["error"])
         table.add_row(_text(job["name"]), "exists" if exists else job["state"], told)
     counts = "{batch}: {painted} of {asked} painted, {skipped} skipped, {missing} missing"
+    if number := sum(summary["passed_over"].values()):
+        counts += f"; {number} files are not image files"
     return Group(table, _text(counts.format_map(summary)))
 
 

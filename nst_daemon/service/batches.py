@@ -14,6 +14,7 @@ from nst_daemon.intake import batch as batches
 from nst_daemon.intake import claim
 from nst_daemon.intake.drops import Drop, Rejection, Request
 from nst_daemon.intake.expansion import Expansion, Reach
+from nst_daemon.intake.globs import describe
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import read_settings
 from nst_daemon.jobs import Job, JobState
@@ -60,6 +61,9 @@ class Batches:
 
     def begin(self, expansion: Expansion) -> None:
         log.info("batch %s asks for %d pictures", expansion.name, len(expansion.combinations))
+        if expansion.passed_over:
+            what = describe(expansion.passed_over)
+            log.warning("batch %s passes over what its globs match: %s", expansion.name, what)
         self._expansions.append(expansion)
         self._completion.batch_opened(expansion.name)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.batch import Batch, parse
 from nst_daemon.intake.drops import Rejection, Request
@@ -134,6 +138,69 @@ def test_one_weight_for_a_folder_is_one_for_each_of_its_pictures(
 def test_equal_names_get_numbers(reach: Reach) -> None:
     """Two contents of the same name in two folders are two pictures."""
     assert names(Batch(("**/a.*",), ("starry",)), reach) == ["night/a_starry", "night/a_starry-2"]
+
+
+def test_ten_thousand_equal_names_are_numbered_quickly(reach: Reach, tmp_path: Path) -> None:
+    """Names that are all cut off at the same place get numbers without comparing each with each."""
+    folder = tmp_path / "photos" / "many"
+    folder.mkdir()
+    for number in range(2000):
+        (folder / f"{'x' * 200}{number}.jpg").touch()
+    began = time.process_time()
+    found = names(Batch(("many/*",), ("starry",), {}, {"seed": (1, 2, 3, 4, 5)}), reach)
+    assert time.process_time() - began < 10
+    assert len(set(found)) == 10_000
+    assert found[0] == f"night/{'x' * 200}" and found[9999] == f"night/{'x' * 200}-10000"
+
+
+def test_a_name_with_a_number_is_not_used_twice(reach: Reach, tmp_path: Path) -> None:
+    """A content called like the second of another name gets a name of its own."""
+    for name in ("deep/b.png", "deep/b_starry.jpg", "b_starry-2.jpg", "deep/a_starry-2.png"):
+        (tmp_path / "photos" / name).write_bytes(name.encode())
+    found = names(Batch(("**/*",), ("starry",)), reach)
+    assert len(set(found)) == len(found) == 7
+
+
+def test_contents_by_many_globs_are_limited(reach: Reach, tmp_path: Path) -> None:
+    """More contents than pictures in a batch end the search, before anything is listed."""
+    folder = tmp_path / "photos" / "many"
+    folder.mkdir()
+    for number in range(10_001):
+        (folder / f"{number}.jpg").touch()
+    with pytest.raises(InputError, match=r"many/\* leads to more than 10,000 image files"):
+        names(Batch(("many/*",), ("starry",)), reach)
+
+
+def test_what_is_passed_over_is_known_to_the_expansion(reach: Reach) -> None:
+    """An expansion counts the files that its globs match and that are not image files."""
+    assert Expansion("n", Batch(("*",), ("starry",)), reach, since=0).passed_over == {".txt": 1}
+
+
+def test_a_style_is_named_in_either_form_of_unicode(reach: Reach, tmp_path: Path) -> None:
+    """A library style from macOS is found by its name, its file and its settings in either form."""
+    nfc, nfd = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+    (tmp_path / f"styles/{nfd}.png").write_bytes(b"summer")
+    (tmp_path / f"styles/{nfc}.yaml").write_text("size: 32")
+    wide = replace(reach, roots=(tmp_path,))
+    for word in (nfc, nfd, f"styles/{nfc}.png", f"styles/{nfd}.*"):
+        (combination,) = plan(Batch(("x.jpg",), (word,)), "night", wide)
+        assert (combination.settings, combination.cell.style) == ({"size": 32}, nfc)
+
+
+def test_an_unexpected_exception_costs_one_picture(reach: Reach) -> None:
+    """Where the identity of a picture cannot be made, that picture is refused and the next one can be asked for."""
+
+    class Broken(dict[str, object]):
+        def items(self) -> Any:
+            raise ZeroDivisionError("a fault")
+
+    def resolved(values: Mapping[str, Any]) -> RenderSettings:
+        return replace(resolve(values), style_layers=Broken({"relu1_1": 1.0}))
+
+    broken = replace(reach, resolve=resolved)
+    found = requests(broken, Batch(("*.jpg",), ("starry",)))
+    assert [type(wanted) for wanted in found] == [Rejection, Rejection]
+    assert "unexpected error (ZeroDivisionError: a fault)" in found[0].reason  # type: ignore[union-attr]
 
 
 def test_nothing_else_is_found(reach: Reach) -> None:

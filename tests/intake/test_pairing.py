@@ -504,7 +504,7 @@ def test_an_unexpected_exception_costs_one_drop(caplog: pytest.LogCaptureFixture
     assert [request.name for request in outcome.requests] == ["cat"]
     (rejection,) = outcome.rejections
     assert rejection.reason == (
-        "internal error: ZeroDivisionError: a fault; the log has the details, please report them"
+        "unexpected error (ZeroDivisionError: a fault); report it with the traceback in the log"
     )
     assert len(rejection.files) == 2
     of("dog.jpg", "dog.yaml", given=given)
