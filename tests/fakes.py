@@ -19,6 +19,7 @@ import ctypes
 import hashlib
 import json
 import math
+import mmap
 import os
 import signal
 import struct
@@ -99,6 +100,13 @@ def allocate() -> None:
     bytearray(1 << 42)
 
 
+def grow() -> None:
+    """Use one GiB of memory that a process's own limits do not count."""
+    with mmap.mmap(-1, 1 << 30) as shared:
+        for position in range(0, len(shared), mmap.PAGESIZE):
+            shared[position] = 1
+
+
 def raise_(error: Exception) -> Callable[[], None]:
     """What raises `error`."""
 
@@ -111,6 +119,7 @@ def raise_(error: Exception) -> Callable[[], None]:
 MISCHIEF: Mapping[str, Callable[[], object]] = {
     "hang": hang,
     "allocate": allocate,
+    "grow": grow,
     "segv": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
