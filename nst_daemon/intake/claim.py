@@ -270,6 +270,9 @@ def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""  # it was removed before
     except OSError as error:
+        if not file.sha256:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
         return (
             f"{label} cannot be removed from the inbox: {error.strerror}; "
             "give the daemon's group the right to write to its folder"
@@ -295,7 +298,11 @@ def move_original(name: str, parent: int, status: os.stat_result, target: Path) 
                 shutil.copyfileobj(read, write)
                 write.flush()
                 os.fsync(write.fileno())
-        os.unlink(name, dir_fd=parent)
+        try:
+            os.unlink(name, dir_fd=parent)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
 
 
 def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:

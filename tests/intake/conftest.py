@@ -75,11 +75,11 @@ class House:
         self.wall += later
         return self.intake.scan(self.now, self.wall)
 
-    def settled(self) -> Scan:
-        """Look until everything that holds still has settled."""
+    def settled(self, seconds: float = 3.0) -> Scan:
+        """Look until everything that holds still has settled. seconds: before the last look."""
         self.scan()
         self.scan(3)  # hot folders were made in the first look
-        return self.scan(3)
+        return self.scan(seconds)
 
     def claim(self, request: Request) -> Job:
         """Copy a request into the spool."""

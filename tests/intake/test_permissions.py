@@ -15,7 +15,7 @@ import pytest
 
 from nst_daemon.errors import InputError, StorageError
 from nst_daemon.files import remove_tree, write_atomic
-from nst_daemon.intake.claim import claim, recover_spool
+from nst_daemon.intake.claim import claim, recover_spool, refuse
 from nst_daemon.intake.drops import Root
 from nst_daemon.ledger import Ledger
 from nst_daemon.publishing import publish
@@ -120,6 +120,20 @@ def test_a_folder_that_keeps_its_files_is_said_so(place: Path) -> None:
     assert len(again.files) == 2
     for file in again.files:
         assert house.ledger.claimed_before(file.path, file.fingerprint) == job
+
+
+@unprivileged
+def test_a_refused_file_that_cannot_be_moved_leaves_no_folder_in_the_spool(place: Path) -> None:
+    """Where a refused file has to stay in the inbox, the spool stays empty, however often the move is tried."""
+    house = House(place)
+    house.drop("trip/dog.png")
+    (house.inbox / "trip").chmod(0o555)
+    (rejection,) = house.settled(4000.0).rejections
+    job = refuse(rejection, now=house.wall)
+    for _ in range(2):
+        (problem,) = house.remove(job)
+        assert "cannot be removed from the inbox: Permission denied" in problem
+        assert list(house.spool.iterdir()) == []
 
 
 @unprivileged

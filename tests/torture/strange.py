@@ -442,7 +442,10 @@ def disturb(chance: Random, dropped: Dropped, folder: bytes) -> None:
         if kind == "rename":
             os.rename(path, folder + stem(chance) + b".png")
             return
-        if kind == "touch":
+        if kind == "touch":  # what cannot be removed is painted once more, with what belongs to it
+            top = os.path.dirname(path)
+            for last in os.listdir(top):
+                dropped.withdraw(os.path.join(top, last))
             os.utime(path, follow_symlinks=False)
             return
         if not stat.S_ISREG(os.lstat(path).st_mode):
