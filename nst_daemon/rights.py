@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _FOLDER = os.R_OK | os.W_OK | os.X_OK
 _FILE = os.R_OK | os.W_OK
 _READ = os.R_OK | os.X_OK
+_WRITABLE = "mount it writable; for a service, see ReadWritePaths= in its unit"
 
 
 def share_with_group(folders: Folders) -> None:
@@ -40,11 +41,12 @@ def check_start(folders: Folders) -> None:
 
     Raises:
         UsageError: This is root, and the state folder belongs to another user.
-        StorageError: A folder or file cannot be used, or a folder cannot be created.
+        StorageError: A folder or file cannot be used, or a folder cannot be created. (On a read-only file system, the
+            queue is paused instead.)
     """
     if os.geteuid() == 0:
         _check_root(folders)
-    elif paths := blocked(folders):
+    elif paths := [path for path in blocked(folders) if not _read_only(path)]:
         message, remedy = describe(folders, paths)
         raise StorageError(message, remedy=remedy)
     elif left := left_by_others(folders):
@@ -97,6 +99,8 @@ def left_by_others(folders: Folders) -> list[Path]:
 def describe(folders: Folders, paths: Sequence[Path]) -> tuple[str, str]:
     """What is wrong with paths that the daemon's user cannot write to, and the command that changes it."""
     user, first = daemon_user(folders), paths[0]
+    if closed := [path for path in paths if _read_only(path)]:
+        return f"{printable(str(closed[0]))} is on a read-only file system", _WRITABLE
     if outside := [path for path in paths if not _top(folders, path)]:
         return _describe_outside(folders, outside[0], user)
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
@@ -119,6 +123,10 @@ def check_member(ledger: Path, *, write: bool = False) -> None:
     # A daemon that ends removes the side files.
     if _access(folder, wanted if write else os.X_OK) and not any(map(os.path.lexists, files)):
         return
+    if write and _read_only(folder):
+        raise StorageError(
+            f"{printable(str(ledger))} is on a read-only file system", remedy=_WRITABLE
+        )
     verb = "change" if write else "read"
     raise StorageError(
         f"{user_name(os.geteuid())} may not {verb} {printable(str(ledger))}",
@@ -181,6 +189,12 @@ def _folders_in(folder: Path) -> Iterator[Path]:
 
 def _access(path: Path, wanted: int) -> bool:
     return os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _read_only(path: Path) -> bool:
+    with suppress(OSError):
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return False
 
 
 def _usable(folders: Folders, path: Path, wanted: int) -> bool:

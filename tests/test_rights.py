@@ -438,3 +438,30 @@ def test_own_modes_are_changed_without_sudo(folders: Folders) -> None:
         assert refused.value.remedy == f"chmod -R u+rwX '{folders.root}'"
 
     SERVICE.run(start)
+
+
+@needs_root
+def test_a_read_only_file_system_is_named_as_the_cause(root: Path) -> None:
+    """On a read-only file system the ledger of a daemon that crashed can be read, and no command changes its owner."""
+    if subprocess.run(["mount", "-t", "tmpfs", "none", root], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        made = configured(root).folders
+        root.chmod(0o777)
+        made.state.mkdir(mode=0o755)
+        os.chown(made.state, SERVICE.uid, GROUP)
+        SERVICE.run(lambda: started(made), killed=True)
+        subprocess.run(["mount", "-o", "remount,ro", root], check=True)
+
+        def use() -> None:
+            assert status.gather(made).counts[JobState.CLAIMED] == 1
+            with pytest.raises(StorageError, match="is on a read-only file system; mount it"):
+                cancel(made)
+            rights.check_start(made)
+            (found,) = doctor.check_folders(made)
+            assert found.message.endswith("is on a read-only file system")
+
+        SERVICE.run(use)
+        MEMBER.run(lambda: status.gather(made))
+    finally:
+        subprocess.run(["umount", "-l", root], check=False)
