@@ -239,7 +239,8 @@ def share(path: Path) -> None:
     wanted = mode | folder.st_mode & 0o060
     own = os.geteuid() in {0, status.st_uid} and status.st_gid == folder.st_gid
     if own and mode != wanted:
-        path.chmod(wanted)
+        with suppress(OSError):  # a file system without modes, such as FAT
+            path.chmod(wanted)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

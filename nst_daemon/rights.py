@@ -1,4 +1,4 @@
-"""Who may use the files of a root: the daemon's user, the group of a setgid folder, and nobody else."""
+"""Rights to the files of a root: of the daemon's user, of the group, of other users, and of root."""
 
 from __future__ import annotations
 
@@ -46,15 +46,17 @@ def check_start(folders: Folders) -> None:
     """
     if os.geteuid() == 0:
         _check_root(folders)
-    elif paths := [path for path in blocked(folders) if not _read_only(path)]:
+    if daemon_user(folders) != os.geteuid():
+        return
+    if paths := [path for path in blocked(folders) if not _read_only(path)]:
         message, remedy = describe(folders, paths)
         raise StorageError(message, remedy=remedy)
-    elif left := left_by_others(folders):
+    if left := left_by_others(folders):
         log.warning("%s; %s", *describe(folders, left))
 
 
 def _check_root(folders: Folders) -> None:
-    """Root may use everything, but its files stop the daemon of another user."""
+    """Files of root would stop the daemon of another user."""
     if owner := _owner(folders.state):
         raise UsageError(
             f"{printable(str(folders.state))} belongs to {user_name(owner)}, whose daemon could not use files of root",
@@ -97,7 +99,7 @@ def left_by_others(folders: Folders) -> list[Path]:
 
 
 def describe(folders: Folders, paths: Sequence[Path]) -> tuple[str, str]:
-    """What is wrong with paths that the daemon's user cannot write to, and the command that changes it."""
+    """The message and the remedy, usually a command, for paths that the daemon's user cannot write to."""
     user, first = daemon_user(folders), paths[0]
     if closed := [path for path in paths if _read_only(path)]:
         return f"{printable(str(closed[0]))} is on a read-only file system", _WRITABLE
@@ -202,7 +204,7 @@ def _usable(folders: Folders, path: Path, wanted: int) -> bool:
     if user == os.geteuid():
         return _access(path, wanted)
     # Root asks for another user, whose groups are not known: the group of the root folder is one of them.
-    status = path.stat()
+    status = path.lstat()
     shared = status.st_gid == nearest(folders.root).stat().st_gid and status.st_mode & 0o020
     return bool(status.st_uid == user or shared or not wanted & os.W_OK)
 
@@ -263,7 +265,7 @@ def _configured(folders: Folders) -> tuple[Path, ...]:
 
 
 def _describe_outside(folders: Folders, place: Path, user: int) -> tuple[str, str]:
-    """The same for the nearest parent of a folder that does not exist, or that this user cannot reach."""
+    """See `describe`: for the nearest parent of a folder that does not exist, or that this user cannot reach."""
     name, owner = user_name(user), user_name(place.stat().st_uid)
     if not _access(place, os.X_OK):
         message = f"{name} may not enter {printable(str(place))} (owner: {owner})"
@@ -275,7 +277,7 @@ def _describe_outside(folders: Folders, place: Path, user: int) -> tuple[str, st
 
 
 def _remedy(folder: Path, *, write: bool) -> str:
-    """What gives this user the rights of the group of `folder`, or else whose rights are needed."""
+    """The command that gives this user rights to a folder: joining its group, or running as its owner."""
     place = nearest(folder)
     try:
         status = place.stat()
