@@ -110,7 +110,7 @@ def measure_scan(table: Table, folder: Path, jobs: int) -> None:
     for name in ("inbox", "styles"):
         (folder / name).mkdir()
     for number in range(jobs):
-        drop(folder / "inbox", f"p{number}", b"\x89PNG\r\n\x1a\nIEND\xae\x42\x60\x82")
+        drop(folder / "inbox", f"p{number}", b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xae\x42\x60\x82")
     intake = Intake(
         folder / "inbox",
         folder / "styles",

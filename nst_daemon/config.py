@@ -132,7 +132,9 @@ class Service(_Strict):
     )
     pair_timeout: Seconds = _key(3600.0, "how long an incomplete pair waits for its missing files")
     truncated_grace: Seconds = _key(
-        60.0, "how long an empty or truncated picture may take to arrive completely"
+        60.0,
+        "an incomplete file, or one that a program still has open for writing, is picked up once it has not changed "
+        "for this long",
     )
     checkpoint_seconds: Annotated[float, Field(gt=0)] = _key(
         30.0, "time between checkpoints; a crash loses at most this much painting"

@@ -30,23 +30,24 @@ from nst_daemon.intake.drops import (
     suffix_of,
 )
 from nst_daemon.intake.ignore import ignored
-from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
 from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.intake.walk import (
-    always_whole,
-    file_looks_whole,
+    always_complete,
+    file_arrival,
     file_problem,
     list_folder,
     open_inner,
     opened,
     read_settings,
 )
+from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import composed, natural_key, printable
 
 #: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells
-#: whether it looks complete.
-HasSettled = Callable[[str, Fingerprint, Callable[[], bool]], bool]
+#: whether its contents have arrived.
+HasSettled = Callable[[str, Fingerprint, Callable[[Writers], Arrival]], bool]
 ReadSettings = Callable[[Drop], Mapping[str, Any]]
 
 
@@ -62,7 +63,7 @@ def read_library(
     folder: Path,
     max_bytes: int,
     *,
-    has_settled: HasSettled = lambda path, mark, looks_whole: True,
+    has_settled: HasSettled = lambda path, mark, arrival: True,
     read: ReadSettings | None = None,
     problems: list[str] | None = None,
 ) -> dict[str, Style]:
@@ -142,7 +143,7 @@ class _Reader:
         with open_inner(folder, library, folder, unreadable) as descriptor:
             if descriptor is not None:
                 mark = files.fingerprint(os.fstat(descriptor))
-                part.settled = self.has_settled(f"{folder}/", mark, always_whole)
+                part.settled = self.has_settled(f"{folder}/", mark, always_complete)
                 found = [
                     self._file(descriptor, name, f"{folder}/{name}", status, part)
                     for name, status in list_folder(descriptor, folder, unreadable)
@@ -161,9 +162,9 @@ class _Reader:
         mark = files.fingerprint(status)
         problem = file_problem(status, name, self.max_bytes)
         part.problem = part.problem or problem
-        looks_whole = partial(file_looks_whole, name, folder, status.st_size)
+        arrival = partial(file_arrival, name, folder, status.st_size)
         # Every file is looked at, also behind one that has not settled: each has its own time.
-        settled = self.has_settled(path, mark, always_whole if problem else looks_whole)
+        settled = self.has_settled(path, mark, always_complete if problem else arrival)
         part.settled = part.settled and settled
         role = Role.STYLE if suffix_of(name) in IMAGE_SUFFIXES else Role.SETTINGS
         if settled and role is Role.STYLE and status.st_size == 0:

@@ -34,17 +34,18 @@ from nst_daemon.intake.drops import (
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import read_library, style_problem
 from nst_daemon.intake.pairing import Rules, interpret
-from nst_daemon.intake.settle import Look, Settler
+from nst_daemon.intake.settle import Arrival, Look, Settler
 from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.intake.walk import (
     MAX_FOLDER_DEPTH,
     WalkedFolder,
-    always_whole,
-    file_looks_whole,
+    always_complete,
+    file_arrival,
     file_problem,
     read_settings,
     walk,
 )
+from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import clean_name, composed, natural_key, printable
 
@@ -79,6 +80,7 @@ class _Visit:
     seen: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
+    writers: Writers = field(default_factory=Writers)
 
 
 class Intake:
@@ -88,7 +90,7 @@ class Intake:
         inbox: the folder.
         styles: the library.
         settle_seconds: how long a file must be unchanged.
-        truncated_grace: the same, in seconds, for a file that does not look complete.
+        truncated_grace: the same for a file that is incomplete or still open for writing.
         pair_timeout: seconds until an incomplete set is rejected; `math.inf` for never.
         max_bytes: of one file.
         default_style: name of a library style, or "".
@@ -159,8 +161,8 @@ class Intake:
         styles = read_library(
             self.styles,
             self.max_bytes,
-            has_settled=lambda path, mark, looks_whole: (
-                self._look(f"styles/{path}", mark, looks_whole, visit).settled
+            has_settled=lambda path, mark, arrival: (
+                self._look(f"styles/{path}", mark, arrival, visit).settled
             ),
             read=partial(self._read_settings, self.styles),
             problems=visit.problems,
@@ -201,7 +203,7 @@ class Intake:
 
     def _visit_folder(self, folder: WalkedFolder, rules: Rules, visit: _Visit) -> None:
         """Note the files of one folder of the inbox and add their meaning to the outcome."""
-        look = self._look(f"inbox/{folder.path}/", folder.fingerprint, always_whole, visit)
+        look = self._look(f"inbox/{folder.path}/", folder.fingerprint, always_complete, visit)
         if folder.too_deep:
             if look.settled:
                 visit.outcome.rejections.append(_too_deep(folder))
@@ -230,18 +232,19 @@ class Intake:
                 visit.seen.add(f"inbox/{path}")
                 continue
             problem = file_problem(status, name, self.max_bytes)
-            looks_whole: Callable[[], bool]
-            looks_whole = partial(file_looks_whole, name, folder.descriptor, status.st_size)
+            arrival: Callable[[Writers], Arrival]
+            arrival = partial(file_arrival, name, folder.descriptor, status.st_size)
             if problem or suffix_of(name) not in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
-                looks_whole = always_whole
-            look = self._look(f"inbox/{path}", mark, looks_whole, visit)
+                arrival = always_complete
+            look = self._look(f"inbox/{path}", mark, arrival, visit)
             yield Entry(path, mark, look.settled, look.age, problem)
 
     def _look(
-        self, key: str, mark: Fingerprint, looks_whole: Callable[[], bool], visit: _Visit
+        self, key: str, mark: Fingerprint, arrival: Callable[[Writers], Arrival], visit: _Visit
     ) -> Look:
         visit.seen.add(key)
-        return self._settler.look(key, mark, looks_whole, now=visit.now, wall=visit.wall)
+        ask = partial(arrival, visit.writers)
+        return self._settler.look(key, mark, ask, now=visit.now, wall=visit.wall)
 
     def _read_job_settings(self, entry: Entry) -> JobSettings:
         drop = Drop(Role.SETTINGS, entry.path, entry.fingerprint)

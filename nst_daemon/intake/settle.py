@@ -1,9 +1,10 @@
-"""Has a file been unchanged for long enough? Tracks what scans have seen, without a clock of its own."""
+"""Has a file arrived completely? Tracks what scans have seen, without a clock of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from nst_daemon.errors import InputError, Retry
@@ -14,6 +15,14 @@ class ChangedMeanwhile(InputError):  # noqa: N818 (a state of the file, not an e
     """A file is not the version that the scan saw: it must settle again."""
 
     retry = Retry.LATER
+
+
+class Arrival(Enum):
+    """What the contents of a version of a file show."""
+
+    COMPLETE = auto()
+    INCOMPLETE = auto()  # empty, or its structure ends early
+    OPEN = auto()  # a process has it open for writing
 
 
 class Look(NamedTuple):
@@ -29,17 +38,15 @@ class _Track:
     fingerprint: Fingerprint
     since: float  # monotonic time of the first look at this version
     age: float  # age of this version at that look, by the wall clock
-    whole: bool | None = (
-        None  # the answer of `looks_whole` for this version, None before it was asked
-    )
+    arrival: Arrival = Arrival.OPEN  # until it is asked for
 
 
 class Settler:
     """Remembers every path between scans and decides which files have settled.
 
-    A version of a file has settled when two scans at least `settle_seconds` apart have seen it unchanged (device,
-    inode, size, mtime, ctime). A file that does not look complete (empty, truncated) settles after `truncated_grace`
-    seconds.
+    A version of a file has settled when two scans at least `settle_seconds` apart have seen it unchanged (inode, size,
+    mtime, ctime), its structure is complete, and no process is known to have it open for writing. Otherwise it settles
+    after `truncated_grace` seconds without a change.
 
     The wall clock gives the age of a version at first sight; from then on monotonic time counts. So setting the clock
     changes nothing, and a restart does not make a file younger.
@@ -54,7 +61,7 @@ class Settler:
         self,
         path: str,
         fingerprint: Fingerprint,
-        looks_whole: Callable[[], bool],
+        arrival: Callable[[], Arrival],
         *,
         now: float,
         wall: float,
@@ -64,7 +71,7 @@ class Settler:
         Args:
             path: any key for the file.
             fingerprint: its version now.
-            looks_whole: asked once per version, after `settle_seconds` without a change.
+            arrival: called after `settle_seconds` without a change, and once more at each look while it is OPEN.
             now: monotonic seconds.
             wall: seconds since the epoch.
         """
@@ -74,11 +81,11 @@ class Settler:
             self._tracks[path] = _Track(fingerprint, now, age)
             return Look(False, 0.0, age)
         quiet = now - track.since
-        settled = quiet >= self._settle_seconds
-        if settled:
-            if track.whole is None:
-                track.whole = looks_whole()
-            settled = track.whole or quiet >= self._truncated_grace
+        settled = quiet >= max(self._settle_seconds, self._truncated_grace)
+        if not settled and quiet >= self._settle_seconds:
+            if track.arrival is Arrival.OPEN:
+                track.arrival = arrival()
+            settled = track.arrival is Arrival.COMPLETE
         return Look(settled, quiet, track.age + quiet)
 
     def forget_all_but(self, paths: Container[str]) -> None:

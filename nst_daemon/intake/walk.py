@@ -13,9 +13,10 @@ from typing import Any
 
 from nst_daemon import files, strict_yaml
 from nst_daemon.errors import InputError, SettingsError
+from nst_daemon.intake.completeness import is_complete
 from nst_daemon.intake.ignore import ignored
-from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.intake.truncation import looks_whole
+from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
+from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint
 from nst_daemon.names import printable
 
@@ -129,22 +130,33 @@ def file_problem(status: os.stat_result, name: str, max_bytes: int) -> str:
     return ""
 
 
-def always_whole() -> bool:
-    """For folders and special files, which cannot be truncated."""
-    return True
+def always_complete(writers: Writers) -> Arrival:
+    """For folders and special files, which have no structure to check."""
+    return Arrival.COMPLETE
 
 
-def file_looks_whole(name: str, folder: int, size: int) -> bool:
-    """Ask `truncation` about a file; one that cannot be opened counts as whole, and the claim reports it."""
+def file_arrival(name: str, folder: int, size: int, writers: Writers) -> Arrival:
+    """Whether a file is complete and closed. One that cannot be read counts as complete, and the claim reports it.
+
+    Args:
+        name: of the file.
+        folder: descriptor of its folder.
+        size: in bytes.
+        writers: of this scan.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, dir_fd=folder)
+    except BlockingIOError:  # a process that writes it has a lease
+        return Arrival.OPEN
     except OSError:
-        return True
+        return Arrival.COMPLETE
     try:
-        return looks_whole(descriptor, size)
+        if writers.have(descriptor, name):
+            return Arrival.OPEN
+        return Arrival.COMPLETE if is_complete(descriptor, size) else Arrival.INCOMPLETE
     except OSError:
-        return True
+        return Arrival.COMPLETE
     finally:
         os.close(descriptor)
 

@@ -20,8 +20,8 @@ from nst_daemon.ledger import Ledger
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-#: A file that looks like a whole PNG to everybody who does not decode it.
-PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 64 + b"IEND\xae\x42\x60\x82"
+#: A file with the structure of a complete PNG, which no decoder can read.
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x40IDAT" + b"x" * 68 + b"\0\0\0\0IEND\xae\x42\x60\x82"
 MAX_BYTES = 1_000_000
 
 

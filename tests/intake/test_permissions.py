@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -17,6 +19,7 @@ from nst_daemon.errors import InputError, StorageError
 from nst_daemon.files import remove_tree, write_atomic
 from nst_daemon.intake.claim import claim, recover_spool, refuse
 from nst_daemon.intake.drops import Root
+from nst_daemon.intake.writers import Writers
 from nst_daemon.ledger import Ledger
 from nst_daemon.publishing import publish
 from tests.intake.conftest import PNG, House, tree
@@ -40,6 +43,10 @@ def place() -> Iterator[Path]:
     """A folder that an unprivileged user may reach and write to."""
     folder = Path(tempfile.mkdtemp(prefix="nst-rights-", dir="/tmp"))
     folder.chmod(0o777)
+    theirs = folder / "theirs" / "dog.png"  # of another user where the tests run as root
+    theirs.parent.mkdir()
+    theirs.write_bytes(PNG)
+    theirs.chmod(0o666)
     yield folder
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir() and not path.is_symlink():
@@ -82,6 +89,24 @@ def test_unreadable_settings_are_refused(place: Path) -> None:
     assert rejection.reason.startswith(
         "dog.yaml cannot be read: Permission denied; give the daemon's group"
     )
+
+
+@unprivileged
+def test_a_writer_is_seen_without_a_lease(place: Path) -> None:
+    """Without the right to a lease, a process finds the writers of its own user, and no readers, in /proc."""
+    path = place / "theirs" / "dog.png"
+    descriptor = os.open(path, os.O_RDONLY)
+    if path.stat().st_uid != os.geteuid():
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    for sign, answer in ((">>", True), ("<", False)):
+        command = ["sh", "-c", f'exec 3{sign}"$0"; echo open; read line', str(path)]
+        with subprocess.Popen(command, stdin=-1, stdout=-1) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"open\n"
+            assert Writers().have(descriptor, path.name) is answer
+            process.communicate(b"\n")
+        assert not Writers().have(descriptor, path.name)
 
 
 @unprivileged
@@ -257,7 +282,7 @@ def test_a_ledger_that_cannot_be_written_says_so(place: Path) -> None:
 def test_a_file_size_limit_is_like_a_full_disk(place: Path) -> None:
     """Under RLIMIT_FSIZE a claim that does not fit raises StorageError, and leaves neither copies nor gaps."""
     house = House(place)
-    house.drop("dog.content.png", bytes(500_000))
+    house.drop("dog.content.png", PNG + bytes(500_000))
     house.drop("dog.style.png")
     (request,) = house.settled().requests
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]

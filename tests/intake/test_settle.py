@@ -1,21 +1,27 @@
-"""When a file counts as complete. There is no real clock here."""
+"""When a file settles. There is no real clock here."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_daemon.intake.settle import Look, Settler
+from nst_daemon.intake.settle import Arrival, Look, Settler
 from nst_daemon.jobs import Fingerprint
 
 FILE = Fingerprint(dev=1, ino=2, size=3, mtime_ns=4, ctime_ns=100 * 10**9)
 
 
 def look(
-    settler: Settler, now: float, mark: Fingerprint = FILE, *, whole: bool = True, wall: float = 0.0
+    settler: Settler,
+    now: float,
+    mark: Fingerprint = FILE,
+    *,
+    arrival: Arrival = Arrival.COMPLETE,
+    wall: float = 0.0,
 ) -> Look:
     """One look at one path."""
-    return settler.look("dog.png", mark, lambda: whole, now=now, wall=wall)
+    return settler.look("dog.png", mark, lambda: arrival, now=now, wall=wall)
 
 
 def test_one_look_is_never_enough() -> None:
@@ -39,20 +45,36 @@ def test_each_part_of_the_fingerprint_counts() -> None:
         assert look(settler, 4.0, changed).settled, field
 
 
-def test_a_truncated_file_waits_for_its_grace() -> None:
-    """What does not look whole settles after truncated_grace and not after settle_seconds."""
+@pytest.mark.parametrize("arrival", [Arrival.INCOMPLETE, Arrival.OPEN])
+def test_an_unfinished_file_waits_for_its_grace(arrival: Arrival) -> None:
+    """A file that is incomplete or open for writing settles after truncated_grace and not after settle_seconds."""
     settler = Settler(2.0, 60.0)
-    looks = [look(settler, t, whole=False).settled for t in (0.0, 2.0, 59.9, 60.0)]
+    looks = [look(settler, t, arrival=arrival).settled for t in (0.0, 2.0, 59.9, 60.0)]
     assert looks == [False, False, False, True]
+
+
+def test_a_file_settles_when_its_writer_has_closed_it() -> None:
+    """A file that was open for writing settles at the first look after that, and stays settled."""
+    settler = Settler(2.0, 60.0)
+    arrivals = [Arrival.OPEN, Arrival.OPEN, Arrival.OPEN, Arrival.COMPLETE, Arrival.OPEN]
+    looks = [look(settler, 2.0 * n, arrival=arrival).settled for n, arrival in enumerate(arrivals)]
+    assert looks == [False, False, False, True, True]
+
+
+def test_the_grace_is_never_shorter_than_the_wait_of_a_complete_file() -> None:
+    """With a truncated_grace below settle_seconds, an unfinished file waits for settle_seconds."""
+    settler = Settler(2.0, 0.0)
+    looks = [look(settler, t, arrival=Arrival.INCOMPLETE).settled for t in (0.0, 1.9, 2.0)]
+    assert looks == [False, False, True]
 
 
 def test_completeness_is_asked_once_per_version() -> None:
     """However often a file is looked at, its contents are read once, and again after a change."""
     settler, asked = Settler(2.0, 60.0), []
 
-    def read() -> bool:
+    def read() -> Arrival:
         asked.append(1)
-        return False
+        return Arrival.INCOMPLETE
 
     for now in (0.0, 1.0, 2.0, 3.0, 4.0):
         settler.look("a", FILE, read, now=now, wall=0.0)
