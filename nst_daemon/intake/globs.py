@@ -74,9 +74,13 @@ class Search:
     def _nothing(self, glob: str, passed_over: Counter[str]) -> InputError:
         folders = ", ".join(printable(str(root)) for root in self._roots)
         where = f"no image file in {folders}" if folders else "nothing: batch_roots is empty"
-        others = f"; {describe(passed_over)}" if passed_over else ""
+        if passed_over:
+            return InputError(
+                f"{_shown(glob)} matches {where}: {describe(passed_over)}",
+                remedy="name image files",
+            )
         return InputError(
-            f"{_shown(glob)} matches {where}{others}",
+            f"{_shown(glob)} matches {where}",
             remedy="add the folders that batches may read to batch_roots",
         )
 

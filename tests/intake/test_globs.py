@@ -94,7 +94,8 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     assert describe(looked.passed_over) == "3 files are not image files (2 .cr2, 1 without suffix)"
     assert describe(Counter({".txt": 1})) == "1 file is not an image file (1 .txt)"
     with pytest.raises(
-        InputError, match=r"\*\.cr2 matches no image file in .*; 2 files are not image files"
+        InputError,
+        match=r"\*\.cr2 matches no image file in .*: 2 files are not image files .*; name",
     ):
         looked.find(["*.cr2"])
 
