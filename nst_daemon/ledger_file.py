@@ -1,4 +1,4 @@
-"""The ledger's file: its schema, how it is opened, and how a damaged or missing file is replaced by the backup."""
+"""The ledger's file: the schema, opening and sharing it, and replacing a damaged or missing file by the backup."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nst_daemon import files
 from nst_daemon.errors import DamagedLedger, LedgerError, StorageError
 from nst_daemon.mounts import network_file_system
 
-#: Version n of the schema is reached by running the first n of these; `user_version` says where a file stands.
+#: The first n of these scripts make version n of the schema. `user_version` is the version of a file.
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE jobs (
@@ -80,7 +80,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
-#: Seconds that one process waits for another to finish a transaction.
+#: Time limit in seconds for another process to finish its transaction.
 BUSY_SECONDS = 10.0
 
 
@@ -106,7 +106,7 @@ def connect(
             return database
         database = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
         database.row_factory = sqlite3.Row
-        # WAL needs shared memory, which network file systems do not give; the rollback journal works there.
+        # WAL needs shared memory, which network file systems do not have; the rollback journal works there.
         mode = "DELETE" if network_file_system(path.parent) else "WAL"
         database.execute(f"PRAGMA journal_mode = {mode}")
         database.execute("PRAGMA synchronous = FULL")
@@ -124,16 +124,16 @@ def connect_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Co
 
 
 def file_identity(path: Path) -> tuple[int, int]:
-    """Device and inode: they differ where another file has taken the place."""
+    """Device and inode. They change if another file takes this file's place."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn sqlite3's errors into ours: damage is a DamagedLedger; the disk, locks and rights are a StorageError.
+    """Turn errors of sqlite3 into DamagedLedger for damage, and StorageError for problems of disks, locks and rights.
 
-    What SQLite says about a value (too big, of the wrong type) stays as it is: it is the fault of one job.
+    Errors about a value, such as one that is too large, are not changed: they concern one job.
     """
     try:
         yield
@@ -142,7 +142,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise StorageError(
             f"the ledger {path} cannot be used: {error}",
-            remedy="look at free space, rights and the mount",
+            remedy="check free space, rights and the mount",
         ) from error
     except sqlite3.DatabaseError as error:
         raise DamagedLedger(
@@ -151,7 +151,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def damage_of(path: Path) -> str:
-    """What is wrong with an existing ledger file; "" where it is sound or does not exist."""
+    """What is wrong with an existing ledger file; "" if it is not damaged or does not exist."""
     if not path.exists():
         return ""
     try:
@@ -168,11 +168,11 @@ def damage_of(path: Path) -> str:
 
 
 def replace_damaged(path: Path, damage: str) -> str:
-    """Keep the damaged file under another name and put the backup in its place. Returns what was done, for people."""
+    """Keep the damaged file under another name and put the backup in its place. Returns what was done, as text."""
     kept = next(
         p for p in (variant(path, f"damaged-{n}") for n in itertools.count(1)) if not p.exists()
     )
-    # The file itself comes last: as long as it exists, an interrupted call is repeated.
+    # The ledger itself comes last, so that an interrupted call is repeated at the next start.
     for part, aside in zip((*side_files(path), path), (*side_files(kept), kept), strict=True):
         if part.exists():
             part.rename(aside)
@@ -180,10 +180,10 @@ def replace_damaged(path: Path, damage: str) -> str:
 
 
 def replace_missing(path: Path) -> str:
-    """Put the backup in the place of a missing ledger. Returns what was done; "" where there was never a ledger."""
+    """Put the backup in the place of a missing ledger. Returns what was done; "" if there was never a ledger."""
     if not variant(path, "backup").exists():
         return ""
-    # They belong to the missing file and would damage another one.
+    # They belong to the missing file. With another file they would damage it.
     for part in side_files(path):
         part.unlink(missing_ok=True)
     return f"the ledger was gone; {_restore(path)} (to begin a new one, remove both)"
@@ -208,6 +208,7 @@ def take_over(path: Path) -> None:
             copy.unlink(missing_ok=True)
             if part.stat().st_size:
                 shutil.copyfile(part, copy)
+                files.fsync_file(copy)
                 copy.replace(part)
             else:
                 part.unlink()
@@ -227,13 +228,13 @@ def share(path: Path) -> None:
 
 
 def _restore(path: Path) -> str:
-    """Copy the backup to where the ledger was, if it is sound. Returns what was done, for people."""
+    """Copy the backup to the place of the ledger, if it is not damaged. Returns what was done, as text."""
     backup = variant(path, "backup")
     sound = backup.exists() and not damage_of(backup)
     if sound:
         temporary = variant(path, "restored")
         shutil.copyfile(backup, temporary)
-        temporary.rename(path)  # whole or not at all
+        temporary.rename(path)  # atomic
     files.fsync_folder(path.parent)
     if sound:
         return f"{backup.name} took its place"
@@ -241,5 +242,5 @@ def _restore(path: Path) -> str:
 
 
 def variant(path: Path, suffix: str) -> Path:
-    """LEDGER.suffix, in the same folder."""
+    """The path LEDGER.suffix in the same folder."""
     return path.with_name(f"{path.name}.{suffix}")

@@ -1,4 +1,4 @@
-"""Reading the ledger, and leaving requests in it: what any process may do beside a running daemon."""
+"""Reading the ledger and storing requests in it, which any process may do while a daemon is running."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nst_daemon.errors import LedgerError
 from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.ledger_file import BUSY_SECONDS, MIGRATIONS, connect_reader, translated
 
-# The first jobs of each group that has any in the queue, and then all of these in order. Each group costs a few steps
-# along `jobs_in_queue`, however many jobs it has; SQLite would not choose that index for the minimum by itself.
+# Selects the first queued jobs of each group, then orders these. The cost grows with the groups and not with the jobs,
+# because each step uses the index `jobs_in_queue`; SQLite does not choose it for MIN without INDEXED BY.
 _QUEUE = """
     WITH RECURSIVE groups (name) AS (
         SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue WHERE state = 'queued'
@@ -39,7 +39,7 @@ _QUEUE = """
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One line of a job's history: when it came into which state, in which attempt, and why."""
+    """One line of a job's history: a change of its state, with the time, the attempt and the reason."""
 
     at: float
     state: JobState
@@ -72,9 +72,9 @@ class LedgerReader:
 
     @classmethod
     def attach(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Self:
-        """Open beside a running daemon, to read and to leave requests.
+        """Open the ledger of a daemon, which may be running, to read it and to store requests.
 
-        Raises LedgerError where there is none or another version wrote it, StorageError without the rights to read it.
+        Raises LedgerError if there is none or another version wrote it, and StorageError without the right to read it.
         """
         rights.check_member(path)
         if not path.exists():
@@ -83,7 +83,7 @@ class LedgerReader:
         version = ledger._version()
         if version != len(MIGRATIONS):
             ledger.close()
-            if version == 0:  # a daemon is just making it
+            if version == 0:  # a daemon is creating it
                 raise _no_ledger(path)
             raise LedgerError(
                 f"{path} was written by another version of this program",
@@ -119,7 +119,7 @@ class LedgerReader:
         )
 
     def jobs(self, *states: JobState) -> list[Job]:
-        """Jobs in these states (in any, where none is named), oldest first."""
+        """Jobs in these states (in any state if none is given), oldest first."""
         states = states or tuple(JobState)
         return self._select(f"state IN ({marks(states)})", states)
 
@@ -131,7 +131,7 @@ class LedgerReader:
         name: str = "*",
         limit: int = 100,
     ) -> list[Job]:
-        """Jobs by their latest change, newest first; `name` may hold the wildcards * and ?; limit: -1 for all."""
+        """Jobs by their latest change, newest first; `name` may contain the wildcards * and ?; limit: -1 for all."""
         states = states or tuple(JobState)
         return self._select(
             f"state IN ({marks(states)}) AND updated >= ? AND updated < ? AND name GLOB ?",
@@ -140,7 +140,7 @@ class LedgerReader:
         )
 
     def events(self, job_id: str) -> list[JobEvent]:
-        """Everything that happened to a job, in order."""
+        """All events of a job, in order."""
         rows = self._read(
             "SELECT at, state, attempt, note FROM events WHERE job = ? ORDER BY number", (job_id,)
         )
@@ -152,7 +152,7 @@ class LedgerReader:
         return {state: found.get(state.value, 0) for state in JobState}
 
     def oldest(self, *states: JobState) -> float | None:
-        """When the oldest of the jobs in these states was created; None where there is none."""
+        """The time at which the oldest job in these states was created; None if there is none."""
         rows = self._read(
             f"SELECT MIN(created) FROM jobs WHERE state IN ({marks(states)})",  # noqa: S608 (question marks)
             states,
@@ -164,17 +164,17 @@ class LedgerReader:
         return {row[0] for row in self._read("SELECT id FROM jobs")}
 
     def next_queued(self) -> Job | None:
-        """The job whose turn it is: highest priority, then the group served longest ago, then the oldest."""
+        """The next job: by priority, then from the group that was served longest ago, then by age."""
         return next(iter(self.queue(1)), None)
 
     def queue(self, limit: int) -> list[Job]:
-        """The first jobs in the queue as it is ordered now; `limit`: so many, -1 for all."""
+        """The first jobs of the queue in their current order; limit: -1 for all."""
         rows = self._read(_QUEUE, {"limit": limit})
         found = (self.get(row[0]) for row in rows)
         return [job for job in found if job is not None]
 
     def claimed_before(self, origin: str, fingerprint: Fingerprint) -> Job | None:
-        """The job that took exactly this version of this file already (its original could not be removed)."""
+        """The job that has already taken this version of a file, whose original could not be removed."""
         rows = self._read(
             "SELECT job FROM inputs WHERE origin = ? AND fingerprint = ? LIMIT 1",
             (os.fsencode(origin), json.dumps(fingerprint)),
@@ -182,7 +182,7 @@ class LedgerReader:
         return self.get(rows[0][0]) if rows else None
 
     def alike(self, identity: str) -> list[Job]:
-        """Jobs whose picture is the same (`identity.picture_identity`), newest first."""
+        """Jobs with the same picture (see `identity.picture_identity`), newest first."""
         return self._select("identity = ? AND identity <> ''", (identity,), "created DESC, id")
 
     def with_partial_settings(self) -> list[Job]:
@@ -225,7 +225,7 @@ class LedgerReader:
             )
 
     def pending_requests(self) -> list[SteeringRequest]:
-        """Requests that nobody has finished yet, in order."""
+        """Requests that the daemon has not finished yet, in order."""
         rows = self._read("SELECT number, job, verb, at FROM requests ORDER BY number")
         return [SteeringRequest(*row) for row in rows]
 
