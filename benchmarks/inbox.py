@@ -30,6 +30,7 @@ from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.loop import serve
+from nst_daemon.workers.decoding import DecodingCheck
 from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.messages import Event, Ready, Staged, Stopped, Task
 
@@ -104,7 +105,7 @@ def run_daemon(root: Path) -> None:
             return scan
 
         Intake.scan = timed  # type: ignore[method-assign]
-        serve(config, InstantExecutor())
+        serve(config, InstantExecutor(), DecodingCheck.on_this_machine(config.folders.logs))
 
 
 def drop(inbox: Path, name: str, picture: bytes = PNG) -> None:

@@ -185,6 +185,7 @@ def _serve(
     """Run the daemon with the configured executor. Returns the number of failed jobs."""
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.service.loop import serve
+    from nst_daemon.workers.decoding import DecodingCheck
     from nst_daemon.workers.executor import make_executor
 
     logs.setup(config.log.format, config.log.level)
@@ -193,6 +194,7 @@ def _serve(
         return serve(
             config,
             executor,
+            DecodingCheck.on_this_machine(config.folders.logs),
             drain=drain,
             patience=wait,
             observer=bars,

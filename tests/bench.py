@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nst_daemon import config as configuration
+from nst_daemon.config import Limits
 from nst_daemon.digests import sha256_file
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.jobs import Job
@@ -15,7 +16,7 @@ from nst_daemon.ledger import Ledger
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.service.supervisor import Supervisor
 from nst_daemon.workers.executor import WorkerStatus
-from nst_daemon.workers.messages import Event, Ready, Staged, Started, Stopped, Task
+from nst_daemon.workers.messages import Checked, Event, Ready, Staged, Started, Stopped, Task
 
 #: The smallest PNG that looks whole; nobody decodes it here.
 PNG = b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000049454e44ae426082")
@@ -86,6 +87,36 @@ class FakeExecutor:
         return self.answer(lambda task: Staged("fake", task.job_id, names, digest))
 
 
+class FakeCheck:
+    """Answers that every picture is whole, unless a test says otherwise for a job's name."""
+
+    def __init__(self) -> None:
+        #: The answers by the job's name; None for "not yet".
+        self.answers: dict[str, Checked | None] = {}
+        self.asked: set[str] = set()
+        self.stopped = False
+
+    @property
+    def waiting(self) -> int:
+        return sum(answer is None for answer in self.answers.values())
+
+    def ask(self, job: Job, spool: Path, limits: Limits, now: float) -> Checked | None:
+        self.asked.add(job.name)
+        return self.answers.get(job.name, Checked(job.id))
+
+    def forget(self, job_id: str) -> None:
+        pass
+
+    def poll(self, now: float) -> None:
+        pass
+
+    def waitables(self) -> list[object]:
+        return []
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
 class FakeChores:
     """Keeps what it is asked."""
 
@@ -138,10 +169,12 @@ class Bench:
         self.executor, self._first_executor = self._first_executor or FakeExecutor(), None
         self.ledger = Ledger.open(self.folders.ledger)
         self.chores = FakeChores()
+        self.check = FakeCheck()
         self.supervisor = Supervisor(
             self.config,
             self.ledger,
             self.executor,
+            self.check,
             now=self.now,
             drain=self.drain or batch is not None,
             batch=batch,

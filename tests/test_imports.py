@@ -112,6 +112,7 @@ ALLOWED: dict[str, set[str]] = {
         "service",
         "managed_process",
         "overlaps",
+        "workers.decoding",
         "workers.executor",
         "weights_file",
         "web.options",

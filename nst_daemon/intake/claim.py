@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -224,11 +225,39 @@ def _last(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def remove_originals(job: Job, inbox: Path, spool: Path) -> list[str]:
+class Original(StrEnum):
+    """What has become of a claimed file of the inbox."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    GONE = "gone"
+
+
+def find_originals(job: Job, inbox: Path) -> list[Original]:
+    """What has become of each file that a job was claimed from; a file that cannot be seen counts as gone."""
+    return [_find_original(file, inbox) for file in job.inputs if file.fingerprint is not None]
+
+
+def _find_original(file: JobInput, inbox: Path) -> Original:
+    try:
+        with files.folder_of(inbox, file.origin) as (parent, name):
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError:
+        return Original.GONE
+    return Original.SAME if files.fingerprint(status) == file.fingerprint else Original.CHANGED
+
+
+def remove_originals(job: Job, inbox: Path, spool: Path, *, keep: bool = False) -> list[str]:
     """Remove a job's originals from the inbox after the ledger has the job; may be repeated at any time.
 
     Copied originals are deleted, refused ones move into spool/ID/. A file that is not the claimed version stays: it is
     a new drop. Files from anywhere else than the inbox stay.
+
+    Args:
+        job: In the ledger.
+        inbox: The inbox.
+        spool: The spool folder.
+        keep: Copied originals take the place of their copies, so that a program that still writes to one continues.
 
     Returns:
         A line for each file that cannot be removed.
@@ -240,7 +269,7 @@ def remove_originals(job: Job, inbox: Path, spool: Path) -> list[str]:
     problems = []
     dropped = [file for file in job.inputs if file.fingerprint is not None]
     for file in dropped:
-        problem = _remove_original(file, inbox, folder)
+        problem = _remove_original(file, inbox, folder, keep=keep)
         if problem:
             problems.append(problem)
     if job.source == "folder":
@@ -254,7 +283,7 @@ def _parent(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
+def _remove_original(file: JobInput, inbox: Path, folder: Path, *, keep: bool) -> str:
     """Remove one original, or move a refused one into `folder`; returns what prevents that, or ""."""
     label = printable(file.origin)
     try:
@@ -262,7 +291,7 @@ def _remove_original(file: JobInput, inbox: Path, folder: Path) -> str:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if files.fingerprint(status) != file.fingerprint:
                 return ""
-            if file.sha256:
+            if file.sha256 and not keep:
                 os.unlink(name, dir_fd=parent)
             else:
                 files.make_folder(folder)
@@ -462,16 +491,7 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
 def _can_be_claimed_again(job: Job, inbox: Path) -> bool:
     """Whether it has originals in the inbox, and all of them are still there."""
     dropped = [file for file in job.inputs if file.origin]
-    return bool(dropped) and all(_still_there(file, inbox) for file in dropped)
-
-
-def _still_there(file: JobInput, inbox: Path) -> bool:
-    try:
-        with files.folder_of(inbox, file.origin) as (parent, name):
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except OSError:
-        return False
-    return files.fingerprint(status) == file.fingerprint
+    return bool(dropped) and all(_find_original(f, inbox) is Original.SAME for f in dropped)
 
 
 # The card

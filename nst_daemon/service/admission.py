@@ -24,9 +24,11 @@ from nst_daemon.jobs import Job, JobState, Role
 from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.batches import Batches, weights_digest
+from nst_daemon.service.claim_review import ClaimReview, Decision
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import concerns_all, contained
 from nst_daemon.service.state import Moment, State
+from nst_daemon.workers.decoding import PictureCheck
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +53,19 @@ class Admission:
     Args:
         state: What the parts share.
         completion: Takes what is refused.
+        check: Decodes the pictures of drops before they join the queue.
         batch: Paint this instead of what is in the inbox.
     """
 
     def __init__(
-        self, state: State, completion: Completion, batch: Expansion | None = None
+        self,
+        state: State,
+        completion: Completion,
+        check: PictureCheck,
+        batch: Expansion | None = None,
     ) -> None:
         self._state, self._completion, self._batch = state, completion, batch
+        self._review = ClaimReview(state, check)
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
         #: When the last round ended, in seconds of the monotonic clock.
@@ -94,7 +102,7 @@ class Admission:
     @property
     def busy(self) -> bool:
         """Whether there is more to admit at once."""
-        return bool(self._wanted or self._batches.busy)
+        return self._review.has_room and bool(self._wanted or self._batches.busy)
 
     @property
     def drained(self) -> bool:
@@ -120,7 +128,8 @@ class Admission:
         if not self._wanted and now.steady >= self.next_scan:
             with contained("the scan of the inbox", partial(self._scan_failed, now)):
                 self._scan(now)
-        for wanted in self._wanted[: self._state.pacing.claims_a_round]:
+        room = self._state.pacing.claims_a_round if self._review.has_room else 0
+        for wanted in self._wanted[:room]:
             with contained(wanted.name, partial(self.refuse, wanted, now)):
                 if isinstance(wanted, Request) and wanted.is_batch_file:
                     self._batches.open(wanted, now)
@@ -187,7 +196,7 @@ class Admission:
 
     def _fail_claimed(self, job_id: str, now: Moment, reason: str, detail: str) -> None:
         """A claimed job cannot join the queue: it fails, or waits for the next start."""
-        del self._claimed[job_id]
+        self._decided(job_id)
         job = self._state.ledger.get(job_id)
         if job is not None and job.state is S.CLAIMED:
             self._completion.fail(job, S.FAILED, now, error=reason, detail=detail)
@@ -255,6 +264,8 @@ class Admission:
         folders = self._state.folders
         own = [file for file in wanted.files if file.root == "inbox"]
         jobs = [self._state.ledger.claimed_before(file.path, file.fingerprint) for file in own]
+        if any(job.id in self._claimed for job in jobs if job):
+            return True  # its pictures are being checked
         if not own or not all(jobs):
             return False
         for job in jobs:
@@ -266,17 +277,37 @@ class Admission:
         return True
 
     def _enter(self, job: Job, now: Moment) -> None:
-        """From `claimed` on: the originals leave the inbox, and the job joins the queue or has failed already."""
+        """From `claimed` on: the originals leave the inbox, and the job joins the queue or has failed.
+
+        It waits for the check of its pictures; the next rounds go on.
+        """
         said = job_logger(log, job.name, job.id)
         folders = self._state.folders
-        for problem in claim.remove_originals(job, folders.inbox, folders.spool):
+        verdict = self._review.decide(job, now)
+        if verdict.decision is Decision.WAIT:
+            return
+        if verdict.decision is Decision.RELEASE:
+            # The copy goes first: a copy that the ledger does not know would be recovered as a job at the next start.
+            files.remove_tree(folders.spool / job.id)
+            self._state.ledger.forget(job.id)
+            self._decided(job.id)
+            self.wake()
+            said.info("its files have changed since they were copied; the new version is taken in")
+            return
+        failed = verdict.decision is Decision.FAIL
+        for problem in claim.remove_originals(job, folders.inbox, folders.spool, keep=failed):
             said.warning("%s", problem)
-        if job.error:
-            self._completion.fail(job, S.FAILED, now, error=job.error)
+        if error := job.error or verdict.reason:
+            self._completion.fail(job, S.FAILED, now, error=error)
         else:
             said.info("taken in: %s", ", ".join(file.name for file in job.inputs))
             self._state.move(job, S.QUEUED, now)
-        del self._claimed[job.id]
+        self._decided(job.id)
+
+    def _decided(self, job_id: str) -> None:
+        """The job is not this part's any more."""
+        del self._claimed[job_id]
+        self._review.forget(job_id)
 
     # Retry
 

@@ -27,6 +27,7 @@ from nst_daemon.service.dispatch import Observer
 from nst_daemon.service.sd_notify import Notifier
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.service.supervisor import Supervisor
+from nst_daemon.workers.decoding import PictureCheck
 from nst_daemon.workers.executor import Executor
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 def serve(
     config: Config,
     executor: Executor,
+    check: PictureCheck,
     *,
     drain: bool = False,
     patience: float = 0.0,
@@ -50,6 +52,7 @@ def serve(
     Args:
         config: The configuration.
         executor: Not started yet.
+        check: Decodes the pictures of drops before they join the queue.
         drain: End when the inbox is empty.
         patience: With `drain`: seconds to wait for files that are still arriving, or for space on the disk.
         observer: Shows progress, or None.
@@ -85,6 +88,7 @@ def serve(
             config,
             ledger,
             executor,
+            check,
             now=now,
             observer=observer,
             drain=drain,
@@ -139,7 +143,7 @@ def _loop(
             elif now.steady - busy_until >= patience:
                 supervisor.give_up()
                 return
-        sources: list[Any] = [*supervisor.executor.waitables(), watcher, signals]
+        sources: list[Any] = [*supervisor.waitables(), watcher, signals]
         news: list[Any] = wait(sources, supervisor.due(now))
         woken = watcher in news and watcher.clear()
 

@@ -42,6 +42,7 @@ from nst_daemon.service.reporting import Reporting
 from nst_daemon.service.state import Moment, Pacing, Pause, State, make_metrics
 from nst_daemon.service.status_page import StatusPage
 from nst_daemon.web.options import PageOptions
+from nst_daemon.workers.decoding import PictureCheck
 from nst_daemon.workers.executor import Executor
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Supervisor:
         config: The configuration.
         ledger: Open.
         executor: Not started yet.
+        check: Decodes the pictures of drops before they join the queue.
         now: The time of the start.
         observer: Shows progress, or None.
         drain: End when the inbox is empty, and start the workers only once there is work.
@@ -78,6 +80,7 @@ class Supervisor:
         config: Config,
         ledger: Ledger,
         executor: Executor,
+        check: PictureCheck,
         *,
         now: Moment,
         observer: Observer | None = None,
@@ -91,7 +94,8 @@ class Supervisor:
         previews = Previews(config.folders.previews)
         chores = chores or Chores.of(config.source)
         self._completion = Completion(self._state, chores, previews, sheets=batch is None)
-        self._admission = Admission(self._state, self._completion, batch)
+        self._check = check
+        self._admission = Admission(self._state, self._completion, check, batch)
         self._dispatch = Dispatch(self._state, executor, self._completion, previews, observer)
         self._housekeeping = Housekeeping(self._state)
         self._reporting = Reporting(self._state, self._admission, self._dispatch, previews)
@@ -114,8 +118,12 @@ class Supervisor:
 
     @property
     def executor(self) -> Executor:
-        """The executor, for its waitables."""
+        """The executor."""
         return self._dispatch.executor
+
+    def waitables(self) -> list[object]:
+        """Objects for `multiprocessing.connection.wait` that become ready when a process has news."""
+        return [*self.executor.waitables(), *self._check.waitables()]
 
     @property
     def headline(self) -> str:
@@ -164,6 +172,7 @@ class Supervisor:
         The parts of a round come in a fixed order. A part that fails ends the round and pauses the queue; each further
         round tries the same work again, and the pause ends once a whole round has succeeded.
         """
+        self._check.poll(now.steady)
         if woken:
             self._admission.wake()
         tidy = now.steady >= self._next_housekeeping
@@ -264,6 +273,8 @@ class Supervisor:
             except ChangedMeanwhile as error:
                 log.debug("the retry of %s waits: %s", job.name, error)
                 return False
+        elif job.state is S.CLAIMED:
+            return False  # until its pictures are checked
         elif not self._dispatch.cancel(job):
             self._completion.cancel(job, now)
         return True
@@ -287,6 +298,7 @@ class Supervisor:
 
     def stop(self, now: Moment) -> None:
         """Let the workers write their checkpoints and end; what is staged is still published."""
+        self._check.stop()
         self._try(self._dispatch.stop, now)
         if self._try(self._completion.finish, now) and self._state.drain:
             self._try(

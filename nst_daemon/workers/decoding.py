@@ -123,7 +123,9 @@ class DecodingCheck:
         self._pending[job.id] = _Pending(check)
         if self._process is not None:
             self._process.send(check)
-        return None
+        else:
+            self._start(now)
+        return self._answers.get(job.id)
 
     def forget(self, job_id: str) -> None:
         """The answer for this job is not needed any more."""
@@ -178,7 +180,7 @@ class DecodingCheck:
                 elif isinstance(message, Checked):
                     self._since = now
                     self._answer(message)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             return f"sent an invalid message ({error})"
         return ""
 

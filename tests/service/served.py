@@ -17,6 +17,7 @@ from nst_daemon.service import loop
 from nst_daemon.service.batches import batch_reach
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import WorkerOptions
+from tests.bench import FakeCheck
 
 
 def main() -> None:
@@ -24,12 +25,12 @@ def main() -> None:
     logs.setup(config.log.format, config.log.level)
     executor = LocalExecutor(config.devices, WorkerOptions(renderer="tests.fakes:Renderer"))
     if len(sys.argv) == 1:
-        loop.serve(config, executor, reload=lambda: load(None))
+        loop.serve(config, executor, FakeCheck(), reload=lambda: load(None))
         return
     file = Path(sys.argv[1])
     reach = batch_reach(config, [file.resolve().parent])
     batch = Expansion(name_of(file), read(file), reach, since=time.time())
-    loop.serve(config, executor, drain=True, patience=60, batch=batch)
+    loop.serve(config, executor, FakeCheck(), drain=True, patience=60, batch=batch)
 
 
 if __name__ == "__main__":

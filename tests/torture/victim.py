@@ -128,6 +128,7 @@ def main() -> int:
     from nst_daemon.service.state import Pacing
     from nst_daemon.workers.local import LocalExecutor
     from nst_daemon.workers.messages import WorkerOptions
+    from tests.bench import FakeCheck
 
     record = Path(plan["record"]) if "record" in plan else None
     together = plan.get("together", False)
@@ -160,7 +161,7 @@ def main() -> int:
     executor = LocalExecutor(config.devices, options)
     sys.addaudithook(points.audit)
     drain, pacing = plan.get("once", True), Pacing(back_off=0.01)
-    failures = serve(config, executor, drain=drain, patience=60.0, pacing=pacing)
+    failures = serve(config, executor, FakeCheck(), drain=drain, patience=60.0, pacing=pacing)
     return SOME_FAILED if failures else 0
 
 

@@ -38,6 +38,7 @@ from nst_daemon.workers.messages import (
     WorkerOptions,
 )
 from nst_daemon.workers.ray.executor import RayExecutor
+from tests.bench import FakeCheck
 from tests.small_cluster import SmallCluster, small_cluster
 from tests.workers.conftest import ROOT, Harness, Jobs
 
@@ -196,7 +197,7 @@ class Daemon:
 
     def __init__(self, executor: Executor, config: configuration.Config, ledger: Ledger) -> None:
         self.executor, self.config, self.ledger = executor, config, ledger
-        self.supervisor = Supervisor(config, ledger, executor, now=Moment.now())
+        self.supervisor = Supervisor(config, ledger, executor, FakeCheck(), now=Moment.now())
         self.supervisor.recover(Moment.now())
 
     def until(self, enough: Callable[[], object]) -> None:
