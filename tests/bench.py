@@ -98,7 +98,7 @@ class FakeCheck:
 
     @property
     def waiting(self) -> int:
-        return sum(answer is None for answer in self.answers.values())
+        return sum(self.answers.get(name, self) is None for name in self.asked)
 
     def ask(self, job: Job, spool: Path, limits: Limits, now: float) -> Checked | None:
         self.asked.add(job.name)

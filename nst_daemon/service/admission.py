@@ -70,7 +70,7 @@ class Admission:
         self.seen: Scan | None = None
         #: When the last round ended, in seconds of the monotonic clock.
         self.last_round = state.began.steady
-        self.next_scan = -math.inf
+        self._next_scan = -math.inf
         self._last_scan = -math.inf
         self._last_created = 0.0
         #: Drops that stay in the inbox for a while because they cannot be read at the moment, by name.
@@ -86,7 +86,7 @@ class Admission:
         """Take over what a reload may have changed; what was settling settles again."""
         config = self._state.config
         self._wanted.clear()
-        self.next_scan = -math.inf
+        self._next_scan = -math.inf
         self._inbox = Intake(
             config.folders.inbox,
             config.folders.styles,
@@ -105,6 +105,11 @@ class Admission:
         return self._review.has_room and bool(self._wanted or self._batches.busy)
 
     @property
+    def due(self) -> float:
+        """When the inbox is scanned next, in seconds of the monotonic clock: after what the last scan has found."""
+        return math.inf if self._wanted else self._next_scan
+
+    @property
     def drained(self) -> bool:
         """Whether the last scan found nothing to admit, and everything that was claimed is in the queue."""
         if self.busy or self._claimed or self.seen is None:
@@ -114,7 +119,7 @@ class Admission:
 
     def wake(self) -> None:
         """Something has changed in the inbox: scan soon."""
-        self.next_scan = min(self.next_scan, self._last_scan + SHORTEST_SCAN_INTERVAL)
+        self._next_scan = min(self._next_scan, self._last_scan + SHORTEST_SCAN_INTERVAL)
 
     def resume(self, job: Job) -> None:
         """Go on with a job that an earlier process has claimed."""
@@ -125,7 +130,7 @@ class Admission:
         for job in list(self._claimed.values()):
             with contained(job.name, partial(self._fail_claimed, job.id, now)):
                 self._enter(job, now)
-        if not self._wanted and now.steady >= self.next_scan:
+        if not self._wanted and now.steady >= self._next_scan:
             with contained("the scan of the inbox", partial(self._scan_failed, now)):
                 self._scan(now)
         room = self._state.pacing.claims_a_round if self._review.has_room else 0
@@ -155,13 +160,13 @@ class Admission:
             # A second look is all that a file needs that has stopped changing.
             settle = self._state.config.service.settle_seconds
             pause = min(pause, max(settle / 2, SHORTEST_SCAN_INTERVAL))
-        self.next_scan = now.steady + pause
+        self._next_scan = now.steady + pause
 
     def _scan_failed(self, now: Moment, reason: str, detail: str) -> None:
         """The log has the reason; what was seen before still counts."""
         self.seen = replace(self.seen or Scan(), problems=(reason,))
         self._last_scan = now.steady
-        self.next_scan = now.steady + self._state.config.service.rescan_seconds
+        self._next_scan = now.steady + self._state.config.service.rescan_seconds
 
     # What cannot be admitted
 

@@ -220,7 +220,7 @@ class Supervisor:
         """Seconds until `step` has something to do, if no news comes before."""
         if (self._admission.busy or self._completion.busy) and not self.pause:
             return 0.0
-        return max(0.0, min(self._admission.next_scan, self._next_housekeeping) - now.steady)
+        return max(0.0, min(self._admission.due, self._next_housekeeping) - now.steady)
 
     def _report(self, now: Moment) -> None:
         """Write the status; a full disk is no reason to stop."""
