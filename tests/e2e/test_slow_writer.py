@@ -1,0 +1,43 @@
+"""A program that pauses in the middle of a picture for longer than the daemon waits; everything is real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.errors import LedgerError
+from nst_daemon.jobs import JobState
+from nst_daemon.ledger_reader import LedgerReader
+from tests import corpus
+from tests.e2e.conftest import Daemon
+
+
+def states(root: Path) -> list[JobState]:
+    """The states of all jobs; nothing before there is a ledger."""
+    try:
+        with LedgerReader.attach(root / "state" / "ledger.sqlite") as ledger:
+            return [job.state for job in ledger.jobs()]
+    except LedgerError:
+        return []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_picture_that_is_completed_during_its_check_is_painted_whole(daemon: Daemon) -> None:
+    """Half a picture that rests too long is claimed, but its original stays, and the whole picture is painted."""
+    inbox = daemon.root / "inbox"
+    inbox.mkdir()
+    content = corpus.picture("PNG", seed=5)
+    daemon.start()
+    (inbox / "dog.style.png").write_bytes(corpus.picture(seed=7))
+    (inbox / "dog.content.png").write_bytes(content[: len(content) // 2])
+    daemon.until(lambda: JobState.CLAIMED in states(daemon.root), "claim of the half picture")
+    with (inbox / "dog.content.png").open("ab") as file:
+        file.write(content[len(content) // 2 :])
+    daemon.until(lambda: states(daemon.root) == [JobState.DONE], "end of the only job")
+    assert (daemon.root / "done" / "dog" / "dog.content.png").read_bytes() == content
+    assert list(inbox.iterdir()) == []
+    assert not list((daemon.root / "failed").iterdir())
+    assert daemon.end() == 0
+    assert "have changed since they were copied" in daemon.text()
