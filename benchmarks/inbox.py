@@ -12,10 +12,12 @@ import argparse
 import os
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,8 +36,21 @@ from nst_daemon.workers.decoding import DecodingCheck
 from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.messages import Event, Ready, Staged, Stopped, Task
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 20_000 + b"IEND\xae\x42\x60\x82"
 SETTLE_SECONDS = 1.0
+
+
+def noise(side: int = 80) -> bytes:
+    """A PNG of side × side random pixels: 19 kB for 80."""
+    rows = b"".join(b"\0" + os.urandom(3 * side) for _ in range(side))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+STYLE = noise()
 
 
 class InstantExecutor:
@@ -55,7 +70,7 @@ class InstantExecutor:
     def submit(self, task: Task) -> None:
         """Stage a picture and its sidecar."""
         (task.stage / "picture.json").write_text(f'"{task.job_id}"')
-        (task.stage / "picture.png").write_bytes(PNG)
+        (task.stage / "picture.png").write_bytes(STYLE)
         digest = sha256_file(task.stage / "picture.png")
         self._events.append(Staged("instant", task.job_id, ("picture.json", "picture.png"), digest))
         os.write(self._write, b"!")
@@ -108,10 +123,10 @@ def run_daemon(root: Path) -> None:
         serve(config, InstantExecutor(), DecodingCheck.on_this_machine(config.folders.logs))
 
 
-def drop(inbox: Path, name: str, picture: bytes = PNG) -> None:
-    """Drop a pair."""
-    for role in ("content", "style"):
-        (inbox / f"{name}.{role}.png").write_bytes(picture)
+def drop(inbox: Path, name: str) -> None:
+    """Drop a pair: a content of its own, and the same style each time."""
+    (inbox / f"{name}.content.png").write_bytes(noise())
+    (inbox / f"{name}.style.png").write_bytes(STYLE)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -104,6 +104,16 @@ def end_first(score: int = WORKER_OOM_SCORE, file: Path = Path("/proc/self/oom_s
             file.write_text(str(score))
 
 
+def limit_memory(limit: int) -> None:
+    """Make allocations beyond `limit` bytes fail: an error that a process survives, unlike the kernel's killer.
+
+    Not RLIMIT_AS, which also counts mapped files; and not for a GPU, whose driver maps all of its memory.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
 def proc_bytes(file: Path) -> dict[str, float]:
     """The lines `Name: number kB` of a file in /proc, in bytes; empty if there is no such file."""
     found = {}

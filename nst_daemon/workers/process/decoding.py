@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections import OrderedDict
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 
-from nst_daemon import managed_process
+from nst_daemon import machine, managed_process
 from nst_daemon.engine.images import load_picture
 from nst_daemon.errors import DamagedPicture, NstError, Retry, first_line
 from nst_daemon.jobs import JobInput
@@ -24,7 +22,7 @@ from nst_daemon.workers.messages import Check, Checked
 #: Painting has precedence over this process.
 NICENESS = 5
 #: The kernel ends this process first when memory runs out: its death costs nothing.
-OOM_SCORE = "1000"
+OOM_SCORE = 1000
 #: So many files are known to be whole: a style of the library is decoded once and not for each job.
 REMEMBERED = 10_000
 
@@ -37,6 +35,7 @@ class Checker:
 
     def check(self, check: Check) -> Checked:
         """The answer for one job."""
+        machine.limit_memory(check.limits.max_memory or int(machine.memory_limit()))
         try:
             for file in check.inputs:
                 self._decode(check, file)
@@ -78,8 +77,7 @@ def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
     end = managed_process.begin()
     os.nice(NICENESS)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    machine.end_first(OOM_SCORE)
     torch.set_num_threads(1)  # one picture at a time needs no pool
     try:
         messages.send(end, messages.Alive())

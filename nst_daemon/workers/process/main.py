@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -182,7 +181,7 @@ class Worker:
             threads = options.threads or machine.threads_per_worker(len(devices))
             options = replace(options, threads=threads)
         if device == "cpu":
-            _limit_memory(options.max_memory or int(machine.memory_limit()))
+            machine.limit_memory(options.max_memory or int(machine.memory_limit()))
         return load_factory(options.renderer)(options, device)
 
     def _paint_all(self) -> None:
@@ -315,16 +314,6 @@ class Worker:
                 messages.send(self._end, message)
         except OSError:
             os._exit(ORPHANED)
-
-
-def _limit_memory(limit: int) -> None:
-    """Make allocations beyond `limit` bytes fail: an error that the worker survives, unlike the kernel's killer.
-
-    Not RLIMIT_AS, which also counts mapped files; and not for a GPU, whose driver maps all of its memory.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _no_start(error: Exception) -> messages.Leaving:
