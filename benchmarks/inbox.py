@@ -123,10 +123,10 @@ def run_daemon(root: Path) -> None:
         serve(config, InstantExecutor(), DecodingCheck.on_this_machine(config.folders.logs))
 
 
-def drop(inbox: Path, name: str) -> None:
-    """Drop a pair: a content of its own, and the same style each time."""
-    (inbox / f"{name}.content.png").write_bytes(noise())
-    (inbox / f"{name}.style.png").write_bytes(STYLE)
+def drop(inbox: Path, name: str, picture: bytes = b"") -> None:
+    """Drop a pair: the same picture twice, or a content of its own and the same style each time."""
+    (inbox / f"{name}.content.png").write_bytes(picture or noise())
+    (inbox / f"{name}.style.png").write_bytes(picture or STYLE)
 
 
 def cpu_seconds(pid: int) -> float:
