@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs docs-images install uninstall clean
+.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs docs-images install install-files uninstall \
+	clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path of the picture
 	$(BIN)/nst-daemon demo
@@ -64,6 +65,9 @@ LIB := $(DESTDIR)$(PREFIX)/lib
 UNITS := nst-daemon.service nst-batch.service nst-batch.timer nst-nvidia.service
 
 install:  ## install the program, units, user, folders and configuration; see docs/operations.md
+	@umask 022 && $(MAKE) --no-print-directory install-files  # root's umask may be 077, and nst must be able to read the program
+
+install-files:
 	rm -rf build
 	$(PYTHON) -m venv $(LIB)/nst-daemon
 	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) ".$(EXTRAS:%=[%])"

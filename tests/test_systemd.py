@@ -136,6 +136,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
+        umask=0o077,
     )
     assert done.returncode == 0, done.stderr
     (site,) = (folder / "dest/opt/nst/lib/nst-daemon/lib").glob("python*/site-packages")
@@ -186,6 +187,13 @@ def test_everything_is_in_place(installed: Path) -> None:
         "opt/nst/share/nst-daemon/status-page.conf",
         "etc/nst-daemon/environment",
     }
+
+
+def test_all_users_can_read_what_is_installed(installed: Path) -> None:
+    """An installation with umask 077 can be read by every user, except the file for secrets."""
+    made = [path for top in ("opt", "etc") for path in (installed / top).rglob("*")]
+    closed = [p for p in made if p.stat().st_mode & 0o004 == 0 and p.name != "borrowed.pth"]
+    assert [str(path.relative_to(installed)) for path in closed] == ["etc/nst-daemon/environment"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="there is no systemd-sysusers")
