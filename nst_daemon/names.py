@@ -79,7 +79,14 @@ def portable(name: str) -> str:
 
 def spellings(name: str) -> list[str]:
     """A clean name, then the names to try where a file system refuses it or a folder of it cannot be used."""
-    return list(dict.fromkeys((name, portable(name), portable(name.replace("/", "_")))))
+    flat = portable(name.replace("/", "_"))
+    return list(dict.fromkeys((name, portable(name), flat, _ascii(flat))))
+
+
+def _ascii(name: str) -> str:
+    """Letters without their accents, and "_" for all that ASCII does not have."""
+    letters = (c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return "".join(c if c.isascii() else "_" for c in letters)
 
 
 def numbered(name: str) -> Iterator[str]:

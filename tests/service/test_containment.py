@@ -13,7 +13,7 @@ import pytest
 from nst_daemon.errors import DamagedLedger, PathError, Retry, StorageError
 from nst_daemon.files import storage_error
 from nst_daemon.jobs import JobState
-from nst_daemon.names import PORTABLE_BYTES, portable
+from nst_daemon.names import PORTABLE_BYTES, portable, spellings
 from nst_daemon.publishing import move_folder, publish
 from nst_daemon.service.containment import contained
 from nst_daemon.service.state import Moment, Pacing
@@ -232,6 +232,17 @@ def test_portable_names_fit_everywhere() -> None:
             assert not set(part) & set('\\:*?"<>|')
             assert not part.endswith((".", " "))
     assert portable("plain name.jpg") == "plain name.jpg"
+
+
+def test_the_last_spelling_of_a_name_is_ascii() -> None:
+    """A name that no other spelling helps is tried without accents, and without letters that ASCII does not have."""
+    assert spellings("été/café? 犬") == [
+        "été/café? 犬",
+        "été/café_ 犬",
+        "été_café_ 犬",
+        "ete_cafe_ _",
+    ]
+    assert spellings("dog") == ["dog"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])

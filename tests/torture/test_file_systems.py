@@ -130,12 +130,18 @@ def status(root: Root) -> dict[str, object]:
 
 
 def pauses_and_goes_on(
-    root: Root, victims: list[Victim], words: str, end: Callable[[], None]
+    root: Root,
+    victims: list[Victim],
+    words: str,
+    begin: Callable[[], object],
+    end: Callable[[], object],
 ) -> None:
     """A pair is dropped while a disk fails: one line at the begin, a status that says why, one line at the end."""
     began = time.time()
     victims.append(root.start(once=False))
     victim = victims[0]
+    assert victim.until(lambda: "serving" in root.text()), root.text()
+    begin()
     root.pair("second", padding="x" * 300_000)
     assert victim.until(lambda: "paused: " in root.text()), root.text()
     several_rounds = time.monotonic() + 4.0
@@ -156,35 +162,38 @@ def pauses_and_goes_on(
 
 @only_in_torture()
 @needs_fuse
+@pytest.mark.parametrize("folder", ["results", "done"])
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EIO"])
 def test_a_disk_that_fails_makes_the_queue_wait(
-    name: str, strict: Callable[[str], Path], tmp_path: Path, victims: list[Victim]
+    name: str,
+    folder: str,
+    strict: Callable[[str], Path],
+    tmp_path: Path,
+    victims: list[Victim],
 ) -> None:
-    """While the disk of the results answers an error of disks, the queue waits; then it goes on by itself."""
+    """While the disk of a folder answers an error of disks, the queue waits; then it goes on by itself."""
     place, root = strict("nothing"), Root(tmp_path / "root")
-    (place / "results").mkdir()
-    root.settings["NST_FOLDERS__RESULTS"] = str(place / "results")
+    (place / folder).mkdir()
+    root.settings[f"NST_FOLDERS__{folder.upper()}"] = str(place / folder)
     flag = tmp_path / "store" / ERRNO
-    flag.write_text(name)
     words = {"ENOSPC": "No space", "EDQUOT": "quota", "EROFS": "Read-only", "EIO": "Input/output"}
-    pauses_and_goes_on(root, victims, words[name], flag.unlink)
+    pauses_and_goes_on(root, victims, words[name], lambda: flag.write_text(name), flag.unlink)
 
 
 @only_in_torture("losetup", "mkfs.ext4")
-@pytest.mark.parametrize("folder", ["results", "state", "inbox"])
+@pytest.mark.parametrize("folder", ["results", "done"])
 def test_a_disk_that_becomes_read_only_makes_the_queue_wait(
     folder: str, tmp_path: Path, victims: list[Victim]
 ) -> None:
     """While a folder's disk is mounted read-only, the queue waits; then it goes on by itself."""
     make_image(tmp_path / "disk", "ext4", 32)
     place = tmp_path / "place"
+
+    def remount(how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+
     with mounted(tmp_path / "disk", place):
         (place / folder).mkdir()
         root = Root(tmp_path / "root")
         root.settings[f"NST_FOLDERS__{folder.upper()}"] = str(place / folder)
-        remount = ["mount", "-o"]
-        subprocess.run([*remount, "remount,ro", str(place)], check=True)
-        writable = [*remount, "remount,rw", str(place)]
-        pauses_and_goes_on(
-            root, victims, "Read-only", lambda: subprocess.run(writable, check=True) and None
-        )
+        pauses_and_goes_on(root, victims, "Read-only", lambda: remount("ro"), lambda: remount("rw"))
