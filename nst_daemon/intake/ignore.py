@@ -22,17 +22,21 @@ _PATTERNS = (
     r".*\.sync-conflict-|.*\.(owncloudsync|gddownload)$",
     r".*\.part-\d+$|.*\.part\.met$|.*\.filepart\.\d+$",
     r".*~$|.*\.~\w{1,8}$",  # editors, Unison
+    r".*\.sb-\w{8}-\w{6}$|\(a document being saved by",  # macOS' saving
     # Windows' and macOS' streams as files (WSL, Samba, unpacked archives); U+F022 and U+F03A stand for the colon
     r".*[:\uf022\uf03a](zone\.identifier|smartscreen|afp_|com\.(apple|dropbox|google)\.|\$data|ms-properties)",
     r".*[._]zone\.identifier$",
 )
+#: Google Photos cuts this part of a name off anywhere.
+_TAKEOUT = "supplemental-metadata"
 #: Files that other programs keep beside pictures.
 _SIDECARS = (
     r".*\.(xmp|aae|thm|lrv)$",  # Lightroom, darktable, digiKam, Apple Photos, cameras
     r".*\.(pp3|arp|dop|cos|cot|cop|cof|comask|on1|vrd|dr4|nksc|acr|exv)$",  # RawTherapee, DxO, Capture One, …
     r".*\.(ini|url|lnk|webloc|desktop|db|db-journal|db-wal|db-shm|nfo|ctg|modd|moff|bridgesort)$",
-    # Google Photos: IMG.jpg.json, IMG.jpg.supplemental-metadata.json, both also cut off, and files for an album
-    r".*\.(jpe?g|png|heic|heif|webp|gif|avif|bmp|tiff?|mp4|mov|mp|dng)(\.[a-z-]*)?(\(\d+\))?\.json$",
+    # Google Photos: IMG.jpg.json, IMG.jpg.supplemental-metadata.json, IMG.jp.supple(1).json, and files for an album
+    r".*\.(jpe?g|png|heic|heif|webp|gif|avif|bmp|tiff?|mp4|mov|mp|dng)(\(\d+\))?\.json$",
+    rf".*\.(?:{'|'.join(_TAKEOUT[:length] for length in range(1, len(_TAKEOUT) + 1))})(\(\d+\))?\.json$",
     r"(metadata(\(\d+\))?|print-subscriptions|shared_album_comments|user-generated-memory-titles)\.json$",
 )
 _IGNORED = re.compile(

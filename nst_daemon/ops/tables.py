@@ -162,8 +162,9 @@ def _workers(live: LiveStatus) -> Table:
 def _inbox(live: LiveStatus) -> list[Text]:
     lines = [f"waiting: {printable(name)}: {what}" for name, what in live.waiting.items()]
     lines += [f"still arriving: {printable(path)}" for path in live.settling]
+    lines += [f"left alone: {printable(why)}" for why in live.left_alone.values()]
     if len(lines) > SHOWN:
-        lines[SHOWN:] = [f"… and {len(lines) - SHOWN} more waiting or arriving"]
+        lines[SHOWN:] = [f"… and {len(lines) - SHOWN} more in the inbox"]
     return [Text(line) for line in lines]
 
 

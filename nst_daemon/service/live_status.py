@@ -39,7 +39,8 @@ class LiveStatus:
     `idle`, `paused`, `resting` (outside of its hours) or `lost` (no device is left); reason: of the last three;
     headline: all of it in one line; paused_since: seconds since the epoch, None where the queue is not paused;
     workers: name, state, pid and facts of each; settling: files that are still being written; waiting: names of drops
-    that lack a part or cannot be read at the moment, with the reason.
+    that lack a part or cannot be read at the moment, with the reason; left_alone: the first files of the inbox that
+    are not drops, with the reasons.
     """
 
     pid: int
@@ -53,6 +54,7 @@ class LiveStatus:
     settling: Sequence[str] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
     paused_since: float | None = None
+    left_alone: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Replace the file atomically. It need not outlive a crash, so nothing is fsynced. Raises StorageError."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 
+from nst_daemon.intake.scan import MAX_MENTIONED
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
 from nst_daemon.service.admission import Admission
@@ -71,6 +73,7 @@ class Reporting:
                 for status in statuses
             ],
             settling=seen.settling if seen else (),
+            left_alone=dict(islice(seen.left_alone.items(), MAX_MENTIONED)) if seen else {},
             waiting=self._waiting(),
         )
 

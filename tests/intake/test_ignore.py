@@ -23,7 +23,8 @@ LITTER = [
 SIDECARS = [
     "dog.xmp", "dog.jpg.xmp", "DOG.CR2.XMP", "IMG_1.AAE", "dog.jpg.pp3", "dog.jpg.dop", "MVI_1.THM", "dog.jpg.cos",
     "dog.jpg.json", "dog.JPG(1).json", "dog.jpg.supplemental-metadata.json", "dog.jpg.supplemental-metada.json",
-    "dog.jpg.supplemental-metadata(2).json", "metadata.json", "picasa.ini", "Shop.url", "Photo.lnk", "dog.vrd",
+    "dog.jpg.supplemental-metadata(2).json", "metadata.json", "a_long_name.JP.su(1).json",
+    "dog.jpg.sb-1a2b3c4d-Ab12Cd", "dog.s.json", "picasa.ini", "Shop.url", "Photo.lnk", "dog.vrd",
 ]  # fmt: skip
 WANTED = [
     "dog.jpg", "dog.content.jpg", "partial.jpg", "temp.png", "in.jpg", "part.jpg", "lock.jpg", "a~b.jpg", "#1.jpg",

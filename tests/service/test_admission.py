@@ -106,3 +106,21 @@ def test_a_drop_has_an_identity(tmp_path: Path) -> None:
     assert len(first) == 64
     assert first == second != third
     assert {job.state for job in bench.ledger.jobs()} <= {JobState.RUNNING, JobState.QUEUED}
+
+
+def test_what_is_left_alone_is_logged_once_and_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is not a drop stays, is one line of the log for all scans, and is in the status with the reason."""
+    bench = Bench(tmp_path)
+    notes = bench.folders.inbox / "notes.txt"
+    notes.write_text("x")
+    bench.step(3.0, times=6)
+    lines = [record.message for record in caplog.records if "notes.txt" in record.message]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "inbox/notes.txt is left where it is: notes.txt is not an image file"
+    )
+    live = json.loads(bench.folders.status.read_text())
+    assert list(live["left_alone"]) == ["notes.txt"]
+    assert notes.exists() and bench.ledger.jobs() == []
