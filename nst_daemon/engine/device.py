@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import platform
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -26,6 +28,7 @@ def find_device(name: str = "auto") -> torch.device:
     Raises:
         DeviceError: There is no such device.
     """
+    _name_user()
     if name == "auto":
         return torch.device(all_devices()[0])
     try:
@@ -45,6 +48,14 @@ def find_device(name: str = "auto") -> torch.device:
     elif device.type != "cpu":
         raise DeviceError(f"{name} is not supported", remedy="use cpu or an NVIDIA GPU (cuda)")
     return device
+
+
+def _name_user() -> None:
+    """Give a user without a name one: torch names a folder after the user, and could not be used otherwise."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # KeyError until Python 3.12
+        os.environ["LOGNAME"] = str(os.getuid())
 
 
 def device_name(device: torch.device) -> str:
