@@ -107,6 +107,7 @@ class ManagedProcess:
                 stdin=subprocess.DEVNULL if first_input is None else subprocess.PIPE,
                 stdout=self._output or subprocess.DEVNULL,
                 stderr=self._output,
+                cwd=_current_folder(),
                 start_new_session=True,
             )
         except BaseException:
@@ -174,6 +175,14 @@ class ManagedProcess:
         if self._output is not None:
             self._output.close()
             self._output = None
+
+
+def _current_folder() -> Path:
+    """The current folder, or another one if it was removed: torch cannot be loaded there."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
 
 
 def _output_file(log: Path | None, *, capture: bool) -> IO[bytes] | None:

@@ -118,6 +118,20 @@ def test_a_process_is_started_without_secrets(monkeypatch: pytest.MonkeyPatch) -
     process.close()
 
 
+def test_a_process_starts_where_the_current_folder_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon whose folder is removed later can still start processes, in a folder that exists."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    process = ManagedProcess(["pwd", "-P"], capture=True)
+    assert process.wait(DEADLINE) == 0
+    assert process.last_output(100) == "/"
+    process.close()
+
+
 def test_it_is_overdue_past_its_deadline_and_while_it_runs() -> None:
     """A process is overdue from its deadline on, a request to end moves the deadline forward, and an end clears it."""
     process = ManagedProcess(python("import time; time.sleep(600)"), deadline=100.0)

@@ -38,6 +38,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     """Run the command line and exit with its code. No exception but SystemExit leaves this function."""
     streams.prepare()
     try:
+        _check_current_folder()
         command()
         code = 0
     except SystemExit as end:
@@ -70,12 +71,18 @@ def _internal(error: BaseException) -> InternalError:
     return InternalError(f"unexpected {type(error).__name__}: {message}", remedy=where)
 
 
-def _of_system(error: OSError) -> NstError | None:
-    """What the system refused, if the error says so."""
+def _check_current_folder() -> None:
+    """Raise UsageError if the current folder was removed: relative paths mean nothing, and torch cannot be loaded."""
     try:
         Path.cwd()
-    except OSError:
-        return UsageError("the current folder no longer exists", remedy="change to another folder")
+    except OSError as error:
+        raise UsageError(
+            "the current folder no longer exists", remedy="change to another folder"
+        ) from error
+
+
+def _of_system(error: OSError) -> NstError | None:
+    """What the system refused, if the error says so."""
     if not error.filename or isinstance(error.filename, int) or not error.strerror:
         return None
     try:

@@ -1,0 +1,104 @@
+"""What a command says when it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+
+def run(
+    code: str, place: Path, *, environ: Mapping[str, str] | None = None
+) -> tuple[int, str, list[Path]]:
+    """The exit code, standard error and tracebacks in `place` of a command that is this code."""
+    script = (
+        "from pathlib import Path\n"
+        "from nst_daemon.ops import failures\n"
+        "def command():\n"
+        f"    {code}\n"
+        f"failures.log_folders[:] = [Path({str(place)!r})]\n"
+        "failures.run(command)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | (environ or {}),
+    )
+    return done.returncode, done.stderr, sorted(place.glob("*.log")) if place.is_dir() else []
+
+
+def test_an_unexpected_error_is_one_line_and_a_file(tmp_path: Path) -> None:
+    """The line names the error and the file, the file holds the traceback, and the code is 70."""
+    code, said, files = run("{}['a\\\\nb']", tmp_path)
+    assert code == 70
+    assert said.count("\n") == 1
+    assert said.startswith("nst-daemon: unexpected KeyError")
+    assert len(files) == 1
+    assert str(files[0]) in said
+    assert "Traceback" in files[0].read_text()
+
+
+def test_the_traceback_goes_where_it_can(tmp_path: Path) -> None:
+    """If the folder of the root cannot be written to, the user's folder for state is used, then /tmp."""
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    code, said, _ = run("1 / 0", tmp_path / "none", environ=state)
+    assert code == 70
+    files = list((tmp_path / "state" / "nst-daemon").iterdir())
+    assert len(files) == 1
+    assert str(files[0]) in said
+    code, said, _ = run("1 / 0", tmp_path / "none", environ={"XDG_STATE_HOME": "/dev/null"})
+    assert code == 70
+    Path(said.split()[-1]).unlink()
+
+
+def test_only_the_last_tracebacks_are_kept(tmp_path: Path) -> None:
+    """A service that fails at each start does not fill the disk."""
+    for number in range(30):
+        (tmp_path / f"nst-daemon-error-{number}.log").touch()
+        os.utime(tmp_path / f"nst-daemon-error-{number}.log", (number, number))
+    _, said, files = run("1 / 0", tmp_path)
+    assert len(files) == 20
+    assert Path(said.split()[-1]) in files
+
+
+@pytest.mark.parametrize(
+    ("code", "ended", "said"),
+    [
+        ("open('/proc/none/x', 'w')", 7, "/proc/none/x: No such file or directory"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise MemoryError", 70, "unexpected MemoryError"),
+        (
+            "import nst_daemon.errors as e; raise e.InputError('a\\x1b[31m', remedy='b')",
+            4,
+            r"a\x1b[31m; b",
+        ),
+        ("raise SystemExit(5)", 5, ""),
+        ("raise SystemExit", 0, ""),
+        ("print('\\udcff\\u2192')", 0, ""),
+    ],
+)
+def test_each_end_has_its_code(tmp_path: Path, code: str, ended: int, said: str) -> None:
+    """Errors of the system are those of a file, an interruption is 130, and exits keep their codes."""
+    found, line, files = run(code, tmp_path)
+    assert found == ended
+    assert said in line
+    assert line.count("\n") == bool(said)
+    assert bool(files) == (ended == 70)
+
+
+def test_the_journal_gets_priorities(tmp_path: Path) -> None:
+    """Where standard error is the journal, an error has the priority 3; where it is another file, no prefix."""
+    script = "from nst_daemon.ops import failures; failures.run(lambda: open('/proc/none/x'))"
+    for file, prefix in ((tmp_path / "journal", "<3>"), (tmp_path / "other", "")):
+        with file.open("w") as stream:
+            status = os.fstat(stream.fileno())
+            number = status.st_ino if prefix else status.st_ino + 1
+            environ = os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{number}"}
+            subprocess.run([sys.executable, "-c", script], env=environ, stderr=stream, check=False)
+        assert file.read_text().startswith(f"{prefix}nst-daemon: /proc/none/x")

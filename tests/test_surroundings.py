@@ -1,0 +1,146 @@
+"""Commands as processes in surroundings that a shell, cron, a container or systemd may give them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+#: Seconds that a command may take on a busy machine.
+DEADLINE = 120.0
+#: Commands and the codes with which they end. They do not paint.
+COMMANDS = [
+    ("--help", 0),
+    ("presets", 0),
+    ("model list", 0),
+    ("status", 0),
+    ("history --json", 10),
+    ("gallery", 7),
+    ("submit none.jpg none.png", 2),
+    ("batch none.batch.yaml", 4),
+    ("rerun none.png", 4),
+    ("nonsense", 2),
+]
+
+
+@dataclass
+class Surroundings:
+    """Where and how a command is run.
+
+    Attributes:
+        environment: All variables, besides that of the root.
+        shell: A line of sh; `"$@"` is the command.
+        instead: The code with which a command ends there instead of another.
+    """
+
+    environment: dict[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"]})
+    shell: str = 'exec "$@"'
+    instead: dict[int, int] = field(default_factory=dict)
+
+    def run(self, folder: Path, line: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a command line of ours."""
+        root = {"NST_FOLDERS__ROOT": str(folder / "nst")}
+        program = [sys.executable, "-P", "-m", "nst_daemon", *line.split()]
+        return subprocess.run(
+            ["/bin/sh", "-c", self.shell, "sh", *program],
+            env=root | self.environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+
+def of(**environment: str) -> Surroundings:
+    """Variables besides PATH."""
+    return Surroundings({"PATH": os.environ["PATH"], **environment})
+
+
+#: A user without a name, a home or a group, as in a container that is started with a number.
+NAMELESS = Surroundings(shell='exec unshare --user --map-user=12345 "$@"')
+SURROUNDINGS = {
+    "nothing": Surroundings({}),
+    "nameless": NAMELESS,
+    "missing-home": of(HOME="/proc/none", XDG_CACHE_HOME="", TMPDIR="/proc/none"),
+    "home-is-a-file": of(HOME="/dev/null"),
+    "relative-home": of(HOME="~", XDG_CACHE_HOME="cache", TORCH_HOME="~nobody-at-all/x"),
+    "ascii": of(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"),
+    "strict-output": of(PYTHONIOENCODING="ascii:strict"),
+    "unknown-locale": of(LC_ALL="xx_XX.UTF-8", LANG="tlh", LANGUAGE="xx"),
+    "terminal": of(TERM="unknown", COLUMNS="1", LINES="x", FORCE_COLOR="1"),
+    "closed": Surroundings(shell='exec "$@" <&- >&- 2>&-'),
+    "closed-output": Surroundings(shell='exec "$@" >&-'),
+    "full-disk": Surroundings(shell='exec "$@" >/dev/full', instead={0: 7}),
+    "full-disk-for-errors": Surroundings(shell='exec "$@" 2>/dev/full'),
+    "removed-folder": Surroundings(
+        shell='mkdir gone; cd gone; rmdir ../gone; exec "$@"', instead=dict.fromkeys(range(11), 2)
+    ),
+    "kubernetes": of(
+        NST_PORT="tcp://10.0.0.1:8787",
+        NST_SERVICE_HOST="10.0.0.1",
+        NST_SERVICE="x",
+        NST_PORT_8787_TCP_ADDR="10.0.0.1",
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def latin1(tmp_path_factory: pytest.TempPathFactory) -> Surroundings:
+    """A locale of Latin-1."""
+    folder = tmp_path_factory.mktemp("locales")
+    made = folder / "de_DE.ISO-8859-1"
+    command = ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", str(made)]
+    if not shutil.which("localedef") or subprocess.run(command, check=False).returncode:
+        pytest.skip("localedef cannot make the locale")
+    return of(LOCPATH=str(folder), LC_ALL=made.name)
+
+
+def check(surroundings: Surroundings, folder: Path, line: str, code: int) -> str:
+    """Run a command, check that it works or ends in one line, and return what it printed."""
+    run = surroundings.run(folder, line)
+    said = (run.stdout + run.stderr).decode(errors="backslashreplace")
+    assert "Traceback" not in said
+    assert run.returncode == surroundings.instead.get(code, code), said
+    ours = [words for words in said.splitlines() if words.startswith("nst-daemon: ")]
+    assert len([words for words in ours if "warning: " not in words]) <= 1
+    return said
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_commands_work_or_end_in_one_line(tmp_path: Path, name: str) -> None:
+    """No command shows a traceback, and each ends with a documented code."""
+    surroundings = SURROUNDINGS[name]
+    if "unshare" in surroundings.shell and surroundings.run(tmp_path, "--version").returncode:
+        pytest.skip("user namespaces are not allowed here")
+    for line, code in COMMANDS:
+        check(surroundings, tmp_path, line, code)
+
+
+def test_commands_work_in_a_latin1_locale(tmp_path: Path, latin1: Surroundings) -> None:
+    """Characters of the locale are written in its encoding, others are escaped, and names of files stay UTF-8."""
+    for line, code in COMMANDS:
+        check(latin1, tmp_path, line, code)
+    (tmp_path / "é").mkdir()
+    (tmp_path / "é" / "→.png").write_bytes(b"no picture")
+    run = latin1.run(tmp_path, "rerun é/→.png")
+    assert run.returncode == 4
+    assert rb"\u2192.png is neither" in run.stderr
+    run = latin1.run(tmp_path, "batch é.yaml")
+    assert run.stderr.startswith(b"nst-daemon: \xe9.yaml")
+
+
+@pytest.mark.slow
+def test_doctor_works_for_a_user_without_a_name(tmp_path: Path) -> None:
+    """`doctor` checks everything without a home, a name and a locale."""
+    if NAMELESS.run(tmp_path, "--version").returncode:
+        pytest.skip("user namespaces are not allowed here")
+    said = check(NAMELESS, tmp_path, "doctor", 0)
+    assert "good     folders" in said
+    assert "bad" not in said
