@@ -261,7 +261,7 @@ def test_folders_without_rights_are_removed(place: Path) -> None:
     for path in (folder / "a" / "b", folder / "a", folder):
         path.chmod(0)
     remove_tree(folder)
-    assert tree(place) == {"outside/"}
+    assert not folder.exists()
     assert outside.stat().st_mode & 0o777 == 0o555
 
 
