@@ -26,7 +26,7 @@ from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import failures, logs, streams
-from nst_daemon.ops.arguments import assignments, input_record, outputs_for
+from nst_daemon.ops.arguments import assignments, input_record, outputs_for, saved_pipe
 from nst_daemon.overlaps import check_separate
 
 if TYPE_CHECKING:
@@ -252,7 +252,10 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     wanted = assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
     resolved = loaded.render_settings(wanted)
     outputs = outputs_for(output, loaded.outputs, overwrite=overwrite)
-    styles = style_pictures(style)
+    limit = loaded.limits.max_bytes
+    content, *styles = (saved_pipe(p, limit) for p in (content, *style_pictures(style)))
+    content_mask = saved_pipe(content_mask, limit) if content_mask else None
+    style_mask = [saved_pipe(path, limit) for path in style_mask or ()]
 
     machine.wait_passively()  # before torch is imported
 
@@ -266,7 +269,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         styles,
         resolved,
         content_mask=content_mask,
-        style_masks=style_mask or (),
+        style_masks=style_mask,
         limits=loaded.limits,
     )
     step = None
@@ -286,7 +289,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         *(input_record(Role.STYLE, path) for path in styles),
     ]
     inputs += [input_record(Role.CONTENT_MASK, content_mask)] if content_mask else []
-    inputs += [input_record(Role.STYLE_MASK, path) for path in style_mask or ()]
+    inputs += [input_record(Role.STYLE_MASK, path) for path in style_mask]
     rendering.save(output, outputs, inputs)
     for note in rendering.notes:
         streams.notice(printable(note), level=6)

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from nst_daemon.errors import InputError, PathError, StorageError
 from nst_daemon.jobs import Fingerprint
@@ -308,3 +309,29 @@ def default_cache_dir() -> Path:
         folder = tempfile.mkdtemp(prefix="nst-daemon-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
+
+
+def copied(file: IO[bytes], max_bytes: int | None, label: str) -> IO[bytes]:
+    """An unnamed temporary file with everything that can be read from a pipe.
+
+    Args:
+        file: The pipe; its writer is waited for.
+        max_bytes: Limit of its length; None for no limit.
+        label: Names it in messages.
+
+    Raises:
+        InputError: It has more than `max_bytes`.
+    """
+    copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    length = 0
+    while chunk := file.read(CHUNK):
+        length += len(chunk)
+        if max_bytes is not None and length > max_bytes:
+            copy.close()
+            raise InputError(
+                f"{label} has more than {max_bytes} bytes", remedy="raise limits.max_bytes"
+            )
+        copy.write(chunk)
+    copy.flush()
+    copy.seek(0)
+    return copy

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
@@ -23,16 +24,25 @@ from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.device import current_device, device_name, find_device
 from nst_daemon.engine.efficientnet import EfficientNet
-from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
+from nst_daemon.engine.images import Picture, Size, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import regions as find_regions
-from nst_daemon.engine.scene import Scene, prepare
+from nst_daemon.engine.memory import exhausted
+from nst_daemon.engine.scene import Scene, picture_size, prepare, used_side
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.style_cache import StyleCache
 from nst_daemon.engine.stylize import Step
 from nst_daemon.engine.stylize import stylize as optimize
 from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.engine.vgg import VGG, compute_dtype
-from nst_daemon.errors import ModelError, PictureError, SettingsError
+from nst_daemon.errors import (
+    DeviceError,
+    ModelError,
+    NstError,
+    OutOfMemory,
+    PictureError,
+    SettingsError,
+    first_line,
+)
 from nst_daemon.export.graph import GraphSpec, export_onnx
 from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
@@ -44,7 +54,12 @@ from nst_daemon.weights_file import find_weights
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Source = Picture | str | os.PathLike[str] | int
+
+#: What torch, onnxruntime and NVIDIA's libraries report when the device fails, partly in a plain RuntimeError. Errors
+#: about memory are recognised first, because some of their texts contain these words.
+_DEVICE_FAILURES = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
+#: How torch says how much memory it asked for.
+_ALLOCATION = re.compile(r"[Tt]ried to allocate ([\d.]+ \w+)")
 
 #: How many networks (one for each choice of layers, pooling and padding) stay loaded.
 LOADED_NETWORKS = 4
@@ -54,12 +69,23 @@ CUFFT_PLANS = 32
 ONNX_FILES = 20
 
 
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """An image file, and what messages call it."""
+
+    path: Path
+    name: str
+
+
+Source = Picture | NamedFile | str | os.PathLike[str] | int
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A picture that is ready to be painted: its files are decoded and its targets computed.
 
     Attributes:
-        content: As decoded; the result takes over its alpha and metadata.
+        content: As decoded, perhaps reduced; the result takes over its alpha and metadata.
         notes: What was converted or chosen, one line each.
     """
 
@@ -148,20 +174,67 @@ def save(
             ) from error
 
 
-def decode(source: Source, limits: Limits = Limits(), *, name: str | None = None) -> Picture:  # noqa: B008 (frozen)
+def decode(
+    source: Source,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    *,
+    used: Callable[[Size], float] | None = None,
+) -> Picture:
     """Read a picture within the limits; a `Picture` is returned as it is.
 
     Args:
-        source: A path, an open descriptor or a picture.
-        limits: Largest number of pixels and longest side.
-        name: What messages call the file.
+        source: A path (also of a pipe), an open descriptor, a named file or a picture.
+        limits: Largest number of pixels and longest side; for a pipe, also of bytes.
+        used: As in `engine.images.load_picture`: a much larger picture is reduced.
 
     Raises:
         PictureError: The file cannot be read as a picture, or exceeds a limit.
+        OutOfMemory: Memory is short.
     """
     if isinstance(source, Picture):
         return source
-    return load_picture(source, max_pixels=limits.max_pixels, max_side=limits.max_side, name=name)
+    name = source.name if isinstance(source, NamedFile) else None
+    return load_picture(
+        source.path if isinstance(source, NamedFile) else source,
+        max_pixels=limits.max_pixels,
+        max_side=limits.max_side,
+        max_bytes=limits.max_bytes,
+        name=name,
+        used=used,
+    )
+
+
+def explain(error: BaseException) -> NstError | None:
+    """What an exception of torch, onnxruntime or a decoder means; None if that is unknown."""
+    if isinstance(error, NstError):
+        return error
+    text = str(error)
+    if exhausted(error):
+        wanted = _ALLOCATION.search(text)
+        asked = f" ({wanted[1]} more were needed at once)" if wanted else ""
+        return OutOfMemory(
+            f"there is not enough memory{asked}",
+            remedy="choose a smaller size, free some memory, or raise limits.max_memory if it is set",
+        )
+    if isinstance(error, torch.AcceleratorError) or any(
+        words in text for words in _DEVICE_FAILURES
+    ):
+        return DeviceError(
+            f"the device failed: {first_line(error)}", remedy="check nvidia-smi and dmesg"
+        )
+    return None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn exceptions of libraries into errors of ours, where their meaning is known."""
+    try:
+        yield
+    except Exception as error:
+        known = explain(error)
+        if known is None or known is error:
+            raise
+        raise known from error
 
 
 class Painter:
@@ -217,6 +290,7 @@ class Painter:
         self._targets_lock = threading.Lock()
         log.info("painting on %s with %s", self.device, self.weights.description)
 
+    @_explained()
     def prepare(
         self,
         content: Source,
@@ -242,15 +316,27 @@ class Painter:
         Raises:
             PictureError: A picture cannot be read, or masks do not fit.
             SettingsError: The settings do not fit the pictures.
+            OutOfMemory: Memory is short, or the picture is too large for the device, even in tiles.
+            DeviceError: The device has failed.
         """
-        picture, *references = (decode(source, limits) for source in (content, *styles))
+
+        def painted(size: Size) -> Size:
+            return picture_size(size, settings.size, self.device)
+
+        picture = decode(content, limits, used=lambda size: max(painted(size)))
+        size = painted(picture.size)
+        references = [
+            decode(style, limits, used=lambda own: used_side(own, size, settings))
+            for style in styles
+        ]
+        # Masks are decoded whole: reducing would blend their flat colours.
         regions = find_regions(
             None if content_mask is None else decode(content_mask, limits).rgb,
             [decode(mask, limits).rgb for mask in style_masks],
-            size_of(picture.rgb),
-            [size_of(reference.rgb) for reference in references],
+            picture.size,
+            [reference.size for reference in references],
         )
-        first = None if start is None else decode(start, limits).rgb
+        first = None if start is None else decode(start, limits, used=lambda _: max(size)).rgb
         with current_device(self.device):
             scene = prepare(
                 picture.rgb,
@@ -260,6 +346,7 @@ class Painter:
                 device=self.device,
                 start=first,
                 regions=regions,
+                content_size=picture.size,
             )
         decoded = (note for p in (picture, *references) for note in p.notes)
         return Prepared(scene, settings, picture, (*decoded, *scene.notes))
@@ -274,14 +361,20 @@ class Painter:
         Args:
             prepared: From `prepare`.
             state: `Step.state()` of an interrupted painting, to resume it.
+
+        Raises:
+            OutOfMemory: The picture does not fit into the memory with any plan.
+            DeviceError: The device has failed.
+            PaintingError: No picture had a finite loss.
         """
-        return optimize(
-            prepared.scene,
-            self.network(prepared.settings),
-            prepared.settings,
-            state=state,
-            batching=self._batching,
-        )
+        with _explained():
+            yield from optimize(
+                prepared.scene,
+                self.network(prepared.settings),
+                prepared.settings,
+                state=state,
+                batching=self._batching,
+            )
 
     def finish(self, prepared: Prepared, step: Step) -> Rendering:
         """The end of a painting, also of an interrupted one: its last good picture, on the CPU.
@@ -432,7 +525,7 @@ def stylize(
     """Paint a picture in the style of others. The model stays loaded for the next call.
 
     Args:
-        content: A path, an open descriptor or a `Picture`.
+        content: A path, an open descriptor or a `Picture`. Much larger pictures than needed are reduced.
         style: One or several pictures; several are blended.
         settings: All settings; or give keywords instead.
         network: `vgg19`, `vgg16` or `efficientnet_b0`.
@@ -467,7 +560,9 @@ def stylize(
             remedy="give either RenderSettings or keywords",
         )
     settings = settings or resolve(overrides, network=network)
-    styles = [style] if isinstance(style, Picture | str | os.PathLike | int) else list(style)
+    styles = (
+        [style] if isinstance(style, Picture | NamedFile | str | os.PathLike | int) else list(style)
+    )
     painter = _shared_painter(network, str(weights), device)
     prepared = painter.prepare(
         content, styles, settings, content_mask=content_mask, style_masks=style_masks

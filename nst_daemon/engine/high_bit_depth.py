@@ -46,7 +46,7 @@ def read(image: Image.Image, file: IO[bytes]) -> Raster | None:
         values = _with_channels(imagecodecs.png_decode(file.read()))
         return _split(values, "GRAY" if values.shape[2] < 3 else "RGB")
     if image.format == "TIFF":
-        with tifffile.TiffFile(file) as whole:
+        with tifffile.TiffFile(file, name="picture") as whole:
             return _from_page(whole.pages.first)
     return None
 

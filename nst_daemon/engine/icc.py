@@ -90,8 +90,9 @@ def plain(colours: Array, space: str) -> Array:
 
 def scaled(values: Array) -> Array:
     """float32 in [0, 1] of any dtype; floating-point values above 1 are clipped."""
-    shares: Array = values.astype(np.float32) / np.float32(full(values))
-    return shares.clip(0, 1)
+    shares: Array = values.astype(np.float32)
+    shares /= np.float32(full(values))
+    return shares.clip(0, 1, out=shares)
 
 
 def full(values: Array) -> float:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,9 +24,17 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from nst_daemon.engine import high_bit_depth
+from nst_daemon.engine import decoding, high_bit_depth
 from nst_daemon.engine.icc import Array, Raster, plain, scaled, srgb_profile, to_srgb
-from nst_daemon.errors import DamagedPicture, PictureError, SettingsError
+from nst_daemon.errors import (
+    DamagedPicture,
+    NstError,
+    PictureError,
+    SettingsError,
+    first_line,
+)
+from nst_daemon.files import copied
+from nst_daemon.machine import lacks_memory
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -59,6 +68,9 @@ _UPRIGHT: Mapping[int, Callable[[Array], Array]] = {
     8: lambda a: np.rot90(a, 1),
 }
 
+#: The orientations that exchange width and height.
+_TURNED = (5, 6, 7, 8)
+
 #: Colours less opaque than this are blended with their neighbours'. If a file was once premultiplied with 8 bits, a
 #: colour of opacity a has an error of up to 1/(510 a): 1/32 at 1/16, and everything at 1/255.
 _RELIABLE_OPACITY = 1 / 16
@@ -74,12 +86,19 @@ class Picture:
         alpha: (1, H, W) in [0, 1], or None.
         metadata: What the result takes over, by the names of `CARRIED` and `datetime_original`.
         notes: What was converted, one line each.
+        file_size: Of the file's picture, upright, if it was reduced while it was decoded.
     """
 
     rgb: Tensor
     alpha: Tensor | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    file_size: Size | None = None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the whole picture, whether or not it was reduced while it was decoded."""
+        return self.file_size or size_of(self.rgb)
 
 
 def load_picture(
@@ -87,35 +106,47 @@ def load_picture(
     *,
     max_pixels: int,
     max_side: int,
+    max_bytes: int | None = None,
     formats: Sequence[str] = FORMATS,
     name: str | None = None,
+    used: Callable[[Size], float] | None = None,
 ) -> Picture:
     """Decode an image file.
 
     Args:
-        source: A path, or an open descriptor, which stays open with its offset undefined.
+        source: A path, or an open descriptor, which stays open with its offset undefined. A pipe is read to its end.
         max_pixels: Limit of width × height, checked before decoding.
         max_side: Limit of each side in pixels, checked before decoding.
+        max_bytes: Limit of what is read from a pipe; None for no limit.
         formats: Pillow's parsers to try.
         name: What messages call the file.
+        used: The longer side in pixels at which a picture of this size is used: a much larger one is reduced while it
+            is decoded (`decoding`).
 
     Raises:
         PictureError: The file cannot be read, is empty, not an image of `formats`, too large, damaged, truncated,
             fully transparent, or has an unreadable colour profile.
+        OutOfMemory: Memory is short.
     """
     label = name or (f"descriptor {source}" if isinstance(source, int) else os.fspath(source))
     try:
-        with _opened(source) as file, _pillow_limit(max_pixels):
+        with _opened(source, max_bytes, label) as file, _pillow_limit(max_pixels):
             if os.fstat(file.fileno()).st_size == 0:
                 raise PictureError(f"{label} is empty", remedy="copy the file again")
             image = _identify(file, formats, label)
             _check_limits(image, max_pixels, max_side, label)
-            return _as_picture(image, _decode(image, file, label), label)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            size = image.height, image.width
+            raster, reduced = _decode(image, file, label, used)
+            return _as_picture(image, raster, label, size if reduced else None)
+    except OSError as error:
         raise PictureError(
-            f"{label} cannot be read: {error.strerror}",
+            f"{label} cannot be read: {error.strerror or error}",
             remedy="check that the file exists and its permissions",
         ) from error
+    except Exception as error:
+        if not lacks_memory(error) or isinstance(error, NstError):
+            raise
+        raise decoding.out_of_memory(label) from error
 
 
 def from_image(image: Image.Image) -> Picture:
@@ -239,12 +270,14 @@ def save_picture(
     to_image(pixels).save(Path(path), format=kind, **options)
 
 
-def _opened(source: str | os.PathLike[str] | int) -> IO[bytes]:
-    if isinstance(source, int):
-        file = os.fdopen(os.dup(source), "rb")
+def _opened(source: str | os.PathLike[str] | int, max_bytes: int | None, label: str) -> IO[bytes]:
+    descriptor = os.dup(source) if isinstance(source, int) else os.open(source, os.O_RDONLY)
+    file = os.fdopen(descriptor, "rb")  # raises IsADirectoryError for a folder
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.seek(0)
         return file
-    return Path(source).open("rb")
+    with file:
+        return copied(file, max_bytes, label)
 
 
 @contextmanager
@@ -280,7 +313,7 @@ def _identify(file: IO[bytes], formats: Sequence[str], label: str) -> Image.Imag
             remedy=f"known formats are {', '.join(formats)}",
         ) from error
     except Exception as error:  # Pillow's parsers raise any exception for damaged files
-        raise _damaged(label, error) from error
+        raise _failed(label, error) from error
 
 
 def _check_limits(image: Image.Image, max_pixels: int, max_side: int, label: str) -> None:
@@ -292,22 +325,44 @@ def _check_limits(image: Image.Image, max_pixels: int, max_side: int, label: str
         )
 
 
-def _decode(image: Image.Image, file: IO[bytes], label: str) -> Raster:
+def _decode(
+    image: Image.Image, file: IO[bytes], label: str, used: Callable[[Size], float] | None
+) -> tuple[Raster, bool]:
+    """The decoded file, and whether it is reduced."""
     try:
         bits = high_bit_depth.bits_of(image, file)
+        pixels, reduced, box = image.width * image.height, None, None
+        if used and image.mode != "LAB":
+            reduced = decoding.reduced_size(image.size, used((image.height, image.width)))
+        if reduced and bits <= 8:
+            box = decoding.draft(image, reduced)
+        decoding.require_memory(decoding.peak_bytes(image, pixels, bits, reduced), label)
         if bits > 8 and (raster := high_bit_depth.read(image, file)):
-            return raster
+            return (decoding.reduced_raster(raster, reduced) if reduced else raster), bool(reduced)
         image.load()
         lost = (f"its {bits} bits per channel were reduced to 8",) if bits > 8 else ()
-        return replace(_shallow_raster(image), notes=lost)
+        return replace(_reduced(image, reduced, box), notes=lost), bool(reduced)
     except Exception as error:  # the parsers raise any exception for damaged files
-        raise _damaged(label, error) from error
+        raise _failed(label, error) from error
+
+
+def _reduced(
+    image: Image.Image,
+    size: tuple[int, int] | None,
+    box: tuple[float, float, float, float] | None,
+) -> Raster:
+    """The raster of a decoded image, resampled to (width, height) if there is such a size."""
+    if size is None:
+        return _shallow_raster(image)
+    if decoding.has_alpha(image):
+        return decoding.reduced_raster(_shallow_raster(image), size)
+    return _shallow_raster(decoding.reduced_image(image, size, box))
 
 
 def _shallow_raster(image: Image.Image) -> Raster:
     """The raster with 8 bits per channel, as Pillow has decoded it."""
     alpha = None
-    if "A" in image.getbands() or "transparency" in image.info:
+    if decoding.has_alpha(image):
         rgba = image.convert("RGBA")
         alpha = np.array(rgba.getchannel("A"))[..., None]
         image = image.convert("L") if image.mode in ("1", "L", "LA") else rgba.convert("RGB")
@@ -316,17 +371,27 @@ def _shallow_raster(image: Image.Image) -> Raster:
     return Raster(array, "GRAY" if mode == "L" else mode, alpha)
 
 
-def _damaged(label: str, error: Exception) -> DamagedPicture:
+def _failed(label: str, error: Exception) -> NstError:
+    """What an error of the parsers means: a lack of memory is not called damage."""
+    if isinstance(error, NstError):
+        return error
+    if lacks_memory(error):
+        return decoding.out_of_memory(label)
     return DamagedPicture(
-        f"{label} is damaged or truncated: {error}", remedy="copy the complete file again"
+        f"{label} is damaged or truncated: {first_line(error)}",
+        remedy="copy the complete file again",
     )
 
 
-def _as_picture(image: Image.Image, raster: Raster, label: str) -> Picture:
+def _as_picture(image: Image.Image, raster: Raster, label: str, file_size: Size | None) -> Picture:
+    """The picture, upright and in sRGB. file_size: of the file as it is stored, if the raster is reduced."""
     notes = list(raster.notes)
     if (frames := _frames(image)) != 1:
         notes.append(f"only the first of {frames or 'several'} frames was used")
-    upright = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    upright = _UPRIGHT.get(orientation, _UPRIGHT[1])
+    if file_size and orientation in _TURNED:
+        file_size = file_size[::-1]
     colours, note = to_srgb(raster, image.info.get("icc_profile"), label)
     rgb, alpha = _tensor_of(upright(colours)), None
     if raster.alpha is not None:
@@ -338,7 +403,7 @@ def _as_picture(image: Image.Image, raster: Raster, label: str) -> Picture:
         alpha = None if bool((alpha == 1).all()) else alpha
     if alpha is not None:
         rgb = solid(rgb, alpha)
-    return Picture(rgb, alpha, _metadata_of(image), (*notes, *note))
+    return Picture(rgb, alpha, _metadata_of(image), (*notes, *note), file_size)
 
 
 def _tensor_of(values: Array) -> Tensor:

@@ -76,6 +76,7 @@ def prepare(
     device: torch.device,
     start: Tensor | None = None,
     regions: Regions | None = None,
+    content_size: Size | None = None,
     free: Callable[[torch.device], float] = free_memory,
 ) -> Scene:
     """Resize the pictures and compute targets and calibration for each scale.
@@ -88,6 +89,7 @@ def prepare(
         device: Where the scene will be painted.
         start: (3, H, W), the initial image if `settings.start` is `given`.
         regions: What the masks mean; without them every style applies everywhere.
+        content_size: Of the content's file, if `content` was reduced while it was decoded.
         free: Bytes of memory that are free on a device.
 
     Raises:
@@ -104,7 +106,8 @@ def prepare(
             f"setting start is {settings.start!r}, but {'no' if start is None else 'a'} start picture was given",
             remedy="give a start picture if and only if start is 'given'",
         )
-    size = picture_size(size_of(content), settings.size, device)
+    content_size = content_size or size_of(content)
+    size = picture_size(content_size, settings.size, device)
     sizes = scale_sizes(size, settings)
     _check_memory(size, settings, free(device))
     reference = _Styles(styles, shares, regions)
@@ -124,7 +127,9 @@ def prepare(
         own = shown if colors is content else resize(colors[None], size_of(small)).to(device)
         scales.append(Scale(size_of(small), shown, own, objective))
     first = _start(settings, scales[0].content, styles[0], start)
-    return Scene(size, tuple(scales), first.to(device), _notes(content, styles, size, settings))
+    return Scene(
+        size, tuple(scales), first.to(device), _notes(content_size, styles, size, settings)
+    )
 
 
 def picture_size(content: Size, size: int | str, device: torch.device) -> Size:
@@ -186,6 +191,12 @@ def style_size(style: Size, painted: Size, settings: RenderSettings) -> Size:
             remedy=f"its style layers need at least {least}: set a larger style_scale or size",
         )
     return size
+
+
+def used_side(style: Size, painted: Size, settings: RenderSettings) -> float:
+    """The longer side in pixels at which a style of this size is used at most, for a picture of size `painted`."""
+    side = max(style) * settings.style_scale * sqrt(painted[0] * painted[1] / (style[0] * style[1]))
+    return max(side, *painted) if settings.start == "style" else side
 
 
 def _check_memory(size: Size, settings: RenderSettings, free: float) -> None:
@@ -374,13 +385,11 @@ def _start(
 
 
 def _notes(
-    content: Tensor, styles: Sequence[Tensor], size: Size, settings: RenderSettings
+    content: Size, styles: Sequence[Tensor], size: Size, settings: RenderSettings
 ) -> tuple[str, ...]:
     notes = [f"painted at {size[1]} × {size[0]} pixels (size: {settings.size})"]
-    if max(size) > max(size_of(content)):
-        notes.append(
-            f"the content was enlarged from {content.shape[2]} × {content.shape[1]} pixels"
-        )
+    if max(size) > max(content):
+        notes.append(f"the content was enlarged from {content[1]} × {content[0]} pixels")
     for i, style in enumerate(styles, 1):
         factor = style_size(size_of(style), size, settings)[1] / style.shape[2]
         if factor > 1.5:

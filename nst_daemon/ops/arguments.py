@@ -12,6 +12,7 @@ from nst_daemon import strict_yaml
 from nst_daemon.config import DEEP_FORMATS, Outputs
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import SettingsError, UsageError
+from nst_daemon.files import copied, storage
 from nst_daemon.jobs import JobInput, Role
 
 #: Suffixes of `outputs.format`, and another spelling.
@@ -58,6 +59,24 @@ def outputs_for(path: Path, outputs: Outputs, *, overwrite: bool) -> Outputs:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path.parent} is not a writable folder", remedy="create it")
     return replace(outputs, format="jpg" if kind == "jpeg" else kind)  # type: ignore[arg-type]
+
+
+def saved_pipe(path: Path, max_bytes: int) -> Path:
+    """The path of a file; for a pipe, such as `<(command)`, that of an unnamed copy, which this process keeps.
+
+    Args:
+        path: What the command line names.
+        max_bytes: Limit of what is read from a pipe.
+
+    Raises:
+        PictureError: There is more in the pipe.
+        StorageError: It cannot be copied.
+    """
+    if not path.is_fifo():
+        return path
+    with storage(path), path.open("rb") as pipe:
+        copy = copied(pipe, max_bytes, f"the pipe {path}")
+        return Path(f"/proc/self/fd/{os.dup(copy.fileno())}")
 
 
 def input_record(role: Role, path: Path) -> JobInput:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from nst_daemon import __version__
 from nst_daemon.errors import PaintingError, StorageError
+from nst_daemon.machine import lacks_memory
 from nst_daemon.report import history, sidecar
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Stopped, Task
@@ -158,7 +159,9 @@ class Attempt:
             return
         try:
             self._save(step)
-        except MemoryError:
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
             self._note("there is not enough memory to write a checkpoint")
         took = self._clock() - now
         self._blocked += took

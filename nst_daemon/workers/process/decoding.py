@@ -23,6 +23,8 @@ from nst_daemon.workers.messages import Check, Checked
 NICENESS = 5
 #: The kernel ends this process first when memory runs out: its death costs nothing.
 OOM_SCORE = 1000
+#: Larger pictures are reduced while they are decoded, which reads them to the end with less memory.
+USED_SIDE = 512
 #: So many files are known to be whole: a style of the library is decoded once and not for each job.
 REMEMBERED = 10_000
 
@@ -58,7 +60,9 @@ class Checker:
             check.spool / file.spooled,
             max_pixels=limits.max_pixels,
             max_side=limits.max_side,
+            max_bytes=limits.max_bytes,
             name=file.name,
+            used=lambda _: USED_SIDE,
         )
         self._whole[key] = None
         if len(self._whole) > REMEMBERED:

@@ -10,19 +10,14 @@ import torch
 from PIL import Image
 
 from nst_daemon.digests import sha256_file
-from nst_daemon.engine.images import Picture, resize, to_image
-from nst_daemon.engine.memory import exhausted
+from nst_daemon.engine.images import resize, to_image
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step
-from nst_daemon.errors import DeviceError, NstError, OutOfMemory, first_line
+from nst_daemon.errors import NstError
 from nst_daemon.jobs import Role
-from nst_daemon.painter import Painter, Prepared, Rendering, decode
+from nst_daemon.painter import NamedFile, Painter, Prepared, Rendering, explain
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
 from nst_daemon.workers.process.protocols import BatchGroup
-
-#: What torch, onnxruntime and NVIDIA's libraries report when the device fails, partly in a plain RuntimeError. Errors
-#: about memory are recognised first, because some of their texts contain these words.
-_DEVICE_FAILURES = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
 
 #: Pixels that should fill a GPU: pictures are painted at the same time up to this sum, unless `batch` is set.
 #: Calculated for an H200, not measured.
@@ -107,22 +102,23 @@ class Renderer:
     def prepare(self, task: Task) -> RenderJob:
         """Decode the inputs and compute the targets. Raises SettingsError, PictureError."""
 
-        def decoded(role: Role) -> list[Picture]:
+        def files(role: Role) -> list[NamedFile]:
             return [
                 # Messages name the file as the person did, not where it is in the spool.
-                decode(task.spool / file.spooled, task.limits, name=file.name)
+                NamedFile(task.spool / file.spooled, file.name)
                 for file in task.inputs
                 if file.role is role
             ]
 
-        (content,) = decoded(Role.CONTENT)
+        (content,) = files(Role.CONTENT)
         prepared = self._painter.prepare(
             content,
-            decoded(Role.STYLE),
+            files(Role.STYLE),
             task.settings,
-            start=next(iter(decoded(Role.START)), None),
-            content_mask=next(iter(decoded(Role.CONTENT_MASK)), None),
-            style_masks=decoded(Role.STYLE_MASK),
+            start=next(iter(files(Role.START)), None),
+            content_mask=next(iter(files(Role.CONTENT_MASK)), None),
+            style_masks=files(Role.STYLE_MASK),
+            limits=task.limits,
         )
         return RenderJob(prepared)
 
@@ -175,15 +171,5 @@ class Renderer:
         return to_image(rgb)
 
     def explain(self, error: BaseException) -> NstError | None:
-        """What torch's exceptions mean."""
-        text, first = str(error), first_line(error)
-        if exhausted(error):
-            return OutOfMemory(
-                f"there is not enough memory ({first})",
-                remedy="choose a smaller size, or free some memory",
-            )
-        if isinstance(error, torch.AcceleratorError) or any(
-            words in text for words in _DEVICE_FAILURES
-        ):
-            return DeviceError(f"the device failed: {first}", remedy="check nvidia-smi and dmesg")
-        return None
+        """What an exception of a library means."""
+        return explain(error)
