@@ -30,6 +30,7 @@ from nst_daemon.errors import InputError, Retry, StorageError
 from nst_daemon.intake.drops import Drop, Rejection, Request, Root
 from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import clean_name, numbered, portable, printable, spellings
 from nst_daemon.publishing import move_folder
@@ -245,6 +246,23 @@ def _find_original(file: JobInput, inbox: Path) -> Original:
     except OSError:
         return Original.GONE
     return Original.SAME if files.fingerprint(status) == file.fingerprint else Original.CHANGED
+
+
+def have_writers(job: Job, inbox: Path) -> bool:
+    """Whether a process is known to have one of a job's originals open for writing."""
+    writers = Writers()
+    for file in job.inputs:
+        if file.fingerprint is None:
+            continue
+        with suppress(OSError), files.folder_of(inbox, file.origin) as (parent, name):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(name, flags, dir_fd=parent)
+            try:
+                if writers.have(descriptor, name):
+                    return True
+            finally:
+                os.close(descriptor)
+    return False
 
 
 def remove_originals(job: Job, inbox: Path, spool: Path, *, keep: bool = False) -> list[str]:

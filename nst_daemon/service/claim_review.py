@@ -6,15 +6,21 @@ copy is dropped and the new version is claimed.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
 from nst_daemon.intake import claim
 from nst_daemon.intake.claim import Original
 from nst_daemon.jobs import Job
+from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.state import Moment, State
 from nst_daemon.workers.decoding import PictureCheck
 
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks whether a program still has an incomplete picture open.
+WRITER_SECONDS = 1.0
 #: No more drops are claimed while so many rounds' claims wait for the check.
 ROUNDS_AHEAD = 4
 
@@ -46,9 +52,9 @@ class ClaimReview:
 
     def __init__(self, state: State, check: PictureCheck) -> None:
         self._state, self._check = state, check
-        self._held: dict[
-            str, float
-        ] = {}  # damaged pictures that may still become whole: until when
+        #: Jobs with a damaged picture that may still become whole: when to decide, in monotonic seconds.
+        self._held: dict[str, float] = {}
+        self._open: set[str] = set()  # those of them that a program is writing
 
     @property
     def has_room(self) -> bool:
@@ -57,11 +63,10 @@ class ClaimReview:
 
     def decide(self, job: Job, now: Moment) -> Verdict:
         """What happens to a claimed job now. It may be called again at any time."""
-        dropped = [file.fingerprint for file in job.inputs if file.fingerprint is not None]
-        if job.error or not dropped:
+        if job.error or not any(file.fingerprint for file in job.inputs):
             return Verdict(Decision.QUEUE)
-        folders, config = self._state.folders, self._state.config
-        answer = self._check.ask(job, folders.spool / job.id, config.limits, now.steady)
+        folders, limits = self._state.folders, self._state.config.limits
+        answer = self._check.ask(job, folders.spool / job.id, limits, now.steady)
         if answer is None:
             return Verdict(Decision.WAIT)
         found = claim.find_originals(job, folders.inbox)
@@ -69,17 +74,30 @@ class ClaimReview:
             return Verdict(Decision.RELEASE)
         if not answer.reason:
             return Verdict(Decision.QUEUE)
-        # A file may look whole before it is: it has as much time to arrive as a truncated one. `once` ends too soon.
-        if answer.incomplete and not self._state.drain:
-            if job.id not in self._held:
-                grace = config.service.truncated_grace
-                age = now.wall - max(mark.ctime_ns for mark in dropped) / 1e9
-                self._held[job.id] = now.steady + grace - max(0.0, age)
-            if now.steady < self._held[job.id]:
-                return Verdict(Decision.WAIT)
+        # `once` does not wait for the rest of a file.
+        if answer.incomplete and not self._state.drain and self._may_become_whole(job, now):
+            return Verdict(Decision.WAIT)
         return Verdict(Decision.FAIL, answer.reason)
+
+    def _may_become_whole(self, job: Job, now: Moment) -> bool:
+        """Whether a damaged file has changed within `truncated_grace`, or a program has it open for writing."""
+        if job.id not in self._held:
+            changed = max(f.fingerprint.ctime_ns for f in job.inputs if f.fingerprint) / 1e9
+            grace = self._state.config.service.truncated_grace
+            self._held[job.id] = now.steady + grace - max(0.0, now.wall - changed)
+        if now.steady < self._held[job.id]:
+            return True
+        if not claim.have_writers(job, self._state.folders.inbox):
+            return False
+        if job.id not in self._open:
+            said = job_logger(log, job.name, job.id)
+            said.warning("a picture is incomplete, and a program still has it open: waiting for it")
+            self._open.add(job.id)
+        self._held[job.id] = now.steady + WRITER_SECONDS
+        return True
 
     def forget(self, job_id: str) -> None:
         """The job is decided."""
         self._held.pop(job_id, None)
+        self._open.discard(job_id)
         self._check.forget(job_id)

@@ -35,9 +35,30 @@ def test_picture_that_is_completed_during_its_check_is_painted_whole(daemon: Dae
     daemon.until(lambda: JobState.CLAIMED in states(daemon.root), "claim of the half picture")
     with (inbox / "dog.content.png").open("ab") as file:
         file.write(content[len(content) // 2 :])
+    _expect_only(daemon, content)
+    assert "have changed since they were copied" in daemon.text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_writer_that_pauses_beyond_all_limits_is_waited_for(daemon: Daemon) -> None:
+    """Half a picture that a program keeps open is neither failed nor lost, however long the pause is."""
+    inbox = daemon.root / "inbox"
+    inbox.mkdir()
+    content = corpus.picture("PNG", seed=5)
+    daemon.start()
+    (inbox / "dog.style.png").write_bytes(corpus.picture(seed=7))
+    with (inbox / "dog.content.png").open("wb", buffering=0) as file:
+        file.write(content[: len(content) // 2])
+        daemon.until(lambda: "a program still has it open" in daemon.text(), "word about it")
+        file.write(content[len(content) // 2 :])
+    _expect_only(daemon, content)
+
+
+def _expect_only(daemon: Daemon, content: bytes) -> None:
+    """The picture is painted, nothing else has happened, and nothing is left."""
     daemon.until(lambda: states(daemon.root) == [JobState.DONE], "end of the only job")
     assert (daemon.root / "done" / "dog" / "dog.content.png").read_bytes() == content
-    assert list(inbox.iterdir()) == []
+    assert list((daemon.root / "inbox").iterdir()) == []
     assert not list((daemon.root / "failed").iterdir())
     assert daemon.end() == 0
-    assert "have changed since they were copied" in daemon.text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,12 +116,40 @@ def test_damaged_picture_fails_at_once_in_once(tmp_path: Path) -> None:
     assert bench.job().state is JobState.FAILED
 
 
+def test_incomplete_picture_waits_for_its_writer(bench: Bench) -> None:
+    """While a program has an incomplete picture open, the job waits however long that takes, and takes the whole."""
+    bench.check.answers["dog"] = DAMAGED
+    with (bench.folders.inbox / "dog.content.png").open("wb", buffering=0) as file:
+        bench.drop()
+        bench.step(3600, times=4)
+        assert bench.job().state is JobState.CLAIMED
+        file.seek(0, os.SEEK_END)
+        file.write(b"the rest")
+    bench.step()
+    bench.check.answers["dog"] = WHOLE
+    bench.step(1.5, times=4)
+    (task,) = bench.executor.tasks
+    assert (task.spool / "dog.content.png").read_bytes() == PNG + b"the rest"
+    assert names(bench.folders.failed) == []
+
+
+def test_incomplete_picture_fails_when_its_writer_gives_up(bench: Bench) -> None:
+    """An incomplete picture that its writer closes without a change fails."""
+    bench.check.answers["dog"] = DAMAGED
+    with (bench.folders.inbox / "dog.content.png").open("wb"):
+        bench.drop()
+        bench.step(3600, times=4)
+        assert bench.job().state is JobState.CLAIMED
+    bench.step(3600, times=2)
+    assert bench.job().state is JobState.FAILED
+
+
 def test_rest_of_a_failed_picture_reaches_failed(bench: Bench) -> None:
     """What a program still writes to the original of a failed job arrives in failed/, and `retry` takes the whole."""
     bench.drop()
     with (bench.folders.inbox / "dog.content.png").open("ab", buffering=0) as file:
-        bench.step(1.5, times=4)
-        bench.check.answers["dog"] = DAMAGED
+        bench.step(3600, times=2)
+        bench.check.answers["dog"] = TOO_LARGE
         bench.step(times=2)
         assert bench.job().state is JobState.FAILED
         file.write(b"the rest")
