@@ -43,10 +43,6 @@ def place() -> Iterator[Path]:
     """A folder that an unprivileged user may reach and write to."""
     folder = Path(tempfile.mkdtemp(prefix="nst-rights-", dir="/tmp"))
     folder.chmod(0o777)
-    theirs = folder / "theirs" / "dog.png"  # of another user where the tests run as root
-    theirs.parent.mkdir()
-    theirs.write_bytes(PNG)
-    theirs.chmod(0o666)
     yield folder
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir() and not path.is_symlink():
@@ -91,10 +87,18 @@ def test_unreadable_settings_are_refused(place: Path) -> None:
     )
 
 
+@pytest.fixture
+def theirs(place: Path) -> Path:
+    """A folder with a file of another user (where the tests run as root) that everybody may write to."""
+    (place / "dog.png").write_bytes(PNG)
+    (place / "dog.png").chmod(0o666)
+    return place
+
+
 @unprivileged
 def test_a_writer_is_seen_without_a_lease(place: Path) -> None:
     """Without the right to a lease, a process finds the writers of its own user, and no readers, in /proc."""
-    path = place / "theirs" / "dog.png"
+    path = place / "dog.png"
     descriptor = os.open(path, os.O_RDONLY)
     if path.stat().st_uid != os.geteuid():
         with pytest.raises(PermissionError):
