@@ -35,7 +35,7 @@ S = JobState
 
 def job(number: int) -> Job:
     """A claimed pair."""
-    mark = Fingerprint(1, number, 20_000, number, number)
+    mark = Fingerprint(number, 20_000, number, number)
     inputs = tuple(
         JobInput(role, f"p{number}.{role}.png", f"{role}.png", "0" * 64, 20_000, origin, mark)
         for role in (Role.CONTENT, Role.STYLE)
@@ -79,7 +79,7 @@ def measure_ledger(table: Table, folder: Path, jobs: int, sample: int) -> None:
             table,
             "look up a file (claimed_before)",
             (
-                lambda j=j: ledger.claimed_before(j.inputs[0].origin, Fingerprint(0, 0, 0, 0, 0))  # type: ignore[misc]
+                lambda j=j: ledger.claimed_before(j.inputs[0].origin, Fingerprint(0, 0, 0, 0))  # type: ignore[misc]
                 for j in new
             ),
         )

@@ -106,9 +106,7 @@ def _fault_of_folder(folder: Path) -> OSError | None:
 
 def fingerprint(status: os.stat_result) -> Fingerprint:
     """The identity and version of the file that `status` describes."""
-    return Fingerprint(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    )
+    return Fingerprint(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def kind(mode: int) -> str:

@@ -10,7 +10,7 @@ shows them again. The ledger holds a row from `claimed` on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -75,13 +75,21 @@ class Role(StrEnum):
 
 
 class Fingerprint(NamedTuple):
-    """Identifies a file and its version: equal fingerprints of one path mean that the file was not changed."""
+    """Identifies a file and its version: equal fingerprints of one path mean that the file was not changed.
 
-    dev: int
+    The device number is not a part of it: it may change at each start of the system. The change time, which the kernel
+    sets in nanoseconds, already tells files of one path apart.
+    """
+
     ino: int
     size: int
     mtime_ns: int
     ctime_ns: int
+
+    @classmethod
+    def from_json(cls, values: Sequence[int]) -> Fingerprint:
+        """The fingerprint that JSON has made a list of. Version 0.1.0 wrote the device number in front of it."""
+        return cls(*values[-4:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nst_daemon import files
 from nst_daemon.errors import LedgerError, StorageError
-from nst_daemon.jobs import TRANSITIONS, Job, JobInput, JobState
+from nst_daemon.jobs import TRANSITIONS, Fingerprint, Job, JobInput, JobState
 from nst_daemon.ledger_file import (
     BUSY_SECONDS,
     MIGRATIONS,
@@ -30,7 +30,7 @@ from nst_daemon.ledger_file import (
     translated,
     variant,
 )
-from nst_daemon.ledger_reader import LedgerReader, marks
+from nst_daemon.ledger_reader import LedgerReader, fingerprint_text, marks
 from nst_daemon.names import printable
 
 log = logging.getLogger(__name__)
@@ -210,6 +210,22 @@ class Ledger(LedgerReader):
             self._db.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in old])
         return old
 
+    def mark_unremovable(self, job_id: str, origins: Collection[str]) -> None:
+        """Note which originals of a job are still in the inbox because they cannot be removed."""
+        with self._transaction():
+            self._db.execute(
+                f"UPDATE inputs SET unremovable = origin IN ({marks(origins)}) WHERE job = ?",  # noqa: S608 (question marks)
+                (*map(os.fsencode, origins), job_id),
+            )
+
+    def recognise(self, job_id: str, origin: str, fingerprint: Fingerprint) -> None:
+        """Note that an original that cannot be removed has another fingerprint now."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE inputs SET fingerprint = ? WHERE job = ? AND origin = ?",
+                (fingerprint_text(fingerprint), job_id, os.fsencode(origin)),
+            )
+
     def finish_request(self, number: int) -> None:
         """Remove a request, after what it asked for is in the ledger."""
         with self._transaction():
@@ -217,7 +233,7 @@ class Ledger(LedgerReader):
 
     def _add_inputs(self, job: Job) -> None:
         self._db.executemany(
-            "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, FALSE)",
             [(job.id, position, *_input_row(file)) for position, file in enumerate(job.inputs)],
         )
 
@@ -274,5 +290,5 @@ def _to_row(job: Job) -> dict[str, Any]:
 
 def _input_row(file: JobInput) -> tuple[Any, ...]:
     # Paths may hold bytes that are not UTF-8, hence a BLOB.
-    origin, mark = os.fsencode(file.origin), json.dumps(file.fingerprint)
+    origin, mark = os.fsencode(file.origin), fingerprint_text(file.fingerprint)
     return file.role, file.name, file.spooled, file.sha256, file.size, origin, mark

@@ -78,6 +78,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE jobs ADD COLUMN batch TEXT NOT NULL DEFAULT 'null';
     ALTER TABLE jobs ADD COLUMN weights TEXT NOT NULL DEFAULT '';
     """,
+    """
+    UPDATE inputs SET fingerprint = json_remove(fingerprint, '$[0]') WHERE json_array_length(fingerprint) = 5;
+    ALTER TABLE inputs ADD COLUMN unremovable INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX inputs_unremovable ON inputs (origin) WHERE unremovable;
+    """,
 )
 
 #: Time limit in seconds for another process to finish its transaction.

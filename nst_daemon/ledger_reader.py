@@ -177,9 +177,16 @@ class LedgerReader:
         """The job that has already taken this version of a file, whose original could not be removed."""
         rows = self._read(
             "SELECT job FROM inputs WHERE origin = ? AND fingerprint = ? LIMIT 1",
-            (os.fsencode(origin), json.dumps(fingerprint)),
+            (os.fsencode(origin), fingerprint_text(fingerprint)),
         )
         return self.get(rows[0][0]) if rows else None
+
+    def unremovable(self) -> dict[str, tuple[str, JobInput]]:
+        """The originals that could not be removed from the inbox, each with its job's id, by path."""
+        rows = self._read(
+            "SELECT inputs.* FROM inputs JOIN jobs ON jobs.id = inputs.job WHERE unremovable ORDER BY jobs.created"
+        )
+        return {file.origin: (row["job"], file) for row in rows for file in [_input_from_row(row)]}
 
     def alike(self, identity: str) -> list[Job]:
         """Jobs with the same picture (see `identity.picture_identity`), newest first."""
@@ -277,6 +284,11 @@ def marks(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))
 
 
+def fingerprint_text(fingerprint: Fingerprint | None) -> str:
+    """A fingerprint as the ledger keeps it, in the form of SQLite's own JSON functions."""
+    return json.dumps(fingerprint, separators=(",", ":"))
+
+
 def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:
     values = dict(row)
     values["state"] = JobState(row["state"])
@@ -295,5 +307,5 @@ def _input_from_row(row: sqlite3.Row) -> JobInput:
         sha256=row["sha256"],
         size=row["size"],
         origin=os.fsdecode(row["origin"]),
-        fingerprint=None if mark is None else Fingerprint(*mark),
+        fingerprint=None if mark is None else Fingerprint.from_json(mark),
     )

@@ -27,7 +27,7 @@ from nst_daemon.ledger import Ledger
 from nst_daemon.ledger_file import MIGRATIONS
 
 S = JobState
-MARK = Fingerprint(1, 2, 3, 4, 5)
+MARK = Fingerprint(2, 3, 4, 5)
 NUMBERS = itertools.count()
 
 
@@ -453,10 +453,15 @@ def test_before_a_migration_the_old_ledger_is_kept(tmp_path: Path) -> None:
         "",
     )
     database.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(values))})", values)
+    row = ("id", 0, "content", "dog.png", "dog.png", "", 3, b"dog.png", "[1, 2, 3, 4, 5]")
+    database.execute(f"INSERT INTO inputs VALUES ({', '.join('?' * len(row))})", row)
     database.commit()
     database.close()
     with Ledger.open(path) as ledger:
         assert [(j.name, j.batch, j.weights) for j in ledger.jobs()] == [("dog", None, "")]
+        (file,) = ledger.jobs()[0].inputs
+        assert file.fingerprint == Fingerprint(2, 3, 4, 5)  # without the device number
+        assert ledger.claimed_before("dog.png", Fingerprint(2, 3, 4, 5)) is not None
         assert [j.settings for j in ledger.with_partial_settings()] == [{"seed": 3}]
         ledger.note("id", now=2, settings={"preset": "default", "seed": 3})
         assert ledger.with_partial_settings() == []

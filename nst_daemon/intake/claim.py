@@ -541,5 +541,5 @@ def _input_from_json(values: dict[str, Any]) -> JobInput:
     mark = values.pop("fingerprint")
     return JobInput(
         **{**values, "role": Role(values["role"])},
-        fingerprint=None if mark is None else Fingerprint(*mark),
+        fingerprint=None if mark is None else Fingerprint.from_json(mark),
     )

@@ -39,7 +39,7 @@ from nst_daemon.names import clean_name, composed, printable
 #: The most pictures that one batch may ask for.
 MAX_PICTURES = 10_000
 #: Stands for the version of a file until it is read.
-_NOT_READ_YET = Fingerprint(0, 0, 0, 0, 0)
+_NOT_READ_YET = Fingerprint(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from nst_daemon.service.claim_review import ClaimReview, Decision
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import concerns_all, contained
 from nst_daemon.service.state import Moment, State
+from nst_daemon.service.unremovable import Unremovable
 from nst_daemon.workers.decoding import PictureCheck
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Admission:
     ) -> None:
         self._state, self._completion, self._batch = state, completion, batch
         self._review = ClaimReview(state, check)
+        self._unremovable = Unremovable(state)
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
         #: When the last round ended, in seconds of the monotonic clock.
@@ -155,6 +157,7 @@ class Admission:
             name: later for name, later in self.postponed.items() if name in {w.name for w in found}
         }
         self.seen, self._last_scan = seen, now.steady
+        self._unremovable.forget_removed()
         pause = self._state.config.service.rescan_seconds
         if seen.settling or self._wanted:
             # A second look is all that a file needs that has stopped changing.
@@ -268,14 +271,14 @@ class Admission:
         """Whether the files were claimed already and are still there: not removable, or back after a power cut."""
         folders = self._state.folders
         own = [file for file in wanted.files if file.root == "inbox"]
-        jobs = [self._state.ledger.claimed_before(file.path, file.fingerprint) for file in own]
+        jobs = [self._unremovable.job_of(file) for file in own]
         if any(job.id in self._claimed for job in jobs if job):
             return True  # its pictures are being checked
         if not own or not all(jobs):
             return False
         for job in jobs:
             assert job is not None
-            if claim.remove_originals(job, folders.inbox, folders.spool):
+            if self._unremovable.remove(job):
                 self._inbox.mute(own)
             elif job.state.terminal and (folders.spool / job.id).is_dir():
                 self._completion.add(job)  # something refused that can be moved at last
@@ -300,7 +303,7 @@ class Admission:
             said.info("its files have changed since they were copied; the new version is taken in")
             return
         failed = verdict.decision is Decision.FAIL
-        for problem in claim.remove_originals(job, folders.inbox, folders.spool, keep=failed):
+        for problem in self._unremovable.remove(job, keep=failed):
             said.warning("%s", problem)
         if error := job.error or verdict.reason:
             self._completion.fail(job, S.FAILED, now, error=error)

@@ -18,7 +18,7 @@ from nst_daemon.intake.submit import styles_and_names
 from nst_daemon.jobs import Fingerprint, Role
 from tests.intake.conftest import MAX_BYTES, PNG, House
 
-MARK = Fingerprint(0, 0, 0, 0, 0)
+MARK = Fingerprint(0, 0, 0, 0)
 
 
 def put(folder: Path, *names: str, text: str = "") -> None:

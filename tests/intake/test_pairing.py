@@ -15,7 +15,7 @@ from nst_daemon.intake.pairing import MASK_WAYS, WAYS, Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Role
 
-MARK = Fingerprint(0, 0, 1, 0, 0)
+MARK = Fingerprint(0, 1, 0, 0)
 STARRY = Style(
     "starry", (Drop(Role.STYLE, "starry.jpg", MARK, "styles"),), {"size": 100, "seed": 1}
 )
@@ -421,7 +421,7 @@ def test_other_files_in_a_job_folder_are_left_alone() -> None:
 def test_an_empty_picture_by_itself_is_left_alone(folder: str, name: str) -> None:
     """A picture without bytes stays where it is; beside other parts of its job the decoder gets to see it."""
     path = f"{folder}/{name}" if folder else name
-    empty = Entry(path, Fingerprint(0, 0, 0, 0, 0), settled=True, age=1e9)
+    empty = Entry(path, Fingerprint(0, 0, 0, 0), settled=True, age=1e9)
     outcome = interpret(folder, [empty], True, rules("starry"))
     assert outcome == Outcome(left_alone={path: outcome.left_alone[path]})
     assert outcome.left_alone[path].startswith(f"{name} is empty: an interrupted copy")

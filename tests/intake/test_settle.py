@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nst_daemon.intake.settle import Arrival, Look, Settler
 from nst_daemon.jobs import Fingerprint
 
-FILE = Fingerprint(dev=1, ino=2, size=3, mtime_ns=4, ctime_ns=100 * 10**9)
+FILE = Fingerprint(ino=2, size=3, mtime_ns=4, ctime_ns=100 * 10**9)
 
 
 def look(
@@ -36,7 +36,7 @@ def test_two_looks_far_enough_apart_settle() -> None:
 
 
 def test_each_part_of_the_fingerprint_counts() -> None:
-    """A change of device, inode, size, mtime or ctime begins the wait anew."""
+    """A change of inode, size, mtime or ctime begins the wait anew."""
     for field in Fingerprint._fields:
         settler = Settler(2.0, 60.0)
         look(settler, 0.0)
