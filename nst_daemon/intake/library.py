@@ -43,7 +43,7 @@ from nst_daemon.intake.walk import (
 )
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
-from nst_daemon.names import composed, natural_key, printable
+from nst_daemon.names import composed, natural_key, printable, shortened
 
 #: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells
 #: whether its contents have arrived.
@@ -229,9 +229,9 @@ def _leads_to_folder(library: int, name: str) -> bool:
 def style_problem(styles: Mapping[str, Style], name: str) -> str:
     """Why the style of this name (in composed form) cannot be used, "" where it can."""
     style = styles.get(name)
-    label = printable(name)
+    label = shortened(printable(name))
     if style is None:
-        known = ", ".join(map(printable, sorted(usable(styles), key=natural_key)))
+        known = shortened(", ".join(map(printable, sorted(usable(styles), key=natural_key))), 1000)
         none = "none of its styles can be used" if styles else "the library is empty"
         there = f"there are: {known}" if known else none
         return f"there is no style {label!r} in the library; {there}"

@@ -10,6 +10,7 @@ from itertools import islice
 from nst_daemon.intake.scan import MAX_MENTIONED
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
+from nst_daemon.names import printable
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.dispatch import Dispatch
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
@@ -72,8 +73,8 @@ class Reporting:
                 }
                 for status in statuses
             ],
-            settling=seen.settling if seen else (),
-            left_alone=dict(islice(seen.left_alone.items(), MAX_MENTIONED)) if seen else {},
+            settling=tuple(map(printable, seen.settling)) if seen else (),
+            left_alone=self._left_alone(),
             waiting=self._waiting(),
         )
 
@@ -124,6 +125,12 @@ class Reporting:
             for position, job_id in enumerate(status.jobs)
             if (estimate := estimates.get(job_id)) and (position == 0 or estimate.total)
         ]
+
+    def _left_alone(self) -> dict[str, str]:
+        """The first files of the inbox that are not drops, with the reasons."""
+        seen = self._admission.seen
+        first = islice(seen.left_alone.items(), MAX_MENTIONED) if seen else ()
+        return {printable(path): reason for path, reason in first}
 
     def _device_memory(self, status: WorkerStatus) -> int:
         return self._dispatch.device_memory.get(status.worker, 0) if status.pid else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import tracemalloc
 import unicodedata
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import InputError, SettingsError
@@ -18,6 +21,7 @@ from nst_daemon.intake.batch import Batch, parse
 from nst_daemon.intake.drops import Rejection, Request
 from nst_daemon.intake.expansion import Expansion, Reach, plan
 from nst_daemon.jobs import BatchCell
+from tests.intake.test_any_values import KEYS, VALUES
 
 
 @pytest.fixture
@@ -201,6 +205,54 @@ def test_an_unexpected_exception_costs_one_picture(reach: Reach) -> None:
     found = requests(broken, Batch(("*.jpg",), ("starry",)))
     assert [type(wanted) for wanted in found] == [Rejection, Rejection]
     assert "unexpected error (ZeroDivisionError: a fault)" in found[0].reason  # type: ignore[union-attr]
+
+
+GLOBS = st.one_of(
+    st.sampled_from(
+        [
+            "*",
+            "**/*.JPG",
+            "starry",
+            "**.png",
+            "a.jpg",
+            "x" * 300,
+            "[",
+            "../*",
+            "/etc/*",
+            "./*",
+            "deep\\*",
+        ]
+    ),
+    st.text(max_size=8),
+)
+SWEEPS = st.dictionaries(
+    st.sampled_from([*KEYS, "seed", "size"]),
+    st.lists(st.one_of(VALUES, st.integers(0, 100)), min_size=1, max_size=3),
+    max_size=3,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.fixed_dictionaries(
+        {
+            "contents": st.one_of(GLOBS, st.lists(GLOBS, max_size=3), VALUES),
+            "styles": st.one_of(GLOBS, VALUES),
+        },
+        optional={"sweep": st.one_of(SWEEPS, VALUES), "settings": VALUES, "priority": VALUES},
+    )
+)
+def test_any_batch_asks_for_pictures_or_is_refused(reach: Reach, values: dict[str, Any]) -> None:
+    """Whatever a batch file holds, it leads to requests that JSON takes, or to one short line."""
+    try:
+        found = requests(reach, parse(values, "n"))
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 2500
+    else:
+        for wanted in found:
+            assert isinstance(wanted, Request) and wanted.batch
+            json.dumps([dict(wanted.settings), dict(wanted.batch.swept)], allow_nan=False)
+            wanted.name.encode()
 
 
 def test_nothing_else_is_found(reach: Reach) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -106,6 +107,21 @@ def test_a_drop_has_an_identity(tmp_path: Path) -> None:
     assert len(first) == 64
     assert first == second != third
     assert {job.state for job in bench.ledger.jobs()} <= {JobState.RUNNING, JobState.QUEUED}
+
+
+def test_the_status_is_valid_unicode(tmp_path: Path) -> None:
+    """Files whose names are not UTF-8 are in the status with escapes, while they settle and when they stay."""
+    bench = Bench(tmp_path)
+    for name in (b"M\xfcnchen.txt", b"M\xfcnchen.png"):
+        (bench.folders.inbox / os.fsdecode(name)).write_bytes(PNG)
+    bench.step(3.0)
+    live = json.loads(bench.folders.status.read_text())
+    assert sorted(live["settling"]) == ["M\\xfcnchen.png", "M\\xfcnchen.txt"]
+    bench.step(3.0, times=3)
+    live = json.loads(bench.folders.status.read_text())
+    assert list(live["left_alone"]) == ["M\\xfcnchen.txt"]
+    assert [job.name for job in bench.ledger.jobs()] == ["M_nchen"]
+    json.dumps(live, ensure_ascii=False).encode()
 
 
 def test_what_is_left_alone_is_logged_once_and_shown(
