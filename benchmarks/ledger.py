@@ -117,6 +117,7 @@ def measure_scan(table: Table, folder: Path, jobs: int) -> None:
         settle_seconds=1.0,
         truncated_grace=60.0,
         pair_timeout=math.inf,
+        rescan_seconds=30.0,
         max_bytes=1 << 30,
     )
     for now, what in ((0.0, "new"), (10.0, "settled"), (20.0, "settled, again")):

@@ -89,7 +89,8 @@ class Entry:
     """A file in the inbox as a scan saw it.
 
     path: below the inbox, with "/" between its parts and undecodable bytes as surrogates; age: seconds since the
-    file's ctime, for `pair_timeout`; problem: why the file can never be used, "" in the normal case.
+    file's ctime, for `pair_timeout`, less for old files that were first seen a moment ago; problem: why the file can
+    never be used, "" in the normal case.
     """
 
     path: str

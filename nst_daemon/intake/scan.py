@@ -92,6 +92,7 @@ class Intake:
         settle_seconds: how long a file must be unchanged.
         truncated_grace: the same for a file that is incomplete or still open for writing.
         pair_timeout: seconds until an incomplete set is rejected; `math.inf` for never.
+        rescan_seconds: the longest time between two scans.
         max_bytes: of one file.
         default_style: name of a library style, or "".
         partner_grace: how long a picture whose name may be half of a pair waits for the other half, in seconds.
@@ -105,6 +106,7 @@ class Intake:
         settle_seconds: float,
         truncated_grace: float,
         pair_timeout: float,
+        rescan_seconds: float,
         max_bytes: int,
         default_style: str = "",
         partner_grace: float = 0.0,
@@ -112,6 +114,8 @@ class Intake:
         self.inbox = inbox
         self.styles = styles
         self.pair_timeout = pair_timeout
+        #: An incomplete set is not rejected sooner after its files were first seen, however old they are.
+        self._first_grace = min(settle_seconds + rescan_seconds, pair_timeout)
         self.max_bytes = max_bytes
         self.default_style = default_style
         self.partner_grace = partner_grace
@@ -237,7 +241,8 @@ class Intake:
             if problem or suffix_of(name) not in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
                 arrival = always_complete
             look = self._look(f"inbox/{path}", mark, arrival, visit)
-            yield Entry(path, mark, look.settled, look.age, problem)
+            oldest = self.pair_timeout - self._first_grace + look.quiet
+            yield Entry(path, mark, look.settled, min(look.age, oldest), problem)
 
     def _look(
         self, key: str, mark: Fingerprint, arrival: Callable[[Writers], Arrival], visit: _Visit

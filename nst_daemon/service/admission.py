@@ -96,6 +96,7 @@ class Admission:
             truncated_grace=config.service.truncated_grace,
             # `once` leaves incomplete pairs in the inbox: the other half may come with the next drop.
             pair_timeout=math.inf if self._state.drain else config.service.pair_timeout,
+            rescan_seconds=config.service.rescan_seconds,
             max_bytes=config.limits.max_bytes,
             default_style=config.default_style,
             partner_grace=0.0 if self._state.drain else config.service.truncated_grace,

@@ -51,6 +51,7 @@ class House:
                 "settle_seconds": 2.0,
                 "truncated_grace": 60.0,
                 "pair_timeout": 3600.0,
+                "rescan_seconds": 5.0,
                 "max_bytes": MAX_BYTES,
                 **self.options,
             },

@@ -453,6 +453,37 @@ def test_a_half_is_given_up_by_its_own_age(house: House) -> None:
     assert house.scan(10).rejections == ()
 
 
+def test_an_old_half_is_not_given_up_at_the_first_looks(house: House) -> None:
+    """A half older than pair_timeout has a settle and a rescan after a restart for the other half to arrive."""
+    house.drop("late.content.png")
+    house.drop("lone.content.png")
+    house.wall += 7200
+    house.restart()
+    house.scan()
+    scan = house.scan(6.9)
+    assert scan.rejections == ()
+    assert {waiting.name: round(waiting.left, 6) for waiting in scan.waiting} == {
+        "late": 0.1,
+        "lone": 0.1,
+    }
+    house.drop("late.style.png")
+    assert [rejection.name for rejection in house.scan(0.1).rejections] == ["lone"]
+    assert names(house.scan(2)) == ["late"]
+
+
+def test_the_grace_of_an_old_half_is_not_longer_than_its_time(house: House) -> None:
+    """With a pair_timeout below a settle and a rescan, an old half has this time, like a new one."""
+    house.options["pair_timeout"] = 3.0
+    for age in (0, 7200):
+        house.drop(f"half{age}.content.png")
+        house.wall += age
+        house.restart()
+        house.scan()
+        assert house.scan(2.9).rejections == ()
+        (rejection,) = house.scan(0.2).rejections
+        house.take(rejection)
+
+
 def test_an_inbox_that_has_gone_is_the_disks_fault(house: House) -> None:
     """Without its inbox or its library a scan raises StorageError; when they come back it goes on as before."""
     house.drop("dog.content.png")

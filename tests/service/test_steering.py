@@ -73,7 +73,13 @@ def settled(inbox: Path, styles: Path) -> dict[str, list[tuple[Role, str]]]:
     """The jobs that the inbox means, by name: roles and files."""
     styles.mkdir(exist_ok=True)
     intake = Intake(
-        inbox, styles, settle_seconds=0, truncated_grace=0, pair_timeout=9, max_bytes=1 << 20
+        inbox,
+        styles,
+        settle_seconds=0,
+        truncated_grace=0,
+        pair_timeout=9,
+        rescan_seconds=1,
+        max_bytes=1 << 20,
     )
     intake.scan(0, 0)
     requests = intake.scan(60, 60).requests

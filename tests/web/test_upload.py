@@ -45,6 +45,7 @@ def test_a_pair_is_a_job(visitor: TestClient, options: PageOptions) -> None:
         settle_seconds=0,
         truncated_grace=0,
         pair_timeout=9,
+        rescan_seconds=1,
         max_bytes=1000,
     )
     intake.scan(0, 0)
