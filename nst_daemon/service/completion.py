@@ -8,7 +8,7 @@ from functools import partial
 
 from nst_daemon import files
 from nst_daemon.intake import claim
-from nst_daemon.jobs import TRANSITIONS, Job, JobState
+from nst_daemon.jobs import TRANSITIONS, Job, JobState, Role
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.publishing import publish
 from nst_daemon.service.chores import Chores
@@ -197,7 +197,7 @@ class Completion:
             said.info("done: %s", self._state.folders.results / job.result)
         else:
             said.error("%s: %s", job.state, job.error)
-        if job.source == "batch":
+        if job.source == "batch" and all(file.role is not Role.BATCH for file in job.inputs):
             self._sum_up(job.group)
         self._tell(job)
         self.ended[job.state] += 1

@@ -212,14 +212,44 @@ def test_a_batch_reaches_no_further_than_allowed(bench: Bench) -> None:
         f"contents: '{'a' * 300}/*.png'\nstyles: one",
         "contents: a.png\nstyles: one\nsettings: {1: 2}\nsweep: {1: [1]}",
         'contents: a.png\nstyles: one\nsettings: {"\\ud800": 1}\nsweep: {"\\ud800": [1]}',
+        'contents: "a\\0.png"\nstyles: one',
+        f"contents: '{'*a' * 400}'\nstyles: one",
+        "contents: '['\nstyles: one",
+        f"contents: a.png\nstyles: one\nsettings: {{seed: {'9' * 5000}}}",
+        "contents: a.png\nstyles: one\nsettings: {size: 1:1:1:1}",
+        f"contents: a.png\nstyles: one\nsweep: {{seed: &a [{'1, ' * 99}1], size: *a}}",
+        "contents: a.png\nstyles: one\nsweep:\n"
+        + "".join(
+            f"  {key}: {list(range(16, 116))}\n" for key in ("seed", "size", "history", "coarsest")
+        ),
     ],
 )
-def test_an_odd_batch_fails_alone(bench: Bench, text: str) -> None:
+def test_an_odd_batch_fails_alone(
+    bench: Bench, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A batch that cannot be read or searched for fails with a reason, and the next drop is painted."""
+    caplog.set_level("INFO")
     ask(bench, text)
     assert [job.state for job in bench.ledger.jobs()] == [S.FAILED]
+    assert "\n" not in bench.error("night") and "has ended" not in caplog.text
     bench.drop()
     assert [task.name for task in bench.executor.tasks] == ["dog"]
+
+
+def test_what_a_batch_passes_over_is_logged(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files of other kinds that the globs of a batch match are counted in one line of the log."""
+    for name in ("c.CR2", "d.cr2", "notes.txt"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    ask(bench, "contents: '*'\nstyles: one")
+    assert paint_all(bench) == 2
+    assert (
+        caplog.text.count(
+            "batch night passes over what its globs match: 3 files are not image files (2 .cr2, 1 .txt)"
+        )
+        == 1
+    )
 
 
 def test_a_loop_of_links_is_passed_over(bench: Bench, tmp_path: Path) -> None:
