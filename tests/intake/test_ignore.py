@@ -1,4 +1,4 @@
-"""Whose files are passed over in silence."""
+"""Which names are ignored."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ WANTED = [
 
 
 @pytest.mark.parametrize("name", PARTIAL + LITTER + SIDECARS)
-def test_what_nobody_dropped_is_ignored(name: str) -> None:
-    """Names of unfinished transfers and of litter are ignored."""
+def test_temporary_files_and_sidecars_are_ignored(name: str) -> None:
+    """Names of unfinished transfers, of files that systems create and of sidecars are ignored."""
     assert ignored(name)
 
 
 @pytest.mark.parametrize("name", WANTED)
-def test_what_somebody_dropped_is_not(name: str) -> None:
+def test_similar_names_are_not_ignored(name: str) -> None:
     """Names that only resemble those are not ignored."""
     assert not ignored(name)

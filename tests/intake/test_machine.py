@@ -42,9 +42,9 @@ class Inbox(RuleBasedStateMachine):
         self.house = House(Path(self.scratch.name))
         self.house.style("starry.png")
         self.versions = 0
-        #: Whole files in the inbox that nobody has taken, as digest by path.
+        #: Whole files in the inbox that were not taken yet: their digests by path.
         self.standing: dict[str, str] = {}
-        #: Files that somebody is still writing.
+        #: Files that are still being written.
         self.writing: set[str] = set()
         #: Every version that a person took away or replaced before it was taken.
         self.withdrawn: set[str] = set()
@@ -52,7 +52,7 @@ class Inbox(RuleBasedStateMachine):
     # What people do
 
     def whole(self) -> bytes:
-        """A picture that nobody has dropped before."""
+        """A picture with bytes that no earlier one has."""
         self.versions += 1
         return HEAD + str(self.versions).encode() + TAIL
 
@@ -128,7 +128,7 @@ class Inbox(RuleBasedStateMachine):
 
     @rule()
     def litter(self) -> None:
-        """Leave what nobody dropped."""
+        """Leave files that are not drops."""
         self.house.drop(".DS_Store")
         self.house.drop("dog.content.png.part")
 
@@ -218,7 +218,7 @@ class Inbox(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        """Every whole version that nobody withdrew is in the inbox, the spool or failed/."""
+        """Every whole version that was not withdrawn is in the inbox, the spool or failed/."""
         missing = set(self.standing.values()) - self.found().keys()
         assert not missing, (
             f"lost: {[path for path, digest in self.standing.items() if digest in missing]}"
