@@ -24,8 +24,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-torture: $(STAMP)  ## kill the daemon hundreds of times and count lost jobs (about 20 minutes)
-	$(BIN)/python -m tests.torture
+# `make torture TORTURE=--quick` takes three minutes.
+TORTURE ?=
+torture: $(STAMP)  ## kills, strange drops, failing disks, power cuts: count what is lost (about 20 minutes)
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 bench: $(STAMP)  ## time to equal quality against other methods at a small size; convolutions; precompute
 	$(BIN)/python -m benchmarks.peers --sizes 160 --evaluations 150

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.__main__ import TRIALS, torture
+from tests.torture.kills import TRIALS, torture
 
 
 @pytest.mark.slow
