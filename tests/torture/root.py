@@ -76,7 +76,7 @@ class Root:
             target = self.inbox / path
             target.parent.mkdir(parents=True, exist_ok=True)
             # Renamed in, so that no look sees half of one.
-            temporary = self.path / f"arriving-{target.name}"
+            temporary = self.inbox / f".arriving-{target.name}"
             temporary.write_bytes(data)
             temporary.rename(target)
         self.drops[name] = Drop(
