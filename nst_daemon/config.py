@@ -488,7 +488,7 @@ def _located(base: Path, path: Path, key: str, *, resolve: bool = False) -> Path
         found = base / path.expanduser()
         if not found.is_absolute():
             raise ValueError("the current folder no longer exists")
-        return found.resolve() if resolve else found
+        found = found.resolve() if resolve else found
     except (
         OSError,
         RuntimeError,
@@ -497,6 +497,12 @@ def _located(base: Path, path: Path, key: str, *, resolve: bool = False) -> Path
         raise ConfigError(
             f"{key}: {printable(str(path))}: {first_line(error)}", remedy="write an absolute path"
         ) from error
+    if re.search("[\ud800-\udfff]", str(found)):
+        # The ledger, messages to workers and pages hold paths as UTF-8.
+        raise ConfigError(
+            f"{key}: {printable(str(found))} is not UTF-8", remedy="rename it, or choose another"
+        )
+    return found
 
 
 def _check_depth(outputs: Outputs, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import runpy
 from pathlib import Path
@@ -177,6 +178,13 @@ def test_text_that_yaml_reads_as_a_number_needs_quotes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="status_page_token") as caught:
         config.load(write(tmp_path, "status_page_token: 1234567812345678"), {})
     assert "1234567812345678" not in str(caught.value)
+
+
+def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """A root with a name in Latin-1, which the ledger cannot hold, is a line with the escaped path and the remedy."""
+    root = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcnchen")
+    with pytest.raises(ConfigError, match=r"M\\xfcnchen is not UTF-8; rename it"):
+        config.load(None, {"NST_FOLDERS__ROOT": root})
 
 
 def test_only_settings_are_passed_on_and_no_secret() -> None:
