@@ -213,6 +213,13 @@ def test_light_modules_stay_light(name: str) -> None:
     assert run.stdout.strip() == "[]"
 
 
+def test_check_of_pictures_needs_no_torch() -> None:
+    """The process that decodes the pictures of drops does not load torch: it starts fast and stays small."""
+    code = "import sys, nst_daemon.workers.process.decoding\nprint({'torch', 'onnxruntime'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
 def test_importing_has_no_side_effects(tmp_path: Path) -> None:
     """Importing all modules prints nothing, writes no file and starts no thread."""
     names = [f"nst_daemon.{name}" for name, _ in modules() if name not in ENTRY] + ["nst_daemon"]

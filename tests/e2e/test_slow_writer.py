@@ -24,17 +24,20 @@ def states(root: Path) -> list[JobState]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_picture_that_is_completed_during_its_check_is_painted_whole(daemon: Daemon) -> None:
-    """Half a picture that rests too long is claimed, but its original stays, and the whole picture is painted."""
+def test_picture_that_is_completed_after_its_claim_is_painted_whole(daemon: Daemon) -> None:
+    """A file that looks whole before its middle has arrived is claimed, but its original stays and is painted whole."""
+    daemon.environment["NST_SERVICE__TRUNCATED_GRACE"] = "60"
     inbox = daemon.root / "inbox"
     inbox.mkdir()
     content = corpus.picture("PNG", seed=5)
+    third = len(content) // 3
     daemon.start()
     (inbox / "dog.style.png").write_bytes(corpus.picture(seed=7))
-    (inbox / "dog.content.png").write_bytes(content[: len(content) // 2])
-    daemon.until(lambda: JobState.CLAIMED in states(daemon.root), "claim of the half picture")
-    with (inbox / "dog.content.png").open("ab") as file:
-        file.write(content[len(content) // 2 :])
+    early = content[:third] + bytes(third) + content[2 * third :]
+    (inbox / "dog.content.png").write_bytes(early)
+    daemon.until(lambda: JobState.CLAIMED in states(daemon.root), "claim of the early version")
+    with (inbox / "dog.content.png").open("r+b") as file:
+        file.write(content)
     _expect_only(daemon, content)
     assert "have changed since they were copied" in daemon.text()
 

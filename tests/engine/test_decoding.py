@@ -184,12 +184,12 @@ import json, sys
 from pathlib import Path
 from PIL import Image
 import nst_daemon.painter
-from nst_daemon.engine import decoding, high_bit_depth, images
+from nst_daemon.engine import decoding, high_bit_depth, image_file, images
 from nst_daemon.engine.memory import trim_heap
 from nst_daemon.machine import proc_bytes
 
 def measured(path, used):
-    images._know_heif()
+    image_file.know_heif()
     with Image.open(path) as image, open(path, "rb") as file:
         pixels, bits = image.width * image.height, high_bit_depth.bits_of(image, file)
         size = decoding.reduced_size(image.size, used) if used else None

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections import OrderedDict
-
-import torch
+from contextlib import suppress
 
 from nst_daemon import machine, managed_process
-from nst_daemon.engine.images import load_picture
+from nst_daemon.engine.image_file import decode_file
 from nst_daemon.errors import DamagedPicture, NstError, Retry, first_line
 from nst_daemon.jobs import JobInput
 from nst_daemon.workers import messages
@@ -56,7 +55,7 @@ class Checker:
         if key in self._whole:
             self._whole.move_to_end(key)
             return
-        load_picture(
+        decode_file(
             check.spool / file.spooled,
             max_pixels=limits.max_pixels,
             max_side=limits.max_side,
@@ -80,9 +79,9 @@ def serve(end: socket.socket) -> None:
 def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
     end = managed_process.begin()
-    os.nice(NICENESS)
+    with suppress(OSError):
+        os.nice(NICENESS)
     machine.end_first(OOM_SCORE)
-    torch.set_num_threads(1)  # one picture at a time needs no pool
     try:
         messages.send(end, messages.Alive())
         serve(end)
