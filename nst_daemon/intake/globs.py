@@ -74,6 +74,11 @@ class Search:
     def _nothing(self, glob: str, passed_over: Counter[str]) -> InputError:
         folders = ", ".join(printable(str(root)) for root in self._roots)
         where = f"no image file in {folders}" if folders else "nothing: batch_roots is empty"
+        if "{" in glob:
+            return InputError(
+                f"{_shown(glob)} matches {where}",
+                remedy="write each of the alternatives in {} as a glob of its own",
+            )
         if passed_over:
             return InputError(
                 f"{_shown(glob)} matches {where}: {describe(passed_over)}",
@@ -171,11 +176,13 @@ def describe(passed_over: Counter[str]) -> str:
 
 def _parts(glob: str, root: Path) -> list[str] | None:
     """The parts of a glob below a root; None where it is absolute and leads elsewhere. Raises InputError."""
-    path = PurePath(glob)
+    path = PurePath(composed(glob))
     if path.is_absolute():
-        if not path.is_relative_to(root):
+        bases = (PurePath(composed(str(base))) for base in (root, Path(os.path.realpath(root))))
+        base = next((base for base in bases if path.is_relative_to(base)), None)
+        if base is None:
             return None
-        path = path.relative_to(root)
+        path = path.relative_to(base)
     parts = list(path.parts)
     if not parts or ".." in parts or parts.count("**") > 1 or len(glob) > MAX_GLOB:
         raise InputError(

@@ -17,7 +17,7 @@ _PATTERNS = (
     r"4913$",  # Vim's test for a writable folder
     # Browsers, download managers, scp and FTP clients, cloud clients, editors, backups
     r".*\.(crdownload|part|partial|download|opdownload|filepart|tmp|temp|swp|swo|swx|bak|lock|lck)$",
-    r".*\.(!ut|!qb|bc!|!bt|!sync|aria2|dwl|dltemp|ftp|inprogress|incomplete|uploading|upload|icloud)$",
+    r".*\.(!ut|!qb|bc!|!bt|!sync|aria2|dwl|dltemp|ftp|inprogress|incomplete|uploading|upload)$",
     r".*\.(fdmdownload|xltd|rclone_chunk\.\d+|megatmp(\..*)?)$",
     r".*\.sync-conflict-|.*\.(owncloudsync|gddownload)$",
     r".*\.part-\d+$|.*\.part\.met$|.*\.filepart\.\d+$",
@@ -44,7 +44,7 @@ _IGNORED = re.compile(
 )
 #: Files that no person made and that belong to nothing: they are removed together with their folder.
 _LITTER = re.compile(
-    r"\.ds_store|\._.*|thumbs\.db|ehthumbs.*|desktop\.ini|icon\r|@eadir|.*[:\uf022\uf03a._]zone\.identifier",
+    r"\.ds_store|\._.*|thumbs\.db.*|ehthumbs.*|desktop\.ini|icon\r|@eadir|.*[:\uf022\uf03a._]zone\.identifier",
     re.IGNORECASE | re.DOTALL,
 )
 

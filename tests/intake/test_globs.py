@@ -66,6 +66,24 @@ def test_both_forms_of_unicode_match(tmp_path: Path, form: str) -> None:
     assert found(tmp_path, f"{tmp_path}/{form}/*.jpg") == [f"{NFD}/{NFC}.jpg"]
 
 
+def test_an_absolute_glob_may_name_a_root_in_any_way(tmp_path: Path) -> None:
+    """A glob with the root's path, its path behind links, or either form of Unicode in it finds what is below."""
+    put(tmp_path, f"{NFD}/a.jpg")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / NFD)
+    for root in (tmp_path / NFD, link):
+        for start in (tmp_path / NFC, tmp_path / NFD, root):
+            assert search(root).find([f"{start}/*.jpg"]) == [tmp_path / NFD / "a.jpg"]
+
+
+def test_braces_are_explained(tmp_path: Path) -> None:
+    """A glob with alternatives in braces that matches nothing is answered with how to write it."""
+    put(tmp_path, "a.jpg", "{b}.jpg")
+    with pytest.raises(InputError, match="write each of the alternatives"):
+        search(tmp_path).find(["*.{jpg,png}"])
+    assert found(tmp_path, "{b}*") == ["{b}.jpg"]
+
+
 def test_two_stars_match_any_folders(tmp_path: Path) -> None:
     """`**` matches no folder, one or several, each file once, in natural order."""
     put(tmp_path, "a.jpg", "x/a.jpg", "x/y/a.jpg", "x/y/z10/a.jpg", "x/y/z9/a.jpg")

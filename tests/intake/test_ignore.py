@@ -28,8 +28,8 @@ SIDECARS = [
 ]  # fmt: skip
 WANTED = [
     "dog.jpg", "dog.content.jpg", "partial.jpg", "temp.png", "in.jpg", "part.jpg", "lock.jpg", "a~b.jpg", "#1.jpg",
-    "12:30.jpg", "dog.json", "dog.content.json", "notes.txt", "dog.yaml", "dog.jpg.nextcloud", "xmp.jpg",
-    "49131.jpg", "dog part 1.jpg", "icon.png", "download.jpg", "$100.jpg", "@home.jpg",
+    "12:30.jpg", "dog.json", "dog.content.json", "notes.txt", "dog.yaml", "dog.jpg.nextcloud", "dog.jpg.icloud",
+    "xmp.jpg", "49131.jpg", "dog part 1.jpg", "icon.png", "download.jpg", "$100.jpg", "@home.jpg",
 ]  # fmt: skip
 
 
