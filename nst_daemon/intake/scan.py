@@ -248,7 +248,7 @@ class Intake:
         self, key: str, mark: Fingerprint, arrival: Callable[[Writers], Arrival], visit: _Visit
     ) -> Look:
         visit.seen.add(key)
-        ask = partial(arrival, visit.writers)
+        ask = partial(arrival_or_complete, arrival, visit.writers)
         return self._settler.look(key, mark, ask, now=visit.now, wall=visit.wall)
 
     def _read_job_settings(self, entry: Entry) -> JobSettings:
@@ -275,6 +275,17 @@ class Intake:
         self._settings = {key: value for key, value in self._settings.items() if key in seen}
         self._muted = {path: mark for path, mark in self._muted.items() if f"inbox/{path}" in seen}
         self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
+
+
+def arrival_or_complete(arrival: Callable[[Writers], Arrival], writers: Writers) -> Arrival:
+    """What `arrival` says about a file. A file that raises an unexpected exception is complete: the decoder judges."""
+    try:
+        return arrival(writers)
+    except (StorageError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 (the other files are looked at)
+        internal_error(error)  # for the log
+        return always_complete(writers)
 
 
 def _about(left_alone: Mapping[str, str]) -> Iterator[str]:

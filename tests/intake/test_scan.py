@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.errors import StorageError
-from nst_daemon.intake.scan import Scan
-from nst_daemon.intake.walk import MAX_FOLDER_DEPTH
+from nst_daemon.intake.scan import Scan, arrival_or_complete
+from nst_daemon.intake.settle import Arrival
+from nst_daemon.intake.walk import MAX_FOLDER_DEPTH, always_complete
+from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Role
 from tests.intake.conftest import MAX_BYTES, NEVER, PNG, House, tree
 
@@ -230,6 +232,19 @@ def test_special_files_of_others_are_left_alone(house: House, tmp_path: Path) ->
         "place as well; drop a copy",
         "inbox/pipe is left where it is: pipe is a named pipe; drop a copy of the file itself",
     ]
+
+
+def test_a_file_whose_structure_cannot_be_checked_is_complete(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An unexpected exception of the check of a file is logged and leaves the file to the decoder."""
+
+    def arrival(writers: Writers) -> Arrival:
+        raise ZeroDivisionError("in a parser")
+
+    writers = Writers()
+    assert arrival_or_complete(arrival, writers) == always_complete(writers)
+    assert "ZeroDivisionError: in a parser" in caplog.text
 
 
 def test_many_files_of_others_are_a_few_lines(house: House) -> None:
