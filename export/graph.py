@@ -28,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.vgg import VGG, Padding, Pooling, check_layers, layer_names
-from nst_daemon.errors import ModelError, first_line
+from nst_daemon.errors import ModelError, OutOfMemory, first_line
 from nst_daemon.files import make_folder, write_atomic
 
 #: Increased whenever the graph computes something else for the same settings; files of older formats are not used.
@@ -192,6 +193,11 @@ def _trace(graph: TargetGraph, spec: GraphSpec) -> torch.onnx.ONNXProgram:
                 },
             )
     except Exception as error:
+        if exhausted(error):
+            raise OutOfMemory(
+                f"there is not enough memory to export {spec.network} to ONNX",
+                remedy="free some memory, or raise limits.max_memory if it is set",
+            ) from error
         raise ModelError(
             f"the export of {spec.network} to ONNX failed: {first_line(error)}",
             remedy="check the versions of torch, onnx and onnxscript",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nst_daemon import active_hours, strict_yaml, variables
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -35,9 +35,13 @@ NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
 #: Keys whose values are never shown or passed to another process.
 SECRETS = frozenset({("status_page_token",)})
 
+MiB = 1024 * 1024
+#: The smallest limits.max_memory. Measured with one picture of 64 px and 2 threads (VmData, torch 2.9): a worker needs
+#: 1.4 GiB to export its network at its first start, and 1.1 GiB later.
+MINIMUM_MEMORY = ByteSize(1536 * MiB)
+
 Seconds = Annotated[float, Field(ge=0)]
 Days = Annotated[float, Field(ge=0)] | None
-MiB = 1024 * 1024
 
 
 def _key(default: Any, help: str) -> Any:
@@ -155,6 +159,14 @@ class Service(_Strict):
     )
 
 
+def _enough_memory(limit: ByteSize) -> ByteSize:
+    if 0 < limit < MINIMUM_MEMORY:
+        raise ValueError(
+            f"a worker needs at least {MINIMUM_MEMORY.human_readable()}; 0 means no limit of its own"
+        )
+    return limit
+
+
 @dataclass(frozen=True)
 class Limits(_Strict):
     """Limits for inputs, jobs and resources."""
@@ -170,10 +182,10 @@ class Limits(_Strict):
     min_free_disk: ByteSize = _key(
         ByteSize(512 * MiB), "the queue pauses if less disk space than this is free"
     )
-    max_memory: ByteSize = _key(
+    max_memory: Annotated[ByteSize, AfterValidator(_enough_memory)] = _key(
         ByteSize(0),
-        "memory limit of each worker process on the CPU; a picture that does not fit is painted in tiles; 0: all of "
-        "the machine's memory",
+        "memory limit of each worker process on the CPU, at least 1.5GiB; a picture that does not fit is painted in "
+        "tiles, and decoding one file may take half of it; 0: all memory of the machine or its control group",
     )
 
 

@@ -22,6 +22,8 @@ PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 #: Texts by which oneDNN, CUDA and its libraries, onnxruntime, torch and decoders report a lack of memory.
 _OUT_OF_MEMORY = (
     "can't allocate memory",
+    "annot allocate memory",  # ENOMEM
+    "failed to map segment",  # of a library
     "Failed to allocate memory",
     "Memory allocation error",
     "bad_alloc",

@@ -289,3 +289,12 @@ def test_16_bits_need_a_format_that_holds_them(tmp_path: Path, format: str) -> N
         config.load(write(tmp_path, f"outputs: {{format: {format}, depth: 16}}"), {})
     deep = config.load(write(tmp_path, "outputs: {format: tiff, depth: 16}"), {})
     assert deep.outputs.depth == 16
+
+
+@pytest.mark.parametrize("value", ["1GiB", "1", "1535MiB"])
+def test_a_memory_limit_below_what_a_worker_needs_is_refused(value: str) -> None:
+    """A limits.max_memory with which no worker could start is refused by the name of the key and the least value."""
+    with pytest.raises(ConfigError, match=r"limits\.max_memory.*at least 1\.5GiB"):
+        config.load(environ={"NST_LIMITS__MAX_MEMORY": value})
+    for accepted in ("0", "1536MiB", "4GiB"):
+        config.load(environ={"NST_LIMITS__MAX_MEMORY": accepted})

@@ -62,7 +62,7 @@ def out_of_memory(
     less = ", a preset that needs less (spst)" if settings.style_loss == "neighbours" else ""
     return OutOfMemory(
         f"{size[1]} × {size[0]} pixels do not fit into memory, even in tiles ({cause})",
-        remedy=f"choose a smaller size{hint}{less}, or free some memory",
+        remedy=f"choose a smaller size{hint}{less}, or free some memory (or raise limits.max_memory, if it is set)",
     )
 
 

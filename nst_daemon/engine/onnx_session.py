@@ -11,8 +11,8 @@ import torch  # before onnxruntime: both must use torch's CUDA libraries
 from torch import Tensor
 
 from nst_daemon.engine.cuda_graph import CAPTURE_LOCK
-from nst_daemon.engine.memory import trim_heap
-from nst_daemon.errors import ModelError, first_line
+from nst_daemon.engine.memory import exhausted, trim_heap
+from nst_daemon.errors import ModelError, NstError, OutOfMemory, first_line
 
 
 def load_onnxruntime() -> Any:
@@ -115,8 +115,13 @@ def output_names(file: Path) -> list[str]:
     return names
 
 
-def unusable(file: Path, error: Exception) -> ModelError:
+def unusable(file: Path, error: Exception) -> NstError:
     """The error for an ONNX file that cannot be used."""
+    if exhausted(error):
+        return OutOfMemory(
+            f"there is not enough memory to load the ONNX file {file}",
+            remedy="free some memory, or raise limits.max_memory if it is set",
+        )
     return ModelError(
         f"cannot use the ONNX file {file}: {first_line(error)}",
         remedy="remove it: it is exported again when needed",

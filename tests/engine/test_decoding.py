@@ -23,8 +23,9 @@ from nst_daemon.config import Limits
 from nst_daemon.engine.decoding import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.engine.icc import Array
 from nst_daemon.engine.images import Picture, load_picture, resize
+from nst_daemon.engine.onnx_session import unusable
 from nst_daemon.engine.settings import resolve
-from nst_daemon.errors import InputError, OutOfMemory, PictureError, Retry
+from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError, Retry
 from nst_daemon.painter import Painter, decode, explain
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
@@ -290,6 +291,14 @@ def test_errors_of_allocators_are_explained_in_our_words(error: Exception, asked
     assert asked in known.message
     assert "enforce" not in str(known)
     assert "PYTORCH" not in str(known)
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_onnx_file() -> None:
+    """An allocation that fails while an ONNX file is loaded is a lack of memory, without advice to remove the file."""
+    known = unusable(Path("vgg19.onnx"), MemoryError())
+    assert isinstance(known, OutOfMemory)
+    assert "remove" not in str(known)
+    assert isinstance(unusable(Path("vgg19.onnx"), ValueError("no graph")), ModelError)
 
 
 @contextmanager

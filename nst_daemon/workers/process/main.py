@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from nst_daemon import machine, managed_process
+from nst_daemon.config import MINIMUM_MEMORY
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task
@@ -319,6 +320,11 @@ class Worker:
 def _no_start(error: Exception) -> messages.Leaving:
     """Why the worker cannot start. An error that no retry changes is permanent."""
     message = str(error) if isinstance(error, NstError) else _line(error)
+    if machine.lacks_memory(error):
+        message = (
+            f"there is not enough memory ({machine.memory_limit() / 1e9:.1f} GB are allowed); raise "
+            f"limits.max_memory or the control group's limit: at least {MINIMUM_MEMORY / 1e9:.1f} GB are needed"
+        )
     permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
     return messages.Leaving(f"could not start: {message}", permanent, _trace(error))
 
