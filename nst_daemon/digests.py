@@ -58,7 +58,7 @@ def _files_below(places: Iterable[Path]) -> Iterator[Path]:
         if place.is_file():
             yield place
         for folder, inner, names in os.walk(place):
-            inner[:] = sorted(name for name in inner if not ignored(name))
+            inner[:] = sorted(name for name in inner if not ignored(name, folder=True))
             for path in (Path(folder, name) for name in sorted(names) if not ignored(name)):
                 if path.is_file() and not path.is_symlink():
                     yield path

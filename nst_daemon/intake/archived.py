@@ -42,6 +42,8 @@ def read(job: Job, failed: Path, rules: Rules, max_bytes: int) -> Request | Reje
     if outcome.settling:
         raise ChangedMeanwhile(f"a style of {job.name} is still being copied")
     found: list[Request | Rejection] = [*outcome.requests, *outcome.rejections]
+    if not found and outcome.left_alone:
+        raise InputError(next(iter(outcome.left_alone.values())))
     if len(found) != 1:
         raise InputError(
             f"{printable(str(folder.path))} holds the files of {len(found)} jobs",

@@ -141,7 +141,7 @@ class Search:
                         raise self._too_much(f"{self._max_names:,} names", glob)
                     if self._clock() - self._began > self._max_seconds:
                         raise self._too_much(f"{self._max_seconds:g} seconds", glob)
-                    if not ignored(item.name):
+                    if not ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
                         yield item
         except OSError:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _PATTERNS = (
     # Hidden: temporaries of rsync (.NAME.Xy12Ab), Syncthing, ProFTPD and Pure-FTPd, .nfs…, ._NAME, .DS_Store
@@ -39,9 +40,14 @@ _SIDECARS = (
     rf".*\.(?:{'|'.join(_TAKEOUT[:length] for length in range(1, len(_TAKEOUT) + 1))})(\(\d+\))?\.json$",
     r"(metadata(\(\d+\))?|print-subscriptions|shared_album_comments|user-generated-memory-titles)\.json$",
 )
-_IGNORED = re.compile(
-    "|".join(f"(?:{pattern})" for pattern in (*_PATTERNS, *_SIDECARS)), re.IGNORECASE | re.DOTALL
-)
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE | re.DOTALL)
+
+
+_IGNORED = _any_of((*_PATTERNS, *_SIDECARS))
+_IGNORED_FOLDERS = _any_of(_PATTERNS)
 #: Files that no person made and that belong to nothing: they are removed together with their folder.
 _LITTER = re.compile(
     r"\.ds_store|\._.*|thumbs\.db.*|ehthumbs.*|desktop\.ini|icon\r|@eadir|.*[:\uf022\uf03a._]zone\.identifier",
@@ -49,9 +55,9 @@ _LITTER = re.compile(
 )
 
 
-def ignored(name: str) -> bool:
-    """Whether a file or folder of this name is ignored."""
-    return _IGNORED.match(name) is not None
+def ignored(name: str, *, folder: bool = False) -> bool:
+    """Whether a file or a folder of this name is ignored."""
+    return (_IGNORED_FOLDERS if folder else _IGNORED).match(name) is not None
 
 
 def is_litter(name: str) -> bool:

@@ -194,7 +194,7 @@ def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
 
 def _name_problem(name: str) -> str:
     """Why a style of this name has no folder in the inbox, "" where it has one."""
-    if not ignored(name):
+    if not ignored(name, folder=True):
         return ""
     return (
         f"{printable(name)} is the name of a temporary file, which is ignored in the inbox; "

@@ -193,7 +193,7 @@ class Intake:
     def _make_hot_folders(self, styles: Iterable[Style], visit: _Visit) -> None:
         for style in styles:
             folder = self.inbox / style.name
-            if style.settled and not ignored(style.name):
+            if style.settled and not ignored(style.name, folder=True):
                 try:
                     if not folder.is_dir():
                         folder.mkdir()

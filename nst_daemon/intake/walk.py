@@ -113,7 +113,7 @@ def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
     try:
         with os.scandir(descriptor) as items:
             for item in items:
-                if not ignored(item.name):
+                if not ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
                     with suppress(FileNotFoundError):
                         listing.append((item.name, item.stat(follow_symlinks=False)))
     except OSError as error:

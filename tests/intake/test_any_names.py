@@ -88,7 +88,8 @@ def files_below(folder: Path) -> set[str]:
         str(path.relative_to(folder))
         for path in folder.rglob("*")
         if (path.is_symlink() or not path.is_dir())
-        and not any(ignored(part) for part in path.relative_to(folder).parts)
+        and not ignored(path.name)
+        and not any(ignored(p, folder=True) for p in path.relative_to(folder).parts[:-1])
     }
 
 

@@ -18,13 +18,13 @@ LITTER = [
     "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".nfs00000000012", ".stfolder",
     ".Trash-1000", ".nst-daemon", ".snapshot", "@tmp",
     "@Recycle", "dog.jpg@SynoEAStream", "dog.jpg.rclone_chunk.001", "dog.jpg.!sync", "dog.jpg:com.apple.quarantine",
-    "dog.jpg:$DATA", "dog.jpg_Zone.Identifier",
+    "dog.jpg.sb-1a2b3c4d-Ab12Cd", "dog.jpg:$DATA", "dog.jpg_Zone.Identifier",
 ]  # fmt: skip
 SIDECARS = [
     "dog.xmp", "dog.jpg.xmp", "DOG.CR2.XMP", "IMG_1.AAE", "dog.jpg.pp3", "dog.jpg.dop", "MVI_1.THM", "dog.jpg.cos",
     "dog.jpg.json", "dog.JPG(1).json", "dog.jpg.supplemental-metadata.json", "dog.jpg.supplemental-metada.json",
     "dog.jpg.supplemental-metadata(2).json", "metadata.json", "a_long_name.JP.su(1).json",
-    "dog.jpg.sb-1a2b3c4d-Ab12Cd", "dog.s.json", "picasa.ini", "Shop.url", "Photo.lnk", "dog.vrd",
+    "dog.s.json", "picasa.ini", "Shop.url", "Photo.lnk", "dog.vrd",
 ]  # fmt: skip
 WANTED = [
     "dog.jpg", "dog.content.jpg", "partial.jpg", "temp.png", "in.jpg", "part.jpg", "lock.jpg", "a~b.jpg", "#1.jpg",
@@ -37,6 +37,18 @@ WANTED = [
 def test_temporary_files_and_sidecars_are_ignored(name: str) -> None:
     """Names of unfinished transfers, of files that systems create and of sidecars are ignored."""
     assert ignored(name)
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_folders_named_like_sidecars_are_not_ignored(name: str) -> None:
+    """Sidecars are files: a folder or a style with such a name is looked at."""
+    assert not ignored(name, folder=True)
+
+
+@pytest.mark.parametrize("name", PARTIAL + LITTER)
+def test_temporary_folders_are_ignored(name: str) -> None:
+    """Folders with names of unfinished transfers, and those that systems create, are ignored."""
+    assert ignored(name, folder=True)
 
 
 @pytest.mark.parametrize("name", WANTED)

@@ -62,6 +62,19 @@ def test_settings_that_were_corrected_count(bench: Bench) -> None:
     assert bench.executor.tasks[0].settings.size == 80
 
 
+def test_a_picture_that_has_become_empty_is_named(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A retry of a single picture that has no bytes any more says so, and the job stays as it is."""
+    (bench.folders.inbox / "dog.png").write_bytes(PNG)
+    bench.step(3, times=4)
+    reason = bench.error()
+    (bench.folders.failed / "dog" / "dog.png").write_bytes(b"")
+    assert retry(bench).state is S.FAILED
+    assert "dog.png is empty" in caplog.text
+    assert bench.error() == reason
+
+
 def test_the_digests_are_fresh(bench: Bench) -> None:
     """An input that was replaced in failed/ is hashed anew, and the identity changes with it."""
     bench.drop()

@@ -41,7 +41,10 @@ def check_outcomes(
         count(root, archived)
     for path in count(folders.inbox, left):
         parts = os.fsdecode(os.path.relpath(path, dropped.inbox_bytes)).split("/")
-        if not any(ignored(part) or said(printable(part)) for part in reversed(parts)):
+        if not any(
+            ignored(part, folder=part is not parts[-1]) or said(printable(part))
+            for part in reversed(parts)
+        ):
             raise OutcomeError(f"left in the inbox without a word: {path!r}")
     for key in dropped.names.keys() - dropped.withdrawn:
         names = dropped.names[key]
