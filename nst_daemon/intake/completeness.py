@@ -372,15 +372,19 @@ def _webp(data: _Data) -> int:
 
 
 def _webp_blank(data: _Data, start: int, kind: bytes) -> int:
-    """How many zeros an image does not end with: VP8 needs about a quarter of a bit for an empty macroblock."""
+    """How many zeros an image does not end with.
+
+    Encoders need up to one byte of zeros for an empty macroblock (measured with libwebp, except with its method 0).
+    """
     if kind == b"VP8L":
-        return _BLANK_CODE
-    place, bits, least = (start + 6, 14, 0) if kind == b"VP8 " else (start + 6, 24, 1)
-    step = 2 if bits == 14 else 3
-    width, height = (
-        (data.number(at, step, "little") & (1 << bits) - 1) + least for at in (place, place + step)
-    )
-    return _BLANK_CODE + width * height // 256 // 32
+        sides = data.number(start + 1, 4, "little")
+        width, height = sides & 0x3FFF, sides >> 14 & 0x3FFF
+    elif kind == b"VP8 ":
+        sides = data.number(start + 6, 4, "little")
+        width, height = sides & 0x3FFF, sides >> 16 & 0x3FFF
+    else:
+        width, height = data.number(start + 6, 3, "little"), data.number(start + 9, 3, "little")
+    return _BLANK_CODE + (width // 16 + 1) * (height // 16 + 1)
 
 
 #: Items of coded pixels (HEVC, AV1, AVC, VVC, JPEG, JPEG 2000); others, like EXIF, may end with zeros.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from nst_daemon.intake import completeness
 from nst_daemon.intake.completeness import is_complete
@@ -193,6 +193,18 @@ def test_a_black_picture_is_only_delayed_by_what_may_be_missing() -> None:
     border[:20] = 0
     assert check(encode("BMP", border))  # its last rows are the topmost
     assert check(encode("TIFF", np.zeros((400, 500, 3), np.uint8), compression="tiff_lzw"))
+
+
+@pytest.mark.parametrize("quality", [30, 80, 100])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
+def test_a_picture_with_a_plain_end_is_complete(kind: str, quality: int) -> None:
+    """Coded data may be zeros where pixels are plain: a picture that ends with them is not delayed."""
+    for value in (0, 128, 255):
+        pixels = np.tile(NOISE, (8, 8, 1))
+        pixels[100:] = value
+        blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(5))
+        for each in (pixels, np.asarray(blurred)):
+            assert check(encode(kind, each, quality=quality)), value
 
 
 def jpeg_with_data_after_the_end() -> bytes:
