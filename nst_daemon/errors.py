@@ -159,10 +159,3 @@ class Cancelled(NstError):  # noqa: N818 (a decision, not an error)
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def reason_of(error: Exception) -> str:
-    """Why a job fails, in one line for people; an exception of another program part is named as a fault of ours."""
-    if isinstance(error, NstError):
-        return str(error)
-    return f"unexpected error ({type(error).__name__}: {first_line(error)}); report it with the traceback in the log"

@@ -54,10 +54,10 @@ def clean_name(name: str) -> str:
     name = name.strip()
     if name.startswith(".") or not name:
         name = "_" + name.lstrip(".")
-    return _shortened(name, NAME_BYTES)
+    return _within(name, NAME_BYTES)
 
 
-def _shortened(name: str, limit: int) -> str:
+def _within(name: str, limit: int) -> str:
     """`name` with at most `limit` bytes of UTF-8; a short suffix survives."""
     if len(name.encode()) <= limit:
         return name
@@ -74,7 +74,7 @@ def portable(name: str) -> str:
     Reserved characters and a dot or space at the end become "_". "/" stays. Each part has at most PORTABLE_BYTES.
     """
     parts = (_RESERVED.sub("_", part) for part in name.split("/"))
-    return "/".join(_shortened(part, PORTABLE_BYTES) for part in parts)
+    return "/".join(_within(part, PORTABLE_BYTES) for part in parts)
 
 
 def spellings(name: str) -> list[str]:

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "jobs": set(),
     "machine": set(),
     "names": set(),
+    "unexpected": {"errors", "names"},
     "files": LEAVES | {"names"},
     "digests": {"intake.ignore"},
     "identity": {"engine.settings", "jobs"},
@@ -36,7 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     "ledger_reader": LEAVES | FILES | {"ledger_file", "rights"},
     "ledger": LEAVES | FILES | {"ledger_file", "ledger_reader"},
     "intake.ignore": set(),
-    "intake": LEAVES | FILES | {"strict_yaml", "identity", "engine.settings", "intake"},
+    "intake": LEAVES
+    | FILES
+    | {"strict_yaml", "identity", "engine.settings", "intake", "unexpected"},
     "active_hours": {"errors"},
     "variables": {"errors", "names", "strict_yaml"},
     "config": {"errors", "names", "engine.settings", "active_hours", "strict_yaml", "variables"},
@@ -112,6 +115,7 @@ ALLOWED: dict[str, set[str]] = {
         "service",
         "managed_process",
         "overlaps",
+        "unexpected",
         "workers.decoding",
         "workers.executor",
         "weights_file",

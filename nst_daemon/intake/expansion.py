@@ -32,9 +32,9 @@ from nst_daemon.intake.drops import (
 )
 from nst_daemon.intake.globs import Search
 from nst_daemon.intake.library import list_styles, merge_settings, style_problem
-from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import clean_name, composed, printable
+from nst_daemon.unexpected import explain
 
 #: The most pictures that one batch may ask for.
 MAX_PICTURES = 10_000
@@ -208,7 +208,7 @@ class Expansion:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 (the other pictures of the batch go on)
-            reason = internal_error(error)
+            reason = explain(error)
         return Rejection(combination.name, "batch", self.name, (), reason)
 
     def _request(self, combination: Combination) -> Request:

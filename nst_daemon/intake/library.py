@@ -31,7 +31,6 @@ from nst_daemon.intake.drops import (
 )
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
-from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.intake.walk import (
     always_complete,
     file_arrival,
@@ -44,6 +43,7 @@ from nst_daemon.intake.walk import (
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import composed, natural_key, printable, shortened
+from nst_daemon.unexpected import explain
 
 #: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells
 #: whether its contents have arrived.
@@ -124,7 +124,7 @@ class _Reader:
             folder = stat.S_ISDIR(status.st_mode)
             part = self.parts[composed(name) if folder else stem_of(name)]
             part.sources.setdefault(name, [])
-            part.problem = part.problem or internal_error(error)
+            part.problem = part.problem or explain(error)
 
     def add_file(self, library: int, name: str, status: os.stat_result) -> None:
         """A picture or a settings file directly in the library."""
@@ -187,7 +187,7 @@ def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
         except (StorageError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (the other styles can be used)
-            problem = internal_error(error)
+            problem = explain(error)
     style = Style(name, pictures, settings, problem, settled)
     return replace(style, problem=problem or _weights_problem(style))
 

@@ -39,9 +39,9 @@ from nst_daemon.intake.drops import (
 )
 from nst_daemon.intake.library import merge_settings, style_problem
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, printable
+from nst_daemon.unexpected import explain
 
 WAYS = (
     "name a pair NAME.content.jpg and NAME.style.jpg, or put content.jpg and style.jpg into a folder, "
@@ -284,7 +284,7 @@ def _judge_all(sets: Iterable[_Set], rules: Rules) -> Outcome:
         except (StorageError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (this drop is refused, and the next one is looked at)
-            reason = internal_error(error)
+            reason = explain(error)
             found = Outcome(rejections=[_request(files, [], JobSettings()).refuse(reason)])
         outcome.add(found)
     return outcome

@@ -35,7 +35,6 @@ from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import read_library, style_problem
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import Arrival, Look, Settler
-from nst_daemon.intake.unexpected import internal_error
 from nst_daemon.intake.walk import (
     MAX_FOLDER_DEPTH,
     WalkedFolder,
@@ -48,6 +47,7 @@ from nst_daemon.intake.walk import (
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import clean_name, composed, natural_key, printable
+from nst_daemon.unexpected import explain
 
 #: Files of one folder that the log mentions one by one, because they are left alone.
 MAX_MENTIONED = 20
@@ -219,7 +219,7 @@ class Intake:
             raise
         except Exception as error:  # noqa: BLE001 (the other folders are looked at)
             where = printable(folder.path or "inbox")
-            visit.problems.append(f"the files in {where} stay there: {internal_error(error)}")
+            visit.problems.append(f"the files in {where} stay there: {explain(error)}")
         if entries or folder.folders:
             self._filled.add(folder.path)
         elif (
@@ -284,7 +284,7 @@ def arrival_or_complete(arrival: Callable[[Writers], Arrival], writers: Writers)
     except (StorageError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 (the other files are looked at)
-        internal_error(error)  # for the log
+        explain(error)  # for the log
         return always_complete(writers)
 
 

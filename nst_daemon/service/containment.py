@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from nst_daemon.errors import DamagedLedger, NstError, PathError, StorageError, reason_of
+from nst_daemon.errors import DamagedLedger, NstError, PathError, StorageError
+from nst_daemon.unexpected import explain
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,13 @@ def contained(subject: str, fail: Callable[[str, str], object]) -> Iterator[None
     except Exception as error:
         if concerns_all(error):
             raise
-        reason, detail = reason_of(error), ""
+        reason, detail = explain(error), ""
         if not isinstance(error, NstError):
-            log.exception("%s: %s", subject, reason)
+            log.error("%s: %s", subject, reason)
             detail = traceback.format_exc()
         try:
             fail(reason, detail)
         except Exception as again:
             if concerns_all(again):
                 raise
-            log.exception("%s: %s; it is left as it is", subject, reason)
+            log.error("%s is left as it is: %s", subject, explain(again))

@@ -20,9 +20,7 @@ from nst_daemon.errors import (
     ConfigError,
     DamagedLedger,
     DeviceError,
-    NstError,
     StorageError,
-    reason_of,
 )
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.settle import ChangedMeanwhile
@@ -41,6 +39,7 @@ from nst_daemon.service.recovery import recover
 from nst_daemon.service.reporting import Reporting
 from nst_daemon.service.state import Moment, Pacing, Pause, State, make_metrics
 from nst_daemon.service.status_page import StatusPage
+from nst_daemon.unexpected import explain
 from nst_daemon.web.options import PageOptions
 from nst_daemon.workers.decoding import PictureCheck
 from nst_daemon.workers.executor import Executor
@@ -106,7 +105,6 @@ class Supervisor:
         # While paused: when to copy and publish again, in seconds of the monotonic clock, and the pause before that.
         self._next_try, self._wait = -math.inf, 0.0
         self._recovered = False
-        self._faults: set[str] = set()  # unexpected errors that the log has already
         self._retry_waits = False
         self._next_housekeeping = -math.inf
         self._last_housekeeping = now.steady
@@ -207,12 +205,8 @@ class Supervisor:
             part(now)
         except DamagedLedger:
             raise
-        except Exception as error:
-            reason = reason_of(error)
-            if not isinstance(error, NstError) and reason not in self._faults:
-                self._faults.add(reason)
-                log.exception("%s", reason)
-            self._pause(reason, now)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the daemon goes on)
+            self._pause(explain(error), now)
             return False
         return True
 
