@@ -108,6 +108,11 @@ class Admission:
         return self._review.has_room and bool(self._wanted or self._batches.busy)
 
     @property
+    def held(self) -> dict[str, str]:
+        """Claimed jobs that wait for the rest of a picture, by name, and why."""
+        return self._review.held
+
+    @property
     def due(self) -> float:
         """When the inbox is scanned next, in seconds of the monotonic clock: after what the last scan has found."""
         return math.inf if self._wanted else self._next_scan
@@ -153,7 +158,15 @@ class Admission:
         for problem in set(seen.problems) - (set(self.seen.problems) if self.seen else set()):
             log.warning("%s", problem)
         found: list[Request | Rejection] = [*seen.rejections, *seen.requests]
-        self._wanted = [wanted for wanted in found if not self._is_postponed(wanted, now)]
+        # Drops with a file, in this version or another, whose copy is being checked wait for the answer.
+        inputs = [file for job in self._claimed.values() for file in job.inputs]
+        checked = {file.origin for file in inputs if file.fingerprint}
+        self._wanted = [
+            wanted
+            for wanted in found
+            if not self._is_postponed(wanted, now)
+            and not any(file.root == "inbox" and file.path in checked for file in wanted.files)
+        ]
         self.postponed = {
             name: later for name, later in self.postponed.items() if name in {w.name for w in found}
         }
@@ -273,8 +286,6 @@ class Admission:
         folders = self._state.folders
         own = [file for file in wanted.files if file.root == "inbox"]
         jobs = [self._unremovable.job_of(file) for file in own]
-        if any(job.id in self._claimed for job in jobs if job):
-            return True  # its pictures are being checked
         if not own or not all(jobs):
             return False
         for job in jobs:

@@ -19,6 +19,7 @@ from nst_daemon.workers.decoding import PictureCheck
 
 log = logging.getLogger(__name__)
 
+WRITTEN = "a program still has it open: waiting for it"
 #: Seconds between two looks whether a program still has an incomplete picture open.
 WRITER_SECONDS = 1.0
 #: No more drops are claimed while so many rounds' claims wait for the check.
@@ -42,6 +43,15 @@ class Verdict:
     reason: str = ""
 
 
+@dataclass(slots=True)
+class _Held:
+    """A job with a damaged picture that may still become whole. until: monotonic seconds; reason: for people."""
+
+    job: Job
+    reason: str
+    until: float
+
+
 class ClaimReview:
     """Asks for the check of claimed drops. Pictures from other places than the inbox are left to the worker.
 
@@ -52,14 +62,17 @@ class ClaimReview:
 
     def __init__(self, state: State, check: PictureCheck) -> None:
         self._state, self._check = state, check
-        #: Jobs with a damaged picture that may still become whole: when to decide, in monotonic seconds.
-        self._held: dict[str, float] = {}
-        self._open: set[str] = set()  # those of them that a program is writing
+        self._held: dict[str, _Held] = {}
 
     @property
     def has_room(self) -> bool:
         """Whether more drops may be claimed."""
         return self._check.waiting < ROUNDS_AHEAD * self._state.pacing.claims_a_round
+
+    @property
+    def held(self) -> dict[str, str]:
+        """Jobs that wait for the rest of a picture, by name, and why."""
+        return {held.job.name: held.reason for held in self._held.values()}
 
     def decide(self, job: Job, now: Moment) -> Verdict:
         """What happens to a claimed job now. It may be called again at any time."""
@@ -75,29 +88,33 @@ class ClaimReview:
         if not answer.reason:
             return Verdict(Decision.QUEUE)
         # `once` does not wait for the rest of a file.
-        if answer.incomplete and not self._state.drain and self._may_become_whole(job, now):
+        if (
+            answer.incomplete
+            and not self._state.drain
+            and self._may_become_whole(job, answer.reason, now)
+        ):
             return Verdict(Decision.WAIT)
         return Verdict(Decision.FAIL, answer.reason)
 
-    def _may_become_whole(self, job: Job, now: Moment) -> bool:
+    def _may_become_whole(self, job: Job, reason: str, now: Moment) -> bool:
         """Whether a damaged file has changed within `truncated_grace`, or a program has it open for writing."""
-        if job.id not in self._held:
+        held = self._held.get(job.id)
+        if held is None:
             changed = max(f.fingerprint.ctime_ns for f in job.inputs if f.fingerprint) / 1e9
             grace = self._state.config.service.truncated_grace
-            self._held[job.id] = now.steady + grace - max(0.0, now.wall - changed)
-        if now.steady < self._held[job.id]:
+            until = now.steady + grace - max(0.0, now.wall - changed)
+            held = self._held[job.id] = _Held(job, f"{reason} (waiting for the rest)", until)
+        if now.steady < held.until:
             return True
         if not claim.have_writers(job, self._state.folders.inbox):
             return False
-        if job.id not in self._open:
-            said = job_logger(log, job.name, job.id)
-            said.warning("a picture is incomplete, and a program still has it open: waiting for it")
-            self._open.add(job.id)
-        self._held[job.id] = now.steady + WRITER_SECONDS
+        if WRITTEN not in held.reason:
+            held.reason = f"{reason} ({WRITTEN})"
+            job_logger(log, job.name, job.id).warning("%s", held.reason)
+        held.until = now.steady + WRITER_SECONDS
         return True
 
     def forget(self, job_id: str) -> None:
         """The job is decided."""
         self._held.pop(job_id, None)
-        self._open.discard(job_id)
         self._check.forget(job_id)

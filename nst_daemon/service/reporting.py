@@ -82,7 +82,8 @@ class Reporting:
         """What is left in the inbox for now, and why."""
         seen = self._admission.seen
         waiting = {waiting.name: waiting.reason for waiting in seen.waiting} if seen else {}
-        return waiting | {name: p.reason for name, p in self._admission.postponed.items()}
+        waiting |= {name: p.reason for name, p in self._admission.postponed.items()}
+        return waiting | self._admission.held
 
     def ailment(self, now: Moment, paused: str, patience: float, last_housekeeping: float) -> str:
         """Why the daemon is not healthy although its process runs; "" where it is healthy.

@@ -96,8 +96,11 @@ def test_damaged_picture_has_time_to_arrive(bench: Bench) -> None:
     changed = (bench.folders.inbox / "dog.style.png").stat().st_ctime
     grace = bench.config.service.truncated_grace
     for seconds, state in ((3.0, JobState.CLAIMED), (grace + 1, JobState.FAILED)):
-        bench.supervisor.step(Moment(changed + seconds, bench.time + seconds))
+        now = Moment(changed + seconds, bench.time + seconds)
+        bench.supervisor.step(now)
         assert bench.job().state is state
+        waits = "damaged" in bench.supervisor.live(now).waiting.get("dog", "")
+        assert waits is (state is JobState.CLAIMED)
     bench.time += grace + 1
     bench.drop("cat")
     assert [task.name for task in bench.executor.tasks] == ["cat"]
