@@ -136,6 +136,28 @@ def test_commands_work_in_a_latin1_locale(tmp_path: Path, latin1: Surroundings) 
     assert run.stderr.startswith(b"nst-daemon: \xe9.yaml")
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("once --wait 0", 3), ("run", 3), ("submit none.jpg none.png", 3), ("status", 0)],
+)
+def test_nothing_runs_in_folders_that_contain_one_another(
+    tmp_path: Path, line: str, code: int
+) -> None:
+    """What takes or writes drops is refused with both keys before any folder is made; `status` still works."""
+    said = check(of(NST_FOLDERS__RESULTS="inbox/out"), tmp_path, line, code)
+    assert ("folders.results" in said and "folders.inbox" in said) == bool(code)
+    assert not (tmp_path / "nst").exists()
+
+
+def test_the_demo_uses_the_defaults(tmp_path: Path) -> None:
+    """Neither a configuration in the current folder nor variables reach the demo: its first step needs its folder."""
+    (tmp_path / "config.yaml").write_text("someone: else")
+    surroundings = of(NST_SERVICE__SETTEL_SECONDS="1", NST_RENDER__SIZE="huge", NST_CONFIG="none")
+    (tmp_path / "demo").write_text("in the way")
+    said = check(surroundings, tmp_path, "demo", 7)
+    assert "not a folder" in said
+
+
 @pytest.mark.slow
 def test_doctor_works_for_a_user_without_a_name(tmp_path: Path) -> None:
     """`doctor` checks everything without a home, a name and a locale."""

@@ -21,7 +21,8 @@ class Notifier:
         self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
         mine = environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
         #: systemd ends the service when it has not been `alive` for this many seconds; 0: never.
-        self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if mine else 0.0
+        usec = environ.get("WATCHDOG_USEC", "")
+        self.watchdog = int(usec) / 1e6 if mine and usec.isdecimal() else 0.0
         self._status = ""
         self._next_ping = 0.0
 

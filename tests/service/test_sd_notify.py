@@ -57,6 +57,12 @@ def systemd() -> Iterator[Systemd]:
         made.socket.close()
 
 
+@pytest.mark.parametrize("usec", ["", "soon", "-1", "1e6"])
+def test_a_watchdog_without_a_time_is_none(usec: str) -> None:
+    """A value that systemd does not set turns the watchdog off and is no error."""
+    assert Notifier({"WATCHDOG_USEC": usec}).watchdog == 0
+
+
 def test_a_service_tells_its_life(served: Served, systemd: Systemd) -> None:
     """READY once it serves, STATUS while it paints, WATCHDOG again and again, RELOADING and READY, STOPPING."""
     served.environment |= {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "2000000"}
