@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import locale
 import os
+import select
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -13,13 +15,16 @@ from nst_daemon.errors import StorageError
 
 
 def prepare() -> None:
-    """Make output work before anything is printed or opened.
+    """Make output and signals work before anything is printed or started.
 
     In a locale of another encoding than UTF-8, the program starts again in Python's UTF-8 mode: names of files are
     UTF-8 for the daemon and for every command. Output stays in the encoding of the locale; characters that it lacks
     are escaped.
     """
     _open_closed()
+    # Of the parent process: it may have left signals blocked, or the ends of child processes ignored.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if sys.getfilesystemencoding() != "utf-8" and sys.executable:
         with suppress(OSError):
             os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
@@ -36,12 +41,21 @@ def _text(raw: io.FileIO, encoding: str, *, line_buffering: bool) -> io.TextIOWr
     )
 
 
-class _Output(io.FileIO):
+class _Stream(io.FileIO):
+    """A file that waits until it can be written to, also if another process made it non-blocking."""
+
+    def write(self, data: Any, /) -> int:
+        while (written := super().write(data)) is None:
+            select.select([], [self], [])
+        return written
+
+
+class _Output(_Stream):
     """Standard output: what cannot be written is an error with a remedy, unless the reader has exited."""
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data) or 0
+            return super().write(data)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -51,12 +65,12 @@ class _Output(io.FileIO):
             ) from error
 
 
-class _Messages(io.FileIO):
+class _Messages(_Stream):
     """Standard error: what cannot be written is lost, because a message must not end a command."""
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data) or 0
+            return super().write(data)
         except OSError:
             return len(memoryview(data))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -102,3 +103,31 @@ def test_the_journal_gets_priorities(tmp_path: Path) -> None:
             environ = os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{number}"}
             subprocess.run([sys.executable, "-c", script], env=environ, stderr=stream, check=False)
         assert file.read_text().startswith(f"{prefix}nst-daemon: /proc/none/x")
+
+
+def test_output_waits_for_a_slow_reader() -> None:
+    """Output to a pipe that another process made non-blocking arrives whole."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    script = "from nst_daemon.ops import failures; failures.run(lambda: print('x' * 1_000_000))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=writing) as process:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as stream:
+            assert len(stream.read()) == 1_000_001
+    assert process.returncode == 0
+
+
+def test_signals_of_the_parent_do_not_matter() -> None:
+    """The exit code of a child process is seen, and SIGTERM arrives, whatever the parent process ignored or blocked."""
+    script = (
+        "import signal, subprocess, sys\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "from nst_daemon.ops import failures\n"
+        "def command():\n"
+        "    assert subprocess.run(['/bin/sh', '-c', 'exit 3']).returncode == 3\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "failures.run(command)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGTERM
