@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import logging
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,28 @@ def test_a_rollback_at_the_end_is_no_loss_to_the_command(
     with Image.open(output) as image:
         assert image.tobytes() == expected.tobytes()
     assert sidecar.read(output).settings["step"] == ROLLED_BACK["step"]
+
+
+def test_the_command_paints_from_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_cache: Path
+) -> None:
+    """A content from a pipe gives the picture of the file, with the file's digest inside."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(model_cache.parent))
+    content, style = lay_out(tmp_path)
+    chosen = ["--device=cpu", "--set=size=48", "--set=iterations=2"]
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(
+        target=lambda: (tmp_path / "pipe").write_bytes(content.read_bytes()), daemon=True
+    )
+    writer.start()
+    for source in (tmp_path / "pipe", content):
+        output = ["-o", str(tmp_path / f"{source.name}.out.png")]
+        arguments = ["stylize", str(source), str(style), *output, *chosen]
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    found = [tmp_path / f"{name}.out.png" for name in ("pipe", content.name)]
+    with Image.open(found[0]) as piped, Image.open(found[1]) as plain:
+        assert piped.tobytes() == plain.tobytes()
+    assert sidecar.read(found[0]).inputs[0]["sha256"] == sidecar.read(found[1]).inputs[0]["sha256"]
 
 
 def test_an_interrupted_command_keeps_what_it_has_painted(
