@@ -67,7 +67,7 @@ def test_a_picture_that_has_become_empty_is_named(
 ) -> None:
     """A retry of a single picture that has no bytes any more says so, and the job stays as it is."""
     (bench.folders.inbox / "dog.png").write_bytes(PNG)
-    bench.step(3, times=4)
+    bench.step(100, times=4)
     reason = bench.error()
     (bench.folders.failed / "dog" / "dog.png").write_bytes(b"")
     assert retry(bench).state is S.FAILED
