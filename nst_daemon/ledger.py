@@ -203,10 +203,19 @@ class Ledger(LedgerReader):
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def prune(self, before: float) -> list[Job]:
-        """Remove jobs that ended before this time, and return them as they were. before: seconds since the epoch."""
+        """Remove jobs that ended before this time, and return them as they were.
+
+        Jobs whose originals cannot be removed from the inbox stay, or the originals would be new drops.
+
+        Args:
+            before: seconds since the epoch.
+        """
         ended = [state for state in JobState if state.terminal]
         with self._transaction():
-            old = self._select(f"updated < ? AND state IN ({marks(ended)})", (before, *ended))
+            removable = "id NOT IN (SELECT job FROM inputs WHERE unremovable)"
+            old = self._select(
+                f"updated < ? AND state IN ({marks(ended)}) AND {removable}", (before, *ended)
+            )
             self._db.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in old])
         return old
 

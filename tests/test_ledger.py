@@ -290,6 +290,23 @@ def test_pruning_takes_only_what_ended_long_ago(ledger: Ledger) -> None:
     assert ledger.ids() == {young.id, living.id}
 
 
+def test_pruning_keeps_jobs_whose_originals_cannot_be_removed(ledger: Ledger) -> None:
+    """An ended job stays as long as one of its originals is marked, and the mark survives a new connection."""
+    stuck = job()
+    ledger.add(stuck)
+    ledger.move(stuck.id, S.FAILED, now=10.0)
+    (file, _) = stuck.inputs
+    ledger.mark_unremovable(stuck.id, [file.origin])
+    assert ledger.prune(15.0) == []
+    ledger.recognise(stuck.id, file.origin, Fingerprint(6, 3, 7, 8))
+    with Ledger.attach(ledger.path) as other:
+        again = replace(file, fingerprint=Fingerprint(6, 3, 7, 8))
+        assert other.unremovable() == {file.origin: (stuck.id, again)}
+        assert other.claimed_before(file.origin, MARK) is None
+    ledger.mark_unremovable(stuck.id, [])
+    assert [gone.id for gone in ledger.prune(15.0)] == [stuck.id]
+
+
 def test_requests_of_other_processes_arrive(ledger: Ledger) -> None:
     """What another connection asks for is pending until it is struck out; nonsense is refused."""
     added = job()
