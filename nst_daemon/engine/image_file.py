@@ -249,7 +249,7 @@ def _decoded(image: Image.Image, raster: Raster, label: str, file_size: Size | N
     notes = list(raster.notes)
     if (frames := _frames(image)) != 1:
         notes.append(f"only the first of {frames or 'several'} frames was used")
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = _orientation(image)
     upright = _UPRIGHT.get(orientation, _UPRIGHT[1])
     if file_size and orientation in _TURNED:
         file_size = file_size[::-1]
@@ -264,6 +264,14 @@ def _decoded(image: Image.Image, raster: Raster, label: str, file_size: Size | N
         alpha = None if bool((alpha == 1).all()) else alpha
     metadata = _metadata_of(image)
     return DecodedFile(upright(colours), alpha, metadata, (*notes, *note), file_size)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; 1, upright, if the EXIF is damaged."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 (damaged EXIF is no reason to refuse the picture)
+        return 1
 
 
 def _frames(image: Image.Image) -> int:

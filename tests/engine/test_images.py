@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from nst_daemon.config import Limits, Outputs
@@ -46,6 +46,13 @@ from tests.kinds import (
 )
 
 Maker = Callable[..., bytes]
+
+
+def raw_profile(text: str) -> PngImagePlugin.PngInfo:
+    """EXIF in a text chunk, as ImageMagick writes it."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", text)
+    return info
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -301,3 +308,21 @@ def test_formats_of_8_bits_refuse_16(format: Any, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="8 bits per channel, not 16; choose png or tiff"):
         save(Picture(torch.rand(3, 4, 4)), tmp_path / "x", Outputs(format=format, depth=16))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("PNG", {"exif": b"Exif\0\0garbage that is no TIFF"}),
+        ("PNG", {"pnginfo": raw_profile("\nexif\n 8\nno hex digits\n")}),
+        ("WEBP", {"exif": b"garbage that is no TIFF", "lossless": True}),
+        ("JPEG", {"exif": b"Exif\0\0II*\0\xff\xff\xff\xff", "quality": 95}),
+    ],
+)
+def test_damaged_exif_is_ignored(format: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """A picture whose EXIF cannot be read is decoded as if it had none."""
+    image = Image.new("RGB", (20, 10), (200, 100, 50))
+    image.save(tmp_path / "picture", format, **options)
+    found = decode(tmp_path / "picture")
+    assert found.rgb.shape == (3, 10, 20)
+    assert found.metadata == {}
