@@ -53,12 +53,12 @@ def fetch(
         BusyError: Another process is fetching the same file.
     """
     path = imagenet_path(network)
-    if path.exists():
-        return find_weights("imagenet", network)
     if path.parts[0] == "~":
         raise ModelError(
             "this user has no home folder for the weights", remedy="set TORCH_HOME to a folder"
         )
+    if path.exists():
+        return find_weights("imagenet", network)
     make_folder(path.parent)
     part = path.with_name(path.name + ".part")
     with storage(part):

@@ -414,11 +414,11 @@ def _find(path: Path | None, environ: Mapping[str, str], search: Sequence[Path])
 
 
 def _is_present(path: Path) -> bool:
-    """True for a file, also if this user may not read it: to ignore it would be to use other settings silently."""
+    """True for a file, and for one of the system that this user may not look for: it would hold other settings."""
     try:
         return path.is_file()
     except PermissionError:
-        return True
+        return path.is_absolute()
 
 
 def _read(path: Path) -> dict[str, Any]:
