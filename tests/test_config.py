@@ -15,6 +15,7 @@ from nst_daemon import config
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError
+from tests.users import User, needs_root
 
 SHIPPED = Path(__file__).parent.parent / "config.yaml"
 
@@ -298,3 +299,18 @@ def test_a_memory_limit_below_what_a_worker_needs_is_refused(value: str) -> None
         config.load(environ={"NST_LIMITS__MAX_MEMORY": value})
     for accepted in ("0", "1536MiB", "4GiB"):
         config.load(environ={"NST_LIMITS__MAX_MEMORY": accepted})
+
+
+@needs_root
+def test_a_current_folder_that_may_not_be_searched_has_no_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that root runs as another user, from root's own folder, uses the defaults."""
+    tmp_path.chmod(0o700)
+    write(tmp_path, "someone: else")
+    monkeypatch.chdir(tmp_path)
+
+    def part() -> None:
+        assert config.load(None, {"NST_FOLDERS__ROOT": "/srv/nst"}).source is None
+
+    User(12345, 12345).run(part)

@@ -217,14 +217,12 @@ def check_watching(
         sysctl: the folder with the kernel's limits.
         make_observer: makes what watches the folder.
     """
-    folders = (
-        1 + sum(len(names) for _, names, _ in os.walk(rights.nearest(inbox)))
-        if inbox.is_dir()
-        else 1
-    )
+    # A folder that this user may not reach counts as missing; another check reports it.
+    exists = rights.nearest(inbox) == inbox and inbox.is_dir()
+    folders = 1 + sum(len(names) for _, names, _ in os.walk(inbox)) if exists else 1
     observer = make_observer()
     try:
-        if inbox.is_dir():
+        if exists:
             observer.schedule(FileSystemEventHandler(), str(inbox), recursive=True)
         observer.start()
     except OSError as error:

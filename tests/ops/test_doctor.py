@@ -18,6 +18,7 @@ from nst_daemon.config import Config, load
 from nst_daemon.ops import doctor
 from nst_daemon.ops.doctor import Finding
 from tests.bench import Bench
+from tests.users import User, needs_root
 
 GIB = 1 << 30
 
@@ -230,3 +231,15 @@ def test_the_extra_of_the_status_page() -> None:
     finding = only(doctor.check_status_page("127.0.0.1:8787", ["uvicorn"]))
     assert (finding.level, "uvicorn" in finding.message) == ("bad", True)
     assert "nst-daemon[web]" in finding.remedy
+
+
+@needs_root
+def test_an_inbox_that_may_not_be_reached_counts_as_missing(tmp_path: Path) -> None:
+    """Watching is checked without an error for a user who may not enter a parent folder."""
+    (tmp_path / "closed" / "inbox").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+
+    def part() -> None:
+        assert doctor.check_watching(tmp_path / "closed" / "inbox").level == "good"
+
+    User(12345, 12345).run(part)
