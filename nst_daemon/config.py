@@ -138,7 +138,7 @@ class Service(_Strict):
     truncated_grace: Seconds = _key(
         60.0,
         "an incomplete file, or one that a program still has open for writing, is picked up once it has not changed "
-        "for this long",
+        "for this long; free_style.jpg waits as long for the rest of a pair before it takes default_style",
     )
     checkpoint_seconds: Annotated[float, Field(gt=0)] = _key(
         30.0, "time between checkpoints; a crash loses at most this much painting"
