@@ -88,13 +88,13 @@ def test_unreadable_settings_are_refused(place: Path) -> None:
 
 
 @pytest.fixture
-def theirs(place: Path) -> Path:
-    """A folder with a file of another user (where the tests run as root) that everybody may write to."""
+def theirs(place: Path) -> None:
+    """A file of another user (where the tests run as root) that everybody may write to."""
     (place / "dog.png").write_bytes(PNG)
     (place / "dog.png").chmod(0o666)
-    return place
 
 
+@pytest.mark.usefixtures("theirs")
 @unprivileged
 def test_a_writer_is_seen_without_a_lease(place: Path) -> None:
     """Without the right to a lease, a process finds the writers of its own user, and no readers, in /proc."""
