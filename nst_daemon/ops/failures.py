@@ -17,10 +17,12 @@ from nst_daemon.errors import (
     Cancelled,
     InternalError,
     NstError,
+    OutOfMemory,
     StorageError,
     UsageError,
     first_line,
 )
+from nst_daemon.machine import lacks_memory, memory_limit
 from nst_daemon.names import printable, shortened
 from nst_daemon.ops import streams
 
@@ -58,9 +60,17 @@ def report(error: BaseException) -> int:
     if isinstance(error, OSError):
         error = _of_system(error) or error
     if not isinstance(error, NstError):
-        error = _internal(error)
+        error = _out_of_memory() if lacks_memory(error) else _internal(error)
     streams.notice(printable(str(error)))
     return error.exit_code
+
+
+def _out_of_memory() -> OutOfMemory:
+    limit = memory_limit() / 1e9
+    return OutOfMemory(
+        f"there is not enough memory: this process may have {limit:.1f} GB",
+        remedy="free some memory, or raise the limit of the process (ulimit) or of its control group",
+    )
 
 
 def _internal(error: BaseException) -> InternalError:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nst_daemon.errors import OutOfMemory
+
 
 def run(
     code: str, place: Path, *, environ: Mapping[str, str] | None = None
@@ -73,7 +75,8 @@ def test_only_the_last_tracebacks_are_kept(tmp_path: Path) -> None:
     [
         ("open('/proc/none/x', 'w')", 7, "/proc/none/x: No such file or directory"),
         ("raise KeyboardInterrupt", 130, "interrupted"),
-        ("raise MemoryError", 70, "unexpected MemoryError"),
+        ("raise LookupError", 70, "unexpected LookupError"),
+        ("raise MemoryError", 8, "there is not enough memory"),
         (
             "import nst_daemon.errors as e; raise e.InputError('a\\x1b[31m', remedy='b')",
             4,
@@ -131,3 +134,20 @@ def test_signals_of_the_parent_do_not_matter() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGTERM
+
+
+def test_a_lack_of_memory_is_one_line_with_the_limit() -> None:
+    """Under `ulimit -v`, a command that cannot load torch says that memory is short and exits with 8."""
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))\n"
+        "from nst_daemon.ops import failures\n"
+        "failures.run(lambda: __import__('torch'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == OutOfMemory.exit_code
+    assert done.stderr.startswith(
+        "nst-daemon: there is not enough memory: this process may have 0.9 GB"
+    )
+    assert done.stderr.count("\n") == 1
