@@ -183,6 +183,7 @@ class Expansion:
         self.file = file
         search = reach.search()
         self.combinations = plan(batch, name, reach, search)
+        self.names = frozenset(combination.name for combination in self.combinations)
         self.passed_over = search.passed_over
         self.skipped: dict[str, str] = {}
         self._priority, self._reach = batch.priority, reach

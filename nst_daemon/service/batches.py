@@ -117,11 +117,16 @@ class Batches:
         self._completion.batch_closed(expansion.name)
 
     def _known(self, wanted: Request | Rejection, expansion: Expansion) -> Job | None:
-        """The job of this batch that has painted the same picture, or is going to."""
+        """The job of this batch that has painted the same picture, or is going to.
+
+        Two pictures of one run may be the same, as of two files with the same contents: the second one is copied.
+        """
         if isinstance(wanted, Rejection):
             return None
         for job in self._state.ledger.alike(wanted.identity):
             if job.source != "batch" or job.group != expansion.name:
+                continue
+            if job.name != wanted.name and job.name in expansion.names:
                 continue
             if job.state is S.DONE:
                 known = (self._state.folders.results / job.result).exists()

@@ -97,6 +97,18 @@ def test_what_is_there_is_not_painted_again(bench: Bench, tmp_path: Path) -> Non
     assert found == {"a_one-2.png", "b_one.png", "c_one.png"}
 
 
+def test_two_files_with_the_same_contents_are_two_pictures(bench: Bench, tmp_path: Path) -> None:
+    """A batch over two copies of one photo is painted once, and both results are there, also after another run."""
+    (tmp_path / "photos" / "b.png").unlink()
+    (tmp_path / "photos" / "IMG_1.PNG").write_bytes((tmp_path / "photos" / "a.png").read_bytes())
+    for painted in (1, 0):
+        ask(bench, "contents: '*.png'\nstyles: one")
+        assert paint_all(bench) == painted
+        bench.step(1, times=2)
+        results = (bench.folders.results / "night").glob("*.png")
+        assert {path.name for path in results} == {"a_one.png", "IMG_1_one.png"}
+
+
 def test_what_another_batch_has_painted_is_linked(bench: Bench) -> None:
     """A batch gets the pictures that another one has painted into its own folder, with sidecars that name it."""
     text = "contents: '*.png'\nstyles: one\nsweep: {seed: [1, 2]}"
