@@ -36,7 +36,7 @@ class _Undecided(Exception):  # noqa: N818 (a state of the file, not an error)
     """The structure is invalid, or too large to walk."""
 
 
-def is_complete(descriptor: int, size: int) -> bool:
+def looks_whole(descriptor: int, size: int) -> bool:
     """Whether everything is there that the file's structure refers to.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 
 from nst_daemon import files, strict_yaml
 from nst_daemon.errors import InputError, SettingsError
-from nst_daemon.intake.completeness import is_complete
+from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
 from nst_daemon.intake.writers import Writers
@@ -154,7 +154,7 @@ def file_arrival(name: str, folder: int, size: int, writers: Writers) -> Arrival
     try:
         if writers.have(descriptor, name):
             return Arrival.OPEN
-        return Arrival.COMPLETE if is_complete(descriptor, size) else Arrival.INCOMPLETE
+        return Arrival.COMPLETE if looks_whole(descriptor, size) else Arrival.INCOMPLETE
     except OSError:
         return Arrival.COMPLETE
     finally:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from nst_daemon.intake import completeness
-from nst_daemon.intake.completeness import is_complete
+from nst_daemon.intake.completeness import looks_whole
 from tests.corpus import chunk, png, tiff
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -26,7 +26,7 @@ def check(data: bytes) -> bool:
     descriptor = os.memfd_create("file")
     try:
         os.write(descriptor, data)
-        return is_complete(descriptor, len(data))
+        return looks_whole(descriptor, len(data))
     finally:
         os.close(descriptor)
 
@@ -179,7 +179,7 @@ def test_a_hole_is_incomplete(kind: str, tmp_path: Path) -> None:
         if path.stat().st_blocks * 512 >= len(data):
             pytest.skip("this file system has no holes")
         with path.open("rb") as file:
-            assert not is_complete(file.fileno(), len(data)), start
+            assert not looks_whole(file.fileno(), len(data)), start
 
 
 def test_a_black_picture_is_only_delayed_by_what_may_be_missing() -> None:
