@@ -165,8 +165,9 @@ class Ledger(LedgerReader):
     def move(self, job_id: str, to: JobState, *, now: float, note: str = "", **changes: Any) -> Job:
         """Move a job to another state and return it as it is then. `now`: seconds since the epoch.
 
-        changes: other fields of Job that change with it. Moving to `running` counts the attempt and the turn of
-        its group; moving an ended job back to `queued` forgets attempts, deaths, error and result.
+        changes: other fields of Job that change with it. Moving to `running` counts the turn of its group, and the
+        attempt unless `attempts` is given; moving an ended job back to `queued` forgets attempts, deaths, error and
+        result.
         Raises LedgerError for a move that jobs.TRANSITIONS does not list, an unknown job or field.
         """
         _check_changes(changes)
@@ -175,7 +176,7 @@ class Ledger(LedgerReader):
             if to not in TRANSITIONS[job.state]:
                 raise LedgerError(f"job {job.name} ({job.id}) cannot go from {job.state} to {to}")
             if to is JobState.RUNNING:
-                changes["attempts"] = job.attempts + 1
+                changes.setdefault("attempts", job.attempts + 1)
                 self._take_turn(job.group)
             elif job.state.terminal:
                 changes = {**_FRESH, **changes}

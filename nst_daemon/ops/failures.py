@@ -18,7 +18,6 @@ from nst_daemon.errors import (
     InternalError,
     NstError,
     OutOfMemory,
-    StorageError,
     UsageError,
     first_line,
 )
@@ -95,11 +94,7 @@ def _of_system(error: OSError) -> NstError | None:
     """What the system refused, if the error says so."""
     if not error.filename or isinstance(error.filename, int) or not error.strerror:
         return None
-    try:
-        with files.storage(Path(os.fsdecode(error.filename))):
-            raise error
-    except StorageError as known:
-        return known
+    return files.storage_error(error, Path(os.fsdecode(error.filename)))
 
 
 def _write_traceback(error: BaseException) -> Path | None:

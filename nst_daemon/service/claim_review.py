@@ -19,7 +19,6 @@ from nst_daemon.workers.decoding import PictureCheck
 
 log = logging.getLogger(__name__)
 
-WRITTEN = "a program still has it open: waiting for it"
 #: Seconds between two looks whether a program still has an incomplete picture open.
 WRITER_SECONDS = 1.0
 #: No more drops are claimed while so many rounds' claims wait for the check.
@@ -45,11 +44,15 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Held:
-    """A job with a damaged picture that may still become whole. until: monotonic seconds; reason: for people."""
+    """A job with a damaged picture that may still become whole.
+
+    reason: for people; until: monotonic seconds; written: a program is known to have the picture open.
+    """
 
     job: Job
     reason: str
     until: float
+    written: bool = False
 
 
 class ClaimReview:
@@ -87,12 +90,8 @@ class ClaimReview:
             return Verdict(Decision.RELEASE)
         if not answer.reason:
             return Verdict(Decision.QUEUE)
-        # `once` does not wait for the rest of a file.
-        if (
-            answer.incomplete
-            and not self._state.drain
-            and self._may_become_whole(job, answer.reason, now)
-        ):
+        waits = answer.incomplete and not self._state.drain  # `once` does not wait for the rest
+        if waits and self._may_become_whole(job, answer.reason, now):
             return Verdict(Decision.WAIT)
         return Verdict(Decision.FAIL, answer.reason)
 
@@ -108,8 +107,9 @@ class ClaimReview:
             return True
         if not claim.have_writers(job, self._state.folders.inbox):
             return False
-        if WRITTEN not in held.reason:
-            held.reason = f"{reason} ({WRITTEN})"
+        if not held.written:
+            held.written = True
+            held.reason = f"{reason} (a program still has it open: waiting for it)"
             job_logger(log, job.name, job.id).warning("%s", held.reason)
         held.until = now.steady + WRITER_SECONDS
         return True

@@ -41,8 +41,6 @@ S = JobState
 JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
 #: A job is quarantined after its worker has died this often.
 MOST_DEATHS = 2
-#: The note of a job that a worker has been given while others run, until the worker begins with it.
-WAITS = "waits behind another job"
 #: Seconds between two log lines about one job's progress.
 PROGRESS_LOG_SECONDS = 30.0
 #: How far down the queue to look for a job that may start, where others wait for the same picture.
@@ -99,6 +97,8 @@ class Dispatch:
         self._blocked: _Blocked | None = None
         self._due: dict[str, float] = {}  # when to retry a job, in seconds of the monotonic clock
         self.running: dict[str, Job] = {}
+        #: Ids of running jobs that may still wait in their worker: if the daemon ends then, they are not the cause.
+        self._uncounted: set[str] = set()
         self.estimates: dict[str, ProgressEstimate] = {}
         #: Bytes that each worker holds on its device.
         self.device_memory: dict[str, int] = {}
@@ -172,16 +172,23 @@ class Dispatch:
         match event:
             case Started():
                 job_logger(log, job.name, job.id).info("painting on %s", event.worker)
-                if waits_in_worker(self._state, job):
-                    note = f"painting on {event.worker}"
-                    self._state.ledger.note(job.id, now=now.wall, note=note)
+                self._count_attempt(job, now, note=f"painting on {event.worker}")
             case Note():
                 job_logger(log, job.name, job.id).info("%s", event.message)
             case Progress():
                 self._show(job, event, now)
             case _:
-                self._attempt_ended(job, event, now)
+                self._attempt_ended(self._count_attempt(job, now), event, now)
                 self._release(job)
+
+    def _count_attempt(self, job: Job, now: Moment, *, note: str = "") -> Job:
+        """Count the attempt at a job that has waited in its worker, once. Returns the job as it is then."""
+        if job.id in self._uncounted:
+            ledger, attempts = self._state.ledger, job.attempts + 1
+            job = ledger.note(job.id, now=now.wall, note=note, attempts=attempts)
+            self.running[job.id] = job
+            self._uncounted.remove(job.id)
+        return job
 
     def _attempt_ended(
         self, job: Job, event: Staged | Failed | Stopped | Died, now: Moment
@@ -268,6 +275,7 @@ class Dispatch:
     def _release(self, job: Job) -> None:
         """The job is no longer with a worker."""
         del self.running[job.id]
+        self._uncounted.discard(job.id)
         self.estimates.pop(job.id, None)
         self._logged.pop(job.id, None)
         if self._observer:
@@ -347,7 +355,10 @@ class Dispatch:
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
         stage = self._empty_stage(job)
-        job = self._state.move(job, S.RUNNING, now, note=WAITS if self.running else "")
+        waiting = {"attempts": job.attempts, "note": "waits behind another job"}
+        job = self._state.move(job, S.RUNNING, now, **(waiting if self.running else {}))
+        if self.running:
+            self._uncounted.add(job.id)
         try:
             settings = restore(job.settings)
         except InputError as error:  # the ledger was written by another version of this program
@@ -384,7 +395,7 @@ class Dispatch:
         return Task(
             job_id=job.id,
             name=job.name,
-            attempt=job.attempts,
+            attempt=job.attempts + (job.id in self._uncounted),
             inputs=job.inputs,
             spool=folders.spool / job.id,
             stage=stage,
@@ -405,11 +416,6 @@ class Dispatch:
             return False
         self.executor.cancel(job.id)
         return True
-
-
-def waits_in_worker(state: State, job: Job) -> bool:
-    """Whether a running job is behind another one in its worker, as far as the ledger knows."""
-    return state.ledger.events(job.id)[-1].note == WAITS
 
 
 def _facts(info: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import contained
-from nst_daemon.service.dispatch import MOST_DEATHS, Dispatch, waits_in_worker
+from nst_daemon.service.dispatch import MOST_DEATHS, Dispatch
 from nst_daemon.service.state import Moment, State
 
 log = logging.getLogger(__name__)
@@ -53,15 +53,12 @@ def _recover_running(state: State, completion: Completion, job: Job, now: Moment
     """The daemon itself ended in the middle of an attempt: whether the job was the cause is unknown.
 
     An attempt that has written a checkpoint made progress, so neither it nor those before it count. (An attempt that
-    makes the daemon end over and over again gets no further than its last checkpoint.) Nor does an attempt that no
-    worker had begun.
+    makes the daemon end over and over again gets no further than its last checkpoint.) `Dispatch` has not counted an
+    attempt that no worker had begun.
     """
     if _made_progress(state, job):
         note = "the daemon ended in the middle of this attempt, which continues from its checkpoint"
         state.move(job, S.QUEUED, now, note=note, attempts=0)
-    elif waits_in_worker(state, job):
-        note = "the daemon ended before a worker began with this attempt"
-        state.move(job, S.QUEUED, now, note=note, attempts=job.attempts - 1)
     elif job.attempts < state.config.service.max_attempts + MOST_DEATHS:
         state.move(job, S.QUEUED, now, note="the daemon ended in the middle of this attempt")
     else:
