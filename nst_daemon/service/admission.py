@@ -250,6 +250,9 @@ class Admission:
         folders, config = self._state.folders, self._state.config
         try:
             settings = config.render_settings(wanted.settings)
+            weights = weights_digest(
+                config
+            )  # before the copies, which an unexpected error would leave behind
             job = claim.claim(
                 replace(wanted, settings=asdict(settings)),
                 folders.spool,
@@ -263,7 +266,6 @@ class Admission:
                 now=created,
                 **options,
             )
-            weights = weights_digest(config)
             digests = [(file.role.value, file.sha256) for file in job.inputs]
             identity = picture_identity(digests, settings, config.model.network, weights)
             return replace(job, identity=identity, weights=weights)

@@ -293,7 +293,8 @@ class Dispatch:
         for job_id in [job_id for job_id, due in self._due.items() if now.steady >= due]:
             job = self._state.ledger.get(job_id)
             if job is not None and job.state is S.RETRYING:
-                self._state.move(job, S.QUEUED, now, note="due again")
+                with contained(job.name, partial(self._fail, job, now)):
+                    self._state.move(job, S.QUEUED, now, note="due again")
             del self._due[job_id]
 
     def keep_hours(self, now: Moment) -> None:

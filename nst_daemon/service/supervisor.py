@@ -186,7 +186,8 @@ class Supervisor:
         """Do the parts of a round until one fails; whether all of them were done."""
         if not self._try(self._dispatch.listen, now):
             return False
-        if (tidy or not self.pause) and not self._try(self._recover, now):
+        # Only a whole round ends a pause.
+        if (self.pause and not tidy) or not self._try(self._recover, now):
             return False
         if tidy and not self._try(self._keep_house, now):
             return False
@@ -212,7 +213,9 @@ class Supervisor:
 
     def due(self, now: Moment) -> float:
         """Seconds until `step` has something to do, if no news comes before."""
-        if (self._admission.busy or self._completion.busy) and not self.pause:
+        if self.pause:
+            return max(0.0, self._next_housekeeping - now.steady)
+        if self._admission.busy or self._completion.busy:
             return 0.0
         return max(0.0, min(self._admission.due, self._next_housekeeping) - now.steady)
 

@@ -473,3 +473,22 @@ def test_a_job_that_was_begun_counts_although_it_waited_before(bench: Bench) -> 
         bench.begin()
         bench.step(1)
     assert {job.state for job in bench.ledger.jobs()} == {S.QUARANTINED}
+
+
+def test_a_lasting_cause_gives_one_line_however_often_the_daemon_looks(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While space is short, rounds between two looks at the disk neither end the pause nor hand anything out."""
+    bench.change(limits={"min_free_disk": 1 << 60})
+    bench.step(1)
+    bench.drop()
+    for _ in range(20):
+        bench.step(0.25)
+        assert bench.supervisor.due(bench.now) > 0
+    assert bench.executor.tasks == []
+    assert [line for line in caplog.messages if "paused: " in line or "going on: " in line] == [
+        line for line in caplog.messages if "paused: " in line
+    ][:1]
+    bench.change(limits={"min_free_disk": 0})
+    bench.step(1)
+    assert bench.supervisor.pause is None

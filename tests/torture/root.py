@@ -102,9 +102,11 @@ class Root:
         die_at: str | int | None = None,
         record: Path | None = None,
         together: bool = False,
+        fail_at: str = "",
     ) -> Victim:
-        """Start the daemon; with `die_at` it kills itself at that point, `together` with its workers (see `victim`)."""
+        """Start the daemon; it kills itself at `die_at`, `together` with its workers; see `victim`."""
         plan: dict[str, object] = {"renderer": self.renderer, "once": once, "together": together}
+        plan["fail_at"] = fail_at
         if die_at is not None:
             plan["die_at"] = die_at
         if record is not None:

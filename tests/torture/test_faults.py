@@ -33,12 +33,18 @@ class Scenario:
     """What is dropped, what is done while the daemon runs, and how it ends.
 
     prepare: drops, and runs that are not disturbed; during: what another process does meanwhile; everything: whether
-    to kill before every change of a file as well, or only after transitions.
+    to kill before every change of a file as well, or only after transitions; fail_at: what fails each time.
     """
 
     prepare: Callable[[Root], None]
     during: Callable[[Victim], None] = nothing
     everything: bool = False
+    fail_at: str = ""
+
+
+def one_that_fails(**script: object) -> Callable[[Root], None]:
+    """A pair that must end in failed/."""
+    return lambda root: root.pair("dog", S.FAILED, **script)
 
 
 def pair_and_refusal(root: Root) -> None:
@@ -164,6 +170,9 @@ SCENARIOS = {
     "two batches ask for one picture": Scenario(two_batches, everything=True),
     "a batch file is retried": Scenario(retry_batch, everything=True),
     "stopped": Scenario(stop_while_running, stop),
+    "a result has no possible name": Scenario(one_that_fails(), fail_at="os.link"),
+    "a stage cannot be made": Scenario(one_that_fails(), fail_at="os.mkdir /state/stage/*"),
+    "a retry cannot begin": Scenario(one_that_fails(do="device", at=1), fail_at="retrying>queued"),
 }
 
 
@@ -203,7 +212,7 @@ def record(scenario: Scenario, folder: Path) -> Recording:
 
 def play(scenario: Scenario, root: Root, **options: Any) -> int:
     """Run the daemon once, with what happens meanwhile; its exit code."""
-    victim = root.start(**options)
+    victim = root.start(fail_at=scenario.fail_at, **options)
     scenario.during(victim)
     return victim.wait()
 

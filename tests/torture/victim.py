@@ -7,13 +7,15 @@ Nothing in the program knows of this. Points at which it can die are seen from o
     <event> <path>     right before a system call that changes a file below ROOT (Python's audit events)
 
 TORTURE_PLAN is a JSON object: `die_at` (the name of a point, or its number), `record` (a file that takes down the names
-of all points, in order), `renderer`, `once`, `together` (kill the workers at that point too). The process kills itself
-with SIGKILL; where its workers are not killed with it, they see their pipe end.
+of all points, in order), `renderer`, `once`, `together` (kill the workers at that point too), `fail_at` (each call whose
+point begins so fails). The process kills itself with SIGKILL; where its workers are not killed with it, they see their
+pipe end.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -61,6 +63,7 @@ class Points:
     ) -> None:
         self.root, self.die_at, self.record = str(root), die_at, record
         self.together = together
+        self.fail_at = ""
         self.count = 0
         self.busy = False
 
@@ -93,7 +96,10 @@ class Points:
             path = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
             # Paths that are relative to a descriptor are those of the inbox.
             if path.startswith(self.root) or (path and not path.startswith("/")):
-                self.reach(f"{event} {generic(path.removeprefix(self.root))}")
+                name = f"{event} {generic(path.removeprefix(self.root))}"
+                self.reach(name)
+                if self.fail_at and name.startswith(self.fail_at):
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
         finally:
             self.busy = False
 
@@ -133,11 +139,14 @@ def main() -> int:
     record = Path(plan["record"]) if "record" in plan else None
     together = plan.get("together", False)
     points = Points(root, plan.get("die_at"), record, together=together)
+    points.fail_at = plan.get("fail_at", "")
 
     def after(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
             subject = arguments[0]
             before = ledger.get(subject if isinstance(subject, str) else subject.id)
+            if before and len(arguments) > 1 and points.fail_at == f"{before.state}>{arguments[1]}":
+                raise ValueError("a fault of the ledger")
             result = call(ledger, *arguments, **options)
             job = result or subject
             points.reach(f"{before.state if before else 'seen'}>{job.state}")
