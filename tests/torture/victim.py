@@ -6,10 +6,10 @@ Nothing in the program knows of this. Points at which it can die are seen from o
     <state>            right after the ledger has committed that transition ("queued>running")
     <event> <path>     right before a system call that changes a file below ROOT (Python's audit events)
 
-TORTURE_PLAN is a JSON object: `die_at` (the name of a point, or its number), `record` (a file that takes down the names
-of all points, in order), `renderer`, `once`, `together` (kill the workers at that point too), `fail_at` (each call whose
-point begins so fails). The process kills itself with SIGKILL; where its workers are not killed with it, they see their
-pipe end.
+TORTURE_PLAN is a JSON object: `die_at` (the name of a point, or its number), `record` (a file that takes down the
+names of all points, in order), `renderer`, `once`, `together` (kill the workers at that point too), `fail_at` (each
+call whose point begins so fails). The process kills itself with SIGKILL; where its workers are not killed with it,
+they see their pipe end.
 """
 
 from __future__ import annotations
