@@ -506,6 +506,12 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
     return orphans
 
 
+def spooled(spool: Path) -> list[str]:
+    """The ids of the jobs that have a folder in the spool. Raises StorageError."""
+    with files.storage(spool):
+        return sorted(path.name for path in spool.iterdir())
+
+
 def _can_be_claimed_again(job: Job, inbox: Path) -> bool:
     """Whether it has originals in the inbox, and all of them are still there."""
     dropped = [file for file in job.inputs if file.origin]

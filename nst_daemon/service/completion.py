@@ -108,7 +108,7 @@ class Completion:
         said.error("its inputs stay in %s: %s", self._state.folders.spool / job.id, reason)
         if job.state is S.PUBLISHED:
             self._ended(self._state.move(job, S.DONE, now))
-        else:
+        elif job.state is not S.DONE:
             self._ended(job)
 
     def tend(self) -> None:
@@ -169,7 +169,7 @@ class Completion:
 
     def _archive(self, job: Job, now: Moment) -> None:
         """Move the inputs to done/ or failed/, and remove what only the work needed."""
-        folders, painted = self._state.folders, job.state is S.PUBLISHED
+        folders, painted = self._state.folders, job.state in {S.PUBLISHED, S.DONE}
         stage = folders.stage / job.id
         archive = claim.archive(
             job,
@@ -183,7 +183,9 @@ class Completion:
         self._previews.forget(job, remove=painted)
         files.remove_tree(stage)
         (folders.checkpoints / job.id).unlink(missing_ok=True)
-        if painted:
+        if job.state is S.DONE:  # after an earlier start that could not move the inputs
+            self._state.ledger.note(job.id, now=now.wall, archive=archive)
+        elif painted:
             self._ended(self._state.move(job, S.DONE, now, archive=archive))
         else:
             self._ended(self._state.ledger.note(job.id, now=now.wall, archive=archive))

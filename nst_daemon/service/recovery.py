@@ -43,6 +43,9 @@ def recover(
     for job in ledger.jobs(S.FAILED, S.QUARANTINED, S.CANCELLED):
         if not job.archive:
             completion.add(job)
+    for job in filter(None, map(ledger.get, claim.spooled(folders.spool))):
+        if job.state is S.DONE:  # its inputs could not be moved to done/
+            completion.add(job)
 
 
 def _leave(reason: str, detail: str) -> None:

@@ -492,3 +492,29 @@ def test_a_lasting_cause_gives_one_line_however_often_the_daemon_looks(
     bench.change(limits={"min_free_disk": 0})
     bench.step(1)
     assert bench.supervisor.pause is None
+
+
+def test_inputs_that_stayed_in_the_spool_are_archived_by_the_next_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture whose inputs cannot be moved to done/ is done all the same, and the next start moves them."""
+    bench.drop()
+    done = str(bench.folders.done)
+    rename = os.rename
+
+    def call(source: Any, target: Any, **options: Any) -> None:
+        if str(target).startswith(done):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        rename(source, target, **options)
+
+    monkeypatch.setattr(os, "rename", call)
+    bench.executor.paint()
+    bench.step(1, times=2)
+    assert (bench.job().state, bench.job().archive) == (S.DONE, "")
+    assert len(list(bench.folders.spool.iterdir())) == 1
+    monkeypatch.undo()
+    bench.begin()
+    bench.step(1)
+    assert (bench.job().state, bench.job().archive) == (S.DONE, "dog")
+    assert list(bench.folders.spool.iterdir()) == []
+    assert (bench.folders.done / "dog" / "dog.content.png").is_file()
