@@ -217,6 +217,11 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def nearest(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists."""
+    return next(p for p in (path, *path.parents) if os.path.lexists(p))
+
+
 def missing_folder(path: Path) -> StorageError:
     """The error for a folder of the daemon that does not exist."""
     return StorageError(f"{path} does not exist", remedy=_REMEDIES[errno.ENOENT])
@@ -300,8 +305,8 @@ def default_cache_dir() -> Path:
     named = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
     place = Path(named) / "nst-daemon"
     if place.is_absolute():
-        nearest = next(p for p in (place, *place.parents) if os.path.lexists(p))
-        if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        parent = nearest(place)
+        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
             return place
     with storage(place):
         folder = tempfile.mkdtemp(prefix="nst-daemon-")

@@ -110,7 +110,11 @@ def limit_memory(limit: int) -> None:
     """Make allocations beyond `limit` bytes fail: an error that a process survives, unlike the kernel's killer.
 
     Not RLIMIT_AS, which also counts mapped files; and not for a GPU, whose driver maps all of its memory.
+
+    Args:
+        limit: 0 for what this process may have (`memory_limit`).
     """
+    limit = limit or int(memory_limit())
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

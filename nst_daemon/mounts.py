@@ -30,23 +30,11 @@ def network_file_system(path: Path, mounts: str | None = None) -> str:
 
     mounts: the text of a mount table; if None, /proc/self/mounts is read.
     """
-    if mounts is None:
-        try:
-            mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape")
-        except OSError:
-            mounts = ""
-    resolved = Path(os.path.realpath(path))
-    best, found = -1, ""
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = Path(_unescape_mount(fields[1]))
-        # The last mount on a point hides earlier ones, hence >=.
-        if (resolved == point or point in resolved.parents) and len(point.parts) >= best:
-            best, found = len(point.parts), fields[2]
+    # device, mount point, type, …
+    fields, _ = _mount_of(path, mounts, "/proc/self/mounts", 1)
+    kind = fields[2] if fields else ""
     # fuseblk (NTFS, exFAT) is a local disk.
-    return found if found in _NETWORK or found.startswith("fuse.") else ""
+    return kind if kind in _NETWORK or kind.startswith("fuse.") else ""
 
 
 def location(path: Path, mounts: str | None = None) -> tuple[str, Path]:
@@ -58,22 +46,39 @@ def location(path: Path, mounts: str | None = None) -> tuple[str, Path]:
         path: It need not exist.
         mounts: The text of a mount table; if None, /proc/self/mountinfo is read.
     """
-    if mounts is None:
+    # id, parent, device, path of the mount below the top of its file system, mount point, …
+    fields, below = _mount_of(path, mounts, "/proc/self/mountinfo", 4)
+    return (fields[2], Path(fields[3]) / below) if fields else ("", below)
+
+
+def _mount_of(path: Path, table: str | None, file: str, column: int) -> tuple[list[str], Path]:
+    """The mount that a path is on: the fields of its line, and the path below the mount point.
+
+    Args:
+        path: It need not exist.
+        table: The text of a mount table; if None, `file` is read.
+        file: In /proc.
+        column: Of the mount point in this table.
+
+    Returns:
+        No fields and the whole path if the table has no such mount.
+    """
+    if table is None:
         try:
-            mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+            table = Path(file).read_text(errors="surrogateescape")
         except OSError:
-            mounts = ""
+            table = ""
     resolved = Path(os.path.realpath(path))
-    best, found = -1, ("", resolved)
-    for line in mounts.splitlines():
-        # id, parent, device, path of the mount below the top of its file system, mount point, …
-        fields = line.split(" ")
-        if len(fields) < 5:
+    best, found, below = -1, list[str](), resolved
+    for line in table.splitlines():
+        fields = [_unescape_mount(field) for field in line.split(" ")]
+        if len(fields) < max(3, column + 1):
             continue
-        top, point = (Path(_unescape_mount(text)) for text in fields[3:5])
+        point = Path(fields[column])
+        # The last mount on a point hides earlier ones, hence >=.
         if resolved.is_relative_to(point) and len(point.parts) >= best:
-            best, found = len(point.parts), (fields[2], top / resolved.relative_to(point))
-    return found
+            best, found, below = len(point.parts), fields, resolved.relative_to(point)
+    return found, below
 
 
 def _unescape_mount(text: str) -> str:

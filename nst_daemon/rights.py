@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nst_daemon.config import Folders
 from nst_daemon.errors import StorageError, UsageError
+from nst_daemon.files import nearest
 from nst_daemon.ledger_file import side_files
 from nst_daemon.names import printable
 
@@ -166,11 +167,6 @@ def group_name(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
-
-
-def nearest(path: Path) -> Path:
-    """The path itself, or its nearest parent that exists."""
-    return next(p for p in (path, *path.parents) if os.path.lexists(p))
 
 
 def _needed_files(folders: Folders) -> Iterator[Path]:

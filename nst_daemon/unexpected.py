@@ -1,4 +1,4 @@
-"""What is said about an exception: one line for people, and for one that no code expects a traceback in the log."""
+"""The message for an exception: one line for people. The traceback of an unexpected one goes to the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import traceback
 from functools import lru_cache
 
-from nst_daemon.errors import NstError, first_line
+from nst_daemon.errors import NstError, StorageError, first_line
 from nst_daemon.names import printable, shortened
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,19 @@ def explain(error: Exception) -> str:
     if isinstance(error, NstError):
         return str(error)
     _log_once("".join(traceback.format_exception(error)))
-    message = shortened(printable(first_line(error)), MESSAGE)
-    return f"unexpected error ({type(error).__name__}: {message}); report it with the traceback in the log"
+    return f"unexpected error ({kind_and_message(error)}); report it with the traceback in the log"
+
+
+def explain_one(error: Exception) -> str:
+    """`explain`, for code that goes on with the next of many things: StorageError and MemoryError are raised."""
+    if isinstance(error, StorageError | MemoryError):
+        raise error
+    return explain(error)
+
+
+def kind_and_message(error: BaseException) -> str:
+    """An unexpected exception in one line: "KeyError: 'size'"."""
+    return f"{type(error).__name__}: {shortened(printable(first_line(error)), MESSAGE)}"
 
 
 @lru_cache(maxsize=256)

@@ -29,7 +29,8 @@ from nst_daemon import files
 from nst_daemon.errors import InputError, Retry, StorageError
 from nst_daemon.intake.drops import Drop, Rejection, Request, Root
 from nst_daemon.intake.ignore import is_litter
-from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
+from nst_daemon.intake.walk import file_arrival
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import clean_name, numbered, portable, printable, spellings
@@ -255,13 +256,8 @@ def have_writers(job: Job, inbox: Path) -> bool:
         if file.fingerprint is None:
             continue
         with suppress(OSError), files.folder_of(inbox, file.origin) as (parent, name):
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=parent)
-            try:
-                if writers.have(descriptor, name):
-                    return True
-            finally:
-                os.close(descriptor)
+            if file_arrival(name, parent, file.size, writers) is Arrival.OPEN:
+                return True
     return False
 
 

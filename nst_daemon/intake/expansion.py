@@ -34,7 +34,7 @@ from nst_daemon.intake.globs import Search
 from nst_daemon.intake.library import list_styles, merge_settings, style_problem
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import clean_name, composed, printable
-from nst_daemon.unexpected import explain
+from nst_daemon.unexpected import explain_one
 
 #: The most pictures that one batch may ask for.
 MAX_PICTURES = 10_000
@@ -206,10 +206,8 @@ class Expansion:
             reason = str(error)
         except OSError as error:
             reason = _cause(error)
-        except MemoryError:
-            raise
         except Exception as error:  # noqa: BLE001 (the other pictures of the batch go on)
-            reason = explain(error)
+            reason = explain_one(error)
         return Rejection(combination.name, "batch", self.name, (), reason)
 
     def _request(self, combination: Combination) -> Request:

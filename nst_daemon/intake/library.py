@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from nst_daemon import files
-from nst_daemon.errors import SettingsError, StorageError
+from nst_daemon.errors import SettingsError
 from nst_daemon.intake.drops import (
     IMAGE_SUFFIXES,
     MAX_STYLE_PICTURES,
@@ -43,7 +43,7 @@ from nst_daemon.intake.walk import (
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import composed, natural_key, printable, shortened
-from nst_daemon.unexpected import explain
+from nst_daemon.unexpected import explain_one
 
 #: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells
 #: whether its contents have arrived.
@@ -118,13 +118,11 @@ class _Reader:
                 part.problem = f"{printable(name)} is a symbolic link; use a real folder"
             elif suffix_of(name) in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
                 self.add_file(library, name, status)
-        except (StorageError, MemoryError):
-            raise
         except Exception as error:  # noqa: BLE001 (the other styles can be used)
             folder = stat.S_ISDIR(status.st_mode)
             part = self.parts[composed(name) if folder else stem_of(name)]
             part.sources.setdefault(name, [])
-            part.problem = part.problem or explain(error)
+            part.problem = part.problem or explain_one(error)
 
     def add_file(self, library: int, name: str, status: os.stat_result) -> None:
         """A picture or a settings file directly in the library."""
@@ -184,10 +182,8 @@ def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
             problem = str(error)
         except ChangedMeanwhile:
             settled = False
-        except (StorageError, MemoryError):
-            raise
         except Exception as error:  # noqa: BLE001 (the other styles can be used)
-            problem = explain(error)
+            problem = explain_one(error)
     style = Style(name, pictures, settings, problem, settled)
     return replace(style, problem=problem or _weights_problem(style))
 

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nst_daemon.errors import SettingsError, StorageError
+from nst_daemon.errors import SettingsError
 from nst_daemon.intake.drops import (
     IMAGE_SUFFIXES,
     MAX_STYLE_PICTURES,
@@ -41,7 +41,7 @@ from nst_daemon.intake.library import merge_settings, style_problem
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, printable
-from nst_daemon.unexpected import explain
+from nst_daemon.unexpected import explain_one
 
 WAYS = (
     "name a pair NAME.content.jpg and NAME.style.jpg, or put content.jpg and style.jpg into a folder, "
@@ -281,10 +281,8 @@ def _judge_all(sets: Iterable[_Set], rules: Rules) -> Outcome:
         found = Outcome()
         try:
             _judge(files, rules, found)
-        except (StorageError, MemoryError):
-            raise
         except Exception as error:  # noqa: BLE001 (this drop is refused, and the next one is looked at)
-            reason = explain(error)
+            reason = explain_one(error)
             found = Outcome(rejections=[_request(files, [], JobSettings()).refuse(reason)])
         outcome.add(found)
     return outcome

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon import files
-from nst_daemon.errors import SettingsError, StorageError
+from nst_daemon.errors import SettingsError
 from nst_daemon.intake.claim import remove_if_empty
 from nst_daemon.intake.drops import (
     IMAGE_SUFFIXES,
@@ -47,7 +47,7 @@ from nst_daemon.intake.walk import (
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import clean_name, composed, natural_key, printable
-from nst_daemon.unexpected import explain
+from nst_daemon.unexpected import explain_one
 
 #: Files of one folder that the log mentions one by one, because they are left alone.
 MAX_MENTIONED = 20
@@ -215,11 +215,9 @@ class Intake:
         entries = list(self._entries(folder, visit))
         try:
             visit.outcome.add(interpret(folder.path, entries, look.settled, rules))
-        except (StorageError, MemoryError):
-            raise
         except Exception as error:  # noqa: BLE001 (the other folders are looked at)
             where = printable(folder.path or "inbox")
-            visit.problems.append(f"the files in {where} stay there: {explain(error)}")
+            visit.problems.append(f"the files in {where} stay there: {explain_one(error)}")
         if entries or folder.folders:
             self._filled.add(folder.path)
         elif (
@@ -281,10 +279,8 @@ def arrival_or_complete(arrival: Callable[[Writers], Arrival], writers: Writers)
     """What `arrival` says about a file. A file that raises an unexpected exception is complete: the decoder judges."""
     try:
         return arrival(writers)
-    except (StorageError, MemoryError):
-        raise
     except Exception as error:  # noqa: BLE001 (the other files are looked at)
-        explain(error)  # for the log
+        explain_one(error)  # for the log
         return always_complete(writers)
 
 

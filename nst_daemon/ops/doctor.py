@@ -26,6 +26,7 @@ from watchdog.observers.api import BaseObserver
 from nst_daemon import rights
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import StorageError
+from nst_daemon.files import nearest
 from nst_daemon.managed_process import child_environment, own_module
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
@@ -166,7 +167,7 @@ def check_folders(folders: Folders) -> Iterator[Finding]:
     """Check that the daemon's user can use the folders and the files that it needs, or create missing folders."""
     wrong = False
     for name in ("root", "inbox", "styles", "results", "done", "failed", "state"):
-        place = rights.nearest(getattr(folders, name))
+        place = nearest(getattr(folders, name))
         if not place.is_dir():
             wrong = True
             remedy = f"move it, or set folders.{name}"
@@ -187,7 +188,7 @@ def check_file_systems(
     folders: Folders, rescan_seconds: float, mounts: str | None = None
 ) -> Iterator[Finding]:
     """Check for network file systems: inotify misses changes there, and SQLite's write-ahead log is not safe."""
-    state = network_file_system(rights.nearest(folders.state), mounts)
+    state = network_file_system(nearest(folders.state), mounts)
     if state:
         yield Finding(
             "bad",
@@ -195,7 +196,7 @@ def check_file_systems(
             f"{folders.state} is on a network file system ({state}), where the ledger is not safe",
             "set folders.state to a local disk",
         )
-    inbox = network_file_system(rights.nearest(folders.inbox), mounts)
+    inbox = network_file_system(nearest(folders.inbox), mounts)
     if inbox:
         yield Finding(
             "warning",
@@ -218,7 +219,7 @@ def check_watching(
         make_observer: makes what watches the folder.
     """
     # A folder that this user may not reach counts as missing; another check reports it.
-    exists = rights.nearest(inbox) == inbox and inbox.is_dir()
+    exists = nearest(inbox) == inbox and inbox.is_dir()
     folders = 1 + sum(len(names) for _, names, _ in os.walk(inbox)) if exists else 1
     observer = make_observer()
     try:
@@ -252,10 +253,10 @@ def check_watching(
 def check_disk(folder: Path, least: int) -> Finding:
     """Check free space. `least`: number of free bytes below which the queue is paused."""
     try:
-        free = free_bytes(rights.nearest(folder))
+        free = free_bytes(nearest(folder))
     except StorageError as error:
         return Finding("bad", "disk", error.message, error.remedy)
-    total = shutil.disk_usage(rights.nearest(folder)).total
+    total = shutil.disk_usage(nearest(folder)).total
     message = f"{free / 2**30:.1f} of {total / 2**30:.0f} GiB are free at {folder}"
     if free < least:
         wait = f"the queue pauses below {least / 2**30:.1f} GiB (limits.min_free_disk)"

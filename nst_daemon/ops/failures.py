@@ -19,18 +19,14 @@ from nst_daemon.errors import (
     NstError,
     OutOfMemory,
     UsageError,
-    first_line,
 )
 from nst_daemon.machine import lacks_memory, memory_limit
-from nst_daemon.names import printable, shortened
+from nst_daemon.names import printable
 from nst_daemon.ops import streams
+from nst_daemon.unexpected import kind_and_message
 
 #: So many files with tracebacks are kept in a folder.
 KEPT = 20
-#: Characters of an exception's message.
-MESSAGE = 300
-
-
 #: Where the tracebacks of the configured root belong, once it is known.
 log_folders: list[Path] = []
 
@@ -76,8 +72,7 @@ def _internal(error: BaseException) -> InternalError:
     """The error of this program that an unexpected exception is; its traceback is in a file."""
     written = _write_traceback(error)
     where = f"the details are in {written}" if written else "no details could be saved"
-    message = shortened(printable(first_line(error)), MESSAGE)
-    return InternalError(f"unexpected {type(error).__name__}: {message}", remedy=where)
+    return InternalError(f"unexpected {kind_and_message(error)}", remedy=where)
 
 
 def _check_current_folder() -> None:

@@ -36,7 +36,7 @@ class Checker:
 
     def check(self, check: Check) -> Checked:
         """The answer for one job."""
-        machine.limit_memory(check.limits.max_memory or int(machine.memory_limit()))
+        machine.limit_memory(check.limits.max_memory)
         try:
             for file in check.inputs:
                 self._decode(check, file)

@@ -182,7 +182,7 @@ class Worker:
             threads = options.threads or machine.threads_per_worker(len(devices))
             options = replace(options, threads=threads)
         if device == "cpu":
-            machine.limit_memory(options.max_memory or int(machine.memory_limit()))
+            machine.limit_memory(options.max_memory)
         return load_factory(options.renderer)(options, device)
 
     def _paint_all(self) -> None:
