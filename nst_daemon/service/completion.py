@@ -180,9 +180,10 @@ class Completion:
             # A finished picture that cannot be published is kept with the inputs.
             pictures=[stage / name for name in job.staged_files] if job.state is S.FAILED else (),
         )
-        self._previews.forget(job, remove=painted)
-        files.remove_tree(stage)
-        (folders.checkpoints / job.id).unlink(missing_ok=True)
+        with contained(job.name, partial(_leave_rest, job)):
+            self._previews.forget(job, remove=painted)
+            files.remove_tree(stage)
+            (folders.checkpoints / job.id).unlink(missing_ok=True)
         if job.state is S.DONE:  # after an earlier start that could not move the inputs
             self._state.ledger.note(job.id, now=now.wall, archive=archive)
         elif painted:
@@ -220,3 +221,9 @@ class Completion:
                 timeout=hooks.timeout,
                 keep=hooks.pass_environment,
             )
+
+
+def _leave_rest(job: Job, reason: str, detail: str) -> None:
+    """What only the work needed cannot be removed: the job has ended all the same."""
+    said = job_logger(log, job.name, job.id)
+    said.warning("its temporary files cannot be removed: %s", reason)

@@ -518,3 +518,21 @@ def test_inputs_that_stayed_in_the_spool_are_archived_by_the_next_start(
     assert (bench.job().state, bench.job().archive) == (S.DONE, "dog")
     assert list(bench.folders.spool.iterdir()) == []
     assert (bench.folders.done / "dog" / "dog.content.png").is_file()
+
+
+def test_temporary_files_that_stay_do_not_keep_a_job_from_ending(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job whose stage cannot be removed is done, with its inputs in done/ and the archive in the ledger."""
+    bench.drop()
+    bench.executor.paint()
+    rmdir = os.rmdir
+
+    def call(path: Any, **options: Any) -> None:
+        if str(path).startswith(str(bench.folders.stage)):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", call)
+    bench.step(1, times=2)
+    assert (bench.job().state, bench.job().archive) == (S.DONE, "dog")
