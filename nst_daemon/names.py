@@ -14,6 +14,9 @@ PORTABLE_BYTES = 100
 
 #: What FAT, NTFS and SMB refuse in a name.
 _RESERVED = re.compile(r'[\\:*?"<>|]|[. ]+$')
+#: Parts of letters and emoji: invisible themselves, and harmless between other characters.
+_JOINERS = "\u200c\u200d"
+_EDGES = re.compile(rf"^[\s{_JOINERS}]+|[\s{_JOINERS}]+$")
 _DIGITS = re.compile(r"(\d{1,4000})")
 
 
@@ -21,8 +24,7 @@ def printable(name: str) -> str:
     """`name` for logs and messages: control characters, bidirectional overrides and undecodable bytes escaped."""
     if name.isprintable():
         return name
-    joiners = "\u200c\u200d"  # parts of letters and emoji, harmless
-    return "".join(c if c.isprintable() or c in joiners else _escape(c) for c in name)
+    return "".join(c if c.isprintable() or c in _JOINERS else _escape(c) for c in name)
 
 
 def shortened(text: str, most: int = 100) -> str:
@@ -50,11 +52,12 @@ def clean_name(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name)
     if not name.isprintable() or "/" in name or "\\" in name:
-        name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)
-    name = name.strip()
+        allowed = ((c.isprintable() and c not in "/\\") or c in _JOINERS for c in name)
+        name = "".join(c if good else "_" for c, good in zip(name, allowed, strict=True))
+    name = _EDGES.sub("", _within(_EDGES.sub("", name), NAME_BYTES))
     if name.startswith(".") or not name:
         name = "_" + name.lstrip(".")
-    return _within(name, NAME_BYTES)
+    return name
 
 
 def _within(name: str, limit: int) -> str:

@@ -44,6 +44,13 @@ CARD = ".job.json"
 ERROR_FILE = "error.txt"
 #: A folder in the archive, with a finished picture that could not be published.
 RESULT = "result"
+_REMOVAL_REMEDIES = {
+    errno.EACCES: "give the daemon's group the right to write to its folder",
+    errno.EPERM: "remove its attributes i and a (chattr -ia), or the sticky bit of its folder",
+    errno.EROFS: "mount its file system writable",
+    errno.EBUSY: "unmount what is mounted there",
+    errno.EXDEV: "move it away: it is on another file system",
+}
 
 
 class UnreadableNow(InputError):  # noqa: N818 (a state of the disk, not an error of the file)
@@ -318,7 +325,7 @@ def _remove_original(file: JobInput, inbox: Path, folder: Path, *, keep: bool) -
                 folder.rmdir()
         return (
             f"{label} cannot be removed from the inbox: {error.strerror}; "
-            "give the daemon's group the right to write to its folder"
+            f"{_REMOVAL_REMEDIES.get(error.errno or 0, 'check the disk or the mount')}"
         )
     return ""
 

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nst_daemon.jobs import Fingerprint
 from nst_daemon.names import printable
 
 MAX_FOLDER_DEPTH = 8
+CHECK_THE_DISK = "check the disk or the mount"
 
 #: Names in a folder, each with its own status (of a link itself, not of its target).
 Listing = list[tuple[str, os.stat_result]]
@@ -95,10 +96,11 @@ def open_inner(name: str, parent: int, label: str, problems: list[str]) -> Itera
         descriptor = files.open_folder(name, dir_fd=parent)
     except OSError as error:
         if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-            problems.append(
-                f"the folder {printable(label)} cannot be opened: {error.strerror}; "
-                "give the daemon's group the right to read and enter it"
-            )
+            remedy = CHECK_THE_DISK
+            if error.errno in {errno.EACCES, errno.EPERM}:
+                remedy = "give the daemon's group the right to read and enter it"
+            where = printable(label)
+            problems.append(f"the folder {where} cannot be opened: {error.strerror}; {remedy}")
         yield None
         return
     try:
@@ -108,16 +110,28 @@ def open_inner(name: str, parent: int, label: str, problems: list[str]) -> Itera
 
 
 def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
-    """The names in a folder that are not ignored; files that vanish meanwhile are left out."""
+    """The names in a folder that are not ignored; files that vanish meanwhile are left out.
+
+    Args:
+        descriptor: of the folder.
+        label: its path, for messages.
+        problems: gets a line for the folder, or for each name, that cannot be read.
+    """
     listing: Listing = []
     try:
         with os.scandir(descriptor) as items:
             for item in items:
-                if not ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
-                    with suppress(FileNotFoundError):
+                try:
+                    if not ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
                         listing.append((item.name, item.stat(follow_symlinks=False)))
+                except FileNotFoundError:
+                    continue
+                except OSError as error:  # a mount whose server has gone, a damaged inode
+                    where = printable(f"{label}/{item.name}")
+                    problems.append(f"{where} cannot be read: {error.strerror}; {CHECK_THE_DISK}")
     except OSError as error:
-        problems.append(f"the folder {printable(label)} cannot be read: {error.strerror}")
+        where = printable(label)
+        problems.append(f"the folder {where} cannot be read: {error.strerror}; {CHECK_THE_DISK}")
     return listing
 
 
