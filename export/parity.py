@@ -72,7 +72,7 @@ def parity(
 
 
 def require_parity(rows: Sequence[ParityRow]) -> None:
-    """Raise ModelError where an output differs."""
+    """Raise ModelError if an output differs."""
     failed = [row for row in rows if not row.passed]
     if failed:
         worst = max(failed, key=lambda row: row.error)

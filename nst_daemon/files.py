@@ -55,7 +55,7 @@ _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 def storage(place: Path, within: Path | None = None) -> Iterator[None]:
     """Turn every OSError inside into a StorageError that names `place`, the cause and the remedy.
 
-    It is a PathError where the folder can still be used, so that only this file or name is refused.
+    It is a PathError if the folder can still be used, so that only this file or name is refused.
 
     Args:
         place: The file or folder that is used inside.

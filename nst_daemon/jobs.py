@@ -97,7 +97,7 @@ class JobInput:
     """One file of a job, as it is in the spool.
 
     role: what it is; name: as the person named it (for people, never used as a path); spooled: its file name inside
-    the job's spool folder; sha256: hex digest of its bytes, "" where it was refused unread; size: bytes.
+    the job's spool folder; sha256: hex digest of its bytes, "" if it was refused unread; size: bytes.
 
     origin: path of the original below the inbox, or below failed/ for a retry (undecodable bytes as surrogates); ""
     for a file that is not the job's own, like a style of the library. fingerprint: of the original in the inbox, None

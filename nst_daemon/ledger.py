@@ -103,7 +103,7 @@ class Ledger(LedgerReader):
         return ledger
 
     def check(self) -> None:
-        """Raise StorageError where the file behind this ledger has gone or been replaced, as by an unmount."""
+        """Raise StorageError if the file behind this ledger has gone or been replaced, as by an unmount."""
         with files.storage(self.path):
             identity = file_identity(self.path)
         if identity != self._identity:
@@ -124,7 +124,7 @@ class Ledger(LedgerReader):
             files.fsync_folder(backup.parent)
 
     def add(self, job: Job, *, note: str = "") -> None:
-        """Enter a new job with its inputs; its state must be `claimed`. Raises LedgerError where the id is known."""
+        """Enter a new job with its inputs; its state must be `claimed`. Raises LedgerError if the id is known."""
         if job.state is not JobState.CLAIMED:
             raise LedgerError(f"job {job.id} cannot begin as {job.state}")
         with self._transaction():

@@ -125,7 +125,7 @@ class ManagedProcess:
         return self._popen.poll()
 
     def overdue(self, now: float) -> bool:
-        """True where the process runs past its deadline."""
+        """True if the process runs past its deadline."""
         return now >= self.deadline and self.exit_code() is None
 
     def terminate(self, deadline: float = math.inf) -> None:
@@ -153,7 +153,7 @@ class ManagedProcess:
         return [self._pidfd]
 
     def last_output(self, limit: int) -> str:
-        """The end of what the process printed, `limit` bytes at most; "" where its output is not kept."""
+        """The end of what the process printed, `limit` bytes at most; "" if its output is not kept."""
         if self._output is None:
             return ""
         number = self._output.fileno()

@@ -59,7 +59,7 @@ def publish(
 def _under_a_possible_name(name: str, place: Callable[[str], Path]) -> Path:
     """Call `place` with the name, then with names that more file systems take, until one is not refused.
 
-    Raises StorageError; PathError where every name is refused.
+    Raises StorageError; PathError if every name is refused.
     """
     refused: list[PathError] = []
     for candidate in spellings(name):

@@ -54,7 +54,7 @@ class ModelRow:
 
     Attributes:
         path: where the file is, or where it is expected.
-        sha256: hex digest, empty where there is no valid file.
+        sha256: hex digest, empty if there is no valid file.
         automatic: true for the weights that `weights: auto` selects.
         note: a description, or what is wrong with the file.
     """
@@ -146,7 +146,7 @@ def imagenet_path(network: str) -> Path:
 
 
 def check_network(network: str) -> None:
-    """Raise ModelError where the network is unknown."""
+    """Raise ModelError if the network is unknown."""
     if network not in IMAGENET_FILES:
         known = ", ".join(IMAGENET_FILES)
         raise ModelError(f"unknown network {network!r}", remedy=f"known networks: {known}")
@@ -260,7 +260,7 @@ def _digest(path: Path, cache: Path | None) -> str:
 
 
 def _read_digests(path: Path) -> dict[str, object]:
-    """The cached digests; empty where the file is missing or damaged."""
+    """The cached digests; empty if the file is missing or damaged."""
     try:
         known = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -541,7 +541,7 @@ def _read_card(folder: Path) -> Job | None:
 
 
 def card_id(folder: Path) -> str:
-    """The id of the job whose files are in a folder of the spool or the archive; "" where there is no card."""
+    """The id of the job whose files are in a folder of the spool or the archive; "" if there is no card."""
     job = _read_card(folder)
     return job.id if job else ""
 

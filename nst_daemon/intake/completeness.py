@@ -106,18 +106,18 @@ class _Data:
             length = min(8 * length, _CHUNK)
 
     def require(self, end: int) -> None:
-        """Raise _Missing where the file is shorter."""
+        """Raise _Missing if the file is shorter."""
         if end > self.size:
             raise _Missing
 
     def require_written(self, offset: int, length: int, blank: int = _BLANK_CODE) -> None:
-        """Raise _Missing where the last `blank` bytes of a region are zeros."""
+        """Raise _Missing if the last `blank` bytes of a region are zeros."""
         length, end = min(length, blank), offset + length
         if length and not any(self.read(end - length, length)):
             raise _Missing
 
     def has_hole(self, end: int) -> bool:
-        """Whether bytes before `end` were never written. False where the file system does not tell."""
+        """Whether bytes before `end` were never written. False if the file system does not tell."""
         try:
             return os.lseek(self.descriptor, 0, os.SEEK_HOLE) < end
         except OSError:

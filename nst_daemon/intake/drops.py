@@ -39,7 +39,7 @@ ANYWHERE = Path("/")
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file name in lower case, with its dot; "" where there is none."""
+    """The suffix of a file name in lower case, with its dot; "" if there is none."""
     _, dot, suffix = name.rpartition(".")
     return (dot + suffix).lower() if dot else ""
 

@@ -132,7 +132,7 @@ class Search:
                         self.passed_over[suffix] += 1
 
     def _list(self, folder: str, glob: str) -> Iterator[os.DirEntry[str]]:
-        """The names in a folder that are not ignored; none where it cannot be read. Raises InputError at a limit."""
+        """The names in a folder that are not ignored; none if it cannot be read. Raises InputError at a limit."""
         try:
             with os.scandir(folder) as items:
                 for item in items:
@@ -175,7 +175,7 @@ def describe(passed_over: Counter[str]) -> str:
 
 
 def _parts(glob: str, root: Path) -> list[str] | None:
-    """The parts of a glob below a root; None where it is absolute and leads elsewhere. Raises InputError."""
+    """The parts of a glob below a root; None if it is absolute and leads elsewhere. Raises InputError."""
     path = PurePath(composed(glob))
     if path.is_absolute():
         bases = (PurePath(composed(str(base))) for base in (root, Path(os.path.realpath(root))))

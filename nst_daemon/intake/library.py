@@ -52,7 +52,7 @@ ReadSettings = Callable[[Drop], Mapping[str, Any]]
 
 
 def list_styles(folder: Path, max_bytes: int) -> dict[str, Style]:
-    """The styles as they are now, for a listing or a command; none where the library does not exist.
+    """The styles as they are now, for a listing or a command; none if the library does not exist.
 
     Raises StorageError.
     """
@@ -189,7 +189,7 @@ def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
 
 
 def _name_problem(name: str) -> str:
-    """Why a style of this name has no folder in the inbox, "" where it has one."""
+    """Why a style of this name has no folder in the inbox, "" if it has one."""
     if not ignored(name, folder=True):
         return ""
     return (
@@ -199,7 +199,7 @@ def _name_problem(name: str) -> str:
 
 
 def _files_problem(part: _Parts) -> str:
-    """What is wrong with the number of files, "" where nothing is."""
+    """What is wrong with the number of files, "" if nothing is."""
     if len(part.sources) > 1 or len(part.settings) > 1:
         names = sorted(part.sources if len(part.sources) > 1 else (d.path for d in part.settings))
         return f"{' and '.join(map(printable, names))} have the same name; keep one of them"
@@ -223,7 +223,7 @@ def _leads_to_folder(library: int, name: str) -> bool:
 
 
 def style_problem(styles: Mapping[str, Style], name: str) -> str:
-    """Why the style of this name (in composed form) cannot be used, "" where it can."""
+    """Why the style of this name (in composed form) cannot be used, "" if it can."""
     style = styles.get(name)
     label = shortened(printable(name))
     if style is None:
@@ -289,7 +289,7 @@ def _are_numbers(value: object) -> TypeGuard[list[float]]:
 
 
 def _weights_problem(style: Style) -> str:
-    """What is wrong with the `style_weights` of a style, "" where nothing is."""
+    """What is wrong with the `style_weights` of a style, "" if nothing is."""
     given = style.settings.get("style_weights")
     if not given:
         return ""

@@ -99,7 +99,7 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
 class _Part:
     """A file and what its name says.
 
-    number: of its style, 0 for none; explicit: False where the role follows "_" or "-", as in free_style.jpg, so that
+    number: of its style, 0 for none; explicit: False if the role follows "_" or "-", as in free_style.jpg, so that
     it may as well be a part of the picture's own name.
     """
 
@@ -328,7 +328,7 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
 
 
 def _read_job(files: _Set, rules: Rules) -> tuple[str, JobSettings | None]:
-    """Why the files cannot be a job, "" where they can; and their settings, None while these are changing."""
+    """Why the files cannot be a job, "" if they can; and their settings, None while these are changing."""
     reason = _fault(files)
     job = JobSettings()
     if not reason and files.source != "batch":
@@ -374,7 +374,7 @@ def _request(files: _Set, styles: Sequence[Style], job: JobSettings) -> Request:
 
 
 def _fault(files: _Set) -> str:
-    """Why these files cannot be a job, "" where they can."""
+    """Why these files cannot be a job, "" if they can."""
     for part in files.parts:
         if part.entry.problem:
             return part.entry.problem
@@ -416,7 +416,7 @@ def _mask_fault(files: _Set, named: Sequence[str]) -> str:
 
 
 def _missing(files: _Set, style_named: bool) -> str:
-    """What a set lacks, as in "dog.content.jpg has no style"; "" where it is complete."""
+    """What a set lacks, as in "dog.content.jpg has no style"; "" if it is complete."""
     label = printable(files.parts[0].entry.name)
     if files.source == "batch":
         return ""

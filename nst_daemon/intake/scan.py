@@ -181,7 +181,7 @@ class Intake:
         )
 
     def _default(self, known: Set[str], visit: _Visit) -> str:
-        """The default style; "" where the library does not have it, because that is not the picture's fault."""
+        """The default style; "" if the library does not have it, because that is not the picture's fault."""
         if not self.default_style or composed(self.default_style) in known:
             return self.default_style
         visit.problems.append(

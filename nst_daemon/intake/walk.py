@@ -80,7 +80,7 @@ def _walk(descriptor: int, path: str, problems: list[str]) -> Iterator[WalkedFol
 
 @contextmanager
 def opened(root: Path) -> Iterator[int]:
-    """A descriptor of a folder of the configuration. Raises StorageError where it cannot be opened."""
+    """A descriptor of a folder of the configuration. Raises StorageError if it cannot be opened."""
     with files.storage(root):
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -91,7 +91,7 @@ def opened(root: Path) -> Iterator[int]:
 
 @contextmanager
 def open_inner(name: str, parent: int, label: str, problems: list[str]) -> Iterator[int | None]:
-    """A descriptor of a folder in `parent`; None where it is gone, a link, or unreadable (a line in `problems`)."""
+    """A descriptor of a folder in `parent`; None if it is gone, a link, or unreadable (a line in `problems`)."""
     try:
         descriptor = files.open_folder(name, dir_fd=parent)
     except OSError as error:
@@ -136,7 +136,7 @@ def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
 
 
 def file_problem(status: os.stat_result, name: str, max_bytes: int) -> str:
-    """Why a file can never be used, "" where it can."""
+    """Why a file can never be used, "" if it can."""
     try:
         files.check_droppable(status, name, max_bytes)
     except InputError as error:

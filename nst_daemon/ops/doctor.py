@@ -278,7 +278,7 @@ def check_status_page(address: str, missing: Sequence[str]) -> Iterator[Finding]
 
 
 def check_daemon(folders: Folders) -> Iterator[Finding]:
-    """Report what a running daemon says about itself, and why it is paused; nothing where none runs."""
+    """Report what a running daemon says about itself, and why it is paused; nothing if none runs."""
     live = read_live(folders)
     if live is None:
         return

@@ -60,7 +60,7 @@ class Table:
     pictures: dict[tuple[Key, Key], Path] = field(default_factory=dict)
 
     def draw(self) -> bytes:
-        """The sheet as JPEG. Raises InputError where there are too many pictures."""
+        """The sheet as JPEG. Raises InputError if there are too many pictures."""
         rows, columns = self.rows.places(), self.columns.places()
         side = max(MIN_SIDE, min(MAX_SIDE, SHEET_WIDTH // (len(columns) + 1)))
         if side * (max(len(rows), len(columns)) + 2) > JPEG_LIMIT:

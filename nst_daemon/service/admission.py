@@ -242,7 +242,7 @@ class Admission:
         self._enter(job, now)
 
     def _claim(self, wanted: Request | Rejection, now: Moment, job_id: str = "") -> Job | None:
-        """The job for what is wanted; with its reason where it is refused, None where its files have just changed."""
+        """The job for what is wanted; with its reason where it is refused, None if its files have just changed."""
         options = {"make_id": lambda: job_id} if job_id else {}
         created = self._last_created = max(now.wall, self._last_created + CREATION_STEP)
         if isinstance(wanted, Rejection):
@@ -359,7 +359,7 @@ class Admission:
                 said.warning("%s", error)
 
     def _readmit(self, job: Job, now: Moment) -> None:
-        """Do what `readmit` says. Raises InputError where the inputs are gone."""
+        """Do what `readmit` says. Raises InputError if the inputs are gone."""
         folders, config = self._state.folders, self._state.config
         if [file.role for file in job.inputs] == [Role.BATCH]:
             self._put_batch_back(job)

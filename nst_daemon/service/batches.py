@@ -171,7 +171,7 @@ class Batches:
 
 
 def weights_digest(config: Config) -> str:
-    """The SHA-256 of the weights in use; "" where they are missing or damaged, which the workers report."""
+    """The SHA-256 of the weights in use; "" if they are missing or damaged, which the workers report."""
     try:
         return configured_weights(config.model, config.folders.cache).sha256
     except ModelError as error:

@@ -85,7 +85,7 @@ class Completion:
     def finish(self, now: Moment) -> None:
         """Publish what is staged and archive what has ended.
 
-        Raises StorageError where the disk fails; the rest stays for the next round.
+        Raises StorageError if the disk fails; the rest stays for the next round.
         """
         for job in list(self._jobs.values()):
             with contained(job.name, partial(self._give_up, job.id, now)):
@@ -148,7 +148,7 @@ class Completion:
     # One job
 
     def _publish(self, job: Job, now: Moment) -> Job | None:
-        """Move the staged files to results/. None where they have gone and the job is painted again."""
+        """Move the staged files to results/. None if they have gone and the job is painted again."""
         folders = self._state.folders
         stage = folders.stage / job.id
         if not all((stage / name).is_file() for name in job.staged_files):

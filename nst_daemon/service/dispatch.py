@@ -91,7 +91,7 @@ class Dispatch:
         self._observer = observer
         #: When painting goes on, for people, outside of `service.active_hours`; "" while painting is allowed.
         self.resting = ""
-        #: Why there is no device to paint on; "" where there is one.
+        #: Why there is no device to paint on; "" if there is one.
         self.lost = ""
         #: A job that a worker could not go on with because of the disk, until an attempt at it ends otherwise.
         self._blocked: _Blocked | None = None
@@ -412,7 +412,7 @@ class Dispatch:
     # Steering
 
     def cancel(self, job: Job) -> bool:
-        """Ask the worker that has the job to end it. False where no worker has it."""
+        """Ask the worker that has the job to end it. False if no worker has it."""
         if job.id not in self.running:
             return False
         self.executor.cancel(job.id)

@@ -36,7 +36,7 @@ class Housekeeping:
         self._removed_until: dict[Path, float] = {}
 
     def check_folders(self) -> None:
-        """Raise StorageError where the ledger or a folder has gone."""
+        """Raise StorageError if the ledger or a folder has gone."""
         self._state.ledger.check()
         folders = self._state.folders
         for folder in (folders.inbox, folders.results, folders.done, folders.failed, folders.state):
@@ -44,7 +44,7 @@ class Housekeeping:
                 raise files.missing_folder(folder)
 
     def check_space(self) -> None:
-        """Raise StorageError where there is too little space."""
+        """Raise StorageError if there is too little space."""
         folders, least = self._state.folders, self._state.config.limits.min_free_disk
         for folder in (folders.state, folders.results):
             free = free_bytes(folder)

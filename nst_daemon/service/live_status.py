@@ -16,7 +16,7 @@ class PaintingStatus:
     """A job that is with a worker.
 
     speed: iterations per second; left: seconds; None while they are unknown; curve: (iteration, total loss) of this
-    attempt so far; preview: its file below results/, "" where there is none.
+    attempt so far; preview: its file below results/, "" if there is none.
     """
 
     id: str
@@ -37,7 +37,7 @@ class LiveStatus:
 
     since, at: when it started and when this was written, seconds since the epoch; state: `painting`, `loading`,
     `idle`, `paused`, `resting` (outside of its hours) or `lost` (no device is left); reason: of the last three;
-    headline: all of it in one line; paused_since: seconds since the epoch, None where the queue is not paused;
+    headline: all of it in one line; paused_since: seconds since the epoch, None if the queue is not paused;
     workers: name, state, pid and facts of each; settling: files that are still being written; waiting: names of drops
     that lack a part or cannot be read at the moment, with the reason; left_alone: the first files of the inbox that
     are not drops, with the reasons.
@@ -65,7 +65,7 @@ class LiveStatus:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """What the file says; None where there is none, or where another version has written it."""
+        """What the file says; None if there is none, or where another version has written it."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             found["paintings"] = [PaintingStatus(**painting) for painting in found["paintings"]]

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class PrometheusMetrics:
-    """The metrics of one daemon. Raises ConfigError where the port is not available."""
+    """The metrics of one daemon. Raises ConfigError if the port is not available."""
 
     def __init__(self, options: Metrics) -> None:
         self._options = options
@@ -96,7 +96,7 @@ class PrometheusMetrics:
         Args:
             live: The status.
             counts: Jobs by state.
-            oldest: When the oldest waiting job was created; None where none waits.
+            oldest: When the oldest waiting job was created; None if none waits.
             free: Free bytes by folder.
         """
         for state, number in counts.items():

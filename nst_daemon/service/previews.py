@@ -28,7 +28,7 @@ class Previews:
         return self._paths[job.id]
 
     def shown(self, job_id: str) -> str:
-        """The preview's path below the folder of results; "" where the job has none."""
+        """The preview's path below the folder of results; "" if the job has none."""
         path = self._paths.get(job_id)
         return str(path.relative_to(self._folder.parent)) if path else ""
 

@@ -49,7 +49,7 @@ class ProgressEstimate:
             now: Monotonic seconds.
             done: Iterations that are painted.
             total: Iterations over all scales.
-            loss: The newest total loss; NaN where it is unknown.
+            loss: The newest total loss; NaN if it is unknown.
         """
         self.total = total
         if math.isfinite(loss):

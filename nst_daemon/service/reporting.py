@@ -86,13 +86,13 @@ class Reporting:
         return waiting | self._admission.held
 
     def ailment(self, now: Moment, paused: str, patience: float, last_housekeeping: float) -> str:
-        """Why the daemon is not healthy although its process runs; "" where it is healthy.
+        """Why the daemon is not healthy although its process runs; "" if it is healthy.
 
         A daemon that waits for a person to fix something is healthy.
 
         Args:
             now: The time.
-            paused: Why the queue waits; "" where it does not.
+            paused: Why the queue waits; "" if it does not.
             patience: Seconds of silence that are allowed.
             last_housekeeping: When the ledger was last checked, in seconds of the monotonic clock.
         """

@@ -89,7 +89,7 @@ def _reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) -> Ite
 
 
 def _sidecar(picture: Path) -> dict[str, Any] | None:
-    """What NAME.json says; None where it is missing, or a person has changed its form."""
+    """What NAME.json says; None if it is missing, or a person has changed its form."""
     try:
         found: dict[str, Any] = json.loads(picture.with_suffix(".json").read_bytes())
         as_expected = isinstance(found["job"], dict) and isinstance(found["notes"], list)

@@ -67,7 +67,7 @@ class State:
         ledger: The queue and the history.
         began: When this process started.
         drain: End when the inbox is empty (`once` and `batch`).
-        metrics: Where numbers for Prometheus go; None where they are not wanted.
+        metrics: Where numbers for Prometheus go; None if they are not wanted.
         pacing: How much is done at once.
     """
 

@@ -100,7 +100,7 @@ class Supervisor:
         self._reporting = Reporting(self._state, self._admission, self._dispatch, previews)
         # `once` and batches end too soon for a page.
         self._page = StatusPage(PageOptions.of(config, serve=not drain))
-        #: Why nothing is taken in or handed out at the moment; None where nothing is wrong.
+        #: Why nothing is taken in or handed out at the moment; None if nothing is wrong.
         self.pause: Pause | None = None
         # While paused: when to copy and publish again, in seconds of the monotonic clock, and the pause before that.
         self._next_try, self._wait = -math.inf, 0.0
@@ -130,7 +130,7 @@ class Supervisor:
 
     @property
     def paused(self) -> str:
-        """Why nothing is taken in or handed out at the moment, for people; "" where nothing is wrong."""
+        """Why nothing is taken in or handed out at the moment, for people; "" if nothing is wrong."""
         return self.pause.reason if self.pause else ""
 
     def recover(self, now: Moment) -> None:
@@ -201,7 +201,7 @@ class Supervisor:
         return True
 
     def _try(self, part: Callable[[Moment], object], now: Moment) -> bool:
-        """Do one part; False where it has failed, which pauses the queue. Raises DamagedLedger."""
+        """Do one part; False if it has failed, which pauses the queue. Raises DamagedLedger."""
         try:
             part(now)
         except DamagedLedger:
@@ -260,7 +260,7 @@ class Supervisor:
                     self._retry_waits = True
 
     def _obey(self, request: SteeringRequest, now: Moment) -> bool:
-        """Do what one request says; False where it has to wait."""
+        """Do what one request says; False if it has to wait."""
         job = self._state.ledger.get(request.job_id)
         if job is None:
             return True
@@ -311,7 +311,7 @@ class Supervisor:
         return self._reporting.live(now, self.pause)
 
     def ailment(self, now: Moment, patience: float) -> str:
-        """Why the daemon is not healthy although its process runs, "" where it is; patience: seconds of silence."""
+        """Why the daemon is not healthy although its process runs, "" if it is; patience: seconds of silence."""
         return self._reporting.ailment(now, self.paused, patience, self._last_housekeeping)
 
     @property

@@ -100,7 +100,7 @@ class LocalTransport:
         return [self._channel, *ended] if self.open else ended
 
     def kill(self) -> None:
-        """SIGKILL; harmless where the process has ended."""
+        """SIGKILL; harmless if the process has ended."""
         self._process.kill()
 
     def close(self, patience: float) -> None:

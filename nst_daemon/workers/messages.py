@@ -341,7 +341,7 @@ class Checked:
     """The answer to `Check`.
 
     Args:
-        reason: Why a picture cannot be decoded, in one line; "" where none is known.
+        reason: Why a picture cannot be decoded, in one line; "" if none is known.
         incomplete: The reason may disappear when the rest of the file arrives.
         undecided: Why the pictures were not checked to the end; the worker decides.
     """
@@ -432,7 +432,7 @@ def send(end: socket.socket, message: Message | Addressed) -> None:
 
 
 def receive(end: socket.socket) -> Message | Addressed | None:
-    """The next message, or None where the other end is gone.
+    """The next message, or None if the other end is gone.
 
     Raises:
         BlockingIOError: There is no message yet.
@@ -466,7 +466,7 @@ class Channel:
         self._flush()
 
     def messages(self) -> Iterator[Message | Addressed]:
-        """Everything that has arrived; ValueError where a packet is not a message."""
+        """Everything that has arrived; ValueError if a packet is not a message."""
         self._flush()
         while self.open:
             try:

@@ -77,7 +77,7 @@ class Transport(Protocol):
         """How the life ended; None while it lasts. Nothing arrives afterwards."""
 
     def kill(self) -> None:
-        """End it at once; harmless where it has ended."""
+        """End it at once; harmless if it has ended."""
 
     def close(self, patience: float) -> None:
         """Wait for the end for at most `patience` seconds, kill what is left, and free what the transport holds."""
@@ -368,7 +368,7 @@ class SupervisedWorker:
     def _ended(self, now: float, how: Ended | None) -> list[Event]:
         """Say that there is no process any more, give its jobs back, and see when to start the next.
 
-        how: None where the process was killed, still exists, and is given up.
+        how: None if the process was killed, still exists, and is given up.
         """
         how, unkillable = how or Ended("hangs"), how is None
         reason, detail = how.reason, how.detail

@@ -183,7 +183,7 @@ class Attempt:
     # During the painting
 
     def _interrupted(self, step: StepProtocol) -> Stopped | None:
-        """The answer, if the attempt has to end now. Raises PaintingError where max_job_minutes have passed."""
+        """The answer, if the attempt has to end now. Raises PaintingError if max_job_minutes have passed."""
         if self._cancelled():
             return Stopped(self._worker, self._task.job_id, cancelled=True)
         if step.last:

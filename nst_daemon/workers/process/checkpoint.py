@@ -99,7 +99,7 @@ def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[Reached, bytes] | 
 
 
 def _verified(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and state. Raises UnusableCheckpoint where the digest differs."""
+    """Header and state. Raises UnusableCheckpoint if the digest differs."""
     first, _, rest = data.partition(b"\n")
     if first != _MAGIC + hashlib.sha256(rest).hexdigest().encode():
         raise UnusableCheckpoint("is damaged")

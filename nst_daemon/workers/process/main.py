@@ -244,7 +244,7 @@ class Worker:
             self._fail(job, error)
 
     def _paint(self, job: _Job) -> FinishedAttempt | Stopped:
-        """Paint a prepared job; Stopped where it was interrupted."""
+        """Paint a prepared job; Stopped if it was interrupted."""
         assert job.prepared is not None
         attempt = Attempt(
             self._renderer,

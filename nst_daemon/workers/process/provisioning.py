@@ -13,7 +13,7 @@ from nst_daemon.workers.process.main import load_factory
 
 
 def main() -> None:
-    """Read a `Join` from stdin; write a `Provisioning` to stdout, or a `Leaving` where that fails."""
+    """Read a `Join` from stdin; write a `Provisioning` to stdout, or a `Leaving` if that fails."""
     join = messages.decode(sys.stdin.buffer.read())
     assert isinstance(join, messages.Join)
     answer: messages.Provisioning | messages.Leaving

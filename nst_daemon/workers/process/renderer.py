@@ -155,7 +155,7 @@ class Renderer:
         return buffer.getvalue()
 
     def finish(self, job: RenderJob, step: Step) -> Rendering:
-        """The last good picture of a painting. Raises PaintingError where there is none."""
+        """The last good picture of a painting. Raises PaintingError if there is none."""
         return self._painter.finish(job.prepared, step)
 
     def sketch(self, job: RenderJob, step: Step, side: int) -> Image.Image:

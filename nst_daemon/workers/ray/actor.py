@@ -261,7 +261,7 @@ class PipeActor:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What changes when a file is replaced. Raises OSError where there is none."""
+    """What changes when a file is replaced. Raises OSError if there is none."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns
 

@@ -296,7 +296,7 @@ class Driver:
     async def _checked(
         self, life: _Life, message: Message, attached: Mapping[str, bytes]
     ) -> Message:
-        """The message, once the files of a result are durable; Failed where they are not."""
+        """The message, once the files of a result are durable; Failed if they are not."""
         if isinstance(message, Answer):
             task = life.tasks.pop(message.job_id, None)
             if task and isinstance(message, Staged):
