@@ -32,9 +32,9 @@ from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.loop import serve
-from nst_daemon.workers.decoding import DecodingCheck
 from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.messages import Event, Ready, Staged, Stopped, Task
+from nst_daemon.workers.picture_check import DecodingCheck
 
 SETTLE_SECONDS = 1.0
 

@@ -185,8 +185,8 @@ def _serve(
     """Run the daemon with the configured executor. Returns the number of failed jobs."""
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.service.loop import serve
-    from nst_daemon.workers.decoding import DecodingCheck
     from nst_daemon.workers.executor import make_executor
+    from nst_daemon.workers.picture_check import DecodingCheck
 
     logs.setup(config.log.format, config.log.level)
     executor = make_executor(config)

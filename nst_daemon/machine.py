@@ -1,4 +1,4 @@
-"""What this process may use of the machine: memory and processors, within its limits and those of its control groups.
+"""The memory and the processors that this process may use, within its limits and those of its control groups.
 
 Control groups of version 1 and 2 are read, the process's own and all that contain it (Linux, admin-guide/cgroup-v1 and
 admin-guide/cgroup-v2). `root` is the folder that contains `proc` and `sys`.

@@ -73,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "workers.executor": LEAVES | {"config", "workers"},
     "workers.supervised": LEAVES | {"workers.executor", "workers.messages"},
     "workers.local": LEAVES | {"managed_process", "workers.messages", "workers.supervised"},
-    "workers.decoding": LEAVES
+    "workers.picture_check": LEAVES
     | {"config", "workers.local", "workers.messages", "workers.supervised"},
     # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
     # it starts a process.
@@ -117,7 +117,7 @@ ALLOWED: dict[str, set[str]] = {
         "managed_process",
         "overlaps",
         "unexpected",
-        "workers.decoding",
+        "workers.picture_check",
         "workers.executor",
         "weights_file",
         "web.options",
@@ -151,7 +151,7 @@ LIGHT = [
     "service.loop",
     "service.status_page",
     "service.supervisor",
-    "workers.decoding",
+    "workers.picture_check",
     "workers.executor",
     "weights_file",
     "workers.local",
@@ -220,7 +220,7 @@ def test_light_modules_stay_light(name: str) -> None:
 
 def test_check_of_pictures_needs_no_torch() -> None:
     """The process that decodes the pictures of drops does not load torch: it starts fast and stays small."""
-    code = "import sys, nst_daemon.workers.process.decoding\nprint({'torch', 'onnxruntime'} & set(sys.modules))"
+    code = "import sys, nst_daemon.workers.process.picture_check\nprint({'torch', 'onnxruntime'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 

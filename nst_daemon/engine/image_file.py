@@ -19,7 +19,7 @@ import numpy as np
 import pillow_heif
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from nst_daemon.engine import decoding, high_bit_depth
+from nst_daemon.engine import decoding_memory, high_bit_depth
 from nst_daemon.engine.icc import Array, Raster, scaled, to_srgb
 from nst_daemon.errors import DamagedPicture, NstError, PictureError, first_line
 from nst_daemon.files import copied
@@ -93,7 +93,7 @@ def decode_file(
         formats: Pillow's parsers to try.
         name: What messages call the file.
         used: The longer side in pixels at which a picture of this size is used: a much larger one is reduced while it
-            is decoded (`decoding`).
+            is decoded (`decoding_memory`).
 
     Raises:
         PictureError: The file cannot be read, is empty, not an image of `formats`, too large, damaged, truncated,
@@ -128,7 +128,7 @@ def reading(label: str) -> Iterator[None]:
     except Exception as error:
         if not lacks_memory(error) or isinstance(error, NstError):
             raise
-        raise decoding.out_of_memory(label) from error
+        raise decoding_memory.out_of_memory(label) from error
 
 
 def _opened(source: str | os.PathLike[str] | int, max_bytes: int | None, label: str) -> IO[bytes]:
@@ -194,12 +194,16 @@ def _decode(
         bits = high_bit_depth.bits_of(image, file)
         pixels, reduced, box = image.width * image.height, None, None
         if used and image.mode != "LAB":
-            reduced = decoding.reduced_size(image.size, used((image.height, image.width)))
+            reduced = decoding_memory.reduced_size(image.size, used((image.height, image.width)))
         if reduced and bits <= 8:
-            box = decoding.draft(image, reduced)
-        decoding.require_memory(decoding.peak_bytes(image, pixels, bits, reduced), label)
+            box = decoding_memory.draft(image, reduced)
+        decoding_memory.require_memory(
+            decoding_memory.peak_bytes(image, pixels, bits, reduced), label
+        )
         if bits > 8 and (raster := high_bit_depth.read(image, file)):
-            return (decoding.reduced_raster(raster, reduced) if reduced else raster), bool(reduced)
+            return (decoding_memory.reduced_raster(raster, reduced) if reduced else raster), bool(
+                reduced
+            )
         image.load()
         lost = (f"its {bits} bits per channel were reduced to 8",) if bits > 8 else ()
         return replace(_reduced(image, reduced, box), notes=lost), bool(reduced)
@@ -215,15 +219,15 @@ def _reduced(
     """The raster of a decoded image, resampled to (width, height) if there is such a size."""
     if size is None:
         return shallow_raster(image)
-    if decoding.has_alpha(image):
-        return decoding.reduced_raster(shallow_raster(image), size)
-    return shallow_raster(decoding.reduced_image(image, size, box))
+    if decoding_memory.has_alpha(image):
+        return decoding_memory.reduced_raster(shallow_raster(image), size)
+    return shallow_raster(decoding_memory.reduced_image(image, size, box))
 
 
 def shallow_raster(image: Image.Image) -> Raster:
     """The raster with 8 bits per channel, as Pillow has decoded it."""
     alpha = None
-    if decoding.has_alpha(image):
+    if decoding_memory.has_alpha(image):
         rgba = image.convert("RGBA")
         alpha = np.array(rgba.getchannel("A"))[..., None]
         image = image.convert("L") if image.mode in ("1", "L", "LA") else rgba.convert("RGB")
@@ -237,7 +241,7 @@ def _failed(label: str, error: Exception) -> NstError:
     if isinstance(error, NstError):
         return error
     if lacks_memory(error):
-        return decoding.out_of_memory(label)
+        return decoding_memory.out_of_memory(label)
     return DamagedPicture(
         f"{label} is damaged or truncated: {first_line(error)}",
         remedy="copy the complete file again",

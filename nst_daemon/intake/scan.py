@@ -121,7 +121,7 @@ class Intake:
         self.partner_grace = partner_grace
         self._settler = Settler(settle_seconds, truncated_grace)
         self._settings: dict[str, tuple[Fingerprint, dict[str, Any] | SettingsError]] = {}
-        self._muted: dict[str, Fingerprint] = {}
+        self._left: dict[str, Fingerprint] = {}
         #: Folders that have held files, and may be removed when they are empty.
         self._filled: set[str] = set()
 
@@ -155,9 +155,9 @@ class Intake:
         """The rules for files that do not come from the inbox, like those of a retry. Raises StorageError."""
         return self._rules(_Visit(now, wall))
 
-    def mute(self, drops: Iterable[Drop]) -> None:
-        """Ignore these versions of these files from now on: they were claimed but cannot be removed."""
-        self._muted.update({drop.path: drop.fingerprint for drop in drops if drop.root == "inbox"})
+    def leave(self, drops: Iterable[Drop]) -> None:
+        """Ignore these versions of these files until they change or the daemon starts again."""
+        self._left.update({drop.path: drop.fingerprint for drop in drops if drop.root == "inbox"})
 
     # The library
 
@@ -230,7 +230,7 @@ class Intake:
     def _entries(self, folder: WalkedFolder, visit: _Visit) -> Iterator[Entry]:
         for name, status in folder.files:
             path, mark = folder.below(name), files.fingerprint(status)
-            if self._muted.get(path) == mark:
+            if self._left.get(path) == mark:
                 visit.seen.add(f"inbox/{path}")
                 continue
             problem = file_problem(status, name, self.max_bytes)
@@ -271,7 +271,7 @@ class Intake:
         """Forget files that the scan did not see any more."""
         self._settler.forget_all_but(seen)
         self._settings = {key: value for key, value in self._settings.items() if key in seen}
-        self._muted = {path: mark for path, mark in self._muted.items() if f"inbox/{path}" in seen}
+        self._left = {path: mark for path, mark in self._left.items() if f"inbox/{path}" in seen}
         self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
 
 

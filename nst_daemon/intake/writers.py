@@ -1,4 +1,4 @@
-"""Does a process still have a file open for writing? Asks where the system tells it; nothing depends on the answer."""
+"""Does a process still have a file open for writing? The system does not always tell; the answer only delays a file."""
 
 from __future__ import annotations
 

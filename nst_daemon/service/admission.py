@@ -29,7 +29,7 @@ from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import concerns_all, contained
 from nst_daemon.service.state import Moment, State
 from nst_daemon.service.unremovable import Unremovable
-from nst_daemon.workers.decoding import PictureCheck
+from nst_daemon.workers.picture_check import PictureCheck
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class Admission:
         self._unremovable.forget_removed()
         pause = self._state.config.service.rescan_seconds
         if seen.settling or self._wanted:
-            # A second look is all that a file needs that has stopped changing.
+            # A file that has stopped changing needs only one more scan.
             settle = self._state.config.service.settle_seconds
             pause = min(pause, max(settle / 2, SHORTEST_SCAN_INTERVAL))
         self._next_scan = now.steady + pause
@@ -189,7 +189,7 @@ class Admission:
 
     def leave(self, drops: Iterable[Drop]) -> None:
         """Leave these versions of these files in the inbox until they change or the daemon starts again."""
-        self._inbox.mute(drops)
+        self._inbox.leave(drops)
 
     def _is_postponed(self, wanted: Request | Rejection, now: Moment) -> bool:
         later = self.postponed.get(wanted.name)
@@ -206,7 +206,7 @@ class Admission:
         self.postponed[wanted.name] = Postponed(reason, until)
 
     def refuse(self, wanted: Request | Rejection, now: Moment, reason: str, detail: str) -> None:
-        """Something failed that is no fault of the disk: the drop goes to failed/, or at least stays where it is."""
+        """Fail a drop after an error that is not one of the disk; if that is impossible, it stays in the inbox."""
         refused = wanted.refuse(reason) if isinstance(wanted, Request) else wanted
         try:
             self.admit(replace(refused, reason=reason), now)
@@ -242,7 +242,7 @@ class Admission:
         self._enter(job, now)
 
     def _claim(self, wanted: Request | Rejection, now: Moment, job_id: str = "") -> Job | None:
-        """The job for what is wanted; with its reason where it is refused, None if its files have just changed."""
+        """The job for what is wanted: with an error if it is refused; None if its files have just changed."""
         options = {"make_id": lambda: job_id} if job_id else {}
         created = self._last_created = max(now.wall, self._last_created + CREATION_STEP)
         if isinstance(wanted, Rejection):
@@ -293,9 +293,9 @@ class Admission:
         for job in jobs:
             assert job is not None
             if self._unremovable.remove(job):
-                self._inbox.mute(own)
+                self._inbox.leave(own)
             elif job.state.terminal and (folders.spool / job.id).is_dir():
-                self._completion.add(job)  # something refused that can be moved at last
+                self._completion.add(job)  # a refused file, which could be moved now
         return True
 
     def _enter(self, job: Job, now: Moment) -> None:
@@ -327,7 +327,7 @@ class Admission:
         self._decided(job.id)
 
     def _decided(self, job_id: str) -> None:
-        """The job is not this part's any more."""
+        """The job is queued, has failed or is forgotten: this part no longer owns it."""
         del self._claimed[job_id]
         self._review.forget(job_id)
 

@@ -15,13 +15,13 @@ from nst_daemon.intake.claim import Original
 from nst_daemon.jobs import Job
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.state import Moment, State
-from nst_daemon.workers.decoding import PictureCheck
+from nst_daemon.workers.picture_check import PictureCheck
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks whether a program still has an incomplete picture open.
+#: Seconds between two checks whether a program still has an incomplete picture open.
 WRITER_SECONDS = 1.0
-#: No more drops are claimed while so many rounds' claims wait for the check.
+#: No more drops are claimed while the claims of this many rounds wait for the check.
 ROUNDS_AHEAD = 4
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong with one drop or one job stays with it; only the disk and the ledger concern all of them."""
+"""An error of one drop or job ends only that one. Errors of the disk and of the ledger concern all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def concerns_all(error: BaseException) -> bool:
-    """Whether an error is no fault of one job: a disk that fails, a missing folder, a damaged ledger."""
+    """Whether an error concerns every job: a disk that fails, a missing folder, a damaged ledger."""
     return isinstance(error, StorageError | DamagedLedger) and not isinstance(error, PathError)
 
 
@@ -24,12 +24,12 @@ def contained(subject: str, fail: Callable[[str, str], object]) -> Iterator[None
 
     Args:
         subject: What is being worked on, for the log.
-        fail: Takes the reason in one line and the traceback, which is "" for an error of ours. Where it fails too,
-            the log has both.
+        fail: Takes the reason in one line, and the traceback, which is "" for an NstError. If `fail` raises an
+            exception too, both are in the log.
 
     Raises:
-        StorageError: The disk.
-        DamagedLedger: The ledger.
+        StorageError: The disk fails, or a folder is missing. (A PathError is passed to `fail`.)
+        DamagedLedger: The ledger is damaged.
     """
     try:
         yield

@@ -27,8 +27,8 @@ from nst_daemon.service.dispatch import Observer
 from nst_daemon.service.sd_notify import Notifier
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.service.supervisor import Supervisor
-from nst_daemon.workers.decoding import PictureCheck
 from nst_daemon.workers.executor import Executor
+from nst_daemon.workers.picture_check import PictureCheck
 
 log = logging.getLogger(__name__)
 

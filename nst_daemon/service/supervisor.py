@@ -41,8 +41,8 @@ from nst_daemon.service.state import Moment, Pacing, Pause, State, make_metrics
 from nst_daemon.service.status_page import StatusPage
 from nst_daemon.unexpected import explain
 from nst_daemon.web.options import PageOptions
-from nst_daemon.workers.decoding import PictureCheck
 from nst_daemon.workers.executor import Executor
+from nst_daemon.workers.picture_check import PictureCheck
 
 log = logging.getLogger(__name__)
 

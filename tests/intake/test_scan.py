@@ -419,11 +419,11 @@ def test_a_directory_named_like_a_picture_is_a_folder(house: House) -> None:
     assert [waiting.name for waiting in scan.waiting] == ["dog"]
 
 
-def test_what_is_muted_stays_unseen_until_it_changes(house: House) -> None:
+def test_what_is_left_stays_unseen_until_it_changes(house: House) -> None:
     """A file that was dealt with but cannot be removed is not asked for again, but a new version is."""
     house.style("starry.jpg")
     path = house.drop("starry/a.png")
-    house.intake.mute(house.settled().requests[0].files)
+    house.intake.leave(house.settled().requests[0].files)
     assert names(house.settled()) == []
     path.write_bytes(PNG + b"new")
     assert names(house.settled()) == ["starry/a"]

@@ -21,14 +21,14 @@ from PIL import Image
 
 from nst_daemon.config import Limits
 from nst_daemon.jobs import Job, JobInput, JobState, Role
-from nst_daemon.workers.decoding import (
+from nst_daemon.workers.local import LocalTransport
+from nst_daemon.workers.messages import Check, Checked
+from nst_daemon.workers.picture_check import (
     CHECKING_MODULE,
     RESTART_SECONDS,
     CheckDeadlines,
     DecodingCheck,
 )
-from nst_daemon.workers.local import LocalTransport
-from nst_daemon.workers.messages import Check, Checked
 
 PATIENCE = 120.0  # seconds of real time; a slow machine is not a failure
 DEADLINES = CheckDeadlines(start=1000.0, file=100.0, idle=50.0)

@@ -1,7 +1,7 @@
-"""The process that decodes the pictures of a drop before their originals leave the inbox: `python -m …decoding FD`.
+"""The process that decodes the pictures of a drop before their originals leave the inbox: `… picture_check FD`.
 
 It receives `Check` messages, decodes one file after the other as a worker does, and answers each with `Checked`, in
-their order. It keeps no picture. `workers.decoding` starts and ends it.
+their order. It keeps no picture. `workers.picture_check` starts and ends it.
 """
 
 from __future__ import annotations

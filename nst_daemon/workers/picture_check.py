@@ -1,4 +1,4 @@
-"""Checks the pictures of drops by decoding them in a process of its own (`workers.process.decoding`).
+"""Checks the pictures of drops by decoding them in a process of its own (`workers.process.picture_check`).
 
 The process is started when there is something to check, and ended after some idle time, so that an idle daemon stays
 small. Decoders may crash or hang there: that costs the check of one job, which a worker then makes.
@@ -21,7 +21,7 @@ from nst_daemon.workers.supervised import Transport
 
 log = logging.getLogger(__name__)
 
-CHECKING_MODULE = "nst_daemon.workers.process.decoding"
+CHECKING_MODULE = "nst_daemon.workers.process.picture_check"
 #: A job is not checked again after its check has ended the process, or taken too long, this many times.
 MOST_STRIKES = 2
 #: Seconds until the next attempt where the process could not be started.

@@ -20,7 +20,7 @@ import torch
 from PIL import ExifTags, Image
 
 from nst_daemon.config import Limits
-from nst_daemon.engine.decoding import MARGIN, REDUCED_FROM, reduced_size, require_memory
+from nst_daemon.engine.decoding_memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.engine.icc import Array
 from nst_daemon.engine.images import Picture, load_picture, resize
 from nst_daemon.engine.onnx_session import unusable
@@ -185,7 +185,7 @@ import json, sys
 from pathlib import Path
 from PIL import Image
 import nst_daemon.painter
-from nst_daemon.engine import decoding, high_bit_depth, image_file, images
+from nst_daemon.engine import decoding_memory, high_bit_depth, image_file, images
 from nst_daemon.engine.memory import trim_heap
 from nst_daemon.machine import proc_bytes
 
@@ -193,10 +193,10 @@ def measured(path, used):
     image_file.know_heif()
     with Image.open(path) as image, open(path, "rb") as file:
         pixels, bits = image.width * image.height, high_bit_depth.bits_of(image, file)
-        size = decoding.reduced_size(image.size, used) if used else None
+        size = decoding_memory.reduced_size(image.size, used) if used else None
         if size and bits <= 8:
-            decoding.draft(image, size)
-        estimate = decoding.peak_bytes(image, pixels, bits, size)
+            decoding_memory.draft(image, size)
+        estimate = decoding_memory.peak_bytes(image, pixels, bits, size)
     trim_heap()
     Path("/proc/self/clear_refs").write_text("5")
     before = proc_bytes(Path("/proc/self/status"))["VmRSS"]
