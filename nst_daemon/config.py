@@ -501,11 +501,8 @@ def _located(base: Path, path: Path, key: str, *, resolve: bool = False) -> Path
         if not found.is_absolute():
             raise ValueError("the current folder no longer exists")
         found = found.resolve() if resolve else found
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # also ~ without a home, and loops of links
+    except (OSError, RuntimeError, ValueError) as error:
+        # RuntimeError: ~ without a home, or a loop of links.
         raise ConfigError(
             f"{key}: {printable(str(path))}: {first_line(error)}", remedy="write an absolute path"
         ) from error
@@ -583,8 +580,7 @@ def _as_config_error(
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return ConfigError(f"{where}: {key} is not a setting", remedy=remedy)
     if first["type"] in ("string_type", "path_type"):
-        remedy = (
-            "write it in quotes"  # YAML reads yes, 007 and 2024-01-01 as other things than text
-        )
+        # YAML reads yes and 007 as other things than text.
+        remedy = "write it in quotes"
     got = "" if parts in SECRETS else f", got {first['input']!r}"
     return ConfigError(f"{where}: {key}: {first['msg']}{got}", remedy=remedy)

@@ -44,9 +44,8 @@ def parse(text: str, label: str) -> Any:
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (derived from the safe loader)
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # PyYAML raises more than YAMLError: ValueError, OverflowError, RecursionError, …
+    except Exception as error:
+        # PyYAML raises more than YAMLError: ValueError, OverflowError, RecursionError, …
         raise SettingsError(
             f"{label} cannot be read: {shortened(printable(_one_line(error)), 300)}",
             remedy="write plain `key: value` lines",
@@ -120,9 +119,8 @@ class _PlainLoader(yaml.SafeLoader):
 
     def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
         text = str(super().construct_yaml_str(node))
-        if _NOT_TEXT.search(
-            text
-        ):  # written as an escape: the reader refuses the characters themselves
+        # Only an escape can contain one: the reader refuses the characters themselves.
+        if _NOT_TEXT.search(text):
             raise _error("the text contains a character that is not allowed", node)
         return text
 

@@ -150,9 +150,8 @@ class LocalExecutor(SupervisedExecutor):
     ) -> list[SupervisedWorker]:
         """A worker for each device; `first` is already there (as `auto`) and becomes the first of them."""
         threads = self._options.threads
-        if tuple(devices) != (
-            "auto",
-        ):  # else the worker divides the CPUs, once it knows the devices
+        # With "auto" the worker divides the CPUs, once it knows the devices.
+        if tuple(devices) != ("auto",):
             threads = threads or threads_per_worker(len(devices))
         options = replace(self._options, threads=threads)
         made = []

@@ -88,9 +88,8 @@ class DecodingCheck:
         self._spawn, self._deadlines = spawn, deadlines
         self._process: Transport | None = None
         self._loaded = False
-        self._since = (
-            0.0  # when the process began to load, began with its present job, or became idle
-        )
+        #: When the process began to load, began with its present job, or became idle, in monotonic seconds.
+        self._since = 0.0
         self._pending: dict[str, _Pending] = {}  # the one that is being checked first
         self._answers: dict[str, Checked] = {}
         self._failed_starts = 0  # in a row
