@@ -283,7 +283,7 @@ def check_daemon(folders: Folders) -> Iterator[Finding]:
     if live is None:
         return
     if live.state in {"paused", "lost"}:
-        remedy = "fix that: the daemon then goes on by itself"
+        remedy = "fix that; the daemon then continues"
         yield Finding("bad", "daemon", f"{live.state}: {live.reason}", remedy)
     else:
         yield Finding("good", "daemon", live.headline)

@@ -301,7 +301,7 @@ class Dispatch:
         """Release the devices outside of `service.active_hours`. `once` and `batch` paint at any time."""
         if self._state.drain or self._hours.active(now.wall):
             if self.resting:
-                log.info("painting goes on")
+                log.info("painting continues")
             self.resting = ""
         elif not self.resting:
             change = self._hours.change(now.wall)

@@ -160,7 +160,7 @@ class Supervisor:
             self._page.change(PageOptions.of(config, serve=not self._state.drain))
         except ConfigError as error:
             log.error("the status page stays as it was: %s", error)
-        log.info("going on with the new configuration")
+        log.info("using the new configuration")
 
     # One round
 
@@ -284,13 +284,13 @@ class Supervisor:
     def _pause(self, reason: str, now: Moment) -> None:
         """The queue waits. The log has the first reason only; the status has the present one."""
         if self.pause is None:
-            log.error("paused: %s; the queue goes on by itself when that is fixed", reason)
+            log.error("paused: %s; the queue continues when that is fixed", reason)
             self._next_try = self._wait = 0.0
         self.pause = Pause(reason, self.pause.since if self.pause else now.wall)
 
     def _resume(self) -> None:
         if self.pause:
-            log.info("going on: the cause of the pause is gone")
+            log.info("resumed: the cause of the pause is gone")
         self.pause = None
 
     def stop(self, now: Moment) -> None:

@@ -32,7 +32,7 @@ def bench(tmp_path: Path) -> Bench:
 def pauses(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the log says about the beginning and the end of pauses."""
     said = [record.getMessage() for record in caplog.records]
-    return [line for line in said if line.startswith(("paused", "going on"))]
+    return [line for line in said if line.startswith(("paused", "resumed"))]
 
 
 # One drop, one job
@@ -283,7 +283,7 @@ def test_a_pause_is_said_once_at_each_end(bench: Bench, caplog: pytest.LogCaptur
     (bench.folders.root / "away").rename(bench.folders.results)
     bench.step(1, times=20)
     assert bench.job().state is S.DONE
-    assert [line.split(":")[0] for line in pauses(caplog)] == ["paused", "going on"]
+    assert [line.split(":")[0] for line in pauses(caplog)] == ["paused", "resumed"]
 
 
 def test_a_pause_lasts_until_the_same_work_succeeds(
@@ -342,7 +342,7 @@ def test_a_disk_error_of_a_worker_is_tried_with_the_same_job(
     bench.executor.paint()
     bench.step(1, times=20)
     assert [task.name for task in bench.executor.tasks] == ["second"]
-    assert [line.split(":")[0] for line in pauses(caplog)] == ["paused", "going on"]
+    assert [line.split(":")[0] for line in pauses(caplog)] == ["paused", "resumed"]
 
 
 def test_a_cancelled_job_does_not_block_the_queue(bench: Bench) -> None:
@@ -486,7 +486,7 @@ def test_a_lasting_cause_gives_one_line_however_often_the_daemon_looks(
         bench.step(0.25)
         assert bench.supervisor.due(bench.now) > 0
     assert bench.executor.tasks == []
-    assert [line for line in caplog.messages if "paused: " in line or "going on: " in line] == [
+    assert [line for line in caplog.messages if "paused: " in line or "resumed: " in line] == [
         line for line in caplog.messages if "paused: " in line
     ][:1]
     bench.change(limits={"min_free_disk": 0})

@@ -17,16 +17,6 @@ from tests.torture.root import DEADLINE, Root, Victim
 S = JobState
 
 
-@pytest.fixture
-def victims() -> Iterator[list[Victim]]:
-    """Daemons that are killed when the test is over."""
-    started: list[Victim] = []
-    yield started
-    for victim in started:
-        if victim.process.poll() is None:
-            victim.kill()
-
-
 def says(victim: Victim, words: str, times: int = 1) -> None:
     """Wait until the daemon has said that."""
     assert victim.until(lambda: victim.root.text().count(words) >= times), victim.root.text()
@@ -73,7 +63,7 @@ def test_a_full_disk_makes_the_queue_wait(small_disk: Path, victims: list[Victim
     root.check_now()
     filler.unlink()
     is_done(victims[0], "second")
-    says(victims[0], "going on: the cause of the pause is gone")
+    says(victims[0], "resumed: the cause of the pause is gone")
     victims[0].process.terminate()
     assert victims[0].wait() == 0
     assert root.check_end() == {"first": S.DONE, "second": S.DONE}
