@@ -34,7 +34,14 @@ from PIL import Image
 
 from nst_daemon.config import Outputs
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import DeviceError, ModelError, NstError, OutOfMemory, PaintingError
+from nst_daemon.errors import (
+    DeviceError,
+    ModelError,
+    NstError,
+    OutOfMemory,
+    PaintingError,
+    StorageError,
+)
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
 from nst_daemon.workers.process.protocols import BatchGroup
@@ -213,6 +220,11 @@ class Slow(Renderer):
 def no_renderer(options: WorkerOptions, device: str) -> Renderer:
     """A factory whose weights are not there."""
     raise ModelError("the fake weights are not there", remedy="fetch them")
+
+
+def no_space_renderer(options: WorkerOptions, device: str) -> Renderer:
+    """A factory that finds no space for its files."""
+    raise StorageError("cache: No space left on device", remedy="free some space")
 
 
 def crashing_renderer(options: WorkerOptions, device: str) -> Renderer:

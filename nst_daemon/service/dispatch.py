@@ -43,6 +43,8 @@ JobEvent = Started | Progress | Staged | Failed | Stopped | Died | Note
 MOST_DEATHS = 2
 #: Seconds between two log lines about one job's progress.
 PROGRESS_LOG_SECONDS = 30.0
+#: The longest pause before the job that met a disk error is tried again: the disk may be all right by then.
+LONGEST_DISK_PAUSE = 60.0
 #: How far down the queue to look for a job that may start, where others wait for the same picture.
 LOOK_AHEAD = 16
 
@@ -65,6 +67,44 @@ class _Blocked:
     reason: str
     due: float
     pause: float
+
+
+class DeviceNews:
+    """What the workers have said about themselves, and not about a job."""
+
+    def __init__(self) -> None:
+        #: Why there is no device to paint on; "" if there is one.
+        self.lost = ""
+        #: Why workers could not load because of the disk, by their names, until they are ready.
+        self._not_loaded: dict[str, str] = {}
+
+    def answer(self, event: Ready | DeviceLost | Died) -> None:
+        """Log what it says, unless the pause that follows is logged."""
+        self._not_loaded.pop(event.worker, None)
+        match event:
+            case Ready():
+                self.lost = ""
+                log.info("worker %s is ready: %s", event.worker, _facts(event.info))
+                if warning := event.info.get("weights_warning"):
+                    log.warning("%s", warning)
+            case DeviceLost():
+                self.lost = "" if event.left else f"no device is left: {event.reason}"
+                log.error(
+                    "%s is out of use: %s (%d devices left)", event.worker, event.reason, event.left
+                )
+            case Died(disk=True):
+                self._not_loaded[event.worker] = f"worker {event.worker} {event.reason}"
+            case Died():
+                log.warning("worker %s %s", event.worker, event.reason)
+
+    def check_disk(self) -> None:
+        """Raise StorageError as long as a worker cannot load because of the disk."""
+        for reason in self._not_loaded.values():
+            raise StorageError(reason)
+
+    def stop(self) -> None:
+        """No worker tries to load."""
+        self._not_loaded.clear()
 
 
 class Dispatch:
@@ -91,8 +131,7 @@ class Dispatch:
         self._observer = observer
         #: When painting goes on, for people, outside of `service.active_hours`; "" while painting is allowed.
         self.resting = ""
-        #: Why there is no device to paint on; "" if there is one.
-        self.lost = ""
+        self.devices = DeviceNews()
         #: A job that a worker could not go on with because of the disk, until an attempt at it ends otherwise.
         self._blocked: _Blocked | None = None
         self._due: dict[str, float] = {}  # when to retry a job, in seconds of the monotonic clock
@@ -146,21 +185,12 @@ class Dispatch:
         self._events += self.executor.stop(self._state.config.service.stop_seconds)
         self._started = False
         self.listen(now)
+        self.devices.stop()
 
     def _answer(self, event: Event, now: Moment) -> None:
         match event:
-            case Ready():
-                self.lost = ""
-                log.info("worker %s is ready: %s", event.worker, _facts(event.info))
-                if warning := event.info.get("weights_warning"):
-                    log.warning("%s", warning)
-            case DeviceLost():
-                self.lost = "" if event.left else f"no device is left: {event.reason}"
-                log.error(
-                    "%s is out of use: %s (%d devices left)", event.worker, event.reason, event.left
-                )
-            case Died(job_id=None):
-                log.warning("worker %s %s", event.worker, event.reason)
+            case Ready() | DeviceLost() | Died(job_id=None):
+                self.devices.answer(event)
             case _:
                 self._answer_for_job(event, now)
 
@@ -241,7 +271,7 @@ class Dispatch:
         before, pacing = self._blocked, self._state.pacing
         pause = pacing.back_off
         if before is not None and before.job_id == job.id:
-            pause = min(2 * before.pause, pacing.longest_back_off)
+            pause = min(2 * before.pause, LONGEST_DISK_PAUSE)
         self._blocked = _Blocked(job.id, reason, now.steady + pause, pause)
 
     def _died(self, job: Job, event: Died, now: Moment) -> None:
@@ -317,7 +347,7 @@ class Dispatch:
     def hand_out(self, now: Moment) -> None:
         """Give queued jobs to the workers that have room.
 
-        Raises StorageError, also as long as a worker could not go on because of the disk.
+        Raises StorageError, also as long as a worker could not load or go on because of the disk.
         """
         ledger = self._state.ledger
         if self.resting:
@@ -325,6 +355,7 @@ class Dispatch:
         if not self._started and not (self._state.drain and not ledger.next_queued()):
             self.executor.start()
             self._started = True
+        self.devices.check_disk()
         if self._blocked is not None:
             self._try_blocked(self._blocked, now)
         copies = self._state.pacing.claims_a_round

@@ -143,8 +143,8 @@ class Reporting:
             return "paused", f"{pause.reason} (since {since:%Y-%m-%d %H:%M:%S})"
         if self._dispatch.resting:
             return "resting", self._dispatch.resting
-        if self._dispatch.lost:
-            return "lost", self._dispatch.lost
+        if self._dispatch.devices.lost:
+            return "lost", self._dispatch.devices.lost
         if any(status.state == "starting" for status in statuses):
             return "loading", ""
         return ("painting" if self._dispatch.running else "idle"), ""

@@ -336,14 +336,14 @@ class Supervisor:
     @property
     def stuck(self) -> bool:
         """Whether the work that is left waits for a person to fix something."""
-        return bool(self.paused or self._dispatch.lost)
+        return bool(self.paused or self._dispatch.devices.lost)
 
     def give_up(self) -> None:
         """Log what stays undone when the time to wait is over. Raises the error that prevents the rest, if any."""
         if self.paused:
             raise StorageError(self.paused)
-        if self._dispatch.lost:
-            raise DeviceError(self._dispatch.lost)
+        if self._dispatch.devices.lost:
+            raise DeviceError(self._dispatch.devices.lost)
         assert self._admission.seen is not None
         for path in self._admission.seen.settling:
             log.warning("%s is still being written; it stays in the inbox", path)

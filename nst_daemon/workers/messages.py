@@ -174,12 +174,14 @@ class Died:
         job_id: The job that is blamed, if any.
         reason: For people, such as "was killed by signal 9 (SIGKILL)" or "made no progress for 120 s".
         detail: The end of its output, such as the Python stack of a crash.
+        disk: It could not load because of the disk. It starts again by itself.
     """
 
     worker: str
     job_id: str | None
     reason: str
     detail: str = ""
+    disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +262,13 @@ class Leaving:
 
     Args:
         permanent: Another start fails in the same way.
+        disk: The disk is the reason; the device is not.
     """
 
     message: str
     permanent: bool
     detail: str = ""
+    disk: bool = False
 
 
 class Cause(StrEnum):

@@ -378,12 +378,13 @@ class SupervisedWorker:
                 reason += "; it hangs inside the kernel and cannot be ended"
         elif self.leaving:
             reason, detail = self.leaving.message, self.leaving.detail
-        events = [*self._blame(how.cause, reason, detail), *self._give_back()]
+        disk = self.leaving is not None and self.leaving.disk
+        events = [*self._blame(how.cause, reason, detail, disk), *self._give_back()]
         if not self.ready:
             self.failed_starts += 1
         permanent = self.leaving is not None and self.leaving.permanent
-        failing = permanent or unkillable
-        failing |= self.failed_starts >= LOST_AFTER_STARTS or len(self.victims) >= LOST_AFTER_JOBS
+        failing = permanent or unkillable or len(self.victims) >= LOST_AFTER_JOBS
+        failing |= self.failed_starts >= LOST_AFTER_STARTS and not disk
         if failing and not self.lost:
             events.append(DeviceLost(self.name, reason, left=0, permanent=permanent))
         self.lost |= failing
@@ -391,11 +392,11 @@ class SupervisedWorker:
         self.start_at = now + self._pause()
         return events
 
-    def _blame(self, cause: Cause, reason: str, detail: str) -> list[Event]:
+    def _blame(self, cause: Cause, reason: str, detail: str, disk: bool) -> list[Event]:
         """The death, with the job that it is blamed on: the one that was begun last, if any."""
         job_id = next((j for j, given in reversed(self.jobs.items()) if given.started), None)
         if job_id is None or self.jobs[job_id].cancelled:
-            return [Died(self.name, None, reason, detail)]
+            return [Died(self.name, None, reason, detail, disk)]
         if cause is Cause.MACHINE:
             self.history.machines[job_id] += 1
             if self.history.machines[job_id] <= BLAMELESS_MACHINES:

@@ -17,7 +17,7 @@ from nst_daemon.names import PORTABLE_BYTES, portable, spellings
 from nst_daemon.publishing import move_folder, publish
 from nst_daemon.service.containment import contained
 from nst_daemon.service.state import Moment, Pacing
-from nst_daemon.workers.messages import Event, Failed, Progress, Staged, Started, Task
+from nst_daemon.workers.messages import Died, Event, Failed, Progress, Ready, Staged, Started, Task
 from tests.bench import PNG, Bench, FakeExecutor
 
 S = JobState
@@ -343,6 +343,36 @@ def test_a_disk_error_of_a_worker_is_tried_with_the_same_job(
     bench.step(1, times=20)
     assert [task.name for task in bench.executor.tasks] == ["second"]
     assert [line.split(":")[0] for line in pauses(caplog)] == ["paused", "resumed"]
+
+
+def test_a_worker_that_cannot_load_because_of_the_disk_pauses_the_queue(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often a worker fails to load because of the disk, the log says it once, until the worker is ready."""
+    caplog.set_level(logging.INFO)
+    bench.step(1)
+    for _ in range(8):
+        bench.executor.events.append(Died("fake", None, "could not start: no space", disk=True))
+        bench.step(1, times=20)
+        assert bench.supervisor.paused == "worker fake could not start: no space"
+    bench.drop()
+    assert bench.executor.tasks == []
+    bench.executor.events.append(Ready("fake", {}))
+    bench.step(1, times=20)
+    assert [task.name for task in bench.executor.tasks] == ["dog"]
+    assert [line.split(":")[0] for line in pauses(caplog)] == ["paused", "resumed"]
+    assert not [line for line in caplog.messages if "no space" in line][1:]
+
+
+def test_a_disk_error_of_a_worker_is_tried_every_minute(bench: Bench) -> None:
+    """After many attempts that met a full disk, the next one follows within a minute."""
+    bench.drop()
+    for _ in range(8):
+        bench.executor.answer(
+            lambda task: Failed("fake", task.job_id, Retry.PAUSED, "the stage is full")
+        )
+        bench.step(1, times=80)
+        assert len(bench.executor.tasks) == 1
 
 
 def test_a_cancelled_job_does_not_block_the_queue(bench: Bench) -> None:

@@ -519,6 +519,19 @@ def test_a_device_that_never_starts_is_backed_off_and_taken_out(harness: Harness
     assert b.executor.status(0.0)[0].pid is not None
 
 
+def test_a_full_disk_takes_no_device_out(harness: Harnesses) -> None:
+    """A worker that cannot load because of the disk says so, and is started again however often that happens."""
+    b = harness(renderer="tests.fakes:no_space_renderer")
+    b.executor.start()
+    for deaths in range(1, supervised.LOST_AFTER_STARTS + 2):
+        b.until(lambda n=deaths: len(b.of(Died)) == n, ahead=100.0 * deaths)  # type: ignore[misc]
+    assert all(died.disk for died in b.of(Died))
+    assert b.of(Died)[0].reason == (
+        "could not start: cache: No space left on device; free some space"
+    )
+    assert not b.of(DeviceLost)
+
+
 def test_a_worker_that_never_gets_ready_is_killed(harness: Harnesses) -> None:
     """A worker that does not load within start_seconds is killed and counted as a failed start."""
     b = harness(renderer="tests.fakes:hanging_renderer", start_seconds=30)

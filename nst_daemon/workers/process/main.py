@@ -325,8 +325,13 @@ def _no_start(error: Exception) -> messages.Leaving:
             f"there is not enough memory ({machine.memory_limit() / 1e9:.1f} GB are allowed); raise "
             f"limits.max_memory or the control group's limit: at least {MINIMUM_MEMORY / 1e9:.1f} GB are needed"
         )
-    permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
-    return messages.Leaving(f"could not start: {message}", permanent, _trace(error))
+    retry = error.retry if isinstance(error, NstError) else None
+    return messages.Leaving(
+        f"could not start: {message}",
+        permanent=retry is Retry.NEVER,
+        detail=_trace(error),
+        disk=retry is Retry.PAUSED,
+    )
 
 
 def _line(error: BaseException) -> str:
