@@ -104,13 +104,11 @@ def connect(
         StorageError: The file cannot be opened.
     """
     with translated(path):
-        if unchanged:
-            name = f"{path.absolute().as_uri()}?immutable=1"
-            database = sqlite3.connect(name, uri=True, isolation_level=None)
-            database.row_factory = sqlite3.Row
-            return database
-        database = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
+        name = path.absolute().as_uri() + ("?immutable=1" if unchanged else "")
+        database = sqlite3.connect(name, uri=True, timeout=busy_seconds, isolation_level=None)
         database.row_factory = sqlite3.Row
+        if unchanged:
+            return database
         # WAL needs shared memory, which network file systems do not have; the rollback journal works there.
         mode = "DELETE" if network_file_system(path.parent) else "WAL"
         database.execute(f"PRAGMA journal_mode = {mode}")

@@ -22,6 +22,7 @@ from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import NstError
 from nst_daemon.machine import threads_per_worker
 from nst_daemon.painter import Painter
+from nst_daemon.unexpected import kind_and_message
 from nst_daemon.weights_file import find_weights
 
 Row = tuple[str, str, str, str]
@@ -47,7 +48,7 @@ def _run(
     except NstError as error:
         return [("bad", subject, error.message, error.remedy)]
     except Exception as error:  # noqa: BLE001 (unexpected errors are findings)
-        message = f"{type(error).__name__}: {error}".partition("\n")[0]
+        message = kind_and_message(error)
         return [("bad", subject, message, "check the versions of the installed packages")]
 
 

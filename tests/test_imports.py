@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": LEAVES | FILES | {"engine", "export", "weights_file"},
     "painter": LEAVES | FILES | {"config", "engine", "export", "report.sidecar", "weights_file"},
     "weights": set(),
-    "probe": {"errors", "engine", "export", "machine", "painter", "weights_file"},
+    "probe": {"errors", "engine", "export", "machine", "painter", "unexpected", "weights_file"},
     "samples": set(),
     "report": LEAVES | FILES | {"report"},
     "ops": LEAVES
@@ -90,7 +90,16 @@ ALLOWED: dict[str, set[str]] = {
     },
     "workers": LEAVES
     | FILES
-    | {"config", "managed_process", "painter", "engine", "export", "report", "workers"},
+    | {
+        "config",
+        "managed_process",
+        "painter",
+        "engine",
+        "export",
+        "report",
+        "unexpected",
+        "workers",
+    },
     "web.options": {"config", "errors"},
     "web": LEAVES
     | FILES

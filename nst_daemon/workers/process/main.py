@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from nst_daemon import machine, managed_process
 from nst_daemon.config import MINIMUM_MEMORY
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
+from nst_daemon.unexpected import kind_and_message
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task
 from nst_daemon.workers.process.attempt import Attempt
@@ -282,7 +283,7 @@ class Worker:
             return
         known = error if isinstance(error, NstError) else self._renderer.explain(error)
         if known is None:
-            message = f"unexpected error: {_line(error)}"
+            message = f"unexpected error: {kind_and_message(error)}"
             failed = Failed(self._name, job.task.job_id, Retry.NEVER, message, _trace(error))
         else:
             failed = Failed(self._name, job.task.job_id, known.retry, str(known), _trace(error))
@@ -319,7 +320,7 @@ class Worker:
 
 def _no_start(error: Exception) -> messages.Leaving:
     """Why the worker cannot start. An error that no retry changes is permanent."""
-    message = str(error) if isinstance(error, NstError) else _line(error)
+    message = str(error) if isinstance(error, NstError) else kind_and_message(error)
     if machine.lacks_memory(error):
         message = (
             f"there is not enough memory ({machine.memory_limit() / 1e9:.1f} GB are allowed); raise "
@@ -332,11 +333,6 @@ def _no_start(error: Exception) -> messages.Leaving:
         detail=_trace(error),
         disk=retry is Retry.PAUSED,
     )
-
-
-def _line(error: BaseException) -> str:
-    """Its type and the first line of what it says."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:500]
 
 
 def _trace(error: BaseException) -> str:

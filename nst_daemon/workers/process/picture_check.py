@@ -13,8 +13,9 @@ from contextlib import suppress
 
 from nst_daemon import machine, managed_process
 from nst_daemon.engine.image_file import decode_file
-from nst_daemon.errors import DamagedPicture, NstError, Retry, first_line
+from nst_daemon.errors import DamagedPicture, NstError, Retry
 from nst_daemon.jobs import JobInput
+from nst_daemon.unexpected import kind_and_message
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Check, Checked
 
@@ -46,7 +47,7 @@ class Checker:
             damaged = isinstance(error, DamagedPicture)
             return Checked(check.job_id, reason=str(error), incomplete=damaged)
         except Exception as error:  # noqa: BLE001 (the worker decides)
-            return Checked(check.job_id, undecided=first_line(error))
+            return Checked(check.job_id, undecided=kind_and_message(error))
         return Checked(check.job_id)
 
     def _decode(self, check: Check, file: JobInput) -> None:
