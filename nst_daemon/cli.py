@@ -213,10 +213,8 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
     if config.outputs.contact_sheet:
         try:
             said = str(batch_sheet.write(folder, places))
-        except InputError as error:
-            said = str(
-                error
-            )  # no results, or too many for a sheet: the summary still shows the batch
+        except InputError as error:  # no results, or too many: the summary still shows the batch
+            said = str(error)
         streams.notice(printable(said), level=6)
     if config.outputs.gallery:
         gallery.write(config.folders.results, places, _rerun_options(config, roots))
@@ -396,6 +394,8 @@ def status(
         _print(tables.status_page(found), found.as_json(), as_json)
     elif as_json:
         report.follow(lambda: print(json.dumps(report.gather(folders).as_json()), flush=True))
+    elif not sys.stdout.isatty():
+        report.follow(lambda: Console().print(tables.status_page(report.gather(folders))))
     else:
         with Live(auto_refresh=False) as live:
             report.follow(

@@ -29,6 +29,7 @@ from nst_daemon.names import printable
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
 #: Minimum length of the status page's token, in characters.
 TOKEN_LENGTH = 16
+LAST_PORT = 65535
 #: Picture formats that can hold 16 bits per channel.
 DEEP_FORMATS = ("png", "tiff")
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
@@ -425,9 +426,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return strict_yaml.parse_mapping(path.read_bytes(), str(path))
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}", remedy="check its permissions"
-        ) from error
+        remedy = "check its permissions" if path.is_file() else "name a file"
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
     except SettingsError as error:
         raise ConfigError(error.message, remedy="see config.yaml for its form") from error
 
@@ -458,6 +458,7 @@ def _validate(
     except SettingsError as error:
         raise ConfigError(f"{where}: render: {error.message}", remedy=error.remedy) from error
     _check_keep(config.keep, where)
+    _check_textfile(config.metrics.textfile, where)
     _check_page(config.status_page, config.status_page_token, where)
     _check_depth(config.outputs, where)
     active_hours.parse(config.service.active_hours)
@@ -522,6 +523,13 @@ def _check_depth(outputs: Outputs, where: str) -> None:
         )
 
 
+def _check_textfile(file: Path | None, where: str) -> None:
+    """Other names may be those of files that are in use, or of devices."""
+    if file and file.suffix != ".prom":
+        said = f"{where}: metrics.textfile {printable(str(file))} does not end in .prom"
+        raise ConfigError(said, remedy="choose such a name: node_exporter reads no other files")
+
+
 def _check_keep(keep: Keep, where: str) -> None:
     """The ledger lists the files in done/ and failed/ that the daemon may remove, so its entries must live longer."""
     if keep.ledger_days is None:
@@ -553,11 +561,12 @@ def split_address(text: str) -> tuple[str, int]:
     """Split HOST:PORT or [IPv6]:PORT into host and port. Raises ConfigError."""
     host, _, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not bare or (":" in bare and bare == host) or not re.fullmatch(r"[1-9]\d{0,4}", port):
+    number = int(port) if re.fullmatch(r"[1-9]\d{0,4}", port, re.ASCII) else 0
+    if not bare or (":" in bare and bare == host) or not 0 < number <= LAST_PORT:
         raise ConfigError(
             f"status_page {text!r} is not HOST:PORT", remedy="write 127.0.0.1:8787 or [::1]:8787"
         )
-    return bare, int(port)
+    return bare, number
 
 
 def is_local(host: str) -> bool:

@@ -9,12 +9,13 @@ from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
+from nst_daemon.files import open_file
 from nst_daemon.intake.ignore import ignored
 
 
 def sha256_file(path: Path) -> str:
     """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
+    with os.fdopen(open_file(path), "rb") as file:
         return sha256_stream(file)
 
 

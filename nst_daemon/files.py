@@ -25,15 +25,16 @@ from nst_daemon.names import printable
 CHUNK = 1 << 20
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space; the queue then continues",
-    errno.EDQUOT: "free some space or raise the quota; the queue then continues",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space or raise the quota",
     errno.EFBIG: "raise the limit on file sizes (LimitFSIZE=)",
-    errno.EROFS: "mount it writable; the queue then continues",
-    errno.ENOENT: "mount it or create it; the queue then continues",
+    errno.EROFS: "mount it writable",
+    errno.ENOENT: "mount it or create it",
     errno.EEXIST: "it is not a folder: move it, or configure another path",
     errno.ENOTDIR: "a part of this path is not a folder: move it, or configure another path",
     errno.EACCES: "give the daemon's user the right to write there",
     errno.EPERM: "give the daemon's user the right to write there",
+    errno.ENOTSUP: "remove it, or check the mount",
     errno.EMFILE: "raise the limit on open files (LimitNOFILE=)",
 }
 _PATH_REMEDIES = {
@@ -42,6 +43,7 @@ _PATH_REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EACCES: "change the permissions of this file or its folder",
     errno.EPERM: "change the permissions or the attributes of this file",
+    errno.ENOTSUP: "remove it",
     errno.EISDIR: "move the folder of this name away",
     errno.ENOTDIR: "move the file that is in the place of a folder away",
 }
@@ -193,6 +195,22 @@ def open_regular(name: str, dir_fd: int, max_bytes: int) -> tuple[int, os.stat_r
 
 
 # Own files
+
+
+def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file. Another kind of file is an OSError: to open or read a named pipe would never end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENOTSUP, f"it is {kind(status.st_mode)} and not a file", str(path))
+    return descriptor
+
+
+def read_file(path: Path) -> bytes:
+    """The contents of a regular file. Raises OSError."""
+    with os.fdopen(open_file(path), "rb") as file:
+        return file.read()
 
 
 def fsync_folder(path: Path) -> None:

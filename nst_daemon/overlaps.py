@@ -29,7 +29,7 @@ _FORBIDDEN = {
     "done": (_FOLDERS | _OWN) - {"failed"},
     "failed": (_FOLDERS | _OWN) - {"done"},
     "state": _FOLDERS,
-    **dict.fromkeys(_OWN, _FOLDERS | _OWN | {"previews"}),
+    **dict.fromkeys(_OWN, _FOLDERS | _OWN | {"previews", "textfile", "weights", "source"}),
 }
 
 

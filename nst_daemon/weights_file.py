@@ -15,7 +15,7 @@ from typing import Protocol
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, StorageError
-from nst_daemon.files import fingerprint, make_folder, write_atomic
+from nst_daemon.files import fingerprint, make_folder, read_file, write_atomic
 
 #: torchvision's file names; the eight digits are the first of the file's SHA-256.
 IMAGENET_FILES: Mapping[str, str] = MappingProxyType(
@@ -200,8 +200,8 @@ def _imagenet(network: str, cache: Path | None) -> WeightsFile:
 def _recorded(path: Path) -> str:
     """The whole digest that was recorded when the file was first used, or an empty string."""
     try:
-        return _record_of(path).read_text().partition(" ")[0]
-    except OSError:
+        return read_file(_record_of(path)).decode().partition(" ")[0]
+    except (OSError, UnicodeDecodeError):
         return ""
 
 
@@ -262,7 +262,7 @@ def _digest(path: Path, cache: Path | None) -> str:
 def _read_digests(path: Path) -> dict[str, object]:
     """The cached digests; empty if the file is missing or damaged."""
     try:
-        known = json.loads(path.read_bytes())
+        known = json.loads(read_file(path))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

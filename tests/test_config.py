@@ -256,6 +256,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         ("127.0.0.1", "", "HOST:PORT"),
         ("::1:8787", "", "HOST:PORT"),
         (":8787", "", "HOST:PORT"),
+        ("127.0.0.1:65536", "", "HOST:PORT"),
         ("127.0.0.1:http", "", "HOST:PORT"),
         ("127.0.0.1:8787", "too short", "openssl rand"),
         ("127.0.0.1:8787", "with a space in the middle", "openssl rand"),

@@ -215,8 +215,8 @@ def test_folders_move_beside_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        (errno.ENOSPC, "free some space; the queue then continues"),
-        (errno.EROFS, "mount it writable; the queue then continues"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EROFS, "mount it writable"),
         (errno.EIO, "check the disk or the mount"),
     ],
 )

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "names": set(),
     "unexpected": {"errors", "names"},
     "files": LEAVES | {"names"},
-    "digests": {"intake.ignore"},
+    "digests": {"files", "intake.ignore"},
     "identity": {"engine.settings", "jobs"},
     "publishing": LEAVES | {"digests", "files", "names"},
     "mounts": {"files"},

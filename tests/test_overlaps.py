@@ -107,6 +107,16 @@ def test_the_configuration_must_not_be_in_the_inbox(tmp_path: Path) -> None:
         check_separate(config.load(file, {}))
 
 
+def test_the_daemons_own_folders_hold_nothing_of_others(tmp_path: Path) -> None:
+    """The daemon would remove a configuration and weights that are in its spool or cache."""
+    file = tmp_path / "state" / "spool" / "config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("folders: {root: ../..}\nmodel: {weights: ../cache/own.pth}")
+    found = " ".join(message for message, _ in overlaps(config.load(file, {})))
+    assert f"the configuration file ({file}) is inside the spool" in found
+    assert "model.weights" in found
+
+
 def test_links_are_followed(tmp_path: Path) -> None:
     """Results that are a link into the inbox, and a spool that is one, are found."""
     (tmp_path / "inbox" / "deep").mkdir(parents=True)

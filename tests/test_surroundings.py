@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nst_daemon.ledger import Ledger
+
 ROOT = Path(__file__).parent.parent
 #: Seconds that a command may take on a busy machine.
 DEADLINE = 120.0
@@ -147,6 +149,29 @@ def test_nothing_runs_in_folders_that_contain_one_another(
     said = check(of(NST_FOLDERS__RESULTS="inbox/out"), tmp_path, line, code)
     assert ("folders.results" in said and "folders.inbox" in said) == bool(code)
     assert not (tmp_path / "nst").exists()
+
+
+@pytest.mark.parametrize("line", ["status", "presets", "history", "--help", "--version"])
+def test_a_reader_that_ends_first_is_no_error(tmp_path: Path, line: str) -> None:
+    """`nst-daemon … | true` is quiet and ends with 0, and with --watch it ends at all."""
+    (tmp_path / "nst" / "state").mkdir(parents=True)
+    Ledger.open(tmp_path / "nst" / "state" / "ledger.sqlite").close()
+    gone = Surroundings(shell='("$@"; echo $? >code) | true; sleep 0.1; cat code')
+    for more in ("", " --watch", " --watch --json") if line == "status" else ("",):
+        run = gone.run(tmp_path, line + more)
+        assert (run.stdout.strip(), run.stderr) == (b"0", b"")
+
+
+@pytest.mark.parametrize("name", ["lock", "status.json"])
+def test_a_named_pipe_in_the_state_folder_keeps_no_command_waiting(
+    tmp_path: Path, name: str
+) -> None:
+    """`status` passes over it, and a start is refused if it is in the place of the lock."""
+    (tmp_path / "nst" / "state").mkdir(parents=True)
+    os.mkfifo(tmp_path / "nst" / "state" / name)
+    check(of(), tmp_path, "status", 0)
+    said = check(of(), tmp_path, "once --wait 0", 7 if name == "lock" else 0)
+    assert ("it is a named pipe and not a file; remove it" in said) == (name == "lock")
 
 
 def test_the_demo_uses_the_defaults(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from nst_daemon.errors import StorageError
-from nst_daemon.files import make_folder, write_atomic
+from nst_daemon.files import make_folder, read_file, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class StyleCache:
         """The tensors stored under the key, or None."""
         path = self._path(key)
         try:
-            content = path.read_bytes()
+            content = read_file(path)
             digest, body = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
             if hashlib.sha256(body).digest() != digest:
                 raise SafetensorError("its digest does not match")

@@ -531,7 +531,7 @@ def _to_json(job: Job) -> bytes:
 def _read_card(folder: Path) -> Job | None:
     """The job whose files are in a folder, in state `claimed`; None if the card is missing or damaged."""
     try:
-        card = json.loads((folder / CARD).read_bytes())
+        card = json.loads(files.read_file(folder / CARD))
         inputs = tuple(_input_from_json(file) for file in card.pop("inputs"))
         card["staged_files"] = tuple(card["staged_files"])
         card["batch"] = BatchCell.from_json(card.get("batch"))

@@ -50,8 +50,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         streams.notice("interrupted")
         return Cancelled.exit_code
-    if isinstance(error, BrokenPipeError):
-        return 0  # the reader of our output has exited
+    if isinstance(error, streams.OutputClosed):
+        return 0  # as for other tools, nothing went wrong
     if isinstance(error, OSError):
         error = _of_system(error) or error
     if not isinstance(error, NstError):

@@ -7,6 +7,7 @@ may read. No port is needed.
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any
 from nst_daemon import rights
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
+from nst_daemon.files import open_file
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import JobEvent, LedgerReader
 from nst_daemon.names import printable
@@ -129,7 +131,7 @@ def read_live(folders: Folders) -> LiveStatus | None:
 def served(state: Path) -> bool:
     """Whether a daemon holds the lock of a root (see `service.loop.serve`)."""
     try:
-        with (state / "lock").open() as file:
+        with os.fdopen(open_file(state / "lock")) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -41,6 +41,10 @@ def _text(raw: io.FileIO, encoding: str, *, line_buffering: bool) -> io.TextIOWr
     )
 
 
+class OutputClosed(Exception):  # noqa: N818 (not an error: `nst-daemon … | head`)
+    """The reader of our output has exited. Not an OSError: libraries make that an exit code of their own."""
+
+
 class _Stream(io.FileIO):
     """A file that waits until it can be written to, also if another process made it non-blocking."""
 
@@ -56,8 +60,8 @@ class _Output(_Stream):
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError as error:
+            raise OutputClosed from error
         except OSError as error:
             raise StorageError(
                 f"the standard output cannot be written: {error.strerror or error}",
@@ -79,7 +83,7 @@ def finish(code: int) -> int:
     """Write what was printed, and return the exit code of the command, or another one if that is impossible."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has exited (`nst-daemon … | head`)
+    except OutputClosed:
         _discard(1)
     except StorageError as error:
         _discard(1)

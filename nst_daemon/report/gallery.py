@@ -109,7 +109,7 @@ def found(results: Path) -> Iterator[dict[str, Any]]:
             if name.endswith(".json") and not name.startswith("."):
                 path = Path(parent, name)
                 try:
-                    entry = _entry(path, results, present, json.loads(path.read_bytes()))
+                    entry = _entry(path, results, present, json.loads(files.read_file(path)))
                 except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                     log.warning("%s was skipped: %r", printable(str(path)), error)
                 else:

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from nst_daemon import __version__
+from nst_daemon import __version__, files
 from nst_daemon.errors import InputError
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.names import printable
@@ -95,8 +95,8 @@ def embed(
     """
     # Settings files are left out: the resolved settings are included.
     pictures = [i for i in inputs if i.role is not Role.SETTINGS]
-    files = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in pictures]
-    essentials = {**_PROGRAM, "inputs": files, "settings": settings, "model": _model(machine)}
+    pictured = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in pictures]
+    essentials = {**_PROGRAM, "inputs": pictured, "settings": settings, "model": _model(machine)}
     return json.dumps(essentials, allow_nan=False, separators=(",", ":"))
 
 
@@ -198,7 +198,7 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _text(path: Path) -> str | bytes:
     """The JSON in a sidecar, or in the metadata of a picture."""
     if path.suffix.lower() == ".json":
-        return path.read_bytes()
+        return files.read_file(path)
     with Image.open(path, formats=RESULT_FORMATS) as image:
         if image.format == "PNG":
             return str(image.info[KEYWORD])

@@ -330,6 +330,8 @@ class Admission:
         """The job is queued, has failed or is forgotten: this part no longer owns it."""
         del self._claimed[job_id]
         self._review.forget(job_id)
+        if not self._claimed:
+            self.wake()  # the last scan saw the files, and the watch does not report that they were removed
 
     # Retry
 

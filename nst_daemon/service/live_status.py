@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from nst_daemon.files import storage
+from nst_daemon.files import read_file, storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class LiveStatus:
     def read(cls, path: Path) -> Self | None:
         """What the file says; None if there is none, or where another version has written it."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_file(path))
             found["paintings"] = [PaintingStatus(**painting) for painting in found["paintings"]]
             return cls(**found)
         except (OSError, ValueError, KeyError, TypeError):

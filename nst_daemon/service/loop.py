@@ -171,7 +171,7 @@ def _sole_owner(state: Path) -> Iterator[None]:
     """Hold the lock of a root. The kernel releases it however this process ends."""
     path = state / "lock"
     with files.storage(path):
-        file = path.open("a+")
+        file = os.fdopen(files.open_file(path, os.O_RDWR | os.O_CREAT), "r+")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

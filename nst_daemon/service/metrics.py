@@ -30,6 +30,7 @@ class PrometheusMetrics:
 
     def __init__(self, options: Metrics) -> None:
         self._options = options
+        self._problem = ""
         self._registry = registry = CollectorRegistry()
         self.ended = Counter(
             "nst_jobs_ended", "Jobs that have ended.", ["state"], registry=registry
@@ -116,7 +117,15 @@ class PrometheusMetrics:
         if live.paused_since is not None:
             self._pause.labels(live.reason).set(live.paused_since)
         if self._options.textfile:
-            try:
-                write_to_textfile(str(self._options.textfile), self._registry)
-            except OSError as error:
-                log.warning("%s cannot be written: %s", self._options.textfile, error.strerror)
+            self._write(self._options.textfile)
+
+    def _write(self, file: Path) -> None:
+        """Write the text file. The log has each reason why that is impossible once."""
+        problem = ""
+        try:
+            write_to_textfile(str(file), self._registry)
+        except OSError as error:
+            problem = f"{printable(str(file))} cannot be written: {error.strerror}"
+            if problem != self._problem:
+                log.warning("%s", problem)
+        self._problem = problem

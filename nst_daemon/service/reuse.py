@@ -91,7 +91,7 @@ def _reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) -> Ite
 def _sidecar(picture: Path) -> dict[str, Any] | None:
     """What NAME.json says; None if it is missing, or a person has changed its form."""
     try:
-        found: dict[str, Any] = json.loads(picture.with_suffix(".json").read_bytes())
+        found: dict[str, Any] = json.loads(files.read_file(picture.with_suffix(".json")))
         as_expected = isinstance(found["job"], dict) and isinstance(found["notes"], list)
         return found if as_expected else None
     except (OSError, ValueError, KeyError, TypeError):

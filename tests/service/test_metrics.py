@@ -95,12 +95,23 @@ def test_nothing_is_imported_unless_asked_for(tmp_path: Path) -> None:
     assert make_metrics(Bench(tmp_path).config) is None
 
 
-def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    """A textfile in a folder that is not there is complained about, and painting goes on."""
+def test_a_file_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A textfile in a folder that is not there is complained about once, and painting goes on."""
     bench = Bench(tmp_path, metrics=Options(textfile=tmp_path / "no" / "nst.prom"))
     bench.drop()
+    bench.step(1, times=5)
     assert len(bench.executor.tasks) == 1
     assert not bench.supervisor.paused
+    assert len([line for line in caplog.messages if "nst.prom cannot be written" in line]) == 1
+
+
+@pytest.mark.parametrize("name", ["state/ledger.sqlite", "state/lock", "/dev/null", "nst.prom.txt"])
+def test_only_prom_files_are_written(name: str) -> None:
+    """A textfile that would replace the ledger, a device or a file that is not for node_exporter is refused."""
+    with pytest.raises(ConfigError, match=r"metrics\.textfile .* does not end in \.prom"):
+        load(None, {"NST_METRICS__TEXTFILE": name}, search=())
 
 
 def test_the_textfile_is_relative_to_the_configuration(tmp_path: Path) -> None:

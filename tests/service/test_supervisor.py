@@ -287,6 +287,22 @@ def test_draining_starts_no_worker_without_work(tmp_path: Path) -> None:
     assert not bench.supervisor.settling
 
 
+def test_draining_ends_soon_after_the_last_drop_is_checked(tmp_path: Path) -> None:
+    """`once` does not wait for the next rescan if the inbox was scanned while a drop was being checked."""
+    bench = Bench(tmp_path)
+    bench.drain = True
+    bench.begin()
+    bench.check.answers["dog"] = None
+    bench.drop()
+    bench.step(1, times=10)
+    bench.check.answers.clear()
+    bench.step(1)
+    bench.executor.paint()
+    bench.step(1, times=3)
+    assert bench.job().state is JobState.DONE
+    assert bench.supervisor.drained
+
+
 def test_draining_leaves_lone_halves(tmp_path: Path) -> None:
     """`once` leaves half a pair in the inbox, however long it has waited, and counts no failure."""
     bench = Bench(tmp_path)

@@ -80,7 +80,7 @@ def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[Reached, bytes] | 
         UnusableCheckpoint: The file is damaged, or belongs to another picture.
     """
     try:
-        data = path.read_bytes()
+        data = files.read_file(path)
     except FileNotFoundError:
         return None
     except OSError as error:
