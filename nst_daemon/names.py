@@ -72,7 +72,7 @@ def _within(name: str, limit: int) -> str:
 
 
 def portable(name: str) -> str:
-    """A clean name as every common file system takes it (FAT, NTFS, SMB, eCryptfs): for where the name is refused.
+    """A clean name in a form that every common file system takes (FAT, NTFS, SMB, eCryptfs), if it refuses the name.
 
     Reserved characters and a dot or space at the end become "_". "/" stays. Each part has at most PORTABLE_BYTES.
     """

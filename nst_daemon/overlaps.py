@@ -21,7 +21,7 @@ _FOLDERS = frozenset({"inbox", "styles", "results", "done", "failed", "state"})
 #: The daemon's own folders in the state folder.
 _OWN = frozenset({"spool", "stage", "checkpoints", "logs", "cache"})
 _OTHERS = frozenset({"root", "previews", "batch_roots", "textfile", "weights", "source"})
-#: What must not be in a place, nor be the same: {place: others}. `state` may contain folders, but be none of them.
+#: What must not be in a place, nor be the same: {place: others}. `state` may contain others, but not be one of them.
 _FORBIDDEN = {
     "inbox": _FOLDERS | _OWN | _OTHERS,
     "styles": _FOLDERS | _OWN | {"previews"},

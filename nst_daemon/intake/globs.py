@@ -66,12 +66,12 @@ class Search:
             before = self.passed_over.copy()
             matches = [path for root in self._roots for path in self._in_root(root, glob)]
             if not matches:
-                raise self._nothing(glob, self.passed_over - before)
+                raise self._no_match(glob, self.passed_over - before)
             found |= dict.fromkeys(matches)
             self._check_number(len(found), glob)
         return list(found)
 
-    def _nothing(self, glob: str, passed_over: Counter[str]) -> InputError:
+    def _no_match(self, glob: str, passed_over: Counter[str]) -> InputError:
         folders = ", ".join(printable(str(root)) for root in self._roots)
         where = f"no image file in {folders}" if folders else "nothing: batch_roots is empty"
         if "{" in glob:
@@ -138,15 +138,15 @@ class Search:
                 for item in items:
                     self._names += 1
                     if self._names > self._max_names:
-                        raise self._too_much(f"{self._max_names:,} names", glob)
+                        raise self._limit_exceeded(f"{self._max_names:,} names", glob)
                     if self._clock() - self._began > self._max_seconds:
-                        raise self._too_much(f"{self._max_seconds:g} seconds", glob)
+                        raise self._limit_exceeded(f"{self._max_seconds:g} seconds", glob)
                     if not ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
                         yield item
         except OSError:
             return
 
-    def _too_much(self, limit: str, glob: str) -> InputError:
+    def _limit_exceeded(self, limit: str, glob: str) -> InputError:
         return InputError(
             f"the search for {_shown(glob)} was ended after {limit}",
             remedy="name the folders more exactly",

@@ -1,4 +1,4 @@
-"""What a command says when it fails, and its exit code. A traceback is written to a file and never shown."""
+"""The message and the exit code of a command that fails. A traceback is written to a file and never shown."""
 
 from __future__ import annotations
 

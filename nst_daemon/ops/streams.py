@@ -1,4 +1,4 @@
-"""Standard input, output and error in any surroundings: closed, full, or in a locale without some characters."""
+"""Standard input, output and error that may be closed, full, or in a locale without some characters."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 S = JobState
 
 
-class Admits(Protocol):
+class Admitter(Protocol):
     """What takes in the pictures of a batch (`admission.Admission`)."""
 
     def admit(self, wanted: Request | Rejection, now: Moment) -> None:
@@ -50,7 +50,7 @@ class Batches:
         admission: Takes in the pictures.
     """
 
-    def __init__(self, state: State, completion: Completion, admission: Admits) -> None:
+    def __init__(self, state: State, completion: Completion, admission: Admitter) -> None:
         self._state, self._completion, self._admission = state, completion, admission
         self._expansions: list[Expansion] = []
 

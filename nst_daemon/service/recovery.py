@@ -1,4 +1,4 @@
-"""At the start: bring every job that a crash or a shutdown has left behind to where it can go on."""
+"""At the start: bring every job that a crash or a shutdown has left behind into a state from which it can continue."""
 
 from __future__ import annotations
 

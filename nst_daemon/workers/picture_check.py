@@ -22,8 +22,8 @@ from nst_daemon.workers.supervised import Transport
 log = logging.getLogger(__name__)
 
 CHECKING_MODULE = "nst_daemon.workers.process.picture_check"
-#: A job is not checked again after its check has ended the process, or taken too long, this many times.
-MOST_STRIKES = 2
+#: A job is not checked again after its check has ended the process, or has taken too long, this many times.
+MOST_FAILURES = 2
 #: Seconds until the next attempt where the process could not be started.
 RESTART_SECONDS = 60.0
 _PICTURES = frozenset(Role) - {Role.SETTINGS, Role.BATCH, Role.UNKNOWN}
@@ -71,7 +71,7 @@ class PictureCheck(Protocol):
 @dataclass(slots=True)
 class _Pending:
     check: Check
-    strikes: int = 0
+    failures: int = 0
 
 
 class DecodingCheck:
@@ -206,16 +206,16 @@ class DecodingCheck:
         self._end()
         if not self._loaded:
             self._failed_starts += 1
-            if self._failed_starts >= MOST_STRIKES:
+            if self._failed_starts >= MOST_FAILURES:
                 self._give_up(fault, now)
             return
         if not self._pending:
             log.info("the process that checks pictures %s", fault)
             return
         job_id, head = next(iter(self._pending.items()))
-        head.strikes += 1
+        head.failures += 1
         fault = f"the process that checks them {fault}"
-        if head.strikes >= MOST_STRIKES:
+        if head.failures >= MOST_FAILURES:
             self._answer(Checked(job_id, undecided=fault))
         else:  # the others first
             log.info("the pictures of job %s are checked again: %s", job_id, fault)

@@ -262,7 +262,7 @@ def main() -> int:
 
 
 def without_overrides(module: str) -> None:
-    """As root nothing is forbidden: give up the right to pass over rights, by starting once more."""
+    """Root ignores permissions: give up the capabilities for that, by starting once more."""
     setpriv = shutil.which("setpriv")
     if os.geteuid() == 0 and setpriv and "NST_FUZZ_BOUND" not in os.environ:
         rights = "--bounding-set=-dac_override,-dac_read_search"
