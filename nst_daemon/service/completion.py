@@ -12,7 +12,7 @@ from nst_daemon.jobs import TRANSITIONS, Job, JobState, Role
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.publishing import publish
 from nst_daemon.service.chores import Chores
-from nst_daemon.service.containment import contained
+from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.hooks import HookRunner
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.state import Moment, State
@@ -180,7 +180,9 @@ class Completion:
             # A finished picture that cannot be published is kept with the inputs.
             pictures=[stage / name for name in job.staged_files] if job.state is S.FAILED else (),
         )
-        with contained(job.name, partial(_leave_rest, job)):
+        said = job_logger(log, job.name, job.id)
+        # The job has ended, even if something that only the work needed cannot be removed.
+        with contained(job.name, warn(said, "its temporary files cannot be removed: %s")):
             self._previews.forget(job, remove=painted)
             files.remove_tree(stage)
             (folders.checkpoints / job.id).unlink(missing_ok=True)
@@ -221,9 +223,3 @@ class Completion:
                 timeout=hooks.timeout,
                 keep=hooks.pass_environment,
             )
-
-
-def _leave_rest(job: Job, reason: str, detail: str) -> None:
-    """What only the work needed cannot be removed: the job has ended all the same."""
-    said = job_logger(log, job.name, job.id)
-    said.warning("its temporary files cannot be removed: %s", reason)

@@ -46,3 +46,10 @@ def contained(subject: str, fail: Callable[[str, str], object]) -> Iterator[None
             if concerns_all(again):
                 raise
             log.error("%s is left as it is: %s", subject, explain(again))
+
+
+def warn(
+    said: logging.Logger | logging.LoggerAdapter[logging.Logger], text: str
+) -> Callable[[str, str], None]:
+    """A `fail` for `contained` that only logs a warning. text: with %s for the reason."""
+    return lambda reason, detail: said.warning(text, reason)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from nst_daemon import files
@@ -13,7 +12,7 @@ from nst_daemon.intake import claim
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
 from nst_daemon.ops.logs import job_logger
-from nst_daemon.service.containment import contained
+from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.state import Moment, State
 
 log = logging.getLogger(__name__)
@@ -87,9 +86,7 @@ class Housekeeping:
             if days is not None:
                 self._remove_archives(root, states, now.wall - days * DAY)
         if keep.previews_days is not None:
-            with contained(
-                "previews", lambda reason, _: log.warning("a preview stays: %s", reason)
-            ):
+            with contained("previews", warn(log, "a preview stays: %s")):
                 files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)
         if keep.ledger_days is not None:
             forgotten = self._state.ledger.prune(now.wall - keep.ledger_days * DAY)
@@ -100,11 +97,7 @@ class Housekeeping:
         ledger = self._state.ledger
         for job in ledger.history(*states, since=since, before=before, limit=-1):
             said = job_logger(log, job.name, job.id)
-            with contained(job.name, partial(_say_it_stays, said)):
+            with contained(job.name, warn(said, "its inputs stay: %s")):
                 if claim.prune_archive(job, root):
                     said.info("removed its inputs from %s", root)
         self._removed_until[root] = before
-
-
-def _say_it_stays(said: logging.LoggerAdapter[logging.Logger], reason: str, detail: str) -> None:
-    said.warning("its inputs stay: %s", reason)

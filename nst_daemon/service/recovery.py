@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 
-from nst_daemon.errors import SettingsError
 from nst_daemon.intake import claim
 from nst_daemon.jobs import Job, JobState
+from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.completion import Completion
-from nst_daemon.service.containment import contained
+from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.dispatch import MOST_DEATHS, Dispatch
 from nst_daemon.service.state import Moment, State
 
@@ -28,11 +29,11 @@ def recover(
     """
     folders, ledger = state.folders, state.ledger
     for job in claim.recover_spool(folders.spool, ledger.ids(), folders.inbox):
-        with contained(job.name, _leave):
+        with contained(job.name, _leave(job)):
             ledger.add(job, note="found in the spool, unknown to the ledger")
     _resolve_old_settings(state, now)
     for job in ledger.jobs(S.RUNNING):
-        with contained(job.name, _leave):
+        with contained(job.name, _leave(job)):
             _recover_running(state, completion, job, now)
     for job in ledger.jobs(S.RETRYING):
         dispatch.resume_retry(job, now)
@@ -48,8 +49,9 @@ def recover(
             completion.add(job)
 
 
-def _leave(reason: str, detail: str) -> None:
-    """The log has the reason; the next start tries the job again."""
+def _leave(job: Job) -> Callable[[str, str], None]:
+    """The job stays as it is."""
+    return warn(job_logger(log, job.name, job.id), "the next start tries it again: %s")
 
 
 def _recover_running(state: State, completion: Completion, job: Job, now: Moment) -> None:
@@ -81,10 +83,7 @@ def _made_progress(state: State, job: Job) -> bool:
 def _resolve_old_settings(state: State, now: Moment) -> None:
     """Resolve the settings of jobs that release 0.1.0 has queued: it kept only what differs from the configuration."""
     for job in state.ledger.with_partial_settings():
-        with contained(job.name, _leave):
-            try:
-                settings = asdict(state.config.render_settings(job.settings))
-            except SettingsError as error:
-                log.warning("%s keeps settings that do not resolve: %s", job.name, error)
-                continue
+        said = job_logger(log, job.name, job.id)
+        with contained(job.name, warn(said, "it keeps settings that do not resolve: %s")):
+            settings = asdict(state.config.render_settings(job.settings))
             state.ledger.note(job.id, now=now.wall, settings=settings)
