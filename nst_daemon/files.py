@@ -32,8 +32,8 @@ _REMEDIES = {
     errno.ENOENT: "mount it or create it",
     errno.EEXIST: "it is not a folder: move it, or configure another path",
     errno.ENOTDIR: "a part of this path is not a folder: move it, or configure another path",
-    errno.EACCES: "give the daemon's user the right to write there",
-    errno.EPERM: "give the daemon's user the right to write there",
+    errno.EACCES: "give the user of this process the right to write there",
+    errno.EPERM: "give the user of this process the right to write there",
     errno.ENOTSUP: "remove it, or check the mount",
     errno.EMFILE: "raise the limit on open files (LimitNOFILE=)",
 }

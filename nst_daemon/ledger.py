@@ -23,6 +23,7 @@ from nst_daemon.ledger_file import (
     connect,
     damage_of,
     file_identity,
+    other_version,
     replace_damaged,
     replace_missing,
     share,
@@ -268,10 +269,7 @@ class Ledger(LedgerReader):
     def _migrate(self) -> None:
         version = self._version()
         if version > len(MIGRATIONS):
-            raise LedgerError(
-                f"{self.path} was written by a newer version of this program",
-                remedy="upgrade this one",
-            )
+            raise other_version(self.path, newer=True)
         for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
             with translated(self.path):
                 self._db.executescript(

@@ -85,6 +85,10 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+#: The tables of every version.
+TABLES = frozenset({"jobs", "inputs", "events", "turns", "requests"})
+#: No database is smaller.
+HEADER_BYTES = 100
 #: Time limit in seconds for another process to finish its transaction.
 BUSY_SECONDS = 10.0
 
@@ -153,16 +157,30 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
 
 
+def other_version(path: Path, *, newer: bool) -> LedgerError:
+    """The error for a ledger of a newer or an older version."""
+    which, remedy = ("a newer", "upgrade this one") if newer else ("an older", "restart the daemon")
+    return LedgerError(f"{path} was written by {which} version of this program", remedy=remedy)
+
+
 def damage_of(path: Path) -> str:
     """What is wrong with an existing ledger file; "" if it is not damaged or does not exist."""
     if not path.exists():
         return ""
+    if path.stat().st_size < HEADER_BYTES and variant(path, "backup").exists():
+        return "the file is empty"  # as a power cut may leave it; to SQLite it is a new file
     try:
         database = connect(path)
     except LedgerError as error:
         return error.message
     try:
         problems = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
+        tables = {row[0] for row in database.execute("SELECT name FROM sqlite_schema")}
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if missing := TABLES - tables if version else set():
+            problems = [f"it has no table {min(missing)}"]
+        if version < 0:
+            problems = [f"its version is {version}"]
     except sqlite3.DatabaseError as error:
         problems = [str(error)]
     finally:

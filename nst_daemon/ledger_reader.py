@@ -16,7 +16,13 @@ from typing import Any, Self
 from nst_daemon import rights
 from nst_daemon.errors import LedgerError
 from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
-from nst_daemon.ledger_file import BUSY_SECONDS, MIGRATIONS, connect_reader, translated
+from nst_daemon.ledger_file import (
+    BUSY_SECONDS,
+    MIGRATIONS,
+    connect_reader,
+    other_version,
+    translated,
+)
 
 # Selects the first queued jobs of each group, then orders these. The cost grows with the groups and not with the jobs,
 # because each step uses the index `jobs_in_queue`; SQLite does not choose it for MIN without INDEXED BY.
@@ -85,10 +91,7 @@ class LedgerReader:
             ledger.close()
             if version == 0:  # a daemon is creating it
                 raise _no_ledger(path)
-            raise LedgerError(
-                f"{path} was written by another version of this program",
-                remedy="restart the daemon",
-            )
+            raise other_version(path, newer=version > len(MIGRATIONS))
         return ledger
 
     def close(self) -> None:

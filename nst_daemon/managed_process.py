@@ -28,12 +28,15 @@ _PR_SET_PDEATHSIG = 1
 _OF_SYSTEMD = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 #: Names of credentials: AWS_SECRET_ACCESS_KEY, GH_TOKEN, PGPASSWORD, SSH_AUTH_SOCK.
 _CREDENTIAL_NAME = re.compile(
-    r"PASSW(?:OR)?D|PASSPHRASE|SECRET|CREDENTIAL|TOKEN(?!IZER)|API_?KEY"
-    r"|(?:^|_)(?:AUTH|COOKIE|CREDS|KEYS?|PASS|PAT|PWD)(?:_|$)",
+    r"PASSW(?:OR)?D|PASSPHRASE|PASSCOMMAND|SECRET|CREDENTIAL|TOKEN(?!IZER)|API_?KEY|WEBHOOK|CONN(?:ECTION)?_?STR"
+    r"|(?:^|_)(?:AUTH|COOKIE|CREDS|DSN|JWT|KEYS?|PASS|PAT|PWD|SAS|SK)(?:_|$)|(?-i:[a-z](?:Key|Pass|Pwd)(?![a-z]))",
     re.IGNORECASE,
 )
-#: A value with this is one too: https://name:password@host.
-_CREDENTIAL_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+#: A value with one of these is one too: https://name:password@host, Server=x;Password=y, a private key.
+_CREDENTIAL_VALUE = re.compile(
+    r"://[^/@\s]*:[^/@\s]+@|(?:^|[;&?\s])(?:password|pwd|secret|sig|[a-z]*key|[a-z]*token)=|PRIVATE KEY-----",
+    re.IGNORECASE,
+)
 
 
 def own_module(module: str, *arguments: str) -> list[str]:

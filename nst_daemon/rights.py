@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from nst_daemon import files
 from nst_daemon.config import Folders
 from nst_daemon.errors import StorageError, UsageError
 from nst_daemon.files import nearest
@@ -47,6 +48,8 @@ def check_start(folders: Folders) -> None:
     """
     if os.geteuid() == 0:
         _check_root(folders)
+    for message, remedy in no_files(folders.state / "lock", folders.ledger):
+        raise StorageError(message, remedy=remedy)
     if daemon_user(folders) != os.geteuid():
         return
     if paths := [path for path in blocked(folders) if not _read_only(path)]:
@@ -91,6 +94,14 @@ def blocked(folders: Folders) -> list[Path]:
     return [path for path, rights in wanted.items() if not _usable(folders, path, rights)]
 
 
+def no_files(*paths: Path) -> Iterator[tuple[str, str]]:
+    """The message and the remedy for each of these files, and those of SQLite, that is something else."""
+    for path in chain.from_iterable((path, *side_files(path)) for path in paths):
+        if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 (raises nothing)
+            kind = files.kind(path.lstat().st_mode)
+            yield f"{printable(str(path))} is {kind} and not a file", "move it away"
+
+
 def left_by_others(folders: Folders) -> list[Path]:
     """Folders of single jobs that the daemon's user cannot write to: any in the state folder, root's in the others."""
     own = chain(*map(_folders_in, (folders.spool, folders.stage, folders.cache)))
@@ -122,9 +133,11 @@ def check_member(ledger: Path, *, write: bool = False) -> None:
         missing = False
     if missing:
         return
-    files = [path for path in (ledger, *side_files(ledger)) if not _access(path, wanted & ~os.X_OK)]
+    for message, remedy in no_files(ledger):
+        raise StorageError(message, remedy=remedy)
+    own = [path for path in (ledger, *side_files(ledger)) if not _access(path, wanted & ~os.X_OK)]
     # A daemon that ends removes the side files.
-    if _access(folder, wanted if write else os.X_OK) and not any(map(os.path.lexists, files)):
+    if _access(folder, wanted if write else os.X_OK) and not any(map(os.path.lexists, own)):
         return
     if write and _read_only(folder):
         raise StorageError(
@@ -145,6 +158,11 @@ def daemon_user(folders: Folders) -> int:
 def check_inbox(inbox: Path) -> None:
     """Raise StorageError with the remedy if this user may not create files in the inbox."""
     place = nearest(inbox)
+    if os.path.isfile(place):  # noqa: PTH113 (raises nothing)
+        raise StorageError(
+            f"{printable(str(place))} is a file and not a folder",
+            remedy="move it away, or set folders.inbox",
+        )
     if _access(place, os.W_OK | os.X_OK) or (place != inbox and _access(place, os.X_OK)):
         return
     raise StorageError(
@@ -286,6 +304,8 @@ def _remedy(folder: Path, *, write: bool) -> str:
     if status.st_gid in _groups():
         return f"restart the daemon: it gives the group {name} the rights to its files"
     user = user_name(os.geteuid())
+    if user == str(os.geteuid()):
+        return f"run the command as a user of the group {name}"
     with suppress(KeyError):
         if user in grp.getgrgid(status.st_gid).gr_mem:
             return f"log in again: {user} was not in the group {name} at this login"

@@ -174,6 +174,13 @@ def test_a_named_pipe_in_the_state_folder_keeps_no_command_waiting(
     assert ("it is a named pipe and not a file; remove it" in said) == (name == "lock")
 
 
+def test_a_file_in_the_place_of_the_inbox_is_named(tmp_path: Path) -> None:
+    """`submit` names the file and blames no rights."""
+    (tmp_path / "nst").mkdir()
+    (tmp_path / "nst" / "inbox").write_text("in the way")
+    assert "inbox is a file and not a folder" in check(of(), tmp_path, "submit a.png b.png", 7)
+
+
 def test_the_demo_uses_the_defaults(tmp_path: Path) -> None:
     """Neither a configuration in the current folder nor variables reach the demo: its first step needs its folder."""
     (tmp_path / "config.yaml").write_text("someone: else")

@@ -25,8 +25,9 @@ from watchdog.observers.api import BaseObserver
 
 from nst_daemon import rights
 from nst_daemon.config import Config, Folders
-from nst_daemon.errors import StorageError
+from nst_daemon.errors import NstError, StorageError
 from nst_daemon.files import nearest
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.managed_process import child_environment, own_module
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
@@ -68,6 +69,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         *probe(config),
         *(Finding("bad", "folders", *overlap) for overlap in overlaps(config)),
         *check_folders(config.folders),
+        *check_ledger(config.folders.ledger),
         *check_file_systems(config.folders, config.service.rescan_seconds, mounts),
         check_watching(config.folders.inbox),
         check_disk(config.folders.state, config.limits.min_free_disk),
@@ -172,6 +174,9 @@ def check_folders(folders: Folders) -> Iterator[Finding]:
             wrong = True
             remedy = f"move it, or set folders.{name}"
             yield Finding("bad", "folders", f"{name}: {place} is not a folder", remedy)
+    for message, remedy in rights.no_files(folders.state / "lock", folders.ledger):
+        wrong = True
+        yield Finding("bad", "folders", message, remedy)
     if paths := rights.blocked(folders):
         wrong = True
         yield Finding("bad", "folders", *rights.describe(folders, paths))
@@ -182,6 +187,19 @@ def check_folders(folders: Folders) -> Iterator[Finding]:
         user = rights.user_name(rights.daemon_user(folders))
         message = f"{user} can read and write everything under {folders.root}"
         yield Finding("good", "folders", message)
+
+
+def check_ledger(path: Path) -> Iterator[Finding]:
+    """Read the ledger, if there is one and this user may read it."""
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return
+    try:
+        with LedgerReader.attach(path) as ledger:
+            number = sum(ledger.counts().values())
+    except NstError as error:
+        yield Finding("bad", "ledger", error.message, error.remedy)
+    else:
+        yield Finding("good", "ledger", f"it can be read and has {number} jobs")
 
 
 def check_file_systems(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from nst_daemon.report import loss_plot
+
 MARGIN = 6  # pixels between and around
 #: Formats that Pillow may read for sheets and thumbnails.
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
@@ -90,6 +92,7 @@ def shortened(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> s
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans from matplotlib: names may contain letters that Pillow's own font lacks."""
+    loss_plot.load()
     import matplotlib  # noqa: PLC0415 (only for the path of the font)
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

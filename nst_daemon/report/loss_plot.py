@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ PLOT_WIDTH, PLOT_HEIGHT, DPI = 1200, 560, 100
 
 def load() -> None:
     """Import matplotlib. It takes a second, so callers that will need a plot can do it early."""
+    # Without a usable home it makes a temporary folder and says so at length.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.figure  # noqa: F401, PLC0415 (see above)
 
 
@@ -36,6 +39,7 @@ def plot(history: Sequence[Sample], weights: Mapping[str, float]) -> Figure:
         weights: weight of each term by name, in the order of the legend. Terms of weight 0 are left out. A term is
             multiplied by its weight, so that the curves add up to the total.
     """
+    load()
     from matplotlib.figure import Figure  # noqa: PLC0415 (as in `load`)
 
     # Not pyplot: it looks for a display and keeps every figure. A plain Figure is drawn by Agg.

@@ -8,7 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from nst_daemon.files import read_file, storage
+
+#: What is known about each worker.
+WORKER_KEYS = frozenset({"worker", "state", "pid", "device_memory", "info"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,8 @@ class LiveStatus:
     def read(cls, path: Path) -> Self | None:
         """What the file says; None if there is none, or where another version has written it."""
         try:
-            found = json.loads(read_file(path))
-            found["paintings"] = [PaintingStatus(**painting) for painting in found["paintings"]]
-            return cls(**found)
-        except (OSError, ValueError, KeyError, TypeError):
+            found = TypeAdapter(cls).validate_json(read_file(path))
+        except (OSError, ValueError):
             return None
+        sound = all(w.keys() >= WORKER_KEYS and isinstance(w["info"], dict) for w in found.workers)
+        return found if sound else None

@@ -187,7 +187,8 @@ def test_folders_of_our_own_are_matters_of_storage(place: Path) -> None:
     for folder in (house.spool, house.failed):
         folder.chmod(0o555)
     with pytest.raises(
-        StorageError, match="Permission denied; give the daemon's user the right to write there"
+        StorageError,
+        match="Permission denied; give the user of this process the right to write there",
     ):
         house.claim(scan.requests[0])
     with pytest.raises(StorageError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +17,10 @@ from pathlib import Path
 import pytest
 from watchdog.observers.api import BaseObserver, EventEmitter
 
+from nst_daemon import rights
 from nst_daemon.config import Config, load
+from nst_daemon.errors import StorageError
+from nst_daemon.ledger import Ledger
 from nst_daemon.ops import doctor
 from nst_daemon.ops.doctor import Finding
 from tests.bench import Bench
@@ -112,6 +118,34 @@ def test_folders_that_can_be_used_are_good(config: Config) -> None:
     assert only(doctor.check_folders(config.folders)).level == "good"
     config.folders.inbox.mkdir(parents=True)
     assert only(doctor.check_folders(config.folders)).level == "good"
+
+
+@pytest.mark.parametrize("name", ["lock", "ledger.sqlite", "ledger.sqlite-wal"])
+def test_what_is_in_the_place_of_a_file_is_bad(config: Config, name: str) -> None:
+    """A folder or a named pipe in the place of the lock, the ledger or its log is named, as at the start."""
+    path = config.folders.state / name
+    for make, kind in ((Path.mkdir, "a folder"), (os.mkfifo, "a named pipe")):
+        config.folders.state.mkdir(parents=True, exist_ok=True)
+        make(path)
+        found = [f for f in doctor.check_folders(config.folders) if f.level == "bad"]
+        assert found[0].message == f"{path} is {kind} and not a file"
+        with pytest.raises(StorageError, match=f"{kind} and not a file"):
+            rights.check_start(config.folders)
+        shutil.rmtree(config.folders.state)
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [(99, "a newer version"), (1, "an older version"), (0, "good")]
+)
+def test_a_ledger_of_another_version_is_bad(config: Config, version: int, told: str) -> None:
+    """A ledger that this program cannot read is named, with what to do."""
+    config.folders.state.mkdir(parents=True)
+    Ledger.open(config.folders.ledger).close()
+    with contextlib.closing(sqlite3.connect(config.folders.ledger)) as database:
+        if version:
+            database.execute(f"PRAGMA user_version = {version}")
+    finding = only(doctor.check_ledger(config.folders.ledger))
+    assert told in f"{finding.level}: {finding.message}"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")

@@ -46,6 +46,9 @@ def job(number: int, name: str, **changes: object) -> Job:
     return Job(f"{number:032x}", name, "pair", JobState.CLAIMED, (), **values)  # type: ignore[arg-type]
 
 
+SOUND = asdict(LiveStatus(7, 0.0, 0.0, "idle", "", "idle"))
+
+
 def test_a_root_without_a_daemon(folders: Folders) -> None:
     """Before the first start, status says that no daemon is running, and creates no ledger."""
     found = status.gather(folders)
@@ -264,3 +267,29 @@ def test_the_story_of_a_job_tells_its_own_settings() -> None:
     text = shown(tables.story(job(1, "dog", settings=settings), []))
     assert "preset: ratio, seed: 3" in text
     assert "tv_weight" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "1", "{", '{"pid": 1}', "\x00", '"\\ud800"']
+    + [
+        json.dumps({**SOUND, key: value})
+        for key, value in [
+            ("workers", [1]),
+            ("workers", [{}]),
+            ("workers", None),
+            ("since", "x"),
+            ("waiting", [1]),
+            ("settling", 5),
+            ("paintings", [{"id": "x"}]),
+            ("left_alone", "x"),
+        ]
+    ],
+)
+def test_a_status_of_another_form_is_no_status(tmp_path: Path, text: str) -> None:
+    """Whatever JSON is in status.json, it is read as "of another version" unless every part has its type."""
+    file = tmp_path / "status.json"
+    file.write_text(json.dumps(SOUND))
+    assert LiveStatus.read(file) is not None
+    file.write_text(text)
+    assert LiveStatus.read(file) is None
