@@ -31,7 +31,7 @@ def put(root: Path, *names: str) -> None:
 def search(
     *roots: Path, most: int = 100, names: int = 1000, clock: Callable[[], float] = lambda: 0.0
 ) -> Search:
-    """A search with small limits and a clock that stands still."""
+    """A search with small limits and a clock that does not move."""
     return Search(roots, max_found=most, max_names=names, max_seconds=5.0, clock=clock)
 
 

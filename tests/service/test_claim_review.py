@@ -33,7 +33,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_originals_stay_until_the_answer(bench: Bench) -> None:
-    """While the check goes on, the files stay, nobody claims them again, and the root is not drained."""
+    """While the check goes on, the files stay, are not claimed again, and the root is not drained."""
     bench.drop()
     bench.step(5, times=10)
     assert bench.job().state is JobState.CLAIMED

@@ -71,7 +71,7 @@ def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
 
 
 def drop_pictures(root: Root, number: int, chance: random.Random) -> None:
-    """A small pair of real pictures, or one that is none."""
+    """A small pair of real pictures, or one with a file that is not a picture."""
     name = f"n{number}"
     if chance.random() < 0.2:
         root.drop(

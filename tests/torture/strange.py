@@ -110,7 +110,7 @@ class Dropped:
         return os.fsencode(self.inbox) + b"/"
 
     def note(self, path: bytes) -> None:
-        """A file stands there now. What file managers leave in a folder is removed with the folder."""
+        """There is a file now. What file managers leave in a folder is removed with the folder."""
         key = key_of(path)
         if key is not None and not is_litter(os.fsdecode(os.path.basename(path))):
             self.names[key] = self.names.get(key, 0) + 1
@@ -328,7 +328,7 @@ def hot(chance: Random, dropped: Dropped, folder: bytes) -> None:
 
 
 def special(chance: Random, dropped: Dropped, folder: bytes) -> None:
-    """A file that is none: empty, a pipe, a socket, a link, without rights, of a huge size."""
+    """A file that is not a picture: empty, a pipe, a socket, a link, without rights, of a huge size."""
     os.makedirs(folder, exist_ok=True)
     path = (
         folder
