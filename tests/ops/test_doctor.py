@@ -227,7 +227,7 @@ def test_the_disk_is_measured_against_the_limit(tmp_path: Path) -> None:
 
 
 def test_a_paused_daemon_is_told_with_its_reason(tmp_path: Path) -> None:
-    """A running daemon that is paused is a bad finding with the reason and the time; one that has stopped is not a finding."""
+    """A daemon that is paused is a bad finding with the reason and the time; one that has stopped is no finding."""
     bench = Bench(tmp_path)
     bench.change(limits={"min_free_disk": 2**62})
     bench.step(2)
