@@ -214,16 +214,18 @@ def read_file(path: Path) -> bytes:
 
 
 def fsync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Make the names in a folder durable, where its file system can. Raises OSError for an error of the disk only."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        # Some network and FUSE file systems do not support this.
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+        # Some network and FUSE file systems do not support this, and a folder may be writable but not readable. What
+        # was written into it is there all the same.
+        if error.errno in _DISK_ERRORS:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def fsync_file(path: Path) -> None:
@@ -280,6 +282,15 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         fsync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with everything in it, if it exists. Raises StorageError."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+        return
+    with storage(path):
+        path.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:

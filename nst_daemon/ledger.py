@@ -158,8 +158,17 @@ class Ledger(LedgerReader):
                 archive=before.archive,
             )
             self._update(again)
+            staying = self._read(
+                "SELECT fingerprint, job, origin FROM inputs WHERE job = ? AND unremovable",
+                (job.id,),
+            )
             self._db.execute("DELETE FROM inputs WHERE job = ?", (job.id,))
             self._add_inputs(again)
+            # Originals that are still in the inbox are not to be taken for new drops.
+            self._db.executemany(
+                "UPDATE inputs SET fingerprint = ?, unremovable = TRUE WHERE job = ? AND origin = ?",
+                [tuple(row) for row in staying],
+            )
             self._event(again, note)
             return again
 

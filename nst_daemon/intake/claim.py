@@ -413,13 +413,14 @@ def archive(
         if found := _find_archive(job, root):
             return found
         files.make_folder(folder)
+    elif job.archive and card_id(root / job.archive) == job.id:
+        _add_to_archive(folder, root / job.archive)
+        return job.archive
     kept = {file.spooled for file in job.inputs if error or file.origin} | {CARD, RESULT}
     with files.storage(folder):
         for path in list(folder.iterdir()):
             if path.name not in kept:
-                files.remove_tree(
-                    path
-                ) if path.is_dir() and not path.is_symlink() else path.unlink()
+                files.remove(path)
         for path in pictures:
             if path.is_file():
                 (folder / RESULT).mkdir(exist_ok=True)
@@ -429,6 +430,15 @@ def archive(
     if error:
         write_error(folder, error, detail)
     return str(move_folder(folder, root, job.name).relative_to(root))
+
+
+def _add_to_archive(folder: Path, target: Path) -> None:
+    """Move what came into the spool later, such as an original that could not be moved before. Raises StorageError."""
+    with files.storage(target):
+        for path in folder.iterdir():
+            if not os.path.lexists(target / path.name):
+                shutil.move(path, target / path.name)
+    files.remove_tree(folder)
 
 
 def write_error(folder: Path, error: str, detail: str = "") -> None:
@@ -460,18 +470,12 @@ def prune_archive(job: Job, root: Path) -> bool:
     with files.storage(folder):
         # After a retry the ledger has other inputs than the card: files that a person has added.
         names = {file.spooled for file in (*card.inputs, *job.inputs)}
-        for name in names | {ERROR_FILE, CARD, RESULT}:
-            _remove(folder / name)
+        # The card comes last: it says whose folder this is, where a file cannot be removed.
+        for name in (*names, RESULT, ERROR_FILE, CARD):
+            files.remove(folder / name)
         with suppress(OSError):  # not empty
             folder.rmdir()
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 # At start

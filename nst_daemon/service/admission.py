@@ -1,4 +1,4 @@
-"""From the inbox into the queue: scan, claim, open batches, and take archived jobs in again.
+"""From the inbox into the queue: scan, claim, and open batches.
 
 Every way in goes through `Admission.admit`: a drop, a picture of a batch and a retry are checked, copied, hashed and
 resolved by the same code.
@@ -15,12 +15,13 @@ from functools import partial
 from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError
 from nst_daemon.identity import picture_identity
-from nst_daemon.intake import archived, claim
+from nst_daemon.intake import claim
 from nst_daemon.intake.drops import ANYWHERE, Drop, Rejection, Request
 from nst_daemon.intake.expansion import Expansion
+from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.jobs import Job, JobState, Role
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.batches import Batches, weights_digest
@@ -129,6 +130,10 @@ class Admission:
         """Something has changed in the inbox: scan soon."""
         self._next_scan = min(self._next_scan, self._last_scan + SHORTEST_SCAN_INTERVAL)
 
+    def rules(self, now: Moment) -> Rules:
+        """What the meaning of files depends on now. Raises StorageError."""
+        return self._inbox.rules(now.steady, now.wall)
+
     def resume(self, job: Job) -> None:
         """Go on with a job that an earlier process has claimed."""
         self._claimed[job.id] = job
@@ -229,7 +234,7 @@ class Admission:
         """Copy into the spool, add to the ledger, take out of the inbox; in this order."""
         if self._claimed_before(wanted):
             return
-        job = self._claim(wanted, now)
+        job = self.claim(wanted, now)
         if job is None:
             return
         try:
@@ -241,7 +246,7 @@ class Admission:
         self._claimed[job.id] = job
         self._enter(job, now)
 
-    def _claim(self, wanted: Request | Rejection, now: Moment, job_id: str = "") -> Job | None:
+    def claim(self, wanted: Request | Rejection, now: Moment, job_id: str = "") -> Job | None:
         """The job for what is wanted: with an error if it is refused; None if its files have just changed."""
         options = {"make_id": lambda: job_id} if job_id else {}
         created = self._last_created = max(now.wall, self._last_created + CREATION_STEP)
@@ -332,69 +337,3 @@ class Admission:
         self._review.forget(job_id)
         if not self._claimed:
             self.wake()  # the last scan saw the files, and the watch does not report that they were removed
-
-    # Retry
-
-    def readmit(self, job: Job, now: Moment) -> None:
-        """Admit the archived inputs of an ended job once more, as if they had been dropped now.
-
-        They are read as a drop, checked, copied and hashed anew, with the settings that are beside them now. What is
-        refused again stays in failed/ with the new reason. May be called again after a crash.
-
-        Raises:
-            ChangedMeanwhile: A file or a style of the library has not settled; call it again later.
-            StorageError: The disk.
-        """
-        said = job_logger(log, job.name, job.id)
-        if job.state is S.QUEUED and job.archive:  # a crash interrupted an earlier call
-            self._leave_archive(job, now)
-        elif job.state.terminal and not job.archive and job.state is not S.DONE:
-            raise ChangedMeanwhile(f"{job.name} is not in failed/ yet")
-        elif not job.state.terminal or job.state is S.DONE:
-            said.warning("only a job that has ended without a picture can be tried again")
-        else:
-            try:
-                self._readmit(job, now)
-            except ChangedMeanwhile:
-                raise
-            except InputError as error:
-                said.warning("%s", error)
-
-    def _readmit(self, job: Job, now: Moment) -> None:
-        """Do what `readmit` says. Raises InputError if the inputs are gone."""
-        folders, config = self._state.folders, self._state.config
-        if [file.role for file in job.inputs] == [Role.BATCH]:
-            self._put_batch_back(job)
-            return
-        rules = self._inbox.rules(now.steady, now.wall)
-        rules = replace(rules, pair_timeout=config.service.pair_timeout)
-        wanted = archived.read(job, folders.failed, rules, config.limits.max_bytes)
-        files.remove_tree(folders.spool / job.id)  # of an earlier call that was interrupted
-        again = self._claim(wanted, now, job.id)
-        if again is None:
-            raise ChangedMeanwhile(f"files in {folders.failed / job.archive} are changing")
-        if again.error:
-            self._refuse_again(job, again.error, now)
-        else:
-            job = self._state.ledger.readmit(again, now=now.wall, note="retried by request")
-            self._leave_archive(job, now)
-
-    def _put_batch_back(self, job: Job) -> None:
-        """Move the file of a batch back into the inbox, and forget that it was refused. Raises InputError."""
-        folders = self._state.folders
-        archived.put_back(job, folders.failed, folders.inbox)
-        claim.prune_archive(job, folders.failed)
-        self._state.ledger.forget(job.id)
-        job_logger(log, job.name, job.id).info("retried by request: it is in the inbox again")
-
-    def _refuse_again(self, job: Job, reason: str, now: Moment) -> None:
-        """The job stays in failed/, with the reason of today."""
-        claim.write_error(self._state.folders.failed / job.archive, reason)
-        note = f"retried by request: {reason}"
-        self._state.ledger.note(job.id, now=now.wall, note=note, error=reason)
-        job_logger(log, job.name, job.id).error("refused again: %s", reason)
-
-    def _leave_archive(self, job: Job, now: Moment) -> None:
-        """The inputs are in the spool and in the ledger again: remove them from failed/."""
-        claim.prune_archive(job, self._state.folders.failed)
-        self._state.ledger.note(job.id, now=now.wall, archive="")

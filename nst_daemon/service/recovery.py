@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
+from nst_daemon import files
 from nst_daemon.intake import claim
 from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger import Ledger
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.completion import Completion
@@ -45,8 +48,21 @@ def recover(
         if not job.archive:
             completion.add(job)
     for job in filter(None, map(ledger.get, claim.spooled(folders.spool))):
-        if job.state is S.DONE:  # its inputs could not be moved to done/
+        if job.state.terminal:  # some of its inputs could not be moved before
             completion.add(job)
+    for root in (folders.stage, folders.checkpoints):
+        _sweep(root, ledger)
+
+
+def _sweep(root: Path, ledger: Ledger) -> None:
+    """Remove the temporary files of jobs that have ended. Raises StorageError."""
+    with files.storage(root):
+        paths = list(root.iterdir())
+    for path in paths:
+        job = ledger.get(path.name)
+        if job is None or (job.state.terminal and job.archive):
+            with contained(path.name, warn(log, "a temporary file stays: %s")):
+                files.remove(path)
 
 
 def _leave(job: Job) -> Callable[[str, str], None]:

@@ -37,6 +37,7 @@ from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.recovery import recover
 from nst_daemon.service.reporting import Reporting
+from nst_daemon.service.retry import Retries
 from nst_daemon.service.state import Moment, Pacing, Pause, State, make_metrics
 from nst_daemon.service.status_page import StatusPage
 from nst_daemon.unexpected import explain
@@ -95,6 +96,7 @@ class Supervisor:
         self._completion = Completion(self._state, chores, previews, sheets=batch is None)
         self._check = check
         self._admission = Admission(self._state, self._completion, check, batch)
+        self._retries = Retries(self._state, self._admission)
         self._dispatch = Dispatch(self._state, executor, self._completion, previews, observer)
         self._housekeeping = Housekeeping(self._state)
         self._reporting = Reporting(self._state, self._admission, self._dispatch, previews)
@@ -266,7 +268,7 @@ class Supervisor:
             return True
         if request.verb == "retry":
             try:
-                self._admission.readmit(job, now)
+                self._retries.readmit(job, now)
             except ChangedMeanwhile as error:
                 log.debug("the retry of %s waits: %s", job.name, error)
                 return False

@@ -12,6 +12,7 @@ import pytest
 
 from nst_daemon.errors import DamagedLedger, PathError, Retry, StorageError
 from nst_daemon.files import storage_error
+from nst_daemon.intake.claim import remove_originals
 from nst_daemon.jobs import JobState
 from nst_daemon.names import PORTABLE_BYTES, portable, spellings
 from nst_daemon.publishing import move_folder, publish
@@ -220,6 +221,69 @@ def test_a_picture_without_any_possible_name_is_kept_with_its_inputs(
     bench.ledger.request(bench.job().id, "retry", now=bench.now.wall)
     bench.step(1, times=2)
     assert bench.job().state is S.RUNNING
+
+
+def test_a_folder_that_cannot_be_synced_is_published_to_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a folder of results may be written and not opened, a picture is there once, and its inputs are in done/."""
+    bench.drop()
+    real = os.open
+    unreadable = {str(bench.folders.results), str(bench.folders.done)}
+
+    def open_(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if str(path) in unreadable and flags & os.O_DIRECTORY:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, flags, *args, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    bench.executor.paint()
+    bench.step(1)
+    assert bench.job().state is S.DONE
+    assert bench.job().archive == "dog"
+    assert len(list(bench.folders.results.rglob("*.png"))) == 1
+
+
+def test_an_original_that_can_be_moved_later_joins_its_archive(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused file that could not be moved joins its error.txt, also if the daemon ends in between."""
+    real = os.rename
+
+    def rename(source: Any, target: Any, **options: Any) -> None:
+        if str(source) == "dog.yaml":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), source)
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "rename", rename)
+    bench.drop(yaml=b"colour: red")
+    assert (bench.folders.inbox / "dog.yaml").exists()
+    assert "colour" in bench.error()
+    monkeypatch.undo()
+    job = bench.job()
+    remove_originals(job, bench.folders.inbox, bench.folders.spool)  # and the daemon ends
+    bench.begin()
+    bench.step(1, times=2)
+    assert bench.job().archive == "dog"
+    names = {path.name for path in (bench.folders.failed / "dog").iterdir()}
+    assert names >= {"dog.yaml", "dog.content.png", "dog.style.png", "error.txt"}
+    assert list(bench.folders.spool.iterdir()) == []
+
+
+def test_temporary_files_of_ended_jobs_are_removed_at_the_start(bench: Bench) -> None:
+    """A start removes stage folders and checkpoints of jobs that have ended or are unknown, and keeps those in use."""
+    bench.drop("old")
+    bench.executor.paint()
+    bench.step(1)
+    bench.drop("dog")
+    (old,) = bench.ledger.jobs(S.DONE)
+    (dog,) = bench.ledger.jobs(S.RUNNING)
+    for name in (old.id, dog.id, "0" * 32, ".dog.1234.part"):
+        (bench.folders.checkpoints / name).write_bytes(b"a checkpoint")
+    (bench.folders.stage / old.id).mkdir()
+    bench.begin()
+    assert [path.name for path in bench.folders.checkpoints.iterdir()] == [dog.id]
+    assert not (bench.folders.stage / old.id).exists()
 
 
 def test_portable_names_fit_everywhere() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nst_daemon.jobs import JobState
+from nst_daemon.workers.messages import Stopped
 from tests.bench import PNG, Bench
 from tests.users import User
 
@@ -124,3 +126,20 @@ def test_the_same_picture_is_painted_each_time_it_is_dropped(tmp_path: Path) -> 
             os.utime(bench.folders.inbox / name, ns=(1, 1))
         bench.step(2, times=6)
         assert len(bench.ledger.jobs()) == number
+
+
+@stuck
+def test_a_retry_does_not_take_the_originals_again(bench: Bench, trip: Path) -> None:
+    """After a job of such originals was cancelled and tried again, they are still no new drop at the next start."""
+    for verb in ("cancel", "retry"):
+        bench.ledger.request(bench.job().id, verb, now=bench.now.wall)
+        for _ in range(3):
+            bench.step(2)
+            while bench.executor.cancelled and bench.executor.tasks:
+                bench.executor.cancelled.clear()
+                bench.executor.answer(lambda task: Stopped("fake", task.job_id, cancelled=True))
+    assert bench.job().state is JobState.RUNNING
+    bench.begin()
+    change(trip)
+    bench.step(4000, times=4)
+    assert bench.job().state is JobState.RUNNING
