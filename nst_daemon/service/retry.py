@@ -14,7 +14,7 @@ from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Job, JobState, Role
 from nst_daemon.ops.logs import job_logger
-from nst_daemon.service.containment import contained
+from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.state import Moment, State
 
 log = logging.getLogger(__name__)
