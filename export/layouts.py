@@ -30,7 +30,7 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.engine.vgg import MEAN, STD, bare_features, layer_names
 from nst_daemon.errors import ModelError, UsageError
 from nst_daemon.files import make_folder, write_atomic
-from nst_daemon.weights_file import WeightsFile, find_weights
+from nst_daemon.weights_file import WeightsFile, check_size, find_weights
 
 from .weights import read_tensors, unreadable
 
@@ -115,6 +115,7 @@ def _digest_of(source: Path) -> str:
             raise ModelError(f"there is no file {source}", remedy="name the file to import")
         if not source.is_file():
             raise ModelError(f"{source} is not a regular file", remedy="name the file to import")
+        check_size(source)
         return sha256_file(source)
     except OSError as error:
         raise unreadable(source, error) from error

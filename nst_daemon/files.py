@@ -27,7 +27,7 @@ CHUNK = 1 << 20
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space or raise the quota",
-    errno.EFBIG: "raise the limit on file sizes (LimitFSIZE=)",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f, LimitFSIZE=)",
     errno.EROFS: "mount it writable",
     errno.ENOENT: "mount it or create it",
     errno.EEXIST: "it is not a folder: move it, or configure another path",
@@ -35,7 +35,9 @@ _REMEDIES = {
     errno.EACCES: "give the user of this process the right to write there",
     errno.EPERM: "give the user of this process the right to write there",
     errno.ENOTSUP: "remove it, or check the mount",
-    errno.EMFILE: "raise the limit on open files (LimitNOFILE=)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "raise fs.file-max with sysctl",
+    errno.ENOMEM: "free some memory",
 }
 _PATH_REMEDIES = {
     errno.EINVAL: "choose another name: the file system refuses this one",
@@ -51,6 +53,8 @@ _PATH_REMEDIES = {
 
 #: Errors of a disk, whichever file they are reported for.
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+#: Errors of this process or of the whole system, whichever file they are reported for.
+PROCESS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 @contextmanager
@@ -72,7 +76,7 @@ def storage(place: Path, within: Path | None = None) -> Iterator[None]:
 def storage_error(error: OSError, place: Path, within: Path | None = None) -> StorageError:
     """The StorageError or PathError for an OSError; see `storage`."""
     kind: type[StorageError] = PathError
-    if error.errno in _DISK_ERRORS:
+    if error.errno in _DISK_ERRORS | PROCESS_ERRORS:
         kind = StorageError
     elif (fault := _fault_of_folder(within or _folder_for(place))) is not None:
         kind, error = StorageError, fault
@@ -81,6 +85,12 @@ def storage_error(error: OSError, place: Path, within: Path | None = None) -> St
     if kind is PathError:
         remedy = _PATH_REMEDIES.get(error.errno or 0, remedy)
     return kind(f"{printable(str(place))}: {cause}", remedy=remedy)
+
+
+def process_error(error: OSError) -> StorageError | None:
+    """The StorageError for an OSError without a file that says what this process lacks; else None."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    return StorageError(error.strerror, remedy=remedy) if remedy and error.strerror else None
 
 
 def _folder_for(place: Path) -> Path:

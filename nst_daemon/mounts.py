@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from nst_daemon.files import storage
@@ -37,6 +38,13 @@ def network_file_system(path: Path, mounts: str | None = None) -> str:
     return kind if kind in _NETWORK or kind.startswith("fuse.") else ""
 
 
+def mounted_below(path: Path, mounts: str | None = None) -> list[tuple[str, Path]]:
+    """What is mounted inside a folder: the `location` of each of these mounts. mounts: see `location`."""
+    resolved = Path(os.path.realpath(path))
+    table = _mounts(mounts, "/proc/self/mountinfo", 4)
+    return [(m[2], Path(m[3])) for m in table if resolved in Path(m[4]).parents]
+
+
 def location(path: Path, mounts: str | None = None) -> tuple[str, Path]:
     """Where a path is, whatever its name: the device, and the path below the top of its file system.
 
@@ -63,22 +71,27 @@ def _mount_of(path: Path, table: str | None, file: str, column: int) -> tuple[li
     Returns:
         No fields and the whole path if the table has no such mount.
     """
-    if table is None:
-        try:
-            table = Path(file).read_text(errors="surrogateescape")
-        except OSError:
-            table = ""
     resolved = Path(os.path.realpath(path))
     best, found, below = -1, list[str](), resolved
-    for line in table.splitlines():
-        fields = [_unescape_mount(field) for field in line.split(" ")]
-        if len(fields) < max(3, column + 1):
-            continue
+    for fields in _mounts(table, file, column):
         point = Path(fields[column])
         # The last mount on a point hides earlier ones, hence >=.
         if resolved.is_relative_to(point) and len(point.parts) >= best:
             best, found, below = len(point.parts), fields, resolved.relative_to(point)
     return found, below
+
+
+def _mounts(table: str | None, file: str, column: int) -> Iterator[list[str]]:
+    """The fields of each mount; see `_mount_of`."""
+    if table is None:
+        try:
+            table = Path(file).read_text(errors="surrogateescape")
+        except OSError:
+            table = ""
+    for line in table.splitlines():
+        fields = [_unescape_mount(field) for field in line.split(" ")]
+        if len(fields) >= max(3, column + 1):
+            yield fields
 
 
 def _unescape_mount(text: str) -> str:

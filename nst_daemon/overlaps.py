@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nst_daemon.config import Config
 from nst_daemon.errors import ConfigError
-from nst_daemon.mounts import location
+from nst_daemon.mounts import location, mounted_below
 from nst_daemon.names import printable
 
 _FOLDERS = frozenset({"inbox", "styles", "results", "done", "failed", "state"})
@@ -42,6 +42,7 @@ class _Place:
     path: Path
     device: str
     real: Path  # below the top of its file system
+    mounted: tuple[tuple[str, Path], ...]  # what is mounted inside it, in the same form
 
     def __str__(self) -> str:
         return f"{self.key} ({printable(str(self.path))})"
@@ -50,6 +51,10 @@ class _Place:
         """True for the same place and for one inside it, through links, mounts and other spellings."""
         if self.device == other.device and self.real.is_relative_to(other.real):
             return True
+        for device, top in other.mounted:
+            within = self.real.is_relative_to(top) or top.is_relative_to(self.real)
+            if device == self.device and within:
+                return True
         # File systems without upper and lower case know one folder by several names.
         real = Path(os.path.realpath(self.path))
         mark = _mark(other.path)
@@ -104,7 +109,7 @@ def _places(config: Config) -> Iterator[_Place]:
 
 
 def _place(kind: str, key: str, path: Path) -> _Place:
-    return _Place(kind, key, path, *location(path))
+    return _Place(kind, key, path, *location(path), tuple(mounted_below(path)))
 
 
 def _mark(path: Path) -> tuple[int, int] | None:

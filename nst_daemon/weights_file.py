@@ -23,6 +23,8 @@ IMAGENET_FILES: Mapping[str, str] = MappingProxyType(
 )
 #: The networks whose weights are part of the package.
 BUNDLED_FILES: Mapping[str, str] = MappingProxyType({"vgg19": "vgg19-tinyimagenet.safetensors"})
+#: No weights of these networks are larger, in double precision and with the classifier.
+MAX_BYTES = 4 << 30
 #: The file in the cache folder that holds the digests of unchanged weights.
 DIGESTS = "weights.json"
 
@@ -236,9 +238,19 @@ def _own_file(path: Path, network: str, cache: Path | None) -> WeightsFile:
     return WeightsFile(path.stem, path, _digest(path, cache), network, description)
 
 
+def check_size(path: Path) -> None:
+    """Raise ModelError for a file that is too large to be weights: to read it could take hours."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ModelError(
+            f"{path} has {size / 1e9:,.0f} GB and cannot be weights", remedy="get the file again"
+        )
+
+
 def _digest(path: Path, cache: Path | None) -> str:
     """The SHA-256 of a file; with a cache folder, the file is read again only after its fingerprint has changed."""
     try:
+        check_size(path)
         if cache is None:
             return sha256_file(path)
         version = list(fingerprint(path.stat()))

@@ -182,7 +182,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with largest_file(100), pytest.raises(StorageError) as raised:
         files.write_atomic(path, b"new" * 100)
     assert str(raised.value) == (
-        f"{path}: File too large; raise the limit on file sizes (LimitFSIZE=)"
+        f"{path}: File too large; raise the limit on file sizes (ulimit -f, LimitFSIZE=)"
     )
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == {"file"}

@@ -156,6 +156,22 @@ def bound(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(point)], check=True)
 
 
+@pytest.mark.parametrize("source", ["results", "results/deep", "."])
+def test_what_a_mount_in_the_inbox_shows_is_found(tmp_path: Path, source: str) -> None:
+    """Results that are mounted in the inbox, in whole or in part, or with their parent, would be painted again."""
+    point = tmp_path / "inbox" / "mounted"
+    for folder in (point, tmp_path / source):
+        folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "--bind", str(tmp_path / source), str(point)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        found = [message for message, _ in overlaps(load(tmp_path))]
+        assert any("folders.results" in m and "is inside folders.inbox" in m for m in found)
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+
+
 def test_bind_mounts_are_followed(tmp_path: Path, bound: Path) -> None:
     """Results in a folder that is mounted from the inbox are found."""
     loaded = load(tmp_path, results=str(bound / "out"))

@@ -11,7 +11,7 @@ import pytest
 from nst_daemon import weights_file
 from nst_daemon.config import Model
 from nst_daemon.errors import ModelError
-from nst_daemon.weights_file import configured_weights
+from nst_daemon.weights_file import configured_weights, find_weights, imagenet_path
 
 
 @pytest.fixture
@@ -86,3 +86,21 @@ def test_imagenet_path_is_where_torch_keeps_it(
     monkeypatch.setenv(variable, str(tmp_path))
     assert weights_file.imagenet_path("vgg19").parent == Path(hub.get_dir()) / "checkpoints"
     assert tmp_path in weights_file.imagenet_path("vgg19").parents
+
+
+def test_a_file_that_cannot_be_weights_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file of a terabyte is refused at once, `auto` takes the bundled weights, and a bad record is none."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = imagenet_path("vgg19")
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    path.with_name(path.name + ".sha256").write_bytes(b"\xff\xfe")
+    found = find_weights("auto")
+    assert found.name == "bundled"
+    assert "has 1,100 GB and cannot be weights" in found.warning
+    with path.open("wb") as file:
+        file.truncate(1)
+    assert "is damaged" in find_weights("auto").warning

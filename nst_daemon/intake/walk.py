@@ -95,6 +95,7 @@ def open_inner(name: str, parent: int, label: str, problems: list[str]) -> Itera
     try:
         descriptor = files.open_folder(name, dir_fd=parent)
     except OSError as error:
+        _raise_unless_of_folder(error, label)
         if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
             remedy = CHECK_THE_DISK
             if error.errno in {errno.EACCES, errno.EPERM}:
@@ -107,6 +108,12 @@ def open_inner(name: str, parent: int, label: str, problems: list[str]) -> Itera
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _raise_unless_of_folder(error: OSError, label: str) -> None:
+    """Raise StorageError for what concerns every folder: no scan is possible, and nothing may be taken for empty."""
+    if error.errno in files.PROCESS_ERRORS:
+        raise files.storage_error(error, Path(label)) from error
 
 
 def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
@@ -130,6 +137,7 @@ def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
                     where = printable(f"{label}/{item.name}")
                     problems.append(f"{where} cannot be read: {error.strerror}; {CHECK_THE_DISK}")
     except OSError as error:
+        _raise_unless_of_folder(error, label)
         where = printable(label)
         problems.append(f"the folder {where} cannot be read: {error.strerror}; {CHECK_THE_DISK}")
     return listing

@@ -88,7 +88,7 @@ def _check_current_folder() -> None:
 def _of_system(error: OSError) -> NstError | None:
     """What the system refused, if the error says so."""
     if not error.filename or isinstance(error.filename, int) or not error.strerror:
-        return None
+        return files.process_error(error)
     return files.storage_error(error, Path(os.fsdecode(error.filename)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from nst_daemon.errors import StorageError
 from nst_daemon.intake.scan import Scan, arrival_or_complete
 from nst_daemon.intake.settle import Arrival
-from nst_daemon.intake.walk import MAX_FOLDER_DEPTH, always_complete
+from nst_daemon.intake.walk import MAX_FOLDER_DEPTH, always_complete, list_folder, open_inner
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Role
 from tests.intake.conftest import MAX_BYTES, NEVER, PNG, House, tree
@@ -550,3 +551,18 @@ def test_files_from_the_future_and_from_1970_settle_like_others(house: House) ->
             os.utime(house.drop(f"{name}.{role}.png"), (mtime, mtime))
     assert names(house.scan()) == []
     assert sorted(names(house.scan(2))) == ["a", "b"]
+
+
+def test_too_few_descriptors_are_no_empty_folder(tmp_path: Path) -> None:
+    """A folder that cannot be listed for lack of descriptors is an error of all, or `once` would end with 0."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (folder + 1, hard))
+        with pytest.raises(StorageError, match="Too many open files; raise the limit"):
+            list_folder(folder, "inbox", [])
+        with pytest.raises(StorageError), open_inner(".", folder, "inbox", []):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(folder)

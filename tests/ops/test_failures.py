@@ -76,6 +76,12 @@ def test_only_the_last_tracebacks_are_kept(tmp_path: Path) -> None:
         ("open('/proc/none/x', 'w')", 7, "/proc/none/x: No such file or directory"),
         ("raise KeyboardInterrupt", 130, "interrupted"),
         ("raise LookupError", 70, "unexpected LookupError"),
+        (
+            "import os; raise OSError(24, os.strerror(24))",
+            7,
+            "Too many open files; raise the limit",
+        ),
+        ("import os; raise OSError(27, os.strerror(27))", 7, "File too large; raise the limit"),
         ("raise MemoryError", 8, "there is not enough memory"),
         (
             "import nst_daemon.errors as e; raise e.InputError('a\\x1b[31m', remedy='b')",
