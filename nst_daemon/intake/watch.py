@@ -31,6 +31,7 @@ from watchdog.observers.api import BaseObserver
 
 from nst_daemon.mounts import network_file_system
 from nst_daemon.names import printable
+from nst_daemon.unexpected import kind_and_message
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ _EVENTS: list[type[FileSystemEvent]] = [
 ]
 #: Seconds between two attempts to start the watch.
 _RETRY_SECONDS = 30.0
+#: Seconds in which the thread of a watch that has ended must end.
+_STOP_SECONDS = 5.0
 
 
 class Watcher(FileSystemEventHandler):
@@ -109,7 +112,7 @@ class Watcher(FileSystemEventHandler):
             for folder in self._folders:
                 self._observer.schedule(self, str(folder), recursive=True, event_filter=_EVENTS)
             self._observer.start()
-        except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
+        except Exception as error:  # noqa: BLE001 (RuntimeError: no more threads; watchdog may raise any other)
             self._stop()
             return f"the kernel cannot watch the folders: {error}"
         self.wake()  # for changes before the watch began
@@ -153,11 +156,16 @@ class Watcher(FileSystemEventHandler):
         return same and all(emitter.is_alive() for emitter in self._observer.emitters)
 
     def _stop(self) -> None:
+        """End the watch. watchdog raises KeyError if a folder was moved away, made anew and moved again."""
         observer, self._observer = self._observer, None
-        if observer is not None:
+        if observer is None:
+            return
+        try:
             observer.stop()
-            if observer.is_alive():
-                observer.join()
+        except Exception as error:  # noqa: BLE001 (a thread of watchdog is left over, which keeps nothing from ending)
+            log.debug("the watch could not be ended cleanly: %s", kind_and_message(error))
+        if observer.is_alive():
+            observer.join(_STOP_SECONDS)
 
 
 def _identity(path: Path) -> tuple[int, int]:

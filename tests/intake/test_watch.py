@@ -119,6 +119,41 @@ def test_a_watch_whose_thread_has_ended_is_restarted(inbox: Path) -> None:
         assert woken(watcher)
 
 
+def test_folders_that_are_moved_about_do_not_prevent_the_end(inbox: Path) -> None:
+    """A watch ends without an exception after a folder was moved out, made anew and moved over another one."""
+    watcher = Watcher(inbox)
+    watcher.tend(0.0)
+    first, second = inbox / "first", inbox / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        assert woken(watcher)
+    first.rename(inbox.parent / "out")
+    first.mkdir()
+    assert woken(watcher)
+    first.rename(second)
+    assert woken(watcher)
+    watcher.close()
+
+
+def test_a_watch_that_cannot_be_ended_is_replaced(inbox: Path) -> None:
+    """If watchdog raises at the end of a watch, `tend` begins a new one, and `close` does not raise."""
+
+    class Confused(InotifyObserver):
+        def on_thread_stop(self) -> None:
+            super().on_thread_stop()
+            raise KeyError(b"inbox/first")
+
+    with Watcher(inbox, make_observer=Confused) as watcher:
+        watcher.tend(0.0)
+        inbox.rename(inbox.with_suffix(".old"))
+        inbox.mkdir()
+        watcher.tend(LATER)
+        assert watcher.problem == ""
+        watcher.clear()
+        (inbox / "dog.jpg").write_bytes(b"x")
+        assert woken(watcher)
+
+
 def test_network_file_systems_are_not_trusted(
     inbox: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,7 +169,11 @@ def test_network_file_systems_are_not_trusted(
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(errno.ENOSPC, "inotify watch limit reached"), RuntimeError("can't start new thread")],
+    [
+        OSError(errno.ENOSPC, "inotify watch limit reached"),
+        RuntimeError("can't start new thread"),
+        KeyError("inbox/first"),
+    ],
 )
 def test_limits_of_the_kernel_are_a_problem_and_no_exception(inbox: Path, error: Exception) -> None:
     """If the kernel has no watches or threads left, `tend` does not raise, and `problem` has the reason."""
