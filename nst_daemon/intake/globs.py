@@ -1,8 +1,8 @@
 """Search folders for the image files that the globs of a batch match, within limits.
 
 `*`, `?` and `[…]` match within one name, `**` matches any folders. Names are compared in composed form (NFC), and the
-suffixes of files without regard to case. Hidden and ignored names, symbolic links and what is behind them are left
-out. Every folder is listed at most once for a glob.
+suffixes of files without regard to case. `IMG [1].jpg` also matches the file of that very name. Hidden and ignored
+names, symbolic links and what is behind them are left out. Every folder is listed at most once for a glob.
 """
 
 from __future__ import annotations
@@ -203,11 +203,16 @@ def _matcher(part: str, *, last: bool) -> _Matcher:
     if part == "**":
         return None
     part = composed(part)
-    exact = re.compile(fnmatch.translate(part)).match
+    exact = _pattern(part).match
     if not last:
         return lambda name: exact(name) is not None
-    lowered = re.compile(fnmatch.translate(_with_lower_suffix(part))).match
+    lowered = _pattern(_with_lower_suffix(part)).match
     return lambda name: bool(exact(name) or lowered(_with_lower_suffix(name)))
+
+
+def _pattern(part: str) -> re.Pattern[str]:
+    """What matches names as the shell does, and the very name that is written, such as "IMG [1].jpg"."""
+    return re.compile(rf"{fnmatch.translate(part)}|{re.escape(part)}\Z")
 
 
 def _with_lower_suffix(name: str) -> str:

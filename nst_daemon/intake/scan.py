@@ -49,7 +49,7 @@ from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import clean_name, composed, natural_key, printable
 from nst_daemon.unexpected import explain_one
 
-#: Files of one folder that the log mentions one by one, because they are left alone.
+#: Files of one folder that the log mentions one by one, because they are left alone; also the most such folders.
 MAX_MENTIONED = 20
 
 
@@ -285,17 +285,25 @@ def arrival_or_complete(arrival: Callable[[Writers], Arrival], writers: Writers)
 
 
 def _about(left_alone: Mapping[str, str]) -> Iterator[str]:
-    """A line for each file that is left alone, and one for all further ones in the same folder."""
-    folders: Mapping[str, list[str]] = defaultdict(list)
+    """A line for each of the first files of the first folders that are left alone, and lines for the others."""
+    folders: dict[str, list[str]] = defaultdict(list)
     for path in left_alone:
         folders[path.rpartition("/")[0]].append(path)
-    for folder, paths in folders.items():
-        paths.sort(key=natural_key)
+    first = sorted(folders, key=natural_key)[:MAX_MENTIONED]
+    for folder in first:
+        paths = sorted(folders.pop(folder), key=natural_key)
         for path in paths[:MAX_MENTIONED]:
             yield f"inbox/{printable(path)} is left where it is: {left_alone[path]}"
-        if (more := len(paths) - MAX_MENTIONED) > 0:
-            where = printable(f"inbox/{folder}".rstrip("/"))
-            yield f"{more} more files in {where} are left where they are: they are not image files"
+        yield from _about_more(len(paths) - MAX_MENTIONED, printable(f"inbox/{folder}".rstrip("/")))
+    yield from _about_more(sum(map(len, folders.values())), "other folders of the inbox")
+
+
+def _about_more(number: int, where: str) -> Iterator[str]:
+    """A line about further files, which stays the same while their number grows a little."""
+    if number > 0:
+        least = 10 ** (len(str(number)) - 1)
+        files = "1 more file" if least == 1 else f"{least:,} more files"
+        yield f"at least {files} in {where} stay where they are: they are not image files"
 
 
 def _too_deep(folder: WalkedFolder) -> Rejection:

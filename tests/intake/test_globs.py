@@ -57,6 +57,13 @@ def test_the_rest_of_a_name_matches_exactly(tmp_path: Path) -> None:
     assert found(tmp_path, "trip/[hij]mg_?.[jJ]pg") == ["trip/img_1.jpg"]
 
 
+def test_the_very_name_of_a_file_matches(tmp_path: Path) -> None:
+    """A file or folder whose name contains brackets is found by that name, and by what the brackets mean."""
+    put(tmp_path, "trip [a]/IMG [1].JPG", "trip a/IMG 1.jpg")
+    assert found(tmp_path, "trip [a]/IMG [1].jpg") == ["trip [a]/IMG [1].JPG", "trip a/IMG 1.jpg"]
+    assert found(tmp_path, "trip [a]/*") == ["trip [a]/IMG [1].JPG", "trip a/IMG 1.jpg"]
+
+
 @pytest.mark.parametrize("form", [NFC, NFD])
 def test_both_forms_of_unicode_match(tmp_path: Path, form: str) -> None:
     """Folders and files from macOS (é as two characters) and from elsewhere are found by either form."""

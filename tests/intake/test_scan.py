@@ -249,7 +249,7 @@ def test_a_file_whose_structure_cannot_be_checked_is_complete(
 
 
 def test_many_files_of_others_are_a_few_lines(house: House) -> None:
-    """Of 500 unknown files in a folder 20 are named, in natural order, and the rest is counted."""
+    """Of 500 unknown files in a folder 20 are named, in natural order; the line about the rest is not repeated."""
     house.style("starry.jpg")
     for number in range(500):
         house.drop(f"starry/MVI_{number}.mov", "x")
@@ -260,7 +260,24 @@ def test_many_files_of_others_are_a_few_lines(house: House) -> None:
         "inbox/starry/MVI_2.mov is left where it is: MVI_2.mov is not"
     )
     assert scan.problems[20] == (
-        "480 more files in inbox/starry are left where they are: they are not image files"
+        "at least 100 more files in inbox/starry stay where they are: they are not image files"
+    )
+    for number in range(500, 900):
+        house.drop(f"starry/MVI_{number}.mov", "x")
+    assert house.settled().problems == scan.problems
+
+
+def test_many_folders_of_others_are_a_few_lines(house: House) -> None:
+    """Of 300 folders with unknown files 20 are named, in natural order, and one line is about the others."""
+    for number in range(300):
+        house.drop(f"project-{number}/readme.txt", "x")
+    scan = house.settled()
+    assert len(scan.left_alone) == 300
+    assert len(scan.problems) == 21
+    assert scan.problems[2].startswith("inbox/project-2/readme.txt is left where it is: ")
+    assert scan.problems[20] == (
+        "at least 100 more files in other folders of the inbox stay where they are: "
+        "they are not image files"
     )
 
 
