@@ -467,14 +467,20 @@ def prune_archive(job: Job, root: Path) -> bool:
     card = _read_card(folder) if job.archive else None
     if card is None or card.id != job.id:
         return False
-    with files.storage(folder):
-        # After a retry the ledger has other inputs than the card: files that a person has added.
-        names = {file.spooled for file in (*card.inputs, *job.inputs)}
-        # The card comes last: it says whose folder this is, where a file cannot be removed.
-        for name in (*names, RESULT, ERROR_FILE, CARD):
+    # After a retry the ledger has other inputs than the card: files that a person has added.
+    names = {file.spooled for file in (*card.inputs, *job.inputs)}
+    problems: list[StorageError] = []
+    for name in (*names, RESULT, ERROR_FILE):
+        try:
             files.remove(folder / name)
-        with suppress(OSError):  # not empty
-            folder.rmdir()
+        except StorageError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+    # The card comes last: it says whose folder this is.
+    files.remove(folder / CARD)
+    with suppress(OSError):  # not empty
+        folder.rmdir()
     return True
 
 

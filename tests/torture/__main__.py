@@ -31,6 +31,14 @@ def parts(seed: int, *, quick: bool) -> dict[str, list[str]]:
     return {
         "kills": ["-m", "tests.torture.kills", "--fake", str(kills), "--real", str(real), *chance],
         "fuzz": ["-m", "tests.torture.fuzz", "--drops", str(drops), *chance],
+        "fuzz with file errors": [
+            "-m",
+            "tests.torture.fuzz",
+            "--errors",
+            "--drops",
+            str(drops),
+            *chance,
+        ],
         "fuzz of the program": [
             "-m",
             "tests.torture.fuzz_daemon",

@@ -18,22 +18,23 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from random import Random
 
-from nst_daemon.errors import Retry
+from nst_daemon.errors import Retry, StorageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.workers.messages import Failed
 from tests.bench import PNG, Bench
+from tests.torture.file_errors import FileErrors
 from tests.torture.outcomes import OutcomeError, check_outcomes, give_rights_back
 from tests.torture.strange import Dropped, drop
 
 S = JobState
 #: Seconds that one round may take.
 SLOWEST_ROUND = 20.0
-#: Rounds in which all that was dropped must have ended.
+#: After so many rounds without progress something is wrong.
 ROUNDS = 60
 
 
@@ -63,11 +64,13 @@ class Said(logging.Handler):
 
 
 class Episode:
-    """One root, and what happens to it. number: of the seeds that were done."""
+    """One root, and what happens to it. errors: lets calls of the file system fail, until the end begins."""
 
-    def __init__(self, folder: Path, seed: int, said: Said) -> None:
+    def __init__(
+        self, folder: Path, seed: int, said: Said, errors: FileErrors | None = None
+    ) -> None:
         self.chance = Random(seed)
-        self.folder, self.said = folder, said
+        self.folder, self.said, self.errors = folder, said, errors
         for name in ("inbox", "styles", "photos/album"):
             (folder / name).mkdir(parents=True)
         (folder / "styles" / "starry.png").write_bytes(PNG)
@@ -94,6 +97,11 @@ class Episode:
             if chance.random() < 0.1:
                 self.request(chance)
         give_rights_back(self.dropped.inbox_bytes)
+        if self.errors:
+            # What a file error leaves undone is done when it is over, at the latest by the next start.
+            self.errors = None
+            self.rounds(self.chance, 20)
+            self.restart()
         self.drain()
         self.figures += check_outcomes(
             self.bench.folders,
@@ -107,14 +115,27 @@ class Episode:
     def restart(self) -> None:
         """Kill the daemon and start it again."""
         self.bench.ledger.close()
-        self.bench.begin()
+        try:
+            with self.failing_calls():
+                self.bench.begin()
+        except (StorageError, OSError):
+            if not self.errors:
+                raise
+            self.bench.begin()  # systemd starts it again
         self.figures["restarts"] += 1
+
+    def failing_calls(self) -> AbstractContextManager[None]:
+        """Let a call of the file system fail, in half of the cases."""
+        if self.errors and self.chance.random() < 0.5:
+            return self.errors.one(self.chance, self.folder)
+        return nullcontext()
 
     def rounds(self, chance: Random, times: int, seconds: float = 1.5) -> None:
         """Some rounds of the daemon, whose executor paints at once."""
         for _ in range(times):
             began = time.monotonic()
-            self.bench.step(seconds)
+            with self.failing_calls():
+                self.bench.step(seconds)
             while self.bench.executor.tasks:
                 if chance.random() < 0.1:
                     self.bench.executor.answer(
@@ -144,15 +165,16 @@ class Episode:
             self.rounds(chance, 1, 4000.0)
         for name in ("last.content.png", "last.style.png"):
             (self.bench.folders.inbox / name).write_bytes(PNG + name.encode())
-        for _ in range(ROUNDS):
+        quiet, left = 0, -1
+        while not self.finished():
             self.rounds(chance, 1, 10.0)
-            if self.finished():
-                break
-        else:
-            seen = self.bench.supervisor
-            raise OutcomeError(
-                f"no end: {seen.headline}; paused: {seen.paused!r}; {self.open_jobs()}"
-            )
+            before, left = left, len(self.open_jobs())
+            quiet = quiet + 1 if left == before else 0
+            if quiet == ROUNDS:
+                seen = self.bench.supervisor
+                raise OutcomeError(
+                    f"no end: {seen.headline}; paused: {seen.paused!r}; {self.open_jobs()}"
+                )
         (last,) = [job for job in self.bench.ledger.jobs() if job.name in {"last", "last-2"}]
         if last.state not in {S.DONE, S.FAILED} or (
             last.state is S.FAILED and "fault" not in last.error
@@ -170,7 +192,9 @@ class Episode:
         return "last" in names and not self.open_jobs() and self.bench.supervisor.drained
 
 
-def attempt(seed: int, seeds: Sequence[int], said: Said) -> tuple[Counter[str], str, list[str]]:
+def attempt(
+    seed: int, seeds: Sequence[int], said: Said, errors: FileErrors | None = None
+) -> tuple[Counter[str], str, list[str]]:
     """One episode: its figures, what went wrong ("" for nothing), and what was dropped."""
     said.lines.clear()
     folder = Path(
@@ -180,7 +204,7 @@ def attempt(seed: int, seeds: Sequence[int], said: Said) -> tuple[Counter[str], 
     )
     episode = None
     try:
-        episode = Episode(folder / "root", seed, said)
+        episode = Episode(folder / "root", seed, said, errors)
         episode.run(seeds)
     except Exception as error:  # noqa: BLE001 (that is what is looked for)
         wrong = f"{type(error).__name__}: {error}"
@@ -196,14 +220,16 @@ def attempt(seed: int, seeds: Sequence[int], said: Said) -> tuple[Counter[str], 
     return episode.figures, "", episode.what
 
 
-def minimise(seed: int, seeds: Sequence[int], wrong: str, said: Said) -> list[int]:
+def minimise(
+    seed: int, seeds: Sequence[int], wrong: str, said: Said, errors: FileErrors | None
+) -> list[int]:
     """The fewest drops after which the same goes wrong."""
     kept, size = list(seeds), len(seeds) // 2
     same = wrong.split(":", maxsplit=1)[0]
     while size:
         for start in range(0, len(kept), size):
             fewer = kept[:start] + kept[start + size :]
-            if fewer and attempt(seed, fewer, said)[1].split(":")[0] == same:
+            if fewer and attempt(seed, fewer, said, errors)[1].split(":")[0] == same:
                 kept = fewer
                 break
         else:
@@ -211,7 +237,7 @@ def minimise(seed: int, seeds: Sequence[int], wrong: str, said: Said) -> list[in
     return kept
 
 
-def fuzz(drops: int, length: int, seed: int) -> Counter[str]:
+def fuzz(drops: int, length: int, seed: int, errors: FileErrors | None = None) -> Counter[str]:
     """Drop so many things, so many of them on one root; the figures, with faults. Prints what goes wrong."""
     said, chance = Said(), Random(seed)
     figures: Counter[str] = Counter()
@@ -219,16 +245,17 @@ def fuzz(drops: int, length: int, seed: int) -> Counter[str]:
     with said.listening():
         while figures["tried"] < drops:
             episode = chance.randrange(1 << 40), [chance.randrange(1 << 40) for _ in range(length)]
-            found, wrong, _ = attempt(*episode, said)
+            found, wrong, _ = attempt(*episode, said, errors)
             figures["tried"] += length
             figures.update(found)
             if wrong:
                 kind = wrong.split(":")[0]
                 faults[kind] += 1
                 if faults[kind] <= 3:
-                    fewest = minimise(*episode, wrong, said)
-                    _, wrong, what = attempt(episode[0], fewest, said)
+                    fewest = minimise(*episode, wrong, said, errors)
+                    _, wrong, what = attempt(episode[0], fewest, said, errors)
                     print(f"{wrong}\n  after {what}: attempt({episode[0]}, {fewest})", flush=True)
+    figures["failed calls"] = errors.figures.total() if errors else 0
     figures["faults"] = faults["OutcomeError"]
     figures["deaths"] = sum(faults.values()) - faults["OutcomeError"]
     return figures
@@ -238,6 +265,7 @@ def summary(figures: Counter[str], seconds: float) -> str:
     """The figures for people."""
     return (
         f"fuzz: {figures['tried']} drops tried, {figures['restarts']} restarts, "
+        f"{figures['failed calls']} file calls failed, "
         f"{figures['deaths']} deaths of the daemon, "
         f"{figures['faults']} episodes with a drop without exactly one outcome; "
         f"{figures['done']} done, {figures['failed']} failed, {figures['cancelled']} cancelled, "
@@ -252,11 +280,13 @@ def main() -> int:
     parser.add_argument("--drops", type=int, default=5000, help="how many things to drop")
     parser.add_argument("--episode", type=int, default=25, help="how many of them on one root")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of all chance")
+    parser.add_argument("--errors", action="store_true", help="let file calls fail now and then")
     options = parser.parse_args()
     without_overrides("tests.torture.fuzz")
     print(f"seed {options.seed}", flush=True)
     began = time.monotonic()
-    figures = fuzz(options.drops, options.episode, options.seed)
+    errors = FileErrors() if options.errors else None
+    figures = fuzz(options.drops, options.episode, options.seed, errors)
     print(summary(figures, time.monotonic() - began), flush=True)
     return bool(figures["deaths"] or figures["faults"])
 

@@ -448,8 +448,9 @@ def disturb(chance: Random, dropped: Dropped, folder: bytes) -> None:
                 dropped.withdraw(os.path.join(top, last))
             os.utime(path, follow_symlinks=False)
             return
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            return
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            return  # a change would reach all names of a file with hard links
         dropped.withdraw(path)
         if kind == "remove":
             os.unlink(path)
