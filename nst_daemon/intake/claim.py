@@ -375,9 +375,13 @@ def put_away(drop: Drop, inbox: Path, root: Path, name: str) -> None:
 
 def remove_if_empty(folder: Path) -> None:
     """Try to remove a folder of the inbox if it contains only leftovers of file managers."""
-    with suppress(OSError):
-        if all(is_litter(path.name) for path in folder.iterdir()):
-            shutil.rmtree(folder)
+    with suppress(OSError, StorageError):
+        leftovers = list(folder.iterdir())
+        if all(is_litter(path.name) for path in leftovers):
+            # Not the whole tree: a file that is dropped at this moment must stay.
+            for path in leftovers:
+                files.remove(path)
+            folder.rmdir()
 
 
 # Spool -> archive

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -137,6 +140,31 @@ def test_a_job_folder_goes_with_its_files(house: House) -> None:
     for job in jobs.values():
         house.remove(job)
     assert tree(house.inbox) == {"v/", "v/style-2.png"}
+
+
+def test_what_is_dropped_into_a_folder_that_is_being_removed_stays(tmp_path: Path) -> None:
+    """No file is lost that comes while a folder with nothing but litter is removed."""
+    folder = tmp_path / "wedding"
+
+    def drop() -> None:
+        with suppress(FileNotFoundError):  # the folder has gone
+            while not done.is_set():
+                path = folder / f"{len(dropped)}.jpg"
+                path.touch(exist_ok=False)
+                dropped.append(path)
+
+    for _ in range(10):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for number in range(300):
+            (folder / f"._{number}").touch()
+        done, dropped = Event(), list[Path]()
+        writer = Thread(target=drop)
+        writer.start()
+        claim.remove_if_empty(folder)
+        done.set()
+        writer.join()
+        assert all(path.exists() for path in dropped)
 
 
 def test_library_files_stay_where_they_are(house: House) -> None:
