@@ -424,6 +424,8 @@ def _is_present(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if path.is_fifo() and path.parts[1:2] != ("dev",):  # `--config <(…)` is /dev/fd/63
+            raise ConfigError(f"{path} is a named pipe", remedy="name a file")
         return strict_yaml.parse_mapping(path.read_bytes(), str(path))
     except OSError as error:
         remedy = "check its permissions" if path.is_file() else "name a file"
@@ -581,7 +583,7 @@ def _as_config_error(
     error: ValidationError, where: str, names: Mapping[variables.Key, str]
 ) -> ConfigError:
     """The first validation error in one line."""
-    first = error.errors(include_url=False)[0]
+    first, *others = error.errors(include_url=False)
     # The end of a location may name a branch of a union ("list[str]"), which is not a key.
     parts = tuple(str(part) for part in first["loc"] if "[" not in str(part))
     where = next((names[parts[:n]] for n in (2, 1) if parts[:n] in names), where)
@@ -592,4 +594,8 @@ def _as_config_error(
         # YAML reads yes and 007 as other things than text.
         remedy = "write it in quotes"
     got = "" if parts in SECRETS else f", got {first['input']!r}"
-    return ConfigError(f"{where}: {key}: {first['msg']}{got}", remedy=remedy)
+    allowed = [e["msg"] for e in (first, *others) if e["loc"][: len(parts)] == parts]
+    # Each branch of a union has a message of its own.
+    said = " or ".join(dict.fromkeys(allowed)).replace(" or Input should be ", " or ")
+    said = said.removeprefix("Value error, ")
+    return ConfigError(f"{where}: {key}: {said}{got}", remedy=remedy)

@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path("/")
 #: A worker's oom_score_adj (-1000 to 1000): if memory runs out, the kernel ends a worker and not the daemon.
 WORKER_OOM_SCORE = 500
+#: More threads for each CPU only cost time: 1024 on two CPUs need minutes to start.
+MOST_THREADS_PER_CPU = 8
 #: What makes waiting OpenMP threads sleep instead of spin: of GNU's, LLVM's and Intel's library, which read it when
 #: they are loaded. On contended cores, a spinning thread takes the time of those that it waits for.
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
@@ -88,6 +90,11 @@ def threads_per_worker(
     if first.isdecimal() and int(first) > 0:
         return int(first)
     return max(1, usable_cpus(root) // max(1, workers))
+
+
+def useful_threads(wanted: int, root: Path = ROOT) -> int:
+    """`wanted` threads, or fewer if that is far more than there are CPUs for this process."""
+    return min(wanted, MOST_THREADS_PER_CPU * usable_cpus(root))
 
 
 def wait_passively() -> None:

@@ -22,7 +22,7 @@ import torch
 
 from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.batching import Batching
-from nst_daemon.engine.device import current_device, device_name, find_device
+from nst_daemon.engine.device import current_device, device_name, find_device, use_threads
 from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.images import Picture, Size, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import regions as find_regions
@@ -268,7 +268,7 @@ class Painter:
         onnx_files: int = ONNX_FILES,
     ) -> None:
         if threads:
-            torch.set_num_threads(threads)
+            use_threads(threads)
         self.device = find_device(device)
         if self.device.type == "cuda":
             # Read by cuBLAS when its first handle is made; `deterministic` needs it.

@@ -20,7 +20,7 @@ from nst_daemon.engine.onnx_session import load_onnxruntime
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import NstError
-from nst_daemon.machine import threads_per_worker
+from nst_daemon.machine import threads_per_worker, useful_threads
 from nst_daemon.painter import Painter
 from nst_daemon.unexpected import kind_and_message
 from nst_daemon.weights_file import find_weights
@@ -78,7 +78,7 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
             size = f"{memory:.0f} GiB"
         else:
             threads = options["threads"]
-            size = f"{threads_per_worker(len(names)) if threads == 'auto' else threads} threads"
+            size = f"{useful_threads(threads_per_worker(len(names)) if threads == 'auto' else threads)} threads"
         yield (
             "good",
             "device",

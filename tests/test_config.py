@@ -272,6 +272,32 @@ def test_a_status_page_has_an_address_and_no_weak_token(
     assert caught.value.remedy
 
 
+def test_every_allowed_value_is_named() -> None:
+    """The error of a key with several types has what each of them allows, in words for people."""
+    for name, value, told in (
+        ("THREADS", "0", "threads: Input should be 'auto' or greater than or equal to 1, got 0"),
+        ("BATCH", "99", "batch: Input should be 'auto' or less than or equal to 16, got 99"),
+        ("LIMITS__MAX_MEMORY", "1", "limits.max_memory: a worker needs at least"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, {f"NST_{name}": value}, search=())
+        assert told in caught.value.message
+
+
+def test_a_named_pipe_is_no_configuration(tmp_path: Path) -> None:
+    """A pipe without a writer would stop a daemon that reads its configuration again; that of a shell is read."""
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="is a named pipe"):
+        config.load(tmp_path / "config.yaml", {})
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe:
+        pipe.write("default_style: starry")
+    try:
+        assert config.load(Path(f"/dev/fd/{read}"), {}).default_style == "starry"
+    finally:
+        os.close(read)
+
+
 def test_what_people_run_does_not_need_the_daemons_token() -> None:
     """A page for other machines loads without its token, which only the daemon may have in its environment."""
     assert config.load(None, {"NST_STATUS_PAGE": "0.0.0.0:80"}).status_page == "0.0.0.0:80"

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from nst_daemon import machine
-from nst_daemon.machine import free_memory, memory_limit, threads_per_worker, usable_cpus
+from nst_daemon.machine import (
+    free_memory,
+    memory_limit,
+    threads_per_worker,
+    usable_cpus,
+    useful_threads,
+)
 
 GIB = 1 << 30
 MEMINFO = (
@@ -141,6 +147,13 @@ def test_threads_follow_the_environment_else_the_cpus(root: Path) -> None:
     for nonsense in ("", "0", "-1", "many"):
         assert threads_per_worker(1, {"OMP_NUM_THREADS": nonsense}, root) == usable_cpus(root)
     assert threads_per_worker(1000, {}, root) == 1
+
+
+def test_absurd_numbers_of_threads_are_limited(root: Path) -> None:
+    """Twice as many threads as CPUs are a wish, and a million is a slip."""
+    cpus = usable_cpus(root)
+    assert useful_threads(2 * cpus, root) == 2 * cpus
+    assert useful_threads(1_000_000, root) == 8 * cpus
 
 
 def test_the_oom_score_is_only_raised(tmp_path: Path) -> None:

@@ -11,12 +11,18 @@ from pathlib import Path
 import torch
 
 from nst_daemon.errors import DeviceError
+from nst_daemon.machine import useful_threads
 
 
 def all_devices() -> tuple[str, ...]:
     """The name of every GPU that torch can use, else the CPU's."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return tuple(f"cuda:{i}" for i in range(count)) or ("cpu",)
+
+
+def use_threads(number: int) -> None:
+    """Set the CPU threads of this process, within reason."""
+    torch.set_num_threads(useful_threads(number))
 
 
 def find_device(name: str = "auto") -> torch.device:
