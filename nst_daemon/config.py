@@ -595,7 +595,6 @@ def _as_config_error(
         remedy = "write it in quotes"
     got = "" if parts in SECRETS else f", got {first['input']!r}"
     allowed = [e["msg"] for e in (first, *others) if e["loc"][: len(parts)] == parts]
-    # Each branch of a union has a message of its own.
     said = " or ".join(dict.fromkeys(allowed)).replace(" or Input should be ", " or ")
-    said = said.removeprefix("Value error, ")
-    return ConfigError(f"{where}: {key}: {said}{got}", remedy=remedy)
+    said = f"{where}: {key}: {said.removeprefix('Value error, ')}{got}"
+    return ConfigError(said, remedy=remedy)

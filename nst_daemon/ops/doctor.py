@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import platform
 import shutil
@@ -191,7 +192,7 @@ def check_folders(folders: Folders) -> Iterator[Finding]:
 
 def check_ledger(path: Path) -> Iterator[Finding]:
     """Read the ledger, if there is one and this user may read it."""
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK) or not path.is_file():
         return
     try:
         with LedgerReader.attach(path) as ledger:
@@ -239,6 +240,7 @@ def check_watching(
     # A folder that this user may not reach counts as missing; another check reports it.
     exists = nearest(inbox) == inbox and inbox.is_dir()
     folders = 1 + sum(len(names) for _, names, _ in os.walk(inbox)) if exists else 1
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # events after its end are no problem
     observer = make_observer()
     try:
         if exists:

@@ -269,11 +269,12 @@ def test_the_extra_of_the_status_page() -> None:
 
 @needs_root
 def test_an_inbox_that_may_not_be_reached_counts_as_missing(tmp_path: Path) -> None:
-    """Watching is checked without an error for a user who may not enter a parent folder."""
+    """Watching and the ledger are checked without an error for a user who may not enter a parent folder."""
     (tmp_path / "closed" / "inbox").mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)
 
     def part() -> None:
         assert doctor.check_watching(tmp_path / "closed" / "inbox").level == "good"
+        assert list(doctor.check_ledger(tmp_path / "closed" / "inbox")) == []
 
     User(12345, 12345).run(part)
