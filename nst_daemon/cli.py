@@ -417,7 +417,7 @@ def history(  # noqa: PLR0917 (a command line, not a call)
     since: Annotated[
         str, typer.Option(help="Only jobs that changed since: 90m, 12h, 7d, or a date and time.")
     ] = "",
-    limit: Annotated[int, typer.Option(min=-1, help="Show at most N; -1 for all.")] = 50,
+    limit: Annotated[int, typer.Option(min=-1, max=2**31, help="Show at most N; -1 for all.")] = 50,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -115,6 +115,7 @@ class LedgerReader:
 
     def find(self, text: str) -> list[Job]:
         """Jobs whose id begins with `text` or whose name is `text`, newest first."""
+        text = text.encode(errors="backslashreplace").decode()  # names in the ledger are UTF-8
         return self._select(
             "name = ? OR (? <> '' AND substr(id, 1, length(?)) = ?)",
             (text, *[text] * 3),

@@ -174,6 +174,14 @@ def test_a_named_pipe_in_the_state_folder_keeps_no_command_waiting(
     assert ("it is a named pipe and not a file; remove it" in said) == (name == "lock")
 
 
+def test_odd_arguments_end_in_one_line(tmp_path: Path) -> None:
+    """A job's name that is not UTF-8 and a limit of twenty digits are refused as mistakes of the user."""
+    (tmp_path / "nst" / "state").mkdir(parents=True)
+    Ledger.open(tmp_path / "nst" / "state" / "ledger.sqlite").close()
+    for line in ("history a\udcff", "cancel a\udcff", "history --limit 99999999999999999999"):
+        check(of(), tmp_path, line, 2)
+
+
 def test_a_file_in_the_place_of_the_inbox_is_named(tmp_path: Path) -> None:
     """`submit` names the file and blames no rights."""
     (tmp_path / "nst").mkdir()
