@@ -172,7 +172,6 @@ class Supervisor:
         The parts of a round come in a fixed order. A part that fails ends the round and pauses the queue; each further
         round tries the same work again, and the pause ends once a whole round has succeeded.
         """
-        self._check.poll(now.steady)
         if woken:
             self._admission.wake()
         tidy = now.steady >= self._next_housekeeping
@@ -186,7 +185,7 @@ class Supervisor:
 
     def _work(self, now: Moment, tidy: bool) -> bool:
         """Do the parts of a round until one fails; whether all of them were done."""
-        if not self._try(self._dispatch.listen, now):
+        if not self._try(self._listen, now):
             return False
         # Only a whole round ends a pause.
         if (self.pause and not tidy) or not self._try(self._recover, now):
@@ -201,6 +200,11 @@ class Supervisor:
                 self._next_try = now.steady + self._wait
                 return False
         return True
+
+    def _listen(self, now: Moment) -> None:
+        """Take the answers of the processes. Raises StorageError."""
+        self._check.poll(now.steady)
+        self._dispatch.listen(now)
 
     def _try(self, part: Callable[[Moment], object], now: Moment) -> bool:
         """Do one part; False if it has failed, which pauses the queue. Raises DamagedLedger."""
@@ -297,7 +301,7 @@ class Supervisor:
 
     def stop(self, now: Moment) -> None:
         """Let the workers write their checkpoints and end; what is staged is still published."""
-        self._check.stop()
+        self._try(lambda _: self._check.stop(), now)
         self._try(self._dispatch.stop, now)
         if self._try(self._completion.finish, now) and self._state.drain:
             self._try(
