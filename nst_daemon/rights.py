@@ -123,6 +123,11 @@ def describe(folders: Folders, paths: Sequence[Path]) -> tuple[str, str]:
     return message, _repair(folders, paths, user)
 
 
+def _denied(path: Path, wanted: int) -> bool:
+    """Whether a file exists and may not be used. A daemon may create and remove it meanwhile."""
+    return not _access(path, wanted) and os.path.lexists(path) and not _access(path, wanted)
+
+
 def check_member(ledger: Path, *, write: bool = False) -> None:
     """Raise StorageError with the remedy if this user lacks the rights to read the ledger, or to change it."""
     folder = ledger.parent
@@ -135,9 +140,8 @@ def check_member(ledger: Path, *, write: bool = False) -> None:
         return
     for message, remedy in no_files(ledger):
         raise StorageError(message, remedy=remedy)
-    own = [path for path in (ledger, *side_files(ledger)) if not _access(path, wanted & ~os.X_OK)]
-    # A daemon that ends removes the side files.
-    if _access(folder, wanted if write else os.X_OK) and not any(map(os.path.lexists, own)):
+    denied = any(_denied(path, wanted & ~os.X_OK) for path in (ledger, *side_files(ledger)))
+    if _access(folder, wanted if write else os.X_OK) and not denied:
         return
     if write and _read_only(folder):
         raise StorageError(

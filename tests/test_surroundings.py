@@ -171,7 +171,7 @@ def test_a_named_pipe_in_the_state_folder_keeps_no_command_waiting(
     os.mkfifo(tmp_path / "nst" / "state" / name)
     check(of(), tmp_path, "status", 0)
     said = check(of(), tmp_path, "once --wait 0", 7 if name == "lock" else 0)
-    assert ("it is a named pipe and not a file; remove it" in said) == (name == "lock")
+    assert ("lock is a named pipe and not a file" in said) == (name == "lock")
 
 
 def test_odd_arguments_end_in_one_line(tmp_path: Path) -> None:

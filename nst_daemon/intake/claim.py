@@ -418,7 +418,7 @@ def archive(
             return found
         files.make_folder(folder)
     elif job.archive and card_id(root / job.archive) == job.id:
-        _add_to_archive(folder, root / job.archive)
+        _add_to_archive(job, folder, root / job.archive)
         return job.archive
     kept = {file.spooled for file in job.inputs if error or file.origin} | {CARD, RESULT}
     with files.storage(folder):
@@ -436,12 +436,15 @@ def archive(
     return str(move_folder(folder, root, job.name).relative_to(root))
 
 
-def _add_to_archive(folder: Path, target: Path) -> None:
-    """Move what came into the spool later, such as an original that could not be moved before. Raises StorageError."""
+def _add_to_archive(job: Job, folder: Path, target: Path) -> None:
+    """Move inputs that came into the spool later, such as an original that could not be moved before.
+
+    What else is there are copies for a retry that was interrupted. Raises StorageError.
+    """
     with files.storage(target):
-        for path in folder.iterdir():
-            if not os.path.lexists(target / path.name):
-                shutil.move(path, target / path.name)
+        for name in (file.spooled for file in job.inputs):
+            if os.path.lexists(folder / name) and not os.path.lexists(target / name):
+                shutil.move(folder / name, target / name)
     files.remove_tree(folder)
 
 

@@ -50,6 +50,10 @@ class Completion:
         """Whether there are jobs to finish."""
         return bool(self._jobs)
 
+    def holds(self, job_id: str) -> bool:
+        """Whether a job is still to be finished."""
+        return job_id in self._jobs
+
     def add(self, job: Job) -> None:
         """Finish this job in the next round. It is staged, published, or has ended without a picture."""
         self._jobs[job.id] = job

@@ -72,7 +72,7 @@ class LiveStatus:
     def read(cls, path: Path) -> Self | None:
         """What the file says; None if there is none, or where another version has written it."""
         try:
-            found = TypeAdapter(cls).validate_json(read_file(path))
+            found = TypeAdapter(cls).validate_python(json.loads(read_file(path)))
         except (OSError, ValueError):
             return None
         sound = all(w.keys() >= WORKER_KEYS and isinstance(w["info"], dict) for w in found.workers)

@@ -271,6 +271,8 @@ class Supervisor:
         if job is None:
             return True
         if request.verb == "retry":
+            if self._completion.holds(job.id):
+                return False  # until its inputs are in failed/
             try:
                 self._retries.readmit(job, now)
             except ChangedMeanwhile as error:
