@@ -42,6 +42,9 @@ _QUEUE = """
     ORDER BY priority DESC, COALESCE(turn, 0), created, jobs.id LIMIT :limit
 """
 
+#: The states of jobs that have not ended.
+_OPEN = tuple(state for state in JobState if not state.terminal)
+
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
@@ -167,6 +170,11 @@ class LedgerReader:
         """The ids of all jobs."""
         return {row[0] for row in self._read("SELECT id FROM jobs")}
 
+    def open_ids(self) -> set[str]:
+        """The ids of the jobs that have not ended."""
+        rows = self._read(f"SELECT id FROM jobs WHERE state IN ({marks(_OPEN)})", _OPEN)  # noqa: S608 (question marks)
+        return {row[0] for row in rows}
+
     def next_queued(self) -> Job | None:
         """The next job: by priority, then from the group that was served longest ago, then by age."""
         return next(iter(self.queue(1)), None)
@@ -198,10 +206,9 @@ class LedgerReader:
 
     def with_partial_settings(self) -> list[Job]:
         """Jobs that have not ended and hold only some settings: release 0.1.0 queued them before resolving any."""
-        waiting = [state for state in JobState if not state.terminal]
         return self._select(
-            f"state IN ({marks(waiting)}) AND json_type(settings, '$.preset') IS NULL AND error = ''",
-            waiting,
+            f"state IN ({marks(_OPEN)}) AND json_type(settings, '$.preset') IS NULL AND error = ''",
+            _OPEN,
         )
 
     def batch(self, name: str, *, since: float = 0.0) -> list[Job]:

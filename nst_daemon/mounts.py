@@ -46,7 +46,7 @@ def mounted_below(path: Path, mounts: str | None = None) -> list[tuple[str, Path
 
 
 def location(path: Path, mounts: str | None = None) -> tuple[str, Path]:
-    """Where a path is, whatever its name: the device, and the path below the top of its file system.
+    """The location of a path: its device, and its path below the top of that file system.
 
     A folder and what is mounted from it with `mount --bind`, or into a container, have the same location.
 

@@ -162,8 +162,8 @@ def _same(source: Path, target: Path) -> bool:
 def move_folder(source: Path, root: Path, name: str) -> Path:
     """Move the folder `source` atomically to `root/name`, or to "name-2", … if that exists.
 
-    name may contain "/". Where the file system refuses it, another spelling is tried. Raises StorageError; PathError
-    where every name is refused.
+    name may contain "/". If the file system refuses it, another spelling is tried. Raises StorageError; PathError
+    if every name is refused.
     """
     if not root.is_dir():
         raise missing_folder(root)

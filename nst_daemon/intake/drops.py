@@ -57,7 +57,7 @@ def unknown_kind(name: str) -> str:
 
 
 def not_ours(entry: Entry) -> str:
-    """Why a file of the inbox is left alone that is neither an image file nor settings, in one line."""
+    """Why a file that is neither an image nor settings is left in the inbox, in one line."""
     if entry.problem:
         return entry.problem
     if entry.suffix in PLACEHOLDER_SUFFIXES:

@@ -93,7 +93,7 @@ def _of_system(error: OSError) -> NstError | None:
 
 
 def _write_traceback(error: BaseException) -> Path | None:
-    """Write it to the first folder in which that is possible; None if there is none."""
+    """Write the traceback to the first folder that can be written; None if there is none."""
     text = (
         f"nst-daemon {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"{sys.argv}\n\n{''.join(traceback.format_exception(error))}"

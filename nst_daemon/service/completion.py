@@ -190,9 +190,8 @@ class Completion:
             self._previews.forget(job, remove=painted)
             files.remove_tree(stage)
             (folders.checkpoints / job.id).unlink(missing_ok=True)
-        if job.state is S.DONE or (
-            job.archive and not painted
-        ):  # inputs that could not be moved before
+        ended_before = job.state is S.DONE or (job.archive and not painted)
+        if ended_before:  # only some inputs could not be moved then
             self._state.ledger.note(job.id, now=now.wall, archive=archive)
         elif painted:
             self._ended(self._state.move(job, S.DONE, now, archive=archive))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict
 from pathlib import Path
 
@@ -47,20 +47,21 @@ def recover(
     for job in ledger.jobs(S.FAILED, S.QUARANTINED, S.CANCELLED):
         if not job.archive:
             completion.add(job)
-    for job in filter(None, map(ledger.get, claim.spooled(folders.spool))):
-        if job.state.terminal:  # some of its inputs could not be moved before
-            completion.add(job)
+    in_use = ledger.open_ids()
+    ended = (ledger.get(job_id) for job_id in claim.spooled(folders.spool) if job_id not in in_use)
+    for job in filter(None, ended):  # some of its inputs could not be moved before
+        completion.add(job)
     for root in (folders.stage, folders.checkpoints):
-        _sweep(root, ledger)
+        _sweep(root, in_use, ledger)
 
 
-def _sweep(root: Path, ledger: Ledger) -> None:
-    """Remove the temporary files of jobs that have ended. Raises StorageError."""
+def _sweep(root: Path, in_use: Set[str], ledger: Ledger) -> None:
+    """Remove the temporary files of jobs that have ended. in_use: the ids of the others. Raises StorageError."""
     with files.storage(root):
-        paths = list(root.iterdir())
+        paths = [path for path in root.iterdir() if path.name not in in_use]
     for path in paths:
         job = ledger.get(path.name)
-        if job is None or (job.state.terminal and job.archive):
+        if job is None or job.archive:
             with contained(path.name, warn(log, "a temporary file stays: %s")):
                 files.remove(path)
 

@@ -306,9 +306,8 @@ class Supervisor:
         self._try(lambda _: self._check.stop(), now)
         self._try(self._dispatch.stop, now)
         if self._try(self._completion.finish, now) and self._state.drain:
-            self._try(
-                self._housekeeping.retain, now
-            )  # it seldom runs until the time for that comes
+            # `once` seldom runs until the time for that comes.
+            self._try(self._housekeeping.retain, now)
         self._page.close()
         self._completion.close()
 

@@ -273,13 +273,19 @@ def summary(figures: Counter[str], seconds: float) -> str:
     )
 
 
-def main() -> int:
+def make_parser(description: str | None, drops: int) -> argparse.ArgumentParser:
+    """The options of every fuzz. drops: by default."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--drops", type=int, default=5000, help="how many things to drop")
-    parser.add_argument("--episode", type=int, default=25, help="how many of them on one root")
+    parser.add_argument("--drops", type=int, default=drops, help="how many things to drop")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of all chance")
+    return parser
+
+
+def main() -> int:
+    parser = make_parser(__doc__, 5000)
+    parser.add_argument("--episode", type=int, default=25, help="how many of them on one root")
     parser.add_argument("--errors", action="store_true", help="let file calls fail now and then")
     options = parser.parse_args()
     without_overrides("tests.torture.fuzz")

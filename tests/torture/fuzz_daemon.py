@@ -6,7 +6,6 @@ and started again now and then. If it ends by itself, that is a death. See `fuzz
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from random import Random
 from nst_daemon import config as configuration
 from nst_daemon.ledger import Ledger
 from tests.corpus import picture
-from tests.torture.fuzz import without_overrides
+from tests.torture.fuzz import make_parser, without_overrides
 from tests.torture.outcomes import OutcomeError, check_outcomes, give_rights_back
 from tests.torture.strange import Dropped, drop
 
@@ -149,12 +148,7 @@ def summary(figures: Counter[str], seconds: float) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--drops", type=int, default=300, help="how many things to drop")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of all chance")
-    options = parser.parse_args()
+    options = make_parser(__doc__, 300).parse_args()
     without_overrides("tests.torture.fuzz_daemon")
     print(f"seed {options.seed}", flush=True)
     began = time.monotonic()
