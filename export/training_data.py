@@ -40,8 +40,6 @@ _NUMBER = struct.Struct("<I")
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".bmp", ".gif")
 )
-#: Limits of one picture. The first is Pillow's own default, so that threads need not change it.
-MAX_PIXELS, MAX_SIDE = 89_478_485, 65_535
 
 HELD_OUT = 0.1  # of each class, without validation pictures
 
@@ -194,7 +192,7 @@ def _read_split(files: Sequence[Path], labels: Sequence[int], side: int) -> Labe
 
 def _square(path: Path, side: int) -> Tensor:
     """(3, S, S) uint8: the middle of a picture. Raises PictureError."""
-    rgb = load_picture(path, max_pixels=MAX_PIXELS, max_side=MAX_SIDE).rgb
+    rgb = load_picture(path).rgb
     height, width = rgb.shape[-2:]
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2

@@ -10,7 +10,6 @@ Later sources win: defaults, then the file, then the environment. `NST_SERVICE__
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,15 +20,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nst_daemon import active_hours, strict_yaml, variables
+from nst_daemon.addresses import split_address
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError, first_line
 from nst_daemon.names import printable
+from nst_daemon.pictures.formats import NAMES, Name
 
 #: The files that are tried, in this order, if no configuration file is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
 #: Minimum length of the status page's token, in characters.
 TOKEN_LENGTH = 16
-LAST_PORT = 65535
 #: Picture formats that can hold 16 bits per channel.
 DEEP_FORMATS = ("png", "tiff")
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
@@ -176,6 +176,9 @@ class Limits(_Strict):
     max_pixels: Annotated[int, Field(ge=1)] = _key(150_000_000, "largest input picture, in pixels")
     max_side: Annotated[int, Field(ge=16)] = _key(
         30_000, "longest side of an input picture, in pixels"
+    )
+    formats: tuple[Name, ...] = _key(
+        NAMES, "formats of image files that are read; a file of another format fails"
     )
     max_job_minutes: Annotated[float, Field(gt=0)] = _key(
         240.0, "longest time for one attempt at a job, in minutes"
@@ -557,26 +560,6 @@ def _check_page(address: str, token: str, where: str) -> None:
         )
     if address:
         split_address(address)
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Split HOST:PORT or [IPv6]:PORT into host and port. Raises ConfigError."""
-    host, _, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    number = int(port) if re.fullmatch(r"[1-9]\d{0,4}", port, re.ASCII) else 0
-    if not bare or (":" in bare and bare == host) or not 0 < number <= LAST_PORT:
-        raise ConfigError(
-            f"status_page {text!r} is not HOST:PORT", remedy="write 127.0.0.1:8787 or [::1]:8787"
-        )
-    return bare, number
-
-
-def is_local(host: str) -> bool:
-    """True if only this machine can reach a server that listens on this host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _as_config_error(

@@ -24,7 +24,7 @@ from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.device import current_device, device_name, find_device, use_threads
 from nst_daemon.engine.efficientnet import EfficientNet
-from nst_daemon.engine.images import Picture, Size, load_picture, resize, save_picture, size_of
+from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.scene import Scene, picture_size, prepare, used_side
@@ -48,6 +48,7 @@ from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
 from nst_daemon.files import default_cache_dir, storage
 from nst_daemon.jobs import JobInput
+from nst_daemon.pictures.raster import Size
 from nst_daemon.report import sidecar
 from nst_daemon.weights_file import find_weights
 
@@ -195,12 +196,7 @@ def decode(
         return source
     name = source.name if isinstance(source, NamedFile) else None
     return load_picture(
-        source.path if isinstance(source, NamedFile) else source,
-        max_pixels=limits.max_pixels,
-        max_side=limits.max_side,
-        max_bytes=limits.max_bytes,
-        name=name,
-        used=used,
+        source.path if isinstance(source, NamedFile) else source, limits, name=name, used=used
     )
 
 

@@ -1,12 +1,13 @@
 """Pillow ↔ tensors: image files of many kinds in, sRGB out.
 
-`load_picture` decodes a file (`image_file`) and replaces colours hidden by transparency. `save_picture` writes one.
+`load_picture` decodes a file (`pictures.decode`) and replaces colours hidden by transparency.
+`save_picture` writes one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -17,19 +18,13 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin
 from torch import Tensor
 
-from nst_daemon.engine import high_bit_depth, image_file
-from nst_daemon.engine.icc import Array, plain, scaled, srgb_profile
-from nst_daemon.engine.image_file import (
-    CARRIED,
-    FORMATS,
-    TAKEN,
-    decode_file,
-    reading,
-    shallow_raster,
-)
 from nst_daemon.errors import SettingsError
-
-Size = image_file.Size  # (height, width) in pixels
+from nst_daemon.pictures import encode
+from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits, decode_file, reading
+from nst_daemon.pictures.icc import plain, srgb_profile
+from nst_daemon.pictures.metadata import CARRIED, TAKEN
+from nst_daemon.pictures.raster import Array, Size, scaled
+from nst_daemon.pictures.readers.pillow import shallow_raster
 
 #: The keyword of PNG's iTXt chunk with the picture's essentials; other formats have them in EXIF's UserComment.
 ABOUT = "nst-daemon"
@@ -70,24 +65,13 @@ class Picture:
 
 def load_picture(
     source: str | os.PathLike[str] | int,
+    limits: PictureLimits = DEFAULT_LIMITS,
     *,
-    max_pixels: int,
-    max_side: int,
-    max_bytes: int | None = None,
-    formats: Sequence[str] = FORMATS,
     name: str | None = None,
     used: Callable[[Size], float] | None = None,
 ) -> Picture:
-    """Decode an image file; arguments and errors are those of `image_file.decode_file`."""
-    decoded = decode_file(
-        source,
-        max_pixels=max_pixels,
-        max_side=max_side,
-        max_bytes=max_bytes,
-        formats=formats,
-        name=name,
-        used=used,
-    )
+    """Decode an image file; arguments and errors are those of `pictures.decode.decode_file`."""
+    decoded = decode_file(source, limits, name=name, used=used)
     with reading(name or str(source)):
         rgb, alpha = _tensor_of(decoded.colours), None
         if decoded.alpha is not None:
@@ -200,9 +184,9 @@ def save_picture(
     if depth == 16:
         deeply = _whole(pixels, 65535).numpy().astype(np.uint16, order="C")
         data = (
-            high_bit_depth.encode_png(deeply, srgb_profile(), exif, text)
+            encode.encode_png(deeply, srgb_profile(), exif, text)
             if kind == "PNG"
-            else high_bit_depth.encode_tiff(deeply, srgb_profile(), exif)
+            else encode.encode_tiff(deeply, srgb_profile(), exif)
         )
         Path(path).write_bytes(data)
         return

@@ -21,9 +21,10 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from nst_daemon.engine.color import luminance
-from nst_daemon.engine.images import Size, resize
+from nst_daemon.engine.images import resize
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.errors import PictureError
+from nst_daemon.pictures.raster import Size
 
 #: A guide at any size.
 Guide = Callable[[Size], Tensor]

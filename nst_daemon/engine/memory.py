@@ -17,12 +17,12 @@ from torch import nn
 
 from nst_daemon import machine
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
-from nst_daemon.engine.images import Size
 from nst_daemon.engine.networks import channels, minimum_side
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.tiles import Tiled, margin
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import NstError, OutOfMemory
+from nst_daemon.pictures.raster import Size
 
 #: The share of the free memory that a plan may take: estimates are inexact, and other processes may allocate.
 SHARE = 0.9

@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst_daemon.engine.images import Size, resize, size_of
+from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Directions, Objective
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.pictures.raster import Size
 
 #: Side of a cell, in pixels: hypercolumns are compared at a quarter of the size (Kolkin et al. 2022, §3.1).
 CELL = 4

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst_daemon.engine.images import Size, size_of
+from nst_daemon.engine.images import size_of
 from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.pictures.raster import Size
 
 #: A reduced level is left out if the map of the deepest layer has fewer positions than this along a side.
 LEAST_POSITIONS = 2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import color, pyramid
-from nst_daemon.engine.images import Size, resize, size_of
+from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
 from nst_daemon.engine.memory import free_memory, memory_plans, out_of_memory
@@ -20,6 +20,7 @@ from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import MEAN
 from nst_daemon.errors import PictureError, SettingsError
+from nst_daemon.pictures.raster import Size
 
 #: The longer side in pixels that `size: auto` does not exceed.
 AUTO_SIZE = {"cuda": 1280, "cpu": 512}

@@ -19,7 +19,7 @@ from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
 from nst_daemon.engine.device import current_device
 from nst_daemon.engine.evaluation import Evaluation
-from nst_daemon.engine.images import Size, resize, size_of
+from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.memory import (
     MemoryPlan,
     exhausted,
@@ -35,6 +35,7 @@ from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.errors import PaintingError, SettingsError, first_line
+from nst_daemon.pictures.raster import Size
 
 log = logging.getLogger(__name__)
 

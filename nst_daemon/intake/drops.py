@@ -10,14 +10,8 @@ from typing import Any, Literal
 from nst_daemon.errors import SettingsError
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import composed, printable
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 
-#: Suffixes of the formats that the decoder reads.
-IMAGE_SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-        *(".heic", ".heif", ".hif", ".avif"),
-    }
-)
 SETTINGS_SUFFIXES = frozenset({".yaml", ".yml"})
 #: Suffixes of placeholders: cloud clients show them for files that are not on the computer.
 PLACEHOLDER_SUFFIXES = frozenset(

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from nst_daemon.errors import InputError
-from nst_daemon.intake.drops import IMAGE_SUFFIXES, SETTINGS_SUFFIXES, suffix_of
+from nst_daemon.intake.drops import SETTINGS_SUFFIXES, suffix_of
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.names import composed, natural_key, printable, shortened
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 
 #: Characters of a glob.
 MAX_GLOB = 1000

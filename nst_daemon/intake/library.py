@@ -20,7 +20,6 @@ from typing import Any, TypeGuard
 from nst_daemon import files
 from nst_daemon.errors import SettingsError
 from nst_daemon.intake.drops import (
-    IMAGE_SUFFIXES,
     MAX_STYLE_PICTURES,
     SETTINGS_SUFFIXES,
     Drop,
@@ -43,6 +42,7 @@ from nst_daemon.intake.walk import (
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import composed, natural_key, printable, shortened
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.unexpected import explain_one
 
 #: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells

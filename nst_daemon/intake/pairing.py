@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.intake.drops import (
-    IMAGE_SUFFIXES,
     MAX_STYLE_PICTURES,
     SETTINGS_SUFFIXES,
     Drop,
@@ -41,6 +40,7 @@ from nst_daemon.intake.library import merge_settings, style_problem
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, printable
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.unexpected import explain_one
 
 WAYS = (

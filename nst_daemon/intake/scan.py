@@ -19,7 +19,6 @@ from nst_daemon import files
 from nst_daemon.errors import SettingsError
 from nst_daemon.intake.claim import remove_if_empty
 from nst_daemon.intake.drops import (
-    IMAGE_SUFFIXES,
     SETTINGS_SUFFIXES,
     Drop,
     Entry,
@@ -47,6 +46,7 @@ from nst_daemon.intake.walk import (
 from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import clean_name, composed, natural_key, printable
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.unexpected import explain_one
 
 #: Files of one folder that the log mentions one by one, because they are left alone; also the most such folders.

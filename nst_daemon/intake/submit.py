@@ -19,7 +19,6 @@ from nst_daemon import files
 from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError, UsageError
 from nst_daemon.intake.drops import (
-    IMAGE_SUFFIXES,
     MAX_STYLE_PICTURES,
     Style,
     suffix_of,
@@ -30,6 +29,7 @@ from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import style_problem
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import logging
 import math
 import socket
 
-from nst_daemon.config import split_address
+from nst_daemon.addresses import split_address
 from nst_daemon.errors import ConfigError
 from nst_daemon.managed_process import ManagedProcess, own_module
 from nst_daemon.web.options import INSTALL, PageOptions, missing_packages

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nst_daemon.config import split_address
+from nst_daemon.addresses import split_address
 
 log = logging.getLogger(__name__)
 

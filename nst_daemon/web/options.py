@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 from pydantic import TypeAdapter
 
-from nst_daemon.config import Config, Folders, Log, is_local, split_address
+from nst_daemon.addresses import is_local, split_address
+from nst_daemon.config import Config, Folders, Log
 from nst_daemon.errors import ConfigError
 
 #: The modules that the extra `web` installs.

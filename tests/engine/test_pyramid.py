@@ -11,12 +11,12 @@ from torch import Tensor
 
 from nst_daemon.engine.batching import batched
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
-from nst_daemon.engine.images import Size
 from nst_daemon.engine.pyramid import levels_of, reduced, reduced_guide, shares
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.tiles import Tiled
 from nst_daemon.engine.vgg import VGG
+from nst_daemon.pictures.raster import Size
 from tests.engine.conftest import QUICK, SceneMaker, TorchTargets, last, pyramid_of
 
 LAYERS = {"relu1_1": 0.25, "relu2_1": 0.75}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nst_daemon.intake.drops import IMAGE_SUFFIXES, SETTINGS_SUFFIXES
+from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.intake.walk import MAX_FOLDER_DEPTH
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from tests.intake.conftest import House
 
 PAGE = (Path(__file__).parents[2] / "docs" / "inbox.md").read_text(encoding="utf-8")

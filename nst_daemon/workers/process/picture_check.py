@@ -12,9 +12,9 @@ from collections import OrderedDict
 from contextlib import suppress
 
 from nst_daemon import machine, managed_process
-from nst_daemon.engine.image_file import decode_file
 from nst_daemon.errors import DamagedPicture, NstError, Retry
 from nst_daemon.jobs import JobInput
+from nst_daemon.pictures.decode import decode_file
 from nst_daemon.unexpected import kind_and_message
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Check, Checked
@@ -52,18 +52,11 @@ class Checker:
 
     def _decode(self, check: Check, file: JobInput) -> None:
         limits = check.limits
-        key = (file.sha256, limits.max_pixels, limits.max_side)
+        key = (file.sha256, limits.max_pixels, limits.max_side, limits.formats)
         if key in self._whole:
             self._whole.move_to_end(key)
             return
-        decode_file(
-            check.spool / file.spooled,
-            max_pixels=limits.max_pixels,
-            max_side=limits.max_side,
-            max_bytes=limits.max_bytes,
-            name=file.name,
-            used=lambda _: USED_SIDE,
-        )
+        decode_file(check.spool / file.spooled, limits, name=file.name, used=lambda _: USED_SIDE)
         self._whole[key] = None
         if len(self._whole) > REMEMBERED:
             self._whole.popitem(last=False)

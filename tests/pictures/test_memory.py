@@ -20,16 +20,15 @@ import torch
 from PIL import ExifTags, Image
 
 from nst_daemon.config import Limits
-from nst_daemon.engine.decoding_memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
-from nst_daemon.engine.icc import Array
 from nst_daemon.engine.images import Picture, load_picture, resize
 from nst_daemon.engine.onnx_session import unusable
 from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError, Retry
 from nst_daemon.painter import Painter, decode, explain
+from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
+from nst_daemon.pictures.raster import Array
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
-ANY = {"max_pixels": 10**9, "max_side": 10**6}
 
 Encoder = Callable[[Array], bytes]
 
@@ -107,7 +106,7 @@ def both(data: bytes, folder: Path, used: float = USED) -> tuple[Picture, Pictur
     """A file decoded whole, and reduced."""
     path = folder / "picture"
     path.write_bytes(data)
-    return load_picture(path, **ANY), load_picture(path, **ANY, used=lambda _: used)
+    return load_picture(path), load_picture(path, used=lambda _: used)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -183,24 +182,25 @@ def test_original_size_is_decoded_whole(tmp_path: Path, model_cache: Path) -> No
 MEASURE = """
 import json, sys
 from pathlib import Path
-from PIL import Image
+from importlib import import_module
 import nst_daemon.painter
-from nst_daemon.engine import decoding_memory, high_bit_depth, image_file, images
+from nst_daemon.config import Limits
+from nst_daemon.engine import images
+from nst_daemon.pictures import formats, memory
 from nst_daemon.engine.memory import trim_heap
 from nst_daemon.machine import proc_bytes
 
 def measured(path, used):
-    image_file.know_heif()
-    with Image.open(path) as image, open(path, "rb") as file:
-        pixels, bits = image.width * image.height, high_bit_depth.bits_of(image, file)
-        size = decoding_memory.reduced_size(image.size, used) if used else None
-        if size and bits <= 8:
-            decoding_memory.draft(image, size)
-        estimate = decoding_memory.peak_bytes(image, pixels, bits, size)
+    with open(path, "rb") as file:
+        known = formats.detect(file.read(64))
+        reader = import_module("nst_daemon.pictures.readers." + known.reader)
+        stored = reader.open_picture(file, known.name)
+        size = memory.reduced_size(stored.size, used) if used else None
+        estimate = memory.peak_bytes(stored, size)
     trim_heap()
     Path("/proc/self/clear_refs").write_text("5")
     before = proc_bytes(Path("/proc/self/status"))["VmRSS"]
-    images.load_picture(path, max_pixels=10**9, max_side=10**6, used=(lambda _: used) if used else None)
+    images.load_picture(path, Limits(max_pixels=10**9, max_side=10**6), used=(lambda _: used) if used else None)
     return estimate, proc_bytes(Path("/proc/self/status"))["VmHWM"] - before
 
 measured(sys.argv[1], 0)  # libraries are loaded
@@ -248,12 +248,12 @@ import nst_daemon.painter
 from pathlib import Path
 from nst_daemon.engine.images import load_picture
 from nst_daemon.machine import proc_bytes
-load_picture(sys.argv[2], max_pixels=10**9, max_side=10**6)
+load_picture(sys.argv[2])
 used = int(proc_bytes(Path("/proc/self/status"))["VmData"])
 resource.setrlimit(resource.RLIMIT_DATA, (used + (64 << 20),) * 2)
 for wanted in (None, lambda _: 200):
     try:
-        load_picture(sys.argv[1], max_pixels=10**9, max_side=10**6, used=wanted)
+        load_picture(sys.argv[1], used=wanted)
         print("decoded")
     except Exception as error:
         print(type(error).__name__, error)
@@ -323,9 +323,9 @@ def test_a_pipe_is_read_like_a_file(name: str, tmp_path: Path) -> None:
     for source in (lambda end: f"/dev/fd/{end}", lambda end: end):
         reading, writing = os.pipe()
         with written(writing, data):
-            found = load_picture(source(reading), **ANY)
+            found = load_picture(source(reading))
         os.close(reading)
-        assert torch.equal(found.rgb, load_picture(tmp_path / "file", **ANY).rgb)
+        assert torch.equal(found.rgb, load_picture(tmp_path / "file").rgb)
 
 
 def test_an_open_file_is_read_from_its_beginning(tmp_path: Path) -> None:
@@ -333,8 +333,8 @@ def test_an_open_file_is_read_from_its_beginning(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(deep_tiff(scene(30, 20)))
     with (tmp_path / "file").open("rb") as file:
         file.read()
-        found = load_picture(file.fileno(), **ANY)
-    assert torch.equal(found.rgb, load_picture(tmp_path / "file", **ANY).rgb)
+        found = load_picture(file.fileno())
+    assert torch.equal(found.rgb, load_picture(tmp_path / "file").rgb)
 
 
 def test_a_pipe_is_bounded() -> None:

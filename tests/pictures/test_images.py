@@ -11,13 +11,13 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from nst_daemon.config import Limits, Outputs
-from nst_daemon.engine import high_bit_depth
 from nst_daemon.engine.images import (
     Picture,
     from_image,
@@ -29,7 +29,7 @@ from nst_daemon.errors import PictureError, SettingsError
 from nst_daemon.painter import decode, save
 from tests.corpus import STRIP, chunk
 from tests.corpus import tiff as corpus_tiff
-from tests.kinds import (
+from tests.pictures.kinds import (
     KINDS,
     NARROW,
     PAGE,
@@ -74,7 +74,7 @@ def test_kinds(kind: Kind, tmp_path: Path) -> None:
 
 
 def test_the_page_lists_the_kinds() -> None:
-    """docs/images.md holds the table that `python -m tests.kinds` writes, with every kind."""
+    """docs/images.md holds the table that `python -m tests.pictures.kinds` writes, with every kind."""
     page = PAGE.read_text(encoding="utf-8")
     assert page == with_table(page)
     assert all(f"\n| {kind.name} | " in page for kind in KINDS)
@@ -218,7 +218,8 @@ def test_limits_hold_for_every_kind(
 
     height, width, _ = kind.rgb.shape
     data = kind.make()
-    monkeypatch.setattr(high_bit_depth, "read", never)
+    monkeypatch.setattr(imagecodecs, "png_decode", never)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", never)
     monkeypatch.setattr(Image.Image, "convert", never)
     monkeypatch.setattr(Image.Image, "getchannel", never)
     for limits in (

@@ -7,35 +7,14 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
 
 import imagecodecs
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ImageCms
 
 from nst_daemon.errors import PictureError
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Raster:
-    """A decoded file before colour conversion.
-
-    Attributes:
-        colours: (H, W, C), of any dtype.
-        space: GRAY, RGB, CMYK or LAB, with C = 1, 3, 4 or 3.
-        alpha: (H, W, 1), or None.
-        notes: What was lost in decoding.
-    """
-
-    colours: Array
-    space: str
-    alpha: Array | None = None
-    notes: tuple[str, ...] = ()
+from nst_daemon.pictures.raster import Array, Raster, scaled
 
 
 def to_srgb(raster: Raster, profile: bytes | None, label: str) -> tuple[Array, list[str]]:
@@ -86,18 +65,6 @@ def plain(colours: Array, space: str) -> Array:
         painted: Array = (1 - values[..., :3]) * (1 - values[..., 3:])
         return painted
     return values if space == "RGB" else values.repeat(3, axis=2)
-
-
-def scaled(values: Array) -> Array:
-    """float32 in [0, 1] of any dtype; floating-point values above 1 are clipped."""
-    shares: Array = values.astype(np.float32)
-    shares /= np.float32(full(values))
-    return shares.clip(0, 1, out=shares)
-
-
-def full(values: Array) -> float:
-    """The value that means 1 in an array of this dtype."""
-    return 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
 
 
 @cache

@@ -1,6 +1,6 @@
 """Every kind of picture file that people drop, made by code, each with the pixels that it must become.
 
-`python -m tests.kinds` writes the table of docs/images.md from this list; a test holds the page to it.
+`python -m tests.pictures.kinds` writes the table of docs/images.md from this list; a test holds the page to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import ExifTags, Image
 from tests.corpus import chunk
 
 Array = NDArray[Any]
-PAGE = Path(__file__).parent.parent / "docs" / "images.md"
+PAGE = Path(__file__).parents[2] / "docs" / "images.md"
 
 #: Half a step of 8 bits and of 16; two steps, for codecs that lose something even of flat colours.
 EXACT, DEEP, LOSSY = 1e-6, 0.51 / 65535, 2.5 / 255

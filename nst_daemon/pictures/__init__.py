@@ -1,0 +1,1 @@
+"""Image files: read into arrays in sRGB and written, without torch."""

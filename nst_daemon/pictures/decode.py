@@ -1,0 +1,225 @@
+"""Image files of many formats → arrays in sRGB, without torch: the check of drops runs in a small process.
+
+`decode_file` recognises the format by the first bytes (`formats`), reads the header with the format's reader
+(`readers`), checks the limits, decodes the file with all its bits, turns it upright and converts it to sRGB (`icc`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import IO, Protocol, cast
+
+from nst_daemon.errors import DamagedPicture, NstError, PictureError, first_line
+from nst_daemon.files import copied
+from nst_daemon.machine import lacks_memory
+from nst_daemon.pictures import memory
+from nst_daemon.pictures.formats import FORMATS, HEAD_BYTES, NAMES, Format, detect
+from nst_daemon.pictures.icc import to_srgb
+from nst_daemon.pictures.metadata import TURNED, read_exif, upright
+from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, scaled
+
+
+class PictureLimits(Protocol):
+    """What may be decoded; `config.Limits` has it."""
+
+    @property
+    def max_bytes(self) -> int:
+        """Of a file, and of what is read from a pipe."""
+
+    @property
+    def max_pixels(self) -> int:
+        """Width × height, checked before decoding."""
+
+    @property
+    def max_side(self) -> int:
+        """Each side in pixels, checked before decoding."""
+
+    @property
+    def formats(self) -> Sequence[str]:
+        """Names of `FORMATS`."""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The defaults of the configuration."""
+
+    max_bytes: int = 256 << 20
+    max_pixels: int = 150_000_000
+    max_side: int = 30_000
+    formats: Sequence[str] = NAMES
+
+
+DEFAULT_LIMITS: PictureLimits = _Limits()
+
+
+@dataclass(frozen=True)
+class DecodedFile:
+    """A decoded image file.
+
+    Attributes:
+        colours: (H, W, 3) float32 in [0, 1], sRGB, not premultiplied.
+        alpha: (H, W, 1) float32 in [0, 1]; None where all is opaque.
+        metadata: What a result takes over (`metadata.read_exif`).
+        notes: What was converted, one line each.
+        file_size: Of the file's picture, upright, if it was reduced while it was decoded.
+    """
+
+    colours: Array
+    alpha: Array | None
+    metadata: Mapping[str, str]
+    notes: tuple[str, ...]
+    file_size: Size | None
+
+
+class _ReaderModule(Protocol):
+    def open_picture(self, file: IO[bytes], name: str) -> StoredPicture: ...
+
+
+def decode_file(
+    source: str | os.PathLike[str] | int,
+    limits: PictureLimits = DEFAULT_LIMITS,
+    *,
+    name: str | None = None,
+    used: Callable[[Size], float] | None = None,
+) -> DecodedFile:
+    """Decode an image file.
+
+    Args:
+        source: A path, or an open descriptor, which stays open with its offset undefined. A pipe is read to its end.
+        limits: Checked before decoding.
+        name: What messages call the file.
+        used: The longer side in pixels at which a picture of this size is used: a much larger one is reduced while it
+            is decoded (`memory`).
+
+    Raises:
+        PictureError: The file cannot be read, is empty, not an image of the formats, too large, damaged, truncated or
+            fully transparent.
+        OutOfMemory: Memory is short.
+    """
+    label = name or (f"descriptor {source}" if isinstance(source, int) else os.fspath(source))
+    with reading(label), _opened(source, limits.max_bytes, label) as file:
+        stored = _header(file, limits, label)
+        raster, reduced = _decode(stored, label, used)
+        return _converted(stored, raster, label, reduced)
+
+
+@contextmanager
+def reading(label: str) -> Iterator[None]:
+    """Turn errors of the system and a lack of memory into errors that name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise PictureError(
+            f"{label} cannot be read: {error.strerror or error}",
+            remedy="check that the file exists and its permissions",
+        ) from error
+    except Exception as error:
+        if not lacks_memory(error) or isinstance(error, NstError):
+            raise
+        raise memory.out_of_memory(label) from error
+
+
+def _opened(source: str | os.PathLike[str] | int, max_bytes: int, label: str) -> IO[bytes]:
+    descriptor = os.dup(source) if isinstance(source, int) else os.open(source, os.O_RDONLY)
+    file = os.fdopen(descriptor, "rb")  # raises IsADirectoryError for a folder
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.seek(0)
+        return file
+    with file:
+        return copied(file, max_bytes, label)
+
+
+def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture:
+    """The header of a file that is within the limits."""
+    head = file.read(HEAD_BYTES)
+    if not head:
+        raise PictureError(f"{label} is empty", remedy="copy the file again")
+    known = _allowed(detect(head), limits.formats, label)
+    reader = cast("_ReaderModule", import_module(f"nst_daemon.pictures.readers.{known.reader}"))
+    with _damage(label):
+        stored = reader.open_picture(file, known.name)
+    _check_limits(stored.size, limits, label)
+    return stored
+
+
+def _allowed(known: Format | None, formats: Sequence[str], label: str) -> Format:
+    if known is None:
+        titles = ", ".join(one.title for one in FORMATS if one.name in formats)
+        raise PictureError(
+            f"{label} is not an image file of a known format", remedy=f"known formats are {titles}"
+        )
+    if known.name not in formats:
+        raise PictureError(
+            f"{label} is a {known.title} file, and limits.formats does not list {known.name}",
+            remedy="save it in another format, or add the format to limits.formats",
+        )
+    return known
+
+
+def _check_limits(size: Size, limits: PictureLimits, label: str) -> None:
+    height, width = size
+    if width * height > limits.max_pixels or max(size) > limits.max_side:
+        raise PictureError(
+            f"{label} is {width} × {height} pixels; the limits are {limits.max_pixels} pixels and "
+            f"{limits.max_side} per side",
+            remedy="reduce it, or raise limits.max_pixels and limits.max_side",
+        )
+
+
+@contextmanager
+def _damage(label: str) -> Iterator[None]:
+    """Turn any exception of the parsers into an error that names the file; a lack of memory is not called damage."""
+    try:
+        yield
+    except NstError:
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise memory.out_of_memory(label) from error
+        raise DamagedPicture(
+            f"{label} is damaged or truncated: {first_line(error)}",
+            remedy="copy the complete file again",
+        ) from error
+
+
+def _decode(
+    stored: StoredPicture, label: str, used: Callable[[Size], float] | None
+) -> tuple[Raster, bool]:
+    """The decoded file, and whether it is reduced."""
+    reduced = memory.reduced_size(stored.size, used(stored.size)) if used else None
+    memory.require_memory(memory.peak_bytes(stored, reduced), label)
+    with _damage(label):
+        raster = stored.decode(reduced)
+        if reduced and raster.colours.shape[:2] == stored.size:
+            raster = memory.reduced_raster(raster, reduced)
+    return raster, bool(reduced)
+
+
+def _converted(stored: StoredPicture, raster: Raster, label: str, reduced: bool) -> DecodedFile:
+    """The picture, upright and in sRGB."""
+    notes = list(raster.notes)
+    if stored.frames != 1:
+        notes.append(f"only the first of {stored.frames or 'several'} frames was used")
+    colours, note = to_srgb(raster, stored.profile, label)
+    orientation, metadata = read_exif(stored.exif)
+    alpha = None
+    if raster.alpha is not None:
+        alpha = upright(scaled(raster.alpha), orientation)
+        if not alpha.any():
+            raise PictureError(
+                f"{label} is fully transparent", remedy="use a picture with visible pixels"
+            )
+        alpha = None if bool((alpha == 1).all()) else alpha
+    turned = stored.size[::-1] if orientation in TURNED else stored.size
+    return DecodedFile(
+        upright(colours, orientation),
+        alpha,
+        metadata,
+        (*notes, *note),
+        turned if reduced else None,
+    )

@@ -1,0 +1,96 @@
+"""The formats of image files that are read: their names, suffixes and first bytes.
+
+Loads no library: the scan of the inbox and the configuration use it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+#: So many bytes at the beginning of a file tell its format.
+HEAD_BYTES = 64
+
+#: Names of formats in `limits.formats`.
+Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "bmp", "gif"]
+NAMES: tuple[Name, ...] = get_args(Name)
+
+_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of image files.
+
+    Attributes:
+        name: In `limits.formats`.
+        title: In messages.
+        suffixes: Of such files, in lower case, with the dot. A file's contents decide, not its suffix.
+        begins: Whether a file with these first bytes is of this format.
+        reader: The module of `pictures.readers` that reads it.
+    """
+
+    name: Name
+    title: str
+    suffixes: tuple[str, ...]
+    begins: Callable[[bytes], bool]
+    reader: str
+
+
+def _is_bmp(head: bytes) -> bool:
+    reserved, header = any(head[6:10]), int.from_bytes(head[14:18], "little")
+    return head[:2] == b"BM" and (not reserved or header in _BMP_HEADERS)
+
+
+def _is_box_file(head: bytes, *brands: bytes) -> bool:
+    """Whether `ftyp`, the first box, names one of these brands as the major one or as compatible (ISO 14496-12)."""
+    if head[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    named = (head[8:12], *(head[i : i + 4] for i in range(16, end - 3, 4)))
+    return any(brand in named for brand in brands)
+
+
+#: In the order in which they are tried.
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "jpeg",
+        "JPEG",
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        lambda head: head.startswith(b"\xff\xd8\xff"),
+        "pillow",
+    ),
+    Format("png", "PNG", (".png",), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "png"),
+    Format(
+        "webp",
+        "WebP",
+        (".webp",),
+        lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
+        "pillow",
+    ),
+    Format(
+        "tiff",
+        "TIFF",
+        (".tif", ".tiff"),
+        lambda head: head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"},
+        "tiff",
+    ),
+    Format("avif", "AVIF", (".avif",), lambda head: _is_box_file(head, b"avif", b"avis"), "pillow"),
+    Format(
+        "heif",
+        "HEIC",
+        (".heic", ".heif", ".hif"),
+        lambda head: _is_box_file(head, b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"),
+        "pillow",
+    ),
+    Format("bmp", "BMP", (".bmp",), _is_bmp, "pillow"),
+    Format("gif", "GIF", (".gif",), lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, "pillow"),
+)
+
+IMAGE_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
+
+
+def detect(head: bytes) -> Format | None:
+    """The format of a file with these first bytes; None if it is unknown."""
+    return next((known for known in FORMATS if known.begins(head)), None)

@@ -1,0 +1,1 @@
+"""One module for each way to read image files. Each has a function `open_picture`."""

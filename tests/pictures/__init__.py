@@ -1,0 +1,1 @@
+"""Image files of many kinds are read and written."""
