@@ -1,0 +1,24 @@
+"""Image files of every format and variant become what was encoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.pictures.corpus.case import CONTAINERS, cases_of, judge
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_file_is_right_or_refused_with_its_cause(container: str) -> None:
+    """Each file of the format becomes the values that were encoded, or is refused with the true cause."""
+    verdicts = [judge(case) for case in cases_of(container)]
+    assert verdicts
+    assert [f"{v.case.name}: {v.why}" for v in verdicts if v.kind == "wrong"] == []
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_names_of_files_are_unique(container: str) -> None:
+    """No two files of a module have the same name."""
+    names = Counter(case.name for case in cases_of(container))
+    assert [name for name, count in names.items() if count > 1] == []
