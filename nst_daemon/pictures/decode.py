@@ -21,7 +21,14 @@ from nst_daemon.pictures import memory
 from nst_daemon.pictures.formats import FORMATS, HEAD_BYTES, NAMES, Format, detect
 from nst_daemon.pictures.icc import to_srgb
 from nst_daemon.pictures.metadata import TURNED, read_exif, upright
-from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, scaled
+from nst_daemon.pictures.raster import (
+    Array,
+    Raster,
+    Size,
+    StoredPicture,
+    UnsupportedPicture,
+    scaled,
+)
 
 
 class PictureLimits(Protocol):
@@ -173,11 +180,19 @@ def _check_limits(size: Size, limits: PictureLimits, label: str) -> None:
 
 @contextmanager
 def _damage(label: str) -> Iterator[None]:
-    """Turn any exception of the parsers into an error that names the file; a lack of memory is not called damage."""
+    """Turn exceptions of the readers into errors that name the file.
+
+    Any exception of a parser means damage, except UnsupportedPicture and a lack of memory.
+    """
     try:
         yield
     except NstError:
         raise
+    except UnsupportedPicture as error:
+        raise PictureError(
+            f"{label} {first_line(error)}, which is not supported",
+            remedy="save it as PNG or TIFF with 8 or 16 bits per channel",
+        ) from error
     except Exception as error:
         if lacks_memory(error):
             raise memory.out_of_memory(label) from error

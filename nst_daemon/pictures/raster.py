@@ -14,6 +14,13 @@ Array = NDArray[Any]
 Size = tuple[int, int]  # (height, width) in pixels
 
 
+class UnsupportedPicture(Exception):  # noqa: N818 (the state of a file)
+    """A reader cannot decode a file, although it may be valid.
+
+    The message follows the name of the file: "has 2 colour components", "contains a JPEG file".
+    """
+
+
 @dataclass(frozen=True)
 class Raster:
     """A decoded file before colour conversion.
