@@ -15,11 +15,12 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from nst_daemon.pictures.formats import BMP_HEADERS, HEAD_BYTES, Name, detect, may_begin_an_image
+
 #: A walk that needs more is given up: the file counts as complete and the decoder decides.
 MAX_STEPS = 200_000
 MAX_SCANNED_BYTES = 256 << 20
 
-_HEAD = 64
 _CHUNK = 1 << 20
 _AHEAD = 64 * 1024
 #: Compressed data does not end with this many zeros.
@@ -48,12 +49,13 @@ def looks_whole(descriptor: int, size: int) -> bool:
     """
     data = _Data(descriptor, size)
     try:
-        head = data.read(0, min(size, _HEAD))
-        if len(head) < _SHORTEST and _begins_an_image(head):
+        head = data.read(0, min(size, HEAD_BYTES))
+        if len(head) < _SHORTEST and may_begin_an_image(head):
             return False
-        data.require_written(0, len(head), _HEAD)
-        end_of = next((end_of for matches, end_of in _FORMATS if matches(head)), _unknown)
-        return not data.has_hole(end_of(data))
+        data.require_written(0, len(head), HEAD_BYTES)
+        known = detect(head)
+        walk = _WALKS.get(known.name, _unknown) if known else _unknown
+        return not data.has_hole(walk(data))
     except _Missing:
         return False
     except _Undecided:
@@ -124,7 +126,7 @@ class _Data:
             return False
 
 
-# One function for each format. It returns the end of the last region that the structure refers to.
+# One walk for each format (`_WALKS`). It returns the end of the last region that the structure refers to.
 
 
 def _unknown(data: _Data) -> int:
@@ -205,18 +207,10 @@ def _color_table(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-
-
-def _is_bmp(head: bytes) -> bool:
-    reserved, header = any(head[6:10]), int.from_bytes(head[14:18], "little")
-    return head[:2] == b"BM" and (not reserved or header in _BMP_HEADERS)
-
-
 def _bmp(data: _Data) -> int:
     """The size that the header states, the pixels, and the color profile."""
     total, start, header = struct.unpack("<I4xII", data.read(2, 16))
-    if header not in _BMP_HEADERS:
+    if header not in BMP_HEADERS:
         raise _Undecided if header else _Missing
     compression, stored = 0, 0
     if header == 12:
@@ -488,19 +482,15 @@ def _extents(iloc: bytes) -> Iterator[tuple[int, int, int]]:
 
 #: No image is shorter.
 _SHORTEST = 12
-_MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0")
 
-
-def _begins_an_image(head: bytes) -> bool:
-    return any(magic.startswith(head) or head.startswith(magic) for magic in _MAGICS)
-
-
-_FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[_Data], int]], ...] = (
-    (lambda head: head.startswith(b"\xff\xd8\xff"), _jpeg),
-    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _png),
-    (lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, _gif),
-    (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", _webp),
-    (_is_bmp, _bmp),
-    (lambda head: head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}, _tiff),
-    (lambda head: head[4:8] == b"ftyp", _boxes),
-)
+#: The walks by the names of the formats; files of other formats are only checked for missing bytes.
+_WALKS: dict[Name, Callable[[_Data], int]] = {
+    "jpeg": _jpeg,
+    "png": _png,
+    "gif": _gif,
+    "webp": _webp,
+    "bmp": _bmp,
+    "tiff": _tiff,
+    "avif": _boxes,
+    "heif": _boxes,
+}

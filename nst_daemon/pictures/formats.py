@@ -16,7 +16,8 @@ HEAD_BYTES = 64
 Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "bmp", "gif"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
-_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
+#: Sizes of the headers of BMP files.
+BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Format:
 
 def _is_bmp(head: bytes) -> bool:
     reserved, header = any(head[6:10]), int.from_bytes(head[14:18], "little")
-    return head[:2] == b"BM" and (not reserved or header in _BMP_HEADERS)
+    return head[:2] == b"BM" and (not reserved or header in BMP_HEADERS)
 
 
 def _is_box_file(head: bytes, *brands: bytes) -> bool:
@@ -94,3 +95,12 @@ IMAGE_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffi
 def detect(head: bytes) -> Format | None:
     """The format of a file with these first bytes; None if it is unknown."""
     return next((known for known in FORMATS if known.begins(head)), None)
+
+
+#: With these bytes, or the first of them, begin the files of all formats.
+_MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0")
+
+
+def may_begin_an_image(head: bytes) -> bool:
+    """Whether a file that is shorter than any image may be the beginning of one."""
+    return any(magic.startswith(head) or head.startswith(magic) for magic in _MAGICS)
