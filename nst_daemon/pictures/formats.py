@@ -60,7 +60,7 @@ FORMATS: tuple[Format, ...] = (
         "JPEG",
         (".jpg", ".jpeg", ".jpe", ".jfif"),
         lambda head: head.startswith(b"\xff\xd8\xff"),
-        "pillow",
+        "jpeg",
     ),
     Format("png", "PNG", (".png",), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "png"),
     Format(

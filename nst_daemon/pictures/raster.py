@@ -50,8 +50,8 @@ class StoredPicture:
         decoding_bytes: The memory that decoding takes at its worst moment, with the raster, estimated; given a size,
             that of decoding for a picture of that size.
         profile: Its ICC profile.
-        exif: Its EXIF, called after decoding: Pillow finds that of a PNG only then. It has no orientation if `decode`
-            turns the picture upright.
+        exif: Its EXIF: Pillow's or `metadata.parsed_exif`. It is called after decoding: Pillow finds that of a PNG only
+            then. It has no orientation if `decode` turns the picture upright.
         frames: Number of frames or pages; 0 if that is unknown.
     """
 
@@ -61,7 +61,7 @@ class StoredPicture:
     decode: Callable[[Size | None], Raster]
     decoding_bytes: Callable[[Size | None], float]
     profile: bytes | None = None
-    exif: Callable[[], Image.Exif | None] = lambda: None
+    exif: Callable[[], Image.Exif | dict[int, object] | None] = lambda: None
     frames: int = 1
 
 

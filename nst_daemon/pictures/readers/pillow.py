@@ -1,4 +1,4 @@
-"""JPEG, WebP, BMP, GIF, HEIC and AVIF, with 8 bits per channel, by Pillow and pillow-heif."""
+"""WebP, BMP, GIF, HEIC and AVIF, with 8 bits per channel, by Pillow and pillow-heif."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from nst_daemon.pictures import memory
+from nst_daemon.pictures.metadata import parsed_exif
 from nst_daemon.pictures.raster import Raster, Size, StoredPicture
 
 #: Pillow's parsers by the names of the formats. They are called directly: `Image.open` would check Pillow's own limit
 #: of pixels, which is global to the process. The caller checks ours before anything is decoded.
 PARSERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
-    "jpeg": JpegImagePlugin.jpeg_factory,
     "png": PngImagePlugin.PngImageFile,
     "webp": WebPImagePlugin.WebPImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,
@@ -38,10 +37,9 @@ PARSERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
 # Bytes at the worst moment, measured as the growth of VmHWM and VmData with 24 megapixels of 3 channels
 # (Pillow 12.0, pillow-heif 1.1, x86-64) and rounded up.
 
-#: Per pixel of the file. Measured: JPEG 4.4, PNG 4.4, TIFF 7.7, WebP 16.4, HEIC 9.2 (10 bits), AVIF 9.7, BMP 4.4,
+#: Per pixel of the file. Measured: PNG 4.4, TIFF 7.7, WebP 16.4, HEIC 9.2 (10 bits), AVIF 9.7, BMP 4.4,
 #: GIF 1.4. PNG, GIF: a palette or transparent colour is converted (4 more).
 FILE_BYTES = {
-    "JPEG": 4.5,
     "PNG": 9,
     "TIFF": 9,
     "WEBP": 17,
@@ -50,10 +48,6 @@ FILE_BYTES = {
     "BMP": 5,
     "GIF": 9,
 }
-#: A JPEG can be decoded at 1/2, 1/4 and 1/8 of its size.
-DRAFTS = (1, 2, 4, 8)
-#: Per pixel and channel of a progressive JPEG, whose coefficients are kept at any scale. Measured: 2.0.
-PROGRESSIVE_BYTES = 2.0
 
 
 def open_picture(file: IO[bytes], name: str) -> StoredPicture:
@@ -77,11 +71,17 @@ def stored(image: Image.Image, decode: Callable[[Size | None], Raster]) -> Store
         alpha=has_alpha(image),
         cmyk=image.mode == "CMYK",
         decode=decode,
-        decoding_bytes=lambda reduced: _decoding_bytes(image, reduced),
+        decoding_bytes=lambda _: FILE_BYTES[image.format or ""] * image.width * image.height,
         profile=image.info.get("icc_profile"),
-        exif=image.getexif,
+        exif=lambda: _exif(image),
         frames=_frames(image),
     )
+
+
+def _exif(image: Image.Image) -> Image.Exif | dict[int, object]:
+    if image.format == "WEBP":
+        return parsed_exif(image.info.get("exif") or b"", image.info.get("xmp") or b"")
+    return image.getexif()
 
 
 def _frames(image: Image.Image) -> int:
@@ -90,20 +90,6 @@ def _frames(image: Image.Image) -> int:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # noqa: BLE001 (the parsers raise any exception for damaged files)
         return 0
-
-
-def _decoding_bytes(image: Image.Image, reduced: Size | None) -> float:
-    """The memory of decoding, estimated; a JPEG that is to be reduced is decoded at a fraction of its size."""
-    jpeg, pixels = isinstance(image, JpegImagePlugin.JpegImageFile), image.width * image.height
-    decoding = (
-        FILE_BYTES["JPEG" if jpeg else image.format or ""] * pixels
-    )  # a JPEG may be called MPO
-    if jpeg and reduced:
-        scale = min(image.height // reduced[0], image.width // reduced[1])
-        decoding /= max(part for part in DRAFTS if part <= max(scale, 1)) ** 2
-    if "progressive" in image.info:
-        decoding += PROGRESSIVE_BYTES * len(image.getbands()) * pixels
-    return decoding
 
 
 def has_alpha(image: Image.Image) -> bool:
@@ -115,28 +101,19 @@ def decoder(image: Image.Image, notes: tuple[str, ...] = ()) -> Callable[[Size |
     """The function that decodes an image that Pillow has opened. notes: what is lost."""
 
     def decode(reduced: Size | None) -> Raster:
-        box = None
-        if reduced:
-            # A JPEG is decoded at a fraction of its size, but not below this size.
-            draft = image.draft(None, (reduced[1], reduced[0]))
-            box = draft[1] if draft else None
         image.load()
         if reduced and not has_alpha(image) and image.mode != "LAB":
-            return replace(shallow_raster(_reduced(image, reduced, box)), notes=notes)
+            return replace(shallow_raster(_reduced(image, reduced)), notes=notes)
         return replace(shallow_raster(image), notes=notes)
 
     return decode
 
 
-def _reduced(
-    image: Image.Image, size: Size, box: tuple[float, float, float, float] | None
-) -> Image.Image:
-    """A decoded image without alpha, resampled. box: the part that the picture fills, if it is a draft."""
+def _reduced(image: Image.Image, size: Size) -> Image.Image:
+    """A decoded image without alpha, resampled."""
     if image.mode not in ("L", "RGB", "CMYK", "YCbCr"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    return image.resize(
-        (size[1], size[0]), Image.Resampling.BICUBIC, box, reducing_gap=memory.REDUCING_GAP
-    )
+    return image.resize(size[::-1], Image.Resampling.BICUBIC, reducing_gap=memory.REDUCING_GAP)
 
 
 def shallow_raster(image: Image.Image) -> Raster:
