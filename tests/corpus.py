@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 #: Settings of the daemon that the corpus counts on.
 LIMITS = {
@@ -73,12 +73,6 @@ def bmp(width: int, height: int) -> bytes:
     """A BMP of any size that it says it has."""
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 154, 0, 0, 54) + header + bytes(100)
-
-
-def broken_profile() -> bytes:
-    """A PNG whose colour profile is cut off."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return picture(icc_profile=profile[:100] + bytes(28))
 
 
 def not_a_number() -> bytes:
@@ -139,12 +133,6 @@ CONTENTS: dict[str, tuple[str, bytes, str]] = {
     "gif-bomb": ("gif", b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02L\x01\0;", PIXELS),
     "bmp-bomb": ("bmp", bmp(60_000, 60_000), PIXELS),
     "tiff-bomb": ("tif", tiff(STRIP | {256: (4, 1, 90_000), 257: (4, 1, 90_000)}), PIXELS),
-    "text-bomb": (
-        "png",
-        png(8, 8, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000), 9)), pixels=bytes(25 * 8)),
-        UNKNOWN + "|" + DAMAGED,
-    ),
-    "profile-cut": ("png", broken_profile(), "has a colour profile that cannot be read"),
 }  # fmt: skip
 
 #: Settings files of a pair whose pictures are good: name -> (text, what is said).

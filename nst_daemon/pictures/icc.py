@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
-from functools import cache, lru_cache
+from functools import cache
 
 import imagecodecs
 import numpy as np
@@ -15,6 +15,8 @@ from PIL import ImageCms
 
 from nst_daemon.errors import PictureError
 from nst_daemon.pictures.raster import Array, Raster, scaled
+
+UNREADABLE = "its colour profile cannot be read and was not used"
 
 
 def to_srgb(raster: Raster, profile: bytes | None, label: str) -> tuple[Array, list[str]]:
@@ -29,7 +31,7 @@ def to_srgb(raster: Raster, profile: bytes | None, label: str) -> tuple[Array, l
         (H, W, 3) float32 in [0, 1], and notes on what was converted.
 
     Raises:
-        PictureError: The profile cannot be read, or there are non-finite pixels.
+        PictureError: There are non-finite pixels.
     """
     colours, space = raster.colours, raster.space
     if colours.dtype.kind == "f" and not np.isfinite(colours).all():
@@ -49,11 +51,8 @@ def to_srgb(raster: Raster, profile: bytes | None, label: str) -> tuple[Array, l
             return plain(colours, space), []
         converted = _transformed(colours, profile, space)
         return converted, [f"colours were converted to sRGB from {name}"]
-    except (ImageCms.PyCMSError, imagecodecs.CmsError, OSError, ValueError) as error:
-        raise PictureError(
-            f"{label} has a colour profile that cannot be read: {error}",
-            remedy="save it without the profile, or in sRGB",
-        ) from error
+    except (ImageCms.PyCMSError, imagecodecs.CmsError, OSError, ValueError):
+        return plain(colours, space), [UNREADABLE, *_guessed(space)]
 
 
 def plain(colours: Array, space: str) -> Array:
@@ -90,7 +89,6 @@ def _described(profile: bytes) -> tuple[str, str]:
     return (opened.profile_description or "unnamed").strip(), opened.xcolor_space.strip().upper()
 
 
-@lru_cache(maxsize=16)
 def _is_srgb(profile: bytes) -> bool:
     """True if an RGB profile, whatever its name, changes no colour of a grid by half an 8-bit step."""
     axis = np.linspace(0, 255, 16).astype(np.uint8)

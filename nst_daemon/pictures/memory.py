@@ -6,6 +6,8 @@ it; a JPEG is even decoded at a fraction of its size.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
@@ -99,10 +101,12 @@ def out_of_memory(label: str, cause: str = "") -> NstError:
 
 
 def reduced_raster(raster: Raster, size: Size) -> Raster:
-    """A raster resampled to a size, in its own dtype; computed in float32, one channel at a time.
+    """A raster resampled to a size, in its own dtype; other than 8 bits in float32, one channel at a time.
 
     Colours are weighted with their opacity, which with 8 bits would lose most of those that are nearly transparent.
     """
+    if raster.alpha is None and raster.colours.dtype == np.uint8:
+        return replace(raster, colours=_resampled_bytes(raster.colours, size))
     weight = None if raster.alpha is None else raster.alpha[..., 0]
     alpha = None if weight is None else _resampled(weight, size)
     channels = []
@@ -116,6 +120,14 @@ def reduced_raster(raster: Raster, size: Size) -> Raster:
     colours = _as(raster.colours, np.stack(channels, -1))
     opacity = None if alpha is None or raster.alpha is None else _as(raster.alpha, alpha[..., None])
     return Raster(colours, raster.space, opacity, raster.notes)
+
+
+def _resampled_bytes(colours: Array, size: Size) -> Array:
+    """uint8 (height, width, C) of (H, W, C) with 1, 3 or 4 channels, all at once."""
+    grey = colours.shape[2] == 1
+    image = Image.fromarray(np.ascontiguousarray(colours[..., 0] if grey else colours))
+    reduced = image.resize(size[::-1], Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+    return np.asarray(reduced).reshape(*size, -1)
 
 
 def _resampled(channel: Array, size: Size) -> Array:
