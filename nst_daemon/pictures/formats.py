@@ -62,7 +62,9 @@ FORMATS: tuple[Format, ...] = (
         lambda head: head.startswith(b"\xff\xd8\xff"),
         "jpeg",
     ),
-    Format("png", "PNG", (".png",), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "png"),
+    Format(
+        "png", "PNG", (".png", ".apng"), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "png"
+    ),
     Format(
         "webp",
         "WebP",

@@ -7,7 +7,6 @@ can make it refuse a picture. Numbers of sections are those of PNG (third editio
 from __future__ import annotations
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,10 +16,10 @@ from typing import IO, cast
 
 import imagecodecs
 import numpy as np
-from PIL import ExifTags, Image
 
 from nst_daemon.pictures.cicp import BT709, HLG, PQ, Chromaticities, cicp_profile, gamma_profile
 from nst_daemon.pictures.icc import UNREADABLE
+from nst_daemon.pictures.metadata import Tags, parsed_exif
 from nst_daemon.pictures.raster import Raster, Size, StoredPicture, UnsupportedPicture
 
 #: A file with more chunks is refused.
@@ -310,25 +309,13 @@ def _from_gamma(gamma: bytes, chromaticities: bytes | None) -> bytes | None:
         return None
 
 
-def _exif(found: _Structure) -> Image.Exif:
-    """The EXIF of its own chunk or of a text, whichever can be read first; without an orientation, that of XMP."""
-    chunks, exif = found.chunks, Image.Exif()
-    sources = [
-        chunks.get(b"eXIf", b""),
-        *(_from_hex(_text(chunks.get(key, b""))) for key in _EXIF_KEYS),
-    ]
-    for source in filter(None, sources):
-        with suppress(Exception):  # Pillow's parser raises any exception
-            exif.load(source)
-        if len(exif):
-            break
-    if ExifTags.Base.Orientation not in exif:
-        orientation = re.search(
-            rb'tiff:Orientation(?:="|>)([1-8])', _text(chunks.get(_XMP_KEY, b""))
-        )
-        if orientation:
-            exif[ExifTags.Base.Orientation] = int(orientation[1])
-    return exif
+def _exif(found: _Structure) -> Tags:
+    """The EXIF of its own chunk or of a text, whichever has tags first, with the orientation of XMP if it has none."""
+    chunks = found.chunks
+    texts = (_from_hex(_text(chunks.get(key, b""))) for key in _EXIF_KEYS)
+    sources = (chunks.get(b"eXIf", b""), *texts)
+    usable = (source for source in sources if parsed_exif(source))
+    return parsed_exif(next(usable, b""), _text(chunks.get(_XMP_KEY, b"")))
 
 
 def _text(chunk: bytes) -> bytes:
