@@ -25,6 +25,8 @@ from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, Unsup
 #: A file with more segments before its pixels, or with more scans, is refused: each takes time. Encoders write
 #: hundreds of segments (for large profiles and XMP) and up to about 20 scans.
 MAX_SEGMENTS, MAX_SCANS = 50_000, 100
+#: So many zeros at the end of the data were never written.
+BLANK_BYTES = 16
 #: A JPEG can be decoded at 1/2, 1/4 and 1/8 of its size.
 DRAFTS = (1, 2, 4, 8)
 #: Bytes per pixel and channel, measured with 24 megapixels (imagecodecs 2026.3, Pillow 13.0): a picture that is decoded
@@ -51,10 +53,9 @@ _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 _GAIN_MAP, _GAIN_MAP_BYTES = re.compile(rb"hdrgm:|HDRGainMap"), 4096
 _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _OUTPUT = {"GRAY": "grayscale", "RGB": "rgb", "CMYK": "cmyk"}
-#: What follows data without an end, to find out whether the pixels depend on it: bytes in place of coded data, and
-#: every restart marker.
+#: Bytes in place of coded data. In arithmetic coding, high ones mean that a value is not the predicted one.
 _OTHER_CODE = bytes((73 * i + 41) % 255 for i in range(512))
-_CONTINUATION = b"".join(_OTHER_CODE + bytes([0xFF, 0xD0 + i]) for i in range(8)) + _OTHER_CODE
+_UNPREDICTED = b"\xfe\xf3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,9 @@ def _pictures(file: IO[bytes], header: _Header) -> int:
 
 def _is_picture(file: IO[bytes], attribute: int, offset: int) -> bool:
     file.seek(offset)
-    return attribute >> 16 & 0xFF != 1 and not _GAIN_MAP.search(file.read(_GAIN_MAP_BYTES))
+    head = file.read(_GAIN_MAP_BYTES)
+    preview = attribute >> 16 & 0xFF == 1
+    return head.startswith(_SOI) and not preview and not _GAIN_MAP.search(head)
 
 
 def _decoding_bytes(header: _Header, reduced: Size | None) -> float:
@@ -264,7 +267,7 @@ def _decoded_whole(data: bytearray, header: _Header) -> Array:
         np.subtract(top, values, out=values)
     if header.bits == 8:
         return values
-    return (values.astype(np.uint32) * 65535 + top // 2) // top
+    return ((values.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
 
 
 def _decoded_draft(data: bytearray, size: Size) -> Array:
@@ -285,22 +288,32 @@ def _decoded_without_end(data: bytearray, header: _Header, decode: Callable[[], 
     missing.
     """
     whole = _without_blanks(data)
-    blank = bytes(4) if header.process in _ARITHMETIC else b""  # may be left out: ITU-T T.81, D.1.8
     del data[whole:]
     data += _EOI
     decoded = decode()
-    data[whole:] = blank + _CONTINUATION + _EOI
+    data[whole:] = _continuation(header)
     if not np.array_equal(decoded, decode()):
         raise ValueError("its last pixels are missing")
     return decoded
 
 
+def _continuation(header: _Header) -> bytes:
+    """Other coded data, with every restart marker and an end of the image."""
+    code, blank = _OTHER_CODE, b""
+    if header.process in _ARITHMETIC:
+        code = _UNPREDICTED + _OTHER_CODE
+        blank = bytes(4)  # zeros at the end of the data may be left out: ITU-T T.81, D.1.8
+    restarts = b"".join(code + bytes([0xFF, 0xD0 + i]) for i in range(8))
+    return blank + restarts + code + _EOI
+
+
 def _without_blanks(data: bytearray) -> int:
-    """The length of data without the zeros, or the first byte of a marker, at its end."""
-    length = len(data.rstrip(b"\0"))
-    if length < len(data):
-        return length + (data[length - 1] == 0xFF)  # 0xFF 0 is a byte of coded data
-    return len(data.rstrip(b"\xff"))
+    """The length of data without the first byte of a marker, or without the zeros in place of what is missing.
+
+    Coded data may end with a byte of zeros, but not with many.
+    """
+    zeros = len(data) - len(data.rstrip(b"\0"))
+    return len(data.rstrip(b"\xff")) if zeros < BLANK_BYTES else len(data) - zeros + 1
 
 
 def _scans(data: bytearray, header: _Header) -> tuple[bool, bool]:
