@@ -212,12 +212,12 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
         return
     if config.outputs.contact_sheet:
         try:
-            said = str(batch_sheet.write(folder, places))
+            said = str(batch_sheet.write(folder, places, config.limits))
         except InputError as error:  # no results, or too many: the summary still shows the batch
             said = str(error)
         streams.notice(printable(said), level=6)
     if config.outputs.gallery:
-        gallery.write(config.folders.results, places, _rerun_options(config, roots))
+        gallery.write(config.folders.results, places, _options(config, roots), config.limits)
 
 
 @app.command()
@@ -498,7 +498,7 @@ def contact_sheet(
 
     loaded = _configured(config)
     rights.share_with_group(loaded.folders)
-    print(write(folder, _places(loaded, inputs or [])))
+    print(write(folder, _places(loaded, inputs or []), loaded.limits))
 
 
 def _places(config: Config, first: Sequence[Path]) -> list[Path]:
@@ -507,7 +507,7 @@ def _places(config: Config, first: Sequence[Path]) -> list[Path]:
     return [*first, folders.done, folders.styles, *config.batch_roots, folders.failed]
 
 
-def _rerun_options(config: Config, inputs: Sequence[Path]) -> list[str]:
+def _options(config: Config, inputs: Sequence[Path]) -> list[str]:
     """The options with which `rerun` finds the same inputs from any folder."""
     options = ["--config", str(config.source)] if config.source else []
     return options + [word for path in inputs for word in ("--input", str(path.resolve()))]
@@ -523,8 +523,8 @@ def gallery(
 
     loaded, folders = _configured(config), inputs or []
     rights.share_with_group(loaded.folders)
-    places = _places(loaded, folders)
-    print(write(loaded.folders.results, places, _rerun_options(loaded, folders)))
+    places, options = _places(loaded, folders), _options(loaded, folders)
+    print(write(loaded.folders.results, places, options, loaded.limits))
 
 
 @app.command()

@@ -65,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     "weights": set(),
     "probe": {"errors", "engine", "export", "machine", "painter", "unexpected", "weights_file"},
     "samples": set(),
-    "report": LEAVES | FILES | {"report"},
+    "report": LEAVES | FILES | {"pictures", "report"},
     "ops": LEAVES
     | FILES
     | {
@@ -125,6 +125,7 @@ ALLOWED: dict[str, set[str]] = {
         "config",
         "intake",
         "ops",
+        "pictures",
         "report",
         "web",
     },

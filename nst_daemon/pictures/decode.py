@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ class _ReaderModule(Protocol):
 
 
 def decode_file(
-    source: str | os.PathLike[str] | int,
+    source: str | os.PathLike[str] | int | bytes,
     limits: PictureLimits = DEFAULT_LIMITS,
     *,
     name: str | None = None,
@@ -97,7 +98,8 @@ def decode_file(
     """Decode an image file.
 
     Args:
-        source: A path, or an open descriptor, which stays open with its offset undefined. A pipe is read to its end.
+        source: A path, or an open descriptor, which stays open with its offset undefined, or the contents of a file. A
+            pipe is read to its end.
         limits: Checked before decoding.
         name: What messages call the file.
         used: The longer side in pixels at which a picture of this size is used: a much larger one is reduced while it
@@ -108,7 +110,7 @@ def decode_file(
             fully transparent.
         OutOfMemory: Memory is short.
     """
-    label = name or (f"descriptor {source}" if isinstance(source, int) else os.fspath(source))
+    label = name or _label(source)
     with reading(label), _opened(source, limits.max_bytes, label) as file:
         stored = _header(file, limits, label)
         raster, reduced = _decode(stored, label, used)
@@ -131,7 +133,15 @@ def reading(label: str) -> Iterator[None]:
         raise memory.out_of_memory(label) from error
 
 
-def _opened(source: str | os.PathLike[str] | int, max_bytes: int, label: str) -> IO[bytes]:
+def _label(source: str | os.PathLike[str] | int | bytes) -> str:
+    if isinstance(source, bytes):
+        return "the picture"
+    return f"descriptor {source}" if isinstance(source, int) else os.fspath(source)
+
+
+def _opened(source: str | os.PathLike[str] | int | bytes, max_bytes: int, label: str) -> IO[bytes]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
     descriptor = os.dup(source) if isinstance(source, int) else os.open(source, os.O_RDONLY)
     file = os.fdopen(descriptor, "rb")  # raises IsADirectoryError for a folder
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -5,7 +5,7 @@ Loads no library: the scan of the inbox and the configuration use it too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -91,7 +91,19 @@ FORMATS: tuple[Format, ...] = (
     Format("gif", "GIF", (".gif",), lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, "pillow"),
 )
 
-IMAGE_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
+
+def suffixes(names: Collection[str]) -> frozenset[str]:
+    """The suffixes of the formats with these names, with the dot."""
+    return frozenset(s for known in FORMATS if known.name in names for s in known.suffixes)
+
+
+def titles(names: Collection[str] = NAMES) -> str:
+    """The formats with these names, for messages: "JPEG, PNG and TIFF"."""
+    *first, last = [known.title for known in FORMATS if known.name in names]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+IMAGE_SUFFIXES = suffixes(NAMES)
 
 
 def detect(head: bytes) -> Format | None:

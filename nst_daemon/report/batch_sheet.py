@@ -17,6 +17,7 @@ from nst_daemon import files
 from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError
 from nst_daemon.names import printable
+from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits
 from nst_daemon.report import gallery
 from nst_daemon.report.contact_sheet import Label, grid
 
@@ -59,8 +60,8 @@ class Table:
     columns: Margin = field(default_factory=Margin)
     pictures: dict[tuple[Key, Key], Path] = field(default_factory=dict)
 
-    def draw(self) -> bytes:
-        """The sheet as JPEG. Raises InputError if there are too many pictures."""
+    def draw(self, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+        """The sheet as JPEG. Raises InputError if there are too many pictures. limits: of its inputs."""
         rows, columns = self.rows.places(), self.columns.places()
         side = max(MIN_SIDE, min(MAX_SIDE, SHEET_WIDTH // (len(columns) + 1)))
         if side * (max(len(rows), len(columns)) + 2) > JPEG_LIMIT:
@@ -74,18 +75,20 @@ class Table:
             [self.rows.labels[key] for key in rows],
             [self.columns.labels[key] for key in columns],
             side=side,
+            limits=limits,
         )
         buffer = io.BytesIO()
         sheet.save(buffer, "JPEG", quality=88)
         return buffer.getvalue()
 
 
-def write(folder: Path, places: Sequence[Path]) -> Path:
+def write(folder: Path, places: Sequence[Path], limits: PictureLimits = DEFAULT_LIMITS) -> Path:
     """Write the sheet of all results in a folder.
 
     Args:
         folder: the folder of a batch in results/.
         places: folders that are searched for contents and styles. Of those that are not found only the names are shown.
+        limits: of contents and styles.
 
     Returns:
         The path of the sheet.
@@ -110,7 +113,7 @@ def write(folder: Path, places: Sequence[Path]) -> Path:
     sources = {
         sha256[: gallery.KEY_DIGITS]: path for sha256, path in find_files(inputs, places).items()
     }
-    files.write_atomic(folder / SHEET, table(found, sources).draw())
+    files.write_atomic(folder / SHEET, table(found, sources).draw(limits))
     return folder / SHEET
 
 

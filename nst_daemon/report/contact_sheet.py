@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits
 from nst_daemon.report import loss_plot
+from nst_daemon.report.thumbnails import ResultLimits, load
 
 MARGIN = 6  # pixels between and around
-#: Formats that Pillow may read for sheets and thumbnails.
-READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -31,6 +31,7 @@ def grid(
     columns: Sequence[Sequence[Label]],
     *,
     side: int,
+    limits: PictureLimits = DEFAULT_LIMITS,
 ) -> Image.Image:
     """Draw a table of pictures on white. Pictures keep their proportions within their cells.
 
@@ -38,6 +39,7 @@ def grid(
         cells: picture files by (row, column); cells may be missing.
         rows, columns: the labels of each row and column.
         side: side of a cell in pixels.
+        limits: of the pictures in the margins; those in the cells may have any format.
     """
     font = _font(max(11, side // 15))
     line = int(font.size * 1.3)
@@ -53,7 +55,7 @@ def grid(
         shown = [label.picture for label in labels if label.picture]
         width = (side - MARGIN * (len(shown) - 1)) // max(len(shown), 1)
         for i, path in enumerate(shown):
-            _paste(sheet, path, (x + i * (width + MARGIN), y, width, height))
+            _paste(sheet, path, (x + i * (width + MARGIN), y, width, height), limits)
         y += height + MARGIN // 2 if shown else 0
         for i, label in enumerate(labels):
             text = shortened(label.text, draw, font, side)
@@ -64,17 +66,18 @@ def grid(
     for row, labels in enumerate(rows):
         margin(labels, MARGIN, top + row * step, min(side // 2, side - len(labels) * line - MARGIN))
     for (row, column), path in cells.items():
-        _paste(sheet, path, (MARGIN + (column + 1) * step, top + row * step, side, side))
+        box = (MARGIN + (column + 1) * step, top + row * step, side, side)
+        _paste(sheet, path, box, ResultLimits.of(limits))
     return sheet
 
 
-def _paste(sheet: Image.Image, path: Path, box: tuple[int, int, int, int]) -> None:
+def _paste(
+    sheet: Image.Image, path: Path, box: tuple[int, int, int, int], limits: PictureLimits
+) -> None:
     """Draw a picture upright in the middle of (x, y, width, height); a grey box if it cannot be read."""
     x, y, width, height = box
     try:
-        with Image.open(path, formats=READ_FORMATS) as image:
-            image.draft("RGB", (width, height))  # JPEG: decode at reduced size
-            shown = ImageOps.exif_transpose(image).convert("RGBA")
+        shown = load(path, max(width, height), limits).convert("RGBA")
         shown = ImageOps.contain(shown, (width, height), Image.Resampling.LANCZOS)
     except Exception:  # noqa: BLE001 (one unreadable picture must not cost the sheet)
         shown = Image.new("RGBA", (width, height), "lightgrey")

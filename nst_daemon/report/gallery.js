@@ -80,7 +80,7 @@ function open(index) {
     make("div", { className: "side" },
       ...entry.contents.map(([name, key]) => captioned(picture(key, thumb, "content"), `content: ${name}`)),
       ...entry.styles.map(([name, key]) => captioned(picture(key, thumb, "style"), `style: ${name}`)),
-      captioned(linked(entry.picture, make("img", { src: entry.picture, alt: "result", decoding: "async" })), "result, full size")),
+      captioned(linked(entry.picture, make("img", { src: entry.shown, alt: "result", decoding: "async" })), "result, full size")),
     command(entry),
     entry.lapse || entry.curve ? make("div", { className: "pair" },
       entry.lapse ? captioned(make("img", { src: entry.lapse, alt: "time-lapse" }), "Time-lapse") : null,
@@ -100,7 +100,7 @@ function compare(entry) {
   const range = make("input", { type: "range", min: 0, max: 100, step: "any", value: 50 });
   range.setAttribute("aria-label", "Content on the left, result on the right");
   const under = make("img", { src: `.gallery/${key}-${view}.webp`, alt: `content: ${name}` });
-  const over = make("img", { className: "over", src: entry.picture, alt: "result" });
+  const over = make("img", { className: "over", src: entry.shown, alt: "result" });
   const box = make("div", { className: "compare" }, under, over, range, make("span", { className: "bar" }));
   box.style.aspectRatio = `${entry.width} / ${entry.height}`;
   // As large as fits, but not much larger than the picture itself.

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,15 @@ from urllib.parse import quote
 
 from nst_daemon import files
 from nst_daemon.digests import find_files
+from nst_daemon.errors import NstError, first_line
 from nst_daemon.jobs import BatchCell
+from nst_daemon.machine import usable_cpus
 from nst_daemon.names import printable
+from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.sidecar import SIDECAR_SCHEMA, completed
-from nst_daemon.report.thumbnails import reduced
+from nst_daemon.report.thumbnails import ResultLimits, reduced
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +46,10 @@ PAGE, THUMBNAILS = "index.html", ".gallery"
 KEY_DIGITS = 24
 #: Longer sides in pixels: of a thumbnail on the page, and of the content under the slider.
 THUMBNAIL_SIDE, SLIDER_SIDE = 360, 1024
-#: Suffixes of results.
-RESULT_SUFFIXES = frozenset({".png", ".jpg", ".webp", ".tiff"})
+#: Suffixes of results that all browsers show. Of others the page shows a reduced copy.
+SHOWN_SUFFIXES = frozenset({".png", ".jpg", ".webp", ".avif"})
+#: Pictures that are decoded at the same time: each takes memory.
+MAX_THREADS = 4
 #: Unused thumbnails are removed after this many seconds. (Another process may just have made them.)
 UNUSED_SECONDS = 3600.0
 
@@ -74,13 +80,19 @@ class Thumbnail:
         return f"{self.key}-{self.side}.webp"
 
 
-def write(results: Path, places: Sequence[Path], options: Sequence[str] = ()) -> Path:
+def write(
+    results: Path,
+    places: Sequence[Path],
+    options: Sequence[str] = (),
+    limits: PictureLimits = DEFAULT_LIMITS,
+) -> Path:
     """Write the page for all results in a folder.
 
     Args:
         results: the folder. JSON files in it that are damaged or are not sidecars are skipped.
         places: folders that are searched for the inputs, by their contents.
         options: options of the `rerun` commands on the page, so that they work from any folder.
+        limits: of the inputs.
 
     Returns:
         The path of the page.
@@ -94,7 +106,8 @@ def write(results: Path, places: Sequence[Path], options: Sequence[str] = ()) ->
         folder.mkdir(exist_ok=True)
         wanted = {t.name: t for entry in newest for t in entry["thumbnails"]}
         there = {path.name for path in folder.iterdir()}
-        there |= _make([t for name, t in wanted.items() if name not in there], folder, places)
+        missing = [t for name, t in wanted.items() if name not in there]
+        there |= _make(missing, folder, places, limits)
         _remove_unused(folder, there - set(wanted))
     files.write_atomic(results / PAGE, page(data(newest, there, options)).encode())
     return results / PAGE
@@ -122,7 +135,7 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
     if s["program"] != "nst-daemon" or s["schema"] > SIDECAR_SCHEMA:
         raise ValueError("it is from another program or a later version")
     suffix = Path(s["picture"]["file"]).suffix
-    if suffix not in RESULT_SUFFIXES or path.stem + suffix not in present:
+    if suffix not in IMAGE_SUFFIXES or path.stem + suffix not in present:
         return None
     # Publishing may have numbered the name: the name of the sidecar counts, not the name in it.
     relative = path.relative_to(results)
@@ -134,6 +147,10 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
     contents = [i for i in inputs if i[0] == "content"]
     styles = [i for i in inputs if i[0] == "style"]
     thumbnails = [result]
+    shown = _url(picture.relative_to(results))
+    if suffix not in SHOWN_SUFFIXES:
+        thumbnails.append(replace(result, side=SLIDER_SIDE))
+        shown = f"{THUMBNAILS}/{thumbnails[-1].name}"
     thumbnails += [Thumbnail(i[2], THUMBNAIL_SIDE, i[3]) for i in contents + styles]
     thumbnails += [Thumbnail(i[2], SLIDER_SIDE, i[3]) for i in contents]
     curve, lapse = path.stem + LOSS_PLOT, path.stem + TIME_LAPSE
@@ -144,6 +161,7 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
         "width": int(s["picture"]["width"]),
         "height": int(s["picture"]["height"]),
         "picture": _url(picture.relative_to(results)),
+        "shown": shown,
         "curve": _url(relative.with_name(curve)) if curve in present else "",
         "lapse": _url(relative.with_name(lapse)) if lapse in present else "",
         "json": _url(relative),
@@ -177,23 +195,31 @@ def _url(relative: Path) -> str:
     return "/".join(quote(os.fsencode(part), safe="") for part in relative.parts)
 
 
-def _make(wanted: Sequence[Thumbnail], folder: Path, places: Sequence[Path]) -> set[str]:
-    """Make those thumbnails whose pictures are found, on all cores. Returns their names."""
+def _make(
+    wanted: Sequence[Thumbnail], folder: Path, places: Sequence[Path], limits: PictureLimits
+) -> set[str]:
+    """Make those thumbnails whose pictures are found. Returns their names."""
     sources = find_files({t.sha256: t.size for t in wanted if not t.source}, places)
     pairs = [(t.source or sources.get(t.sha256), t) for t in wanted]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
-        made = pool.map(lambda pair: _reduce(pair[0], pair[1], folder) if pair[0] else "", pairs)
-    return {name for name in made if name}
+
+    def make(pair: tuple[Path | None, Thumbnail]) -> str:
+        source, thumbnail = pair
+        own = ResultLimits.of(limits) if thumbnail.source else limits
+        return _reduce(source, thumbnail, folder, own) if source else ""
+
+    with ThreadPoolExecutor(min(MAX_THREADS, usable_cpus())) as pool:  # decoders release the GIL
+        return set(pool.map(make, pairs)) - {""}
 
 
-def _reduce(source: Path, thumbnail: Thumbnail, folder: Path) -> str:
+def _reduce(source: Path, thumbnail: Thumbnail, folder: Path, limits: PictureLimits) -> str:
     """Make a thumbnail. Returns its name, or an empty string if the picture cannot be read."""
     temporary = folder / f".{secrets.token_hex(8)}.part"
     try:
-        temporary.write_bytes(reduced(source, thumbnail.side))
+        temporary.write_bytes(reduced(source, thumbnail.side, limits))
         temporary.replace(folder / thumbnail.name)
     except Exception as error:  # noqa: BLE001 (one unreadable picture must not cost the page)
-        log.warning("no thumbnail of %s: %r", printable(str(source)), error)
+        reason = first_line(error) if isinstance(error, NstError) else repr(error)
+        log.warning("no thumbnail of %s: %s", printable(str(source)), reason)
         temporary.unlink(missing_ok=True)
         return ""
     return thumbnail.name

@@ -1,25 +1,88 @@
-"""Thumbnails."""
+"""Thumbnails: image files of all formats, reduced, upright and in sRGB.
+
+The libraries that decode are imported with the first thumbnail: the process of the status page stays small without one.
+"""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from typing import BinaryIO
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
+from nst_daemon.pictures.formats import NAMES
 
-from nst_daemon.report.contact_sheet import READ_FORMATS
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from nst_daemon.pictures.decode import DecodedFile, PictureLimits
 
 
-def reduced(source: Path | BinaryIO, side: int) -> bytes:
-    """The picture as upright WebP, its longer side at most `side` pixels. Raises any error of Pillow."""
+@dataclass(frozen=True, slots=True)
+class ResultLimits:
+    """The limits of our own results, which may have formats that `limits.formats` does not list.
+
+    Attributes:
+        max_bytes, max_pixels, max_side: see `config.Limits`.
+        formats: of all files that can be read.
+    """
+
+    max_bytes: int
+    max_pixels: int
+    max_side: int
+    formats: Sequence[str] = NAMES
+
+    @classmethod
+    def of(cls, limits: PictureLimits) -> ResultLimits:
+        """The same limits for all formats."""
+        return cls(limits.max_bytes, limits.max_pixels, limits.max_side)
+
+
+def reduced(
+    source: str | os.PathLike[str] | int | bytes, side: int, limits: PictureLimits | None = None
+) -> bytes:
+    """A thumbnail as WebP; the arguments and errors are those of `load`."""
     buffer = io.BytesIO()
-    with Image.open(source, formats=READ_FORMATS) as image:
-        image.draft("RGB", (side, side))  # JPEG: decode at reduced size
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode not in ("RGB", "RGBA"):
-            upright = upright.convert("RGBA" if "transparency" in image.info else "RGB")
-        upright.thumbnail((side, side), Image.Resampling.LANCZOS)
-        profile = image.info.get("icc_profile")
-        upright.save(buffer, "WEBP", quality=75, icc_profile=profile)
+    load(source, side, limits).save(buffer, "WEBP", quality=75)
     return buffer.getvalue()
+
+
+def load(
+    source: str | os.PathLike[str] | int | bytes, side: int, limits: PictureLimits | None = None
+) -> Image.Image:
+    """A picture in sRGB and upright, reduced if its longer side exceeds `side` pixels.
+
+    Args:
+        source: A path, an open descriptor, or the contents of a file.
+        side: In pixels.
+        limits: Checked before decoding; `pictures.decode.DEFAULT_LIMITS` if None.
+
+    Returns:
+        An image in RGB, or in RGBA if a part of it is transparent.
+
+    Raises:
+        NstError: See `pictures.decode.decode_file`.
+    """
+    from PIL.Image import Resampling  # noqa: PLC0415 (see above)
+
+    from nst_daemon.pictures.decode import DEFAULT_LIMITS, decode_file  # noqa: PLC0415
+    from nst_daemon.pictures.memory import MARGIN  # noqa: PLC0415
+
+    # Decoding reduces a picture to MARGIN times the side that is used.
+    decoded = decode_file(source, limits or DEFAULT_LIMITS, used=lambda _: side / MARGIN)
+    image = image_of(decoded)
+    image.thumbnail((side, side), Resampling.LANCZOS)
+    return image
+
+
+def image_of(decoded: DecodedFile) -> Image.Image:
+    """An 8-bit image in RGB, or in RGBA if a part of it is transparent."""
+    import numpy as np  # noqa: PLC0415 (see above)
+    from PIL import Image  # noqa: PLC0415
+
+    values = decoded.colours
+    if decoded.alpha is not None:
+        values = np.concatenate([values, decoded.alpha], axis=2)
+    return Image.fromarray((values * 255).round().astype(np.uint8))

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from nst_daemon.pictures.decode import decode_file
+from nst_daemon.report.thumbnails import image_of
+
 #: Longer side in pixels, and number of frames. At the first quality they usually fit in `SIZE_LIMIT` bytes.
 SIDE, FRAMES = 400, 40
 SIZE_LIMIT = 2_000_000
@@ -82,7 +85,7 @@ class TimeLapse:
 
 
 def _decoded(jpeg: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(jpeg), formats=("JPEG",)).convert("RGB")
+    return image_of(decode_file(jpeg))
 
 
 def _small(picture: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

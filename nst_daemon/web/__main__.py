@@ -11,8 +11,8 @@ import threading
 import time
 
 import uvicorn
-from PIL import Image
 
+from nst_daemon import machine
 from nst_daemon.intake import submit
 from nst_daemon.ops import logs
 from nst_daemon.web.app import make_app
@@ -24,8 +24,6 @@ SHUTDOWN_SECONDS, EXIT_SECONDS = 2, 3.5
 ABANDONED_SECONDS = 3600.0
 #: Simultaneous connections; further ones get status 503.
 CONNECTIONS = 100
-#: The largest picture for which a thumbnail is made. Decoding takes three bytes for each pixel.
-THUMBNAIL_PIXELS = 60_000_000
 
 
 def main() -> None:
@@ -37,7 +35,7 @@ def main() -> None:
     server_log.handlers[:] = logging.getLogger("nst_daemon").handlers
     server_log.propagate = False
     server_log.setLevel(logging.WARNING)
-    Image.MAX_IMAGE_PIXELS = THUMBNAIL_PIXELS // 2  # Pillow refuses twice as many
+    machine.limit_memory(options.limits.max_memory)
     submit.sweep(options.folders.inbox, time.time() - ABANDONED_SECONDS)
     server = uvicorn.Server(
         uvicorn.Config(

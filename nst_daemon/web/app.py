@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.resources import files as resources
 from pathlib import Path
@@ -26,6 +26,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from nst_daemon import files
+from nst_daemon.config import Limits
 from nst_daemon.errors import InputError, NstError, StorageError, UsageError
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, usable
@@ -33,8 +34,9 @@ from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops.status import gather, read_live
+from nst_daemon.pictures.formats import suffixes
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
-from nst_daemon.report.thumbnails import reduced
+from nst_daemon.report.thumbnails import ResultLimits, reduced
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.upload import TooLargeError, drop
@@ -45,11 +47,25 @@ log = logging.getLogger(__name__)
 LISTED = 24
 #: The longer side of a thumbnail in pixels, and the number of cached thumbnails.
 FACE_SIDE, CACHED_FACES = 360, 300
+#: The longer side in pixels of the copy of a result that browsers cannot show.
+VIEW_SIDE = 1600
+#: Pictures with more pixels have no thumbnail.
+THUMBNAIL_PIXELS = 60_000_000
 #: Size limit of the login form in bytes, and lifetime of the cookie in seconds.
 LOGIN_BYTES, COOKIE_SECONDS = 1000, 30 * 86400
 #: Pictures may be cached: their addresses change with their contents.
 CACHE_HEADERS = {"Cache-Control": "private, max-age=86400"}
-IMAGES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+#: Python's table lacks some of these on some systems.
+IMAGES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".jxl": "image/jxl",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+}
 TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
 
 #: HTTP status by exception; 503 for all other errors of ours.
@@ -92,6 +108,8 @@ class _Page:
 
     def __init__(self, options: PageOptions) -> None:
         self._options, self._folders = options, options.folders
+        pixels = min(options.limits.max_pixels, THUMBNAIL_PIXELS)
+        self._limits = replace(options.limits, max_pixels=pixels)
 
     def static(self, name: str, package: str = "nst_daemon.web") -> Callable[[Request], Response]:
         """A handler that returns a file of the package."""
@@ -99,7 +117,7 @@ class _Page:
         return lambda _: Response(text, media_type=kind)
 
     def status(self, _: Request) -> Response:
-        """The output of `nst-daemon status --json`, previews, styles and the size limit."""
+        """The output of `nst-daemon status --json`, previews, styles, and what may be uploaded."""
         found = gather(self._folders, LISTED)
         paintings = found.live.paintings if found.live else ()
         previews = {
@@ -115,7 +133,8 @@ class _Page:
                     for name, style in usable(library).items()
                 },
                 "style_problems": {name: s.problem for name, s in library.items() if s.problem},
-                "max_bytes": self._options.max_bytes,
+                "max_bytes": self._options.limits.max_bytes,
+                "suffixes": sorted(suffixes(self._options.limits.formats)),
             }
         )
 
@@ -155,14 +174,16 @@ class _Page:
         return answer
 
     def picture(self, request: Request) -> Response:
-        """A picture of a job: `preview` during painting; `result`, `thumbnail`, `curve` or `lapse` afterwards."""
+        """A picture of a job: `preview` while it is painted; later `result`, `thumbnail`, `view`, `curve`, `lapse`."""
         job_id, what = request.path_params["id"], request.path_params["what"]
         if what == "preview":
             return self._file(self._folders.results / self._preview(job_id))
         result = self._folders.results / self._job(job_id).result
-        if what == "thumbnail":
+        if what in ("thumbnail", "view"):
             real = self._inside(result)
-            return _thumbnail(real.parent, real.name, real.stat().st_mtime_ns)
+            side = FACE_SIDE if what == "thumbnail" else VIEW_SIDE
+            version, limits = real.stat().st_mtime_ns, ResultLimits.of(self._limits)
+            return _thumbnail(real.parent, real.name, version, side, limits)
         suffix = {"result": result.suffix, "curve": LOSS_PLOT, "lapse": TIME_LAPSE}.get(what)
         if suffix is None:
             raise HTTPException(404)
@@ -174,10 +195,11 @@ class _Page:
         if style is None:
             raise HTTPException(404)
         face = style.pictures[0]
-        return _thumbnail(self._folders.styles, face.path, face.fingerprint.mtime_ns)
+        version = face.fingerprint.mtime_ns
+        return _thumbnail(self._folders.styles, face.path, version, FACE_SIDE, self._limits)
 
     def _library(self) -> dict[str, Style]:
-        return list_styles(self._folders.styles, self._options.max_bytes)
+        return list_styles(self._folders.styles, self._options.limits.max_bytes)
 
     def _preview(self, job_id: str) -> str:
         """The path of the preview of a job that is being painted, relative to results/."""
@@ -196,7 +218,7 @@ class _Page:
         return job
 
     def _file(self, path: Path) -> Response:
-        kind = IMAGES.get(path.suffix)  # Python's table lacks WebP on some systems
+        kind = IMAGES.get(path.suffix)
         return FileResponse(self._inside(path), headers=CACHE_HEADERS, media_type=kind)
 
     def _inside(self, path: Path) -> Path:
@@ -207,9 +229,11 @@ class _Page:
         return real
 
 
-def _thumbnail(root: Path, path: str, version: int) -> Response:
+def _thumbnail(
+    root: Path, path: str, version: int, side: int, limits: Limits | ResultLimits
+) -> Response:
     try:
-        small = _reduced(root, path, version)
+        small = _reduced(root, path, version, side, limits)
     except Exception as error:
         log.debug("no thumbnail of %s: %r", printable(path), error)
         raise HTTPException(404) from error
@@ -217,16 +241,23 @@ def _thumbnail(root: Path, path: str, version: int) -> Response:
 
 
 @lru_cache(maxsize=CACHED_FACES)
-def _reduced(root: Path, path: str, version: int) -> bytes:
+def _reduced(
+    root: Path, path: str, version: int, side: int, limits: Limits | ResultLimits
+) -> bytes:
     """A thumbnail of `root/path`; no link below `root` is followed.
 
-    version: the modification time of the picture, part of the cache's key.
+    Args:
+        root: a folder.
+        path: below it.
+        version: the modification time of the picture, part of the cache's key.
+        side: see `report.thumbnails.load`.
+        limits: for decoding.
     """
     with files.folder_of(root, path) as (folder, name):
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as file, _decoding:
-        return reduced(file, FACE_SIDE)
+        return reduced(file.fileno(), side, limits)
 
 
 def _modified(path: Path) -> int:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pydantic import TypeAdapter
 
 from nst_daemon.addresses import is_local, split_address
-from nst_daemon.config import Config, Folders, Log
+from nst_daemon.config import Config, Folders, Limits, Log
 from nst_daemon.errors import ConfigError
 
 #: The modules that the extra `web` installs.
@@ -25,15 +25,14 @@ class PageOptions:
         address: HOST:PORT; empty for no page.
         token: the token that visitors must show; empty for none.
         folders: the folders of the root.
-        max_bytes, min_free_disk: see `config.Limits`.
+        limits: for uploads, thumbnails and the disk.
         log: format and level of log lines.
     """
 
     address: str
     token: str
     folders: Folders
-    max_bytes: int
-    min_free_disk: int
+    limits: Limits
     log: Log
 
     @classmethod
@@ -43,8 +42,7 @@ class PageOptions:
             address=config.status_page if serve else "",
             token=config.status_page_token,
             folders=config.folders,
-            max_bytes=int(config.limits.max_bytes),
-            min_free_disk=int(config.limits.min_free_disk),
+            limits=config.limits,
             log=config.log,
         )
 

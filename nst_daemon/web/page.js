@@ -38,6 +38,7 @@ function redraw(place, values, ...children) {
 let limit = Infinity; // largest picture in bytes
 function show(data) {
   limit = data.max_bytes;
+  for (const id of ["content", "style"]) $(id).accept = data.suffixes.join();
   const { status } = data, { live, jobs } = status;
   const state = !status.running ? "away" : live ? live.state : "loading";
   $("state").dataset.state = state;
@@ -148,8 +149,10 @@ function open(job) {
     figure.firstChild.addEventListener("error", () => figure.remove()); // the file may not exist
     return figure;
   };
+  const whole = make("img", { src: `${address}/result`, alt: `${title(job)}, in full size` });
+  whole.addEventListener("error", () => { whole.src = `${address}/view`; }, { once: true }); // the browser cannot show TIFF
   $("view-body").replaceChildren(
-    make("a", { href: `${address}/result`, target: "_blank", rel: "noopener" }, make("img", { src: `${address}/result`, alt: `${title(job)}, in full size` })),
+    make("a", { href: `${address}/result`, target: "_blank", rel: "noopener" }, whole),
     make("div", { className: "pair" }, beside("lapse", "Time-lapse"), beside("curve", "Loss curve")));
   $("view").showModal();
   $("view").scrollTop = 0;
@@ -189,7 +192,7 @@ function showChosen(zone) {
   for (const image of place.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   const image = (file) => {
     const preview = make("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name });
-    preview.addEventListener("error", () => preview.remove()); // the browser cannot show TIFF
+    preview.addEventListener("error", () => preview.remove()); // the browser cannot show it, for example TIFF
     return preview;
   };
   place.replaceChildren(...chosen.slice(0, 3).map(image), ...(chosen.length > 3 ? [make("small", { textContent: `and ${chosen.length - 3} more` })] : []));

@@ -106,7 +106,7 @@ async def drop(
 
 def _check_room(options: PageOptions, length: int) -> None:
     free = free_bytes(options.folders.inbox)
-    if free - length < options.min_free_disk:
+    if free - length < options.limits.min_free_disk:
         raise StorageError(
             f"the inbox has only {size(free)} of free space",
             remedy="free some space, or lower limits.min_free_disk",
@@ -163,7 +163,7 @@ class Form:
         return Dropped(folder, names)
 
     def _library(self) -> dict[str, Style]:
-        return list_styles(self._options.folders.styles, self._options.max_bytes)
+        return list_styles(self._options.folders.styles, self._options.limits.max_bytes)
 
     def begin_part(self) -> None:
         """A field or a file begins."""
@@ -208,7 +208,7 @@ class Form:
             self._file.left -= end - start
             if self._file.left < 0:
                 raise TooLargeError(
-                    f"{self._file.label} is larger than {size(self._options.max_bytes)}",
+                    f"{self._file.label} is larger than {size(self._options.limits.max_bytes)}",
                     remedy="choose a smaller file, or raise limits.max_bytes",
                 )
             with files.storage(self._options.folders.inbox):
@@ -252,7 +252,7 @@ class Form:
             if role is Role.CONTENT:
                 self._jobs[:] = [(stem, self._pair)]
             delivery, ending = self._pair, f".{role}{suffix}"
-        return _File(label, delivery.file(ending), self._options.max_bytes)
+        return _File(label, delivery.file(ending), self._options.limits.max_bytes)
 
     def _deliver(self) -> Delivery:
         return self._stack.enter_context(Delivery(self._options.folders.inbox))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -30,7 +31,12 @@ def options(tmp_path: Path) -> PageOptions:
     for name in ("inbox", "styles", "results", "state"):
         getattr(found.folders, name).mkdir(parents=True)
     Ledger.open(found.folders.ledger).close()
-    return replace(found, max_bytes=1000, min_free_disk=0)
+    return limited(found, max_bytes=1000, min_free_disk=0)
+
+
+def limited(options: PageOptions, **limits: Any) -> PageOptions:
+    """The options with other limits."""
+    return replace(options, limits=replace(options.limits, **limits))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.web.options import PageOptions
-from tests.web.conftest import client
+from tests.web.conftest import client, limited
 
 S = JobState
 WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)
@@ -112,7 +112,7 @@ def test_no_address_leads_out_of_the_results(
 
 def test_styles_are_shown(options: PageOptions) -> None:
     """Each library style is listed, with a thumbnail that follows changes of its picture."""
-    visitor = client(replace(options, max_bytes=100_000))
+    visitor = client(limited(options, max_bytes=100_000))
     path = options.folders.styles / "<b>starry.png"
     picture(path)
     (styles,) = visitor.get("/status.json").json()["styles"].items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from nst_daemon.intake.scan import Intake
 from nst_daemon.jobs import Role
 from nst_daemon.web import upload
 from nst_daemon.web.options import PageOptions
-from tests.web.conftest import client, inbox
+from tests.web.conftest import client, inbox, limited
 
 CONTENT, STYLE = ("dog.JPG", b"a dog"), ("waves.png", b"a style")
 
@@ -167,7 +166,7 @@ def test_a_length_is_required(visitor: TestClient) -> None:
 
 def test_a_full_disk_is_an_error(options: PageOptions) -> None:
     """If an upload would leave less than limits.min_free_disk, nothing is written."""
-    full = replace(options, min_free_disk=1 << 62)
+    full = limited(options, min_free_disk=1 << 62)
     code, answer = post(client(full), ("content", CONTENT), ("style", STYLE))
     assert (code, "limits.min_free_disk" in answer["error"]) == (507, True)
     assert inbox(options) == {}
