@@ -15,18 +15,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
 
 from nst_daemon import __version__, cli_model, machine, rights
 from nst_daemon.cli_model import JsonOption
+from nst_daemon.cli_options import (
+    ConfigOption,
+    ContentMaskOption,
+    InputsOption,
+    SetOption,
+    StyleMaskOption,
+    configured,
+    for_drops,
+    show,
+)
+from nst_daemon.cli_stylize import stylize
 from nst_daemon.config import Config, load
-from nst_daemon.errors import Cancelled, InputError, UsageError
-from nst_daemon.jobs import JobState, Role
+from nst_daemon.errors import InputError, UsageError
+from nst_daemon.jobs import JobState
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import failures, logs, streams
-from nst_daemon.ops.arguments import assignments, input_record, outputs_for, saved_pipe
+from nst_daemon.ops.arguments import assignments
 from nst_daemon.overlaps import check_separate
 
 if TYPE_CHECKING:
@@ -42,66 +53,10 @@ app = typer.Typer(
 )
 app.add_typer(cli_model.app, name="model")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="Configuration file. Default: $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
-    ),
-]
-InputsOption = Annotated[
-    list[Path] | None,
-    typer.Option("--input", help="Folder to search for inputs; may be repeated."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
-]
-ContentMaskOption = Annotated[
-    Path | None,
-    typer.Option("--content-mask", help="Mask of CONTENT: each region in one flat colour."),
-]
-StyleMaskOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--style-mask",
-        help="Mask of a STYLE, in the colours of --content-mask. Without --content-mask: white where "
-        "the STYLE applies in CONTENT. Repeat it for each STYLE, in the same order.",
-    ),
-]
-
 
 def main() -> None:
     """Run a command and exit with its code. No exception leaves this function."""
     failures.run(app)
-
-
-def _configured(path: Path | None) -> Config:
-    """The configuration of a command. Its warning is printed."""
-    loaded = load(path)
-    failures.log_folders[:] = [loaded.folders.logs]
-    if loaded.warning:
-        streams.notice(f"warning: {loaded.warning}", level=4)
-    return loaded
-
-
-def _for_drops(path: Path | None) -> Config:
-    """The configuration of a command that writes into the inbox."""
-    loaded = _configured(path)
-    check_separate(loaded)
-    rights.share_with_group(loaded.folders)
-    rights.check_inbox(loaded.folders.inbox)
-    return loaded
-
-
-def _print(table: RenderableType, document: object, as_json: bool) -> None:
-    """Print a table, or JSON."""
-    if as_json:
-        print(json.dumps(document, indent=2))
-    else:
-        Console().print(table)
 
 
 def _version(wanted: bool) -> None:
@@ -122,7 +77,7 @@ def _root(
 @app.command()
 def run(config: ConfigOption = None) -> None:
     """Watch the inbox and paint what is dropped into it, until SIGTERM or Ctrl-C."""
-    _serve(_configured(config), drain=False, reload=lambda: load(config))
+    _serve(configured(config), drain=False, reload=lambda: load(config))
 
 
 @app.command()
@@ -136,7 +91,7 @@ def once(
 
     Exit code 0: all done; 1: some jobs failed; 6: a daemon is already running on this root.
     """
-    if _serve(_configured(config), drain=True, wait=wait, reload=lambda: load(config)):
+    if _serve(configured(config), drain=True, wait=wait, reload=lambda: load(config)):
         raise typer.Exit(1)
 
 
@@ -159,7 +114,7 @@ def batch(
     from nst_daemon.ops.tables import batch_table
     from nst_daemon.service.batches import batch_reach
 
-    loaded, began = _configured(config), time.time()
+    loaded, began = configured(config), time.time()
     reach = batch_reach(loaded, [file.resolve().parent, *loaded.batch_roots])
     expansion = Expansion(name_of(file), read(file), reach, since=began)
     _serve(loaded, drain=True, batch=expansion, reload=lambda: load(config))
@@ -169,7 +124,7 @@ def batch(
     _show(loaded, expansion, reach.roots)
     asked, passed_over = len(expansion.combinations), expansion.passed_over
     summary = batch_summary(expansion.name, asked, painted, skipped, passed_over)
-    _print(batch_table(summary), summary, as_json)
+    show(batch_table(summary), summary, as_json)
     if summary["missing"]:
         raise typer.Exit(1)
 
@@ -220,80 +175,7 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
         gallery.write(config.folders.results, places, _options(config, roots), config.limits)
 
 
-@app.command()
-def stylize(  # noqa: PLR0917 (a command line, not a call)
-    content: Annotated[Path, typer.Argument(help="The content picture.")],
-    style: Annotated[
-        list[Path],
-        typer.Argument(help="Style pictures, or folders of them; several are blended."),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    size: Annotated[
-        str | None, typer.Option(help="Longer side in pixels, `original` or `auto`.")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Named set of settings; see `nst-daemon presets`.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
-    settings: SetOption = None,
-    content_mask: ContentMaskOption = None,
-    style_mask: StyleMaskOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    overwrite: Annotated[bool, typer.Option(help="Replace OUTPUT if it exists.")] = False,
-    config: ConfigOption = None,
-) -> None:
-    """Paint one picture without the daemon."""
-    from nst_daemon.intake.submit import style_pictures
-
-    loaded = _configured(config)
-    named = {"size": size, "preset": preset, "seed": seed}
-    wanted = assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
-    resolved = loaded.render_settings(wanted)
-    outputs = outputs_for(output, loaded.outputs, overwrite=overwrite)
-    limit = loaded.limits.max_bytes
-    content, *styles = (saved_pipe(p, limit) for p in (content, *style_pictures(style)))
-    content_mask = saved_pipe(content_mask, limit) if content_mask else None
-    style_mask = [saved_pipe(path, limit) for path in style_mask or ()]
-
-    machine.wait_passively()  # before torch is imported
-
-    from nst_daemon.ops.progress_bars import Bars
-    from nst_daemon.painter import Painter
-
-    threads = machine.threads_per_worker() if loaded.threads == "auto" else loaded.threads
-    painter = Painter(loaded.model.network, loaded.model.weights, device=device, threads=threads)
-    prepared = painter.prepare(
-        content,
-        styles,
-        resolved,
-        content_mask=content_mask,
-        style_masks=style_mask,
-        limits=loaded.limits,
-    )
-    step = None
-    with Bars(enabled=True) as bars:
-        try:
-            for step in painter.paint(prepared):
-                bars.update("", output.name, step.iteration, step.iterations)
-        except KeyboardInterrupt:
-            if step is None:
-                raise
-            # Save what was painted so far; the exit code says that it is not finished.
-            output = output.with_stem(f"{output.stem}.partial")
-    assert step is not None
-    rendering = painter.finish(prepared, step)
-    inputs = [
-        input_record(Role.CONTENT, content),
-        *(input_record(Role.STYLE, path) for path in styles),
-    ]
-    inputs += [input_record(Role.CONTENT_MASK, content_mask)] if content_mask else []
-    inputs += [input_record(Role.STYLE_MASK, path) for path in style_mask]
-    rendering.save(output, outputs, inputs)
-    for note in rendering.notes:
-        streams.notice(printable(note), level=6)
-    print(output)
-    if step.iteration < step.iterations and output.stem.endswith(".partial"):
-        raise Cancelled(f"interrupted after {step.iteration} of {step.iterations} iterations")
+app.command()(stylize)
 
 
 @app.command()
@@ -319,7 +201,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.intake.library import list_styles
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
-    loaded = _for_drops(config)
+    loaded = for_drops(config)
     wanted = assignments(settings or [])
     loaded.render_settings(wanted)
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
@@ -357,7 +239,7 @@ def rerun(
     from nst_daemon.report import sidecar
     from nst_daemon.weights_file import configured_weights
 
-    loaded = _for_drops(config)
+    loaded = for_drops(config)
     beside = result.with_suffix(".json")
     recipe = sidecar.read(beside if beside.is_file() else result)
     weights = configured_weights(loaded.model, loaded.folders.cache)
@@ -388,10 +270,10 @@ def status(
     from nst_daemon.ops import status as report
     from nst_daemon.ops import tables
 
-    folders = _configured(config).folders
+    folders = configured(config).folders
     if not watch:
         found = report.gather(folders)
-        _print(tables.status_page(found), found.as_json(), as_json)
+        show(tables.status_page(found), found.as_json(), as_json)
     elif as_json:
         report.follow(lambda: print(json.dumps(report.gather(folders).as_json()), flush=True))
     elif not sys.stdout.isatty():
@@ -425,15 +307,15 @@ def history(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.ops import status as report
     from nst_daemon.ops import tables
 
-    with LedgerReader.attach(_configured(config).folders.ledger) as ledger:
+    with LedgerReader.attach(configured(config).folders.ledger) as ledger:
         if job:
             found = report.find_job(ledger, job)
             events = ledger.events(found.id)
-            _print(tables.story(found, events), report.story(found, events), as_json)
+            show(tables.story(found, events), report.story(found, events), as_json)
         else:
             moment = report.parse_since(since)
             jobs = ledger.history(*(state or []), since=moment, name=name, limit=limit)
-            _print(tables.history(jobs), [report.brief(j) for j in jobs], as_json)
+            show(tables.history(jobs), [report.brief(j) for j in jobs], as_json)
 
 
 @app.command()
@@ -448,7 +330,7 @@ def retry(
     if failed == bool(jobs):
         raise UsageError("name the jobs to retry, or use --failed")
     states = (JobState.FAILED, JobState.QUARANTINED)
-    _request("retry", jobs or [], _configured(config), states if failed else ())
+    _request("retry", jobs or [], configured(config), states if failed else ())
 
 
 @app.command()
@@ -457,7 +339,7 @@ def cancel(
     config: ConfigOption = None,
 ) -> None:
     """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start)."""
-    _request("cancel", jobs, _configured(config))
+    _request("cancel", jobs, configured(config))
 
 
 def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
@@ -480,7 +362,7 @@ def presets(as_json: JsonOption = False) -> None:
     from nst_daemon.ops.tables import plain_table
 
     rows = [(name, preset.summary, preset.source) for name, preset in PRESETS.items()]
-    _print(
+    show(
         plain_table(("preset", "description", "source"), rows),
         {name: asdict(preset) for name, preset in PRESETS.items()},
         as_json,
@@ -496,7 +378,7 @@ def contact_sheet(
     """Write contact-sheet.jpg into a folder of results, with contents, styles and swept settings along the margins."""
     from nst_daemon.report.batch_sheet import write
 
-    loaded = _configured(config)
+    loaded = configured(config)
     rights.share_with_group(loaded.folders)
     print(write(folder, _places(loaded, inputs or []), loaded.limits))
 
@@ -521,7 +403,7 @@ def gallery(
     """Write results/index.html, a page with every result, its time-lapse, loss curve and settings."""
     from nst_daemon.report.gallery import write
 
-    loaded, folders = _configured(config), inputs or []
+    loaded, folders = configured(config), inputs or []
     rights.share_with_group(loaded.folders)
     places, options = _places(loaded, folders), _options(loaded, folders)
     print(write(loaded.folders.results, places, options, loaded.limits))
@@ -535,7 +417,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from nst_daemon.ops.doctor import diagnose
 
-    findings = diagnose(_configured(config))
+    findings = diagnose(configured(config))
     if as_json:
         print(json.dumps([f.__dict__ for f in findings], indent=2))
     else:
@@ -553,7 +435,7 @@ def export(config: ConfigOption = None) -> None:
     from nst_daemon.ops.tables import plain_table
     from nst_daemon.painter import Painter
 
-    loaded = _configured(config)
+    loaded = configured(config)
     logs.setup(loaded.log.format, loaded.log.level)
     model, settings = loaded.model, loaded.render_settings()
     painter = Painter(

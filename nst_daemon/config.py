@@ -25,13 +25,12 @@ from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError, first_line
 from nst_daemon.names import printable
 from nst_daemon.pictures.formats import NAMES, Name
+from nst_daemon.pictures.output_formats import Depth, OutputName, depth_problem, formats_with
 
 #: The files that are tried, in this order, if no configuration file is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
 #: Minimum length of the status page's token, in characters.
 TOKEN_LENGTH = 16
-#: Picture formats that can hold 16 bits per channel.
-DEEP_FORMATS = ("png", "tiff")
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
 #: Keys whose values are never shown or passed to another process.
 SECRETS = frozenset({("status_page_token",)})
@@ -197,11 +196,11 @@ class Limits(_Strict):
 class Outputs(_Strict):
     """The files of a result."""
 
-    format: Literal["png", "jpg", "webp", "tiff"] = _key(
-        "png", "picture format: png, jpg, webp or tiff"
+    format: OutputName = _key("png", "picture format: png, jpg, webp, tiff, avif or jxl")
+    depth: Depth = _key(8, "bits per channel: 8, 16 for png, tiff and jxl, or 10 for avif")
+    quality: Annotated[int, Field(ge=1, le=100)] = _key(
+        92, "quality of jpg, webp, avif and jxl, 1 to 100"
     )
-    depth: Literal[8, 16] = _key(8, "bits per channel: 8, or 16 for png and tiff")
-    quality: Annotated[int, Field(ge=1, le=100)] = _key(92, "quality of jpg and webp, 1 to 100")
     loss_plot: bool = _key(True, "write NAME.loss.png, the loss curve")
     progress: bool = _key(True, "write NAME.progress.webp, a time-lapse of the painting")
     preview: bool = _key(True, "update results/.preview/NAME.jpg every few seconds during painting")
@@ -521,10 +520,10 @@ def _located(base: Path, path: Path, key: str, *, resolve: bool = False) -> Path
 
 
 def _check_depth(outputs: Outputs, where: str) -> None:
-    if outputs.depth == 16 and outputs.format not in DEEP_FORMATS:
+    if problem := depth_problem(outputs.format, outputs.depth):
         raise ConfigError(
-            f"{where}: outputs.format {outputs.format} has 8 bits per channel, not 16",
-            remedy=f"set outputs.depth to 8, or outputs.format to {' or '.join(DEEP_FORMATS)}",
+            f"{where}: outputs.format {problem}",
+            remedy=f"change outputs.depth, or set outputs.format to {formats_with(outputs.depth)}",
         )
 
 

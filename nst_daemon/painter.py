@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
@@ -23,10 +22,10 @@ import torch
 from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.device import current_device, device_name, find_device, use_threads
+from nst_daemon.engine.device_errors import explained
 from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import regions as find_regions
-from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.scene import Scene, picture_size, prepare, used_side
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.style_cache import StyleCache
@@ -34,20 +33,14 @@ from nst_daemon.engine.stylize import Step
 from nst_daemon.engine.stylize import stylize as optimize
 from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.engine.vgg import VGG, compute_dtype
-from nst_daemon.errors import (
-    DeviceError,
-    ModelError,
-    NstError,
-    OutOfMemory,
-    PictureError,
-    SettingsError,
-    first_line,
-)
+from nst_daemon.errors import ModelError, PictureError, SettingsError
 from nst_daemon.export.graph import GraphSpec, export_onnx
 from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
 from nst_daemon.files import default_cache_dir, storage
 from nst_daemon.jobs import JobInput
+from nst_daemon.pictures.destination import Destination
+from nst_daemon.pictures.output_formats import check_size
 from nst_daemon.pictures.raster import Size
 from nst_daemon.report import sidecar
 from nst_daemon.weights_file import find_weights
@@ -55,12 +48,6 @@ from nst_daemon.weights_file import find_weights
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: What torch, onnxruntime and NVIDIA's libraries report when the device fails, partly in a plain RuntimeError. Errors
-#: about memory are recognised first, because some of their texts contain these words.
-_DEVICE_FAILURES = ("CUDA error", "CUDA failure", "cuDNN error", "CUDNN failure", "CUBLAS_STATUS_")
-#: How torch says how much memory it asked for.
-_ALLOCATION = re.compile(r"[Tt]ried to allocate ([\d.]+ \w+)")
 
 #: How many networks (one for each choice of layers, pooling and padding) stay loaded.
 LOADED_NETWORKS = 4
@@ -155,6 +142,8 @@ def save(
         SettingsError: The format does not support the depth.
         StorageError: The file cannot be written.
     """
+    size = size_of(picture.rgb)
+    check_size(outputs.format, size, os.fspath(path))
     with storage(Path(path)):
         try:
             save_picture(
@@ -168,9 +157,8 @@ def save(
         except (OSError, ValueError) as error:  # Pillow's encoders raise either
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            height, width = size_of(picture.rgb)
             raise PictureError(
-                f"{width} × {height} pixels cannot be written as {outputs.format}: {error}",
+                f"{os.fspath(path)}: {size[1]} × {size[0]} pixels cannot be written as {outputs.format}: {error}",
                 remedy="choose another outputs.format, or a smaller size",
             ) from error
 
@@ -198,39 +186,6 @@ def decode(
     return load_picture(
         source.path if isinstance(source, NamedFile) else source, limits, name=name, used=used
     )
-
-
-def explain(error: BaseException) -> NstError | None:
-    """What an exception of torch, onnxruntime or a decoder means; None if that is unknown."""
-    if isinstance(error, NstError):
-        return error
-    text = str(error)
-    if exhausted(error):
-        wanted = _ALLOCATION.search(text)
-        asked = f" ({wanted[1]} more were needed at once)" if wanted else ""
-        return OutOfMemory(
-            f"there is not enough memory{asked}",
-            remedy="choose a smaller size, free some memory, or raise limits.max_memory if it is set",
-        )
-    if isinstance(error, torch.AcceleratorError) or any(
-        words in text for words in _DEVICE_FAILURES
-    ):
-        return DeviceError(
-            f"the device failed: {first_line(error)}", remedy="check nvidia-smi and dmesg"
-        )
-    return None
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn exceptions of libraries into errors of ours, where their meaning is known."""
-    try:
-        yield
-    except Exception as error:
-        known = explain(error)
-        if known is None or known is error:
-            raise
-        raise known from error
 
 
 class Painter:
@@ -286,7 +241,7 @@ class Painter:
         self._targets_lock = threading.Lock()
         log.info("painting on %s with %s", self.device, self.weights.description)
 
-    @_explained()
+    @explained()
     def prepare(
         self,
         content: Source,
@@ -297,6 +252,7 @@ class Painter:
         content_mask: Source | None = None,
         style_masks: Sequence[Source] = (),
         limits: Limits = Limits(),  # noqa: B008 (frozen)
+        destination: Destination | None = None,
     ) -> Prepared:
         """Decode what is not decoded yet and compute the targets.
 
@@ -308,10 +264,12 @@ class Painter:
             content_mask: Regions of the content, each in one flat colour (`engine.masks`).
             style_masks: Regions of the styles, in the styles' order.
             limits: For decoding.
+            destination: Where the result will be written, if that is known. It is checked before anything else is done.
 
         Raises:
-            PictureError: A picture cannot be read, or masks do not fit.
+            PictureError: A picture cannot be read, masks do not fit, or the format cannot hold the result.
             SettingsError: The settings do not fit the pictures.
+            StorageError: There is too little space for the result.
             OutOfMemory: Memory is short, or the picture is too large for the device, even in tiles.
             DeviceError: The device has failed.
         """
@@ -321,6 +279,8 @@ class Painter:
 
         picture = decode(content, limits, used=lambda size: max(painted(size)))
         size = painted(picture.size)
+        if destination is not None:
+            destination.check(size, alpha=picture.alpha is not None)
         references = [
             decode(style, limits, used=lambda own: used_side(own, size, settings))
             for style in styles
@@ -363,7 +323,7 @@ class Painter:
             DeviceError: The device has failed.
             PaintingError: No picture had a finite loss.
         """
-        with _explained():
+        with explained():
             yield from optimize(
                 prepared.scene,
                 self.network(prepared.settings),

@@ -13,6 +13,7 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.errors import PathError
 from nst_daemon.files import fsync_file, fsync_folder, make_folder, missing_folder, storage
 from nst_daemon.names import numbered, spellings
+from nst_daemon.pictures.output_formats import RESULT_SUFFIXES
 
 #: Errors of `link` if hard links are not supported, or not between these folders.
 _NO_LINKS = frozenset(
@@ -22,7 +23,7 @@ _NO_LINKS = frozenset(
 
 #: What follows the stem of a result in the names of its files.
 LOSS_PLOT, TIME_LAPSE = ".loss.png", ".progress.webp"
-_RESULT = (LOSS_PLOT, TIME_LAPSE, ".png", ".jpg", ".webp")
+_RESULT = (LOSS_PLOT, TIME_LAPSE, *RESULT_SUFFIXES)
 
 
 def publish(

@@ -313,7 +313,9 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["jpg", "webp"])
 def test_16_bits_need_a_format_that_holds_them(tmp_path: Path, format: str) -> None:
     """`outputs.depth: 16` is refused for JPEG and WebP when the file is read, with what to set, and taken for TIFF."""
-    with pytest.raises(ConfigError, match=rf"outputs\.format {format} has 8 bits.*png or tiff"):
+    with pytest.raises(
+        ConfigError, match=rf"outputs\.format {format} has 8 bits.*png, tiff or jxl"
+    ):
         config.load(write(tmp_path, f"outputs: {{format: {format}, depth: 16}}"), {})
     deep = config.load(write(tmp_path, "outputs: {format: tiff, depth: 16}"), {})
     assert deep.outputs.depth == 16

@@ -10,28 +10,20 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import Image
 from torch import Tensor
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.pictures import encode
 from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits, decode_file, reading
-from nst_daemon.pictures.icc import plain, srgb_profile
-from nst_daemon.pictures.metadata import CARRIED, TAKEN
+from nst_daemon.pictures.encode import encode_picture
+from nst_daemon.pictures.icc import plain
+from nst_daemon.pictures.output_formats import depth_problem, formats_with, output_format
 from nst_daemon.pictures.raster import Array, Size, scaled
 from nst_daemon.pictures.readers.pillow import shallow_raster
-
-#: The keyword of PNG's iTXt chunk with the picture's essentials; other formats have them in EXIF's UserComment.
-ABOUT = "nst-daemon"
-#: EXIF 2.32, 4.6.5: a UserComment begins with the name of its character code.
-ASCII = b"ASCII\0\0\0"
-
-_SAVERS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 
 #: Colours less opaque than this are blended with their neighbours'. If a file was once premultiplied with 8 bits, a
 #: colour of opacity a has an error of up to 1/(510 a): 1/32 at 1/16, and everything at 1/255.
@@ -157,65 +149,29 @@ def save_picture(
     """Write a picture with its metadata and an embedded sRGB profile; the same input gives the same bytes.
 
     Args:
-        picture: JPEG, which has no transparency, shows white instead.
+        picture: A format that has no transparency (JPEG) shows white instead.
         path: The file.
-        format: png, jpg, webp or tiff.
-        quality: 1 to 100, of JPEG and WebP.
-        depth: Bits per channel: 8, or 16 for PNG and TIFF.
+        format: A name of `pictures.output_formats`.
+        quality: 1 to 100, where it applies.
+        depth: Bits per channel.
         about: The picture's essentials, in ASCII (`report.sidecar.embed`).
 
     Raises:
         SettingsError: The format does not support the depth.
     """
-    kind = _SAVERS[format]
-    if depth == 16 and kind not in ("PNG", "TIFF"):
-        raise SettingsError(
-            f"{format} has 8 bits per channel, not 16", remedy="choose png or tiff, or a depth of 8"
-        )
-    pixels, alpha = picture.rgb.detach(), picture.alpha
-    if alpha is not None and kind == "JPEG":
-        pixels = pixels * alpha.to(pixels) + (1 - alpha.to(pixels))
+    if problem := depth_problem(format, depth):
+        raise SettingsError(problem, remedy=f"choose {formats_with(depth)}, or another depth")
+    rgb, alpha = picture.rgb.detach(), picture.alpha
+    if alpha is not None and output_format(format).alpha:
+        rgb = torch.cat([rgb, alpha.to(rgb)])
     elif alpha is not None:
-        pixels = torch.cat([pixels, alpha.to(pixels)])
-    exif = _exif_of(picture.metadata, "" if kind == "PNG" else about)
-    text = PngImagePlugin.PngInfo()
-    if about:
-        text.add_itxt(ABOUT, about)
-    if depth == 16:
-        deeply = _whole(pixels, 65535).numpy().astype(np.uint16, order="C")
-        data = (
-            encode.encode_png(deeply, srgb_profile(), exif, text)
-            if kind == "PNG"
-            else encode.encode_tiff(deeply, srgb_profile(), exif)
-        )
-        Path(path).write_bytes(data)
-        return
-    options: dict[str, object] = {"icc_profile": srgb_profile(), "exif": exif}
-    if kind == "PNG":
-        options["pnginfo"] = text
-    if kind in ("JPEG", "WEBP"):
-        options["quality"] = quality
-    if kind == "JPEG":
-        options["subsampling"] = 0  # subsampled chroma would blur the colour edges of strokes
-    # TIFF is written uncompressed: through libtiff, which compresses, Pillow cannot write the EXIF directory.
-    to_image(pixels).save(Path(path), format=kind, **options)
+        rgb = rgb * alpha.to(rgb) + (1 - alpha.to(rgb))
+    whole = np.uint8 if depth == 8 else np.uint16
+    pixels = _whole(rgb, np.iinfo(whole).max).numpy().astype(whole, order="C")
+    data = encode_picture(pixels, format, quality=quality, metadata=picture.metadata, about=about)
+    Path(path).write_bytes(data)
 
 
 def _tensor_of(values: Array) -> Tensor:
     """(C, H, W) of float32 (H, W, C)."""
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-
-
-def _exif_of(metadata: Mapping[str, str], about: str) -> Image.Exif:
-    exif = Image.Exif()
-    for name, tag in CARRIED.items():
-        if name in metadata:
-            exif[tag] = metadata[name].encode()  # Pillow would replace non-ASCII characters of text
-    sub = cast("dict[int, str | bytes]", exif.get_ifd(ExifTags.IFD.Exif))
-    if TAKEN in metadata:
-        sub[ExifTags.Base.DateTimeOriginal] = metadata[TAKEN]
-    if about:
-        sub[ExifTags.Base.UserComment] = ASCII + about.encode("ascii")
-    if sub:
-        exif[ExifTags.IFD.Exif] = sub  # Pillow's TIFF writer overlooks it otherwise
-    return exif

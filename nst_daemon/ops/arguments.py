@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nst_daemon import strict_yaml
-from nst_daemon.config import DEEP_FORMATS, Outputs
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import SettingsError, UsageError
 from nst_daemon.files import copied, storage
 from nst_daemon.jobs import JobInput, Role
-
-#: Suffixes of `outputs.format`, and another spelling.
-SUFFIXES = ("png", "jpg", "jpeg", "webp", "tiff")
+from nst_daemon.pictures.output_formats import OUTPUT_SUFFIXES, format_of_suffix
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, Any]:
@@ -37,28 +33,30 @@ def assignments(pairs: Sequence[str]) -> dict[str, Any]:
     return out
 
 
-def outputs_for(path: Path, outputs: Outputs, *, overwrite: bool) -> Outputs:
-    """The outputs with the picture format of a path.
+def with_output_file(
+    settings: Mapping[str, object], path: Path, *, overwrite: bool
+) -> dict[str, object]:
+    """Settings with the picture format that a file's suffix means, after a check that the file can be written.
 
     Raises:
         UsageError: The picture could not be written there.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in SUFFIXES:
+    known = format_of_suffix(path.suffix)
+    if known is None:
         raise UsageError(
             f"{path} has no known picture format",
-            remedy=f"use one of the suffixes {', '.join(SUFFIXES)}",
+            remedy=f"use one of the suffixes {', '.join(OUTPUT_SUFFIXES)}",
         )
-    if outputs.depth == 16 and kind not in DEEP_FORMATS:
+    if settings.get("format", known.name) != known.name:
         raise UsageError(
-            f"{kind} has 8 bits per channel, and outputs.depth is 16",
-            remedy=f"use the suffix {' or '.join(DEEP_FORMATS)}, or set outputs.depth to 8",
+            f"{path} has the suffix of {known.title}, and --set asks for the format {settings['format']}",
+            remedy="remove one of them",
         )
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists", remedy="choose another name, or use --overwrite")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path.parent} is not a writable folder", remedy="create it")
-    return replace(outputs, format="jpg" if kind == "jpeg" else kind)  # type: ignore[arg-type]
+    return {**settings, "format": known.name}
 
 
 def saved_pipe(path: Path, max_bytes: int) -> Path:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -23,6 +23,7 @@ from nst_daemon.config import Cache, Limits, Model, Outputs, Ray, Service
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import Retry
 from nst_daemon.jobs import JobInput
+from nst_daemon.names import portable
 
 #: Bytes of the largest packet. Tracebacks are cut to `TEXT_LIMIT`, settings come from files with a size limit.
 PACKET = 1 << 17
@@ -59,6 +60,11 @@ class Task:
     preview: Path | None = None
     batch: Mapping[str, object] | None = None
     alone: bool = False
+
+    @property
+    def picture(self) -> Path:
+        """The file of the finished picture in the stage folder."""
+        return self.stage / f"{portable(PurePath(self.name).name)}.{self.outputs.format}"
 
 
 @dataclass(frozen=True, slots=True)

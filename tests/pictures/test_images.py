@@ -307,7 +307,7 @@ def test_16_bits_of_one_pixel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["jpg", "webp"])
 def test_formats_of_8_bits_refuse_16(format: Any, tmp_path: Path) -> None:
     """JPEG and WebP with a depth of 16 are refused with what to choose, and nothing is written."""
-    with pytest.raises(SettingsError, match="8 bits per channel, not 16; choose png or tiff"):
+    with pytest.raises(SettingsError, match="8 bits per channel, not 16; choose png, tiff or jxl"):
         save(Picture(torch.rand(3, 4, 4)), tmp_path / "x", Outputs(format=format, depth=16))
     assert not list(tmp_path.iterdir())
 

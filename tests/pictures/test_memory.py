@@ -20,11 +20,12 @@ import torch
 from PIL import ExifTags, Image
 
 from nst_daemon.config import Limits
+from nst_daemon.engine.device_errors import explain
 from nst_daemon.engine.images import Picture, load_picture, resize
 from nst_daemon.engine.onnx_session import unusable
 from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError, Retry
-from nst_daemon.painter import Painter, decode, explain
+from nst_daemon.painter import Painter, decode
 from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
 

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from nst_daemon.digests import sha256_file
+from nst_daemon.engine.device_errors import explain
 from nst_daemon.engine.images import resize, to_image
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import NstError
 from nst_daemon.jobs import Role
-from nst_daemon.painter import NamedFile, Painter, Prepared, Rendering, explain
+from nst_daemon.painter import NamedFile, Painter, Prepared, Rendering
+from nst_daemon.pictures.destination import Destination
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
 from nst_daemon.workers.process.protocols import BatchGroup
 
@@ -100,7 +102,7 @@ class Renderer:
         return self._painter.info()
 
     def prepare(self, task: Task) -> RenderJob:
-        """Decode the inputs and compute the targets. Raises SettingsError, PictureError."""
+        """Decode the inputs and compute the targets. Raises SettingsError, PictureError, StorageError."""
 
         def files(role: Role) -> list[NamedFile]:
             return [
@@ -119,6 +121,9 @@ class Renderer:
             content_mask=next(iter(files(Role.CONTENT_MASK)), None),
             style_masks=files(Role.STYLE_MASK),
             limits=task.limits,
+            destination=Destination(
+                task.picture, task.outputs.format, task.outputs.depth, task.limits.min_free_disk
+            ),
         )
         return RenderJob(prepared)
 

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from nst_daemon import files
 from nst_daemon.digests import sha256_file
-from nst_daemon.names import portable
 from nst_daemon.report import sidecar
 from nst_daemon.workers.messages import Staged, Task
 from nst_daemon.workers.process.protocols import RenderingProtocol
@@ -47,9 +46,9 @@ class FinishedAttempt:
 
     def _stage(self) -> Staged:
         began, stage = self.clock(), self.task.stage
-        stem = stage / portable(PurePath(self.task.name).name)
-        picture = _with_suffix(stem, f".{self.task.outputs.format}")
-        document = _with_suffix(stem, ".json")
+        picture = self.task.picture
+        stem = stage / picture.name.removesuffix(f".{self.task.outputs.format}")
+        document = stem.with_name(f"{stem.name}.json")
         _empty(stage)
         extras = self.writer.submit(self.recorder.write, stem, self.rendering.settings.term_weights)
         self.rendering.save(picture, self.task.outputs, self.task.inputs)
@@ -64,11 +63,6 @@ class FinishedAttempt:
         files.fsync_folder(stage)
         names = tuple(path.name for path in staged)
         return Staged(self.worker, self.task.job_id, names, written.sha256)
-
-
-def _with_suffix(stem: Path, suffix: str) -> Path:
-    """The name with a suffix; `with_suffix` would cut a name at its dot."""
-    return stem.with_name(stem.name + suffix)
 
 
 def _empty(folder: Path) -> None:

@@ -1,0 +1,71 @@
+"""What several commands share: options, and reading the configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console, RenderableType
+
+from nst_daemon import rights
+from nst_daemon.config import Config, load
+from nst_daemon.ops import failures, streams
+from nst_daemon.overlaps import check_separate
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration file. Default: $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
+    ),
+]
+InputsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--input", help="Folder to search for inputs; may be repeated."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
+]
+ContentMaskOption = Annotated[
+    Path | None,
+    typer.Option("--content-mask", help="Mask of CONTENT: each region in one flat colour."),
+]
+StyleMaskOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--style-mask",
+        help="Mask of a STYLE, in the colours of --content-mask. Without --content-mask: white where "
+        "the STYLE applies in CONTENT. Repeat it for each STYLE, in the same order.",
+    ),
+]
+
+
+def configured(path: Path | None) -> Config:
+    """The configuration of a command. Its warning is printed."""
+    loaded = load(path)
+    failures.log_folders[:] = [loaded.folders.logs]
+    if loaded.warning:
+        streams.notice(f"warning: {loaded.warning}", level=4)
+    return loaded
+
+
+def for_drops(path: Path | None) -> Config:
+    """The configuration of a command that writes into the inbox."""
+    loaded = configured(path)
+    check_separate(loaded)
+    rights.share_with_group(loaded.folders)
+    rights.check_inbox(loaded.folders.inbox)
+    return loaded
+
+
+def show(table: RenderableType, document: object, as_json: bool) -> None:
+    """Print a table, or JSON."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        Console().print(table)

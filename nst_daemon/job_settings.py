@@ -1,0 +1,102 @@
+"""The settings of a job: how its picture is painted (`RenderSettings`), and how it is written (`Outputs`).
+
+A settings file, a style's settings, a batch's `settings` and `sweep`, and `--set` hold both as plain keys. `format`,
+`depth` and `quality` do not change the painting, so they are no part of a picture's identity.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from nst_daemon.config import Config, Outputs
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.errors import SettingsError
+from nst_daemon.names import printable, shortened
+from nst_daemon.pictures.output_formats import (
+    DEPTHS,
+    OUTPUT_NAMES,
+    depth_problem,
+    formats_with,
+    listed,
+    output_format,
+)
+
+#: The keys of a job's settings that say how its picture is written.
+OUTPUT_KEYS = ("format", "depth", "quality")
+_RENDER_KEYS = tuple(field.name for field in fields(RenderSettings))
+
+
+def resolve_job(config: Config, settings: Mapping[str, object]) -> tuple[RenderSettings, Outputs]:
+    """The complete settings of a job.
+
+    Args:
+        config: Its `render` and `outputs` are the defaults.
+        settings: What the job changes.
+
+    Raises:
+        SettingsError: A key or value is not allowed.
+    """
+    written = {key: settings[key] for key in OUTPUT_KEYS if key in settings}
+    render = {key: value for key, value in settings.items() if key not in OUTPUT_KEYS}
+    for key in render:
+        _suggest_output_key(key)
+    return config.render_settings(render), with_overrides(config.outputs, written)
+
+
+def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:
+    """Outputs with the format, depth and quality of a job. Raises SettingsError."""
+    for key, value in written.items():
+        if not _allowed(key, value):
+            raise SettingsError(
+                f"setting {key} cannot be {shortened(printable(repr(value)))}",
+                remedy=_remedy(key, value),
+            )
+    chosen: Outputs = replace(outputs, **written)  # type: ignore[arg-type]
+    if problem := depth_problem(chosen.format, chosen.depth):
+        own = "" if "depth" in written else " (outputs.depth of the configuration)"
+        depths = listed(output_format(chosen.format).depths)
+        raise SettingsError(
+            f"{problem}{own}",
+            remedy=f"set depth to {depths}, or format to {formats_with(chosen.depth)}",
+        )
+    return chosen
+
+
+def recorded(outputs: Outputs) -> dict[str, Any]:
+    """Format, depth and quality as the ledger, the sidecar and the picture hold them; no quality where none applies."""
+    chosen = {key: getattr(outputs, key) for key in OUTPUT_KEYS}
+    if not output_format(outputs.format).quality:
+        del chosen["quality"]
+    return chosen
+
+
+def _allowed(key: str, value: object) -> bool:
+    if key == "format":
+        return value in OUTPUT_NAMES
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and (value in DEPTHS if key == "depth" else value in range(1, 101))
+
+
+def _remedy(key: str, value: object) -> str:
+    if key == "quality":
+        return "allowed: a whole number from 1 to 100"
+    if key == "depth":
+        return f"allowed: {listed(DEPTHS)}"
+    close = difflib.get_close_matches(str(value).lower()[:100], OUTPUT_NAMES, 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"allowed: {listed(OUTPUT_NAMES)}{hint}"
+
+
+def _suggest_output_key(key: object) -> None:
+    """Raise SettingsError for a misspelt `format`, `depth` or `quality`; `engine.settings` refuses other keys."""
+    if key in _RENDER_KEYS:
+        return
+    close = difflib.get_close_matches(str(key)[:100], (*_RENDER_KEYS, *OUTPUT_KEYS), 1)
+    if close and close[0] in OUTPUT_KEYS:
+        raise SettingsError(
+            f"unknown setting {shortened(printable(repr(key)))}",
+            remedy=f"did you mean {close[0]!r}?",
+        )

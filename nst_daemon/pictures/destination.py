@@ -1,0 +1,61 @@
+"""Where a picture will be written: what is checked before it is painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nst_daemon.errors import StorageError
+from nst_daemon.mounts import free_bytes
+from nst_daemon.names import printable
+from nst_daemon.pictures.output_formats import check_size, output_format
+from nst_daemon.pictures.raster import Size
+
+_MiB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The file of a picture that is not painted yet.
+
+    Attributes:
+        path: Its folder exists.
+        format: A name of `output_formats`.
+        depth: Bits per channel.
+        reserve: Bytes that have to stay free in its file system (`limits.min_free_disk`).
+    """
+
+    path: Path
+    format: str
+    depth: int
+    reserve: int = 0
+
+    def check(self, size: Size, *, alpha: bool) -> None:
+        """Check that the picture can be written.
+
+        Args:
+            size: Height and width in pixels.
+            alpha: Whether it is transparent somewhere.
+
+        Raises:
+            PictureError: The format cannot hold a picture of this size.
+            StorageError: There is too little space for the file.
+        """
+        name = printable(self.path.name)
+        check_size(self.format, size, name)
+        needed, folder = self.largest_file(size, alpha=alpha), self.path.parent
+        free = free_bytes(folder)
+        if free < needed + self.reserve:
+            kept = f", and limits.min_free_disk keeps {self.reserve // _MiB:,} MiB of it"
+            raise StorageError(
+                f"{name} may need {-(-needed // _MiB):,} MiB, and {folder} has {free // _MiB:,} MiB of free space"
+                + (kept if self.reserve else ""),
+                remedy="free some space, or choose a smaller size",
+            )
+
+    def largest_file(self, size: Size, *, alpha: bool) -> int:
+        """An estimate of the most bytes that the file may take: its pixels, or half of them if it is lossy."""
+        known = output_format(self.format)
+        channels = 4 if alpha and known.alpha else 3
+        pixels = size[0] * size[1] * channels * (1 if self.depth == 8 else 2)
+        return pixels // 2 if known.quality else pixels
