@@ -14,7 +14,6 @@ Without validation pictures, a tenth of each class is held out.
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,22 +23,17 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from nst_daemon.engine.images import load_picture, resize
-from nst_daemon.errors import InputError, first_line
+from nst_daemon.errors import InputError
 from nst_daemon.names import natural_key
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 
 MAGIC = b"NSTW"
 GRID = 10  # pictures in a row, and in a column, of a mosaic
 PACKED = GRID * GRID  # pictures in a mosaic
 _NUMBER = struct.Struct("<I")
-
-#: The suffixes of picture files; other files in a class's folder, such as lists, are skipped.
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".bmp", ".gif")
-)
 
 HELD_OUT = 0.1  # of each class, without validation pictures
 
@@ -179,7 +173,9 @@ def _files(folder: Path, names: Sequence[str]) -> tuple[list[Path], list[int]]:
     """The picture files of some classes, at any depth, and the number of each file's class."""
     files, labels = [], []
     for label, name in enumerate(names):
-        found = sorted(p for p in (folder / name).rglob("[!.]*") if p.suffix.lower() in SUFFIXES)
+        found = sorted(
+            p for p in (folder / name).rglob("[!.]*") if p.suffix.lower() in IMAGE_SUFFIXES
+        )
         files += found
         labels += [label] * len(found)
     return files, labels
@@ -268,20 +264,13 @@ def read_mosaics(path: Path) -> list[Mosaic]:
 
 def _cut(mosaic: Mosaic, side: int) -> Tensor:
     """(100, 3, S, S) uint8: the pictures of a mosaic. Raises InputError."""
-    try:
-        with Image.open(io.BytesIO(mosaic.image), formats=("WEBP",)) as image:
-            array = np.asarray(image.convert("RGB"))
-    except Exception as error:  # the parser raises any exception for damaged files
-        raise InputError(
-            f"{mosaic.name} is damaged: {first_line(error)}", remedy="copy the file again"
-        ) from error
-    height, width, _ = array.shape
+    rgb = load_picture(mosaic.image, name=mosaic.name).rgb
+    _, height, width = rgb.shape
     if height != width or width % GRID:
         raise InputError(
             f"{mosaic.name} is {width} × {height} pixels, which is not {GRID} × {GRID} square pictures",
             remedy="pack the pictures again",
         )
     own = width // GRID
-    cells = torch.tensor(array).view(GRID, own, GRID, own, 3).permute(0, 2, 4, 1, 3)
-    pictures = cells.reshape(PACKED, 3, own, own)
-    return pictures if own == side else _bytes(resize(pictures / 255, (side, side)))
+    cells = rgb.view(3, GRID, own, GRID, own).permute(1, 3, 0, 2, 4)
+    return _bytes(resize(cells.reshape(PACKED, 3, own, own), (side, side)))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -286,6 +287,16 @@ def test_onnxruntime_is_imported_in_one_place() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "1\n"
+
+
+def test_image_files_are_decoded_in_one_place() -> None:
+    """Only nst_daemon.pictures calls decoders: limits, colours and orientation are the same for every file."""
+    libraries = "imagecodecs|tifffile|pillow_heif|rawpy|cv2|imageio"
+    decoders = re.compile(
+        rf"Image\.open\(|ImageFile\b|^\s*(import|from) ({libraries})\b", re.MULTILINE
+    )
+    others = [path for name, path in modules() if not within(name, "pictures")]
+    assert not [path for path in others if decoders.search(path.read_text(encoding="utf-8"))]
 
 
 def test_files_and_classes_stay_small() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits, decode_file, reading
+from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits, decode_file, label_of, reading
 from nst_daemon.pictures.encode import encode_picture
 from nst_daemon.pictures.icc import plain
 from nst_daemon.pictures.output_formats import depth_problem, formats_with, output_format
@@ -56,7 +56,7 @@ class Picture:
 
 
 def load_picture(
-    source: str | os.PathLike[str] | int,
+    source: str | os.PathLike[str] | int | bytes,
     limits: PictureLimits = DEFAULT_LIMITS,
     *,
     name: str | None = None,
@@ -64,7 +64,7 @@ def load_picture(
 ) -> Picture:
     """Decode an image file; arguments and errors are those of `pictures.decode.decode_file`."""
     decoded = decode_file(source, limits, name=name, used=used)
-    with reading(name or str(source)):
+    with reading(name or label_of(source)):
         rgb, alpha = _tensor_of(decoded.colours), None
         if decoded.alpha is not None:
             alpha = _tensor_of(decoded.alpha)

@@ -110,7 +110,7 @@ def decode_file(
             fully transparent.
         OutOfMemory: Memory is short.
     """
-    label = name or _label(source)
+    label = name or label_of(source)
     with reading(label), _opened(source, limits.max_bytes, label) as file:
         stored = _header(file, limits, label)
         raster, reduced = _decode(stored, label, used)
@@ -133,7 +133,8 @@ def reading(label: str) -> Iterator[None]:
         raise memory.out_of_memory(label) from error
 
 
-def _label(source: str | os.PathLike[str] | int | bytes) -> str:
+def label_of(source: str | os.PathLike[str] | int | bytes) -> str:
+    """What messages call a file without a name."""
     if isinstance(source, bytes):
         return "the picture"
     return f"descriptor {source}" if isinstance(source, int) else os.fspath(source)

@@ -7,6 +7,8 @@ meaning of a key changes or a key is removed; new keys do not change it.
 from __future__ import annotations
 
 import json
+import mmap
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
-
 from nst_daemon import __version__, files
 from nst_daemon.errors import InputError
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.names import printable
 
 SIDECAR_SCHEMA = 1
-#: The keyword of PNG's iTXt chunk, and the prefix of EXIF's UserComment in other formats.
-#: `engine.images.save_picture` writes both.
-KEYWORD, COMMENT_PREFIX = "nst-daemon", b"ASCII\0\0\0"
+#: The beginning of the essentials in a picture. They are JSON in ASCII, in one piece and uncompressed in every format
+#: (`engine.images.save_picture`), so they are found without reading the file's structure.
+_BEGINNING = re.compile(rb'\{\s*"schema":\s*\d+,\s*"program":\s*"nst-daemon"')
+MAX_ESSENTIALS_BYTES = 1 << 20
 #: Settings that older sidecars lack, with the values that paint their pictures: a preset may have others.
 ADDED_LATER: Mapping[str, object] = {
     "moments_weight": 0.0,
@@ -32,7 +33,6 @@ ADDED_LATER: Mapping[str, object] = {
     "style_level_weights": [],
     "content_level": 0,
 }
-RESULT_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def read(path: Path) -> Recipe:
     """Read the recipe in a sidecar or a picture. Raises InputError if there is none, or if its schema is newer."""
     label = printable(path.name)
     try:
-        found = json.loads(_text(path))
+        found = _parsed(path)
         if found["schema"] > SIDECAR_SCHEMA:
             raise InputError(
                 f"{label} was written by nst-daemon {found['version']}",
@@ -182,7 +182,7 @@ def read(path: Path) -> Recipe:
         digest = found["model"]["weights_sha256"]
         described = f"{found['model'].get('weights_description', 'unknown')} ({digest[:12]})"
         return Recipe(name, settings, tuple(found["inputs"]), digest, described)
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{label} is neither a sidecar nor a picture of nst-daemon ({error})",
             remedy="name a result, or its .json file",
@@ -195,12 +195,16 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **added}
 
 
-def _text(path: Path) -> str | bytes:
-    """The JSON in a sidecar, or in the metadata of a picture."""
+def _parsed(path: Path) -> Any:
+    """The JSON of a sidecar, or that in a picture. Raises OSError, or ValueError if there is none."""
     if path.suffix.lower() == ".json":
-        return files.read_file(path)
-    with Image.open(path, formats=RESULT_FORMATS) as image:
-        if image.format == "PNG":
-            return str(image.info[KEYWORD])
-        comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
-        return bytes(comment).removeprefix(COMMENT_PREFIX)
+        return json.loads(files.read_file(path))
+    with (
+        os.fdopen(files.open_file(path), "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        found = _BEGINNING.search(data)
+        if not found:
+            raise ValueError("it has no settings in its metadata")
+        text = data[found.start() : found.start() + MAX_ESSENTIALS_BYTES].decode("ascii", "replace")
+    return json.JSONDecoder().raw_decode(text)[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -85,6 +87,36 @@ def test_pictures_of_a_job(visitor: TestClient, options: PageOptions) -> None:
         assert visitor.get(path).status_code == 404, path
     for other in ("0" * 32, job[:8], add(options, "waits"), "../results", "%2e%2e"):
         assert visitor.get(f"/jobs/{other}/result").status_code == 404, other
+
+
+def test_a_result_that_browsers_cannot_show_is_shown_reduced(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """A TIFF result is sent as it is with its type, and as a WebP of at most 1600 pixels for the page."""
+    picture(options.folders.results / "dog.tiff", (3200, 1600))
+    job = add(options, "dog", result="dog.tiff")
+    assert visitor.get(f"/jobs/{job}/result").headers["content-type"] == "image/tiff"
+    with Image.open(io.BytesIO(visitor.get(f"/jobs/{job}/view").content)) as image:
+        assert (image.format, image.size) == ("WEBP", (1600, 800))
+
+
+def test_the_page_offers_the_formats_that_are_read(options: PageOptions) -> None:
+    """limits.formats decides which suffixes the form offers and which styles have a thumbnail, not which results do."""
+    assert {".heic", ".jpg", ".tif"} <= set(client(options).get("/status.json").json()["suffixes"])
+    picture(options.folders.results / "dog.png")
+    picture(options.folders.styles / "dots.png")
+    job = add(options, "dog", result="dog.png")
+    visitor = client(limited(options, formats=("bmp", "gif"), max_bytes=10_000))
+    assert visitor.get("/status.json").json()["suffixes"] == [".bmp", ".gif"]
+    assert visitor.get("/styles/dots").status_code == 404
+    assert visitor.get(f"/jobs/{job}/thumbnail").status_code == 200
+
+
+def test_the_page_starts_without_decoders() -> None:
+    """The process of the page loads no library for pictures before it makes a thumbnail."""
+    code = "import sys, nst_daemon.web.__main__\nprint({'PIL', 'numpy', 'imagecodecs', 'torch'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
 
 
 def test_a_damaged_picture_has_no_thumbnail(visitor: TestClient, options: PageOptions) -> None:
