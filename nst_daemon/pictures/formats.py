@@ -44,6 +44,14 @@ def _is_bmp(head: bytes) -> bool:
     return head[:2] == b"BM" and (not reserved or header in BMP_HEADERS)
 
 
+#: ISO 23008-12, annexes B to F; the last of each three are sequences.
+_HEIF_BRANDS = (
+    *(b"mif1", b"mif2", b"msf1"),
+    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    *(b"avci", b"avcs", b"vvic", b"vvis", b"jpeg", b"jpgs", b"j2ki", b"j2is"),
+)
+
+
 def _is_box_file(head: bytes, *brands: bytes) -> bool:
     """Whether `ftyp`, the first box, names one of these brands as the major one or as compatible (ISO 14496-12)."""
     if head[4:8] != b"ftyp":
@@ -79,13 +87,13 @@ FORMATS: tuple[Format, ...] = (
         lambda head: head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"},
         "tiff",
     ),
-    Format("avif", "AVIF", (".avif",), lambda head: _is_box_file(head, b"avif", b"avis"), "pillow"),
+    Format("avif", "AVIF", (".avif",), lambda head: _is_box_file(head, b"avif", b"avis"), "avif"),
     Format(
         "heif",
         "HEIC",
         (".heic", ".heif", ".hif"),
-        lambda head: _is_box_file(head, b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"),
-        "pillow",
+        lambda head: _is_box_file(head, *_HEIF_BRANDS),
+        "heif",
     ),
     Format("bmp", "BMP", (".bmp",), _is_bmp, "pillow"),
     Format("gif", "GIF", (".gif",), lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, "pillow"),

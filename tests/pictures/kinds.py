@@ -554,12 +554,11 @@ KINDS: tuple[Kind, ...] = (
         tolerance=LOSSY,
     ),
     Kind(
-        "HEIC, 10 bit",
-        "the same pixels in 8 bits",
+        "HEIC, 10 or 12 bit",
+        "all bits",
         lambda: heic(FLAT.astype(np.uint16) * 257, "RGB;16"),
         unit(FLAT),
         tolerance=LOSSY,
-        note="its 10 bits per channel were reduced to 8",
     ),
     Kind(
         "AVIF",
