@@ -94,6 +94,7 @@ def decode_file(
     *,
     name: str | None = None,
     used: Callable[[Size], float] | None = None,
+    exact: bool = False,
 ) -> DecodedFile:
     """Decode an image file.
 
@@ -104,6 +105,7 @@ def decode_file(
         name: What messages call the file.
         used: The longer side in pixels at which a picture of this size is used: a much larger one is reduced while it
             is decoded (`memory`).
+        exact: Reduce it without adding colours: a mask has one for each region.
 
     Raises:
         PictureError: The file cannot be read, is empty, not an image of the formats, too large, damaged, truncated or
@@ -113,7 +115,7 @@ def decode_file(
     label = name or label_of(source)
     with reading(label), _opened(source, limits.max_bytes, label) as file:
         stored = _header(file, limits, label)
-        raster, reduced = _decode(stored, label, used)
+        raster, reduced = _decode(stored, label, used, exact)
         return _converted(stored, raster, label, reduced)
 
 
@@ -214,15 +216,16 @@ def _damage(label: str) -> Iterator[None]:
 
 
 def _decode(
-    stored: StoredPicture, label: str, used: Callable[[Size], float] | None
+    stored: StoredPicture, label: str, used: Callable[[Size], float] | None, exact: bool
 ) -> tuple[Raster, bool]:
     """The decoded file, and whether it is reduced."""
     reduced = memory.reduced_size(stored.size, used(stored.size)) if used else None
-    memory.require_memory(memory.peak_bytes(stored, reduced), label)
+    memory.require_memory(memory.peak_bytes(stored, reduced, exact=exact), label)
     with _damage(label):
-        raster = stored.decode(reduced)
+        raster = stored.decode(None if exact else reduced)
         if reduced and raster.colours.shape[:2] == stored.size:
-            raster = memory.reduced_raster(raster, reduced)
+            reduce = memory.picked_raster if exact else memory.reduced_raster
+            raster = reduce(raster, reduced)
     return raster, bool(reduced)
 
 
