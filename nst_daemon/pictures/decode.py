@@ -19,7 +19,8 @@ from nst_daemon.errors import DamagedPicture, NstError, PictureError, first_line
 from nst_daemon.files import copied
 from nst_daemon.machine import lacks_memory
 from nst_daemon.pictures import memory
-from nst_daemon.pictures.formats import FORMATS, HEAD_BYTES, NAMES, Format, detect
+from nst_daemon.pictures.camera_raw import recognise
+from nst_daemon.pictures.formats import FORMATS, NAMES, Format
 from nst_daemon.pictures.icc import to_srgb
 from nst_daemon.pictures.metadata import TURNED, read_exif, upright
 from nst_daemon.pictures.raster import (
@@ -156,10 +157,9 @@ def _opened(source: str | os.PathLike[str] | int | bytes, max_bytes: int, label:
 
 def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture:
     """The header of a file that is within the limits."""
-    head = file.read(HEAD_BYTES)
-    if not head:
+    if not file.read(1):
         raise PictureError(f"{label} is empty", remedy="copy the file again")
-    known = _allowed(detect(head), limits.formats, label)
+    known = _allowed(recognise(file), limits.formats, label)
     reader = cast("_ReaderModule", import_module(f"nst_daemon.pictures.readers.{known.reader}"))
     with _damage(label):
         stored = reader.open_picture(file, known.name)

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 HEAD_BYTES = 64
 
 #: Names of formats in `limits.formats`.
-Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "bmp", "gif"]
+Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "bmp", "gif", "raw"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 #: Sizes of the headers of BMP files.
@@ -61,6 +61,29 @@ def _is_box_file(head: bytes, *brands: bytes) -> bool:
     return any(brand in named for brand in brands)
 
 
+#: What camera raw files begin with that do not begin like a TIFF: RW2 and RWL of Panasonic and Leica, ORF of Olympus,
+#: RAF of Fujifilm, X3F of Sigma, MRW of Minolta.
+_RAW_MAGICS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM")
+
+
+def _is_raw(head: bytes) -> bool:
+    """Whether it is a camera raw file by its first bytes. `camera_raw.recognise` tells those that begin like a TIFF."""
+    return (
+        head.startswith(_RAW_MAGICS)
+        or head[6:14] == b"HEAPCCDR"  # CRW
+        or (head[:4] in {b"II*\0", b"MM\0*"} and head[8:10] == b"CR")  # CR2
+        or head[4:12] == b"ftypcrx "  # CR3
+    )
+
+
+#: Of camera raw files that LibRaw reads. Canon, Nikon, Sony, Fujifilm, Olympus, Panasonic and Leica, Pentax and Samsung,
+#: Hasselblad and Phase One and Leaf, Sigma, Minolta, Epson, Kodak, GoPro; DNG is Adobe's and that of phones.
+RAW_SUFFIXES = (
+    *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf"),
+    *(".rw2", ".rwl", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".mos", ".mef", ".x3f", ".mrw"),
+    *(".erf", ".kdc", ".dcr", ".gpr"),
+)
+
 #: In the order in which they are tried.
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -73,6 +96,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "png", "PNG", (".png", ".apng"), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "png"
     ),
+    Format("raw", "camera raw", RAW_SUFFIXES, _is_raw, "raw"),
     Format(
         "webp",
         "WebP",
