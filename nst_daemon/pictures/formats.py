@@ -76,8 +76,8 @@ def _is_raw(head: bytes) -> bool:
     )
 
 
-#: Of camera raw files that LibRaw reads. Canon, Nikon, Sony, Fujifilm, Olympus, Panasonic and Leica, Pentax and Samsung,
-#: Hasselblad and Phase One and Leaf, Sigma, Minolta, Epson, Kodak, GoPro; DNG is Adobe's and that of phones.
+#: Of camera raw files that LibRaw reads: Canon, Nikon, Sony, Fujifilm, Olympus, Panasonic and Leica, Pentax, Samsung,
+#: Hasselblad, Phase One and Leaf, Sigma, Minolta, Epson, Kodak, GoPro; DNG is Adobe's and that of phones.
 RAW_SUFFIXES = (
     *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf"),
     *(".rw2", ".rwl", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".mos", ".mef", ".x3f", ".mrw"),

@@ -28,6 +28,7 @@ from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError,
 from nst_daemon.painter import Painter, decode
 from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
+from tests.pictures.corpus import raw
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
 
@@ -84,6 +85,20 @@ def deep_tiff(pixels: Array) -> bytes:
     return out.getvalue()
 
 
+def mosaic_dng(pixels: Array) -> bytes:
+    """A camera raw file whose colours are those of the scene."""
+    values = (pixels[..., :3] ** 2.2 * 65535).round().astype(np.uint16)
+    values[:40] = 65535  # LibRaw needs white to keep the brightness
+    mosaic = values[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = values[::2, ::2, 0], values[1::2, 1::2, 2]
+    return raw.dng(mosaic, raw.Camera(), raw.PATTERNS["RGGB"])
+
+
+def linear_dng(pixels: Array) -> bytes:
+    """A camera raw file with all colours for each pixel."""
+    return raw.dng((pixels[..., :3] * 65535).round().astype(np.uint16), raw.Camera())
+
+
 ENCODERS: dict[str, Encoder] = {
     "JPEG": pillow("JPEG", quality=90),
     "progressive JPEG": pillow("JPEG", quality=90, progressive=True, subsampling=0),
@@ -100,6 +115,8 @@ ENCODERS: dict[str, Encoder] = {
     "BMP": pillow("BMP"),
     "16-bit PNG with alpha": deep_png,
     "16-bit TIFF": deep_tiff,
+    "DNG": mosaic_dng,
+    "linear DNG": linear_dng,
 }
 
 
@@ -187,13 +204,14 @@ from importlib import import_module
 import nst_daemon.painter
 from nst_daemon.config import Limits
 from nst_daemon.engine import images
-from nst_daemon.pictures import formats, memory
+from nst_daemon.pictures import memory
+from nst_daemon.pictures.camera_raw import recognise
 from nst_daemon.engine.memory import trim_heap
 from nst_daemon.machine import proc_bytes
 
 def measured(path, used):
     with open(path, "rb") as file:
-        known = formats.detect(file.read(64))
+        known = recognise(file)
         reader = import_module("nst_daemon.pictures.readers." + known.reader)
         stored = reader.open_picture(file, known.name)
         size = memory.reduced_size(stored.size, used) if used else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 import numpy as np
 import rawpy
@@ -30,6 +30,7 @@ MOST_BRIGHTENED = 8.0
 _SAMPLES = 1 << 20
 #: An embedded preview with a shorter side than this is not used in place of raw data that LibRaw cannot read.
 LEAST_PREVIEW_SIDE = 600
+UNKNOWN = "contains raw data of an unknown or damaged kind"
 #: EXIF is looked for in so many bytes at the beginning.
 _EXIF_BYTES = 1 << 20
 
@@ -46,10 +47,7 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
         file: The file.
         name: Not used: LibRaw recognises the camera's format.
     """
-    raw = rawpy.RawPy()
-    file.seek(0)
-    with _errors():
-        raw.open_buffer(file)
+    raw = _opened(file)
     sizes = raw.sizes
     size = (sizes.height, sizes.width)
     if sizes.flip & 4:  # LibRaw turns the picture upright
@@ -57,7 +55,7 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
     found: dict[int, str] = {}
 
     def decode(reduced: Size | None) -> Raster:
-        raster = _developed(raw, size, reduced)
+        raster = _developed(raw, reduced) or _preview(file, size)
         found.update(_of_libraw(raw))
         raw.close()
         if reduced and raster.colours.shape[0] > reduced[0]:
@@ -71,10 +69,19 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
         alpha=False,
         cmyk=False,
         decode=decode,
-        decoding_bytes=lambda reduced: length
-        + per_pixel * (HALF_BYTES if reduced else WHOLE_BYTES),
+        decoding_bytes=lambda reduced: (
+            length + per_pixel * (HALF_BYTES if reduced else WHOLE_BYTES)
+        ),
         exif=lambda: _exif(file, found),
     )
+
+
+def _opened(file: IO[bytes]) -> rawpy.RawPy:
+    raw = rawpy.RawPy()
+    file.seek(0)
+    with _errors():
+        raw.open_buffer(cast("BinaryIO", file))
+    return raw
 
 
 @contextmanager
@@ -86,8 +93,10 @@ def _errors() -> Iterator[None]:
         rawpy.LibRawFileUnsupportedError,
         rawpy.LibRawNotImplementedError,
         rawpy.LibRawRequestForNonexistentImageError,
+        rawpy.LibRawNoThumbnailError,
+        rawpy.LibRawUnsupportedThumbnailError,
     ) as error:
-        raise UnsupportedPicture("contains raw data of an unknown or damaged kind") from error
+        raise UnsupportedPicture(UNKNOWN) from error
     except rawpy.LibRawTooBigError as error:
         raise UnsupportedPicture("contains more raw data than LibRaw reads") from error
     except rawpy.LibRawUnsufficientMemoryError as error:
@@ -104,8 +113,11 @@ def _text(error: Exception) -> str:
     return message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
 
 
-def _developed(raw: rawpy.RawPy, size: Size, reduced: Size | None) -> Raster:
-    """The picture, upright. A reduced one has half the size: each 2 × 2 pixels become one."""
+def _developed(raw: rawpy.RawPy, reduced: Size | None) -> Raster | None:
+    """The picture, upright, or None if LibRaw does not know this kind of raw data.
+
+    A reduced one has half the size: each 2 × 2 pixels become one.
+    """
     try:
         with _errors():
             raw.unpack()
@@ -118,7 +130,7 @@ def _developed(raw: rawpy.RawPy, size: Size, reduced: Size | None) -> Raster:
                 half_size=bool(reduced),
             )
     except UnsupportedPicture:
-        return _preview(raw, size)
+        return None
     notes = () if values.any() else ("all of its values are black or non-finite",)
     return Raster(_bright(values), "RGB" if values.shape[2] == 3 else "GRAY", notes=notes)
 
@@ -134,14 +146,12 @@ def _bright(values: Array) -> Array:
     return np.asarray((65535 * curve).round().astype(np.uint16)[values])
 
 
-def _preview(raw: rawpy.RawPy, size: Size) -> Raster:
+def _preview(file: IO[bytes], size: Size) -> Raster:
     """The JPEG that the camera has stored beside raw data that LibRaw cannot read."""
-    unsupported = UnsupportedPicture("contains raw data of a kind that LibRaw does not know")
-    try:
-        found = raw.extract_thumb()
-    except rawpy.LibRawError as error:
-        raise unsupported from error
-    if found.format != rawpy.ThumbFormat.JPEG:
+    with _errors():
+        found = _opened(file).extract_thumb()  # after `unpack` has failed, LibRaw finds none
+    unsupported = UnsupportedPicture(UNKNOWN)
+    if not isinstance(found.data, bytes):  # a bitmap, which is small
         raise unsupported
     stored = pillow.open_picture(io.BytesIO(found.data), "jpeg")
     height, width = stored.size
