@@ -63,7 +63,7 @@ def _is_box_file(head: bytes, *brands: bytes) -> bool:
 
 #: What camera raw files begin with that do not begin like a TIFF: RW2 and RWL of Panasonic and Leica, ORF of Olympus,
 #: RAF of Fujifilm, X3F of Sigma, MRW of Minolta.
-_RAW_MAGICS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM")
+_RAW_MAGICS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb", b"\0MRM")
 
 
 def _is_raw(head: bytes) -> bool:
@@ -144,7 +144,10 @@ def detect(head: bytes) -> Format | None:
 
 
 #: With these bytes, or the first of them, begin the files of all formats.
-_MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0")
+_MAGICS = (
+    *(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0"),
+    *(b"FUJIFILM", b"FOVb"),
+)
 
 
 def may_begin_an_image(head: bytes) -> bool:

@@ -14,13 +14,13 @@ from typing import IO, BinaryIO, cast
 
 import numpy as np
 import rawpy
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from nst_daemon.pictures import memory
 from nst_daemon.pictures.icc import to_srgb
-from nst_daemon.pictures.metadata import read_exif, upright
+from nst_daemon.pictures.metadata import parsed_exif, read_exif, upright
 from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, UnsupportedPicture
-from nst_daemon.pictures.readers import pillow
+from nst_daemon.pictures.readers import jpeg
 
 #: This share of the pixels becomes white (LibRaw's default of `auto_bright_thr`) …
 WHITE_SHARE = 0.01
@@ -31,13 +31,15 @@ _SAMPLES = 1 << 20
 #: An embedded preview with a shorter side than this is not used in place of raw data that LibRaw cannot read.
 LEAST_PREVIEW_SIDE = 600
 UNKNOWN = "contains raw data of an unknown or damaged kind"
-#: EXIF is looked for in so many bytes at the beginning.
+#: EXIF that is surrounded by other data is at most so long.
 _EXIF_BYTES = 1 << 20
 
-# Bytes at the worst moment, measured as the growth of VmHWM with 24 megapixels (rawpy 0.28, LibRaw 0.22, x86-64).
+# Bytes at the worst moment, measured as the growth of VmHWM with 24 megapixels (rawpy 0.28, LibRaw 0.22,
+# x86-64), besides the file itself.
 
-#: Per pixel of the file. Measured: 16.1, with three channels for each pixel 16.2; half as large 5.5 and 14.1.
-WHOLE_BYTES, HALF_BYTES = 17.0, 15.0
+#: Per pixel of the file. Measured: 14.0, with all colours for each pixel 16.0; reduced 3.5, and 16.0 again: it is not
+#: known before the raw data are unpacked whether they are a mosaic.
+PIXEL_BYTES = 16.5
 
 
 def open_picture(file: IO[bytes], name: str) -> StoredPicture:
@@ -48,30 +50,30 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
         name: Not used: LibRaw recognises the camera's format.
     """
     raw = _opened(file)
-    sizes = raw.sizes
+    sizes, length = raw.sizes, file.tell()
     size = (sizes.height, sizes.width)
     if sizes.flip & 4:  # LibRaw turns the picture upright
         size = size[::-1]
-    found: dict[int, str] = {}
+    found: dict[int, object] = {}
 
     def decode(reduced: Size | None) -> Raster:
-        raster = _developed(raw, reduced) or _preview(file, size)
+        values = _developed(raw, bool(reduced))
+        if values is None:
+            return _preview(file, size)
         found.update(_of_libraw(raw))
-        raw.close()
+        raw.close()  # frees memory
+        notes = () if values.any() else ("all of its values are black or non-finite",)
+        raster = Raster(_bright(values), "RGB" if values.shape[2] == 3 else "GRAY", notes=notes)
         if reduced and raster.colours.shape[0] > reduced[0]:
-            raster = memory.reduced_raster(raster, reduced)
+            return memory.reduced_raster(raster, reduced)
         return raster
 
-    length = file.tell()
-    per_pixel = size[0] * size[1]
     return StoredPicture(
         size=size,
         alpha=False,
         cmyk=False,
         decode=decode,
-        decoding_bytes=lambda reduced: (
-            length + per_pixel * (HALF_BYTES if reduced else WHOLE_BYTES)
-        ),
+        decoding_bytes=lambda _: length + PIXEL_BYTES * size[0] * size[1],
         exif=lambda: _exif(file, found),
     )
 
@@ -113,26 +115,26 @@ def _text(error: Exception) -> str:
     return message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
 
 
-def _developed(raw: rawpy.RawPy, reduced: Size | None) -> Raster | None:
-    """The picture, upright, or None if LibRaw does not know this kind of raw data.
+def _developed(raw: rawpy.RawPy, half: bool) -> Array | None:
+    """The picture, upright, in linear sRGB with 16 bits; None if LibRaw does not know this kind of raw data.
 
-    A reduced one has half the size: each 2 × 2 pixels become one.
+    Args:
+        raw: The file, opened.
+        half: Each 2 × 2 pixels of a mosaic become one.
     """
     try:
         with _errors():
             raw.unpack()
-            values = raw.postprocess(
+            return raw.postprocess(
                 output_bps=16,
                 output_color=rawpy.ColorSpace.sRGB,
                 use_camera_wb=True,
                 no_auto_bright=True,
                 gamma=(1, 1),
-                half_size=bool(reduced),
+                half_size=half,
             )
     except UnsupportedPicture:
         return None
-    notes = () if values.any() else ("all of its values are black or non-finite",)
-    return Raster(_bright(values), "RGB" if values.shape[2] == 3 else "GRAY", notes=notes)
 
 
 def _bright(values: Array) -> Array:
@@ -153,7 +155,7 @@ def _preview(file: IO[bytes], size: Size) -> Raster:
     unsupported = UnsupportedPicture(UNKNOWN)
     if not isinstance(found.data, bytes):  # a bitmap, which is small
         raise unsupported
-    stored = pillow.open_picture(io.BytesIO(found.data), "jpeg")
+    stored = jpeg.open_picture(io.BytesIO(found.data), "jpeg")
     height, width = stored.size
     if min(height, width) < LEAST_PREVIEW_SIDE or height * width > 2 * size[0] * size[1]:
         raise unsupported
@@ -164,43 +166,37 @@ def _preview(file: IO[bytes], size: Size) -> Raster:
     return Raster(upright(colours, orientation), "RGB", notes=(note,))
 
 
-def _of_libraw(raw: rawpy.RawPy) -> dict[int, str]:
+def _of_libraw(raw: rawpy.RawPy) -> dict[int, object]:
     """What LibRaw has found in any raw file: the date and the artist."""
     try:
         other = raw.other
-    except (rawpy.LibRawError, OverflowError, ValueError):
+    except (rawpy.LibRawError, OverflowError, ValueError, OSError):
         return {}
     date = f"{other.timestamp:%Y:%m:%d %H:%M:%S}" if other.timestamp.year > 1980 else ""
-    found = {int(ExifTags.Base.DateTime): date, int(ExifTags.Base.Artist): other.artist}
+    found = {ExifTags.Base.DateTime: date, ExifTags.Base.Artist: other.artist}
     return {tag: text for tag, text in found.items() if text}
 
 
-def _exif(file: IO[bytes], found: dict[int, str]) -> Image.Exif:
+def _exif(file: IO[bytes], found: dict[int, object]) -> dict[int, object]:
     """The metadata, without the orientation: LibRaw has turned the picture."""
     file.seek(0)
-    exif = Image.Exif()
     try:
-        exif.load(_tiff_data(file.read(_EXIF_BYTES), file))
-    except Exception:  # noqa: BLE001 (Pillow's parser raises any exception)
-        exif = Image.Exif()
-    for tag, text in found.items():
-        exif.setdefault(tag, text)
-    exif.pop(ExifTags.Base.Orientation, None)
-    return exif
+        tags = found | parsed_exif(_tiff_data(file.read()))
+    except ValueError:
+        tags = found
+    return {tag: value for tag, value in tags.items() if tag != ExifTags.Base.Orientation}
 
 
-def _tiff_data(head: bytes, file: IO[bytes]) -> bytes:
-    """The TIFF structure with the metadata, whatever surrounds it."""
-    if head[4:8] == b"ftyp":  # CR3: a box contains a TIFF file
-        start = head.index(b"CMT1") + 4
-        return head[start:]
-    if head.startswith(b"FUJIFILM"):  # RAF: an EXIF segment of the JPEG at this offset
-        file.seek(int.from_bytes(head[84:88], "big"))
-        jpeg = file.read(_EXIF_BYTES)
-        return jpeg[jpeg.index(b"Exif\0\0") + 6 :]
-    if head[:3] in {b"IIR", b"IIU"}:  # ORF, RW2: a TIFF file with another number in its header
-        return b"II*\0" + head[4:]
-    if head[:4] == b"MMOR":
-        return b"MM\0*" + head[4:]
-    file.seek(0)
-    return file.read()
+def _tiff_data(data: bytes) -> bytes:
+    """The TIFF structure with the metadata, whatever surrounds it. Raises ValueError."""
+    if data[4:8] == b"ftyp":  # CR3: a box contains a TIFF file
+        start = data.index(b"CMT1") + 4
+        return data[start : start + _EXIF_BYTES]
+    if data.startswith(b"FUJIFILM"):  # RAF: an EXIF segment of the JPEG at this offset
+        start = data.index(b"Exif\0\0", int.from_bytes(data[84:88], "big"))
+        return data[start : start + _EXIF_BYTES]
+    if data[:3] in {b"IIR", b"IIU"}:  # ORF, RW2: a TIFF file with another number in its header
+        return b"II*\0" + data[4:]
+    if data.startswith(b"MMOR"):
+        return b"MM\0*" + data[4:]
+    return data
