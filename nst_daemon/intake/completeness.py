@@ -504,7 +504,7 @@ def _cr3(data: _Data) -> int:
 
 def _raf(data: _Data) -> int:
     """The JPEG, the description of the raw data, and these: offsets and lengths."""
-    numbers = struct.unpack(">6I", data.read(84, 24))
+    numbers: tuple[int, ...] = struct.unpack(">6I", data.read(84, 24))
     if not all(numbers):
         raise _Missing
     parts = list(zip(numbers[::2], numbers[1::2], strict=True))
