@@ -10,7 +10,7 @@ from typing import IO
 SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
 #: How a container begins: the signature and the type of the file.
 CONTAINER = SIGNATURE + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
-#: A file with more boxes is refused; each costs a read.
+#: Boxes after these are ignored; each costs a read.
 MAX_BOXES = 10_000
 #: The last part of a codestream has this bit in its number.
 _LAST = 1 << 31
@@ -24,21 +24,19 @@ class Boxes:
         codestream: (offset, length) of each part, in order.
         metadata: (type, offset, length) of the boxes `Exif` and `brob`.
         level: The contents of `jxll`.
-        whole: Whether the last part of the codestream was found.
     """
 
     codestream: tuple[tuple[int, int], ...]
     metadata: tuple[tuple[bytes, int, int], ...] = ()
     level: bytes = b""
-    whole: bool = True
 
 
 def find_boxes(file: IO[bytes]) -> Boxes:
     """Find the boxes of a file, or the whole of a naked codestream.
 
     Raises:
-        ValueError: Parts of the codestream are out of order or missing, or there are too many boxes.
-        EOFError: A box is cut off.
+        ValueError: Parts of the codestream are out of order.
+        EOFError: There is no codestream, or a box is cut off.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -62,11 +60,14 @@ def find_boxes(file: IO[bytes]) -> Boxes:
             level = _read(file, start, min(length, 1))
     if not parts:
         raise EOFError("the file has no JPEG XL codestream")
-    return Boxes(tuple(parts), tuple(metadata), level, whole)
+    return Boxes(tuple(parts), tuple(metadata), level)
 
 
 def _walk(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, length) of the contents of each box. A box may be cut off at the end of the file."""
+    """(type, start, length) of the contents of each box, up to bytes that are no box.
+
+    A box may be cut off at the end of the file.
+    """
     position = len(SIGNATURE)
     for _ in range(MAX_BOXES):
         if position + 8 > size:
@@ -77,10 +78,9 @@ def _walk(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
             length, start = int.from_bytes(_read(file, start, 8), "big"), start + 8
         end = size if length == 0 else position + length
         if end < start:
-            raise ValueError("a box of the JPEG XL file has an invalid length")
+            return
         yield kind, start, min(end, size) - start
         position = end
-    raise ValueError(f"the JPEG XL file has more than {MAX_BOXES} boxes")
 
 
 def _read(file: IO[bytes], start: int, length: int) -> bytes:

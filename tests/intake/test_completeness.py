@@ -9,13 +9,15 @@ import time
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
-from PIL import Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter
 
 from nst_daemon.intake import completeness
 from nst_daemon.intake.completeness import looks_whole
+from nst_daemon.pictures.encode_jxl import encode_jxl
 from tests.corpus import chunk, png, tiff
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -101,27 +103,11 @@ def core_bmp() -> bytes:
     return b"BM" + size + struct.pack("<IHHHH", 12, 30, 20, 1, 24) + pixels
 
 
-def cr2() -> bytes:
-    """A camera raw file of Canon: a TIFF whose first directory follows its own mark."""
-    tags = {256: (4, 10), 257: (4, 10), 258: (3, 8), 259: (3, 6), 273: (4, 94), 279: (4, 300)}
-    entries = [struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in tags.items()]
-    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
-    return b"II*\0" + struct.pack("<I4s4x", 16, b"CR\x02\0") + directory + NOISE.tobytes()[:300]
-
-
-def cr3() -> bytes:
-    """A camera raw file of Canon: boxes."""
-    boxes = {b"ftyp": b"crx \0\0\0\1crx isom", b"moov": b"m" * 90, b"mdat": NOISE.tobytes()[:300]}
-    return b"".join(struct.pack(">I", 8 + len(data)) + kind + data for kind, data in boxes.items())
-
-
-def raf() -> bytes:
-    """A camera raw file of Fujifilm: a list of its parts, and the parts."""
-    parts = [NOISE.tobytes()[:200], b"d" * 60, NOISE.tobytes()[200:500]]
-    starts = [120, 320, 380]
-    pairs = [n for start, part in zip(starts, parts, strict=True) for n in (start, len(part))]
-    head = b"FUJIFILMCCD-RAW 0201FF000000Camera".ljust(84, b" ") + struct.pack(">6I", *pairs)
-    return head.ljust(120, b" ") + b"".join(parts)
+def artist() -> Image.Exif:
+    """Some EXIF."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "A. Painter"
+    return exif
 
 
 ENCODED = {
@@ -148,15 +134,16 @@ ENCODED = {
     "avif": encode("AVIF"),
     "heic": heif(),
     "heic, 3 images": heif(images=3),
+    "jxl, container": bytes(imagecodecs.jpegxl_encode(NOISE, level=90, usecontainer=True)),
+    "jxl, level 10": bytes(imagecodecs.jpegxl_encode(NOISE.astype(np.uint16), lossless=True)),
+    "jxl, of a jpeg": bytes(imagecodecs.jpegxl_encode_jpeg(encode("JPEG"))),
+    "jxl, with exif": encode_jxl(NOISE, 90, artist()),
     **{
         f"tiff, {compression}": encode("TIFF", compression=compression)
         for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
     },
     "tiff, group 4": encode("TIFF", mode="1", compression="group4"),
     "tiff, tiles": encode("TIFF", compression="tiff_lzw", tiffinfo={322: 16, 323: 16}),
-    "cr2": cr2(),
-    "cr3": cr3(),
-    "raf": raf(),
     "bigtiff": big_tiff("<"),
     "bigtiff, big-endian": big_tiff(">"),
 }  # fmt: skip

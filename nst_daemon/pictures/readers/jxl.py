@@ -1,0 +1,255 @@
+"""JPEG XL, with all its bits, by imagecodecs (libjxl).
+
+The header, the colour profile and the boxes are read here first: libjxl allocates by the header, and imagecodecs
+returns neither profile nor metadata. libjxl turns the picture upright; the standard says that the orientation in EXIF
+is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import IO
+
+import imagecodecs
+import numpy as np
+
+from nst_daemon.machine import threads_per_worker
+from nst_daemon.pictures import jxl_header, jxl_icc
+from nst_daemon.pictures.jxl_boxes import Boxes, find_boxes, read_codestream
+from nst_daemon.pictures.jxl_header import Depth, Encoding, Header
+from nst_daemon.pictures.metadata import TURNED, Tags, parsed_exif
+from nst_daemon.pictures.raster import Array, Raster, StoredPicture, UnsupportedPicture
+
+#: The header and the colour profile are within so many bytes; more are read if the first ones are not enough.
+HEADER_BYTES = (1 << 16, 4 << 20)
+#: Longer EXIF is ignored.
+MAX_EXIF = 1 << 20
+#: Per pixel and channel, beside the file and the result. Measured with 6 megapixels: up to 1.0 (lossless), 3.5 (lossy,
+#: opacity; imagecodecs 2026.3).
+WORKING_BYTES = 5.0
+
+#: Chromaticities (x, y) by their numbers in the header: D65, equal energy and DCI; BT.709, BT.2100 and P3.
+_WHITES = {1: (0.3127, 0.3290), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
+_PRIMARIES = {
+    1: ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)),
+    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    11: ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
+}
+_BT709, _LINEAR, _PQ, _DCI, _HLG = 1, 8, 16, 17, 18
+#: The brightness of white in cd/m², for pictures with brighter colours (ITU-R BT.2408, 2.1).
+_WHITE_LIGHT = 203.0
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What is known before decoding. frames: the offset of the first frame; 0 if the profile was not read."""
+
+    file: IO[bytes]
+    boxes: Boxes
+    header: Header
+    frames: int
+    profile: bytes | None
+    notes: tuple[str, ...]
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the header is replaced, to decode XYB to sRGB with 16 bits.
+
+        With a profile, libjxl decodes XYB to linear sRGB, which needs more than 8 bits.
+        """
+        return self.header.xyb and self.header.encoding.icc and self.frames > 0
+
+
+def open_picture(file: IO[bytes], _: str) -> StoredPicture:
+    """Read the header. Damaged files raise any exception."""
+    boxes = find_boxes(file)
+    opened = _opened(file, boxes)
+    header = opened.header
+    if any(channel.kind == jxl_header.BLACK for channel in header.extra):
+        raise UnsupportedPicture("has CMYK colours")
+    if not header.xyb and header.encoding.space in (jxl_header.XYB, jxl_header.UNKNOWN_SPACE):
+        raise UnsupportedPicture("has colours in a space other than RGB and grey")
+    if header.depth.exponent and header.depth.bits not in (16, 32):
+        raise UnsupportedPicture(f"has floating-point values of {header.depth.bits} bits")
+    size = header.size[::-1] if header.orientation in TURNED else header.size
+    return StoredPicture(
+        size,
+        alpha=_has_alpha(header),
+        cmyk=False,
+        decode=lambda _: _decoded(opened),
+        decoding_bytes=lambda _: _decoding_bytes(opened),
+        profile=opened.profile,
+        exif=lambda: _exif(file, boxes),
+        frames=0 if header.animated else 1,
+    )
+
+
+def _opened(file: IO[bytes], boxes: Boxes) -> _Opened:
+    for count in HEADER_BYTES:
+        beginning = read_codestream(file, boxes, count)
+        try:
+            return _parsed(file, boxes, beginning)
+        except EOFError:
+            if len(beginning) < count or count == HEADER_BYTES[-1]:
+                raise
+    raise AssertionError
+
+
+def _parsed(file: IO[bytes], boxes: Boxes, beginning: bytes) -> _Opened:
+    header = jxl_header.read_header(beginning)
+    if not header.encoding.icc:
+        frames = jxl_header.frames_offset(header)
+        profile, notes = _profile(header.encoding)
+        return _Opened(file, boxes, header, frames, profile, notes)
+    bits = jxl_header.Bits(beginning, header.end)
+    try:
+        profile, notes = jxl_icc.read_profile(bits), ()
+        frames = (bits.position + 7) // 8
+    except jxl_icc.UnreadableProfile:
+        profile, frames = None, 0
+        notes = ("its colour profile is too large and was not used",)
+    if header.xyb:  # the profile is only that of the original picture
+        linear, _ = _profile(Encoding(space=header.encoding.space, curve=_LINEAR))
+        profile, notes = None if frames else linear, ()
+    return _Opened(file, boxes, header, frames, profile, notes)
+
+
+def _has_alpha(header: Header) -> bool:
+    return any(channel.kind == jxl_header.ALPHA for channel in header.extra)
+
+
+def _decoding_bytes(opened: _Opened) -> float:
+    header = opened.header
+    depth = Depth(16) if opened.replaced else header.depth
+    result = 1 if depth.bits <= 8 else 2 if depth.bits <= 16 else 4
+    if any(channel.premultiplied for channel in header.extra):
+        result = 8  # float32, twice
+    channels = (1 if header.encoding.space == jxl_header.GREY else 3) + len(header.extra)
+    file = sum(length for _, length in opened.boxes.codestream)
+    pixels = header.size[0] * header.size[1]
+    return file * (2 if opened.replaced else 1) + (WORKING_BYTES + result) * channels * pixels
+
+
+def _decoded(opened: _Opened) -> Raster:
+    header = opened.header
+    codestream = read_codestream(opened.file, opened.boxes)
+    depth = header.depth
+    if opened.replaced:
+        codestream = jxl_header.in_srgb(codestream, header, frames=opened.frames, bits=16)
+        depth = Depth(16)
+    try:
+        values = imagecodecs.jpegxl_decode(codestream, index=0, numthreads=threads_per_worker())
+    except imagecodecs.JpegxlError as error:
+        if "NEED_MORE_INPUT" in str(error):
+            raise EOFError("the JPEG XL codestream is cut off") from error
+        raise ValueError("libjxl cannot decode the codestream") from error
+    return _raster(np.asarray(values), header, depth.bits, opened.notes)
+
+
+def _raster(values: Array, header: Header, bits: int, notes: tuple[str, ...]) -> Raster:
+    grey = header.encoding.space == jxl_header.GREY
+    colours = 1 if grey else 3
+    if grey and header.extra and not _has_alpha(header):
+        values = values[0]  # imagecodecs returns planes then
+    values = values.reshape(*values.shape[:2], -1)
+    space = "GRAY" if grey else "RGB"
+    integers = values.dtype.kind == "u"
+    opacity = next((one for one in header.extra if one.kind == jxl_header.ALPHA), None)
+    if opacity and opacity.premultiplied:
+        shares = values.astype(np.float32) / np.float32((1 << bits) - 1 if integers else 1)
+        alpha = shares[..., colours : colours + 1]
+        return Raster(shares[..., :colours] / np.where(alpha > 0, alpha, 1), space, alpha, notes)
+    if integers and bits != 8 * values.itemsize:
+        values = _widening(bits, values.dtype.char)[values]
+    found = values[..., colours : colours + 1] if opacity else None
+    return Raster(values[..., :colours], space, found, notes)
+
+
+@cache
+def _widening(bits: int, dtype: str) -> Array:
+    """For each value of so many bits, that of the whole range of the dtype; for larger values the largest."""
+    most = np.iinfo(dtype).max
+    shares = np.arange(most + 1).clip(0, (1 << bits) - 1) / ((1 << bits) - 1)
+    return np.round(most * shares).astype(dtype)
+
+
+def _exif(file: IO[bytes], boxes: Boxes) -> Tags | None:
+    """The tags without the orientation: the header of the codestream has it."""
+    for kind, start, length in boxes.metadata:
+        file.seek(start)
+        data = file.read(min(length, MAX_EXIF))
+        if kind == b"brob":  # compressed
+            if data[:4] != b"Exif":
+                continue
+            data = bytes(imagecodecs.brotli_decode(data[4:], out=bytearray(MAX_EXIF)))
+        offset = int.from_bytes(data[:4], "big")
+        tags = parsed_exif(data[4 + offset :])
+        tags.pop(274, None)
+        return tags
+    return None
+
+
+# Colour encodings
+
+
+@cache
+def _profile(encoding: Encoding) -> tuple[bytes | None, tuple[str, ...]]:
+    """An ICC profile for an encoding, None for sRGB, and notes on what it loses."""
+    grey = encoding.space == jxl_header.GREY
+    if encoding == Encoding(space=encoding.space, white=encoding.white if grey else jxl_header.D65):
+        return None, ()
+    white = encoding.white if isinstance(encoding.white, tuple) else _WHITES[encoding.white]
+    primaries = encoding.primaries
+    points = primaries if isinstance(primaries, tuple) else _PRIMARIES[primaries]
+    corners = [c for x, y in points for c in (x, y, 1.0)]
+    values = np.linspace(0, 1, 4096)
+    curve = _gamma(1 / encoding.gamma) if encoding.gamma else _CURVES[encoding.curve]
+    profile = imagecodecs.cms_profile(
+        "gray" if grey else "rgb",
+        whitepoint=[*white, 1.0],
+        transferfunction=np.round(65535 * curve(values).clip(0, 1)).astype(np.uint16),
+        primaries=None if grey else corners,
+    )
+    hdr = encoding.curve in (_PQ, _HLG) and not encoding.gamma
+    note = f"colours brighter than {_WHITE_LIGHT:.0f} cd/m² became white"
+    return bytes(profile), (note,) if hdr else ()
+
+
+def _gamma(exponent: float) -> Callable[[Array], Array]:
+    return lambda values: values**exponent
+
+
+def _srgb(values: Array) -> Array:
+    """IEC 61966-2-1."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _bt709(values: Array) -> Array:
+    """ITU-R BT.709, 1.2, inverted."""
+    return np.where(values < 0.081, values / 4.5, ((values + 0.099) / 1.099) ** (1 / 0.45))
+
+
+def _pq(values: Array) -> Array:
+    """ITU-R BT.2100, table 4, with white as 1."""
+    power = values ** (1 / 78.84375)
+    light = np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)
+    return 10_000 / _WHITE_LIGHT * light ** (1 / 0.1593017578125)
+
+
+def _hlg(values: Array) -> Array:
+    """ITU-R BT.2100, table 5, for a display of 1000 cd/m², each colour for itself, with white as 1."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    light = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
+    return 1000 / _WHITE_LIGHT * light**1.2
+
+
+_CURVES: dict[int, Callable[[Array], Array]] = {
+    _BT709: _bt709,
+    _LINEAR: _gamma(1.0),
+    jxl_header.SRGB_CURVE: _srgb,
+    _PQ: _pq,
+    _DCI: _gamma(2.6),
+    _HLG: _hlg,
+}
