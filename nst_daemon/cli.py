@@ -33,6 +33,7 @@ from nst_daemon.cli_options import (
 from nst_daemon.cli_stylize import stylize
 from nst_daemon.config import Config, load
 from nst_daemon.errors import InputError, UsageError
+from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
@@ -203,7 +204,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
 
     loaded = for_drops(config)
     wanted = assignments(settings or [])
-    loaded.render_settings(wanted)
+    resolve_job(loaded, wanted)
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
     pictures, names = styles_and_names(style, library)
     if names:
@@ -255,9 +256,10 @@ def rerun(
                 said, remedy="set model.weights to the same file, or use --other-weights"
             )
         streams.notice(said, level=4)
-    loaded.render_settings(recipe.settings)
+    settings = {**recipe.settings, **recipe.outputs}
+    resolve_job(loaded, settings)
     parts = recipe_parts(recipe.inputs, _places(loaded, inputs or []))
-    print(drop(loaded.folders.inbox, recipe.name.replace("/", "-"), parts, recipe.settings))
+    print(drop(loaded.folders.inbox, recipe.name.replace("/", "-"), parts, settings))
 
 
 @app.command()

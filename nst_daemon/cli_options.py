@@ -29,7 +29,11 @@ InputsOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any render setting; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any render setting, or format, depth or quality of the picture; may be repeated.",
+    ),
 ]
 ContentMaskOption = Annotated[
     Path | None,

@@ -25,7 +25,14 @@ from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError, first_line
 from nst_daemon.names import printable
 from nst_daemon.pictures.formats import NAMES, Name
-from nst_daemon.pictures.output_formats import Depth, OutputName, depth_problem, formats_with
+from nst_daemon.pictures.output_formats import (
+    OUTPUT_KEYS,
+    Depth,
+    OutputName,
+    depth_problem,
+    formats_with,
+    output_format,
+)
 
 #: The files that are tried, in this order, if no configuration file is named.
 SEARCH = (Path("config.yaml"), Path("/etc/nst-daemon/config.yaml"))
@@ -214,6 +221,12 @@ class Outputs(_Strict):
         False,
         "true: a new result replaces an older one of the same name; false: it is called NAME-2",
     )
+
+    @property
+    def picture(self) -> dict[str, object]:
+        """Format, depth and, where it applies, quality: what else than the painting decides the picture's file."""
+        keys = OUTPUT_KEYS if output_format(self.format).quality else OUTPUT_KEYS[:-1]
+        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True)

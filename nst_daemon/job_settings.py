@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
 
 from nst_daemon.config import Config, Outputs
 from nst_daemon.engine.settings import RenderSettings
@@ -17,6 +16,7 @@ from nst_daemon.errors import SettingsError
 from nst_daemon.names import printable, shortened
 from nst_daemon.pictures.output_formats import (
     DEPTHS,
+    OUTPUT_KEYS,
     OUTPUT_NAMES,
     depth_problem,
     formats_with,
@@ -24,8 +24,6 @@ from nst_daemon.pictures.output_formats import (
     output_format,
 )
 
-#: The keys of a job's settings that say how its picture is written.
-OUTPUT_KEYS = ("format", "depth", "quality")
 _RENDER_KEYS = tuple(field.name for field in fields(RenderSettings))
 
 
@@ -62,14 +60,6 @@ def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:
             f"{problem}{own}",
             remedy=f"set depth to {depths}, or format to {formats_with(chosen.depth)}",
         )
-    return chosen
-
-
-def recorded(outputs: Outputs) -> dict[str, Any]:
-    """Format, depth and quality as the ledger, the sidecar and the picture hold them; no quality where none applies."""
-    chosen = {key: getattr(outputs, key) for key in OUTPUT_KEYS}
-    if not output_format(outputs.format).quality:
-        del chosen["quality"]
     return chosen
 
 

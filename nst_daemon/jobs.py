@@ -142,7 +142,9 @@ class Job:
 
     id: 32 hex digits, unique for ever; name: where the result goes below results/, without suffix ("dog",
     "starry/IMG_1"); source: what kind of drop it came from; settings: every render setting, resolved when the job was
-    admitted; group: whose turn it is counted as (fairness between hot folders); times are seconds since the epoch.
+    admitted; outputs: format, depth and quality of the picture (`config.Outputs.picture`), {} if an older version
+    admitted the job and the configuration decides; group: whose turn it is counted as (fairness between hot folders);
+    times are seconds since the epoch.
     """
 
     id: str
@@ -168,3 +170,4 @@ class Job:
     identity: str = ""  # equal where the picture is the same: see `identity.picture_identity`
     batch: BatchCell | None = None  # which picture of its batch it is
     weights: str = ""  # SHA-256 of the weights that the identity was made with
+    outputs: Mapping[str, object] = field(default_factory=dict)

@@ -300,6 +300,7 @@ def _to_row(job: Job) -> dict[str, Any]:
         "group": printable(job.group),
         "error": printable(job.error),
         "settings": json.dumps(dict(job.settings)),
+        "outputs": json.dumps(dict(job.outputs)),
         "staged_files": json.dumps(job.staged_files),
         "batch": json.dumps(job.batch and asdict(job.batch)),
     }

@@ -83,6 +83,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE inputs ADD COLUMN unremovable INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX inputs_unremovable ON inputs (origin) WHERE unremovable;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN outputs TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 
 #: The tables of every version.

@@ -304,6 +304,7 @@ def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:
     values = dict(row)
     values["state"] = JobState(row["state"])
     values["settings"] = json.loads(row["settings"])
+    values["outputs"] = json.loads(row["outputs"])
     values["staged_files"] = tuple(json.loads(row["staged_files"]))
     values["batch"] = BatchCell.from_json(json.loads(row["batch"]))
     return Job(inputs=inputs, **values)

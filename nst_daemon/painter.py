@@ -118,7 +118,7 @@ class Rendering:
             PictureError: The format cannot hold a picture of this size.
             StorageError: The file cannot be written.
         """
-        about = sidecar.embed(inputs, asdict(self.settings), self.model)
+        about = sidecar.embed(inputs, asdict(self.settings), self.model, outputs.picture)
         save(self.picture, path, outputs, about=about)
 
 

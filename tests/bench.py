@@ -80,10 +80,11 @@ class FakeExecutor:
         """Stage a picture and its sidecar for the oldest task."""
         stage = self.tasks[0].stage
         sidecar = {"job": {"id": self.tasks[0].job_id}, "notes": []}
+        picture = stage / f"picture.{self.tasks[0].outputs.format}"
         (stage / "picture.json").write_text(json.dumps(sidecar))
-        (stage / "picture.png").write_bytes(PNG + self.tasks[0].job_id.encode())
-        digest = sha256_file(stage / "picture.png")
-        names = ("picture.json", "picture.png")
+        picture.write_bytes(PNG + self.tasks[0].job_id.encode())
+        digest = sha256_file(picture)
+        names = ("picture.json", picture.name)
         return self.answer(lambda task: Staged("fake", task.job_id, names, digest))
 
 

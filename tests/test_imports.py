@@ -40,7 +40,15 @@ ALLOWED: dict[str, set[str]] = {
     "intake.ignore": set(),
     "intake": LEAVES
     | FILES
-    | {"strict_yaml", "identity", "engine.settings", "intake", "pictures.formats", "unexpected"},
+    | {
+        "strict_yaml",
+        "identity",
+        "engine.settings",
+        "intake",
+        "pictures.formats",
+        "pictures.output_formats",
+        "unexpected",
+    },
     "active_hours": {"errors"},
     "variables": {"errors", "names", "strict_yaml"},
     "config": {
@@ -154,6 +162,7 @@ ALLOWED: dict[str, set[str]] = {
         "weights_file",
         "web.options",
         "identity",
+        "job_settings",
         "engine.settings",
         "workers.messages",
     },

@@ -141,7 +141,7 @@ class _Archive:
             files=tuple(
                 replace(self.drops[file.spooled], role=file.role, origin="") for file in job.inputs
             ),
-            settings=job.settings,
+            settings={**job.settings, **job.outputs},
             priority=job.priority,
             batch=job.batch,
         )

@@ -2,7 +2,7 @@
 
     contents: [holiday/*.jpg, portraits/**/*.png]    globs
     styles: [starry, paintings/*.jpg]                names of library styles, or globs
-    settings: {size: 1024}                           for all pictures
+    settings: {size: 1024, format: tiff}             for all pictures
     sweep: {style_scale: [0.5, 1], seed: [1, 2, 3]}  each combination of these
     priority: -5
 
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon import strict_yaml
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.drops import checked_priority
 from nst_daemon.names import clean_name, printable
+from nst_daemon.pictures.output_formats import OUTPUT_KEYS
 
 SUFFIX = ".batch"
 
@@ -44,6 +46,8 @@ class Batch:
 
 #: The keys of a batch file.
 KEYS = tuple(key.name for key in fields(Batch))
+#: The keys of `settings` and `sweep`.
+_INNER_KEYS = frozenset(key.name for key in fields(RenderSettings)) | frozenset(OUTPUT_KEYS)
 
 
 def read(path: Path) -> Batch:
@@ -67,6 +71,8 @@ def parse(values: Mapping[str, Any], name: str) -> Batch:
     if unknown := sorted(values.keys() - set(KEYS)):
         meant = [near for key in unknown for near in difflib.get_close_matches(key, KEYS, 1)]
         hint = f" (did you mean {', '.join(meant)}?)" if meant else ""
+        if inner := [key for key in unknown if key in _INNER_KEYS]:
+            hint += f" ({', '.join(inner)}: write it into settings or sweep)"
         raise SettingsError(
             f"{label}: unknown keys: {', '.join(map(printable, unknown))}",
             remedy=f"allowed: {', '.join(KEYS)}{hint}",

@@ -103,6 +103,7 @@ def claim(
         priority=request.priority,
         identity=request.identity,
         batch=request.batch,
+        outputs=request.outputs,
     )
     folder = spool / job.id
     try:
@@ -542,7 +543,9 @@ def _can_be_claimed_again(job: Job, inbox: Path) -> bool:
 
 
 def _to_json(job: Job) -> bytes:
-    return json.dumps(asdict(replace(job, settings=dict(job.settings)))).encode()
+    return json.dumps(
+        asdict(replace(job, settings=dict(job.settings), outputs=dict(job.outputs)))
+    ).encode()
 
 
 def _read_card(folder: Path) -> Job | None:

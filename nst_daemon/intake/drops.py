@@ -151,7 +151,10 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """The contents of `NAME.yaml` or `job.yaml`: library styles by name, a priority and render settings."""
+    """The contents of `NAME.yaml` or `job.yaml`: library styles by name, a priority and settings.
+
+    The settings are those of the painting, and format, depth and quality of the picture.
+    """
 
     styles: tuple[str, ...] = ()
     priority: int = 0
@@ -159,9 +162,9 @@ class JobSettings:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], label: str) -> JobSettings:
-        """Split a settings file into the inbox's own keys (`style`, `priority`) and the render settings.
+        """Split a settings file into the inbox's own keys (`style`, `priority`) and the other settings.
 
-        Raises SettingsError. The render settings are checked by `engine.settings.resolve`. label: printable file name.
+        Raises SettingsError. The other settings are checked by `job_settings.resolve_job`. label: printable file name.
         """
         settings = dict(values)
         styles = settings.pop("style", [])
@@ -195,7 +198,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A job to be claimed. The fields are those of `Job`; `files` are the files to copy."""
+    """A job to be claimed. The fields are those of `Job`; `files` are the files to copy.
+
+    settings: of the drop, or resolved; those of the drop hold the outputs too (`OUTPUT_KEYS`).
+    """
 
     name: str
     source: Source
@@ -205,6 +211,7 @@ class Request:
     priority: int = 0
     identity: str = ""
     batch: BatchCell | None = None
+    outputs: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def is_batch_file(self) -> bool:

@@ -164,7 +164,12 @@ def story(job: Job, events: Sequence[JobEvent]) -> dict[str, Any]:
         for i in job.inputs
     ]
     happened = [{**asdict(event), "state": event.state.value} for event in events]
-    more = {"inputs": inputs, "settings": dict(job.settings), "archive": job.archive}
+    more = {
+        "inputs": inputs,
+        "settings": dict(job.settings),
+        "outputs": dict(job.outputs),
+        "archive": job.archive,
+    }
     return {**brief(job), **more, "events": happened}
 
 

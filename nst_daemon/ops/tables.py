@@ -56,13 +56,17 @@ def story(job: Job, events: Sequence[JobEvent]) -> RenderableType:
     """The output of `nst-daemon history JOB`."""
     facts = Table.grid(padding=(0, 2))
     files = ", ".join(f"{i.name} ({i.role})" for i in job.inputs)
-    settings = ", ".join(f"{key}: {value}" for key, value in own_settings(job.settings).items())
+    settings, outputs = (
+        ", ".join(f"{key}: {value}" for key, value in mapping.items())
+        for mapping in (own_settings(job.settings), job.outputs)
+    )
     for key, value in {
         "job": job.name,
         "id": job.id,
         "state": job.state,
         "inputs": files,
         "settings": settings,
+        "picture": outputs,
         "result": job.result,
         "inputs are in": job.archive,
         "error": job.error,

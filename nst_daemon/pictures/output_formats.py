@@ -43,6 +43,9 @@ class OutputFormat:
     max_pixels: int
 
 
+#: The keys of a job's settings that say how its picture is written.
+OUTPUT_KEYS = ("format", "depth", "quality")
+
 _ANY = 1 << 62
 
 #: Limits: libpng's user limits (pngconf.h; the format allows 2^31 - 1); libjpeg's JPEG_MAX_DIMENSION; libwebp's

@@ -51,6 +51,7 @@ class Painted:
     Attributes:
         width, height: size in pixels.
         settings: all settings, from `dataclasses.asdict`.
+        outputs: format, depth and quality of the picture, from `Outputs.picture`.
         machine: `Painter.info()`: device, threads, network, weights with digest, providers, versions.
         iterations: done and planned.
         losses: the last losses, by term.
@@ -78,6 +79,7 @@ class Painted:
     resumed: Sequence[int] = ()
     notes: Sequence[str] = field(default=())
     batch: Mapping[str, object] | None = None
+    outputs: Mapping[str, object] = field(default_factory=dict)
 
 
 _PROGRAM = {"schema": SIDECAR_SCHEMA, "program": "nst-daemon", "version": __version__}
@@ -86,7 +88,10 @@ MODEL = ("network", "weights", "weights_sha256", "weights_description")
 
 
 def embed(
-    inputs: Sequence[JobInput], settings: Mapping[str, object], machine: Mapping[str, object]
+    inputs: Sequence[JobInput],
+    settings: Mapping[str, object],
+    machine: Mapping[str, object],
+    outputs: Mapping[str, object],
 ) -> str:
     """The part of the sidecar that is stored in the picture, as ASCII. For the arguments see `Painted`.
 
@@ -96,7 +101,13 @@ def embed(
     # Settings files are left out: the resolved settings are included.
     pictures = [i for i in inputs if i.role is not Role.SETTINGS]
     pictured = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in pictures]
-    essentials = {**_PROGRAM, "inputs": pictured, "settings": settings, "model": _model(machine)}
+    essentials = {
+        **_PROGRAM,
+        "inputs": pictured,
+        "settings": settings,
+        "outputs": outputs,
+        "model": _model(machine),
+    }
     return json.dumps(essentials, allow_nan=False, separators=(",", ":"))
 
 
@@ -126,6 +137,7 @@ def build(painted: Painted, written: Written, when: datetime) -> dict[str, objec
             for i in painted.inputs
         ],
         "settings": dict(painted.settings),
+        "outputs": dict(painted.outputs),
         "model": _model(painted.machine),
         "machine": machine,
         "versions": versions,
@@ -152,7 +164,8 @@ class Recipe:
 
     Attributes:
         name: the job's name; if only a picture is read, the stem of its file.
-        settings: every setting, not validated.
+        settings: every setting of the painting, not validated.
+        outputs: format, depth and quality of the picture, not validated; older versions did not record them.
         inputs: role, sha256 and bytes of each input; from a sidecar also its name.
         weights_sha256: digest of the weights' file.
         weights: a description of the weights for people.
@@ -160,6 +173,7 @@ class Recipe:
 
     name: str
     settings: Mapping[str, Any]
+    outputs: Mapping[str, Any]
     inputs: tuple[Mapping[str, Any], ...]
     weights_sha256: str
     weights: str
@@ -178,10 +192,11 @@ def read(path: Path) -> Recipe:
         settings = completed(found["settings"])
         if settings.get("content_style_ratio") is not None:  # in older sidecars
             del settings["content_weight"]  # it was unused, and the two contradict each other
+        outputs = dict(found.get("outputs", {}))
         name = found["job"]["name"] if "job" in found else path.stem
         digest = found["model"]["weights_sha256"]
         described = f"{found['model'].get('weights_description', 'unknown')} ({digest[:12]})"
-        return Recipe(name, settings, tuple(found["inputs"]), digest, described)
+        return Recipe(name, settings, outputs, tuple(found["inputs"]), digest, described)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{label} is neither a sidecar nor a picture of nst-daemon ({error})",

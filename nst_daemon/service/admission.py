@@ -21,6 +21,7 @@ from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
@@ -254,12 +255,12 @@ class Admission:
             return claim.refuse(wanted, now=created, **options)
         folders, config = self._state.folders, self._state.config
         try:
-            settings = config.render_settings(wanted.settings)
+            settings, outputs = resolve_job(config, wanted.settings)
             weights = weights_digest(
                 config
             )  # before the copies, which an unexpected error would leave behind
             job = claim.claim(
-                replace(wanted, settings=asdict(settings)),
+                replace(wanted, settings=asdict(settings), outputs=outputs.picture),
                 folders.spool,
                 {
                     "inbox": folders.inbox,

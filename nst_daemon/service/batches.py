@@ -17,9 +17,11 @@ from nst_daemon.intake.expansion import Expansion, Reach
 from nst_daemon.intake.globs import describe
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import read_settings
+from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import contained
+from nst_daemon.service.reuse import same_file
 from nst_daemon.service.state import Moment, State
 from nst_daemon.weights_file import configured_weights
 
@@ -117,13 +119,16 @@ class Batches:
         self._completion.batch_closed(expansion.name)
 
     def _known(self, wanted: Request | Rejection, expansion: Expansion) -> Job | None:
-        """The job of this batch that has painted the same picture, or is going to.
+        """The job of this batch that has painted the same picture into an equal file, or is going to.
 
         Two pictures of one run may be the same, as of two files with the same contents: the second one is copied.
         """
         if isinstance(wanted, Rejection):
             return None
+        _, outputs = resolve_job(self._state.config, wanted.settings)
         for job in self._state.ledger.alike(wanted.identity):
+            if not same_file(job, outputs):
+                continue
             if job.source != "batch" or job.group != expansion.name:
                 continue
             if job.name != wanted.name and job.name in expansion.names:
@@ -184,7 +189,7 @@ def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:
     return Reach(
         roots=tuple(roots),
         library=config.folders.styles,
-        resolve=config.render_settings,
+        resolve=lambda settings: resolve_job(config, settings)[0],
         network=config.model.network,
         weights_sha256=weights_digest(config),
         max_bytes=config.limits.max_bytes,

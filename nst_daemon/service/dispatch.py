@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from nst_daemon import active_hours, files
+from nst_daemon.config import Outputs
 from nst_daemon.engine.settings import RenderSettings, restore
 from nst_daemon.errors import InputError, Retry, StorageError
+from nst_daemon.job_settings import with_overrides
 from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.completion import Completion
@@ -380,9 +382,9 @@ class Dispatch:
 
     def _next(self) -> Job | None:
         """The next job in the queue, without the pictures of batches that another job is painting right now."""
-        painting = {job.identity for job in self.running.values()}
+        painting = {_file_identity(job) for job in self.running.values()}
         queued = self._state.ledger.queue(1 + LOOK_AHEAD * bool(painting))
-        free = (job for job in queued if job.batch is None or job.identity not in painting)
+        free = (job for job in queued if job.batch is None or _file_identity(job) not in painting)
         return next(free, None)
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
@@ -405,8 +407,7 @@ class Dispatch:
     def _reuse(self, job: Job, now: Moment) -> bool:
         """Stage the same picture from another job; False if there is no such result. Raises StorageError."""
         results = self._state.folders.results
-        suffix = f".{self._state.config.outputs.format}"
-        found = find_reusable(job, self._state.ledger, results, suffix)
+        found = find_reusable(job, self._state.ledger, results, self._outputs(job))
         if found is None:
             return False
         names = found.stage(job, self._empty_stage(job))
@@ -414,6 +415,10 @@ class Dispatch:
         changes = {"staged_files": names, "staged_sha256": found.sha256, "note": note}
         self._completion.add(self._state.move(job, S.STAGED, now, **changes))
         return True
+
+    def _outputs(self, job: Job) -> Outputs:
+        """How a job's files are written. Raises SettingsError where another version wrote the ledger."""
+        return with_overrides(self._state.config.outputs, job.outputs)
 
     def _empty_stage(self, job: Job) -> Path:
         """The job's stage folder, without what an earlier attempt has left there."""
@@ -433,7 +438,7 @@ class Dispatch:
             stage=stage,
             checkpoint=folders.checkpoints / job.id,
             settings=settings,
-            outputs=config.outputs,
+            outputs=self._outputs(job),
             limits=config.limits,
             batch=asdict(job.batch) if job.batch else None,
             preview=self._previews.path(job) if config.outputs.preview else None,
@@ -448,6 +453,11 @@ class Dispatch:
             return False
         self.executor.cancel(job.id)
         return True
+
+
+def _file_identity(job: Job) -> tuple[object, ...]:
+    """Equal for two jobs that paint the same picture into equal files."""
+    return (job.identity, *sorted(job.outputs.items()))
 
 
 def _facts(info: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from nst_daemon import files
+from nst_daemon.config import Outputs
 from nst_daemon.digests import sha256_file
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
@@ -62,22 +63,37 @@ class Reusable:
         return tuple(names)
 
 
-def find_reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) -> Reusable | None:
-    """The newest result of another job that is the same picture, with the same kind of file.
+def same_file(job: Job, outputs: Outputs) -> bool:
+    """Whether a job's picture is written with this format, depth and quality.
+
+    Jobs of older versions do not say: of those the suffix of the result counts, and those without a result are written
+    as the configuration says.
+    """
+    if job.outputs:
+        return dict(job.outputs) == outputs.picture
+    return not job.result or PurePath(job.result).suffix == f".{outputs.format}"
+
+
+def find_reusable(
+    job: Job, ledger: LedgerReader, results: Path, outputs: Outputs
+) -> Reusable | None:
+    """The newest result of another job that is the same picture in an equal file.
 
     Args:
         job: Its identity is what has to be equal.
         ledger: The history.
         results: The folder.
-        suffix: Of the file that is wanted, such as ".png".
+        outputs: Of this job.
     """
-    return next(_reusable(job, ledger, results, suffix), None)
+    return next(_reusable(job, ledger, results, outputs), None)
 
 
-def _reusable(job: Job, ledger: LedgerReader, results: Path, suffix: str) -> Iterator[Reusable]:
+def _reusable(
+    job: Job, ledger: LedgerReader, results: Path, outputs: Outputs
+) -> Iterator[Reusable]:
     for other in ledger.alike(job.identity):
         picture = results / other.result
-        if other.id == job.id or other.state is not JobState.DONE or picture.suffix != suffix:
+        if other.id == job.id or other.state is not JobState.DONE or not same_file(other, outputs):
             continue
         try:
             unchanged = picture.is_file() and sha256_file(picture) == other.staged_sha256

@@ -24,6 +24,7 @@ INPUTS = (
 )
 SETTINGS = asdict(resolve({"preset": "wasserstein", "size": 300, "seed": 7}))
 MACHINE = {"device": "cpu", "network": "vgg19", "weights": "bundled", "weights_sha256": "c" * 64}
+OUTPUTS = {"format": "jxl", "depth": 16, "quality": 77}
 METADATA = {"artist": "Zoë", "datetime_original": "2020:02:29 12:00:00"}
 PICTURE = Picture(
     torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0)), metadata=METADATA
@@ -34,7 +35,7 @@ FORMATS: dict[str, Any] = {"png": "png", "jpg": "jpg", "webp": "webp", "tif": "t
 def painted(folder: Path, suffix: str) -> Path:
     """A picture with a recipe and other metadata."""
     path = folder / f"dog.{suffix}"
-    about = sidecar.embed(INPUTS, SETTINGS, MACHINE)
+    about = sidecar.embed(INPUTS, SETTINGS, MACHINE, OUTPUTS)
     save(PICTURE, path, Outputs(format=FORMATS[suffix]), about=about)
     return path
 
@@ -44,6 +45,7 @@ def test_a_picture_alone_is_enough(tmp_path: Path, suffix: str) -> None:
     """The recipe read from a picture has the settings, inputs and weights that it was painted with."""
     recipe = sidecar.read(painted(tmp_path, suffix))
     assert resolve(recipe.settings) == resolve(SETTINGS)
+    assert recipe.outputs == OUTPUTS
     assert recipe.name == "dog"
     assert recipe.weights_sha256 == "c" * 64
     assert [(i["role"], i["sha256"], i["bytes"]) for i in recipe.inputs] == [
@@ -62,7 +64,7 @@ def test_other_metadata_stays(tmp_path: Path, suffix: str) -> None:
 def test_a_picture_tells_no_names(tmp_path: Path, suffix: str) -> None:
     """The names of the inputs are not in the picture, so equal paintings of renamed files are equal bytes."""
     first = painted(tmp_path, suffix).read_bytes()
-    about = sidecar.embed([replace(i, name="other") for i in INPUTS], SETTINGS, MACHINE)
+    about = sidecar.embed([replace(i, name="other") for i in INPUTS], SETTINGS, MACHINE, OUTPUTS)
     other = tmp_path / "other"
     save(PICTURE, other, Outputs(format=FORMATS[suffix]), about=about)
     assert other.read_bytes() == first

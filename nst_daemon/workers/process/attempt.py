@@ -256,6 +256,7 @@ class Attempt:
             resumed=self._resumed(),
             notes=self._notes,  # writing may still add to them
             batch=self._task.batch,
+            outputs=self._task.outputs.picture,
         )
         return FinishedAttempt(
             self._worker,

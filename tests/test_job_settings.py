@@ -1,0 +1,80 @@
+"""Settings of a job that say how its picture is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nst_daemon.config import Config, Outputs
+from nst_daemon.errors import SettingsError
+from nst_daemon.job_settings import resolve_job
+
+CONFIG = Config(render={"size": 100}, outputs=Outputs(quality=80, loss_plot=False))
+
+
+def test_a_job_changes_what_it_names_and_nothing_else() -> None:
+    """Format, depth and quality come from the job where it has them, everything else from the configuration."""
+    render, outputs = resolve_job(CONFIG, {"seed": 3, "format": "tiff", "depth": 16})
+    assert (render.seed, render.size) == (3, 100)
+    assert outputs == Outputs(format="tiff", depth=16, quality=80, loss_plot=False)
+    assert resolve_job(CONFIG, {})[1] == CONFIG.outputs
+    assert resolve_job(CONFIG, {"format": "avif"})[1].picture == {
+        "format": "avif",
+        "depth": 8,
+        "quality": 80,
+    }
+
+
+def test_quality_is_no_part_of_what_has_none() -> None:
+    """Two PNGs of one painting are equal files whatever the quality is."""
+    pictures = [resolve_job(CONFIG, {"quality": quality})[1].picture for quality in (10, 90)]
+    assert pictures == [{"format": "png", "depth": 8}] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"format": "tif"},
+            "setting format cannot be 'tif'; allowed: png.*jxl.*did you mean 'tiff'",
+        ),
+        ({"format": "JPEG"}, "did you mean 'jpg'"),
+        (
+            {"format": None},
+            "setting format cannot be None; allowed: png, jpg, webp, tiff, avif or jxl$",
+        ),
+        ({"format": ["png"]}, "setting format cannot be"),
+        ({"depth": 12}, "setting depth cannot be 12; allowed: 8, 10 or 16"),
+        ({"depth": True}, "setting depth cannot be True"),
+        ({"depth": "16"}, "setting depth cannot be '16'"),
+        ({"depth": 16.0}, "setting depth cannot be 16.0"),
+        ({"quality": 0}, "setting quality cannot be 0; allowed: a whole number from 1 to 100"),
+        ({"quality": 101}, "setting quality cannot be 101"),
+        ({"quality": "high"}, "setting quality cannot be 'high'"),
+        (
+            {"format": "webp", "depth": 16},
+            "webp has 8 bits per channel, not 16; set depth to 8, or format to png, ",
+        ),
+        (
+            {"format": "png", "depth": 10},
+            "png has 8 or 16 bits per channel, not 10; .*format to avif",
+        ),
+        ({"fromat": "png"}, "unknown setting 'fromat'; did you mean 'format'"),
+        ({"detph": 8}, "did you mean 'depth'"),
+        ({"sede": 8}, "did you mean 'seed'"),
+    ],
+)
+def test_what_is_not_allowed_is_named(settings: dict[str, Any], words: str) -> None:
+    """An unknown key or value, or a depth that the format cannot hold, is one line with what is allowed."""
+    with pytest.raises(SettingsError, match=words) as caught:
+        resolve_job(CONFIG, settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_depth_of_the_configuration_is_named_as_such() -> None:
+    """A job that chooses JPEG under `outputs.depth: 16` learns where the depth comes from."""
+    deep = Config(outputs=Outputs(format="tiff", depth=16))
+    with pytest.raises(SettingsError, match=r"not 16 \(outputs.depth of the configuration\)"):
+        resolve_job(deep, {"format": "jpg"})
+    assert resolve_job(deep, {"format": "jpg", "depth": 8})[1].depth == 8
