@@ -25,6 +25,7 @@ from nst_daemon.engine.device import current_device, device_name, find_device, u
 from nst_daemon.engine.device_errors import explained
 from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
+from nst_daemon.engine.masks import SEARCH_SIDE
 from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.scene import Scene, picture_size, prepare, used_side
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -168,6 +169,7 @@ def decode(
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     *,
     used: Callable[[Size], float] | None = None,
+    exact: bool = False,
 ) -> Picture:
     """Read a picture within the limits; a `Picture` is returned as it is.
 
@@ -175,6 +177,7 @@ def decode(
         source: A path (also of a pipe), an open descriptor, a named file or a picture.
         limits: Largest number of pixels and longest side; for a pipe, also of bytes.
         used: As in `engine.images.load_picture`: a much larger picture is reduced.
+        exact: Without adding colours.
 
     Raises:
         PictureError: The file cannot be read as a picture, or exceeds a limit.
@@ -183,9 +186,8 @@ def decode(
     if isinstance(source, Picture):
         return source
     name = source.name if isinstance(source, NamedFile) else None
-    return load_picture(
-        source.path if isinstance(source, NamedFile) else source, limits, name=name, used=used
-    )
+    file = source.path if isinstance(source, NamedFile) else source
+    return load_picture(file, limits, name=name, used=used, exact=exact)
 
 
 class Painter:
@@ -277,22 +279,27 @@ class Painter:
         def painted(size: Size) -> Size:
             return picture_size(size, settings.size, self.device)
 
+        def decode_mask(mask: Source, used: Callable[[Size], float]) -> Picture:
+            return decode(mask, limits, used=lambda own: max(used(own), SEARCH_SIDE), exact=True)
+
         picture = decode(content, limits, used=lambda size: max(painted(size)))
         size = painted(picture.size)
         if destination is not None:
             destination.check(size, alpha=picture.alpha is not None)
-        references = [
-            decode(style, limits, used=lambda own: used_side(own, size, settings))
-            for style in styles
-        ]
-        # Masks are decoded whole: reducing would blend their flat colours.
+
+        def used_of_style(own: Size) -> float:
+            return used_side(own, size, settings)
+
+        references = [decode(style, limits, used=used_of_style) for style in styles]
+        # Without a mask of the content, those of the styles lie over the content.
+        used_of_mask = used_of_style if content_mask is not None else (lambda _: max(size))
         regions = find_regions(
-            None if content_mask is None else decode(content_mask, limits).rgb,
-            [decode(mask, limits).rgb for mask in style_masks],
+            None if content_mask is None else decode_mask(content_mask, lambda _: max(size)),
+            [decode_mask(mask, used_of_mask) for mask in style_masks],
             picture.size,
             [reference.size for reference in references],
         )
-        first = None if start is None else decode(start, limits, used=lambda _: max(size)).rgb
+        first = None if start is None else decode(start, limits, used=lambda _: max(size))
         with current_device(self.device):
             scene = prepare(
                 picture.rgb,
@@ -300,11 +307,11 @@ class Painter:
                 settings,
                 self.targets(settings),
                 device=self.device,
-                start=first,
+                start=None if first is None else first.rgb,
                 regions=regions,
                 content_size=picture.size,
             )
-        decoded = (note for p in (picture, *references) for note in p.notes)
+        decoded = (note for p in (picture, *references, first) if p for note in p.notes)
         return Prepared(scene, settings, picture, (*decoded, *scene.notes))
 
     def paint(

@@ -196,13 +196,13 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
         "figure.eps",
         "paper.pdf",
         "notes.txt",
-        "photo.dng",
+        "photo.cdr",
         "setup.exe",
         "movie.mp4",
     ):
         path = name.replace(".", ".content.")
         put(path, b"anything")
-        expected[name.partition(".")[0]] = rf"{path} is not an image file; known suffixes: avif"
+        expected[name.partition(".")[0]] = rf"{path} is not an image file; known suffixes: "
     _special_files(inbox, outside, expected)
     _folders(put, expected)
     put("half.content.png", picture())

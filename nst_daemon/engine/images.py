@@ -61,9 +61,10 @@ def load_picture(
     *,
     name: str | None = None,
     used: Callable[[Size], float] | None = None,
+    exact: bool = False,
 ) -> Picture:
     """Decode an image file; arguments and errors are those of `pictures.decode.decode_file`."""
-    decoded = decode_file(source, limits, name=name, used=used)
+    decoded = decode_file(source, limits, name=name, used=used, exact=exact)
     with reading(name or label_of(source)):
         rgb, alpha = _tensor_of(decoded.colours), None
         if decoded.alpha is not None:

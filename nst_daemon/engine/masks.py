@@ -6,7 +6,8 @@ picture in flat colours, one for each region. At a soft edge, a pixel belongs to
 Alternatively there is no content mask and one mask for each style: its brightness says where in the content that style
 applies, and the styles are used whole.
 
-Masks are (3, H, W) in [0, 1]. Guides are (1, R, H, W), the weight of each region at each pixel, in [0, 1].
+A mask counts as black where it is transparent. Guides are (1, R, H, W), the weight of each region at each pixel, in
+[0, 1].
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from nst_daemon.engine.color import luminance
-from nst_daemon.engine.images import resize
+from nst_daemon.engine.images import Picture, resize
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.errors import PictureError
 from nst_daemon.pictures.raster import Size
@@ -65,8 +66,8 @@ class Regions:
 
 
 def regions(
-    content: Tensor | None,
-    styles: Sequence[Tensor],
+    content: Picture | None,
+    styles: Sequence[Picture],
     content_size: Size,
     style_sizes: Sequence[Size],
 ) -> Regions:
@@ -79,8 +80,8 @@ def regions(
         style_sizes: Of the styles' pictures.
 
     Raises:
-        PictureError: A mask is missing, has other proportions than its picture, has no flat colours or colours that
-            the others have not.
+        PictureError: A mask is missing, has other proportions than its picture, has no flat colours, or colours that
+            the others do not have.
     """
     if content is None and not styles:
         return Regions((StyleRegions(),) * len(style_sizes))
@@ -90,27 +91,32 @@ def regions(
             remedy="give a mask for each style, or none",
         )
     if content is None:
-        for i, mask in enumerate(styles, 1):
-            _check_size(mask, content_size, f"style {i}", "the content")
+        levels = [
+            _colours(mask, content_size, f"style {i}", "the content")
+            for i, mask in enumerate(styles, 1)
+        ]
+        for i, mask in enumerate(levels, 1):
             if luminance(mask).max() < COLOR_TOLERANCE:
                 raise PictureError(
                     f"the mask of style {i} is black: the style applies nowhere",
                     remedy="paint it white where the style applies in the content, or add a content mask",
                 )
         whole = tuple(StyleRegions((i,)) for i in range(len(styles)))
-        return Regions(whole, partial(_levels, tuple(styles)))
-    _check_size(content, content_size, "the content", "its picture")
-    for i, (mask, size) in enumerate(zip(styles, style_sizes, strict=True), 1):
-        _check_size(mask, size, f"style {i}", "its picture")
-    colors = flat_colors(content, "the content")
-    matched = [_match(mask, colors, f"style {i}") for i, mask in enumerate(styles, 1)]
+        return Regions(whole, partial(_levels, tuple(levels)))
+    whole_mask = _colours(content, content_size, "the content", "its picture")
+    style_masks = [
+        _colours(mask, size, f"style {i}", "its picture")
+        for i, (mask, size) in enumerate(zip(styles, style_sizes, strict=True), 1)
+    ]
+    colors = flat_colors(whole_mask, "the content")
+    matched = [_match(mask, colors, f"style {i}") for i, mask in enumerate(style_masks, 1)]
     for number, color in enumerate(colors):
         if not any(number in found.numbers for found in matched):
             raise PictureError(
                 f"the mask of the content has the colour {_hex(color)}, but no style mask has it",
                 remedy="use the same flat colours in all masks",
             )
-    return Regions(tuple(matched), partial(_mixture, content, colors))
+    return Regions(tuple(matched), partial(_mixture, whole_mask, colors))
 
 
 def flat_colors(mask: Tensor, label: str) -> Tensor:
@@ -193,10 +199,27 @@ def at_layer(guide: Tensor, layer: str) -> Tensor:
     return nnf.avg_pool2d(guide, minimum_side([layer]))
 
 
-def _check_size(mask: Tensor, picture: Size, label: str, whose: str) -> None:
+def _colours(mask: Picture, picture: Size, label: str, whose: str) -> Tensor:
+    """(3, H, W) of a mask, black where it is transparent.
+
+    Raises:
+        PictureError: It has other proportions than its picture, or shows nothing but black where it is not transparent.
+    """
+    _check_size(mask.size, picture, label, whose)
+    if mask.alpha is None:
+        return mask.rgb
+    colours = mask.rgb * mask.alpha
+    if colours.max() < COLOR_TOLERANCE:
+        raise PictureError(
+            f"the mask of {label} is black where it is not transparent, and transparent parts count as black",
+            remedy="use another colour than black, or fill the transparent parts with a colour",
+        )
+    return colours
+
+
+def _check_size(mask: Size, picture: Size, label: str, whose: str) -> None:
     """Raise PictureError for other proportions, within the error of rounding to whole pixels."""
-    H, W = mask.shape[-2:]
-    h, w = picture
+    (H, W), (h, w) = mask, picture
     if abs(W * h / (H * w) - 1) > 1 / min(H, W, h, w):
         raise PictureError(
             f"the mask of {label} is {W} × {H} pixels, but {whose} is {w} × {h}",

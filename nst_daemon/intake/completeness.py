@@ -502,6 +502,40 @@ def _extents(iloc: bytes) -> Iterator[tuple[int, int, int]]:
                 yield item, offset, length
 
 
+def _raw(data: _Data) -> int:
+    """Camera raw files: most are TIFF files; CR3 consists of boxes, and RAF has a list of its parts."""
+    head = data.read(0, 12)
+    if head[4:8] == b"ftyp":
+        return _cr3(data)
+    if head.startswith(b"FUJIFILM"):
+        return _raf(data)
+    # RW2 does not state the length of its raw data.
+    return _tiff(data) if head[:2] in {b"II", b"MM"} and head[2] in b"*R\0O" else _unknown(data)
+
+
+def _cr3(data: _Data) -> int:
+    """The boxes up to the one with the pictures."""
+    position, kind = 0, b""
+    while kind != b"mdat":
+        length, kind = _box(data, position, data.read(position, 8), data.size)
+        position += length
+    data.require(position)
+    data.require_written(0, position)
+    return position
+
+
+def _raf(data: _Data) -> int:
+    """The JPEG, the description of the raw data, and these: offsets and lengths."""
+    numbers: tuple[int, ...] = struct.unpack(">6I", data.read(84, 24))
+    if not all(numbers):
+        raise _Missing
+    parts = list(zip(numbers[::2], numbers[1::2], strict=True))
+    for start, length in parts:
+        data.require(start + length)
+        data.require_written(start, length)
+    return max(start + length for start, length in parts)
+
+
 #: No image is shorter.
 _SHORTEST = 12
 
@@ -516,4 +550,5 @@ _WALKS: dict[Name, Callable[[_Data], int]] = {
     "avif": _boxes,
     "heif": _boxes,
     "jxl": _jxl,
+    "raw": _raw,
 }

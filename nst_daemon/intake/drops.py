@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nst_daemon.errors import SettingsError
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import composed, printable
-from nst_daemon.pictures.formats import IMAGE_SUFFIXES
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES, RAW_SUFFIXES
 
 SETTINGS_SUFFIXES = frozenset({".yaml", ".yml"})
 #: Suffixes of placeholders: cloud clients show them for files that are not on the computer.
@@ -46,12 +46,12 @@ def stem_of(name: str) -> str:
 
 def unknown_kind(name: str) -> str:
     """The message for a file whose suffix is not that of an image."""
-    known = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-    return f"{printable(name)} is not an image file; known suffixes: {known}"
+    known = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES - set(RAW_SUFFIXES)))
+    return f"{printable(name)} is not an image file; known suffixes: {known}, and those of camera raw files"
 
 
 def not_ours(entry: Entry) -> str:
-    """Why a file that is neither an image nor settings is left in the inbox, in one line."""
+    """Why a file is left in the inbox, in one line."""
     if entry.problem:
         return entry.problem
     if entry.suffix in PLACEHOLDER_SUFFIXES:
@@ -59,6 +59,8 @@ def not_ours(entry: Entry) -> str:
         return (
             f"{label} is a placeholder of a cloud client; make the file available on this computer"
         )
+    if entry.suffix in RAW_SUFFIXES:
+        return f"{printable(entry.name)} is a camera raw file beside an image file of the same role, which is used"
     return unknown_kind(entry.name)
 
 

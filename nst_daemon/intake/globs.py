@@ -163,7 +163,7 @@ class Search:
 
 
 def describe(passed_over: Counter[str]) -> str:
-    """The files that were passed over, as in "3 files are not image files (2 .cr2, 1 .txt)"."""
+    """The files that were passed over, as in "3 files are not image files (2 .cdr, 1 .txt)"."""
     number = passed_over.total()
     most = passed_over.most_common(8)
     kinds = [

@@ -40,7 +40,7 @@ from nst_daemon.intake.library import merge_settings, style_problem
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, printable
-from nst_daemon.pictures.formats import IMAGE_SUFFIXES
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES, RAW_SUFFIXES
 from nst_daemon.unexpected import explain_one
 
 WAYS = (
@@ -112,6 +112,11 @@ class _Part:
     def is_image(self) -> bool:
         """Whether the file has the suffix of an image file."""
         return self.entry.suffix in IMAGE_SUFFIXES
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the file has the suffix of a camera raw file."""
+        return self.entry.suffix in RAW_SUFFIXES
 
 
 @dataclass(slots=True)
@@ -204,9 +209,16 @@ def _may_be_ours(entry: Entry) -> bool:
 
 
 def _without_other_kinds(parts: Sequence[_Part], outcome: Outcome) -> list[_Part]:
-    """The parts without files of other kinds beside an image file of the same role, such as a camera's raw file."""
-    filled = {(part.role, part.number) for part in parts if part.is_image}
-    others = [part for part in parts if _is_other_kind(part) and (part.role, part.number) in filled]
+    """The parts without those that are no image files, or are raw files, beside an image file of the same role.
+
+    Cameras write IMG_1.CR2 and IMG_1.JPG of one photo.
+    """
+    filled = {(part.role, part.number) for part in parts if part.is_image and not part.is_raw}
+    others = [
+        part
+        for part in parts
+        if (part.is_raw or _is_other_kind(part)) and (part.role, part.number) in filled
+    ]
     _leave_alone([part.entry for part in others], outcome)
     return [part for part in parts if part not in others]
 

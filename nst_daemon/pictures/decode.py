@@ -19,7 +19,8 @@ from nst_daemon.errors import DamagedPicture, NstError, PictureError, first_line
 from nst_daemon.files import copied
 from nst_daemon.machine import lacks_memory
 from nst_daemon.pictures import memory
-from nst_daemon.pictures.formats import FORMATS, HEAD_BYTES, NAMES, Format, detect
+from nst_daemon.pictures.camera_raw import recognise
+from nst_daemon.pictures.formats import FORMATS, NAMES, Format
 from nst_daemon.pictures.icc import to_srgb
 from nst_daemon.pictures.metadata import TURNED, read_exif, upright
 from nst_daemon.pictures.raster import (
@@ -94,6 +95,7 @@ def decode_file(
     *,
     name: str | None = None,
     used: Callable[[Size], float] | None = None,
+    exact: bool = False,
 ) -> DecodedFile:
     """Decode an image file.
 
@@ -104,6 +106,7 @@ def decode_file(
         name: What messages call the file.
         used: The longer side in pixels at which a picture of this size is used: a much larger one is reduced while it
             is decoded (`memory`).
+        exact: Reduce it without adding colours: a mask has one for each region.
 
     Raises:
         PictureError: The file cannot be read, is empty, not an image of the formats, too large, damaged, truncated or
@@ -113,7 +116,7 @@ def decode_file(
     label = name or label_of(source)
     with reading(label), _opened(source, limits.max_bytes, label) as file:
         stored = _header(file, limits, label)
-        raster, reduced = _decode(stored, label, used)
+        raster, reduced = _decode(stored, label, used, exact)
         return _converted(stored, raster, label, reduced)
 
 
@@ -154,10 +157,9 @@ def _opened(source: str | os.PathLike[str] | int | bytes, max_bytes: int, label:
 
 def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture:
     """The header of a file that is within the limits."""
-    head = file.read(HEAD_BYTES)
-    if not head:
+    if not file.read(1):
         raise PictureError(f"{label} is empty", remedy="copy the file again")
-    known = _allowed(detect(head), limits.formats, label)
+    known = _allowed(recognise(file), limits.formats, label)
     reader = cast("_ReaderModule", import_module(f"nst_daemon.pictures.readers.{known.reader}"))
     with _damage(label):
         stored = reader.open_picture(file, known.name)
@@ -214,15 +216,16 @@ def _damage(label: str) -> Iterator[None]:
 
 
 def _decode(
-    stored: StoredPicture, label: str, used: Callable[[Size], float] | None
+    stored: StoredPicture, label: str, used: Callable[[Size], float] | None, exact: bool
 ) -> tuple[Raster, bool]:
     """The decoded file, and whether it is reduced."""
     reduced = memory.reduced_size(stored.size, used(stored.size)) if used else None
-    memory.require_memory(memory.peak_bytes(stored, reduced), label)
+    memory.require_memory(memory.peak_bytes(stored, reduced, exact=exact), label)
     with _damage(label):
-        raster = stored.decode(reduced)
+        raster = stored.decode(None if exact else reduced)
         if reduced and raster.colours.shape[:2] == stored.size:
-            raster = memory.reduced_raster(raster, reduced)
+            reduce = memory.picked_raster if exact else memory.reduced_raster
+            raster = reduce(raster, reduced)
     return raster, bool(reduced)
 
 

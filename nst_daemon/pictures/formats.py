@@ -13,7 +13,7 @@ from typing import Literal, get_args
 HEAD_BYTES = 64
 
 #: Names of formats in `limits.formats`.
-Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "jxl", "bmp", "gif"]
+Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "jxl", "bmp", "gif", "raw"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 #: Sizes of the headers of BMP files.
@@ -44,6 +44,14 @@ def _is_bmp(head: bytes) -> bool:
     return head[:2] == b"BM" and (not reserved or header in BMP_HEADERS)
 
 
+#: ISO 23008-12, annexes B to F; the last of each three are sequences.
+_HEIF_BRANDS = (
+    *(b"mif1", b"mif2", b"msf1"),
+    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    *(b"avci", b"avcs", b"vvic", b"vvis", b"jpeg", b"jpgs", b"j2ki", b"j2is"),
+)
+
+
 def _is_box_file(head: bytes, *brands: bytes) -> bool:
     """Whether `ftyp`, the first box, names one of these brands as the major one or as compatible (ISO 14496-12)."""
     if head[4:8] != b"ftyp":
@@ -52,6 +60,29 @@ def _is_box_file(head: bytes, *brands: bytes) -> bool:
     named = (head[8:12], *(head[i : i + 4] for i in range(16, end - 3, 4)))
     return any(brand in named for brand in brands)
 
+
+#: What camera raw files begin with that do not begin like a TIFF: RW2 and RWL of Panasonic and Leica, ORF of Olympus,
+#: RAF of Fujifilm, X3F of Sigma, MRW of Minolta.
+_RAW_MAGICS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb", b"\0MRM")
+
+
+def _is_raw(head: bytes) -> bool:
+    """Whether it is a camera raw file by its first bytes. `camera_raw.recognise` tells those that begin like a TIFF."""
+    return (
+        head.startswith(_RAW_MAGICS)
+        or head[6:14] == b"HEAPCCDR"  # CRW
+        or (head[:4] in {b"II*\0", b"MM\0*"} and head[8:10] == b"CR")  # CR2
+        or head[4:12] == b"ftypcrx "  # CR3
+    )
+
+
+#: Of camera raw files that LibRaw reads: Canon, Nikon, Sony, Fujifilm, Olympus, Panasonic and Leica, Pentax, Samsung,
+#: Hasselblad, Phase One and Leaf, Sigma, Minolta, Epson, Kodak, GoPro; DNG is Adobe's and that of phones.
+RAW_SUFFIXES = (
+    *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf"),
+    *(".rw2", ".rwl", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".mos", ".mef", ".x3f", ".mrw"),
+    *(".erf", ".kdc", ".dcr", ".gpr"),
+)
 
 #: In the order in which they are tried.
 FORMATS: tuple[Format, ...] = (
@@ -65,6 +96,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "png", "PNG", (".png", ".apng"), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "png"
     ),
+    Format("raw", "camera raw", RAW_SUFFIXES, _is_raw, "raw"),
     Format(
         "webp",
         "WebP",
@@ -79,13 +111,13 @@ FORMATS: tuple[Format, ...] = (
         lambda head: head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"},
         "tiff",
     ),
-    Format("avif", "AVIF", (".avif",), lambda head: _is_box_file(head, b"avif", b"avis"), "pillow"),
+    Format("avif", "AVIF", (".avif",), lambda head: _is_box_file(head, b"avif", b"avis"), "avif"),
     Format(
         "heif",
         "HEIC",
         (".heic", ".heif", ".hif"),
-        lambda head: _is_box_file(head, b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"),
-        "pillow",
+        lambda head: _is_box_file(head, *_HEIF_BRANDS),
+        "heif",
     ),
     Format(
         "jxl",
@@ -119,7 +151,10 @@ def detect(head: bytes) -> Format | None:
 
 
 #: With these bytes, or the first of them, begin the files of all formats.
-_MAGICS = (b"\xff\xd8\xff", b"\xff\x0a", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0")
+_MAGICS = (
+    *(b"\xff\xd8\xff", b"\xff\x0a", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0"),
+    *(b"FUJIFILM", b"FOVb"),
+)
 
 
 def may_begin_an_image(head: bytes) -> bool:

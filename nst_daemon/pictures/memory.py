@@ -50,18 +50,23 @@ def reduced_size(size: Size, used: float) -> Size | None:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def peak_bytes(picture: StoredPicture, reduced: Size | None) -> float:
+def peak_bytes(picture: StoredPicture, reduced: Size | None, *, exact: bool = False) -> float:
     """The memory that decoding takes at its worst moment, estimated.
 
     Args:
         picture: Its header.
         reduced: The size of the result, if it is reduced.
+        exact: Whether it is reduced with `picked_raster`, after it was decoded whole.
     """
     pixels = picture.size[0] * picture.size[1]
     result = reduced[0] * reduced[1] if reduced else pixels
-    decoding = picture.decoding_bytes(reduced)
+    decoding = picture.decoding_bytes(None if exact else reduced)
     if picture.alpha:
-        return decoding + ALPHA_BYTES * result + (ALPHA_REDUCING_BYTES * pixels if reduced else 0)
+        return (
+            decoding
+            + ALPHA_BYTES * result
+            + (ALPHA_REDUCING_BYTES * pixels if reduced and not exact else 0)
+        )
     return decoding + (CMYK_BYTES if picture.cmyk else COLOUR_BYTES) * result
 
 
@@ -120,6 +125,16 @@ def reduced_raster(raster: Raster, size: Size) -> Raster:
     colours = _as(raster.colours, np.stack(channels, -1))
     opacity = None if alpha is None or raster.alpha is None else _as(raster.alpha, alpha[..., None])
     return Raster(colours, raster.space, opacity, raster.notes)
+
+
+def picked_raster(raster: Raster, size: Size) -> Raster:
+    """A raster reduced to a size by taking the pixel in the middle of each cell: no colour is added."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(size, raster.colours.shape, strict=False)
+    )
+    alpha = None if raster.alpha is None else raster.alpha[np.ix_(rows, columns)]
+    return replace(raster, colours=raster.colours[np.ix_(rows, columns)], alpha=alpha)
 
 
 def _resampled_bytes(colours: Array, size: Size) -> Array:

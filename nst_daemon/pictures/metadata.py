@@ -135,6 +135,13 @@ def _orientation(value: object) -> int:
     return int(number) if number in _UPRIGHT else 1
 
 
+def exif_without_turn(content: bytes) -> Tags:
+    """EXIF without its orientation: HEIC and AVIF store that as properties of the image (ISO 23008-12, A.2.1)."""
+    tags = parsed_exif(content)
+    tags.pop(ExifTags.Base.Orientation, None)
+    return tags
+
+
 def _carried(exif: Image.Exif | Tags) -> dict[str, str]:
     try:
         found = {name: exif.get(tag) for name, tag in CARRIED.items()}

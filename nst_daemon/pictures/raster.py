@@ -75,3 +75,11 @@ def scaled(values: Array) -> Array:
 def full(values: Array) -> float:
     """The value that means 1 in an array of this dtype."""
     return 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+
+
+def widened(values: Array, bits: int) -> Array:
+    """uint8 or uint16 over its whole range, of unsigned values of 1 to 16 bits; larger ones become the largest."""
+    top, kind = (1 << bits) - 1, np.uint8 if bits <= 8 else np.uint16
+    table = (np.arange(top + 1, dtype=np.uint32) * int(np.iinfo(kind).max) + top // 2) // top
+    wide: Array = table.astype(kind)[np.minimum(values, top)]
+    return wide

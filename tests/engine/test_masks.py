@@ -37,7 +37,9 @@ def tensor(image: Image.Image) -> Tensor:
 def both(mask: Image.Image, *styles: Image.Image) -> Regions:
     """The masks of a content and of styles that have their sizes."""
     sizes = [(s.height, s.width) for s in styles]
-    return regions(tensor(mask), [tensor(s) for s in styles], (mask.height, mask.width), sizes)
+    return regions(
+        from_image(mask), [from_image(s) for s in styles], (mask.height, mask.width), sizes
+    )
 
 
 def guide_of(mask: Image.Image) -> Tensor:
@@ -94,7 +96,7 @@ def test_soft_edges_belong_to_both_in_proportion() -> None:
 def test_a_mask_of_another_size_and_the_same_proportions_fits() -> None:
     """Half as many pixels, even where halves are rounded, are the same regions at the picture's size."""
     content, style = halves(RED, BLUE, (33, 24)), halves(RED, BLUE, (20, 15))
-    found = regions(tensor(content), [tensor(style)], (47, 65), [(150, 200)])
+    found = regions(from_image(content), [from_image(style)], (47, 65), [(150, 200)])
     assert found.content is not None
     guide = found.content((47, 65))
     assert guide.shape == (1, 2, 47, 65)
@@ -113,7 +115,9 @@ def test_styles_have_the_regions_of_their_colours() -> None:
 def test_masks_of_styles_alone_say_where_in_the_content() -> None:
     """Without a mask of the content, a style's mask is white where it goes, grey where it goes in part."""
     ramp = Image.linear_gradient("L").resize((64, 48)).convert("RGB")
-    found = regions(None, [tensor(halves(WHITE, BLACK)), tensor(ramp)], (48, 64), [(5, 5), (7, 9)])
+    found = regions(
+        None, [from_image(halves(WHITE, BLACK)), from_image(ramp)], (48, 64), [(5, 5), (7, 9)]
+    )
     assert found.content is not None
     guide = found.content((48, 64))[0]
     assert guide[0, :, :31].min() > 0.99 and guide[0, :, 33:].max() < 0.01
@@ -124,9 +128,9 @@ def test_masks_of_styles_alone_say_where_in_the_content() -> None:
 def refused(
     content: Image.Image | None, styles: Sequence[Image.Image], sizes: Sequence[tuple[int, int]]
 ) -> str:
-    masks = [tensor(s) for s in styles]
+    masks = [from_image(s) for s in styles]
     with pytest.raises(PictureError) as error:
-        regions(None if content is None else tensor(content), masks, (48, 64), list(sizes))
+        regions(None if content is None else from_image(content), masks, (48, 64), list(sizes))
     assert error.value.remedy
     return str(error.value)
 
@@ -321,7 +325,7 @@ def test_each_style_goes_where_its_mask_is_white(scene_of: SceneMaker, grey: Ten
     below = above.rotate(180)
     orange = torch.tensor([0.9, 0.5, 0.1]).view(3, 1, 1) * torch.ones(3, 40, 40)
     styles = [orange, orange.flip(0)]
-    found = regions(None, [tensor(above), tensor(below)], (48, 64), [(40, 40), (40, 40)])
+    found = regions(None, [from_image(above), from_image(below)], (48, 64), [(40, 40), (40, 40)])
     image = painted(*scene_of(settings, content=grey, styles=styles, regions=found), settings)
     assert warmth(image[:, :20]) > 0.15
     assert warmth(image[:, 28:]) < -0.15
@@ -392,8 +396,8 @@ def test_a_region_that_a_deep_layer_cannot_see_is_refused(
     settings = resolve({"size": 64, "iterations": 1, "preset": "gatys-pytorch"})
     style = torch.rand(3, 48, 76)
     masks = regions(
-        tensor(halves(RED, BLUE)),
-        [tensor(halves(RED, BLUE, (76, 48), at=0.95))],
+        from_image(halves(RED, BLUE)),
+        [from_image(halves(RED, BLUE, (76, 48), at=0.95))],
         (48, 64),
         [(48, 76)],
     )

@@ -103,6 +103,29 @@ def core_bmp() -> bytes:
     return b"BM" + size + struct.pack("<IHHHH", 12, 30, 20, 1, 24) + pixels
 
 
+def cr2() -> bytes:
+    """A camera raw file of Canon: a TIFF whose first directory follows its own mark."""
+    tags = {256: (4, 10), 257: (4, 10), 258: (3, 8), 259: (3, 6), 273: (4, 94), 279: (4, 300)}
+    entries = [struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in tags.items()]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I4s4x", 16, b"CR\x02\0") + directory + NOISE.tobytes()[:300]
+
+
+def cr3() -> bytes:
+    """A camera raw file of Canon: boxes."""
+    boxes = {b"ftyp": b"crx \0\0\0\1crx isom", b"moov": b"m" * 90, b"mdat": NOISE.tobytes()[:300]}
+    return b"".join(struct.pack(">I", 8 + len(data)) + kind + data for kind, data in boxes.items())
+
+
+def raf() -> bytes:
+    """A camera raw file of Fujifilm: a list of its parts, and the parts."""
+    parts = [NOISE.tobytes()[:200], b"d" * 60, NOISE.tobytes()[200:500]]
+    starts = [120, 320, 380]
+    pairs = [n for start, part in zip(starts, parts, strict=True) for n in (start, len(part))]
+    head = b"FUJIFILMCCD-RAW 0201FF000000Camera".ljust(84, b" ") + struct.pack(">6I", *pairs)
+    return head.ljust(120, b" ") + b"".join(parts)
+
+
 def artist() -> Image.Exif:
     """Some EXIF."""
     exif = Image.Exif()
@@ -144,6 +167,9 @@ ENCODED = {
     },
     "tiff, group 4": encode("TIFF", mode="1", compression="group4"),
     "tiff, tiles": encode("TIFF", compression="tiff_lzw", tiffinfo={322: 16, 323: 16}),
+    "cr2": cr2(),
+    "cr3": cr3(),
+    "raf": raf(),
     "bigtiff": big_tiff("<"),
     "bigtiff, big-endian": big_tiff(">"),
 }  # fmt: skip

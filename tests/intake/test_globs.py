@@ -105,8 +105,8 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     put(
         tmp_path,
         "a.jpg",
-        "a.CR2",
-        "b.cr2",
+        "a.CDR",
+        "b.cdr",
         "notes",
         "a.jpg.xmp",
         "n.batch.yaml",
@@ -115,14 +115,14 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     )
     looked = search(tmp_path)
     looked.find(["*"])
-    assert looked.passed_over == {".cr2": 2, "": 1}
-    assert describe(looked.passed_over) == "3 files are not image files (2 .cr2, 1 without suffix)"
+    assert looked.passed_over == {".cdr": 2, "": 1}
+    assert describe(looked.passed_over) == "3 files are not image files (2 .cdr, 1 without suffix)"
     assert describe(Counter({".txt": 1})) == "1 file is not an image file (1 .txt)"
     with pytest.raises(
         InputError,
-        match=r"\*\.cr2 matches no image file in .*: 2 files are not image files .*; name",
+        match=r"\*\.cdr matches no image file in .*: 2 files are not image files .*; name",
     ):
-        looked.find(["*.cr2"])
+        looked.find(["*.cdr"])
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

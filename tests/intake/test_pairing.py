@@ -353,9 +353,9 @@ def test_a_batch_file_is_handed_on() -> None:
 def test_other_kinds_of_files_with_a_role_are_refused(name: str) -> None:
     """Other kinds of files with a role after a dot are refused at once, with the kinds that are known."""
     (rejection,) = of(name).rejections
-    assert rejection.reason.startswith(
-        f"{name} is not an image file; known suffixes: avif, bmp, gif, "
-    )
+    assert rejection.reason.startswith(f"{name} is not an image file; known suffixes: ")
+    assert "avif, bmp, gif, " in rejection.reason
+    assert rejection.reason.endswith("webp, and those of camera raw files")
 
 
 def test_a_pair_with_another_kind_of_file_is_refused_as_a_whole() -> None:
@@ -368,7 +368,7 @@ def test_a_pair_with_another_kind_of_file_is_refused_as_a_whole() -> None:
 @pytest.mark.parametrize("folder", ["", "starry", "trip"])
 @pytest.mark.parametrize(
     "name",
-    ["dog.svg", "notes.txt", "noext", "dog.gz", "photo.dng", "dog.content.jpg.nextcloud", "free_style.pdf",
+    ["dog.svg", "notes.txt", "noext", "dog.gz", "photo.cdr", "dog.content.jpg.nextcloud", "free_style.pdf",
      "dog.jpg.a8F3x_9", "dog.content.jpg_a8f3", "jquery-style.css", "dog.content"],
 )  # fmt: skip
 def test_files_of_others_are_left_alone(name: str, folder: str) -> None:
@@ -402,7 +402,25 @@ def test_a_raw_file_beside_the_picture_is_left_alone() -> None:
     assert [path for _, path in roles(outcome.requests[0])] == ["dog.content.jpg", "dog.style.jpg"]
     outcome = of("w/content.cr2", "w/content.jpg", "w/style.jpg", folder="w")
     assert list(outcome.left_alone) == ["w/content.cr2"]
+    assert outcome.left_alone["w/content.cr2"] == (
+        "content.cr2 is a camera raw file beside an image file of the same role, which is used"
+    )
     assert len(outcome.requests) == 1
+
+
+def test_a_raw_file_alone_is_a_picture() -> None:
+    """Without a JPEG of the same role, a raw file is the content; two raw files are refused."""
+    outcome = of("dog.content.cr2", "dog.style.nef")
+    assert [path for _, path in roles(outcome.requests[0])] == ["dog.content.cr2", "dog.style.nef"]
+    outcome = of("dog.content.cr2", "dog.content.dng", "dog.style.jpg")
+    assert "are both the content of dog" in outcome.rejections[0].reason
+
+
+def test_both_files_of_a_photo_are_pictures_in_a_hot_folder() -> None:
+    """IMG_1.CR2 and IMG_1.JPG are two jobs in a hot folder, as any two pictures are."""
+    paths = ("starry/IMG_1.CR2", "starry/IMG_1.JPG")
+    outcome = of(*paths, folder="starry", given=rules("starry"))
+    assert sorted(request.files[0].path for request in outcome.requests) == sorted(paths)
 
 
 def test_other_files_in_a_job_folder_are_left_alone() -> None:

@@ -38,6 +38,10 @@ NARROW = (WIDE >> 8).astype(np.uint8)
 FLAT = np.zeros((32, 48, 3), np.uint8)
 FLAT[:, :16], FLAT[:, 16:] = (200, 80, 40), (30, 90, 160)
 
+#: Light that a camera has measured, with enough white to keep its brightness: (24, 32, 3).
+LIGHT = np.random.default_rng(4).integers(4000, 65536, (24, 32, 3)).astype(np.uint16)
+LIGHT[:2] = 65535
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -124,6 +128,13 @@ def gif(*, transparent: bool = False, frames: int = 1) -> bytes:
     if others:
         options |= {"save_all": True, "append_images": others}
     return pillow(image, "GIF", **options)
+
+
+def dng(linear: Array) -> bytes:
+    """A camera raw file with all colours for each pixel."""
+    from tests.pictures.corpus import raw
+
+    return raw.dng(linear, raw.Camera())
 
 
 # What they must become
@@ -559,12 +570,11 @@ KINDS: tuple[Kind, ...] = (
         tolerance=LOSSY,
     ),
     Kind(
-        "HEIC, 10 bit",
-        "the same pixels in 8 bits",
+        "HEIC, 10 or 12 bit",
+        "all bits",
         lambda: heic(FLAT.astype(np.uint16) * 257, "RGB;16"),
         unit(FLAT),
         tolerance=LOSSY,
-        note="its 10 bits per channel were reduced to 8",
     ),
     Kind(
         "AVIF",
@@ -587,6 +597,13 @@ KINDS: tuple[Kind, ...] = (
         lambda: pillow(FLAT, "AVIF", quality=100, subsampling="4:4:4", exif=turned(8)),
         np.rot90(unit(FLAT), 1),
         tolerance=LOSSY,
+    ),
+    Kind(
+        "camera raw (DNG, CR2, CR3, NEF, ARW, RAF, …)",
+        "developed with the camera's white balance, in 16 bits",
+        lambda: dng(LIGHT),
+        srgb_curve(unit(LIGHT)),
+        tolerance=2 / 255,
     ),
     Kind("JPEG XL", SAME, lambda: jxl(NARROW[..., :3]), RGB),
     Kind(

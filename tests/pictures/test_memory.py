@@ -28,6 +28,7 @@ from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError,
 from nst_daemon.painter import Painter, decode
 from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
+from tests.pictures.corpus import raw
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
 
@@ -84,6 +85,20 @@ def deep_tiff(pixels: Array) -> bytes:
     return out.getvalue()
 
 
+def mosaic_dng(pixels: Array) -> bytes:
+    """A camera raw file whose colours are those of the scene."""
+    values = (pixels[..., :3] ** 2.2 * 65535).round().astype(np.uint16)
+    values[:40] = 65535  # LibRaw needs white to keep the brightness
+    mosaic = values[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = values[::2, ::2, 0], values[1::2, 1::2, 2]
+    return raw.dng(mosaic, raw.Camera(), raw.PATTERNS["RGGB"])
+
+
+def linear_dng(pixels: Array) -> bytes:
+    """A camera raw file with all colours for each pixel."""
+    return raw.dng((pixels[..., :3] * 65535).round().astype(np.uint16), raw.Camera())
+
+
 def jxl(kind: str = "u1", channels: int = 3, **options: object) -> Encoder:
     """What encodes pixels as JPEG XL."""
     most = 1 if kind[0] == "f" else (1 << 8 * int(kind[1])) - 1
@@ -111,6 +126,8 @@ ENCODERS: dict[str, Encoder] = {
     "BMP": pillow("BMP"),
     "16-bit PNG with alpha": deep_png,
     "16-bit TIFF": deep_tiff,
+    "DNG": mosaic_dng,
+    "linear DNG": linear_dng,
     "JPEG XL": jxl(level=90),
     "lossless JPEG XL": jxl(lossless=True),
     "16-bit JPEG XL with alpha": jxl("u2", 4, lossless=True),
@@ -125,7 +142,7 @@ def both(data: bytes, folder: Path, used: float = USED) -> tuple[Picture, Pictur
     return load_picture(path), load_picture(path, used=lambda _: used)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "DNG"])
 def test_a_reduced_picture_is_the_whole_one(name: str, tmp_path: Path) -> None:
     """At the size that is used, a picture reduced while decoding differs by less than a JPEG's noise (0.9 of 255)."""
     whole, reduced = both(ENCODERS[name](scene()), tmp_path)
@@ -142,6 +159,19 @@ def test_a_reduced_picture_is_the_whole_one(name: str, tmp_path: Path) -> None:
         assert faded.square().mean().sqrt() < 0.5 / 255
     assert reduced.notes == whole.notes
     assert reduced.metadata == whole.metadata
+
+
+def test_a_reduced_raw_file_is_shifted_by_a_fraction_of_a_pixel(tmp_path: Path) -> None:
+    """Each 2 × 2 pixels of a mosaic become one, at the place of their middle: reds and blues move by 1/8 pixel at most.
+
+    At the size that is used, the steepest of the scene's waves makes at most 6 levels of 255 of that.
+    """
+    whole, reduced = both(mosaic_dng(scene()), tmp_path)
+    assert reduced.file_size == whole.size
+    size = (150, 200)
+    difference = 255 * (resize(reduced.rgb[None], size) - resize(whole.rgb[None], size))
+    assert difference.square().mean().sqrt() < 3.5
+    assert difference.mean().abs() < 0.2
 
 
 def test_a_deep_picture_keeps_its_bits_when_it_is_reduced(tmp_path: Path) -> None:
@@ -202,13 +232,14 @@ from importlib import import_module
 import nst_daemon.painter
 from nst_daemon.config import Limits
 from nst_daemon.engine import images
-from nst_daemon.pictures import formats, memory
+from nst_daemon.pictures import memory
+from nst_daemon.pictures.camera_raw import recognise
 from nst_daemon.engine.memory import trim_heap
 from nst_daemon.machine import proc_bytes
 
 def measured(path, used):
     with open(path, "rb") as file:
-        known = formats.detect(file.read(64))
+        known = recognise(file)
         reader = import_module("nst_daemon.pictures.readers." + known.reader)
         stored = reader.open_picture(file, known.name)
         size = memory.reduced_size(stored.size, used) if used else None

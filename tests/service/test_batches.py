@@ -252,13 +252,13 @@ def test_what_a_batch_passes_over_is_logged(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Files of other kinds that the globs of a batch match are counted in one line of the log."""
-    for name in ("c.CR2", "d.cr2", "notes.txt"):
+    for name in ("c.CDR", "d.cdr", "notes.txt"):
         (tmp_path / "photos" / name).write_bytes(b"x")
     ask(bench, "contents: '*'\nstyles: one")
     assert paint_all(bench) == 2
     assert (
         caplog.text.count(
-            "batch night passes over what its globs match: 3 files are not image files (2 .cr2, 1 .txt)"
+            "batch night passes over what its globs match: 3 files are not image files (2 .cdr, 1 .txt)"
         )
         == 1
     )

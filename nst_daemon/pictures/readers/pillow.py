@@ -1,4 +1,4 @@
-"""WebP, BMP, GIF, HEIC and AVIF, with 8 bits per channel, by Pillow and pillow-heif."""
+"""WebP, BMP and GIF, with 8 bits per channel, by Pillow."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import IO
 
 import numpy as np
-import pillow_heif
 from PIL import (
-    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -26,22 +24,18 @@ from nst_daemon.pictures.raster import Raster, Size, StoredPicture
 PARSERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
     "webp": WebPImagePlugin.WebPImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,
-    "heif": pillow_heif.HeifImageFile,
-    "avif": AvifImagePlugin.AvifImageFile,
     "bmp": BmpImagePlugin.BmpImageFile,
     "gif": GifImagePlugin.GifImageFile,
 }
 
 # Bytes at the worst moment, measured as the growth of VmHWM and VmData with 24 megapixels of 3 channels
-# (Pillow 12.0, pillow-heif 1.1, x86-64) and rounded up.
+# (Pillow 12.0, x86-64) and rounded up.
 
-#: Per pixel of the file. Measured: TIFF 7.7, WebP 16.4, HEIC 9.2 (10 bits), AVIF 9.7, BMP 4.4,
-#: GIF 1.4. GIF: a palette or transparent colour is converted (4 more).
+#: Per pixel of the file. Measured: TIFF 7.7, WebP 16.4, BMP 4.4, GIF 1.4. GIF: a palette or transparent colour is
+#: converted (4 more).
 FILE_BYTES = {
     "TIFF": 9,
     "WEBP": 17,
-    "HEIF": 10,
-    "AVIF": 10,
     "BMP": 5,
     "GIF": 9,
 }
@@ -50,9 +44,7 @@ FILE_BYTES = {
 def open_picture(file: IO[bytes], name: str) -> StoredPicture:
     """Read the header of a file of a format of `PARSERS`. Damaged files raise any exception of Pillow."""
     image = open_image(file, name)
-    bits = int(image.info.get("bit_depth", 8))  # set by pillow-heif
-    lost = (f"its {bits} bits per channel were reduced to 8",) if bits > 8 else ()
-    return stored(image, decoder(image, lost))
+    return stored(image, decoder(image))
 
 
 def open_image(file: IO[bytes], name: str) -> Image.Image:

@@ -7,6 +7,7 @@ can make it refuse a picture. Numbers of sections are those of PNG (third editio
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ from nst_daemon.pictures.cicp import BT709, HLG, PQ, Chromaticities, cicp_profil
 from nst_daemon.pictures.icc import UNREADABLE
 from nst_daemon.pictures.metadata import Tags, parsed_exif
 from nst_daemon.pictures.raster import Raster, Size, StoredPicture, UnsupportedPicture
+
+#: libpng's warnings: the reader checks the chunks itself, and imagecodecs decodes interlaced pictures in a way that
+#: libpng warns about although the pixels are right.
+logging.getLogger("imagecodecs").setLevel(logging.ERROR)
 
 #: A file with more chunks is refused.
 MAX_CHUNKS = 200_000
@@ -70,7 +75,8 @@ class _Structure:
         chunks: The contents of the chunks that are used, by their names; texts by their keys.
         data: Offsets of the IDAT chunks in the file, and the lengths of their contents.
         cut: Whether the file ends within an IDAT chunk.
-        animated: Whether the image is the first frame of the animation, if there is one.
+        controls: The number of frames of an animation.
+        animated: Whether the image is its first frame.
         profile_note: Why its profile is not used.
     """
 
@@ -82,6 +88,7 @@ class _Structure:
     chunks: dict[bytes, bytes]
     data: list[tuple[int, int]] = field(default_factory=list)
     cut: bool = False
+    controls: int = 0
     animated: bool = False
     profile_note: str = ""
 
@@ -114,8 +121,8 @@ class _Structure:
     @property
     def frames(self) -> int:
         """The number of frames of an animation, with an image that is not part of it."""
-        count = int.from_bytes(self.chunks.get(b"acTL", b"")[:4], "big")
-        return max(1, count + (not self.animated)) if count else 1
+        announced = int.from_bytes(self.chunks.get(b"acTL", b"")[:4], "big")
+        return self.controls + (not self.animated) if announced and self.controls else 1
 
 
 def open_picture(file: IO[bytes], name: str) -> StoredPicture:
@@ -204,8 +211,9 @@ def _take(file: IO[bytes], found: _Structure, kind: bytes, length: int) -> None:
     """Keep a chunk if it is used, at its place (5.6), intact, and the first of its kind that is."""
     chunks = found.chunks
     key = _text_key(file, length) if kind in _TEXTS else kind
-    if kind == b"fcTL" and not found.data:
-        found.animated = True
+    if kind == b"fcTL":
+        found.controls += 1
+        found.animated = found.animated or not found.data
     if key in chunks or not _placed(found, kind):
         return
     if kind == b"PLTE" and found.kind != PALETTE:  # colours that are suggested
@@ -278,7 +286,7 @@ def _profile(found: _Structure) -> tuple[bytes | None, list[str]]:
                 raise ValueError("not RGB with the full range")
             hdr = {PQ: "PQ", HLG: "HLG"}.get(transfer)
             clipped = [f"high dynamic range ({hdr}) was clipped at diffuse white"] if hdr else []
-            return cicp_profile(primaries, transfer), clipped
+            return cicp_profile(1 if found.grey else primaries, transfer), clipped
         except ValueError:
             notes.append(f"its colour space (cICP {primaries}, {transfer}) was not used")
     if b"iCCP" in chunks:
@@ -289,7 +297,7 @@ def _profile(found: _Structure) -> tuple[bytes | None, list[str]]:
         notes.append(TOO_LARGE if len(profile) == MAX_METADATA_BYTES else UNREADABLE)
     if b"sRGB" in chunks or b"gAMA" not in chunks:
         return None, notes
-    return _from_gamma(chunks[b"gAMA"], chunks.get(b"cHRM")), notes
+    return _from_gamma(chunks[b"gAMA"], None if found.grey else chunks.get(b"cHRM")), notes
 
 
 def _from_gamma(gamma: bytes, chromaticities: bytes | None) -> bytes | None:
