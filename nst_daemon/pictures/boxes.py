@@ -26,12 +26,14 @@ class BoxItem:
         properties: Types and contents, in the order in which they apply.
         references: The items that it refers to, by the type of the reference.
         extents: Offset and length in the file.
+        named_at: The offset in the file of `kind`.
     """
 
     kind: bytes = b""
     properties: list[Property] = field(default_factory=list)
     references: dict[bytes, list[int]] = field(default_factory=dict)
     extents: list[tuple[int, int]] = field(default_factory=list)
+    named_at: int = 0
 
     def property(self, kind: bytes) -> bytes | None:
         """The content of the first property of a type."""
@@ -127,7 +129,7 @@ def _kinds(data: bytes, known: dict[int, BoxItem], start: int, end: int) -> None
             version, _ = numbers.full_box()
             number = numbers.next(4 if version >= 3 else 2)
             numbers.next(2)
-            known[number] = BoxItem(numbers.next(4).to_bytes(4, "big"))
+            known[number] = BoxItem(numbers.next(4).to_bytes(4, "big"), named_at=numbers.at - 4)
 
 
 def _extents(

@@ -1,15 +1,18 @@
-"""AVIF with 8 to 12 bits per channel, by libavif through imagecodecs; the header by our own parser.
+"""AVIF with 8 to 12 bits per channel, by libavif through imagecodecs, animations through Pillow.
 
-libavif allocates by what the AV1 data says, so that is compared with the file's header first.
+The header is read by our own parser. libavif allocates by what the AV1 data says, so that is compared with the
+file's header first.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from typing import IO
 
 import imagecodecs
 import numpy as np
+from PIL import AvifImagePlugin
 
 from nst_daemon.machine import threads_per_worker
 from nst_daemon.pictures import boxes, code_points
@@ -33,9 +36,9 @@ class _AvifHeader:
     properties: list[Property]
     bits: int
     alpha: bool = False
-    premultiplied: bool = False
     exif: bytes = b""
     frames: int = 1
+    ignored: list[int] = field(default_factory=list)  # offsets of the types of items of metadata
     coded: list[tuple[Size, bytes]] = field(default_factory=list)
 
     @property
@@ -95,14 +98,15 @@ def _of_items(data: bytes) -> _AvifHeader:
     alphas = [
         n for n, one in items.items() if (one.property(b"auxC") or b"")[4:].startswith(_ALPHA)
     ]
-    exif = next((n for n, one in items.items() if one.kind == b"Exif"), 0)
+    described = [one for one in items.values() if one.kind in (b"Exif", b"mime")]
+    exif = next((one for one in described if one.kind == b"Exif"), None)
     return _AvifHeader(
         size,
         item.properties,
         _bits(config),
         bool(alphas),
-        any(number in alphas for number in item.references.get(b"prem", [])),
-        _exif_of(items[exif], data) if exif else b"",
+        _exif_of(exif, data) if exif else b"",
+        ignored=[one.named_at for one in described],
         coded=[(_size(one), one.payload(data)) for one in coded],
     )
 
@@ -190,20 +194,41 @@ def _of_tracks(data: bytes, tracks: list[_FrameTrack]) -> _AvifHeader:
 
 
 def _decoded(data: bytes, header: _AvifHeader) -> Raster:
-    pixels = imagecodecs.avif_decode(data, 0, numthreads=threads_per_worker())
-    if pixels.dtype != np.uint8:
-        pixels = widened(pixels, header.bits)
+    notes: tuple[str, ...] = ()
+    if b"moov" in data:
+        pixels = _first_frame(data)
+        if header.bits > 8:
+            notes = (f"its {header.bits} bits per channel were reduced to 8",)
+    else:
+        readable = _without_metadata(data, header.ignored)
+        pixels = imagecodecs.avif_decode(readable, numthreads=threads_per_worker())
+        if pixels.dtype != np.uint8:
+            pixels = widened(pixels, header.bits)
     pixels = _transformed(pixels.reshape(*pixels.shape[:2], -1), header.properties)
     grey = pixels.shape[2] < 3
     channels = 1 if grey else 3
     alpha = pixels[..., channels:] if pixels.shape[2] > channels else None
     colours = pixels[..., :channels]
-    if grey and alpha is not None and header.premultiplied:  # libavif divides only colours
-        share = alpha.astype(np.float32) / np.iinfo(alpha.dtype).max
-        divided = colours / np.maximum(share, 1e-6)
-        colours = divided.clip(0, np.iinfo(colours.dtype).max).round().astype(colours.dtype)
-    raster = Raster(colours, "GRAY" if grey else "RGB", alpha)
+    raster = Raster(colours, "GRAY" if grey else "RGB", alpha, notes)
     return code_points.in_srgb(raster, *header.code_points)
+
+
+def _without_metadata(data: bytes, named_at: list[int]) -> bytes:
+    """The file with items of a type that libavif ignores: it refuses pictures whose EXIF is damaged."""
+    if not named_at:
+        return data
+    changed = bytearray(data)
+    for at in named_at:
+        changed[at : at + 4] = b"free"
+    return bytes(changed)
+
+
+def _first_frame(data: bytes) -> Array:
+    """The first frame of an animation, by Pillow: imagecodecs (2026.3) decodes all frames, and writes out of bounds
+    where one is asked for.
+    """
+    AvifImagePlugin.DEFAULT_MAX_THREADS = threads_per_worker()
+    return np.asarray(AvifImagePlugin.AvifImageFile(io.BytesIO(data)))
 
 
 def _transformed(values: Array, properties: list[Property]) -> Array:
