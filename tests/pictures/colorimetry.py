@@ -39,11 +39,6 @@ def srgb_light(values: Array) -> Array:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-def bt709_light(values: Array) -> Array:
-    """The inverse of ITU-R BT.709-6, item 1.2."""
-    return np.where(values < 0.081, values / 4.5, ((values + 0.099) / 1.099) ** (1 / 0.45))
-
-
 def xyz_of(x: float, y: float) -> Array:
     """XYZ with Y = 1 of a chromaticity."""
     return np.array([x / y, 1, (1 - x - y) / y])
@@ -57,10 +52,19 @@ def to_d50(white: Array) -> Array:
 
 def to_xyz(points: Points) -> Array:
     """The matrix from linear RGB to XYZ of D50 (SMPTE RP 177)."""
-    pairs = [points[i : i + 2] for i in range(0, 8, 2)]
-    white, *colours = (xyz_of(x, y) for x, y in pairs)
+    return to_d50(xyz_of(*points[:2])) @ _to_own_xyz(points)
+
+
+def luminance(points: Points) -> Array:
+    """The shares of R, G and B in the luminance."""
+    return np.asarray(_to_own_xyz(points)[1])
+
+
+def _to_own_xyz(points: Points) -> Array:
+    """The matrix from linear RGB to XYZ of its own white."""
+    white, *colours = (xyz_of(*points[i : i + 2]) for i in range(0, 8, 2))
     columns = np.array(colours).T
-    return to_d50(white) @ (columns * np.linalg.solve(columns, white))
+    return columns * np.linalg.solve(columns, white)
 
 
 def from_light(light: Array, points: Points) -> Array:

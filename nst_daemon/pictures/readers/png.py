@@ -12,13 +12,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, cast
 
 import imagecodecs
 import numpy as np
 
-from nst_daemon.pictures.cicp import BT709, HLG, PQ, Chromaticities, cicp_profile, gamma_profile
+from nst_daemon.pictures import code_points
 from nst_daemon.pictures.icc import UNREADABLE
 from nst_daemon.pictures.metadata import Tags, parsed_exif
 from nst_daemon.pictures.raster import Raster, Size, StoredPicture, UnsupportedPicture
@@ -33,6 +33,8 @@ MAX_CHUNKS = 200_000
 MAX_METADATA_BYTES = 8 << 20
 #: Per pixel, to reduce a picture without alpha. Measured with 24 megapixels: 7.4 (8-bit grey).
 REDUCING_BYTES = 8.0
+#: Per pixel, to convert colours described by code points.
+CODE_POINT_BYTES = 13.0
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 _DEPTHS = {
@@ -56,6 +58,13 @@ _TEXT_KEYS = frozenset({*_EXIF_KEYS, _XMP_KEY})
 _LONGEST_KEY = 79
 _USED = _COLOUR_SPACE | _TEXT_KEYS | {b"PLTE", b"tRNS", b"acTL", b"eXIf"}
 _LENGTHS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"acTL": 8}
+
+#: The code points (ITU-T H.273) of cICP that are used; 2 is unspecified.
+_PRIMARIES, _TRANSFERS = {2, *code_points.PRIMARIES}, set(range(1, 19)) - {3}
+#: cHRM of sRGB: x and y of white, red, green and blue.
+SRGB_POINTS: tuple[float, ...] = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+#: The name of profiles that imagecodecs makes.
+_MADE = "RGB built-in"
 
 #: gAMA within this share of 1/2.2, and cHRM this close to sRGB's, mean sRGB.
 GAMMA_CLOSE, CHROMATICITY_CLOSE = 0.05, 0.005
@@ -125,22 +134,36 @@ class _Structure:
         return self.controls + (not self.animated) if announced and self.controls else 1
 
 
+@dataclass(frozen=True)
+class _ColourSpace:
+    """A profile, or code points of ITU-T H.273, or neither of them for sRGB, with notes on what was not used."""
+
+    profile: bytes | None = None
+    points: tuple[int, int] = (1, 13)
+    notes: tuple[str, ...] = ()
+
+
 def open_picture(file: IO[bytes], name: str) -> StoredPicture:
     """Read the chunks, without the image data."""
     found = _walk(file)
-    profile, notes = _profile(found)
+    space = _colour_space(found)
+    points = (1, space.points[1]) if found.grey else space.points
+    converted = 0 if code_points.is_srgb(*points) else CODE_POINT_BYTES
+
+    def decode(_: Size | None) -> Raster:
+        return code_points.in_srgb(replace(_decode(file, found), notes=space.notes), *points)
 
     def decoding_bytes(reduced: Size | None) -> float:
-        reducing = REDUCING_BYTES * found.width * found.height if reduced and not found.alpha else 0
-        return found.compressed_bytes + found.raster_bytes + reducing
+        each = converted + (REDUCING_BYTES if reduced and not found.alpha else 0)
+        return found.compressed_bytes + found.raster_bytes + each * found.width * found.height
 
     return StoredPicture(
         size=(found.height, found.width),
         alpha=found.alpha,
         cmyk=False,
-        decode=lambda _: _decode(file, found, tuple(notes)),
+        decode=decode,
         decoding_bytes=decoding_bytes,
-        profile=profile,
+        profile=space.profile,
         exif=lambda: _exif(found),
         frames=found.frames,
     )
@@ -272,49 +295,48 @@ def _inflated(data: bytes) -> tuple[bytes, bool]:
 # Colours and metadata
 
 
-def _profile(found: _Structure) -> tuple[bytes | None, list[str]]:
-    """The profile of the colour space, None for sRGB, with notes: the first of cICP, iCCP, sRGB, gAMA with cHRM (4.3).
-
-    A cHRM without gAMA is not used, as in browsers.
-    """
-    notes = [found.profile_note] if found.profile_note else []
+def _colour_space(found: _Structure) -> _ColourSpace:
+    """The first of cICP, iCCP, sRGB, gAMA with cHRM (4.3). A cHRM without gAMA is not used, as in browsers."""
+    notes: tuple[str, ...] = (found.profile_note,) if found.profile_note else ()
     chunks = found.chunks
     if b"cICP" in chunks:
         primaries, transfer, *rest = chunks[b"cICP"]
-        try:
-            if rest != [0, 1]:
-                raise ValueError("not RGB with the full range")
-            hdr = {PQ: "PQ", HLG: "HLG"}.get(transfer)
-            clipped = [f"high dynamic range ({hdr}) was clipped at diffuse white"] if hdr else []
-            return cicp_profile(1 if found.grey else primaries, transfer), clipped
-        except ValueError:
-            notes.append(f"its colour space (cICP {primaries}, {transfer}) was not used")
+        if rest == [0, 1] and primaries in _PRIMARIES and transfer in _TRANSFERS:
+            return _ColourSpace(points=(primaries, transfer))
+        notes += (f"its colour space (cICP {primaries}, {transfer}) was not used",)
     if b"iCCP" in chunks:
         # A profile's name, a zero, the method (which is 0), and the compressed profile.
         profile, whole = _inflated(chunks[b"iCCP"].partition(b"\0")[2][1:])
         if whole:
-            return profile, notes
-        notes.append(TOO_LARGE if len(profile) == MAX_METADATA_BYTES else UNREADABLE)
+            return _ColourSpace(profile, notes=notes)
+        notes += (TOO_LARGE if len(profile) == MAX_METADATA_BYTES else UNREADABLE,)
     if b"sRGB" in chunks or b"gAMA" not in chunks:
-        return None, notes
-    return _from_gamma(chunks[b"gAMA"], None if found.grey else chunks.get(b"cHRM")), notes
+        return _ColourSpace(notes=notes)
+    points = None if found.grey else chunks.get(b"cHRM")
+    return _ColourSpace(_gamma_profile(chunks[b"gAMA"], points), notes=notes)
 
 
-def _from_gamma(gamma: bytes, chromaticities: bytes | None) -> bytes | None:
+def _gamma_profile(gamma: bytes, chromaticities: bytes | None) -> bytes | None:
     """The profile of gAMA and cHRM (11.3.2.1, 11.3.2.2); None for sRGB and for invalid numbers."""
     exponent = int.from_bytes(gamma, "big") / 100_000
     if not GAMMA_RANGE[0] <= exponent <= GAMMA_RANGE[1]:
         return None
-    points: Chromaticities = BT709
+    points = SRGB_POINTS
     if chromaticities:
         points = tuple(value / 100_000 for value in struct.unpack(">8I", chromaticities))
-    close = np.abs(np.subtract(points, BT709)).max() <= CHROMATICITY_CLOSE
+    close = np.abs(np.subtract(points, SRGB_POINTS)).max() <= CHROMATICITY_CLOSE
     if close and abs(exponent * 2.2 - 1) <= GAMMA_CLOSE:
         return None
+    white, *colours = ([*points[i : i + 2], 1.0] for i in range(0, 8, 2))
+    primaries = [value for colour in colours for value in colour]
     try:
-        return gamma_profile(1 / exponent, points)
-    except ValueError:
+        made = imagecodecs.cms_profile(
+            "rgb", whitepoint=white, primaries=primaries, gamma=1 / exponent
+        )
+    except (ValueError, imagecodecs.CmsError):
         return None
+    name = f"gamma {1 / exponent:.4f}"[: len(_MADE)]  # of the same length
+    return bytes(made).replace(_MADE.encode("utf-16-be"), name.encode("utf-16-be"))
 
 
 def _exif(found: _Structure) -> Tags:
@@ -349,7 +371,7 @@ def _from_hex(text: bytes) -> bytes:
 # Pixels
 
 
-def _decode(file: IO[bytes], found: _Structure, notes: tuple[str, ...]) -> Raster:
+def _decode(file: IO[bytes], found: _Structure) -> Raster:
     """The pixels. Image data without an end or with a wrong checksum is used if all rows are there, as in browsers."""
     try:
         if found.cut:
@@ -363,7 +385,7 @@ def _decode(file: IO[bytes], found: _Structure, notes: tuple[str, ...]) -> Raste
     values = np.asarray(values).reshape(found.height, found.width, -1)
     colours = 1 if found.grey else 3
     alpha = values[..., colours:] if found.alpha else None
-    return Raster(values[..., :colours], "GRAY" if found.grey else "RGB", alpha, notes)
+    return Raster(values[..., :colours], "GRAY" if found.grey else "RGB", alpha)
 
 
 def _stream(file: IO[bytes], found: _Structure) -> bytearray:

@@ -186,16 +186,17 @@ def _gamma() -> Iterator[Case]:
         yield case(name, pixels, partial(file, pixels, before=chunks))
 
 
-#: The curves from values to light (ITU-T H.273, table 3); those above 1 are clipped.
+#: The curves from values to light (ITU-T H.273, table 3). Those of video are shown as sRGB's, as in browsers.
 LIGHT: dict[int, tuple[str, Callable[[Array], Array]]] = {
-    1: ("BT.709", colorimetry.bt709_light),
+    1: ("BT.709", colorimetry.srgb_light),
+    2: ("unspecified", colorimetry.srgb_light),
     4: ("gamma 2.2", lambda v: v**2.2),
     5: ("gamma 2.8", lambda v: v**2.8),
-    6: ("BT.601", colorimetry.bt709_light),
+    6: ("BT.601", colorimetry.srgb_light),
     8: ("linear", lambda v: v),
     13: ("sRGB", colorimetry.srgb_light),
-    14: ("BT.2020", colorimetry.bt709_light),
-    15: ("BT.2020, 12 bit", colorimetry.bt709_light),
+    14: ("BT.2020", colorimetry.srgb_light),
+    15: ("BT.2020, 12 bit", colorimetry.srgb_light),
 }
 POINTS = {
     1: ("BT.709", colorimetry.BT709),
@@ -217,7 +218,8 @@ def _code_points() -> Iterator[Case]:
         pixels = picture(kind, depth)
         title = f"cICP {space}, {curve}, {KINDS[kind]}, {depth} bit"
         make = partial(file, pixels, before=cicp(primaries, transfer, 0, 1))
-        if (primaries, transfer) == (1, 13) or (kind in (GREY, GREY_ALPHA) and transfer == 13):
+        same = light is colorimetry.srgb_light
+        if same and (primaries == 1 or kind in (GREY, GREY_ALPHA)):
             yield case(title, pixels, make)
             continue
         yield case(
@@ -232,7 +234,7 @@ def _code_points() -> Iterator[Case]:
     pixels = picture(RGB, 8)
     yield case("cICP unspecified", pixels, partial(file, pixels, before=cicp(2, 2, 0, 1)))
     for name, points in {
-        "of an unknown primary": (99, 13, 0, 1),
+        "of unknown primaries": (99, 13, 0, 1),
         "of an unknown curve": (1, 99, 0, 1),
         "with a matrix": (1, 8, 1, 1),
         "with the narrow range": (1, 8, 0, 0),
@@ -242,26 +244,29 @@ def _code_points() -> Iterator[Case]:
 
 
 def _hdr() -> Iterator[Case]:
-    """PQ and HLG below diffuse white, which stay what they are."""
-    for (kind, depth), primaries in product(((RGB, 8), (RGB, 16), (GREY, 16)), (1, 9, 12)):
+    """PQ and HLG, so dark that nothing is compressed."""
+    for (kind, depth), (space, points) in product(
+        ((RGB, 8), (RGB, 16), (GREY, 16)),
+        ((1, colorimetry.BT709), *((n, POINTS[n][1]) for n in (9, 12))),
+    ):
         dark = picture(kind, depth)
-        dark = replace(dark, values=(dark.values * 0.5).astype(int))
+        dark = replace(dark, values=(dark.values * 0.4).astype(int))
         v = dark.colours
         root = v ** (32 / 2523)
-        pq = (
-            10_000
-            / 203
-            * (np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)) ** (8192 / 1305)
-        )
-        white = (np.exp((0.75 - 0.55991073) / 0.17883277) + 0.28466892) / 12
-        for name, transfer, light in (("PQ", 16, pq), ("HLG", 18, (v**2 / 3 / white) ** 1.2)):
+        share = np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)
+        used = colorimetry.BT709 if kind == GREY else points
+        luminance = (v**2 / 3) @ colorimetry.luminance(used)
+        for name, transfer, light in (
+            ("PQ", 16, 10_000 / 203 * share ** (8192 / 1305)),
+            ("HLG", 18, 1000 / 203 * v**2 / 3 * luminance[..., None] ** 0.2),
+        ):
             yield case(
-                f"cICP {POINTS[primaries][0]}, {name}, {KINDS[kind]}, {depth} bit",
+                f"cICP {POINTS[space][0]}, {name}, {KINDS[kind]}, {depth} bit",
                 dark,
-                partial(file, dark, before=cicp(primaries, transfer, 0, 1)),
-                colours=colorimetry.from_light(np.minimum(light, 1), POINTS[primaries][1]),
+                partial(file, dark, before=cicp(space, transfer, 0, 1)),
+                colours=colorimetry.from_light(light, used),
                 tolerance=CONVERTED,
-                note=f"high dynamic range ({name}) was clipped at diffuse white",
+                note=f"tone-mapped to sRGB from {'BT.709' if kind == GREY else POINTS[space][0]} (HDR, {name})",
             )
 
 
