@@ -32,6 +32,7 @@ from nst_daemon.errors import (
 from nst_daemon.files import default_cache_dir
 from nst_daemon.ops.progress_bars import Bars
 from nst_daemon.painter import Painter, stylize
+from nst_daemon.pictures.destination import Destination
 from nst_daemon.report import sidecar
 from nst_daemon.samples import lay_out
 from tests.weights import random_weights
@@ -191,6 +192,27 @@ def test_a_picture_that_its_format_cannot_hold_is_refused(painter: Painter, tmp_
         wide.save(tmp_path / "wide.webp", Outputs(format="webp"), ())
     with pytest.raises(StorageError, match="gone"):
         rendering.save(tmp_path / "gone" / "a.png", Outputs(), ())
+
+
+def test_the_output_is_checked_before_the_styles_are_read(painter: Painter, tmp_path: Path) -> None:
+    """A size that the format cannot hold, or a disk without room, ends `prepare` before a style is opened."""
+    missing = tmp_path / "missing.png"
+    with pytest.raises(PictureError, match=r"dog\.webp cannot be written: 16384 × 16384 pixels"):
+        painter.prepare(
+            picture(32, 32),
+            [missing],
+            resolve({"size": 16_384}),
+            destination=Destination(tmp_path / "dog.webp", "webp", 8),
+        )
+    with pytest.raises(
+        StorageError, match=r"dog\.png may need 1 MiB.* limits\.min_free_disk keeps"
+    ):
+        painter.prepare(
+            picture(32, 32),
+            [missing],
+            resolve({"size": 32}),
+            destination=Destination(tmp_path / "dog.png", "png", 8, reserve=1 << 60),
+        )
 
 
 def test_painting_goes_on_from_a_state(painter: Painter) -> None:

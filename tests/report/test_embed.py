@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from nst_daemon.config import Outputs
 from nst_daemon.engine.images import Picture
@@ -29,7 +28,14 @@ METADATA = {"artist": "Zoë", "datetime_original": "2020:02:29 12:00:00"}
 PICTURE = Picture(
     torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0)), metadata=METADATA
 )
-FORMATS: dict[str, Any] = {"png": "png", "jpg": "jpg", "webp": "webp", "tif": "tiff"}
+FORMATS: dict[str, Any] = {
+    "png": "png",
+    "jpg": "jpg",
+    "webp": "webp",
+    "tif": "tiff",
+    "avif": "avif",
+    "jxl": "jxl",
+}
 
 
 def painted(folder: Path, suffix: str) -> Path:
@@ -74,7 +80,7 @@ def test_a_picture_tells_no_names(tmp_path: Path, suffix: str) -> None:
 def test_any_other_picture_has_no_recipe(tmp_path: Path, suffix: str) -> None:
     """A picture without a recipe is refused, and the message has its name and a remedy."""
     path = tmp_path / f"holiday.{suffix}"
-    Image.new("RGB", (8, 8)).save(path)
+    save(Picture(torch.zeros(3, 8, 8)), path, Outputs(format=FORMATS[suffix]))
     with pytest.raises(
         InputError, match=rf"holiday\.{suffix} is neither a sidecar .* name a result"
     ):
