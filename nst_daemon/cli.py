@@ -217,7 +217,8 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
             remedy="name its picture as a file, with a --style-mask",
         )
     parts = job_parts(content, pictures, content_mask, style_mask or ())
-    print(drop(loaded.folders.inbox, name or content.stem, parts, wanted))
+    formats = loaded.limits.formats
+    print(drop(loaded.folders.inbox, name or content.stem, parts, wanted, formats))
 
 
 @app.command()
@@ -259,7 +260,8 @@ def rerun(
     settings = {**recipe.settings, **recipe.outputs}
     resolve_job(loaded, settings)
     parts = recipe_parts(recipe.inputs, _places(loaded, inputs or []))
-    print(drop(loaded.folders.inbox, recipe.name.replace("/", "-"), parts, settings))
+    name, formats = recipe.name.replace("/", "-"), loaded.limits.formats
+    print(drop(loaded.folders.inbox, name, parts, settings, formats))
 
 
 @app.command()

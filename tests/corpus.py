@@ -202,7 +202,9 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
     ):
         path = name.replace(".", ".content.")
         put(path, b"anything")
-        expected[name.partition(".")[0]] = rf"{path} is not an image file; known suffixes: "
+        expected[name.partition(".")[0]] = (
+            rf"{path} is not an image file; known formats are JPEG, PNG"
+        )
     _special_files(inbox, outside, expected)
     _folders(put, expected)
     put("half.content.png", picture())

@@ -284,6 +284,27 @@ def test_every_allowed_value_is_named() -> None:
         assert told in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("[]", "it is empty, so that no file could be read"),
+        ("[jpeg, jpg]", "'jpg' is not a format (did you mean jpeg?)"),
+        ("[JPEG XL, NEF]", "'JPEG XL' is not a format (did you mean"),
+        ("[nef]", "'nef' is not a format (did you mean raw?)"),
+        ("[.heic]", "'.heic' is not a format (did you mean heif?)"),
+        ("[pgn]", "'pgn' is not a format (did you mean png?)"),
+        ("[1]", "1 is not a format; the formats are jpeg, png, "),
+        ("jpeg", "must be a list, such as [jpeg, png], got 'jpeg'"),
+    ],
+)
+def test_a_wrong_list_of_formats_is_refused(value: str, told: str, tmp_path: Path) -> None:
+    """An empty list, a suffix or a misspelt name in limits.formats is an error that says which name was meant."""
+    (tmp_path / "config.yaml").write_text(f"limits:\n  formats: {value}\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "config.yaml", {})
+    assert f"limits.formats: {told}" in caught.value.message
+
+
 def test_a_named_pipe_is_no_configuration(tmp_path: Path) -> None:
     """A pipe without a writer would stop a daemon that reads its configuration again; that of a shell is read."""
     os.mkfifo(tmp_path / "config.yaml")

@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "identity",
         "engine.settings",
         "intake",
+        "pictures.camera_raw",
         "pictures.formats",
         "pictures.output_formats",
         "unexpected",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nst_daemon.errors import SettingsError
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import composed, printable
-from nst_daemon.pictures.formats import IMAGE_SUFFIXES, RAW_SUFFIXES
+from nst_daemon.pictures.formats import RAW_SUFFIXES, titles
 
 SETTINGS_SUFFIXES = frozenset({".yaml", ".yml"})
 #: Suffixes of placeholders: cloud clients show them for files that are not on the computer.
@@ -46,8 +46,7 @@ def stem_of(name: str) -> str:
 
 def unknown_kind(name: str) -> str:
     """The message for a file whose suffix is not that of an image."""
-    known = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES - set(RAW_SUFFIXES)))
-    return f"{printable(name)} is not an image file; known suffixes: {known}, and those of camera raw files"
+    return f"{printable(name)} is not an image file; known formats are {titles()}"
 
 
 def not_ours(entry: Entry) -> str:

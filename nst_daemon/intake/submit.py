@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import style_problem
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
-from nst_daemon.pictures.formats import IMAGE_SUFFIXES
+from nst_daemon.pictures.camera_raw import recognise
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES, LIST_IT, NAMES, not_listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,13 @@ class Part:
         return f".{word}{self.path.suffix.lower()}"
 
 
-def drop(inbox: Path, name: str, parts: Sequence[Part], settings: Mapping[str, object]) -> str:
+def drop(
+    inbox: Path,
+    name: str,
+    parts: Sequence[Part],
+    settings: Mapping[str, object],
+    formats: Collection[str] = NAMES,
+) -> str:
     """Copy the pictures of one job into the inbox, and its settings as NAME.yaml.
 
     Args:
@@ -57,16 +64,17 @@ def drop(inbox: Path, name: str, parts: Sequence[Part], settings: Mapping[str, o
         name: the wanted name; it is made safe, and numbered if the inbox has that name already.
         parts: the pictures.
         settings: of this job, `style` and `priority` included.
+        formats: those of `limits.formats`.
 
     Returns:
         The name of the job.
 
     Raises:
-        UsageError: a file does not exist, is not an image file, or cannot be read.
+        UsageError: a file does not exist, is not an image file, has another format, or cannot be read.
         StorageError: the inbox cannot be written.
     """
     for part in parts:
-        _check(part.path)
+        _check(part.path, formats)
     with Delivery(inbox) as delivery, files.storage(inbox):
         if settings:
             text = yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False)
@@ -273,13 +281,17 @@ def picture_suffix(name: str) -> str:
     return suffix
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, formats: Collection[str]) -> None:
     label = printable(str(path))
     if not path.is_file():
         raise UsageError(f"{label} does not exist or is not a file")
     picture_suffix(path.name)
     if not os.access(path, os.R_OK):
         raise UsageError(f"{label} cannot be read", remedy="check its permissions")
+    with path.open("rb") as file:
+        known = recognise(file)
+    if known and known.name not in formats:
+        raise UsageError(f"{label} {not_listed(known)}", remedy=LIST_IT)
 
 
 def _free_name(inbox: Path, name: str) -> str:

@@ -20,7 +20,7 @@ from nst_daemon.files import copied
 from nst_daemon.machine import lacks_memory
 from nst_daemon.pictures import memory
 from nst_daemon.pictures.camera_raw import recognise
-from nst_daemon.pictures.formats import FORMATS, NAMES, Format
+from nst_daemon.pictures.formats import LIST_IT, NAMES, Format, not_listed, titles
 from nst_daemon.pictures.icc import to_srgb
 from nst_daemon.pictures.metadata import TURNED, read_exif, upright
 from nst_daemon.pictures.raster import (
@@ -169,15 +169,12 @@ def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture
 
 def _allowed(known: Format | None, formats: Sequence[str], label: str) -> Format:
     if known is None:
-        titles = ", ".join(one.title for one in FORMATS if one.name in formats)
         raise PictureError(
-            f"{label} is not an image file of a known format", remedy=f"known formats are {titles}"
+            f"{label} is not an image file of a known format",
+            remedy=f"known formats are {titles(formats)}",
         )
     if known.name not in formats:
-        raise PictureError(
-            f"{label} is a {known.title} file, and limits.formats does not list {known.name}",
-            remedy="save it in another format, or add the format to limits.formats",
-        )
+        raise PictureError(f"{label} {not_listed(known)}", remedy=LIST_IT)
     return known
 
 

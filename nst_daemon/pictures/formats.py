@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal, get_args
 
 #: So many bytes at the beginning of a file tell its format.
@@ -143,6 +144,36 @@ def titles(names: Collection[str] = NAMES) -> str:
 
 
 IMAGE_SUFFIXES = suffixes(NAMES)
+
+#: The remedy for a file of a format that `limits.formats` does not list.
+LIST_IT = "save it in another format, or add the format to limits.formats"
+
+
+def not_listed(known: Format) -> str:
+    """The message for such a file, after its name."""
+    return f"is a {known.title} file, and limits.formats does not list {known.name}"
+
+
+def checked_names(names: object) -> object:
+    """The value of `limits.formats` if it is a list of names. Raises ValueError that says which name was meant."""
+    if not isinstance(names, list | tuple):
+        raise ValueError(f"must be a list, such as [{', '.join(NAMES[:2])}]")
+    if not names:
+        raise ValueError("it is empty, so that no file could be read")
+    for name in names:
+        if name not in NAMES:
+            meant = _meant(str(name).lower())
+            hint = f" (did you mean {meant}?)" if meant else ""
+            raise ValueError(f"{name!r} is not a format{hint}; the formats are {', '.join(NAMES)}")
+    return names
+
+
+def _meant(word: str) -> str:
+    """The name of a format that is written like this, or has this suffix."""
+    for known in FORMATS:
+        if word == known.title.lower() or "." + word.removeprefix(".") in known.suffixes:
+            return known.name
+    return next(iter(get_close_matches(word, NAMES, 1)), "")
 
 
 def detect(head: bytes) -> Format | None:

@@ -140,9 +140,16 @@ def test_reload(daemon: Daemon) -> None:
     path.write_text("rendre: {size: 32}\n")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.until(lambda: "rendre is not a setting" in daemon.text(), "refusal")
-    path.write_text("render: {size: 32}\n")
+    path.write_text("render: {size: 32}\nlimits: {formats: [gif, jpeg]}\n")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.until(lambda: "new configuration" in daemon.text(), "reload")
+    drop_pair(daemon.root / "inbox")
+    reason = daemon.root / "failed" / "dog" / "error.txt"
+    daemon.until(reason.exists, "refusal")
+    assert "is a PNG file, and limits.formats does not list png" in reason.read_text()
+    path.write_text("render: {size: 32}\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until(lambda: daemon.text().count("new configuration") > 1, "second reload")
     drop_pair(daemon.root / "inbox")
     daemon.until((daemon.root / "results" / "dog.png").exists, "result")
     with Image.open(daemon.root / "results" / "dog.png") as picture:

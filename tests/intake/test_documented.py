@@ -9,7 +9,7 @@ import pytest
 
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.intake.walk import MAX_FOLDER_DEPTH
-from nst_daemon.pictures.formats import IMAGE_SUFFIXES
+from nst_daemon.pictures.formats import FORMATS
 from tests.intake.conftest import House
 
 PAGE = (Path(__file__).parents[2] / "docs" / "inbox.md").read_text(encoding="utf-8")
@@ -39,9 +39,12 @@ def test_the_page_has_examples() -> None:
     assert len(DROPS) >= 14
 
 
-def test_kinds_and_depth_are_the_documented_ones() -> None:
-    """The page lists exactly the suffixes that are taken, and the depth of folders."""
-    listed = re.search(r"Kinds, by name: ([a-z, ]+)\.", PAGE)
-    assert listed
-    assert {f".{kind}" for kind in listed[1].split(", ")} == IMAGE_SUFFIXES
+def test_suffixes_and_depth_are_the_documented_ones() -> None:
+    """The page lists the suffixes of each format, and the depth of folders."""
+    listed = [
+        f"  - {known.title} (`{known.name}`): " + ", ".join(s[1:] for s in known.suffixes)
+        for known in FORMATS
+    ]
+    text = PAGE.partition("<!-- suffixes -->\n")[2].partition("<!-- /suffixes -->")[0]
+    assert text.splitlines() == listed, "the lines should be:\n" + "\n".join(listed)
     assert f"up to {MAX_FOLDER_DEPTH} deep" in PAGE

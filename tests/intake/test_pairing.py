@@ -14,6 +14,7 @@ from nst_daemon.intake.drops import Drop, Entry, JobSettings, Outcome, Request, 
 from nst_daemon.intake.pairing import MASK_WAYS, WAYS, Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Role
+from nst_daemon.pictures.formats import titles
 
 MARK = Fingerprint(0, 1, 0, 0)
 STARRY = Style(
@@ -353,9 +354,8 @@ def test_a_batch_file_is_handed_on() -> None:
 def test_other_kinds_of_files_with_a_role_are_refused(name: str) -> None:
     """Other kinds of files with a role after a dot are refused at once, with the kinds that are known."""
     (rejection,) = of(name).rejections
-    assert rejection.reason.startswith(f"{name} is not an image file; known suffixes: ")
-    assert "avif, bmp, gif, " in rejection.reason
-    assert rejection.reason.endswith("webp, and those of camera raw files")
+    assert rejection.reason == f"{name} is not an image file; known formats are {titles()}"
+    assert "JPEG, PNG, camera raw, " in rejection.reason
 
 
 def test_a_pair_with_another_kind_of_file_is_refused_as_a_whole() -> None:

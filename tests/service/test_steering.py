@@ -240,6 +240,12 @@ def test_nothing_is_dropped_that_could_not_be_painted(root: Root, tmp_path: Path
             call("submit", *map(str, arguments))
     with pytest.raises(InputError, match="seeed"):
         call("submit", str(good), str(good), "--set", "seeed=1")
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits: {formats: [jpeg]}\n")
+    with pytest.raises(
+        UsageError, match=r"dog\.png is a PNG file, and limits\.formats does not list png"
+    ):
+        call("submit", str(good), str(good), "--config", str(limits))
     assert list(root.inbox.iterdir()) == []
 
 

@@ -43,6 +43,7 @@ class Harness:
     faults: list[OSError] = field(default_factory=list)  # what the next starts raise
     processes: list[LocalTransport] = field(default_factory=list)
     time: float = 0.0
+    limits: Limits = field(default_factory=lambda: Limits(max_pixels=10_000))
 
     def __post_init__(self) -> None:
         self.check = DecodingCheck(self._spawn, DEADLINES)
@@ -65,7 +66,7 @@ class Harness:
 
     def ask(self, job: Job) -> Checked | None:
         """Ask once."""
-        return self.check.ask(job, self.folder / job.id, Limits(max_pixels=10_000), self.time)
+        return self.check.ask(job, self.folder / job.id, self.limits, self.time)
 
     def poll(self, seconds: float = 0.0) -> None:
         """One look, after so many seconds."""
@@ -109,9 +110,16 @@ def half(path: Path) -> None:
 
 def bomb(path: Path) -> None:
     """A PNG of a few bytes that claims 50,000 × 50,000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
-    path.write_bytes(data + struct.pack(">I", zlib.crc32(header)) + b"\0\0\0\0IEND\xaeB`\x82")
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(b""),
+        b"IEND": b"",
+    }
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 def text(path: Path) -> None:
@@ -140,6 +148,16 @@ def test_reason_names_the_file(
     answer = harness.answer(harness.job("dog", make))
     assert answer.reason.startswith("dog.png ") and words in answer.reason
     assert (answer.incomplete, answer.undecided) == (incomplete, "")
+
+
+def test_formats_of_a_new_configuration_count(harness: Harness) -> None:
+    """A file whose format limits.formats no longer lists is refused, although it was whole before; the key is named."""
+    assert not harness.answer(harness.job("dog", whole)).reason
+    harness.limits = Limits(formats=("jpeg", "tiff"))
+    assert harness.answer(harness.job("cat", whole)).reason == (
+        "cat.png is a PNG file, and limits.formats does not list png; "
+        "save it in another format, or add the format to limits.formats"
+    )
 
 
 def test_many_jobs_share_one_process(harness: Harness) -> None:
