@@ -240,12 +240,13 @@ def test_nothing_is_dropped_that_could_not_be_painted(root: Root, tmp_path: Path
             call("submit", *map(str, arguments))
     with pytest.raises(InputError, match="seeed"):
         call("submit", str(good), str(good), "--set", "seeed=1")
-    limits = tmp_path / "limits.yaml"
+    real, limits = tmp_path / "real.png", tmp_path / "limits.yaml"
+    real.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60))
     limits.write_text("limits: {formats: [jpeg]}\n")
     with pytest.raises(
-        UsageError, match=r"dog\.png is a PNG file, and limits\.formats does not list png"
+        UsageError, match=r"real\.png is a PNG file, and limits\.formats does not list png"
     ):
-        call("submit", str(good), str(good), "--config", str(limits))
+        call("submit", str(good), str(real), "--config", str(limits))
     assert list(root.inbox.iterdir()) == []
 
 
