@@ -17,22 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nst_daemon import active_hours, strict_yaml, variables
 from nst_daemon.addresses import split_address
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError, SettingsError, first_line
 from nst_daemon.names import printable
-from nst_daemon.pictures.formats import NAMES, Name, checked_names
+from nst_daemon.pictures.formats import NAMES, checked_names
 from nst_daemon.pictures.output_formats import (
     OUTPUT_KEYS,
     Depth,
@@ -191,7 +183,7 @@ class Limits(_Strict):
     max_side: Annotated[int, Field(ge=16)] = _key(
         30_000, "longest side of an input picture, in pixels"
     )
-    formats: Annotated[tuple[Name, ...], BeforeValidator(checked_names)] = _key(
+    formats: Annotated[tuple[str, ...], AfterValidator(checked_names)] = _key(
         NAMES, "formats of image files that are read; a file of another format fails"
     )
     max_job_minutes: Annotated[float, Field(gt=0)] = _key(
