@@ -154,15 +154,13 @@ def not_listed(known: Format) -> str:
     return f"is a {known.title} file, and limits.formats does not list {known.name}"
 
 
-def checked_names(names: object) -> object:
-    """The value of `limits.formats` if it is a list of names. Raises ValueError that says which name was meant."""
-    if not isinstance(names, list | tuple):
-        raise ValueError(f"must be a list, such as [{', '.join(NAMES[:2])}]")
+def checked_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The value of `limits.formats`. Raises ValueError that says which name was meant."""
     if not names:
         raise ValueError("it is empty, so that no file could be read")
     for name in names:
         if name not in NAMES:
-            meant = _meant(str(name).lower())
+            meant = _meant(name.lower())
             hint = f" (did you mean {meant}?)" if meant else ""
             raise ValueError(f"{name!r} is not a format{hint}; the formats are {', '.join(NAMES)}")
     return names
