@@ -470,6 +470,8 @@ def _validate(
         config = _ADAPTER.validate_python(written)
     except ValidationError as error:
         raise _as_config_error(error, where, names) from error
+    for key in config.render.keys() & set(OUTPUT_KEYS):
+        raise ConfigError(f"{where}: render.{key} is not a setting", remedy=f"write outputs.{key}")
     try:
         config.render_settings()
     except SettingsError as error:

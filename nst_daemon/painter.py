@@ -27,6 +27,7 @@ from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import SEARCH_SIDE
 from nst_daemon.engine.masks import regions as find_regions
+from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.scene import Scene, picture_size, prepare, used_side
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.style_cache import StyleCache
@@ -41,7 +42,7 @@ from nst_daemon.export.weights import load as load_weights
 from nst_daemon.files import default_cache_dir, storage
 from nst_daemon.jobs import JobInput
 from nst_daemon.pictures.destination import Destination
-from nst_daemon.pictures.output_formats import check_size
+from nst_daemon.pictures.output_formats import check_size, format_of_suffix
 from nst_daemon.pictures.raster import Size
 from nst_daemon.report import sidecar
 from nst_daemon.weights_file import find_weights
@@ -126,7 +127,7 @@ class Rendering:
 def save(
     picture: Picture,
     path: str | os.PathLike[str],
-    outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
+    outputs: Outputs | None = None,
     *,
     about: str = "",
 ) -> None:
@@ -135,7 +136,8 @@ def save(
     Args:
         picture: What `stylize` returns, or any other.
         path: The file; its folder exists.
-        outputs: Format, quality and depth are taken from here; PNG unless given.
+        outputs: Format, quality and depth are taken from here. Unless given, the suffix decides the format; an unknown
+            suffix means PNG.
         about: ASCII text to embed.
 
     Raises:
@@ -143,6 +145,9 @@ def save(
         SettingsError: The format does not support the depth.
         StorageError: The file cannot be written.
     """
+    if outputs is None:
+        known = format_of_suffix(Path(path).suffix)
+        outputs = Outputs(format=known.name) if known else Outputs()
     size = size_of(picture.rgb)
     check_size(outputs.format, size, os.fspath(path))
     with storage(Path(path)):
@@ -155,8 +160,8 @@ def save(
                 depth=outputs.depth,
                 about=about,
             )
-        except (OSError, ValueError) as error:  # Pillow's encoders raise either
-            if isinstance(error, OSError) and error.errno is not None:
+        except (OSError, ValueError, RuntimeError) as error:  # an encoder raises any of these
+            if exhausted(error) or (isinstance(error, OSError) and error.errno is not None):
                 raise
             raise PictureError(
                 f"{os.fspath(path)}: {size[1]} × {size[0]} pixels cannot be written as {outputs.format}: {error}",

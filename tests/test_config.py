@@ -341,6 +341,14 @@ def test_16_bits_need_a_format_that_holds_them(tmp_path: Path, format: str) -> N
     assert deep.outputs.depth == 16
 
 
+def test_outputs_among_the_render_settings_are_explained(tmp_path: Path) -> None:
+    """`render: {format: …}`, which a job's settings may hold, is refused with the key to write."""
+    with pytest.raises(
+        ConfigError, match=r"render\.format is not a setting; write outputs\.format"
+    ):
+        config.load(write(tmp_path, "render: {format: tiff}"), {})
+
+
 @pytest.mark.parametrize("value", ["1GiB", "1", "1535MiB"])
 def test_a_memory_limit_below_what_a_worker_needs_is_refused(value: str) -> None:
     """A limits.max_memory with which no worker could start is refused by the name of the key and the least value."""

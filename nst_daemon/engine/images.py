@@ -170,7 +170,13 @@ def save_picture(
     whole = np.uint8 if depth == 8 else np.uint16
     pixels = _whole(rgb, np.iinfo(whole).max).numpy().astype(whole, order="C")
     data = encode_picture(pixels, format, quality=quality, metadata=picture.metadata, about=about)
-    Path(path).write_bytes(data)
+    file = Path(path)
+    try:
+        file.write_bytes(data)
+    except OSError:
+        if file.is_file():  # no half of a picture
+            file.unlink()
+        raise
 
 
 def _tensor_of(values: Array) -> Tensor:

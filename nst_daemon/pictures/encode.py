@@ -23,6 +23,8 @@ ABOUT = "nst-daemon"
 #: EXIF 2.32, 4.6.5: a UserComment begins with the name of its character code.
 ASCII = b"ASCII\0\0\0"
 
+#: A longer UserComment, of settings with very long lists, is left out: all EXIF of a JPEG has at most 65,533 bytes.
+_MAX_COMMENT = 55_000
 #: Uncompressed bytes of a strip of a TIFF. A reader decodes each as a whole.
 _STRIP_BYTES = 1 << 20
 #: Larger TIFFs are BigTIFFs; the directory is smaller than the difference to 4 GiB.
@@ -136,7 +138,7 @@ def _exif_of(metadata: Mapping[str, str], about: str) -> Image.Exif:
     sub = cast("dict[int, str | bytes]", exif.get_ifd(ExifTags.IFD.Exif))
     if TAKEN in metadata:
         sub[ExifTags.Base.DateTimeOriginal] = metadata[TAKEN]
-    if about:
+    if about and len(about) <= _MAX_COMMENT:
         sub[ExifTags.Base.UserComment] = ASCII + about.encode("ascii")
     if sub:
         exif[ExifTags.IFD.Exif] = sub  # Pillow's TIFF writer overlooks it otherwise

@@ -12,9 +12,11 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms
 
+from nst_daemon.pictures.decode import decode_file
 from nst_daemon.pictures.encode import encode_picture, encode_tiff
 from nst_daemon.pictures.icc import srgb_profile
-from nst_daemon.pictures.output_formats import OUTPUT_FORMATS
+from nst_daemon.pictures.metadata import MAX_TEXT
+from nst_daemon.pictures.output_formats import OUTPUT_FORMATS, output_format
 from nst_daemon.pictures.raster import Array
 
 METADATA = {
@@ -141,3 +143,25 @@ def test_a_tiff_beyond_four_gigabytes_is_a_big_tiff(height: int, tmp_path: Path)
         assert tags["InterColorProfile"].value == srgb_profile()
     with Image.open(io.BytesIO(data)) as image:
         assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
+
+
+@pytest.mark.parametrize(("name", "depth"), KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 1), (17, 33)])
+def test_any_size_is_written(name: str, depth: int, size: tuple[int, int]) -> None:
+    """A single pixel, a row, a column and odd sides are written in every format, at any quality, and read back."""
+    dtype = np.uint8 if depth == 8 else np.uint16
+    for channels in (3, 4) if output_format(name).alpha else (3,):
+        pixels = slopes(np.dtype(dtype).type, channels, *size)
+        for quality in (1, 50, 100):
+            data = encode_picture(pixels, name, quality=quality, metadata={}, about="{}")
+            assert decode_file(bytes(data)).colours.shape == (*size, 3)
+
+
+@pytest.mark.parametrize(("name", "depth"), KINDS)
+def test_long_texts_do_not_cost_the_picture(name: str, depth: int) -> None:
+    """The longest metadata that is carried, and essentials beyond the room that JPEG has, do not prevent writing."""
+    texts = dict.fromkeys(METADATA, "é" * MAX_TEXT)
+    pixels = slopes(np.uint8 if depth == 8 else np.uint16)
+    for about in ("x" * 50_000, "x" * 100_000):
+        data = encode_picture(pixels, name, quality=90, metadata=texts, about=about)
+        assert decode_file(bytes(data)).metadata["artist"] == texts["artist"]

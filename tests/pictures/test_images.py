@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from nst_daemon.engine.images import (
 )
 from nst_daemon.errors import PictureError, SettingsError
 from nst_daemon.painter import decode, save
+from nst_daemon.pictures.formats import HEAD_BYTES, detect
 from tests.corpus import STRIP, chunk
 from tests.corpus import tiff as corpus_tiff
 from tests.pictures.kinds import (
@@ -294,6 +297,39 @@ def test_16_bits_are_written_and_read_back(format: Any, channels: int, tmp_path:
     with Image.open(path) as image:  # and other programs find what belongs to it
         assert ImageCms.getOpenProfile(io.BytesIO(image.info["icc_profile"]))
         image.load()
+
+
+def test_the_suffix_decides_unless_outputs_are_given(tmp_path: Path) -> None:
+    """`save(picture, NAME)` writes the format of the suffix, PNG for an unknown one, and what outputs say if given."""
+    found = {}
+    for name in ("a.JPG", "a.tif", "a.webp", "a.avif", "a.jxl", "a.png", "a.part"):
+        save(Picture(torch.rand(3, 8, 8)), tmp_path / name)
+        known = detect((tmp_path / name).read_bytes()[:HEAD_BYTES])
+        found[name] = known.name if known else None
+    assert list(found.values()) == ["jpeg", "tiff", "webp", "avif", "jxl", "png", "png"]
+    save(Picture(torch.rand(3, 8, 8)), tmp_path / "b.jpg", Outputs(format="png"))
+    assert (tmp_path / "b.jpg").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_full_disk_leaves_no_half_of_a_picture(tmp_path: Path) -> None:
+    """Where writing fails, no file is left behind and the error is one of the disk."""
+    code = (
+        "import resource, torch\n"
+        "from nst_daemon.engine.images import Picture\n"
+        "from nst_daemon.errors import StorageError\n"
+        "from nst_daemon.painter import save\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    save(Picture(torch.rand(3, 64, 64)), 'a.png')\n"
+        "except StorageError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "a.png" in run.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_16_bits_of_one_pixel(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from nst_daemon.pictures.output_formats import (
     OutputFormat,
     check_size,
     format_of_suffix,
+    listed,
 )
 
 
@@ -107,3 +108,25 @@ def test_a_file_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None
         full.check((side, side), alpha=False)
     assert Destination(tmp_path / "a.jpg", "jpg", 8).largest_file((10, 10), alpha=True) == 150
     assert Destination(tmp_path / "a.tiff", "tiff", 16).largest_file((10, 10), alpha=True) == 800
+
+
+def test_the_document_lists_the_table() -> None:
+    """docs/images.md has one row for each format, with its suffixes, depths and longest side."""
+    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text(encoding="utf-8")
+    rows = {}
+    for line in page.partition("## Output")[2].splitlines():
+        if line.startswith("| `") and "outputs.format" not in line:
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            rows[cells[0].strip("`")] = (
+                cells[1],
+                cells[2],
+                bool(cells[4]),
+                cells[5].split(",  ")[0],
+            )
+    assert list(rows) == list(OUTPUT_NAMES)
+    for known in OUTPUT_FORMATS:
+        suffixes, depths, quality, side = rows[known.name]
+        assert suffixes == ", ".join(known.suffixes)
+        assert depths == listed(known.depths)
+        assert quality == known.quality
+        assert side.startswith(f"{known.max_side:,}")
