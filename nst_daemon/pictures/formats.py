@@ -127,7 +127,7 @@ FORMATS: tuple[Format, ...] = (
         lambda head: head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
         "jxl",
     ),
-    Format("bmp", "BMP", (".bmp",), _is_bmp, "pillow"),
+    Format("bmp", "BMP", (".bmp", ".dib"), _is_bmp, "bmp"),
     Format("gif", "GIF", (".gif",), lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, "pillow"),
 )
 

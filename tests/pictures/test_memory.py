@@ -28,7 +28,7 @@ from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError,
 from nst_daemon.painter import Painter, decode
 from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
-from tests.pictures.corpus import raw
+from tests.pictures.corpus import bmp, raw
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
 
@@ -110,6 +110,33 @@ def jxl(kind: str = "u1", channels: int = 3, **options: object) -> Encoder:
     return encode
 
 
+def without_end(pixels: Array) -> bytes:
+    """A JPEG whose last marker is missing."""
+    return pillow("JPEG", quality=90)(pixels)[:-2]
+
+
+def jpeg_12(pixels: Array) -> bytes:
+    """A JPEG with 12 bits."""
+    values = (pixels[..., :3] * 4095).round().astype(np.uint16)
+    return bytes(imagecodecs.jpeg8_encode(values, 95, bitspersample=12))
+
+
+def masked_bmp(pixels: Array) -> bytes:
+    """A BMP with masks of 10 bits."""
+    values = (pixels[..., :3] * 1023).round().astype(np.uint32)
+    packed = values[..., 0] << 20 | values[..., 1] << 10 | values[..., 2]
+    masks = 0x3FF00000, 0xFFC00, 0x3FF
+    return bmp.bmp(packed[::-1].tobytes(), packed.shape, 32, compression=bmp.MASKS, masks=masks)
+
+
+def run_length_bmp(pixels: Array) -> bytes:
+    """A BMP of literal runs."""
+    values = (pixels[..., 0] * 255).round().astype(int)
+    code = bmp.runs_of(values, 8, "literal")
+    colours = bmp.stored_palette(np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1), bmp.INFO)
+    return bmp.bmp(code, values.shape, 8, compression=bmp.RLE8, palette=colours)
+
+
 ENCODERS: dict[str, Encoder] = {
     "JPEG": pillow("JPEG", quality=90),
     "progressive JPEG": pillow("JPEG", quality=90, progressive=True, subsampling=0),
@@ -124,6 +151,12 @@ ENCODERS: dict[str, Encoder] = {
     "WebP with alpha": pillow("WEBP", "RGBA", quality=80, method=0),
     "GIF": pillow("GIF"),
     "BMP": pillow("BMP"),
+    "BMP with a palette": pillow("BMP", "P"),
+    "BMP with alpha": pillow("BMP", "RGBA"),
+    "BMP with masks": masked_bmp,
+    "BMP with run lengths": run_length_bmp,
+    "JPEG without an end": without_end,
+    "12-bit JPEG": jpeg_12,
     "16-bit PNG with alpha": deep_png,
     "16-bit TIFF": deep_tiff,
     "DNG": mosaic_dng,

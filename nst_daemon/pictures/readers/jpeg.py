@@ -30,8 +30,9 @@ BLANK_BYTES = 16
 #: A JPEG can be decoded at 1/2, 1/4 and 1/8 of its size.
 DRAFTS = (1, 2, 4, 8)
 #: Bytes per pixel and channel, measured with 24 megapixels (imagecodecs 2026.3, Pillow 13.0): a picture that is decoded
-#: whole (1.0 with 8 bits), a draft (1.5), and the coefficients of a picture with several scans (2.0), at any scale.
-WHOLE_BYTES, DRAFT_BYTES, COEFFICIENT_BYTES = 1.1, 1.5, 2.0
+#: whole with 8 bits (1.0) and with more (4.4), a draft (1.5), and the coefficients of several scans (2.0, at any scale).
+WHOLE_BYTES, DEEP_BYTES, DRAFT_BYTES = 1.1, 4.5, 1.5
+COEFFICIENT_BYTES = 2.0
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS = 0xDA
@@ -228,7 +229,7 @@ def _is_picture(file: IO[bytes], attribute: int, offset: int) -> bool:
 def _decoding_bytes(header: _Header, reduced: Size | None) -> float:
     pixels, channels = header.size[0] * header.size[1], len(header.components)
     draft = _draft(header, reduced)
-    decoded = DRAFT_BYTES / draft**2 if draft else WHOLE_BYTES * (1 if header.bits == 8 else 2)
+    decoded = DRAFT_BYTES / draft**2 if draft else (WHOLE_BYTES if header.bits <= 8 else DEEP_BYTES)
     coefficients = COEFFICIENT_BYTES if header.many_scans else 0
     return (decoded + coefficients) * channels * pixels + 2 * header.file_size
 
@@ -265,9 +266,10 @@ def _decoded_whole(data: bytearray, header: _Header) -> Array:
     top = (1 << header.bits) - 1
     if header.space == "CMYK":  # all programs store it inverted, as Adobe's do
         np.subtract(top, values, out=values)
-    if header.bits == 8:
+    if header.bits in {8, 16}:
         return values
-    return ((values.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+    table = (np.arange(top + 1, dtype=np.uint32) * 65535 + top // 2) // top
+    return table.astype(np.uint16)[values]
 
 
 def _decoded_draft(data: bytearray, size: Size) -> Array:

@@ -1,4 +1,4 @@
-"""WebP, BMP and GIF, with 8 bits per channel, by Pillow."""
+"""WebP and GIF, with 8 bits per channel, by Pillow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import IO
 
 import numpy as np
 from PIL import (
-    BmpImagePlugin,
     GifImagePlugin,
     Image,
     TiffImagePlugin,
@@ -24,19 +23,17 @@ from nst_daemon.pictures.raster import Raster, Size, StoredPicture
 PARSERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
     "webp": WebPImagePlugin.WebPImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
     "gif": GifImagePlugin.GifImageFile,
 }
 
 # Bytes at the worst moment, measured as the growth of VmHWM and VmData with 24 megapixels of 3 channels
 # (Pillow 12.0, x86-64) and rounded up.
 
-#: Per pixel of the file. Measured: TIFF 7.7, WebP 16.4, BMP 4.4, GIF 1.4. GIF: a palette or transparent colour is
+#: Per pixel of the file. Measured: TIFF 7.7, WebP 16.4, GIF 1.4. GIF: a palette or transparent colour is
 #: converted (4 more).
 FILE_BYTES = {
     "TIFF": 9,
     "WEBP": 17,
-    "BMP": 5,
     "GIF": 9,
 }
 
