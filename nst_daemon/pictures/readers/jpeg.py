@@ -30,7 +30,7 @@ BLANK_BYTES = 16
 #: A JPEG can be decoded at 1/2, 1/4 and 1/8 of its size.
 DRAFTS = (1, 2, 4, 8)
 #: Bytes per pixel and channel, measured with 24 megapixels (imagecodecs 2026.3, Pillow 13.0): a picture that is decoded
-#: whole with 8 bits (1.0) and with more (4.4), a draft (1.5), and the coefficients of several scans (2.0, at any scale).
+#: whole with 8 bits (1.0) and with more (4.4), a draft (1.5), and the coefficients of several scans (2.0).
 WHOLE_BYTES, DEEP_BYTES, DRAFT_BYTES = 1.1, 4.5, 1.5
 COEFFICIENT_BYTES = 2.0
 
