@@ -103,7 +103,7 @@ FORMATS: tuple[Format, ...] = (
         "WebP",
         (".webp",),
         lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
-        "pillow",
+        "webp",
     ),
     Format(
         "tiff",

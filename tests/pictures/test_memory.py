@@ -148,6 +148,7 @@ ENCODERS: dict[str, Encoder] = {
     "palette": palette,
     "TIFF": pillow("TIFF", compression="tiff_lzw"),
     "WebP": pillow("WEBP", quality=80, method=0),
+    "lossless WebP": pillow("WEBP", lossless=True, method=0),
     "WebP with alpha": pillow("WEBP", "RGBA", quality=80, method=0),
     "GIF": pillow("GIF"),
     "BMP": pillow("BMP"),

@@ -269,7 +269,8 @@ def _decoded_whole(data: bytearray, header: _Header) -> Array:
     if header.bits in {8, 16}:
         return values
     table = (np.arange(top + 1, dtype=np.uint32) * 65535 + top // 2) // top
-    return table.astype(np.uint16)[values]
+    deepened: Array = table.astype(np.uint16)[values]
+    return deepened
 
 
 def _decoded_draft(data: bytearray, size: Size) -> Array:

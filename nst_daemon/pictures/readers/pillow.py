@@ -1,4 +1,4 @@
-"""WebP and GIF, with 8 bits per channel, by Pillow."""
+"""GIF, with 8 bits per channel, by Pillow."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from PIL import (
     GifImagePlugin,
     Image,
     TiffImagePlugin,
-    WebPImagePlugin,
 )
 
 from nst_daemon.pictures import memory
-from nst_daemon.pictures.metadata import parsed_exif
 from nst_daemon.pictures.raster import Raster, Size, StoredPicture
 
 #: Pillow's parsers by the names of the formats. They are called directly: `Image.open` would check Pillow's own limit
 #: of pixels, which is global to the process. The caller checks ours before anything is decoded.
 PARSERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
-    "webp": WebPImagePlugin.WebPImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,
     "gif": GifImagePlugin.GifImageFile,
 }
@@ -29,11 +26,10 @@ PARSERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
 # Bytes at the worst moment, measured as the growth of VmHWM and VmData with 24 megapixels of 3 channels
 # (Pillow 12.0, x86-64) and rounded up.
 
-#: Per pixel of the file. Measured: TIFF 7.7, WebP 16.4, GIF 1.4. GIF: a palette or transparent colour is
+#: Per pixel of the file. Measured: TIFF 7.7, GIF 1.4. GIF: a palette or transparent colour is
 #: converted (4 more).
 FILE_BYTES = {
     "TIFF": 9,
-    "WEBP": 17,
     "GIF": 9,
 }
 
@@ -59,15 +55,9 @@ def stored(image: Image.Image, decode: Callable[[Size | None], Raster]) -> Store
         decode=decode,
         decoding_bytes=lambda _: FILE_BYTES[image.format or ""] * image.width * image.height,
         profile=image.info.get("icc_profile"),
-        exif=lambda: _exif(image),
+        exif=image.getexif,
         frames=_frames(image),
     )
-
-
-def _exif(image: Image.Image) -> Image.Exif | dict[int, object]:
-    if image.format == "WEBP":
-        return parsed_exif(image.info.get("exif") or b"", image.info.get("xmp") or b"")
-    return image.getexif()
 
 
 def _frames(image: Image.Image) -> int:
