@@ -19,8 +19,8 @@ from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture
 
 #: A file with more chunks is read up to there.
 MAX_CHUNKS = 100_000
-#: Bytes per pixel at the worst moment, measured with 24 megapixels: lossy (7.3), lossless (13.0). A frame of an animation
-#: is placed on a canvas of 4 more.
+#: Bytes per pixel at the worst moment, measured with 24 megapixels: lossy (7.3), lossless (13.0). A frame of an
+#: animation is placed on a canvas of 4 more.
 LOSSY_BYTES, LOSSLESS_BYTES, CANVAS_BYTES = 10.0, 14.0, 4.0
 
 _METADATA = (b"ICCP", b"EXIF", b"XMP ")
