@@ -28,7 +28,7 @@ _MASKS_888 = (0xFF0000, 0xFF00, 0xFF, 0)
 
 
 @dataclass(frozen=True)
-class _Header:
+class _BmpHeader:
     length: int  # of the second header
     width: int
     height: int
@@ -71,7 +71,7 @@ def _read(file: IO[bytes], offset: int, length: int) -> bytes:
     return data
 
 
-def _read_header(file: IO[bytes]) -> _Header:
+def _read_header(file: IO[bytes]) -> _BmpHeader:
     pixels, length = struct.unpack("<II", _read(file, 10, 8))
     compression: int | str = _RAW
     colours = 0
@@ -90,7 +90,7 @@ def _read_header(file: IO[bytes]) -> _Header:
     if width <= 0 or not height:
         raise ValueError("its width or height is 0 or negative")
     _check(compression, bits)
-    header = _Header(
+    header = _BmpHeader(
         length, width, abs(height), bits, compression, colours, pixels, height < 0, _MASKS_888
     )
     return _with_masks(file, header)
@@ -110,7 +110,7 @@ def _check(compression: int | str, bits: int) -> None:
         raise UnsupportedPicture(f"has {bits} bits per pixel with the compression {compression}")
 
 
-def _with_masks(file: IO[bytes], header: _Header) -> _Header:
+def _with_masks(file: IO[bytes], header: _BmpHeader) -> _BmpHeader:
     """The header with its masks, which follow a header of 40 bytes and are within longer ones."""
     masks = _MASKS_555 if header.bits == 16 else _MASKS_888
     if header.compression in (_MASKS, _ALPHA_MASKS):
@@ -135,14 +135,14 @@ def _top(mask: int) -> int:
     return mask >> _shift(mask)
 
 
-def _decode(file: IO[bytes], header: _Header, notes: tuple[str, ...]) -> Raster:
+def _decode(file: IO[bytes], header: _BmpHeader, notes: tuple[str, ...]) -> Raster:
     colours, alpha = _pixels(file, header)
     if not header.top_down:
         colours, alpha = colours[::-1], None if alpha is None else alpha[::-1]
     return Raster(colours, "RGB", alpha, notes)
 
 
-def _pixels(file: IO[bytes], header: _Header) -> tuple[Array, Array | None]:
+def _pixels(file: IO[bytes], header: _BmpHeader) -> tuple[Array, Array | None]:
     """The colours and the opacity, in the order of the file's rows."""
     palette = _palette(file, header) if header.bits <= 8 else None
     file.seek(_start(header))
@@ -154,7 +154,7 @@ def _pixels(file: IO[bytes], header: _Header) -> tuple[Array, Array | None]:
     return _masked(values, header)
 
 
-def _start(header: _Header) -> int:
+def _start(header: _BmpHeader) -> int:
     """The offset of the pixels. If the file states none, they follow the headers and the palette."""
     least = _FILE_HEADER + header.length
     if header.pixels >= least:
@@ -164,7 +164,7 @@ def _start(header: _Header) -> int:
     return least + entry * colours
 
 
-def _palette(file: IO[bytes], header: _Header) -> Array:
+def _palette(file: IO[bytes], header: _BmpHeader) -> Array:
     """(256, 3) uint8. A palette ends where the pixels begin; colours that it does not have are black."""
     entry, start = (3 if header.length == _CORE else 4), _FILE_HEADER + header.length
     room = max(_start(header) - start, 0) // entry
@@ -175,7 +175,7 @@ def _palette(file: IO[bytes], header: _Header) -> Array:
     return palette
 
 
-def _rows(file: IO[bytes], header: _Header) -> Array:
+def _rows(file: IO[bytes], header: _BmpHeader) -> Array:
     """(H, W, C): the indices, the bytes (24 bits), or the whole values (16 and 32 bits), C = 1, 3 or 1."""
     stride = (header.width * header.bits + 31) // 32 * 4
     data = bytearray(stride * header.height)
@@ -197,7 +197,7 @@ def _unpacked_bits(rows: Array, bits: int) -> Array:
     return np.stack(parts, -1).reshape(len(rows), -1)
 
 
-def _masked(values: Array, header: _Header) -> tuple[Array, Array | None]:
+def _masked(values: Array, header: _BmpHeader) -> tuple[Array, Array | None]:
     """The channels under the masks; an opacity that is 0 everywhere means nothing."""
     if values.shape[2] == 3:  # 24 bits
         values = values.astype(np.uint32)
@@ -229,7 +229,7 @@ def _deepened(channel: Array, depth: np.dtype[Any]) -> Array:
     return channel if channel.dtype == depth else channel.astype(depth) * depth.type(257)
 
 
-def _unpacked_runs(file: IO[bytes], header: _Header) -> Array:
+def _unpacked_runs(file: IO[bytes], header: _BmpHeader) -> Array:
     """(H, W, C) of run lengths: RLE8 and RLE4, C = 1; RLE24, C = 3. Pixels that are skipped are 0."""
     data, unit = file.read(), 3 if header.compression == _RLE24 else 1
     nibbles = header.compression == _RLE4
@@ -285,7 +285,7 @@ def _literal(data: bytes, at: int, nibbles: bool, unit: int) -> tuple[bytes, int
     return run, at + 2 + length + length % 2
 
 
-def _profile(file: IO[bytes], header: _Header) -> tuple[bytes | None, tuple[str, ...]]:
+def _profile(file: IO[bytes], header: _BmpHeader) -> tuple[bytes | None, tuple[str, ...]]:
     """The colour profile that a header of version 4 or 5 describes or embeds, and notes."""
     if header.length < 108:
         return None, ()

@@ -60,7 +60,7 @@ _UNPREDICTED = b"\xfe\xf3"
 
 
 @dataclass(frozen=True, slots=True)
-class _Segment:
+class _JpegSegment:
     marker: int
     data: bytes
     offset: int  # of the data in the file
@@ -70,10 +70,10 @@ class _Segment:
 
 
 @dataclass
-class _Header:
+class _JpegHeader:
     """What is before the first scan: the segments, and what the frame says."""
 
-    segments: list[_Segment] = field(default_factory=list)
+    segments: list[_JpegSegment] = field(default_factory=list)
     scan: int = 0  # the offset of the first SOS marker
     file_size: int = 0
     process: int = 0  # the marker of the frame
@@ -113,8 +113,8 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
     )
 
 
-def _read_header(file: IO[bytes]) -> _Header:
-    header = _Header(file_size=file.seek(0, io.SEEK_END))
+def _read_header(file: IO[bytes]) -> _JpegHeader:
+    header = _JpegHeader(file_size=file.seek(0, io.SEEK_END))
     file.seek(2)
     for _ in range(MAX_SEGMENTS):
         marker = _next_marker(file)
@@ -133,11 +133,11 @@ def _read_header(file: IO[bytes]) -> _Header:
             if not header.process:
                 raise ValueError("it does not state its size")
             return header
-        _add(header, _Segment(marker, data, start + 2))
+        _add(header, _JpegSegment(marker, data, start + 2))
     raise UnsupportedPicture(f"has more than {MAX_SEGMENTS} segments before its pixels")
 
 
-def _add(header: _Header, segment: _Segment) -> None:
+def _add(header: _JpegHeader, segment: _JpegSegment) -> None:
     """Keep a segment that is used."""
     if segment.marker == 0xF7:
         raise UnsupportedPicture("is a JPEG-LS file")
@@ -159,7 +159,7 @@ def _next_marker(file: IO[bytes]) -> int:
             raise ValueError("it ends before its pixels")
 
 
-def _read_frame(header: _Header, marker: int, data: bytes) -> None:
+def _read_frame(header: _JpegHeader, marker: int, data: bytes) -> None:
     """Read a frame header (ITU-T T.81, B.2.2)."""
     bits, height, width, count = struct.unpack_from(">BHHB", data)
     if header.process:
@@ -178,14 +178,14 @@ def _read_frame(header: _Header, marker: int, data: bytes) -> None:
     header.components = tuple(data[6 : 6 + 3 * count : 3])
 
 
-def _exif(header: _Header) -> bytes:
+def _exif(header: _JpegHeader) -> bytes:
     """The EXIF. More than 64 KB of it is spread over several segments."""
     first, *others = header.application(_EXIF) or [b""]
     parts = [first, *(part for part in others if part[1:3] not in (b"II", b"MM"))]
     return b"".join(part[1:] for part in parts)
 
 
-def _profile(header: _Header) -> tuple[bytes | None, tuple[str, ...]]:
+def _profile(header: _JpegHeader) -> tuple[bytes | None, tuple[str, ...]]:
     """The ICC profile, which is spread over numbered segments (ICC.1:2022, B.4), and notes."""
     parts = header.application(_ICC)
     if not parts:
@@ -197,13 +197,13 @@ def _profile(header: _Header) -> tuple[bytes | None, tuple[str, ...]]:
     return data[:length] if length >= 128 else data, ()
 
 
-def _extension(header: _Header) -> tuple[str, ...]:
+def _extension(header: _JpegHeader) -> tuple[str, ...]:
     """The note on what JPEG XT adds to the picture (ISO/IEC 18477-3, B.1)."""
     boxes = {data[10:14] for data in header.application(_XT)}
     return ("its JPEG XT extension was not used",) if b"RESI" in boxes else ()
 
 
-def _pictures(file: IO[bytes], header: _Header) -> int:
+def _pictures(file: IO[bytes], header: _JpegHeader) -> int:
     """The number of pictures (CIPA DC-007, Multi-Picture Format). Previews and gain maps are not counted."""
     index = next((part for part in header.segments if part.is_of(_MPF)), None)
     if index is None:
@@ -226,7 +226,7 @@ def _is_picture(file: IO[bytes], attribute: int, offset: int) -> bool:
     return head.startswith(_SOI) and not preview and not _GAIN_MAP.search(head)
 
 
-def _decoding_bytes(header: _Header, reduced: Size | None) -> float:
+def _decoding_bytes(header: _JpegHeader, reduced: Size | None) -> float:
     pixels, channels = header.size[0] * header.size[1], len(header.components)
     draft = _draft(header, reduced)
     decoded = DRAFT_BYTES / draft**2 if draft else (WHOLE_BYTES if header.bits <= 8 else DEEP_BYTES)
@@ -234,7 +234,7 @@ def _decoding_bytes(header: _Header, reduced: Size | None) -> float:
     return (decoded + coefficients) * channels * pixels + 2 * header.file_size
 
 
-def _draft(header: _Header, reduced: Size | None) -> int:
+def _draft(header: _JpegHeader, reduced: Size | None) -> int:
     """The fraction of its size at which Pillow decodes a picture, as 2, 4 or 8; 0 if it is decoded whole."""
     if not reduced or header.bits != 8 or header.process in _LOSSLESS:
         return 0
@@ -243,7 +243,7 @@ def _draft(header: _Header, reduced: Size | None) -> int:
 
 
 def _decode(
-    file: IO[bytes], header: _Header, reduced: Size | None, notes: tuple[str, ...]
+    file: IO[bytes], header: _JpegHeader, reduced: Size | None, notes: tuple[str, ...]
 ) -> Raster:
     data = _coded(file, header)
     if reduced and _draft(header, reduced):
@@ -260,7 +260,7 @@ def _decode(
     return Raster(colours, header.space, notes=notes)
 
 
-def _decoded_whole(data: bytearray, header: _Header) -> Array:
+def _decoded_whole(data: bytearray, header: _JpegHeader) -> Array:
     values = np.asarray(imagecodecs.jpeg8_decode(data, outcolorspace=_OUTPUT[header.space]))
     values = values.reshape(*values.shape[:2], -1)
     top = (1 << header.bits) - 1
@@ -284,7 +284,9 @@ def _decoded_draft(data: bytearray, size: Size) -> Array:
     return np.array(reduced).reshape(*size, -1)
 
 
-def _decoded_without_end(data: bytearray, header: _Header, decode: Callable[[], Array]) -> Array:
+def _decoded_without_end(
+    data: bytearray, header: _JpegHeader, decode: Callable[[], Array]
+) -> Array:
     """A picture whose data has no end of the image, if all of its pixels are there.
 
     It is decoded with two continuations of the data. If both give the same pixels, none of them depends on what is
@@ -300,7 +302,7 @@ def _decoded_without_end(data: bytearray, header: _Header, decode: Callable[[], 
     return decoded
 
 
-def _continuation(header: _Header) -> bytes:
+def _continuation(header: _JpegHeader) -> bytes:
     """Other coded data, with every restart marker and an end of the image."""
     code, blank = _OTHER_CODE, b""
     if header.process in _ARITHMETIC:
@@ -319,7 +321,7 @@ def _without_blanks(data: bytearray) -> int:
     return len(data.rstrip(b"\xff")) if zeros < BLANK_BYTES else len(data) - zeros + 1
 
 
-def _scans(data: bytearray, header: _Header) -> tuple[bool, bool]:
+def _scans(data: bytearray, header: _JpegHeader) -> tuple[bool, bool]:
     """Whether the data has an end of the image, and whether its scans have all coefficients with all bits."""
     position = data.find(b"\xff\xda")
     if not header.many_scans:
@@ -342,7 +344,7 @@ def _scans(data: bytearray, header: _Header) -> tuple[bool, bool]:
     return False, not any(any(bits) for bits in missing.values())
 
 
-def _cover(missing: dict[int, list[int]], header: _Header, scan: bytes) -> None:
+def _cover(missing: dict[int, list[int]], header: _JpegHeader, scan: bytes) -> None:
     """Enter which bits of the coefficients a scan has (ITU-T T.81, B.2.3)."""
     count = scan[0]
     first, last, shift = 0, 63, 0
@@ -353,7 +355,7 @@ def _cover(missing: dict[int, list[int]], header: _Header, scan: bytes) -> None:
             missing[component][first : last + 1] = [shift] * (last + 1 - first)
 
 
-def _coded(file: IO[bytes], header: _Header) -> bytearray:
+def _coded(file: IO[bytes], header: _JpegHeader) -> bytearray:
     """The file without the segments that are not needed for the pixels."""
     parts = [_SOI]
     for part in header.segments:

@@ -30,7 +30,7 @@ Chunk = tuple[bytes, int, int]  # its type, and the offset and length of its dat
 
 
 @dataclass
-class _Header:
+class _WebpHeader:
     size: Size = (0, 0)  # of the canvas
     place: tuple[int, int] = (0, 0)  # of the picture on it: x, y
     pixels: list[Chunk] = field(default_factory=list)  # of the picture, or of the first frame
@@ -78,9 +78,9 @@ def _data(file: IO[bytes], chunk: Chunk) -> bytes:
     return file.read(chunk[2])
 
 
-def _read_header(file: IO[bytes]) -> _Header:
+def _read_header(file: IO[bytes]) -> _WebpHeader:
     end = file.seek(0, 2)
-    header, canvas = _Header(), (0, 0)
+    header, canvas = _WebpHeader(), (0, 0)
     for chunk in _chunks(file, 12, end):
         kind = chunk[0]
         if kind == b"VP8X":
@@ -105,7 +105,7 @@ def _read_header(file: IO[bytes]) -> _Header:
     return header
 
 
-def _add_pixels(file: IO[bytes], header: _Header, chunks: Iterator[Chunk]) -> None:
+def _add_pixels(file: IO[bytes], header: _WebpHeader, chunks: Iterator[Chunk]) -> None:
     """Note the chunks of a picture up to the first one with colours, and its size."""
     for chunk in chunks:
         kind = chunk[0]
@@ -132,7 +132,7 @@ def _number(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def _decode(file: IO[bytes], header: _Header) -> Raster:
+def _decode(file: IO[bytes], header: _WebpHeader) -> Raster:
     parts = []
     for chunk in header.pixels:
         data = _data(file, chunk)
@@ -150,7 +150,7 @@ def _decode(file: IO[bytes], header: _Header) -> Raster:
     return Raster(values[..., :3], "RGB", values[..., 3:] if values.shape[2] == 4 else None)
 
 
-def _on_canvas(values: Array, header: _Header) -> Array:
+def _on_canvas(values: Array, header: _WebpHeader) -> Array:
     """The first frame on its canvas, which is transparent."""
     if header.inner == header.size:
         return values

@@ -141,7 +141,7 @@ def heic(data: bytes | None, xmp: bytes | None = None) -> bytes:
     container = pillow_heif.HeifFile()
     container.add_frombytes("RGB", (24, 16), FLAT.tobytes())
     buffer = io.BytesIO()
-    options: dict[str, Any] = {} if data is None else {"exif": b"Exif\0\0" + placeholder(data)}
+    options: dict[str, Any] = placeholder_option(data)
     options |= {} if xmp is None else {"xmp": xmp}
     container.save(buffer, quality=-1, chroma=444, **options)
     return replaced(buffer.getvalue(), data)
@@ -150,11 +150,17 @@ def heic(data: bytes | None, xmp: bytes | None = None) -> bytes:
 def avif(data: bytes | None, xmp: bytes | None = None) -> bytes:
     """An AVIF."""
     buffer = io.BytesIO()
-    options: dict[str, Any] = {} if data is None else {"exif": b"Exif\0\0" + placeholder(data)}
+    options: dict[str, Any] = placeholder_option(data)
     options |= {} if xmp is None else {"xmp": xmp}
     image = Image.fromarray(FLAT)
     image.save(buffer, "AVIF", quality=100, subsampling="4:4:4", speed=10, **options)
     return replaced(buffer.getvalue(), data)
+
+
+def placeholder_option(data: bytes | None) -> dict[str, Any]:
+    """The option of an encoder for the placeholder."""
+    held = b"" if data is None else placeholder(data)
+    return {"exif": b"Exif\0\0" + held} if held else {}
 
 
 def placeholder(data: bytes) -> bytes:
