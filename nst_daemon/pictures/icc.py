@@ -105,7 +105,7 @@ def _transformed(colours: Array, profile: bytes, space: str) -> Array:
     The intent is relative colorimetric without black-point compensation, as in libvips and browsers.
 
     8 bits use littlecms' fast path, which is accurate to a quarter of a step. Its fast path for 16 bits has errors of
-    up to twenty 8-bit steps in dark colours, so 16 bits, and grey, use floating point, at about 0.2 µs a pixel.
+    up to twenty 8-bit steps in dark colours, so 16 bits, grey and L*a*b* use floating point, at about 0.2 µs a pixel.
 
     Raises:
         ValueError: The profile gives non-finite colours.
@@ -118,7 +118,7 @@ def _transformed(colours: Array, profile: bytes, space: str) -> Array:
         return found
     if colours.shape[2] == 1 and space == "RGB":
         colours = colours.repeat(3, axis=2)
-    quick = colours.dtype == np.uint8 and space != "GRAY"
+    quick = colours.dtype == np.uint8 and space in {"RGB", "CMYK"}
     given = colours if integers else _lcms_floats(colours, space)
     converted = imagecodecs.cms_transform(
         np.ascontiguousarray(given[..., 0] if space == "GRAY" else given),

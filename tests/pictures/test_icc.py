@@ -1,0 +1,77 @@
+"""Colours of every dtype are converted by profiles of every kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nst_daemon.errors import PictureError
+from nst_daemon.pictures.icc import UNREADABLE, to_srgb
+from nst_daemon.pictures.raster import Raster
+from tests.pictures import colorimetry
+from tests.pictures.corpus.profiles import (
+    CHANNELS,
+    Profile,
+    grey_profiles,
+    matrix_profiles,
+    table_profiles,
+    values,
+)
+from tests.pictures.profile_writer import gamma_curve, grey_profile, parametric_curve
+
+PROFILES = [*matrix_profiles(), *grey_profiles(), *table_profiles()]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_floating_point_is_converted_like_integers(profile: Profile) -> None:
+    """Floating-point values of 0 to 1, of any kind of profile, become what its formula says."""
+    exact = values(profile.space).astype(np.float32)
+    found, notes = to_srgb(Raster(exact, profile.space), profile.data, "picture")
+    expected = exact if profile.convert is None else profile.convert(exact.astype(np.float64))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=profile.tolerance)
+    assert bool(notes) == (profile.convert is not None)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(7, 9, 1), (300, 300, 1)])
+def test_grey_of_any_size_is_converted(dtype: type, shape: tuple[int, ...]) -> None:
+    """Each grey level becomes the same colour in small pictures and in those converted by a table."""
+    full = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, full + 1, shape).astype(dtype)
+    found, _ = to_srgb(Raster(pixels, "GRAY"), grey_profile(gamma_curve(1)), "picture")
+    expected = colorimetry.srgb_curve(pixels / full).repeat(3, axis=2)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_lab_is_converted(dtype: type) -> None:
+    """L*a*b*, with a* and b* of -128 to 127 in the range of the dtype, becomes the sRGB of its formula."""
+    lab = np.random.default_rng(0).uniform((30, -20, -20), (80, 20, 20), (16, 24, 3))
+    unit = lab / (100, 255, 255) + (0, 128 / 255, 128 / 255)
+    full = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    pixels = (unit * full).round().astype(dtype) if full > 1 else unit.astype(dtype)
+    stored = (pixels.astype(np.float64) / full - (0, 128 / 255, 128 / 255)) * (100, 255, 255)
+    found, _ = to_srgb(Raster(pixels, "LAB"), None, "picture")
+    np.testing.assert_allclose(found, colorimetry.from_lab(stored), rtol=0, atol=1 / 255)
+
+
+def test_a_profile_that_gives_no_colours_is_not_used() -> None:
+    """A curve that becomes infinite is a profile that cannot be read."""
+    endless = grey_profile(parametric_curve(0, -30000.0))
+    pixels = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5, 1)
+    found, notes = to_srgb(Raster(pixels, "GRAY"), endless, "picture")
+    if notes == [UNREADABLE]:
+        np.testing.assert_array_equal(found, pixels.repeat(3, axis=2))
+    assert np.isfinite(found).all()
+
+
+def test_non_finite_pixels_are_refused() -> None:
+    """NaN in the pixels is refused with a remedy."""
+    pixels = np.full((2, 2, 3), np.nan, np.float32)
+    with pytest.raises(PictureError, match="non-finite pixels; save it"):
+        to_srgb(Raster(pixels, "RGB"), None, "picture")
+
+
+def test_channels_are_known() -> None:
+    """Every profile is for a space whose channels are known."""
+    assert {profile.space for profile in PROFILES} == set(CHANNELS)
