@@ -111,7 +111,7 @@ CONTENTS: dict[str, tuple[str, bytes, str]] = {
     "icns-bytes": ("png", picture("ICNS"), UNKNOWN),
     "zip-bytes": ("jpg", b"PK\x03\x04" + bytes(500), UNKNOWN),
     "gzip-bytes": ("png", b"\x1f\x8b\x08" + bytes(500), UNKNOWN),
-    "psd-bytes": ("png", b"8BPS\0\x01" + bytes(500), UNKNOWN),
+    "psd-bytes": ("png", b"8BPS\0\x01" + bytes(500), DAMAGED),
     "fli-bytes": ("gif", bytes(4) + b"\x11\xaf" + bytes(500), UNKNOWN),
     "jpeg-cut": ("jpg", picture("JPEG", (640, 480), quality=95)[:4000], DAMAGED),
     "jpeg-head": ("jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\xff\xd9", UNKNOWN + "|" + DAMAGED),

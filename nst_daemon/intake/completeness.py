@@ -536,6 +536,39 @@ def _raf(data: _Data) -> int:
     return max(start + length for start, length in parts)
 
 
+def _sum(data: _Data, start: int, end: int, layout: str) -> int:
+    """The sum of big-endian integers."""
+    total = 0
+    while start < end:
+        part = data.read(start, min(end - start, _CHUNK))
+        total += sum(struct.unpack(f">{len(part) // struct.calcsize('>' + layout)}{layout}", part))
+        start += len(part)
+    return total
+
+
+def _psd(data: _Data) -> int:
+    """The sections, and the merged picture."""
+    version, channels, height, width, bits = struct.unpack(">H6xHIIH", data.read(4, 20))
+    if not channels * height * width * bits:
+        raise _Missing
+    position = 26
+    for size in (4, 4, 8 if version == 2 else 4):  # palette, resources, layers
+        position += size + data.number(position, size)
+    compression, start = data.number(position, 2), position + 2
+    if compression == 0:
+        length, blank = channels * height * ((width * bits + 7) // 8), _BLANK_PIXELS
+    elif compression == 1:
+        count = 4 if version == 2 else 2
+        length, blank = channels * height * count, _BLANK_CODE
+        data.require(start + length)
+        length += _sum(data, start, start + length, "I" if count == 4 else "H")
+    else:  # it states no length
+        length, blank = max(data.size - start, 1), _BLANK_CODE
+    data.require(start + length)
+    data.require_written(start, length, blank)
+    return int(start + length)
+
+
 #: No image is shorter.
 _SHORTEST = 12
 
@@ -551,4 +584,5 @@ _WALKS: dict[Name, Callable[[_Data], int]] = {
     "heif": _boxes,
     "jxl": _jxl,
     "raw": _raw,
+    "psd": _psd,
 }

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 HEAD_BYTES = 64
 
 #: Names of formats in `limits.formats`.
-Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "jxl", "bmp", "gif", "raw"]
+Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "jxl", "bmp", "gif", "raw", "psd"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 #: Sizes of the headers of BMP files.
@@ -98,6 +98,7 @@ FORMATS: tuple[Format, ...] = (
         "png", "PNG", (".png", ".apng"), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "png"
     ),
     Format("raw", "camera raw", RAW_SUFFIXES, _is_raw, "raw"),
+    Format("psd", "PSD", (".psd", ".psb"), lambda head: head.startswith(b"8BPS"), "psd"),
     Format(
         "webp",
         "WebP",
@@ -182,7 +183,7 @@ def detect(head: bytes) -> Format | None:
 #: With these bytes, or the first of them, begin the files of all formats.
 _MAGICS = (
     *(b"\xff\xd8\xff", b"\xff\x0a", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0"),
-    *(b"FUJIFILM", b"FOVb"),
+    *(b"FUJIFILM", b"FOVb", b"8BPS"),
 )
 
 

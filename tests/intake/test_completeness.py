@@ -19,6 +19,7 @@ from nst_daemon.intake import completeness
 from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.pictures.encode_jxl import encode_jxl
 from tests.corpus import chunk, png, tiff
+from tests.pictures.corpus.psd import COMPRESSIONS, RAW, RGB, RLE, sample
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
@@ -170,10 +171,17 @@ ENCODED = {
     "cr2": cr2(),
     "cr3": cr3(),
     "raf": raf(),
+    **{
+        f"psd, {COMPRESSIONS[kind]}{' (psb)' if big else ''}": sample(RGB, 8, compression=kind, big=big).encode()
+        for kind in (RAW, RLE)
+        for big in (False, True)
+    },
     "bigtiff": big_tiff("<"),
     "bigtiff, big-endian": big_tiff(">"),
 }  # fmt: skip
-UNCOMPRESSED = {name for name in ENCODED if name.startswith(("bmp", "tiff, raw", "bigtiff"))}
+UNCOMPRESSED = {
+    name for name in ENCODED if name.startswith(("bmp", "tiff, raw", "bigtiff", "psd, raw"))
+}
 
 
 @pytest.mark.parametrize("name", ENCODED)

@@ -137,6 +137,16 @@ def dng(linear: Array) -> bytes:
     return raw.dng(linear, raw.Camera())
 
 
+def psd(pixels: Array, mode: str = "RGB", **options: Any) -> bytes:
+    """A PSD with the array's bits."""
+    from tests.pictures.corpus import psd as writer
+
+    depth = {1: 8, 2: 16, 4: 32}[pixels.itemsize]
+    number = {"RGB": writer.RGB, "CMYK": writer.CMYK}[mode]
+    channels = np.moveaxis(pixels, 2, 0)
+    return writer.Psd(channels, number, depth, compression=writer.RLE, **options).encode()
+
+
 # What they must become
 
 
@@ -640,6 +650,36 @@ KINDS: tuple[Kind, ...] = (
         lambda: jxl(np.stack([FLAT, 255 - FLAT])),
         unit(FLAT),
         note="only the first of several frames was used",
+    ),
+    Kind("PSD and PSB of Photoshop", "the merged picture", lambda: psd(NARROW[..., :3]), RGB),
+    Kind(
+        "PSD, 16 bit",
+        "all 16 bits",
+        lambda: psd(WIDE[..., :3]),
+        RGB16,
+        tolerance=DEEP,
+    ),
+    Kind(
+        "PSD, 32 bit",
+        "linear light as sRGB, clipped to 0 to 1",
+        lambda: psd(RGB16.astype(np.float32)),
+        srgb_curve(RGB16),
+        tolerance=DEEP,
+    ),
+    Kind(
+        "PSD with transparent layers",
+        "the colours before they were blended with white, their opacity",
+        lambda: psd(np.dstack([65535 - PREMULTIPLIED, WIDE[..., 3]]), layers="mark"),
+        1 - RGB16,
+        ALPHA16,
+        1e-3,
+    ),
+    Kind(
+        "PSD, CMYK without a profile",
+        "(1 − C)(1 − K), …",
+        lambda: psd(255 - NARROW, "CMYK"),
+        PAINTED,
+        note="CMYK was converted",
     ),
     Kind("a single pixel", SAME, lambda: png(NARROW[:1, :1, :3]), RGB[:1, :1]),
     Kind(

@@ -28,7 +28,7 @@ from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError,
 from nst_daemon.painter import Painter, decode
 from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
-from tests.pictures.corpus import bmp, raw
+from tests.pictures.corpus import bmp, psd, raw
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
 
@@ -137,6 +137,20 @@ def run_length_bmp(pixels: Array) -> bytes:
     return bmp.bmp(code, values.shape, 8, compression=bmp.RLE8, palette=colours)
 
 
+def photoshop(bits: int, *, transparent: bool = False) -> Encoder:
+    """What encodes pixels as PSD."""
+
+    def encode(pixels: Array) -> bytes:
+        shares = np.moveaxis(pixels, 2, 0)[: 4 if transparent else 3]
+        if transparent:  # blended with white
+            shares = np.concatenate([1 - shares[3] * (1 - shares[:3]), shares[3:]])
+        values = psd.stored(shares, bits)
+        layers = "mark" if transparent else ""
+        return psd.Psd(values, psd.RGB, bits, compression=psd.RLE, layers=layers).encode()
+
+    return encode
+
+
 ENCODERS: dict[str, Encoder] = {
     "JPEG": pillow("JPEG", quality=90),
     "progressive JPEG": pillow("JPEG", quality=90, progressive=True, subsampling=0),
@@ -161,6 +175,9 @@ ENCODERS: dict[str, Encoder] = {
     "16-bit PNG with alpha": deep_png,
     "16-bit TIFF": deep_tiff,
     "DNG": mosaic_dng,
+    "PSD": photoshop(8),
+    "16-bit PSD": photoshop(16),
+    "16-bit PSD with alpha": photoshop(16, transparent=True),
     "linear DNG": linear_dng,
     "JPEG XL": jxl(level=90),
     "lossless JPEG XL": jxl(lossless=True),
