@@ -14,6 +14,7 @@ Without validation pictures, a tenth of each class is held out.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -264,7 +265,7 @@ def read_mosaics(path: Path) -> list[Mosaic]:
 
 def _cut(mosaic: Mosaic, side: int) -> Tensor:
     """(100, 3, S, S) uint8: the pictures of a mosaic. Raises InputError."""
-    rgb = load_picture(mosaic.image, name=mosaic.name).rgb
+    rgb = load_picture(io.BytesIO(mosaic.image), name=mosaic.name).rgb
     _, height, width = rgb.shape
     if height != width or width % GRID:
         raise InputError(

@@ -55,6 +55,18 @@ _PATH_REMEDIES = {
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 #: Errors of this process or of the whole system, whichever file they are reported for.
 PROCESS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+#: Errors of reading that are not the fault of the file: of the disk, of a network file system, of this process.
+_READ_ERRORS = frozenset(
+    {
+        errno.EIO,
+        errno.ENODATA,
+        errno.ESTALE,
+        errno.EREMOTEIO,
+        errno.ETIMEDOUT,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
 
 
 @contextmanager
@@ -85,6 +97,14 @@ def storage_error(error: OSError, place: Path, within: Path | None = None) -> St
     if kind is PathError:
         remedy = _PATH_REMEDIES.get(error.errno or 0, remedy)
     return kind(f"{printable(str(place))}: {cause}", remedy=remedy)
+
+
+def read_error(error: BaseException, label: str) -> StorageError | None:
+    """The StorageError for an error of reading that is not the fault of the file; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _READ_ERRORS:
+        return None
+    remedy = _REMEDIES.get(error.errno, "check the disk or the mount")
+    return StorageError(f"{label} cannot be read: {error.strerror}", remedy=remedy)
 
 
 def process_error(error: OSError) -> StorageError | None:

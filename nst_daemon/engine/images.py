@@ -18,7 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits, decode_file, label_of, reading
+from nst_daemon.pictures.decode import (
+    DEFAULT_LIMITS,
+    PictureLimits,
+    Source,
+    decode_file,
+    label_of,
+    reading,
+)
 from nst_daemon.pictures.encode import encode_picture
 from nst_daemon.pictures.icc import plain
 from nst_daemon.pictures.output_formats import depth_problem, formats_with, output_format
@@ -56,7 +63,7 @@ class Picture:
 
 
 def load_picture(
-    source: str | os.PathLike[str] | int | bytes,
+    source: Source,
     limits: PictureLimits = DEFAULT_LIMITS,
     *,
     name: str | None = None,

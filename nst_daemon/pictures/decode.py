@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from importlib import import_module
 from typing import IO, Protocol, cast
 
 from nst_daemon.errors import DamagedPicture, NstError, PictureError, first_line
-from nst_daemon.files import copied
+from nst_daemon.files import CHUNK, copied, read_error
 from nst_daemon.machine import lacks_memory
 from nst_daemon.pictures import memory
 from nst_daemon.pictures.camera_raw import recognise
@@ -85,12 +84,15 @@ class DecodedFile:
     file_size: Size | None
 
 
+Source = str | os.PathLike[str] | int | IO[bytes]
+
+
 class _ReaderModule(Protocol):
     def open_picture(self, file: IO[bytes], name: str) -> StoredPicture: ...
 
 
 def decode_file(
-    source: str | os.PathLike[str] | int | bytes,
+    source: Source,
     limits: PictureLimits = DEFAULT_LIMITS,
     *,
     name: str | None = None,
@@ -100,8 +102,8 @@ def decode_file(
     """Decode an image file.
 
     Args:
-        source: A path, or an open descriptor, which stays open with its offset undefined, or the contents of a file. A
-            pipe is read to its end.
+        source: A path; or an open descriptor, which stays open with its offset undefined; or an open file, which can
+            seek and is closed. A pipe is read to its end.
         limits: Checked before decoding.
         name: What messages call the file.
         used: The longer side in pixels at which a picture of this size is used: a much larger one is reduced while it
@@ -111,12 +113,14 @@ def decode_file(
     Raises:
         PictureError: The file cannot be read, is empty, not an image of the formats, too large, damaged, truncated or
             fully transparent.
+        StorageError: The disk fails, or this process has too many open files.
         OutOfMemory: Memory is short.
     """
     label = name or label_of(source)
     with reading(label), _opened(source, limits.max_bytes, label) as file:
         stored = _header(file, limits, label)
-        raster, reduced = _decode(stored, label, used, exact)
+        with _damage(label, file):
+            raster, reduced = _decode(stored, label, used, exact)
         return _converted(stored, raster, label, reduced)
 
 
@@ -126,7 +130,7 @@ def reading(label: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PictureError(
+        raise read_error(error, label) or PictureError(
             f"{label} cannot be read: {error.strerror or error}",
             remedy="check that the file exists and its permissions",
         ) from error
@@ -136,16 +140,16 @@ def reading(label: str) -> Iterator[None]:
         raise memory.out_of_memory(label) from error
 
 
-def label_of(source: str | os.PathLike[str] | int | bytes) -> str:
+def label_of(source: Source) -> str:
     """What messages call a file without a name."""
-    if isinstance(source, bytes):
-        return "the picture"
-    return f"descriptor {source}" if isinstance(source, int) else os.fspath(source)
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return f"descriptor {source}" if isinstance(source, int) else "the picture"
 
 
-def _opened(source: str | os.PathLike[str] | int | bytes, max_bytes: int, label: str) -> IO[bytes]:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
+def _opened(source: Source, max_bytes: int, label: str) -> IO[bytes]:
+    if not isinstance(source, str | os.PathLike | int):
+        return source
     descriptor = os.dup(source) if isinstance(source, int) else os.open(source, os.O_RDONLY)
     file = os.fdopen(descriptor, "rb")  # raises IsADirectoryError for a folder
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -161,7 +165,7 @@ def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture
         raise PictureError(f"{label} is empty", remedy="copy the file again")
     known = _allowed(recognise(file), limits.formats, label)
     reader = cast("_ReaderModule", import_module(f"nst_daemon.pictures.readers.{known.reader}"))
-    with _damage(label):
+    with _damage(label, file):
         stored = reader.open_picture(file, known.name)
     _check_limits(stored.size, limits, label)
     return stored
@@ -189,10 +193,10 @@ def _check_limits(size: Size, limits: PictureLimits, label: str) -> None:
 
 
 @contextmanager
-def _damage(label: str) -> Iterator[None]:
+def _damage(label: str, file: IO[bytes]) -> Iterator[None]:
     """Turn exceptions of the readers into errors that name the file.
 
-    Any exception of a parser means damage, except UnsupportedPicture and a lack of memory.
+    Any exception of a parser means damage, except UnsupportedPicture, a lack of memory and errors of the disk.
     """
     try:
         yield
@@ -206,10 +210,23 @@ def _damage(label: str) -> Iterator[None]:
     except Exception as error:
         if lacks_memory(error):
             raise memory.out_of_memory(label) from error
+        _check_readable(error, file)
         raise DamagedPicture(
             f"{label} is damaged or truncated: {first_line(error)}",
             remedy="copy the complete file again",
         ) from error
+
+
+def _check_readable(error: BaseException | None, file: IO[bytes]) -> None:
+    """Raise the OSError of the disk behind an exception of a parser, which may have hidden it."""
+    while error:
+        if read_error(error, ""):
+            raise error
+        error = error.__cause__ or error.__context__
+    if not file.closed:
+        file.seek(0)
+        while file.read(CHUNK):
+            pass
 
 
 def _decode(
@@ -218,11 +235,10 @@ def _decode(
     """The decoded file, and whether it is reduced."""
     reduced = memory.reduced_size(stored.size, used(stored.size)) if used else None
     memory.require_memory(memory.peak_bytes(stored, reduced, exact=exact), label)
-    with _damage(label):
-        raster = stored.decode(None if exact else reduced)
-        if reduced and raster.colours.shape[:2] == stored.size:
-            reduce = memory.picked_raster if exact else memory.reduced_raster
-            raster = reduce(raster, reduced)
+    raster = stored.decode(None if exact else reduced)
+    if reduced and raster.colours.shape[:2] == stored.size:
+        reduce = memory.picked_raster if exact else memory.reduced_raster
+        raster = reduce(raster, reduced)
     return raster, bool(reduced)
 
 

@@ -6,7 +6,6 @@ The libraries that decode are imported with the first thumbnail: the process of 
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from nst_daemon.pictures.decode import DecodedFile, PictureLimits
+    from nst_daemon.pictures.decode import DecodedFile, PictureLimits, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +39,18 @@ class ResultLimits:
         return cls(limits.max_bytes, limits.max_pixels, limits.max_side)
 
 
-def reduced(
-    source: str | os.PathLike[str] | int | bytes, side: int, limits: PictureLimits | None = None
-) -> bytes:
+def reduced(source: Source, side: int, limits: PictureLimits | None = None) -> bytes:
     """A thumbnail as WebP; the arguments and errors are those of `load`."""
     buffer = io.BytesIO()
     load(source, side, limits).save(buffer, "WEBP", quality=75)
     return buffer.getvalue()
 
 
-def load(
-    source: str | os.PathLike[str] | int | bytes, side: int, limits: PictureLimits | None = None
-) -> Image.Image:
+def load(source: Source, side: int, limits: PictureLimits | None = None) -> Image.Image:
     """A picture in sRGB and upright, reduced if its longer side exceeds `side` pixels.
 
     Args:
-        source: A path, an open descriptor, or the contents of a file.
+        source: A path, an open descriptor, or an open file, which is closed.
         side: In pixels.
         limits: Checked before decoding; `pictures.decode.DEFAULT_LIMITS` if None.
 

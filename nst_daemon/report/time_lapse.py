@@ -85,7 +85,7 @@ class TimeLapse:
 
 
 def _decoded(jpeg: bytes) -> Image.Image:
-    return image_of(decode_file(jpeg))
+    return image_of(decode_file(io.BytesIO(jpeg)))
 
 
 def _small(picture: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

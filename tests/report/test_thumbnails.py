@@ -88,13 +88,12 @@ def test_transparency_is_kept_without_hidden_colours(tmp_path: Path) -> None:
     assert visible[:, 1].max() <= 2
 
 
-def test_a_descriptor_and_bytes_are_read(tmp_path: Path) -> None:
-    """The thumbnail is the same from a path, a descriptor and the contents."""
+def test_a_descriptor_and_an_open_file_are_read(tmp_path: Path) -> None:
+    """The thumbnail is the same from a path, a descriptor and an open file."""
     palette_gif(tmp_path / "a")
     descriptor = os.open(tmp_path / "a", os.O_RDONLY)
     made = {
-        reduced(source, 20)
-        for source in (tmp_path / "a", descriptor, (tmp_path / "a").read_bytes())
+        reduced(source, 20) for source in (tmp_path / "a", descriptor, (tmp_path / "a").open("rb"))
     }
     os.close(descriptor)
     assert len(made) == 1
