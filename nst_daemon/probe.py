@@ -1,8 +1,8 @@
 """The doctor's checks that need torch: `python -m nst_daemon.probe`.
 
 They run in a separate process, so that the doctor stays small and survives a crash of a driver. Standard input is one
-JSON object (network, weights, devices, cache_dir, render). Standard output is a JSON list with [level, subject,
-message, remedy] for each finding.
+JSON object (network, weights, devices, threads, cache_dir, render, formats). Standard output is a JSON list with
+[level, subject, message, remedy] for each finding.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from nst_daemon.engine.device import all_devices, device_name, find_device
 from nst_daemon.engine.onnx_session import load_onnxruntime
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.vgg import compute_dtype
-from nst_daemon.errors import NstError
+from nst_daemon.errors import NstError, first_line
 from nst_daemon.machine import threads_per_worker, useful_threads
 from nst_daemon.painter import Painter
+from nst_daemon.pictures.formats import FORMATS, NAMES, titles
 from nst_daemon.unexpected import kind_and_message
 from nst_daemon.weights_file import find_weights
 
@@ -32,7 +34,7 @@ def main() -> None:
     """Run all checks for the options in standard input, and print the findings."""
     options = json.load(sys.stdin)
     rows: list[Row] = []
-    for check in (_devices, _onnxruntime, _weights, _onnx_file):
+    for check in (_formats, _devices, _onnxruntime, _weights, _onnx_file):
         known = {message for _, _, message, _ in rows}
         rows += [row for row in _run(check, options) if row[2] not in known]
     json.dump(rows, sys.stdout)
@@ -50,6 +52,25 @@ def _run(
     except Exception as error:  # noqa: BLE001 (unexpected errors are findings)
         message = kind_and_message(error)
         return [("bad", subject, message, "check the versions of the installed packages")]
+
+
+def _formats(options: Mapping[str, Any]) -> Iterator[Row]:
+    """Whether the libraries that read the listed formats can be loaded."""
+    broken: dict[str, str] = {}
+    for known in FORMATS:
+        try:
+            import_module(f"nst_daemon.pictures.readers.{known.reader}")
+        except Exception as error:  # noqa: BLE001 (broken libraries raise any exception)
+            if known.name in options["formats"]:
+                broken[known.name] = first_line(error)
+    if broken:
+        message = f"{titles(broken)} cannot be read: {'; '.join(dict.fromkeys(broken.values()))}"
+        yield "bad", "formats", message, "install nst-daemon again into its environment"
+    readable = [name for name in options["formats"] if name not in broken]
+    unlisted = [name for name in NAMES if name not in options["formats"]]
+    left_out = f"; limits.formats does not list {', '.join(unlisted)}" if unlisted else ""
+    if readable:
+        yield "good", "formats", f"{titles(readable)} can be read{left_out}", ""
 
 
 def _device_names(options: Mapping[str, Any]) -> list[str]:

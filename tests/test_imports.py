@@ -76,7 +76,16 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | {"config", "engine", "export", "pictures", "report.sidecar", "weights_file"},
     "weights": set(),
-    "probe": {"errors", "engine", "export", "machine", "painter", "unexpected", "weights_file"},
+    "probe": {
+        "errors",
+        "engine",
+        "export",
+        "machine",
+        "painter",
+        "pictures",
+        "unexpected",
+        "weights_file",
+    },
     "samples": set(),
     "report": LEAVES | FILES | {"pictures", "report"},
     "ops": LEAVES

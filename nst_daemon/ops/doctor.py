@@ -130,7 +130,7 @@ def _complaint(requirement: Requirement, found: str) -> str:
 def probe(
     config: Config, python: str = sys.executable, seconds: float = PROBE_SECONDS
 ) -> list[Finding]:
-    """Check devices, onnxruntime, weights and the ONNX file in a separate process.
+    """Check the formats of image files, devices, onnxruntime, weights and the ONNX file in a separate process.
 
     Args:
         config: the configuration.
@@ -144,6 +144,7 @@ def probe(
         "threads": config.threads,
         "cache_dir": str(config.folders.cache),
         "render": dict(config.render),
+        "formats": config.limits.formats,
     }
     try:
         done = subprocess.run(  # noqa: S603 (our own program)

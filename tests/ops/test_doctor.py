@@ -54,7 +54,7 @@ def test_a_sound_machine_has_nothing_bad(config: Config) -> None:
     subjects = {f.subject for f in findings}
     assert subjects >= {
         "Python", "packages", "device", "onnxruntime", "weights", "onnx file", "folders", "file systems",
-        "inotify", "disk",
+        "inotify", "disk", "formats",
     }  # fmt: skip
     missing = next(f for f in findings if f.subject == "onnx file")
     assert (missing.level, missing.remedy) == ("warning", "run `nst-daemon export` once")
@@ -74,6 +74,17 @@ def test_the_probe_holds_an_exported_file_against_torch(config: Config, model_ca
     assert found["weights"].level == "bad"
     assert "lost.pth" in found["weights"].message
     assert found["device"].level == "good"
+
+
+@pytest.mark.slow
+def test_the_formats_that_can_be_read_are_told(config: Config) -> None:
+    """One line has the formats of limits.formats that can be read, and those that it does not list."""
+    few = replace(config, limits=replace(config.limits, formats=("jpeg", "heif")))
+    (finding,) = (f for f in doctor.probe(few) if f.subject == "formats")
+    assert finding.level == "good"
+    assert finding.message.startswith(
+        "JPEG and HEIC can be read; limits.formats does not list png, "
+    )
 
 
 def test_a_probe_that_dies_is_a_finding(config: Config) -> None:
