@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
+#: Signals that end a process whose native code has a fault.
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 #: Only the daemon talks to systemd.
 _OF_SYSTEMD = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 #: Names of credentials: AWS_SECRET_ACCESS_KEY, GH_TOKEN, PGPASSWORD, SSH_AUTH_SOCK.
@@ -193,6 +195,11 @@ def _output_file(log: Path | None, *, capture: bool) -> IO[bytes] | None:
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("w+b")
     return tempfile.TemporaryFile() if capture else None
+
+
+def crashed(code: int) -> bool:
+    """Whether an exit status is that of a crash in native code, and not of a signal that was sent."""
+    return -code in _CRASHES
 
 
 def exit_reason(code: int) -> str:

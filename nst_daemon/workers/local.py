@@ -15,6 +15,7 @@ from nst_daemon.machine import threads_per_worker
 from nst_daemon.managed_process import (
     ManagedProcess,
     child_environment,
+    crashed,
     exit_reason,
     own_module,
 )
@@ -92,7 +93,8 @@ class LocalTransport:
         code = self._process.exit_code()
         if code is None:
             return None
-        return Ended(exit_reason(code), self._process.last_output(messages.TEXT_LIMIT))
+        output = self._process.last_output(messages.TEXT_LIMIT)
+        return Ended(exit_reason(code), output, crashed=crashed(code))
 
     def waitables(self) -> list[object]:
         """Ready when there are messages, or when the process has ended."""

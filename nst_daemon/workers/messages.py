@@ -287,11 +287,15 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A worker's life has ended. reason: for people; detail: the end of what it printed."""
+    """A worker's life has ended.
+
+    reason: for people; detail: the end of what it printed; crashed: native code has crashed.
+    """
 
     reason: str
     detail: str = ""
     cause: Cause = Cause.PROCESS
+    crashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

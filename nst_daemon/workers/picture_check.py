@@ -1,7 +1,8 @@
 """Checks the pictures of drops by decoding them in a process of its own (`workers.process.picture_check`).
 
 The process is started when there is something to check, and ended after some idle time, so that an idle daemon stays
-small. Decoders may crash or hang there: that costs the check of one job, which a worker then makes.
+small. Decoders may crash or hang there. A job whose pictures crash it twice fails. If it hangs, or ends in another way,
+a worker decodes them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from nst_daemon.config import Limits
 from nst_daemon.jobs import Job, Role
+from nst_daemon.names import printable
 from nst_daemon.workers.local import LocalTransport
 from nst_daemon.workers.messages import Alive, Check, Checked, encode
 from nst_daemon.workers.supervised import Transport
@@ -137,7 +139,7 @@ class DecodingCheck:
             ended = self._process.ended()  # before the messages: none follows the end
             fault = self._receive(now) or (ended.reason if ended else self._overdue(now))
             if fault:
-                self._lost(fault, now)
+                self._lost(fault, now, crashed=ended is not None and ended.crashed)
             elif not self._pending and now - self._since > self._deadlines.idle:
                 self._end()
         if self._process is None and self._pending:
@@ -201,8 +203,11 @@ class DecodingCheck:
             break
         return ""
 
-    def _lost(self, fault: str, now: float) -> None:
-        """The process has ended or must end: blame the job that it was checking."""
+    def _lost(self, fault: str, now: float, *, crashed: bool) -> None:
+        """The process has ended or must end: blame the job that it was checking.
+
+        A file that crashes its decoder would crash a worker, too: such a job fails.
+        """
         self._end()
         if not self._loaded:
             self._failed_starts += 1
@@ -214,8 +219,12 @@ class DecodingCheck:
             return
         job_id, head = next(iter(self._pending.items()))
         head.failures += 1
+        names = ", ".join(printable(file.name) for file in head.check.inputs)
+        said = f"decoding {names} crashes: the process {fault}, {head.failures} times"
         fault = f"the process that checks them {fault}"
-        if head.failures >= MOST_FAILURES:
+        if head.failures >= MOST_FAILURES and crashed:
+            self._answer(Checked(job_id, reason=f"{said}; save the picture in another format"))
+        elif head.failures >= MOST_FAILURES:
             self._answer(Checked(job_id, undecided=fault))
         else:  # the others first
             log.info("the pictures of job %s are checked again: %s", job_id, fault)

@@ -82,9 +82,9 @@ class Harness:
             self.poll()
         return found
 
-    def kill(self) -> None:
+    def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
         """End the process, as the kernel would, and wait until that is seen."""
-        os.kill(self.processes[-1].pid, signal.SIGKILL)
+        os.kill(self.processes[-1].pid, by)
         while self.processes[-1].ended() is None:
             wait(self.processes[-1].waitables(), PATIENCE)  # type: ignore[arg-type]
 
@@ -188,6 +188,23 @@ def test_death_blames_the_job_that_was_checked(harness: Harness) -> None:
     assert harness.ask(bad) is None
     harness.kill()
     assert "signal 9" in harness.answer(bad).undecided
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGBUS", "SIGABRT"])
+def test_pictures_that_crash_their_decoder_fail(harness: Harness, name: str) -> None:
+    """A job whose check crashes twice fails in one line that names its files, and no worker meets it; others go on."""
+    harness.answer(harness.job("before", whole))
+    bad, good = harness.job("bad", os.mkfifo), harness.job("good", whole)
+    assert harness.ask(bad) is harness.ask(good) is None
+    harness.kill(signal.Signals[name])
+    assert harness.answer(good) == Checked("good")
+    harness.kill(signal.Signals[name])
+    answer = harness.answer(bad)
+    assert answer.reason.startswith("decoding bad.png crashes: the process was killed by signal ")
+    assert answer.reason.endswith(f"({name}), 2 times; save the picture in another format")
+    assert not answer.undecided
+    assert not answer.incomplete
+    assert harness.answer(harness.job("later", whole)) == Checked("later")
 
 
 def test_overdue_check_is_ended(harness: Harness) -> None:
