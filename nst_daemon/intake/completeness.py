@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from nst_daemon.pictures import jxl_frames, jxl_header, jxl_icc
 from nst_daemon.pictures.formats import BMP_HEADERS, HEAD_BYTES, Name, detect, may_begin_an_image
 
 #: A walk that needs more is given up: the file counts as complete and the decoder decides.
@@ -408,9 +409,9 @@ def _boxes(data: _Data) -> int:
 
 
 def _jxl(data: _Data) -> int:
-    """The boxes of JPEG XL up to the last part of the codestream (ISO/IEC 18181-2). A naked codestream has no boxes."""
-    if data.read(0, 2) == b"\xff\x0a":
-        return _unknown(data)
+    """The boxes of JPEG XL up to the last part of the codestream (ISO/IEC 18181-2), or the frames of a naked one."""
+    if data.read(0, 2) == jxl_header.SIGNATURE:
+        return _jxl_frames(data)
     position, whole = 0, False
     while position < data.size:
         head = data.read(position, 8)
@@ -427,6 +428,42 @@ def _jxl(data: _Data) -> int:
     if not whole:
         raise _Missing
     return position
+
+
+@dataclass(slots=True)
+class _Bytes:
+    """A file as a sequence of bytes."""
+
+    data: _Data
+
+    def __len__(self) -> int:
+        return self.data.size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self.data.size)
+        return self.data.read(start, max(0, stop - start), _AHEAD)
+
+
+def _jxl_frames(data: _Data) -> int:
+    """The frames of a codestream (ISO/IEC 18181-1)."""
+    codestream = _Bytes(data)
+    try:
+        header = jxl_header.read_header(codestream)
+        bits = jxl_header.Bits(codestream, header.end)
+        if header.encoding.icc:
+            jxl_icc.read_profile(bits)
+    except EOFError:
+        raise _Missing from None
+    except ValueError:
+        return _unknown(data)
+    bits.align()
+    frames = jxl_frames.walk(codestream, header, bits.position // 8)
+    if frames.cut_off:
+        raise _Missing
+    end = frames.frames[-1].end if frames.whole else data.size
+    data.require_written(0, end)
+    data.require_written(0, data.size)  # the header and zeros are a frame without contents
+    return end
 
 
 def _box(data: _Data, position: int, head: bytes, end: int) -> tuple[int, bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from typing import Protocol
 
 SIGNATURE = b"\xff\x0a"
 
@@ -27,10 +28,17 @@ _COORDINATE = ((0, 19), (524288, 19), (1048576, 20), (2097152, 21))
 _WEIGHTS = (15, 55, 210)
 
 
+class Data(Protocol):
+    """Bytes, perhaps of a file that is read when they are needed."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
 class Bits:
     """Reads a codestream bit by bit, the lowest bit of each byte first."""
 
-    def __init__(self, data: bytes, position: int = 0) -> None:
+    def __init__(self, data: Data, position: int = 0) -> None:
         self.data = data
         self.position = position
 
@@ -60,6 +68,17 @@ class Bits:
     def flag(self) -> bool:
         """One bit."""
         return bool(self.read(1))
+
+    def align(self) -> None:
+        """Go on at the next whole byte."""
+        self.position = (self.position + 7) // 8 * 8
+
+    def extensions(self) -> None:
+        """Skip extensions, of which none is defined."""
+        present = self.u64()
+        length = sum(self.u64() for i in range(64) if present >> i & 1)
+        if length:
+            self.skip(length)
 
     def u32(self, *choices: tuple[int, int]) -> int:
         """An integer in one of four ways. Each is (offset, number of bits)."""
@@ -139,6 +158,8 @@ class Header:
         xyb: Whether the colours are stored in XYB, from which they can be decoded to any encoding.
         encoding: The encoding of the colours that are decoded.
         animated: Whether there may be several frames.
+        timecodes: Whether each of them has a time.
+        preview: (height, width) of a small picture before the first frame; None if there is none.
         brightest: The brightness of the value 1, in cd/m².
         spans: The first bit of each part that `rewritten` replaces or copies, and the bit after its last one.
     """
@@ -150,6 +171,8 @@ class Header:
     xyb: bool = True
     encoding: Encoding = Encoding()
     animated: bool = False
+    timecodes: bool = False
+    preview: tuple[int, int] | None = None
     brightest: float = 255.0
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -159,7 +182,7 @@ class Header:
         return self.spans["transform"][1]
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: Data) -> Header:
     """Read the header of a codestream.
 
     Args:
@@ -238,6 +261,8 @@ class _Parser:
     def __init__(self, bits: Bits) -> None:
         self.bits = bits
         self.spans: dict[str, tuple[int, int]] = {}
+        self.animated, self.timecodes = False, False
+        self.preview: tuple[int, int] | None = None
 
     def header(self) -> Header:
         bits = self.bits
@@ -247,9 +272,8 @@ class _Parser:
             self._transform(xyb=True)
             return Header(size, spans=self.spans)
         start = bits.position
-        orientation, animated, more = 1, False, bits.flag()
-        if more:
-            orientation, animated = self._fields()
+        more = bits.flag()
+        orientation = self._fields() if more else 1
         start = self._span("fields", start)
         depth = self._depth()
         start = self._span("depth", start)
@@ -264,11 +288,21 @@ class _Parser:
         encoding = self._encoding()
         start = self._span("encoding", start)
         brightest = self._tone_mapping() if more else 255.0
-        self._extensions()
+        bits.extensions()
         self._span("rest", start)
         self._transform(xyb=xyb)
         return Header(
-            size, orientation, depth, extra, xyb, encoding, animated, brightest, self.spans
+            size,
+            orientation,
+            depth,
+            extra,
+            xyb,
+            encoding,
+            self.animated,
+            self.timecodes,
+            self.preview,
+            brightest,
+            self.spans,
         )
 
     def _span(self, name: str, start: int) -> int:
@@ -284,31 +318,36 @@ class _Parser:
             return height, height * over // under
         return height, 8 * (bits.read(5) + 1) if small else bits.u32(*_SIDE)
 
-    def _fields(self) -> tuple[int, bool]:
+    def _fields(self) -> int:
+        """The orientation. Reads the other fields that most headers leave out."""
         bits = self.bits
         orientation = bits.read(3) + 1
         if bits.flag():  # a size to show it at
             self._size()
         if bits.flag():
-            self._preview()
-        animated = bits.flag()
-        if animated:
+            self.preview = self._preview()
+        self.animated = bits.flag()
+        if self.animated:
             bits.u32((100, 0), (1000, 0), (1, 10), (1, 30))
             bits.u32((1, 0), (1001, 0), (1, 8), (1, 10))
             bits.u32((0, 0), (0, 3), (0, 16), (0, 32))
-            bits.flag()
-        return orientation, animated
+            self.timecodes = bits.flag()
+        return orientation
 
-    def _preview(self) -> None:
+    def _preview(self) -> tuple[int, int]:
         eighths = self.bits.flag()
         side = (
             ((16, 0), (32, 0), (1, 5), (33, 9))
             if eighths
             else ((1, 6), (65, 8), (321, 10), (1345, 12))
         )
-        self.bits.u32(*side)
-        if not self.bits.read(3):
-            self.bits.u32(*side)
+        factor = 8 if eighths else 1
+        height = factor * self.bits.u32(*side)
+        ratio = self.bits.read(3)
+        if ratio:
+            over, under = _RATIOS[ratio]
+            return height, height * over // under
+        return height, factor * self.bits.u32(*side)
 
     def _depth(self) -> Depth:
         bits = self.bits
@@ -372,12 +411,6 @@ class _Parser:
         brightest = bits.half()
         bits.skip(16 + 1 + 16)  # the darkest value, and where tone mapping begins
         return brightest
-
-    def _extensions(self) -> None:
-        present = self.bits.u64()
-        lengths = [self.bits.u64() for i in range(64) if present >> i & 1]
-        if any(lengths):
-            self.bits.skip(sum(lengths))
 
     def _transform(self, *, xyb: bool) -> None:
         bits, start = self.bits, self.bits.position

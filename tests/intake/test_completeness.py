@@ -21,6 +21,7 @@ from nst_daemon.pictures.encode_jxl import encode_jxl
 from tests.corpus import chunk, png, tiff
 from tests.pictures.corpus.psd import COMPRESSIONS, RAW, RGB, RLE, sample
 
+WIDE = np.random.default_rng(1).integers(0, 4, (3, 1100, 3), dtype=np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
@@ -158,6 +159,10 @@ ENCODED = {
     "avif": encode("AVIF"),
     "heic": heif(),
     "heic, 3 images": heif(images=3),
+    "jxl": bytes(imagecodecs.jpegxl_encode(NOISE, lossless=True)),
+    "jxl, lossy": bytes(imagecodecs.jpegxl_encode(NOISE, level=90)),
+    "jxl, animated": bytes(imagecodecs.jpegxl_encode(np.stack([NOISE, NOISE]), lossless=True)),
+    "jxl, many sections": bytes(imagecodecs.jpegxl_encode(WIDE, lossless=True, effort=1)),
     "jxl, container": bytes(imagecodecs.jpegxl_encode(NOISE, level=90, usecontainer=True)),
     "jxl, level 10": bytes(imagecodecs.jpegxl_encode(NOISE.astype(np.uint16), lossless=True)),
     "jxl, of a jpeg": bytes(imagecodecs.jpegxl_encode_jpeg(encode("JPEG"))),

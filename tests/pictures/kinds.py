@@ -649,7 +649,7 @@ KINDS: tuple[Kind, ...] = (
         "the first frame",
         lambda: jxl(np.stack([FLAT, 255 - FLAT])),
         unit(FLAT),
-        note="only the first of several frames was used",
+        note=ANIMATED,
     ),
     Kind("PSD and PSB of Photoshop", "the merged picture", lambda: psd(NARROW[..., :3]), RGB),
     Kind(

@@ -18,12 +18,11 @@ import numpy as np
 from nst_daemon.machine import threads_per_worker
 from nst_daemon.pictures import jxl_header, jxl_icc
 from nst_daemon.pictures.jxl_boxes import Boxes, find_boxes, read_codestream
+from nst_daemon.pictures.jxl_frames import MAX_FRAMES, Frames, walk
 from nst_daemon.pictures.jxl_header import Depth, Encoding, Header
 from nst_daemon.pictures.metadata import TURNED, Tags, parsed_exif
 from nst_daemon.pictures.raster import Array, Raster, StoredPicture, UnsupportedPicture
 
-#: The header and the colour profile are within so many bytes; more are read if the first ones are not enough.
-HEADER_BYTES = (1 << 16, 4 << 20)
 #: Longer EXIF is ignored.
 MAX_EXIF = 1 << 20
 #: Per pixel and channel, beside the file and the result. Measured with 6 megapixels: up to 1.0 (lossless), 3.5 (lossy,
@@ -44,14 +43,14 @@ _WHITE_LIGHT = 203.0
 
 @dataclass(frozen=True)
 class _Opened:
-    """What is known before decoding. frames: the offset of the first frame; 0 if the profile was not read."""
+    """What is known before decoding. start: the offset of the first frame; 0 if the profile was not read."""
 
-    file: IO[bytes]
-    boxes: Boxes
+    codestream: bytes
     header: Header
-    frames: int
+    start: int
     profile: bytes | None
     notes: tuple[str, ...]
+    frames: Frames
 
     @property
     def replaced(self) -> bool:
@@ -59,20 +58,15 @@ class _Opened:
 
         With a profile, libjxl decodes XYB to linear sRGB, which needs more than 8 bits.
         """
-        return self.header.xyb and self.header.encoding.icc and self.frames > 0
+        return self.header.xyb and self.header.encoding.icc and self.start > 0
 
 
 def open_picture(file: IO[bytes], _: str) -> StoredPicture:
     """Read the header. Damaged files raise any exception."""
     boxes = find_boxes(file)
-    opened = _opened(file, boxes)
-    header = opened.header
-    if any(channel.kind == jxl_header.BLACK for channel in header.extra):
-        raise UnsupportedPicture("has CMYK colours")
-    if not header.xyb and header.encoding.space in (jxl_header.XYB, jxl_header.UNKNOWN_SPACE):
-        raise UnsupportedPicture("has colours in a space other than RGB and grey")
-    if header.depth.exponent and header.depth.bits not in (16, 32):
-        raise UnsupportedPicture(f"has floating-point values of {header.depth.bits} bits")
+    opened = _opened(read_codestream(file, boxes))
+    header, frames = opened.header, opened.frames
+    _require_support(opened)
     size = header.size[::-1] if header.orientation in TURNED else header.size
     return StoredPicture(
         size,
@@ -82,38 +76,42 @@ def open_picture(file: IO[bytes], _: str) -> StoredPicture:
         decoding_bytes=lambda _: _decoding_bytes(opened),
         profile=opened.profile,
         exif=lambda: _exif(file, boxes),
-        frames=0 if header.animated else 1,
+        frames=frames.shown if header.animated else 1,
     )
 
 
-def _opened(file: IO[bytes], boxes: Boxes) -> _Opened:
-    for count in HEADER_BYTES:
-        beginning = read_codestream(file, boxes, count)
-        try:
-            return _parsed(file, boxes, beginning)
-        except EOFError:
-            if len(beginning) < count or count == HEADER_BYTES[-1]:
-                raise
-    raise AssertionError
+def _require_support(opened: _Opened) -> None:
+    header, frames = opened.header, opened.frames
+    if any(channel.kind == jxl_header.BLACK for channel in header.extra):
+        raise UnsupportedPicture("has CMYK colours")
+    if not header.xyb and header.encoding.space in (jxl_header.XYB, jxl_header.UNKNOWN_SPACE):
+        raise UnsupportedPicture("has colours in a space other than RGB and grey")
+    if header.depth.exponent and header.depth.bits not in (16, 32):
+        raise UnsupportedPicture(f"has floating-point values of {header.depth.bits} bits")
+    if len(frames.frames) >= MAX_FRAMES and not any(frame.shown for frame in frames.frames):
+        raise UnsupportedPicture(f"has more than {MAX_FRAMES} frames before the first picture")
 
 
-def _parsed(file: IO[bytes], boxes: Boxes, beginning: bytes) -> _Opened:
-    header = jxl_header.read_header(beginning)
+def _opened(codestream: bytes) -> _Opened:
+    header = jxl_header.read_header(codestream)
+    start = jxl_header.frames_offset(header)
+    profile: bytes | None
+    notes: tuple[str, ...] = ()
     if not header.encoding.icc:
-        frames = jxl_header.frames_offset(header)
         profile, notes = _profile(header.encoding)
-        return _Opened(file, boxes, header, frames, profile, notes)
-    bits = jxl_header.Bits(beginning, header.end)
-    try:
-        profile, notes = jxl_icc.read_profile(bits), ()
-        frames = (bits.position + 7) // 8
-    except jxl_icc.UnreadableProfile:
-        profile, frames = None, 0
-        notes = ("its colour profile is too large and was not used",)
-    if header.xyb:  # the profile is only that of the original picture
-        linear, _ = _profile(Encoding(space=header.encoding.space, curve=_LINEAR))
-        profile, notes = None if frames else linear, ()
-    return _Opened(file, boxes, header, frames, profile, notes)
+    else:
+        bits = jxl_header.Bits(codestream, header.end)
+        try:
+            profile = jxl_icc.read_profile(bits)
+            start = (bits.position + 7) // 8
+        except jxl_icc.UnreadableProfile:
+            profile, start = None, 0
+            notes = ("its colour profile is too large and was not used",)
+        if header.xyb:  # the profile is only that of the original picture
+            linear, _ = _profile(Encoding(space=header.encoding.space, curve=_LINEAR))
+            profile, notes = None if start else linear, ()
+    frames = walk(codestream, header, start) if start else Frames(())
+    return _Opened(codestream, header, start, profile, notes, frames)
 
 
 def _has_alpha(header: Header) -> bool:
@@ -127,17 +125,18 @@ def _decoding_bytes(opened: _Opened) -> float:
     if any(channel.premultiplied for channel in header.extra):
         result = 8  # float32, twice
     channels = (1 if header.encoding.space == jxl_header.GREY else 3) + len(header.extra)
-    file = sum(length for _, length in opened.boxes.codestream)
-    pixels = header.size[0] * header.size[1]
-    return file * (2 if opened.replaced else 1) + (WORKING_BYTES + result) * channels * pixels
+    copies = len(opened.codestream) * (2 if opened.replaced else 1)
+    pixels, kept = opened.frames.first_bytes(header)
+    results = result * channels * header.size[0] * header.size[1]
+    return copies + kept + WORKING_BYTES * channels * pixels + results
 
 
 def _decoded(opened: _Opened) -> Raster:
     header = opened.header
-    codestream = read_codestream(opened.file, opened.boxes)
+    codestream = opened.codestream
     depth = header.depth
     if opened.replaced:
-        codestream = jxl_header.in_srgb(codestream, header, frames=opened.frames, bits=16)
+        codestream = jxl_header.in_srgb(codestream, header, frames=opened.start, bits=16)
         depth = Depth(16)
     try:
         values = imagecodecs.jpegxl_decode(codestream, index=0, numthreads=threads_per_worker())

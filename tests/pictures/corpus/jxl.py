@@ -647,7 +647,7 @@ def animations() -> Iterator[Case]:
             colours,
             alpha,
             EXACT if bits == 8 else CONVERTED_DEEP,
-            "only the first of several frames was used",
+            f"only the first of {count} frames was used",
         )
 
 
