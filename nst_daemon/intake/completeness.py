@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from nst_daemon.pictures import jxl_frames, jxl_header, jxl_icc
+from nst_daemon.pictures import jxl_end
 from nst_daemon.pictures.formats import BMP_HEADERS, HEAD_BYTES, Name, detect, may_begin_an_image
 
 #: A walk that needs more is given up: the file counts as complete and the decoder decides.
@@ -87,6 +87,13 @@ class _Data:
             if len(self._window) < length:  # it was cut off meanwhile
                 raise _Missing
         return self._window[inside : inside + length]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self.size)
+        return self.read(start, max(0, stop - start), _AHEAD)
 
     def number(self, offset: int, length: int, order: str = "big") -> int:
         """An unsigned integer."""
@@ -409,61 +416,17 @@ def _boxes(data: _Data) -> int:
 
 
 def _jxl(data: _Data) -> int:
-    """The boxes of JPEG XL up to the last part of the codestream (ISO/IEC 18181-2), or the frames of a naked one."""
-    if data.read(0, 2) == jxl_header.SIGNATURE:
-        return _jxl_frames(data)
-    position, whole = 0, False
-    while position < data.size:
-        head = data.read(position, 8)
-        length, kind = _box(data, position, head, data.size)
-        if 0 in kind:
-            raise _Missing
-        if not kind.isascii() or not kind.decode().isprintable():
-            break  # bytes that follow the last box
-        data.require(position + length)
-        if kind in {b"jxlc", b"jxlp"}:
-            data.require_written(position + 8, length - 8)
-            whole |= kind == b"jxlc" or data.read(position + 8, 1)[0] >= 0x80  # the last part
-        position += length
-    if not whole:
-        raise _Missing
-    return position
-
-
-@dataclass(slots=True)
-class _Bytes:
-    """A file as a sequence of bytes."""
-
-    data: _Data
-
-    def __len__(self) -> int:
-        return self.data.size
-
-    def __getitem__(self, part: slice) -> bytes:
-        start, stop, _ = part.indices(self.data.size)
-        return self.data.read(start, max(0, stop - start), _AHEAD)
-
-
-def _jxl_frames(data: _Data) -> int:
-    """The frames of a codestream (ISO/IEC 18181-1)."""
-    codestream = _Bytes(data)
+    """The boxes of JPEG XL, or the frames of a naked codestream."""
+    if (
+        data.read(0, 1) == b"\xff"
+    ):  # a naked codestream: a header and zeros are a frame without contents
+        data.require_written(0, data.size)
     try:
-        header = jxl_header.read_header(codestream)
-        bits = jxl_header.Bits(codestream, header.end)
-        if header.encoding.icc:
-            jxl_icc.read_profile(bits)
+        return jxl_end.end_of(data)
     except EOFError:
         raise _Missing from None
     except ValueError:
-        return _unknown(data)
-    bits.align()
-    frames = jxl_frames.walk(codestream, header, bits.position // 8)
-    if frames.cut_off:
-        raise _Missing
-    end = frames.frames[-1].end if frames.whole else data.size
-    data.require_written(0, end)
-    data.require_written(0, data.size)  # the header and zeros are a frame without contents
-    return end
+        raise _Undecided from None
 
 
 def _box(data: _Data, position: int, head: bytes, end: int) -> tuple[int, bytes]:

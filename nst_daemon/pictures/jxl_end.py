@@ -1,0 +1,61 @@
+"""Where a JPEG XL file ends, found without decoding."""
+
+from __future__ import annotations
+
+from nst_daemon.pictures import jxl_frames, jxl_header, jxl_icc
+from nst_daemon.pictures.jxl_header import Data
+
+#: A codestream does not end with so many zeros.
+_BLANK = 16
+
+
+def end_of(data: Data) -> int:
+    """The byte after the last box, or after the last frame of a naked codestream.
+
+    Raises:
+        EOFError: Bytes are missing.
+        ValueError: The structure is invalid, or too large to walk.
+    """
+    return _last_frame(data) if data[0:2] == jxl_header.SIGNATURE else _last_box(data)
+
+
+def _last_box(data: Data) -> int:
+    """The end of the boxes (ISO/IEC 18181-2). Other bytes may follow."""
+    position, whole = 0, False
+    while position + 8 <= len(data):
+        head = data[position : position + 16]
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if 0 in kind:
+            raise EOFError
+        if not kind.isascii() or not kind.decode().isprintable():
+            break
+        start = position + 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:], "big"), position + 16
+        end = position + length if length else len(data)
+        if end < start:
+            raise ValueError("a box of the JPEG XL file has an invalid length")
+        if end > len(data):
+            raise EOFError
+        if kind in {b"jxlc", b"jxlp"}:
+            if not any(data[max(start, end - _BLANK) : end]):
+                raise EOFError
+            whole |= kind == b"jxlc" or data[start : start + 1] >= b"\x80"
+        position = end
+    if not whole:
+        raise EOFError
+    return position
+
+
+def _last_frame(data: Data) -> int:
+    header = jxl_header.read_header(data)
+    bits = jxl_header.Bits(data, header.end)
+    if header.encoding.icc:
+        jxl_icc.read_profile(bits)
+    bits.align()
+    frames = jxl_frames.walk(data, header, bits.position // 8)
+    if frames.cut_off:
+        raise EOFError
+    if not frames.whole:
+        raise ValueError("the frames of the JPEG XL file are invalid")
+    return frames.frames[-1].end
