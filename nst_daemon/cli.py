@@ -36,7 +36,7 @@ from nst_daemon.errors import InputError, UsageError
 from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.names import printable
+from nst_daemon.names import composed, printable
 from nst_daemon.ops import failures, logs, streams
 from nst_daemon.ops.arguments import assignments
 from nst_daemon.overlaps import check_separate
@@ -199,14 +199,15 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     config: ConfigOption = None,
 ) -> None:
     """Copy pictures into the inbox under the right names, and print the name of the job."""
-    from nst_daemon.intake.library import list_styles
+    from nst_daemon.intake.library import list_styles, merge_settings
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
     loaded = for_drops(config)
     wanted = assignments(settings or [])
-    resolve_job(loaded, wanted)
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
     pictures, names = styles_and_names(style, library)
+    named = [library[composed(style_name)] for style_name in names]
+    resolve_job(loaded, merge_settings(named, wanted, own=len(pictures)))
     if names:
         wanted["style"] = names
     if priority:

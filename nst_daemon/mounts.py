@@ -5,15 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from nst_daemon.files import storage
 
 
-def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write to the file system of `path`. Raises StorageError."""
+class Space(NamedTuple):
+    """Of a file system, in bytes: what this user may still write, and its size."""
+
+    free: int
+    total: int
+
+
+def space(path: Path) -> Space:
+    """The space of the file system of `path`. Raises StorageError."""
     with storage(path):
         status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
+    return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user may still write to the file system of `path`. Raises StorageError."""
+    return space(path).free
 
 
 #: File systems that other machines can change without an inotify event.

@@ -30,6 +30,7 @@ from nst_daemon.errors import (
     StorageError,
 )
 from nst_daemon.files import default_cache_dir
+from nst_daemon.mounts import Space
 from nst_daemon.ops.progress_bars import Bars
 from nst_daemon.painter import Painter, stylize
 from nst_daemon.pictures.destination import Destination
@@ -204,14 +205,14 @@ def test_the_output_is_checked_before_the_styles_are_read(painter: Painter, tmp_
             resolve({"size": 16_384}),
             destination=Destination(tmp_path / "dog.webp", "webp", 8),
         )
-    with pytest.raises(
-        StorageError, match=r"dog\.png may need 1 MiB.* limits\.min_free_disk keeps"
-    ):
+    with pytest.raises(StorageError, match=r"dog\.png may need 1 MiB, and .* has 0 MiB of free"):
         painter.prepare(
             picture(32, 32),
             [missing],
             resolve({"size": 32}),
-            destination=Destination(tmp_path / "dog.png", "png", 8, reserve=1 << 60),
+            destination=Destination(
+                tmp_path / "dog.png", "png", 8, space=lambda _: Space(free=0, total=1 << 40)
+            ),
         )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nst_daemon.errors import StorageError
-from nst_daemon.mounts import free_bytes
+from nst_daemon.errors import PictureError, StorageError
+from nst_daemon.mounts import Space, space
 from nst_daemon.names import printable
 from nst_daemon.pictures.output_formats import check_size, output_format
 from nst_daemon.pictures.raster import Size
@@ -23,12 +24,14 @@ class Destination:
         format: A name of `output_formats`.
         depth: Bits per channel.
         reserve: Bytes that have to stay free in its file system (`limits.min_free_disk`).
+        space: Measures the file system of a folder.
     """
 
     path: Path
     format: str
     depth: int
     reserve: int = 0
+    space: Callable[[Path], Space] = space
 
     def check(self, size: Size, *, alpha: bool) -> None:
         """Check that the picture can be written.
@@ -38,18 +41,24 @@ class Destination:
             alpha: Whether it is transparent somewhere.
 
         Raises:
-            PictureError: The format cannot hold a picture of this size.
-            StorageError: There is too little space for the file.
+            PictureError: The format or the disk cannot hold a picture of this size.
+            StorageError: There is too little free space for the file.
         """
         name = printable(self.path.name)
         check_size(self.format, size, name)
-        needed, folder = self.largest_file(size, alpha=alpha), self.path.parent
-        free = free_bytes(folder)
-        if free < needed + self.reserve:
-            kept = f", and limits.min_free_disk keeps {self.reserve // _MiB:,} MiB of it"
+        folder = self.path.parent
+        needed, (free, total) = self.largest_file(size, alpha=alpha), self.space(folder)
+        said = f"{name} may need {-(-needed // _MiB):,} MiB"
+        if self.reserve:
+            said += f" beside the {self.reserve // _MiB:,} MiB of limits.min_free_disk"
+        if needed + self.reserve > total:
+            raise PictureError(
+                f"{said}, and the file system of {folder} has {total // _MiB:,} MiB in all",
+                remedy="choose a smaller size, or a format that compresses more, such as jpg",
+            )
+        if needed + self.reserve > free:
             raise StorageError(
-                f"{name} may need {-(-needed // _MiB):,} MiB, and {folder} has {free // _MiB:,} MiB of free space"
-                + (kept if self.reserve else ""),
+                f"{said}, and {folder} has {free // _MiB:,} MiB of free space",
                 remedy="free some space, or choose a smaller size",
             )
 

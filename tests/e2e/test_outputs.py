@@ -75,7 +75,7 @@ def test_stylize_writes_what_the_suffix_says(
     [
         ("a.webp --size 17000", 4, "a.webp cannot be written: 17000 × 12750 pixels are too many"),
         ("a.png --size 1000001", 4, "choose the format tiff or jxl, or a smaller size"),
-        ("a.tif --size 40000000", 7, "a.tif may need"),
+        ("a.tif --size 40000000", 4, "a.tif may need"),
         ("a.jpg --set depth=16", 4, "jpg has 8 bits per channel, not 16"),
         ("a.jpg --set format=png", 2, "remove one of them"),
         ("a.bmp", 2, "use one of the suffixes .png, .jpg, .jpeg"),
@@ -91,6 +91,22 @@ def test_stylize_refuses_before_it_paints(
     assert reason in done.stderr.replace("\n", " ")
     assert "%" not in done.stderr  # no progress bar
     assert not (tmp_path / words.split(maxsplit=1)[0]).exists()
+
+
+def test_submit_checks_outputs_together_with_the_styles(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A depth that the configured format lacks is taken if the style's format has it, and refused if not."""
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "styles").mkdir()
+    for style in ("light", "print"):
+        (tmp_path / "styles" / f"{style}.png").write_bytes(pair[1].read_bytes())
+    (tmp_path / "styles" / "light.yaml").write_text("format: avif\n")
+    taken = nst(tmp_path, "submit", pair[0], "light", "--set", "depth=10")
+    assert taken.returncode == 0, taken.stderr
+    refused = nst(tmp_path, "submit", pair[0], "print", "--set", "depth=10")
+    assert refused.returncode == 4
+    assert "png has 8 or 16 bits per channel, not 10" in refused.stderr.replace("\n", " ")
 
 
 def test_each_job_of_the_daemon_has_its_format_and_rerun_repeats_it(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from nst_daemon.errors import PictureError, StorageError
-from nst_daemon.mounts import free_bytes
+from nst_daemon.mounts import Space
 from nst_daemon.pictures.destination import Destination
 from nst_daemon.pictures.encode import encode_picture
 from nst_daemon.pictures.output_formats import (
@@ -93,21 +93,32 @@ def test_the_encoder_writes_the_longest_side(name: str, read: Callable[[bytes], 
 
 
 def test_a_file_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:
-    """The pixels must fit beside the reserve; lossy formats need half of that, and the message names both sizes."""
-    side = 10_000
-    raw = side * side * 3
-    room = free_bytes(tmp_path)
-    assert room > raw
-    small = Destination(tmp_path / "dog.png", "png", 8, reserve=room - 2 * raw)
-    small.check((side, side), alpha=False)
-    full = Destination(tmp_path / "dog.png", "png", 16, reserve=room - raw)
+    """The pixels must fit beside the reserve: into the free space later, and into the file system at all."""
+
+    def destination(format: str, depth: int, reserve: int = 0) -> Destination:
+        return Destination(
+            tmp_path / f"dog.{format}",
+            format,
+            depth,
+            reserve,
+            lambda _: Space(400 << 20, 800 << 20),
+        )
+
+    size = (10_000, 10_000)  # 286 MiB of 8-bit pixels
+    destination("png", 8).check(size, alpha=False)
+    destination("jpg", 8, reserve=200 << 20).check(size, alpha=True)
+    for full in (destination("png", 8, reserve=200 << 20), destination("tiff", 16)):
+        with pytest.raises(
+            StorageError, match=r"may need .* and .* has 400 MiB of free space; free some space"
+        ):
+            full.check(size, alpha=False)
     with pytest.raises(
-        StorageError,
-        match=r"dog\.png may need 573 MiB, and .* MiB of free space, and limits.min_free",
+        PictureError,
+        match=r"may need 763 MiB beside the 200 MiB of limits\.min_free_disk, and",
     ):
-        full.check((side, side), alpha=False)
-    assert Destination(tmp_path / "a.jpg", "jpg", 8).largest_file((10, 10), alpha=True) == 150
-    assert Destination(tmp_path / "a.tiff", "tiff", 16).largest_file((10, 10), alpha=True) == 800
+        destination("tiff", 16, reserve=200 << 20).check(size, alpha=True)
+    with pytest.raises(PictureError, match="has 800 MiB in all; choose a smaller size"):
+        destination("tiff", 16).check((20_000, 10_000), alpha=False)
 
 
 def test_the_document_lists_the_table() -> None:
