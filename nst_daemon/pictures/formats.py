@@ -129,7 +129,7 @@ FORMATS: tuple[Format, ...] = (
         "jxl",
     ),
     Format("bmp", "BMP", (".bmp", ".dib"), _is_bmp, "bmp"),
-    Format("gif", "GIF", (".gif",), lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, "pillow"),
+    Format("gif", "GIF", (".gif",), lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, "gif"),
 )
 
 

@@ -165,6 +165,7 @@ ENCODERS: dict[str, Encoder] = {
     "lossless WebP": pillow("WEBP", lossless=True, method=0),
     "WebP with alpha": pillow("WEBP", "RGBA", quality=80, method=0),
     "GIF": pillow("GIF"),
+    "GIF with transparency": pillow("GIF", transparency=3),
     "BMP": pillow("BMP"),
     "BMP with a palette": pillow("BMP", "P"),
     "BMP with alpha": pillow("BMP", "RGBA"),
