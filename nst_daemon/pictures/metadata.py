@@ -170,4 +170,4 @@ def _readable(value: object) -> str:
         text = value.decode("utf-8", "ignore") if cut else value.decode("latin-1")
     parts = (" ".join(part.split()) for part in text.split("\0"))
     joined = ", ".join(filter(None, parts))
-    return "".join(char for char in joined if char.isprintable())[:MAX_TEXT]
+    return "".join(char for char in joined if char.isprintable())[:MAX_TEXT].strip()

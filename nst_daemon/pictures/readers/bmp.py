@@ -5,6 +5,7 @@ Source: Microsoft, "Bitmap Storage" and the structures BITMAPCOREHEADER to BITMA
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -178,10 +179,12 @@ def _palette(file: IO[bytes], header: _BmpHeader) -> Array:
 def _rows(file: IO[bytes], header: _BmpHeader) -> Array:
     """(H, W, C): the indices, the bytes (24 bits), or the whole values (16 and 32 bits), C = 1, 3 or 1."""
     stride = (header.width * header.bits + 31) // 32 * 4
-    data = bytearray(stride * header.height)
-    missing = len(data) - file.readinto(data)  # type: ignore[attr-defined]
+    start, length = file.tell(), stride * header.height
+    missing = start + length - file.seek(0, io.SEEK_END)
     if missing > stride - (header.width * header.bits + 7) // 8:  # the last row may end early
         raise ValueError("its last rows are missing")
+    file.seek(start)
+    data = file.read(length).ljust(length, b"\0")
     rows = np.frombuffer(data, np.uint8).reshape(header.height, stride)
     if header.bits < 8:
         return _unpacked_bits(rows, header.bits)[:, : header.width, None]

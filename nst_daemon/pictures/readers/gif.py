@@ -86,7 +86,7 @@ def _read_header(file: IO[bytes]) -> tuple[_GifHeader, int]:
             for _ in _blocks(file):
                 pass
     else:
-        frames = 0 if header.pixels else frames
+        frames = 0
     if not header.pixels:
         raise ValueError("it has no picture")
     if not all(header.frame):

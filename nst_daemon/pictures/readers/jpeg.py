@@ -25,6 +25,8 @@ from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, Unsup
 #: A file with more segments before its pixels, or with more scans, is refused: each takes time. Encoders write
 #: hundreds of segments (for large profiles and XMP) and up to about 20 scans.
 MAX_SEGMENTS, MAX_SCANS = 50_000, 100
+#: More bytes between two segments are not skipped.
+MAX_SKIPPED = 1 << 18
 #: So many zeros at the end of the data were never written.
 BLANK_BYTES = 16
 #: A JPEG can be decoded at 1/2, 1/4 and 1/8 of its size.
@@ -149,14 +151,15 @@ def _add(header: _JpegHeader, segment: _JpegSegment) -> None:
 
 def _next_marker(file: IO[bytes]) -> int:
     """The next marker. Bytes before it and fill bytes (0xFF) are skipped, as other programs do."""
-    while True:
+    filled = False
+    for _ in range(MAX_SKIPPED):
         byte = file.read(1)
-        while byte == b"\xff":
-            byte = file.read(1)
-            if byte not in (b"", b"\xff", b"\0"):
-                return byte[0]
         if not byte:
             raise ValueError("it ends before its pixels")
+        if filled and byte not in (b"\xff", b"\0"):
+            return byte[0]
+        filled = byte == b"\xff"
+    raise ValueError(f"it has {MAX_SKIPPED} bytes without a marker before its pixels")
 
 
 def _read_frame(header: _JpegHeader, marker: int, data: bytes) -> None:

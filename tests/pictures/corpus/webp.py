@@ -106,6 +106,8 @@ def case(name: str, data: bytes, **options: Any) -> Case:
     return Case(name, lambda: data, **options)
 
 
+#: A small picture.
+STILL = np.full((4, 4, 3), 90, np.uint8)
 SIZES = ((16, 24), (1, 1), (7, 9), (17, 33), (2, 300))
 
 
