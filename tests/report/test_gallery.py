@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+import pillow_heif
 import pytest
+import tifffile
 from PIL import Image
 
+from benchmarks.drawings import draw_scene
 from nst_daemon.report import gallery
 from nst_daemon.report.sidecar import ADDED_LATER
-from tests.report.conftest import Root
+from tests.report.conftest import Root, drawn
 
 HOSTILE = [
     "<script>alert(1)<_script>",
@@ -236,3 +240,27 @@ def test_settings_are_listed_once(root: Root) -> None:
         number, changes = entry["settings"]
         assert data["settings"][number] | changes == sidecar["settings"]
         assert set(changes) <= {"seed"}
+
+
+def test_pictures_that_browsers_cannot_show_are_reduced_copies(root: Root) -> None:
+    """A TIFF result has a link to itself and a copy for the page; its HEIC content and 16-bit style have thumbnails."""
+    picture = root.add("dog", content="dog.content.heic", style="dog.style.tif")
+    document = json.loads(picture.with_suffix(".json").read_text())
+    done, scene = root.folder / "done" / "dog", drawn(draw_scene, (96, 72))
+    pillow_heif.from_pillow(scene).save(done / "dog.content.heic", quality=80)
+    tifffile.imwrite(
+        done / "dog.style.tif", np.asarray(scene).astype(np.uint16) * 257, photometric="rgb"
+    )
+    for i in document["inputs"]:
+        data = (done / i["name"]).read_bytes()
+        i |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    with Image.open(picture) as image:
+        image.save(picture.with_suffix(".tiff"))
+    picture.unlink()
+    document["picture"]["file"] = "dog.tiff"
+    picture.with_suffix(".json").write_text(json.dumps(document))
+    (entry,) = entries(root)
+    assert entry["picture"] == "dog.tiff"
+    assert entry["shown"] == f".gallery/{entry['key']}-{gallery.SLIDER_SIDE}.webp"
+    assert (root.results / entry["shown"]).is_file()
+    assert entry["contents"][0][1] and entry["styles"][0][1]
