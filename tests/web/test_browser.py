@@ -100,6 +100,10 @@ def test_everything_is_shown_and_nobody_else_is_asked(page: Page, site: Site) ->
     assert "no finite loss" in page.text("#failed p")
     assert page.names("#tiles b") == [UNICODE]
     page.until(lambda: page.loaded("#tiles img"), "thumbnail")
+    for field in ("#content", "#style"):
+        assert {".heic", ".jpg"} <= set(
+            (page.find(field)[0].get_attribute("accept") or "").split(",")
+        )
     assert page.requests() == {("http", f"127.0.0.1:{site.port}")}
     assert page.complaints() == []
 
