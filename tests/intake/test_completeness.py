@@ -15,7 +15,7 @@ import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageFilter
 
-from nst_daemon.intake import completeness
+from nst_daemon.intake import file_data
 from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.pictures.encode_jxl import encode_jxl
 from tests.corpus import chunk, png, tiff
@@ -335,7 +335,7 @@ def test_damaged_files_take_bounded_time(name: str) -> None:
 def test_a_structure_without_end_is_left_to_the_decoder() -> None:
     """A walk of more than MAX_STEPS steps is given up, and the file counts as complete."""
     empty = struct.pack(">I", 0) + b"tEXt" + struct.pack(">I", zlib.crc32(b"tEXt"))
-    data = b"\x89PNG\r\n\x1a\n" + empty * (completeness.MAX_STEPS + 10)
+    data = b"\x89PNG\r\n\x1a\n" + empty * (file_data.MAX_STEPS + 10)
     assert check(data)
 
 
