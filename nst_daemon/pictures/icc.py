@@ -17,6 +17,8 @@ from nst_daemon.errors import PictureError
 from nst_daemon.machine import lacks_memory
 from nst_daemon.pictures.raster import Array, Raster, full, scaled
 
+#: Longer names of profiles are cut to this many characters.
+MAX_NAME = 80
 UNREADABLE = "its colour profile cannot be read and was not used"
 
 
@@ -86,9 +88,11 @@ def _guessed(space: str) -> list[str]:
 
 
 def _described(profile: bytes) -> tuple[str, str]:
-    """A profile's name, and its colour space (GRAY, RGB, CMYK, LAB, …)."""
+    """A profile's name, in one short line, and its colour space (GRAY, RGB, CMYK, LAB, …)."""
     opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
-    return (opened.profile_description or "unnamed").strip(), opened.xcolor_space.strip().upper()
+    name = opened.profile_description or ""
+    printable = "".join(letter if letter.isprintable() else " " for letter in name)
+    return " ".join(printable.split())[:MAX_NAME] or "unnamed", opened.xcolor_space.strip().upper()
 
 
 def _is_srgb(profile: bytes) -> bool:

@@ -403,6 +403,42 @@ KINDS: tuple[Kind, ...] = (
         note="is for GRAY and was not used",
     ),
     Kind(
+        "PNG with a profile that cannot be read",
+        SAME,
+        lambda: png(NARROW[..., :3], icc(linear_profile("rgb")[:200])),
+        RGB,
+        note="its colour profile cannot be read and was not used",
+    ),
+    Kind(
+        "PNG with another gamma (gAMA chunk)",
+        "converted to sRGB",
+        lambda: png(WIDE[..., :3], chunk(b"gAMA", struct.pack(">I", 100_000))),
+        srgb_curve(RGB16),
+        tolerance=1e-3,
+        note="colours were converted to sRGB from gamma 1.0000",
+    ),
+    Kind(
+        "PNG with code points (cICP chunk), such as those of linear light",
+        "converted to sRGB; HDR (PQ, HLG) is tone-mapped",
+        lambda: png(WIDE[..., :3], chunk(b"cICP", bytes([1, 8, 0, 1]))),
+        srgb_curve(RGB16),
+        tolerance=1e-4,
+        note="colours were converted to sRGB from",
+    ),
+    Kind(
+        "PNG with damaged, unknown or very large metadata",
+        SAME,
+        lambda: png(
+            NARROW[..., :3],
+            chunk(b"tEXt", b"damaged")[:-1] + b"?",
+            chunk(b"eXIf", bytes(2_000_000)),
+        ),
+        RGB,
+    ),
+    Kind(
+        "PNG without its end, if all rows are there", SAME, lambda: png(NARROW[..., :3])[:-14], RGB
+    ),
+    Kind(
         "PNG, animated (APNG)",
         "the first frame",
         lambda: pillow(FLAT, "PNG", save_all=True, append_images=[OTHER]),

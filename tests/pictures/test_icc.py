@@ -65,6 +65,16 @@ def test_a_profile_that_gives_no_colours_is_not_used() -> None:
     assert np.isfinite(found).all()
 
 
+def test_the_name_of_a_profile_is_one_short_line() -> None:
+    """Control characters and a great length of a profile's name do not get into the note."""
+    pixels = np.zeros((2, 2, 1), np.uint8)
+    profile = grey_profile(gamma_curve(1), name="two\n\x1b[31m lines " + "x" * 5000)
+    _, notes = to_srgb(Raster(pixels, "GRAY"), profile, "picture")
+    assert notes[0].startswith("colours were converted to sRGB from two [31m lines xxx")
+    assert notes[0].isprintable()
+    assert len(notes[0]) < 150
+
+
 def test_non_finite_pixels_are_refused() -> None:
     """NaN in the pixels is refused with a remedy."""
     pixels = np.full((2, 2, 3), np.nan, np.float32)

@@ -28,6 +28,7 @@ from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError,
 from nst_daemon.painter import Painter, decode
 from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
+from tests.corpus import chunk
 from tests.pictures.corpus import bmp, psd, raw
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
@@ -151,12 +152,25 @@ def photoshop(bits: int, *, transparent: bool = False) -> Encoder:
     return encode
 
 
+def with_code_points(pixels: Array) -> bytes:
+    """A PNG in Display P3, by cICP."""
+    data = pillow("PNG", compress_level=1)(pixels)
+    return data[:33] + chunk(b"cICP", bytes([12, 13, 0, 1])) + data[33:]
+
+
+def png_without_end(pixels: Array) -> bytes:
+    """A PNG that is cut behind its rows."""
+    return pillow("PNG", compress_level=1)(pixels)[:-18]
+
+
 ENCODERS: dict[str, Encoder] = {
     "JPEG": pillow("JPEG", quality=90),
     "progressive JPEG": pillow("JPEG", quality=90, progressive=True, subsampling=0),
     "CMYK": pillow("JPEG", "CMYK", quality=90),
     "turned JPEG": turned,
     "PNG": pillow("PNG", compress_level=1),
+    "PNG with code points": with_code_points,
+    "PNG without an end": png_without_end,
     "PNG with alpha": pillow("PNG", "RGBA", compress_level=1),
     "grey with alpha": pillow("PNG", "LA", compress_level=1),
     "palette": palette,

@@ -33,7 +33,9 @@ MAX_CHUNKS = 200_000
 MAX_METADATA_BYTES = 8 << 20
 #: Per pixel, to reduce a picture without alpha. Measured with 24 megapixels: 7.4 (8-bit grey).
 REDUCING_BYTES = 8.0
-#: Per pixel, to convert colours described by code points.
+#: Image data without an end is compressed again, faster and in two copies: bytes for each byte of the file.
+PACKED_AGAIN = 3
+#: Per pixel, to convert colours described by code points. Measured: 12.3.
 CODE_POINT_BYTES = 13.0
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -155,7 +157,8 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
 
     def decoding_bytes(reduced: Size | None) -> float:
         each = converted + (REDUCING_BYTES if reduced and not found.alpha else 0)
-        return found.compressed_bytes + found.raster_bytes + each * found.width * found.height
+        packed = (PACKED_AGAIN if found.cut else 1) * found.compressed_bytes
+        return packed + found.raster_bytes + each * found.width * found.height
 
     return StoredPicture(
         size=(found.height, found.width),
@@ -378,10 +381,10 @@ def _decode(file: IO[bytes], found: _Structure) -> Raster:
             raise ValueError("its image data is not complete")
         values = imagecodecs.png_decode(_stream(file, found))
     except (ValueError, imagecodecs.PngError):
-        packed = _packed_again(file, found)
-        if packed is None:
+        parts = _packed_again(file, found)
+        if parts is None:
             raise
-        values = imagecodecs.png_decode(_head(found) + _chunk(b"IDAT", packed) + _END)
+        values = imagecodecs.png_decode(b"".join([_head(found), *parts, _END]))
     values = np.asarray(values).reshape(found.height, found.width, -1)
     colours = 1 if found.grey else 3
     alpha = values[..., colours:] if found.alpha else None
@@ -415,24 +418,29 @@ def _chunk(kind: bytes, data: bytes = b"") -> bytes:
 _END = _chunk(b"IEND")
 
 
-def _packed_again(file: IO[bytes], found: _Structure) -> bytes | None:
-    """The image data with a valid end and checksum; None if rows are missing.
+def _packed_again(file: IO[bytes], found: _Structure) -> list[bytes] | None:
+    """The image data with a valid end and checksum, as IDAT chunks; None if rows are missing.
 
     Raises:
         ValueError: The checksum of a chunk is wrong.
     """
     inflate, deflate = zlib.decompressobj(-zlib.MAX_WBITS), zlib.compressobj(1)
-    packed, missing = [], found.filtered_bytes
+    parts: list[bytes] = []
+    packed, missing = b"", found.filtered_bytes
     with suppress(zlib.error):
         for piece in _compressed(file, found):
             given, limit, rows = piece, 0, b""
             while missing and (given or len(rows) == limit):
                 limit = min(missing, _PIECE)
                 rows = inflate.decompress(given, limit)
-                packed.append(deflate.compress(rows))
+                packed += deflate.compress(rows)
+                if len(packed) >= _PIECE:
+                    parts.append(_chunk(b"IDAT", packed))
+                    packed = b""
                 missing -= len(rows)
                 given = inflate.unconsumed_tail
-    return None if missing else b"".join([*packed, deflate.flush()])
+    parts.append(_chunk(b"IDAT", packed + deflate.flush()))
+    return None if missing else parts
 
 
 def _compressed(file: IO[bytes], found: _Structure) -> Iterator[bytes]:
