@@ -29,7 +29,14 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         list[Path],
         typer.Argument(help="Style pictures, or folders of them; several are blended."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; its suffix chooses the format: .png, .jpg, .webp, .tif, .avif or .jxl.",
+        ),
+    ],
     size: Annotated[
         str | None, typer.Option(help="Longer side in pixels, `original` or `auto`.")
     ] = None,

@@ -178,12 +178,14 @@ def save_picture(
     pixels = _whole(rgb, np.iinfo(whole).max).numpy().astype(whole, order="C")
     data = encode_picture(pixels, format, quality=quality, metadata=picture.metadata, about=about)
     file = Path(path)
-    try:
-        file.write_bytes(data)
-    except OSError:
-        if file.is_file():  # no half of a picture
-            file.unlink()
-        raise
+    with file.open("wb") as out:
+        try:
+            out.write(data)
+            out.flush()
+        except OSError:
+            if file.is_file():  # no half of a picture
+                file.unlink()
+            raise
 
 
 def _tensor_of(values: Array) -> Tensor:

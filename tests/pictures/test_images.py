@@ -27,7 +27,7 @@ from nst_daemon.engine.images import (
     solid,
     to_image,
 )
-from nst_daemon.errors import PictureError, SettingsError
+from nst_daemon.errors import PictureError, SettingsError, StorageError
 from nst_daemon.painter import decode, save
 from nst_daemon.pictures.formats import HEAD_BYTES, detect
 from tests.corpus import STRIP, chunk
@@ -330,6 +330,14 @@ def test_a_full_disk_leaves_no_half_of_a_picture(tmp_path: Path) -> None:
     )
     assert "a.png" in run.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_opened_is_left_alone(tmp_path: Path) -> None:
+    """A folder in the place of the file is an error of the disk, and stays."""
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(StorageError, match=r"a\.png"):
+        save(Picture(torch.rand(3, 8, 8)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_dir()
 
 
 def test_16_bits_of_one_pixel(tmp_path: Path) -> None:
