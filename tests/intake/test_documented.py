@@ -9,8 +9,8 @@ import pytest
 
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.intake.walk import MAX_FOLDER_DEPTH
-from nst_daemon.pictures.formats import FORMATS
 from tests.intake.conftest import House
+from tests.pictures.kinds import with_suffixes
 
 PAGE = (Path(__file__).parents[2] / "docs" / "inbox.md").read_text(encoding="utf-8")
 DROPS = re.findall(r"(?m)^(\S.*?) +-> (\S+)$", PAGE)
@@ -41,10 +41,5 @@ def test_the_page_has_examples() -> None:
 
 def test_suffixes_and_depth_are_the_documented_ones() -> None:
     """The page lists the suffixes of each format, and the depth of folders."""
-    listed = [
-        f"  - {known.title} (`{known.name}`): " + ", ".join(s[1:] for s in known.suffixes)
-        for known in FORMATS
-    ]
-    text = PAGE.partition("<!-- suffixes -->\n")[2].partition("<!-- /suffixes -->")[0]
-    assert text.splitlines() == listed, "the lines should be:\n" + "\n".join(listed)
+    assert with_suffixes(PAGE) == PAGE, "run python -m tests.pictures.kinds"
     assert f"up to {MAX_FOLDER_DEPTH} deep" in PAGE

@@ -1,6 +1,7 @@
 """Every kind of picture file that people drop, made by code, each with the pixels that it must become.
 
-`python -m tests.pictures.kinds` writes the table of docs/images.md from this list; a test holds the page to it.
+`python -m tests.pictures.kinds` writes the table of docs/images.md from this list, and the suffixes of docs/inbox.md
+from those of the formats; tests hold the pages to them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from nst_daemon.pictures.formats import FORMATS
 from tests.corpus import chunk
 
 Array = NDArray[Any]
 PAGE = Path(__file__).parents[2] / "docs" / "images.md"
+INBOX = PAGE.with_name("inbox.md")
 
 #: Half a step of 8 bits and of 16; two steps, for codecs that lose something even of flat colours.
 EXACT, DEEP, LOSSY = 1e-6, 0.51 / 65535, 2.5 / 255
@@ -745,5 +748,16 @@ def with_table(page: str) -> str:
     return between.sub(lambda found: found[1] + table() + found[2], page)
 
 
+def with_suffixes(page: str) -> str:
+    """The page with the suffixes of each format between its marks."""
+    lines = [
+        f"  - {known.title} (`{known.name}`): {', '.join(s[1:] for s in known.suffixes)}"
+        for known in FORMATS
+    ]
+    between = re.compile(r"(<!-- suffixes -->\n).*?(\n<!-- /suffixes -->)", re.DOTALL)
+    return between.sub(lambda found: found[1] + "\n".join(lines) + found[2], page)
+
+
 if __name__ == "__main__":
+    INBOX.write_text(with_suffixes(INBOX.read_text(encoding="utf-8")), encoding="utf-8")
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
