@@ -34,8 +34,8 @@ MAX_METADATA_BYTES = 8 << 20
 #: Per pixel, to reduce a picture without alpha. Measured with 24 megapixels: 7.4 (8-bit grey).
 REDUCING_BYTES = 8.0
 #: Image data without an end is compressed again, faster and in two copies: bytes for each byte of the file.
-PACKED_AGAIN = 3
-#: Per pixel, to convert colours described by code points. Measured: 12.3.
+PACKED_AGAIN = 3  # measured: 2.1
+#: Per pixel, to convert colours described by code points. Measured: 12.8.
 CODE_POINT_BYTES = 13.0
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
