@@ -118,11 +118,19 @@ class Depth:
 
 @dataclass(frozen=True)
 class ExtraChannel:
-    """A channel beside the colours. premultiplied: whether the colours are multiplied by this opacity."""
+    """A channel beside the colours.
+
+    Attributes:
+        kind: ALPHA, BLACK or another number.
+        depth: Of its samples.
+        premultiplied: Whether the colours are multiplied by this opacity.
+        shift: Its sides are those of the picture by 2 to the power of this.
+    """
 
     kind: int = ALPHA
     depth: Depth = Depth()
     premultiplied: bool = False
+    shift: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,7 +205,9 @@ def read_header(data: Data) -> Header:
     return _Parser(Bits(data, 16)).header()
 
 
-def in_srgb(data: bytes, header: Header, *, frames: int, bits: int | None = None) -> bytes:
+def in_srgb(
+    data: bytes, header: Header, *, frames: int, bits: int | None = None, black: bool = False
+) -> bytes:
     """The codestream with a header that says sRGB, and the same frames.
 
     The values of the pixels do not change if they are not XYB; XYB is decoded to sRGB then.
@@ -207,6 +217,8 @@ def in_srgb(data: bytes, header: Header, *, frames: int, bits: int | None = None
         header: Its header.
         frames: The offset of the first frame: `frames_offset`, or what follows the ICC profile.
         bits: The depth of integers to which XYB is decoded; that of the header if None.
+        black: Whether to call the only extra channel, which is black, an opacity: imagecodecs returns no other one.
+            It must have the depth of the colours.
     """
     old, new = Bits(data), _Writer()
 
@@ -230,7 +242,12 @@ def in_srgb(data: bytes, header: Header, *, frames: int, bits: int | None = None
     else:
         new.add(f"{bits - 1:06b}110")
     copy("buffers", "1")
-    copy("extra", "00")
+    if black:
+        new.add("00001")  # from right to left: one channel, not all is default, an opacity
+        copy("depth")
+        new.add("00000")  # as large as the picture, without a name, not premultiplied
+    else:
+        copy("extra", "00")
     copy("xyb", "1")
     # Grey: D65, no gamma, the curve 13 (11 + 2), the relative intent; the parts from right to left.
     new.add("011011100010100" if header.encoding.space == GREY else "1")
@@ -360,7 +377,7 @@ class _Parser:
         if bits.flag():
             return ExtraChannel()
         kind, depth, premultiplied = bits.enum(), self._depth(), False
-        bits.u32((0, 0), (3, 0), (4, 0), (1, 3))  # how much smaller it is
+        shift = bits.u32((0, 0), (3, 0), (4, 0), (1, 3))
         name = bits.u32((0, 0), (0, 4), (16, 5), (48, 10))
         if name:
             bits.skip(8 * name)
@@ -370,7 +387,7 @@ class _Parser:
             bits.skip(4 * 16)
         elif kind == 5:  # a colour filter array
             bits.u32((1, 0), (0, 2), (3, 4), (19, 8))
-        return ExtraChannel(kind, depth, premultiplied)
+        return ExtraChannel(kind, depth, premultiplied, shift)
 
     def _encoding(self) -> Encoding:
         bits = self.bits

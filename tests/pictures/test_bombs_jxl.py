@@ -33,6 +33,7 @@ from tests.pictures.corpus.jxl import (
     file,
     frames_of,
     integers,
+    long_number,
     lossless,
     number,
     packed,
@@ -41,14 +42,6 @@ from tests.pictures.corpus.jxl import (
 
 FIELDS, PIXELS = plain(3)
 WHOLE = file(FIELDS, PIXELS)
-
-
-def u64(value: int) -> str:
-    """A number of up to 64 bits, in the long form."""
-    found = number(3, 2) + number(value & 0xFFF, 12)
-    for shift in range(12, 60, 8):
-        found += "1" + number(value >> shift & 0xFF, 8)
-    return found + "1" + number(value >> 60 & 15, 4)
 
 
 def size_bits(value: int) -> str:
@@ -80,7 +73,7 @@ def profile_of(size: int) -> bytes:
     """A profile of so many zeros: one distribution of one symbol, which takes no bits."""
     counts = "1" + "0" + "0"  # one symbol, which is 0
     coding = "0" + "1" + "00" + "0" + "00" + "000" + counts + number(0x130000, 32)
-    fields = replace(FIELDS, space="01" + enum(0), profile=u64(size) + coding)
+    fields = replace(FIELDS, space="01" + enum(0), profile=long_number(size) + coding)
     return coded(fields, lossless(PIXELS))
 
 
@@ -126,7 +119,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "frames that are not shown": (many_frames, "more than 2000 frames before the first"),
     "a profile of 2 MiB": (lambda: profile_of(2 << 20), "damaged.*colour profile"),
     "an extension of 2^63 bits": (
-        lambda: packed(FIELDS.bits()[:-3] + u64(1) + u64(1 << 63)),
+        lambda: packed(FIELDS.bits()[:-3] + long_number(1) + long_number(1 << 63)),
         "damaged",
     ),
     "a million boxes": (lambda: START + box(b"free", b"") * 1_000_000, "no JPEG XL codestream"),

@@ -19,9 +19,9 @@ from nst_daemon.machine import threads_per_worker
 from nst_daemon.pictures import jxl_header, jxl_icc
 from nst_daemon.pictures.jxl_boxes import Boxes, find_boxes, read_codestream
 from nst_daemon.pictures.jxl_frames import MAX_FRAMES, Frames, walk
-from nst_daemon.pictures.jxl_header import Depth, Encoding, Header
+from nst_daemon.pictures.jxl_header import Depth, Encoding, ExtraChannel, Header
 from nst_daemon.pictures.metadata import TURNED, Tags, parsed_exif
-from nst_daemon.pictures.raster import Array, Raster, StoredPicture, UnsupportedPicture
+from nst_daemon.pictures.raster import Array, Raster, StoredPicture, UnsupportedPicture, full
 
 #: Longer EXIF is ignored.
 MAX_EXIF = 1 << 20
@@ -60,6 +60,13 @@ class _Opened:
         """
         return self.header.xyb and self.header.encoding.icc and self.start > 0
 
+    @property
+    def cmyk(self) -> bool:
+        """Whether the colours are inks, with black as the only other channel."""
+        header = self.header
+        black = ExtraChannel(jxl_header.BLACK, header.depth)
+        return header.extra == (black,) and not header.xyb and self.start > 0
+
 
 def open_picture(file: IO[bytes], _: str) -> StoredPicture:
     """Read the header. Damaged files raise any exception."""
@@ -71,7 +78,7 @@ def open_picture(file: IO[bytes], _: str) -> StoredPicture:
     return StoredPicture(
         size,
         alpha=_has_alpha(header),
-        cmyk=False,
+        cmyk=opened.cmyk,
         decode=lambda _: _decoded(opened),
         decoding_bytes=lambda _: _decoding_bytes(opened),
         profile=opened.profile,
@@ -82,8 +89,8 @@ def open_picture(file: IO[bytes], _: str) -> StoredPicture:
 
 def _require_support(opened: _Opened) -> None:
     header, frames = opened.header, opened.frames
-    if any(channel.kind == jxl_header.BLACK for channel in header.extra):
-        raise UnsupportedPicture("has CMYK colours")
+    if any(channel.kind == jxl_header.BLACK for channel in header.extra) and not opened.cmyk:
+        raise UnsupportedPicture("has CMYK colours with other channels")
     if not header.xyb and header.encoding.space in (jxl_header.XYB, jxl_header.UNKNOWN_SPACE):
         raise UnsupportedPicture("has colours in a space other than RGB and grey")
     if header.depth.exponent and header.depth.bits not in (16, 32):
@@ -125,7 +132,7 @@ def _decoding_bytes(opened: _Opened) -> float:
     if any(channel.premultiplied for channel in header.extra):
         result = 8  # float32, twice
     channels = (1 if header.encoding.space == jxl_header.GREY else 3) + len(header.extra)
-    copies = len(opened.codestream) * (2 if opened.replaced else 1)
+    copies = len(opened.codestream) * (2 if opened.replaced or opened.cmyk else 1)
     pixels, kept = opened.frames.first_bytes(header)
     results = result * channels * header.size[0] * header.size[1]
     return copies + kept + WORKING_BYTES * channels * pixels + results
@@ -135,6 +142,8 @@ def _decoded(opened: _Opened) -> Raster:
     header = opened.header
     codestream = opened.codestream
     depth = header.depth
+    if opened.cmyk:
+        codestream = jxl_header.in_srgb(codestream, header, frames=opened.start, black=True)
     if opened.replaced:
         codestream = jxl_header.in_srgb(codestream, header, frames=opened.start, bits=16)
         depth = Depth(16)
@@ -144,6 +153,9 @@ def _decoded(opened: _Opened) -> Raster:
         if "NEED_MORE_INPUT" in str(error):
             raise EOFError("the JPEG XL codestream is cut off") from error
         raise ValueError("libjxl cannot decode the codestream") from error
+    if opened.cmyk:
+        inks = _whole_range(np.asarray(values), depth.bits)  # 0 is full ink
+        return Raster(np.asarray(full(inks) - inks, inks.dtype), "CMYK", None, opened.notes)
     return _raster(np.asarray(values), header, depth.bits, opened.notes)
 
 
@@ -160,10 +172,16 @@ def _raster(values: Array, header: Header, bits: int, notes: tuple[str, ...]) ->
         shares = values.astype(np.float32) / np.float32((1 << bits) - 1 if integers else 1)
         alpha = shares[..., colours : colours + 1]
         return Raster(shares[..., :colours] / np.where(alpha > 0, alpha, 1), space, alpha, notes)
-    if integers and bits != 8 * values.itemsize:
-        values = _widening(bits, values.dtype.char)[values]
+    values = _whole_range(values, bits)
     found = values[..., colours : colours + 1] if opacity else None
     return Raster(values[..., :colours], space, found, notes)
+
+
+def _whole_range(values: Array, bits: int) -> Array:
+    """Integers of so many bits in the whole range of their dtype; others as they are."""
+    if values.dtype.kind != "u" or bits == 8 * values.itemsize:
+        return values
+    return _widening(bits, values.dtype.char)[values]
 
 
 @cache

@@ -19,8 +19,10 @@ from PIL import ExifTags, Image
 from nst_daemon.pictures.jxl_boxes import find_boxes, read_codestream
 from nst_daemon.pictures.jxl_header import Bits, read_header
 from nst_daemon.pictures.jxl_icc import read_profile
-from tests.pictures import kinds
+from tests.pictures import colorimetry, kinds
+from tests.pictures import profile_writer as icc
 from tests.pictures.corpus.case import DEEP, EXACT, LOSSY, Array, Case
+from tests.pictures.corpus.profiles import cmyk_lab
 
 WIDTH, HEIGHT = 24, 17
 #: (17, 24, 4) in [0, 1]: noise, for lossless coding; some of the opacity is 0 and some 1.
@@ -310,6 +312,42 @@ def profile_bits(profile: bytes, *, grey: bool = False) -> str:
     return whole[start : bits.position]
 
 
+def stored_profile(profile: bytes) -> str:
+    """A profile without compression: a prefix code that has 8 bits for every byte."""
+    expected = bytearray(128)
+    expected[:4], expected[8], expected[12:24] = profile[:4], 4, b"mntrRGB XYZ "
+    expected[36:40], expected[70:74] = b"acsp", b"\xf6\xd6\0\1"
+    expected[78:80], expected[80:84] = b"\xd3\x2d", profile[4:8]
+    header = bytes(a - b & 255 for a, b in zip(profile[:128], expected, strict=True))
+    commands = b"\0\1" + variable(len(profile) - 128)  # no list of tags; insert all that follows
+    data = variable(len(profile)) + variable(len(commands)) + commands + header + profile[128:]
+    lengths = "".join(
+        "01" if symbol == 8 else "00" for symbol in (1, 2, 3, 4, 0, 5, 17, 6, 16, 7, 8)
+    )
+    code = "00" + lengths + "00" * 7
+    coding = (
+        "0" + "100" + "1" + number(8, 4) + "0000" + "0000" + "1" + number(7, 4) + number(127, 7)
+    )
+    size = chosen(2, len(data) - 17, 8) if len(data) < 273 else long_number(len(data))
+    return size + coding + code + "".join(f"{byte:08b}" for byte in data)
+
+
+def variable(value: int) -> bytes:
+    """7 bits in each byte."""
+    found = b""
+    while value > 127:
+        found, value = found + bytes([value & 127 | 128]), value >> 7
+    return found + bytes([value])
+
+
+def long_number(value: int) -> str:
+    """A number of up to 64 bits, in the long form."""
+    found = number(3, 2) + number(value & 0xFFF, 12)
+    for shift in range(12, 60, 8):
+        found += "1" + number(value >> shift & 0xFF, 8)
+    return found + "1" + number(value >> 60 & 15, 4)
+
+
 # Cases
 
 
@@ -357,7 +395,16 @@ def file(fields: Fields, pixels: Array, bits: int | None = None) -> bytes:
 
 def cases() -> Iterator[Case]:
     """All of them."""
-    for part in (depths, floats, orientations, premultiplied, extra_channels, spaces, xyb_spaces):
+    for part in (
+        depths,
+        floats,
+        orientations,
+        premultiplied,
+        extra_channels,
+        inks,
+        spaces,
+        xyb_spaces,
+    ):
         yield from part()
     for part in (profiles, recompressed, animations, containers, sizes, lossy, others):
         yield from part()
@@ -499,8 +546,35 @@ def extra_channels() -> Iterator[Case]:
     spot = (pixels[..., 3:] / 255) * np.array([1, 0, 0])
     colours = pixels[..., :3] / 255 * (1 - pixels[..., 3:] / 255) + spot
     yield Case("a spot colour", partial(file, fields, pixels), colours, tolerance=DITHERED)
-    fields, pixels = plain(4, extra=(channel(4, integers(8)),))
-    yield Case("CMYK", partial(file, fields, pixels), None, refused="CMYK colours")
+    fields, pixels = plain(4, extra=(channel(4, integers(10)),))
+    make = partial(file, fields, pixels)
+    yield Case("CMYK with a black of other bits", make, None, refused="CMYK colours with other")
+
+
+def inks() -> Iterator[Case]:
+    """CMYK, where 0 is full ink and black is an extra channel."""
+    lab = partial(cmyk_lab, 15)
+    profile = icc.profile("CMYK", {"A2B0": icc.lut16(4, lab)}, kind="prtr", pcs="Lab ")
+    for bits, orientation in product((8, 10, 16), (1, 6)):
+        depth = integers(bits)
+        fields, pixels = plain(4, bits, extra=(channel(4, depth),), orientation=orientation)
+        for name, given in (
+            ("", replace(fields, space="01" + enum(RGB), profile=stored_profile(profile))),
+            (" without a profile", fields),
+        ):
+            ink = 1 - pixels / ((1 << bits) - 1)
+            want = (
+                colorimetry.from_lab(lab(ink))
+                if name == ""
+                else (1 - ink[..., :3]) * (1 - ink[..., 3:])
+            )
+            yield Case(
+                f"CMYK, {bits} bits, orientation {orientation}{name}",
+                partial(file, given, pixels, bits),
+                upright(want, orientation),
+                tolerance=2.5 / 255 if name == "" else EXACT,
+                note="colours were converted to sRGB from" if name == "" else "without a profile",
+            )
 
 
 def spaces() -> Iterator[Case]:
