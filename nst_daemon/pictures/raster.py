@@ -66,10 +66,16 @@ class StoredPicture:
 
 
 def scaled(values: Array) -> Array:
-    """float32 in [0, 1] of any dtype; floating-point values above 1 are clipped."""
-    shares: Array = values.astype(np.float32)
-    shares /= np.float32(full(values))
-    return shares.clip(0, 1, out=shares)
+    """float32 in [0, 1] of any dtype; floating-point values above 1 are clipped.
+
+    The last axis is stored first, as a tensor (C, H, W) needs it.
+    """
+    planes = np.moveaxis(values, -1, 0)
+    shares = np.empty(planes.shape, np.float32)
+    np.divide(planes, np.float32(full(values)), out=shares, dtype=np.float32)
+    if values.dtype.kind == "f":
+        shares.clip(0, 1, out=shares)
+    return np.moveaxis(shares, 0, -1)
 
 
 def full(values: Array) -> float:

@@ -268,6 +268,24 @@ KINDS: tuple[Kind, ...] = (
         tolerance=LOSSY,
     ),
     Kind(
+        "JPEG without its end, if all pixels are there",
+        SAME,
+        lambda: pillow(FLAT, "JPEG", quality=100, subsampling=0)[:-2],
+        unit(FLAT),
+        tolerance=LOSSY,
+    ),
+    Kind(
+        "JPEG, 12 bit",
+        "all 12 bits",
+        lambda: bytes(
+            imagecodecs.jpeg8_encode(
+                WIDE[..., 0] >> 4, bitspersample=12, lossless=True, predictor=1
+            )
+        ),
+        greys((WIDE[..., 0] >> 4) / 4095),
+        tolerance=DEEP,
+    ),
+    Kind(
         "JPEG with several pictures (MPO)",
         "the first",
         lambda: pillow(
@@ -602,6 +620,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("GIF, animated", "the first frame", lambda: gif(frames=2), RGB, note=ANIMATED),
     Kind("BMP", SAME, lambda: pillow(NARROW[..., :3], "BMP"), RGB),
+    Kind(
+        "BMP with alpha",
+        "the same pixels, their opacity (none if it is 0 everywhere)",
+        lambda: pillow(NARROW, "BMP"),
+        RGB,
+        ALPHA,
+    ),
     Kind("HEIC", SAME, lambda: heic(FLAT), unit(FLAT), tolerance=LOSSY),
     Kind(
         "HEIC with alpha",
