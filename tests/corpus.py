@@ -107,7 +107,7 @@ CONTENTS: dict[str, tuple[str, bytes, str]] = {
     "pcx-bytes": ("png", picture("PCX"), UNKNOWN),
     "tga-bytes": ("jpg", picture("TGA"), UNKNOWN),
     "ico-bytes": ("png", picture("ICO"), UNKNOWN),
-    "jp2-bytes": ("jpg", picture("JPEG2000"), UNKNOWN),
+    "jp2-cut": ("jp2", picture("JPEG2000", (640, 480))[:4000], DAMAGED),
     "icns-bytes": ("png", picture("ICNS"), UNKNOWN),
     "zip-bytes": ("jpg", b"PK\x03\x04" + bytes(500), UNKNOWN),
     "gzip-bytes": ("png", b"\x1f\x8b\x08" + bytes(500), UNKNOWN),

@@ -235,6 +235,52 @@ def _jxl(data: FileData) -> int:
         raise Undecided from None
 
 
+def _jpeg2000(data: FileData) -> int:
+    """The boxes of a JP2 file (ISO 15444-1, annex I), or a bare codestream."""
+    if data.read(0, 2) == b"\xff\x4f":
+        return _codestream(data, 2)
+    position, whole = 0, False
+    while position < data.size:
+        head = data.read(position, 8)
+        length, kind = _box(data, position, head, data.size)
+        if 0 in kind:
+            raise Missing
+        if not kind.isascii() or not kind.decode().isprintable():
+            break  # bytes that follow the last box
+        data.require(position + length)
+        if kind == b"jp2c":
+            start = position + (16 if head[:4] == b"\0\0\0\1" else 8)
+            _codestream(data, start + 2)
+            whole = True
+        position += length
+    if not whole:
+        raise Missing
+    return position
+
+
+def _codestream(data: FileData, position: int) -> int:
+    """Segments and parts of tiles up to the end of the codestream (ISO 15444-1, annex A)."""
+    while (marker := data.number(position, 2)) != 0xFFD9:
+        if not marker:
+            raise Missing
+        if marker < 0xFF00:
+            raise Undecided
+        length = data.number(position + 2, 2)
+        if marker == 0xFF90:  # a part of a tile
+            length = data.number(position + 6, 4) - 2
+            if length == -2:  # the last one reaches to the end
+                data.require_written(position, data.size - position)
+                return data.size
+            if length < 12:
+                raise Undecided
+            data.require(position + 2 + length)
+            data.require_written(position + 14, length - 12)
+        elif length < 2:
+            raise Undecided if length else Missing
+        position += 2 + length
+    return position + 2
+
+
 def _box(data: FileData, position: int, head: bytes, end: int) -> tuple[int, bytes]:
     """The length of a box with its header, and its type."""
     length, least = int.from_bytes(head[:4], "big"), 8
@@ -389,6 +435,7 @@ _WALKS: dict[Name, Callable[[FileData], int]] = {
     "avif": _boxes,
     "heif": _boxes,
     "jxl": _jxl,
+    "jpeg2000": _jpeg2000,
     "raw": _raw,
     "psd": _psd,
 }

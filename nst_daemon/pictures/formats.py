@@ -14,7 +14,9 @@ from typing import Literal, get_args
 HEAD_BYTES = 64
 
 #: Names of formats in `limits.formats`.
-Name = Literal["jpeg", "png", "webp", "tiff", "avif", "heif", "jxl", "bmp", "gif", "raw", "psd"]
+Name = Literal[
+    "jpeg", "png", "webp", "tiff", "avif", "heif", "jxl", "jpeg2000", "bmp", "gif", "raw", "psd"
+]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 #: Sizes of the headers of BMP files.
@@ -127,6 +129,13 @@ FORMATS: tuple[Format, ...] = (
         (".jxl",),
         lambda head: head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
         "jxl",
+    ),
+    Format(
+        "jpeg2000",
+        "JPEG 2000",
+        (".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jpc"),
+        lambda head: head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
+        "jpeg2000",
     ),
     Format("bmp", "BMP", (".bmp", ".dib"), _is_bmp, "bmp"),
     Format("gif", "GIF", (".gif",), lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, "gif"),
