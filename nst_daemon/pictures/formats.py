@@ -191,7 +191,18 @@ def detect(head: bytes) -> Format | None:
 
 #: With these bytes, or the first of them, begin the files of all formats.
 _MAGICS = (
-    *(b"\xff\xd8\xff", b"\xff\x0a", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II", b"MM", b"\0"),
+    *(
+        b"\xff\xd8\xff",
+        b"\xff\x0a",
+        b"\xff\x4f",
+        b"\x89PNG",
+        b"GIF8",
+        b"RIFF",
+        b"BM",
+        b"II",
+        b"MM",
+        b"\0",
+    ),
     *(b"FUJIFILM", b"FOVb", b"8BPS"),
 )
 

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image
 
 from nst_daemon.pictures.formats import FORMATS
 from tests.corpus import chunk
+from tests.pictures import heif_writer, jpeg2000_writer
 
 Array = NDArray[Any]
 PAGE = Path(__file__).parents[2] / "docs" / "images.md"
@@ -172,6 +173,7 @@ def srgb_curve(linear: Array) -> Array:
 
 D65 = (0.3127, 0.3290)
 SRGB_PRIMARIES = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+P3_PRIMARIES = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 #: Adobe RGB (1998), 4.3.
 WIDE_PRIMARIES = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 
@@ -190,6 +192,13 @@ def from_wide(values: Array) -> Array:
     """sRGB of values in a space with Adobe's primaries and a gamma of 2.2, cut to what sRGB has."""
     linear = values**2.2 @ (np.linalg.inv(to_xyz(SRGB_PRIMARIES)) @ to_xyz(WIDE_PRIMARIES)).T
     return srgb_curve(linear).clip(0, 1)
+
+
+def from_p3(values: Array) -> Array:
+    """sRGB of values in Display P3, cut to what sRGB has."""
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    linear = linear @ (np.linalg.inv(to_xyz(SRGB_PRIMARIES)) @ to_xyz(P3_PRIMARIES)).T
+    return srgb_curve(linear.clip(0, 1))
 
 
 def wide_profile() -> bytes:
@@ -678,6 +687,62 @@ KINDS: tuple[Kind, ...] = (
         lambda: dng(LIGHT),
         srgb_curve(unit(LIGHT)),
         tolerance=2 / 255,
+    ),
+    Kind(
+        "HEIC and AVIF with colours by code points, such as Display P3 or BT.2020",
+        "converted to sRGB",
+        lambda: heif_writer.avif(FLAT, 8, heif_writer.nclx(12, 13)),
+        from_p3(unit(FLAT)),
+        tolerance=1e-3,
+        note="colours were converted to sRGB from Display P3",
+    ),
+    Kind(
+        "HEIC and AVIF, HDR (PQ or HLG)",
+        "tone-mapped to sRGB",
+        lambda: heif_writer.avif(np.full((4, 4, 3), 594, np.uint16), 10, heif_writer.nclx(9, 16)),
+        np.full((4, 4, 3), 0.8824),  # 203 cd/m²
+        tolerance=2e-3,
+        note="colours were tone-mapped to sRGB from BT.2020 (HDR, PQ)",
+    ),
+    Kind(
+        "AVIF, 10 or 12 bit",
+        "all bits",
+        lambda: heif_writer.avif(NARROW[..., :3].astype(np.uint16) * 4, 10),
+        NARROW[..., :3].astype(float) * 4 / 1023,
+        tolerance=DEEP,
+    ),
+    Kind(
+        "AVIF, animated",
+        "the first frame",
+        lambda: pillow(
+            FLAT, "AVIF", quality=100, subsampling="4:4:4", save_all=True, append_images=[OTHER]
+        ),
+        unit(FLAT),
+        tolerance=LOSSY,
+        note=ANIMATED,
+    ),
+    Kind(
+        "JPEG 2000 (JP2, codestream, HTJ2K)",
+        SAME,
+        lambda: jpeg2000_writer.stored(NARROW[..., :3], 8),
+        RGB,
+    ),
+    Kind(
+        "JPEG 2000 with alpha, up to 16 bit",
+        "all bits, their opacity",
+        lambda: jpeg2000_writer.stored(WIDE, 16),
+        RGB16,
+        ALPHA16,
+        DEEP,
+    ),
+    Kind(
+        "JPEG 2000, sYCC or CMYK",
+        "converted to RGB",
+        lambda: jpeg2000_writer.jp2(
+            jpeg2000_writer.stored(NARROW, 8), jpeg2000_writer.enumerated(12)
+        ),
+        PAINTED,
+        note="CMYK was converted",
     ),
     Kind("JPEG XL", SAME, lambda: jxl(NARROW[..., :3]), RGB),
     Kind(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile
 import torch
@@ -98,6 +99,55 @@ def mosaic_dng(pixels: Array) -> bytes:
 def linear_dng(pixels: Array) -> bytes:
     """A camera raw file with all colours for each pixel."""
     return raw.dng((pixels[..., :3] * 65535).round().astype(np.uint16), raw.Camera())
+
+
+def jpeg2000(bits: int = 8, channels: int = 3) -> Encoder:
+    """What encodes pixels as JPEG 2000."""
+
+    def encode(pixels: Array) -> bytes:
+        given = (pixels[..., :channels] * ((1 << bits) - 1)).round()
+        kind = np.uint8 if bits == 8 else np.uint16
+        return bytes(
+            imagecodecs.jpeg2k_encode(
+                np.ascontiguousarray(given.astype(kind)), 0, reversible=True, bitspersample=bits
+            )
+        )
+
+    return encode
+
+
+def heif(mode: str = "RGB", **options: object) -> Encoder:
+    """What encodes pixels as HEIC."""
+    channels, _, bits = mode.partition(";")
+    most, kind = (1 << int(bits or 8)) - 1, np.uint16 if bits else np.uint8
+
+    def encode(pixels: Array) -> bytes:
+        given = (pixels[..., : len(channels)] * most).round().astype(kind)
+        out, size = io.BytesIO(), given.shape[1::-1]
+        chosen = {"quality": 90, "enc_params": {"preset": "ultrafast"}, **options}
+        pillow_heif.encode(mode, size, np.ascontiguousarray(given).tobytes(), out, **chosen)
+        return out.getvalue()
+
+    return encode
+
+
+def avif(bits: int = 8, channels: int = 3, **options: object) -> Encoder:
+    """What encodes pixels as AVIF."""
+
+    def encode(pixels: Array) -> bytes:
+        given = (pixels[..., :channels] * ((1 << bits) - 1)).round()
+        kind = np.uint8 if bits == 8 else np.uint16
+        return bytes(
+            imagecodecs.avif_encode(
+                np.ascontiguousarray(given.astype(kind)),
+                90,
+                speed=10,
+                bitspersample=bits,
+                **options,
+            )
+        )
+
+    return encode
 
 
 def jxl(kind: str = "u1", channels: int = 3, **options: object) -> Encoder:
@@ -198,6 +248,19 @@ ENCODERS: dict[str, Encoder] = {
     "lossless JPEG XL": jxl(lossless=True),
     "16-bit JPEG XL with alpha": jxl("u2", 4, lossless=True),
     "floating-point JPEG XL": jxl("f4", level=90),
+    "HEIC": heif(),
+    "HEIC with alpha": heif("RGBA"),
+    "10-bit HEIC": heif("RGB;10"),
+    "12-bit HEIC with alpha": heif("RGBA;12", chroma=444),
+    "HEIC in Display P3": heif(color_primaries=12, transfer_characteristics=13),
+    "AVIF": avif(),
+    "AVIF with alpha": avif(channels=4),
+    "10-bit AVIF": avif(10),
+    "12-bit AVIF with alpha": avif(12, 4),
+    "HDR AVIF": avif(10, primaries=9, transfer=16),
+    "JPEG 2000": jpeg2000(),
+    "12-bit JPEG 2000": jpeg2000(12),
+    "16-bit JPEG 2000 with alpha": jpeg2000(16, 4),
 }
 
 

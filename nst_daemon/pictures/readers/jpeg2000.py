@@ -20,8 +20,10 @@ from nst_daemon.pictures.codestream import Codestream
 from nst_daemon.pictures.metadata import parsed_exif
 from nst_daemon.pictures.raster import Array, Raster, StoredPicture, UnsupportedPicture, widened
 
-#: Bytes per sample at the worst moment.
-SAMPLE_BYTES = 14.0
+#: Bytes per sample at the worst moment. Measured: 8.6 (16 bits).
+SAMPLE_BYTES = 9.0
+#: A picture of more tiles than the first has at least so many pixels for each: OpenJPEG takes 14 kB for a tile.
+_MANY_TILES, _LEAST_TILE = 1000, 256
 #: ISO 15444-1, table I.10, and 15444-2, table M.25: EnumCS → colour space. OpenJPEG converts sYCC (18) to RGB.
 _SPACES = {0: "GRAY", 15: "GRAY", 16: "RGB", 17: "GRAY", 18: "RGB", 12: "CMYK"}
 _CHANNELS = {"GRAY": 1, "RGB": 3, "CMYK": 4}
@@ -72,6 +74,8 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
     stream = codestream.parse(data, container.start, container.end)
     layout = _layout(container, stream)
     size = stream.size()
+    if stream.tiles > max(_MANY_TILES, size[0] * size[1] / _LEAST_TILE):
+        raise UnsupportedPicture(f"has {stream.tiles} tiles for {size[1]} × {size[0]} pixels")
     samples = size[0] * size[1] * max(len(stream.components), len(layout.bits))
     needed = SAMPLE_BYTES * samples + stream.structure_bytes()
     return StoredPicture(

@@ -1,0 +1,190 @@
+"""Hostile HEIC, AVIF and JPEG 2000 files: they are refused, or decoded, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pictures.heif_writer import (
+    Item,
+    av1,
+    avif,
+    box,
+    container,
+    full,
+    grid,
+    heic,
+    hevc,
+    irot,
+    ispe,
+    nclx,
+)
+from tests.pictures.jpeg2000_writer import by_pillow, enumerated, jp2, stored
+
+MEASURED = """
+import json, resource, sys, time
+from nst_daemon.pictures.decode import decode_file
+from nst_daemon.errors import NstError
+decode_file(sys.argv[1])  # libraries are loaded
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+try:
+    decode_file(sys.argv[2], name="bomb")
+    said = "decoded"
+except NstError as error:
+    said = str(error)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps([said, time.process_time() - start, grown / 1024]))
+"""
+
+SMALL = np.arange(16 * 24 * 3, dtype=np.uint32).astype(np.uint8).reshape(16, 24, 3)
+
+
+def lying(data: bytes, height: int, width: int) -> bytes:
+    """A HEIC or AVIF whose header states another size."""
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+
+def large_in_small(encode: Callable[..., bytes]) -> bytes:
+    """A header of 24 × 16, and coded data of 4096 × 4096."""
+    return lying(encode(np.zeros((4096, 4096), np.uint8), 8), 16, 24)
+
+
+def nested(depth: int) -> bytes:
+    """Boxes `meta` in each other."""
+    inner = b""
+    for _ in range(depth):
+        inner = box(b"meta", bytes(4), inner)
+    return box(b"ftyp", b"avif", bytes(4), b"avif") + inner
+
+
+def repeated_tiles(one: Callable[..., Item], brand: bytes) -> bytes:
+    """A grid of 256 × 256 tiles that are all the same item: 16384 × 16384 pixels."""
+    tile = one(np.zeros((64, 64), np.uint8), 8)
+    whole = Item(b"grid", grid(256, 256, 16384, 16384), [ispe(16384, 16384)], {"dimg": [2] * 65535})
+    return container([whole, tile], brand)
+
+
+def loop(brand: bytes) -> bytes:
+    """Grids that consist of each other."""
+    one = Item(b"grid", grid(1, 1, 64, 64), [ispe(64, 64)], {"dimg": [2]})
+    other = Item(b"grid", grid(1, 1, 64, 64), [ispe(64, 64)], {"dimg": [1]})
+    return container([one, other], brand)
+
+
+def many_items(count: int, brand: bytes) -> bytes:
+    """Items without anything."""
+    return container([Item(b"free", b"")] * count, brand)
+
+
+def overlapping(brand: bytes) -> bytes:
+    """An item of 60,000 parts, each of which is the whole file."""
+    data = bytearray(container([av1(SMALL, 8), Item(b"Exif", bytes(1000))], brand))
+    at = data.index(b"iloc") - 4
+    entry = struct.pack(">HHH", 1, 0, 60_000) + struct.pack(">II", 0, len(data)) * 60_000
+    iloc = full(b"iloc", bytes([0x44, 0]), struct.pack(">H", 1), entry)
+    length = int.from_bytes(data[at : at + 4], "big")
+    return bytes(data[:at]) + iloc + bytes(data[at + length :])
+
+
+def sized(codestream: bytes, height: int, width: int, tile: tuple[int, int] | None = None) -> bytes:
+    """A codestream that states another size, and another size of its tiles, (height, width)."""
+    sides = struct.pack(">4I", width, height, 0, 0) + struct.pack(
+        ">2I", *(tile or (height, width))[::-1]
+    )
+    return codestream[:8] + sides + codestream[32:]
+
+
+def with_cod(codestream: bytes, layers: int, levels: int, precinct: int | None) -> bytes:
+    """A codestream with other numbers of layers and levels, and precincts of equal exponents."""
+    at = codestream.index(b"\xff\x52")
+    length = int.from_bytes(codestream[at + 2 : at + 4], "big")
+    sides = b"" if precinct is None else bytes([precinct * 17] * (levels + 1))
+    coding = (
+        struct.pack(">BBHB", precinct is not None, 0, layers, 0)
+        + bytes([levels, 0, 0, 0, 1])
+        + sides
+    )
+    changed = b"\xff\x52" + struct.pack(">H", 2 + len(coding)) + coding
+    return codestream[:at] + changed + codestream[at + 2 + length :]
+
+
+STREAM = stored(SMALL, 8)
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "AVIF of 2³¹ × 2³¹": lambda: lying(avif(SMALL, 8), 1 << 31, 1 << 31),
+    "HEIC of 2³¹ × 2³¹": lambda: lying(heic(SMALL, 8), 1 << 31, 1 << 31),
+    "AVIF of 12000 × 12000 with data of 24 × 16": lambda: lying(avif(SMALL, 8), 12_000, 12_000),
+    "HEIC of 12000 × 12000 with data of 24 × 16": lambda: lying(heic(SMALL, 8), 12_000, 12_000),
+    "AVIF, large data": lambda: large_in_small(avif),
+    "HEIC, large data": lambda: large_in_small(heic),
+    "boxes in boxes": lambda: nested(50_000),
+    "a million boxes": lambda: box(b"ftyp", b"avif", bytes(4), b"avif") + box(b"free") * 1_000_000,
+    "a million boxes in HEIC": lambda: heic(SMALL, 8) + box(b"free") * 1_000_000,
+    "AVIF, the same tile 65535 times": lambda: repeated_tiles(av1, b"avif"),
+    "HEIC, the same tile 65535 times": lambda: repeated_tiles(hevc, b"heic"),
+    "AVIF, grids in a loop": lambda: loop(b"avif"),
+    "HEIC, grids in a loop": lambda: loop(b"heic"),
+    "AVIF, 60000 items": lambda: many_items(60_000, b"avif"),
+    "HEIC, 60000 items": lambda: many_items(60_000, b"heic"),
+    "AVIF, parts that overlap": lambda: overlapping(b"avif"),
+    "AVIF, 60000 turns": lambda: avif(SMALL, 8, *[irot(1)] * 200, nclx(2, 2)),
+    "JPEG 2000 of 2³² − 1": lambda: sized(STREAM, 0xFFFFFFFF, 0xFFFFFFFF),
+    "JPEG 2000 of 12000 × 12000": lambda: sized(STREAM, 12_000, 12_000),
+    "JPEG 2000, tiles of one pixel": lambda: sized(STREAM, 255, 255, (1, 1)),
+    "JPEG 2000, 144 million tiles": lambda: sized(STREAM, 12_000, 12_000, (1, 1)),
+    "JPEG 2000, 65535 layers": lambda: with_cod(STREAM, 65_535, 5, None),
+    "JPEG 2000, 65535 layers and precincts of one pixel": lambda: sized(
+        with_cod(STREAM, 65_535, 32, 0), 4000, 4000
+    ),
+    "JPEG 2000, precincts of one pixel": lambda: sized(with_cod(STREAM, 1, 5, 0), 4000, 4000),
+    "JPEG 2000, 16384 components": lambda: (
+        STREAM[:4]
+        + struct.pack(">HH8IH", 38 + 3 * 16_384, 0, 24, 16, 0, 0, 24, 16, 0, 0, 16_384)
+        + b"\7\1\1" * 16_384
+        + STREAM[51:]
+    ),
+    "JPEG 2000, parts of tiles without an end": lambda: (
+        STREAM[:-2] + struct.pack(">HHHIBB", 0xFF90, 10, 0, 14, 0, 0).join([b""] * 1_000_000)
+    ),
+    "JPEG 2000, tiles of the whole": lambda: jp2(
+        by_pillow(SMALL, tile_size=(8, 8)) * 1000, enumerated(16)
+    ),
+    "JPEG 2000, a header of a million segments": lambda: (
+        STREAM[:51] + b"\xff\x64\0\x04\0\1" * 1_000_000 + STREAM[51:]
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file of each format that can be read."""
+    folder = tmp_path_factory.mktemp("good")
+    files = {"AVIF": avif(SMALL, 8), "HEIC": heic(SMALL, 8), "JPEG": STREAM, "": avif(SMALL, 8)}
+    for name, data in files.items():
+        (folder / f"good{name}").write_bytes(data)
+    return {name: folder / f"good{name}" for name in files}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_hostile_file_takes_little(name: str, good: dict[str, Path], tmp_path: Path) -> None:
+    """It takes less than 8 s of CPU and 200 MB, and is refused with a reason or decoded."""
+    (tmp_path / "bomb").write_bytes(BOMBS[name]())
+    kind = next(
+        (known for known in ("AVIF", "HEIC", "JPEG") if known in name.partition(",")[0]), ""
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, good[kind], tmp_path / "bomb"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said, seconds, grown = json.loads(done.stdout)
+    assert said == "decoded" or "bomb" in said
+    assert seconds < 8, said
+    assert grown < 200, said
