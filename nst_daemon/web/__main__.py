@@ -22,6 +22,8 @@ from nst_daemon.web.options import PageOptions
 SHUTDOWN_SECONDS, EXIT_SECONDS = 2, 3.5
 #: A hidden file that was not written to for so many seconds belongs to an upload that was killed.
 ABANDONED_SECONDS = 3600.0
+#: The memory of the process in bytes. Decoding one picture for a thumbnail may take half of it.
+MAX_MEMORY = 2 << 30
 #: Simultaneous connections; further ones get status 503.
 CONNECTIONS = 100
 
@@ -35,7 +37,7 @@ def main() -> None:
     server_log.handlers[:] = logging.getLogger("nst_daemon").handlers
     server_log.propagate = False
     server_log.setLevel(logging.WARNING)
-    machine.limit_memory(options.limits.max_memory)
+    machine.limit_memory(min(options.limits.max_memory or MAX_MEMORY, MAX_MEMORY))
     submit.sweep(options.folders.inbox, time.time() - ABANDONED_SECONDS)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files as resources
 from pathlib import Path
@@ -49,8 +49,6 @@ LISTED = 24
 FACE_SIDE, CACHED_FACES = 360, 300
 #: The longer side in pixels of the copy of a result that browsers cannot show.
 VIEW_SIDE = 1600
-#: Pictures with more pixels have no thumbnail.
-THUMBNAIL_PIXELS = 60_000_000
 #: Size limit of the login form in bytes, and lifetime of the cookie in seconds.
 LOGIN_BYTES, COOKIE_SECONDS = 1000, 30 * 86400
 #: Pictures may be cached: their addresses change with their contents.
@@ -108,8 +106,6 @@ class _Page:
 
     def __init__(self, options: PageOptions) -> None:
         self._options, self._folders = options, options.folders
-        pixels = min(options.limits.max_pixels, THUMBNAIL_PIXELS)
-        self._limits = replace(options.limits, max_pixels=pixels)
 
     def static(self, name: str, package: str = "nst_daemon.web") -> Callable[[Request], Response]:
         """A handler that returns a file of the package."""
@@ -182,7 +178,7 @@ class _Page:
         if what in ("thumbnail", "view"):
             real = self._inside(result)
             side = FACE_SIDE if what == "thumbnail" else VIEW_SIDE
-            version, limits = real.stat().st_mtime_ns, ResultLimits.of(self._limits)
+            version, limits = real.stat().st_mtime_ns, ResultLimits.of(self._options.limits)
             return _thumbnail(real.parent, real.name, version, side, limits)
         suffix = {"result": result.suffix, "curve": LOSS_PLOT, "lapse": TIME_LAPSE}.get(what)
         if suffix is None:
@@ -196,7 +192,8 @@ class _Page:
             raise HTTPException(404)
         face = style.pictures[0]
         version = face.fingerprint.mtime_ns
-        return _thumbnail(self._folders.styles, face.path, version, FACE_SIDE, self._limits)
+        limits = self._options.limits
+        return _thumbnail(self._folders.styles, face.path, version, FACE_SIDE, limits)
 
     def _library(self) -> dict[str, Style]:
         return list_styles(self._folders.styles, self._options.limits.max_bytes)

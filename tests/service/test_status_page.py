@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -262,6 +263,14 @@ def test_the_daemon_stays_small(served: Served, serving: int) -> None:
         size = resident(pid)
         assert size is not None
         assert size < 100 * 10**6
+
+
+def test_the_memory_of_the_page_is_limited(served: Served, serving: int) -> None:
+    """The page's process can allocate at most 2 GiB, so that no thumbnail takes the memory of painting."""
+    assert served.process is not None
+    limits = Path(f"/proc/{page_of(served.process.pid)}/limits").read_text()
+    (soft,) = re.findall(r"Max data size +(\d+)", limits)
+    assert int(soft) <= 2 << 30
 
 
 def test_a_reload_changes_the_page(served: Served) -> None:

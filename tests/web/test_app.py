@@ -100,6 +100,18 @@ def test_a_result_that_browsers_cannot_show_is_shown_reduced(
         assert (image.format, image.size) == ("WEBP", (1600, 800))
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [("avif", "avif"), ("jxl", "jxl"), ("webp", "webp"), ("jpg", "jpeg")]
+)
+def test_results_have_their_types(
+    visitor: TestClient, options: PageOptions, suffix: str, kind: str
+) -> None:
+    """A result in any format is sent with the type of its format."""
+    (options.folders.results / f"dog.{suffix}").write_bytes(b"a picture")
+    job = add(options, "dog", result=f"dog.{suffix}")
+    assert visitor.get(f"/jobs/{job}/result").headers["content-type"] == f"image/{kind}"
+
+
 def test_the_page_offers_the_formats_that_are_read(options: PageOptions) -> None:
     """limits.formats decides which suffixes the form offers and which styles have a thumbnail, not which results do."""
     assert {".heic", ".jpg", ".tif"} <= set(client(options).get("/status.json").json()["suffixes"])
