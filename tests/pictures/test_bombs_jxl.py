@@ -22,7 +22,8 @@ from PIL import ExifTags, Image
 from nst_daemon.errors import DamagedPicture, NstError
 from nst_daemon.pictures.decode import decode_file
 from nst_daemon.pictures.encode_jxl import encode_jxl
-from tests.pictures.corpus.jxl import (
+from tests.pictures.corpus.jxl import file, lossless, plain
+from tests.pictures.jxl_writer import (
     START,
     Fields,
     box,
@@ -30,14 +31,11 @@ from tests.pictures.corpus.jxl import (
     chosen,
     coded,
     enum,
-    file,
     frames_of,
     integers,
     long_number,
-    lossless,
     number,
     packed,
-    plain,
 )
 
 FIELDS, PIXELS = plain(3)
