@@ -21,8 +21,9 @@ from pydantic import AfterValidator, ByteSize, ConfigDict, Field, TypeAdapter, V
 
 from nst_daemon import active_hours, strict_yaml, variables
 from nst_daemon.addresses import split_address
+from nst_daemon.config_paths import base_of, located
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.errors import ConfigError, SettingsError, first_line
+from nst_daemon.errors import ConfigError, SettingsError
 from nst_daemon.names import printable
 from nst_daemon.pictures.formats import NAMES, checked_names
 from nst_daemon.pictures.output_formats import (
@@ -485,53 +486,25 @@ def _validate(
 
 
 def _with_absolute_paths(config: Config, source: Path | None) -> Config:
-    base = _base(source)
-    root = _located(base, config.folders.root, "folders.root", resolve=True)
+    base = base_of(source)
+    root = located(base, config.folders.root, "folders.root", resolve=True)
     folders = {
-        f.name: _located(root, getattr(config.folders, f.name), f"folders.{f.name}")
+        f.name: located(root, getattr(config.folders, f.name), f"folders.{f.name}")
         for f in dataclasses.fields(Folders)
     }
     weights, textfile = config.model.weights, config.metrics.textfile
     if weights not in NAMED_WEIGHTS:
-        weights = str(_located(base, Path(weights), "model.weights", resolve=True))
+        weights = str(located(base, Path(weights), "model.weights", resolve=True))
     if textfile:
-        textfile = _located(base, textfile, "metrics.textfile")
+        textfile = located(base, textfile, "metrics.textfile")
     return dataclasses.replace(
         config,
         folders=Folders(**{**folders, "root": root}),
         model=dataclasses.replace(config.model, weights=weights),
-        batch_roots=[_located(base, p, "batch_roots", resolve=True) for p in config.batch_roots],
+        batch_roots=[located(base, p, "batch_roots", resolve=True) for p in config.batch_roots],
         metrics=dataclasses.replace(config.metrics, textfile=textfile),
         source=source and base / source.name,
     )
-
-
-def _base(source: Path | None) -> Path:
-    """The folder of relative paths: that of the file, or the current one; relative if that was removed."""
-    try:
-        return source.resolve().parent if source else Path.cwd()
-    except OSError:
-        return Path()
-
-
-def _located(base: Path, path: Path, key: str, *, resolve: bool = False) -> Path:
-    """The absolute path, on request without symbolic links. Raises ConfigError."""
-    try:
-        found = base / path.expanduser()
-        if not found.is_absolute():
-            raise ValueError("the current folder no longer exists")
-        found = found.resolve() if resolve else found
-    except (OSError, RuntimeError, ValueError) as error:
-        # RuntimeError: ~ without a home, or a loop of links.
-        raise ConfigError(
-            f"{key}: {printable(str(path))}: {first_line(error)}", remedy="write an absolute path"
-        ) from error
-    if re.search("[\ud800-\udfff]", str(found)):
-        # The ledger, messages to workers and pages hold paths as UTF-8.
-        raise ConfigError(
-            f"{key}: {printable(str(found))} is not UTF-8", remedy="rename it, or choose another"
-        )
-    return found
 
 
 def _check_depth(outputs: Outputs, where: str) -> None:

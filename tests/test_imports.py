@@ -53,9 +53,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     "active_hours": {"errors"},
     "variables": {"errors", "names", "strict_yaml"},
+    "config_paths": {"errors", "names"},
     "config": {
         "active_hours",
         "addresses",
+        "config_paths",
         "engine.settings",
         "errors",
         "names",
