@@ -118,8 +118,8 @@ def test_the_page_offers_the_formats_that_are_read(options: PageOptions) -> None
     picture(options.folders.results / "dog.png")
     picture(options.folders.styles / "dots.png")
     job = add(options, "dog", result="dog.png")
-    visitor = client(limited(options, formats=("bmp", "gif"), max_bytes=10_000))
-    assert visitor.get("/status.json").json()["suffixes"] == [".bmp", ".gif"]
+    visitor = client(limited(options, formats=("webp", "gif"), max_bytes=10_000))
+    assert visitor.get("/status.json").json()["suffixes"] == [".gif", ".webp"]
     assert visitor.get("/styles/dots").status_code == 404
     assert visitor.get(f"/jobs/{job}/thumbnail").status_code == 200
 
