@@ -45,6 +45,13 @@ def test_exif_is_carried_without_its_orientation(
     assert found.colours.shape[:2] == PIXELS.shape[:2]
 
 
+def test_exif_without_its_offset_is_read(tmp_path: Path) -> None:
+    """Some writers begin the box with the TIFF header."""
+    path = tmp_path / "a.jxl"
+    path.write_bytes(boxed(WHOLE, box(b"Exif", exif_of("A. Painter")[4:])))
+    assert decode_file(path).metadata == {"artist": "A. Painter"}
+
+
 def test_a_profile_over_the_limit_is_noticed_before_it_is_decoded() -> None:
     """Its length alone is enough; the largest that is read is far above those of printers."""
     with pytest.raises(UnreadableProfile):

@@ -201,8 +201,9 @@ def _exif(file: IO[bytes], boxes: Boxes) -> Tags | None:
             if data[:4] != b"Exif":
                 continue
             data = bytes(imagecodecs.brotli_decode(data[4:], out=bytearray(MAX_EXIF)))
-        offset = int.from_bytes(data[:4], "big")
-        tags = parsed_exif(data[4 + offset :])
+        tags = parsed_exif(data)  # some writers leave out the offset
+        if not tags:
+            tags = parsed_exif(data[4 + int.from_bytes(data[:4], "big") :])
         tags.pop(274, None)
         return tags
     return None
