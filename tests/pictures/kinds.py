@@ -632,7 +632,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "BMP with alpha",
         "the same pixels, their opacity (none if it is 0 everywhere)",
-        lambda: pillow(NARROW, "BMP"),
+        lambda: bytes(imagecodecs.bmp_encode(NARROW)),
         RGB,
         ALPHA,
     ),

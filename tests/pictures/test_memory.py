@@ -232,7 +232,7 @@ ENCODERS: dict[str, Encoder] = {
     "GIF with transparency": pillow("GIF", transparency=3),
     "BMP": pillow("BMP"),
     "BMP with a palette": pillow("BMP", "P"),
-    "BMP with alpha": pillow("BMP", "RGBA"),
+    "BMP with alpha": lambda p: bytes(imagecodecs.bmp_encode((p * 255).round().astype(np.uint8))),
     "BMP with masks": masked_bmp,
     "BMP with run lengths": run_length_bmp,
     "JPEG without an end": without_end,
