@@ -251,7 +251,7 @@ def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules)
     for stem, parts in by_stem.items():
         name, group = _join(folder, stem), _group(style)
         if any(part.role is Role.SETTINGS for part in parts):
-            sets.append(_Set(name, group, "hot", parts, style))
+            sets.append(_Set(name, group, "hot", _without_other_kinds(parts, outcome), style))
         else:
             sets.extend(_Set(name, group, "hot", [part], style) for part in parts)
     outcome.add(_judge_all(sets, rules))

@@ -423,6 +423,15 @@ def test_both_files_of_a_photo_are_pictures_in_a_hot_folder() -> None:
     assert sorted(request.files[0].path for request in outcome.requests) == sorted(paths)
 
 
+def test_settings_in_a_hot_folder_are_for_the_jpeg_of_a_photo() -> None:
+    """Beside IMG_1.yaml, IMG_1.CR2 and IMG_1.JPG are one job as anywhere else: the raw file is left alone."""
+    paths = ("starry/IMG_1.CR2", "starry/IMG_1.JPG", "starry/IMG_1.yaml")
+    outcome = of(*paths, folder="starry", given=rules("starry"))
+    (request,) = outcome.requests
+    assert [f.path for f in request.files if f.root == "inbox"] == list(paths[1:])
+    assert list(outcome.left_alone) == ["starry/IMG_1.CR2"]
+
+
 def test_other_files_in_a_job_folder_are_left_alone() -> None:
     """A job folder with notes is painted without them; one with content.pdf instead of a picture is refused."""
     outcome = of("w/content.jpg", "w/style.jpg", "w/notes.txt", "w/README", folder="w")
