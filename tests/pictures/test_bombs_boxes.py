@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.pictures.heif_writer import (
     Item,
@@ -117,6 +119,17 @@ def with_cod(codestream: bytes, layers: int, levels: int, precinct: int | None) 
     return codestream[:at] + changed + codestream[at + 2 + length :]
 
 
+def animated(kind: bytes, at: int, value: int) -> bytes:
+    """An animated AVIF with another number of four bytes in the first box of a type."""
+    out = io.BytesIO()
+    frames = [Image.fromarray(SMALL), Image.fromarray(255 - SMALL)]
+    frames[0].save(out, "AVIF", save_all=True, append_images=frames[1:])
+    data = bytearray(out.getvalue())
+    start = data.index(kind) + 4 + at
+    data[start : start + 4] = struct.pack(">I", value)
+    return bytes(data)
+
+
 STREAM = stored(SMALL, 8)
 BOMBS: dict[str, Callable[[], bytes]] = {
     "AVIF of 2³¹ × 2³¹": lambda: lying(avif(SMALL, 8), 1 << 31, 1 << 31),
@@ -136,6 +149,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "HEIC, 60000 items": lambda: many_items(60_000, b"heic"),
     "AVIF, parts that overlap": lambda: overlapping(b"avif"),
     "AVIF, 60000 turns": lambda: avif(SMALL, 8, *[irot(1)] * 200, nclx(2, 2)),
+    "AVIF, animated, 2³² − 1 frames": lambda: animated(b"stsz", 8, 0xFFFFFFFF),
+    "AVIF, animated, frames of 4 GB": lambda: animated(b"stsz", 4, 0xFFFFFFFF),
+    "AVIF, animated, 2³² − 1 chunks": lambda: animated(b"stco", 4, 0xFFFFFFFF),
+    "AVIF, animated, 65535 × 65535": lambda: animated(b"av01\0\0\0\0", 20, 0xFFFFFFFF),
+    "AVIF, animated, boxes without an end": lambda: animated(b"trak", 0, 0),
     "JPEG 2000 of 2³² − 1": lambda: sized(STREAM, 0xFFFFFFFF, 0xFFFFFFFF),
     "JPEG 2000 of 12000 × 12000": lambda: sized(STREAM, 12_000, 12_000),
     "JPEG 2000, tiles of one pixel": lambda: sized(STREAM, 255, 255, (1, 1)),

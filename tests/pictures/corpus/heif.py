@@ -12,7 +12,7 @@ import pillow_heif
 from tests.pictures import heif_cases
 from tests.pictures.corpus.case import EXACT, LOSSY, Case
 from tests.pictures.heif_cases import rgb, whole_range
-from tests.pictures.heif_writer import Item, container, heic, hevc, ispe
+from tests.pictures.heif_writer import Item, box, container, heic, hevc, ispe
 
 
 def cases() -> Iterator[Case]:
@@ -80,6 +80,12 @@ def _containers() -> Iterator[Case]:
             None,
             refused=f"is a HEIF file with {named}.*not supported",
         )
+    yield Case(
+        "only a sequence of frames",
+        lambda: box(b"ftyp", b"hevc", bytes(4), b"msf1") + box(b"moov", box(b"mvhd", bytes(100))),
+        None,
+        refused=r"contains only a sequence of frames \(a video\), which is not supported",
+    )
     yield Case(
         "without an image",
         lambda: container([], b"heic"),
