@@ -37,7 +37,7 @@ def unit(kind: int, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("timing", "model", "points"), itertools.product((0, 1), (0, 1), (1, 2, 32))
+    ("timing", "model", "points"), list(itertools.product((0, 1), (0, 1), (1, 2, 32)))
 )
 def test_every_sequence_header_is_read(timing: int, model: int, points: int) -> None:
     """The size is found behind timing, the decoder model and operating points; the greatest one counts."""

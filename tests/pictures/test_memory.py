@@ -257,7 +257,8 @@ ENCODERS: dict[str, Encoder] = {
     "AVIF with alpha": avif(channels=4),
     "10-bit AVIF": avif(10),
     "12-bit AVIF with alpha": avif(12, 4),
-    "HDR AVIF": avif(10, primaries=9, transfer=16),
+    # PQ's 0.6 is a little brighter than white.
+    "HDR AVIF": lambda pixels: avif(10, primaries=9, transfer=16)(0.6 * pixels),
     "JPEG 2000": jpeg2000(),
     "12-bit JPEG 2000": jpeg2000(12),
     "16-bit JPEG 2000 with alpha": jpeg2000(16, 4),
