@@ -30,7 +30,6 @@ from nst_daemon.pictures.encode import encode_picture
 from nst_daemon.pictures.icc import plain
 from nst_daemon.pictures.output_formats import depth_problem, formats_with, output_format
 from nst_daemon.pictures.raster import Array, Size, scaled
-from nst_daemon.pictures.readers.pillow import shallow_raster
 
 #: Colours less opaque than this are blended with their neighbours'. If a file was once premultiplied with 8 bits, a
 #: colour of opacity a has an error of up to 1/(510 a): 1/32 at 1/16, and everything at 1/255.
@@ -82,9 +81,13 @@ def load_picture(
 
 def from_image(image: Image.Image) -> Picture:
     """A `Picture` of an image in memory, which is taken as sRGB."""
-    raster = shallow_raster(image)
-    rgb = _tensor_of(plain(raster.colours, raster.space))
-    alpha = None if raster.alpha is None else _tensor_of(scaled(raster.alpha))
+    alpha = None
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = _tensor_of(scaled(np.array(rgba.getchannel("A"))[..., None]))
+        image = rgba.convert("RGB")
+    space = image.mode if image.mode in ("CMYK", "LAB") else "RGB"
+    rgb = _tensor_of(plain(np.array(image.convert(space)), space))
     return Picture(rgb if alpha is None else solid(rgb, alpha), alpha)
 
 

@@ -590,6 +590,7 @@ KINDS: tuple[Kind, ...] = (
         "clipped to 0 to 1",
         lambda: tiff((2 * RGB16[..., 0] - 0.5).astype(np.float32), "minisblack"),
         (2 * GREY16 - 0.5).clip(0, 1),
+        note="values outside of 0 to 1 were clipped",
     ),
     Kind(
         "TIFF with several pages",
