@@ -298,9 +298,11 @@ class Painter:
         references = [decode(style, limits, used=used_of_style) for style in styles]
         # Without a mask of the content, those of the styles lie over the content.
         used_of_mask = used_of_style if content_mask is not None else (lambda _: max(size))
+        over = None if content_mask is None else decode_mask(content_mask, lambda _: max(size))
+        masks = [decode_mask(mask, used_of_mask) for mask in style_masks]
         regions = find_regions(
-            None if content_mask is None else decode_mask(content_mask, lambda _: max(size)),
-            [decode_mask(mask, used_of_mask) for mask in style_masks],
+            over,
+            masks,
             picture.size,
             [reference.size for reference in references],
         )
@@ -316,7 +318,9 @@ class Painter:
                 regions=regions,
                 content_size=picture.size,
             )
-        decoded = (note for p in (picture, *references, first) if p for note in p.notes)
+        decoded = (
+            note for p in (picture, *references, over, *masks, first) if p for note in p.notes
+        )
         return Prepared(scene, settings, picture, (*decoded, *scene.notes))
 
     def paint(

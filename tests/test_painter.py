@@ -361,3 +361,24 @@ def test_other_networks_paint(network: str, tmp_path: Path) -> None:
     *_, step = painter.paint(prepared)
     assert step.losses["total"] > 0
     assert painter.finish(prepared, step).picture.rgb.shape == (3, 41, 48)
+
+
+def test_notes_name_their_file(painter: Painter, tmp_path: Path) -> None:
+    """The notes of the content, of a style, of masks and of the start begin with the names of their files."""
+    other = Image.new("RGB", (32, 32), "red")
+    for name in ("content", "style", "content.mask", "style.mask", "start"):
+        halves = Image.new("RGB", (32, 32), "red")
+        halves.paste("blue", (0, 0, 16, 32))
+        halves.save(tmp_path / f"{name}.png", save_all=True, append_images=[other])
+    prepared = painter.prepare(
+        tmp_path / "content.png",
+        [tmp_path / "style.png"],
+        resolve({"size": 32, "iterations": 1, "start": "given"}),
+        start=tmp_path / "start.png",
+        content_mask=tmp_path / "content.mask.png",
+        style_masks=[tmp_path / "style.mask.png"],
+    )
+    used = "only the first of 2 frames was used"
+    assert {note for note in prepared.notes if note.endswith(used)} == {
+        f"{path}: {used}" for path in tmp_path.glob("*.png")
+    }

@@ -45,7 +45,7 @@ class Picture:
             surroundings (`solid`).
         alpha: (1, H, W) in [0, 1], or None.
         metadata: What the result takes over, by the names of `CARRIED` and `datetime_original`.
-        notes: What was converted, one line each.
+        notes: What was converted, one line each, with the name of the file.
         file_size: Of the file's picture, upright, if it was reduced while it was decoded.
     """
 

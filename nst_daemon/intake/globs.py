@@ -51,7 +51,7 @@ class Search:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.passed_over: Counter[str] = Counter()
-        self._roots = roots
+        self._roots = tuple(dict.fromkeys(roots))
         self._max_found, self._max_names, self._max_seconds = max_found, max_names, max_seconds
         self._clock, self._began = clock, clock()
         self._names = 0

@@ -73,7 +73,7 @@ class DecodedFile:
         colours: (H, W, 3) float32 in [0, 1], sRGB, not premultiplied.
         alpha: (H, W, 1) float32 in [0, 1]; None where all is opaque.
         metadata: What a result takes over (`metadata.read_exif`).
-        notes: What was converted, one line each.
+        notes: What was converted, one line each, with the name of the file.
         file_size: Of the file's picture, upright, if it was reduced while it was decoded.
     """
 
@@ -262,6 +262,6 @@ def _converted(stored: StoredPicture, raster: Raster, label: str, reduced: bool)
         upright(colours, orientation),
         alpha,
         metadata,
-        (*notes, *note),
+        tuple(f"{label}: {text}" for text in (*notes, *note)),
         turned if reduced else None,
     )

@@ -125,6 +125,14 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
         looked.find(["*.cdr"])
 
 
+def test_a_root_that_is_given_twice_is_searched_once(tmp_path: Path) -> None:
+    """A root that is given twice is named once in messages, and its files are counted once."""
+    put(tmp_path, "a.txt")
+    with pytest.raises(InputError) as error:
+        search(tmp_path, tmp_path).find(["*.txt"])
+    assert f"matches no image file in {tmp_path}: 1 file is not an image file" in str(error.value)
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     """Links to files and folders are left out, and loops of them are harmless."""
     put(tmp_path, "root/a.jpg", "out/b.jpg")

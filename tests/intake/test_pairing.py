@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst_daemon.errors import SettingsError
-from nst_daemon.intake.drops import Drop, Entry, JobSettings, Outcome, Request, Style
+from nst_daemon.intake.drops import Drop, Entry, JobSettings, Outcome, Request, Style, not_ours
 from nst_daemon.intake.pairing import MASK_WAYS, WAYS, Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Role
@@ -356,6 +356,14 @@ def test_other_kinds_of_files_with_a_role_are_refused(name: str) -> None:
     (rejection,) = of(name).rejections
     assert rejection.reason == f"{name} is not an image file; known formats are {titles()}"
     assert "JPEG, PNG, camera raw, " in rejection.reason
+
+
+def test_a_file_without_a_suffix_is_not_called_another_kind() -> None:
+    """A file without a suffix is left alone, and the reason is its missing suffix, not its contents."""
+    (found,) = entries("IMG_1")
+    assert (
+        not_ours(found) == "IMG_1 is a file without a suffix; add that of its format, such as .jpg"
+    )
 
 
 def test_a_pair_with_another_kind_of_file_is_refused_as_a_whole() -> None:

@@ -254,7 +254,9 @@ def test_a_profile_that_cannot_be_read_is_ignored(make: Maker, tmp_path: Path) -
     data = png(pixels, icc(broken)) if make is png else tiff(pixels, iccprofile=broken)
     found = load(data, tmp_path)
     np.testing.assert_allclose(found.rgb.permute(1, 2, 0), unit(pixels), rtol=0, atol=1e-6)
-    assert found.notes == ("its colour profile cannot be read and was not used",)
+    assert found.notes == (
+        f"{tmp_path / 'picture'}: its colour profile cannot be read and was not used",
+    )
 
 
 @pytest.mark.parametrize("pack", [imagecodecs.zlib_encode, imagecodecs.lzw_encode])

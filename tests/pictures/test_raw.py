@@ -243,7 +243,7 @@ def test_a_preview_stands_for_raw_data_that_cannot_be_read(
     expected = upright(preview / 255, orientation)
     assert np.abs(found.colours - expected)[::7, ::7].mean() < 4 / 255
     assert found.notes == (
-        "its raw data cannot be decoded; its preview of 800 × 640 pixels was used",
+        "picture: its raw data cannot be decoded; its preview of 800 × 640 pixels was used",
     )
 
 
