@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "intake",
         "pictures.camera_raw",
         "pictures.formats",
-        "pictures.jxl_end",
+        "pictures.jxl",
         "pictures.output_formats",
         "unexpected",
     },

@@ -24,8 +24,8 @@ from nst_daemon.intake.file_data import (
     Undecided,
 )
 from nst_daemon.intake.tiff_walk import walk_tiff
-from nst_daemon.pictures import jxl_end
 from nst_daemon.pictures.formats import BMP_HEADERS, HEAD_BYTES, Name, detect, may_begin_an_image
+from nst_daemon.pictures.jxl.end import end_of
 
 
 def looks_whole(descriptor: int, size: int) -> bool:
@@ -228,7 +228,7 @@ def _jxl(data: FileData) -> int:
     ):  # a naked codestream: a header and zeros are a frame without contents
         data.require_written(0, data.size)
     try:
-        return jxl_end.end_of(data)
+        return end_of(data)
     except EOFError:
         raise Missing from None
     except ValueError:

@@ -9,8 +9,8 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from nst_daemon.pictures import jxl_header
-from nst_daemon.pictures.jxl_boxes import CONTAINER, box, find_boxes, read_codestream
+from nst_daemon.pictures.jxl import header as jxl_header
+from nst_daemon.pictures.jxl.boxes import CONTAINER, box, find_boxes, read_codestream
 from nst_daemon.pictures.raster import Array
 
 #: The quality from which an image is lossless.

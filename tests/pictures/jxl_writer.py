@@ -15,9 +15,9 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from nst_daemon.pictures.jxl_boxes import find_boxes, read_codestream
-from nst_daemon.pictures.jxl_header import Bits, read_header
-from nst_daemon.pictures.jxl_icc import read_profile
+from nst_daemon.pictures.jxl.boxes import find_boxes, read_codestream
+from nst_daemon.pictures.jxl.header import Bits, read_header
+from nst_daemon.pictures.jxl.icc import read_profile
 from tests.pictures import kinds
 from tests.pictures.corpus.case import Array
 

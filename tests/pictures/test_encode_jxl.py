@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from nst_daemon.pictures.encode_jxl import encode_jxl
-from nst_daemon.pictures.jxl_boxes import find_boxes, read_codestream
-from nst_daemon.pictures.jxl_header import ALPHA, Depth, Encoding, ExtraChannel, Header, read_header
+from nst_daemon.pictures.jxl.boxes import find_boxes, read_codestream
+from nst_daemon.pictures.jxl.header import ALPHA, Depth, Encoding, ExtraChannel, Header, read_header
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from nst_daemon.pictures.decode import decode_file
-from nst_daemon.pictures.jxl_frames import walk
-from nst_daemon.pictures.jxl_header import Bits, frames_offset, read_header
-from nst_daemon.pictures.jxl_icc import MAX_ENCODED, UnreadableProfile, read_profile
+from nst_daemon.pictures.jxl.frames import walk
+from nst_daemon.pictures.jxl.header import Bits, frames_offset, read_header
+from nst_daemon.pictures.jxl.icc import MAX_ENCODED, UnreadableProfile, read_profile
 from tests.pictures.corpus.jxl import file, plain
 from tests.pictures.jxl_writer import box, boxed, long_number, packed, stored_profile
 

@@ -16,10 +16,11 @@ import imagecodecs
 import numpy as np
 
 from nst_daemon.machine import threads_per_worker
-from nst_daemon.pictures import jxl_header, jxl_icc
-from nst_daemon.pictures.jxl_boxes import Boxes, find_boxes, read_codestream
-from nst_daemon.pictures.jxl_frames import MAX_FRAMES, Frames, walk
-from nst_daemon.pictures.jxl_header import Depth, Encoding, ExtraChannel, Header
+from nst_daemon.pictures.jxl import header as jxl_header
+from nst_daemon.pictures.jxl import icc as jxl_icc
+from nst_daemon.pictures.jxl.boxes import Boxes, find_boxes, read_codestream
+from nst_daemon.pictures.jxl.frames import MAX_FRAMES, Frames, walk
+from nst_daemon.pictures.jxl.header import Depth, Encoding, ExtraChannel, Header
 from nst_daemon.pictures.metadata import TURNED, Tags, parsed_exif
 from nst_daemon.pictures.raster import Array, Raster, StoredPicture, UnsupportedPicture, full
 

@@ -1,8 +1,8 @@
 """TIFF and BigTIFF with 1 to 64 bits per sample, by imagecodecs.
 
-The directories are read here (`tiff_directory`): the first picture that is neither a reduced one nor a mask is used.
-The strips and tiles are decoded one by one (`tiff_pixels`), so that nothing is allocated by what a compressed stream
-says. libtiff decodes only the oldest compressions (`tiff_old`).
+The directories are read here (`tiff.directory`): the first picture that is neither a reduced one nor a mask is used.
+The strips and tiles are decoded one by one (`tiff.pixels`), so that nothing is allocated by what a compressed stream
+says. libtiff decodes only the oldest compressions (`tiff.old`).
 
 Values become shares of the largest value of their number of bits. Signed integers are shifted: the smallest is black.
 Floating-point values mean 0 to 1 with the curve of sRGB or of the profile, as in ImageMagick, and others are clipped;
@@ -19,22 +19,22 @@ from typing import IO
 
 import numpy as np
 
-from nst_daemon.pictures import tiff_directory as tags
-from nst_daemon.pictures import tiff_layout as layouts
 from nst_daemon.pictures.metadata import MAX_TEXT
 from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, UnsupportedPicture, full
-from nst_daemon.pictures.tiff_codecs import INNER_BYTES, LZMA_BYTES, full_range
-from nst_daemon.pictures.tiff_colours import (
+from nst_daemon.pictures.tiff import directory as tags
+from nst_daemon.pictures.tiff import layout as layouts
+from nst_daemon.pictures.tiff.codecs import INNER_BYTES, LZMA_BYTES, full_range
+from nst_daemon.pictures.tiff.colours import (
     lab_colours,
     log_colours,
     palette_colours,
     unit_floats,
     ycbcr_to_rgb,
 )
-from nst_daemon.pictures.tiff_directory import Directory, Pages, read_pages
-from nst_daemon.pictures.tiff_layout import Layout, read_layout
-from nst_daemon.pictures.tiff_old import LIBTIFF
-from nst_daemon.pictures.tiff_pixels import decode, dtype_of, require_support
+from nst_daemon.pictures.tiff.directory import Directory, Pages, read_pages
+from nst_daemon.pictures.tiff.layout import Layout, read_layout
+from nst_daemon.pictures.tiff.old import LIBTIFF
+from nst_daemon.pictures.tiff.pixels import decode, dtype_of, require_support
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _CMYK_INKS = 1

@@ -7,9 +7,9 @@ from math import prod
 
 import numpy as np
 
-from nst_daemon.pictures import tiff_directory as tags
 from nst_daemon.pictures.raster import Array, Size, UnsupportedPicture
-from nst_daemon.pictures.tiff_directory import Directory
+from nst_daemon.pictures.tiff import directory as tags
+from nst_daemon.pictures.tiff.directory import Directory
 
 #: Values of Compression (TIFF 6.0, its supplements, and registered numbers).
 RAW, CCITT_RLE, CCITT_G3, CCITT_G4, LZW, OLD_JPEG, JPEG = 1, 2, 3, 4, 5, 6, 7

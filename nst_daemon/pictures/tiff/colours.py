@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nst_daemon.pictures.raster import Array, UnsupportedPicture, full
-from nst_daemon.pictures.tiff_layout import CIELAB, ITULAB, Layout
+from nst_daemon.pictures.tiff.layout import CIELAB, ITULAB, Layout
 
 #: So many rows are converted at once.
 _ROWS = 64

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from nst_daemon.pictures import jxl_frames, jxl_header, jxl_icc
-from nst_daemon.pictures.jxl_header import Data
+from nst_daemon.pictures.jxl.frames import walk
+from nst_daemon.pictures.jxl.header import SIGNATURE, Bits, Data, read_header
+from nst_daemon.pictures.jxl.icc import read_profile
 
 #: A codestream does not end with so many zeros.
 _BLANK = 16
@@ -16,7 +17,7 @@ def end_of(data: Data) -> int:
         EOFError: Bytes are missing.
         ValueError: The structure is invalid, or too large to walk.
     """
-    return _last_frame(data) if data[0:2] == jxl_header.SIGNATURE else _last_box(data)
+    return _last_frame(data) if data[0:2] == SIGNATURE else _last_box(data)
 
 
 def _last_box(data: Data) -> int:
@@ -48,12 +49,12 @@ def _last_box(data: Data) -> int:
 
 
 def _last_frame(data: Data) -> int:
-    header = jxl_header.read_header(data)
-    bits = jxl_header.Bits(data, header.end)
+    header = read_header(data)
+    bits = Bits(data, header.end)
     if header.encoding.icc:
-        jxl_icc.read_profile(bits)
+        read_profile(bits)
     bits.align()
-    frames = jxl_frames.walk(data, header, bits.position // 8)
+    frames = walk(data, header, bits.position // 8)
     if frames.cut_off:
         raise EOFError
     if not frames.whole:

@@ -8,13 +8,12 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from nst_daemon.pictures import tiff_codecs as codecs
-from nst_daemon.pictures import tiff_directory as tags
-from nst_daemon.pictures import tiff_layout as layouts
-from nst_daemon.pictures import tiff_old
 from nst_daemon.pictures.raster import Array, UnsupportedPicture
-from nst_daemon.pictures.tiff_directory import Directory
-from nst_daemon.pictures.tiff_layout import Layout, rows_of
+from nst_daemon.pictures.tiff import codecs, old
+from nst_daemon.pictures.tiff import directory as tags
+from nst_daemon.pictures.tiff import layout as layouts
+from nst_daemon.pictures.tiff.directory import Directory
+from nst_daemon.pictures.tiff.layout import Layout, rows_of
 
 _NO_PREDICTOR, _HORIZONTAL, _FLOATING_POINT = 1, 2, 3
 #: Longer tables of JPEG are refused.
@@ -34,7 +33,7 @@ def dtype_of(layout: Layout, raw: bool) -> np.dtype[Any]:
 def require_support(layout: Layout) -> None:
     """Raise UnsupportedPicture for compressions that are not read."""
     code = layout.compression
-    known = code in codecs.BYTES or code in layouts.PICTURES or code in tiff_old.LIBTIFF
+    known = code in codecs.BYTES or code in layouts.PICTURES or code in old.LIBTIFF
     if not known and code not in (codecs.PIXAR_LOG, codecs.LERC):
         raise UnsupportedPicture(f"is a TIFF with the compression {code}")
     predicted = layout.predictor != _NO_PREDICTOR and code in codecs.BYTES
@@ -59,8 +58,8 @@ def decode(
     dtype = dtype_of(layout, raw)
     planes = max(wanted) + 1 if layout.planar else 1
     if layout.compression == layouts.OLD_JPEG:
-        return tiff_old.old_jpeg(directory, layout)
-    if layout.compression in tiff_old.LIBTIFF:
+        return old.old_jpeg(directory, layout)
+    if layout.compression in old.LIBTIFF:
         return _by_libtiff(directory, layout, wanted, raw=raw)
     offsets, lengths = layouts.places(directory, layout, planes)
     result = np.zeros((*layout.size, len(wanted)), dtype)
@@ -290,7 +289,7 @@ def _shared_colours(content: Array, layout: Layout, rows: int, plane: int | None
 
 def _by_libtiff(directory: Directory, layout: Layout, wanted: Sequence[int], *, raw: bool) -> Array:
     """Old compressions, by libtiff: it gets a new file with what was checked."""
-    values = tiff_old.by_libtiff(directory, layout)
+    values = old.by_libtiff(directory, layout)
     dtype = dtype_of(layout, raw)
     if values.dtype.kind == "f" or raw:
         return values.astype(dtype, copy=False)[..., [*wanted]]

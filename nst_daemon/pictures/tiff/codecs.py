@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 
 from nst_daemon.pictures.raster import Array, Size, UnsupportedPicture, widened
-from nst_daemon.pictures.tiff_layout import JPEG_2000, JPEG_XL, PNG, WEBP
+from nst_daemon.pictures.tiff.layout import JPEG_2000, JPEG_XL, PNG, WEBP
 
 #: The dictionary of LZMA may take so many bytes.
 LZMA_BYTES = 80 << 20

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nst_daemon.pictures.jxl_header import Bits
+from nst_daemon.pictures.jxl.header import Bits
 
 _ANS_BITS = 12
 _ANS_SIZE = 1 << _ANS_BITS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from nst_daemon.pictures.jxl_entropy import SymbolReader
-from nst_daemon.pictures.jxl_header import Bits
+from nst_daemon.pictures.jxl.entropy import SymbolReader
+from nst_daemon.pictures.jxl.header import Bits
 
 #: A profile with more encoded bytes is not read; decoding takes about 3 µs for each.
 MAX_ENCODED = 2 << 20

@@ -7,11 +7,11 @@ import struct
 import imagecodecs
 import numpy as np
 
-from nst_daemon.pictures import tiff_codecs as codecs
-from nst_daemon.pictures import tiff_directory as tags
 from nst_daemon.pictures.raster import Array, UnsupportedPicture
-from nst_daemon.pictures.tiff_directory import Directory
-from nst_daemon.pictures.tiff_layout import LOG_L, LOG_LUV, YCBCR, Layout, places, rows_of
+from nst_daemon.pictures.tiff import codecs
+from nst_daemon.pictures.tiff import directory as tags
+from nst_daemon.pictures.tiff.directory import Directory
+from nst_daemon.pictures.tiff.layout import LOG_L, LOG_LUV, YCBCR, Layout, places, rows_of
 
 #: CCITT RLE, Group 3, Group 4, RLE of whole words; NeXT, ThunderScan; SGI LogLuv.
 LIBTIFF = {2, 3, 4, 32771, 32766, 32809, 34676, 34677}

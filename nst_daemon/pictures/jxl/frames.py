@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nst_daemon.pictures.jxl_entropy import SymbolReader
-from nst_daemon.pictures.jxl_header import GREY, Bits, Data, Header
+from nst_daemon.pictures.jxl.entropy import SymbolReader
+from nst_daemon.pictures.jxl.header import GREY, Bits, Data, Header
 
 #: No more frames are walked through.
 MAX_FRAMES = 2000

@@ -1,0 +1,1 @@
+"""Parts of JPEG XL files that are read without decoding: boxes, headers, frames and colour profiles."""

@@ -1,0 +1,1 @@
+"""Parts of TIFF files: directories, layouts, compressions and colours."""
