@@ -288,6 +288,11 @@ def _check(path: Path, formats: Collection[str]) -> None:
     picture_suffix(path.name)
     if not os.access(path, os.R_OK):
         raise UsageError(f"{label} cannot be read", remedy="check its permissions")
+    check_format(path, label, formats)
+
+
+def check_format(path: Path, label: str, formats: Collection[str]) -> None:
+    """Raise UsageError if a file has a known format that is not among these of `limits.formats`."""
     with path.open("rb") as file:
         known = recognise(file)
     if known and known.name not in formats:

@@ -161,7 +161,8 @@ LIST_IT = "save it in another format, or add the format to limits.formats"
 
 def not_listed(known: Format) -> str:
     """The message for such a file, after its name."""
-    return f"is a {known.title} file, and limits.formats does not list {known.name}"
+    article = "an" if known.title[0] in "AEIO" else "a"
+    return f"is {article} {known.title} file, and limits.formats does not list {known.name}"
 
 
 def checked_names(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import BinaryIO, Self
 
 from python_multipart.exceptions import FormParserError
@@ -20,7 +20,7 @@ from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError, UsageError
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, style_problem
-from nst_daemon.intake.submit import Delivery, picture_suffix
+from nst_daemon.intake.submit import Delivery, check_format, picture_suffix
 from nst_daemon.jobs import Role
 from nst_daemon.mounts import free_bytes
 from nst_daemon.names import composed, printable
@@ -220,8 +220,12 @@ class Form:
 
     def end_part(self) -> None:
         """A field or a file is complete."""
-        if self._file and self._file.empty:
-            raise UsageError(f"{self._file.label} is empty", remedy="choose another file")
+        if self._file:
+            if self._file.empty:
+                raise UsageError(f"{self._file.label} is empty", remedy="choose another file")
+            with files.storage(self._options.folders.inbox):
+                self._file.sink.flush()
+            check_format(Path(self._file.sink.name), self._file.label, self._options.limits.formats)
         if self._text is not None:
             if self._jobs:
                 raise UsageError("the fields of the form must come before its files")

@@ -140,6 +140,19 @@ def test_a_form_that_is_not_a_job_leaves_nothing(
     assert inbox(options) == {}
 
 
+def test_a_format_that_is_not_listed_is_refused(options: PageOptions) -> None:
+    """A file whose first bytes are of a format that limits.formats does not list is refused, whatever its suffix."""
+    visitor = client(limited(options, formats=("jpeg", "png")))
+    avif = b"\0\0\0\x18ftypavif" + bytes(12)
+    code, answer = post(visitor, ("style", STYLE), ("content", ("dog.jpg", avif)))
+    assert (code, answer["error"]) == (
+        400,
+        "dog.jpg is an AVIF file, and limits.formats does not list avif; "
+        "save it in another format, or add the format to limits.formats",
+    )
+    assert inbox(options) == {}
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "code"),
     [
