@@ -143,11 +143,11 @@ def _palettes() -> Iterator[Case]:
     for bits, header in itertools.product((1, 2, 4, 8), (CORE, INFO, V5)):
         full = 1 << bits
         values = np.random.default_rng(1).integers(0, full, SIZE)
-        for count in {1, full - 1, full // 2, full} - {0}:
+        for count in sorted({1, full - 1, full // 2, full}):
             palette = random_palette(count)
             shown = np.concatenate([palette, np.zeros((full - count, 3), np.uint8)])
             stored = stored_palette(palette, header)
-            for stated in (count, 0, full, 3000) if header != CORE else (0,):
+            for stated in sorted({count, 0, full, 3000}) if header != CORE else (0,):
                 data = bmp(
                     packed(values, bits), SIZE, bits, header=header, palette=stored, colours=stated
                 )
