@@ -1,4 +1,4 @@
-"""Colours described by code points (CICP, ITU-T H.273), as in HEIC and AVIF → sRGB; HDR is tone-mapped."""
+"""Colours described by code points (CICP, ITU-T H.273) → sRGB; HDR is tone-mapped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from functools import cache
 import numpy as np
 
 from nst_daemon.pictures.raster import Array, Raster, scaled
+from nst_daemon.pictures.srgb import from_light, to_light
+
+#: Chromaticities (x, y) of red, green, blue and white.
+Points = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 
 _D65, _C, _THEATRE = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 #: H.273, table 2: name, chromaticities of red, green, blue and white.
@@ -29,23 +33,24 @@ PQ, HLG = 16, 18
 WHITE, PEAK = 203.0, 1000.0
 #: Light above this share of white is compressed.
 KNEE = 0.5
+#: Bytes per pixel that the conversion takes at most, with its result. Measured: 12.8.
+CONVERSION_BYTES = 13.0
 #: Pixels that are converted at once.
 _BLOCK = 1 << 18
 
 
-def is_srgb(primaries: int, transfer: int) -> bool:
+def is_srgb(primaries: int | Points, transfer: int) -> bool:
     """Whether these code points are shown like sRGB: also unspecified and unknown ones."""
-    return primaries in {1} | (set(range(256)) - set(PRIMARIES)) and not (
-        transfer in GAMMAS or transfer in (PQ, HLG)
-    )
+    shown = isinstance(primaries, int) and (primaries == 1 or primaries not in PRIMARIES)
+    return shown and transfer not in GAMMAS and transfer not in (PQ, HLG)
 
 
-def in_srgb(raster: Raster, primaries: int, transfer: int) -> Raster:
+def in_srgb(raster: Raster, primaries: int | Points, transfer: int) -> Raster:
     """A grey or RGB raster in sRGB, float32, with a note.
 
     Args:
         raster: With values encoded by the transfer function.
-        primaries: H.273, table 2.
+        primaries: H.273, table 2; or the chromaticities themselves.
         transfer: H.273, table 3.
     """
     if is_srgb(primaries, transfer):
@@ -56,7 +61,7 @@ def in_srgb(raster: Raster, primaries: int, transfer: int) -> Raster:
     for start in range(0, len(values), _BLOCK):
         part = scaled(values[start : start + _BLOCK])
         converted[start : start + _BLOCK] = _converted(part, primaries, transfer)
-    name = PRIMARIES.get(primaries, PRIMARIES[1])[0]
+    name = "custom primaries" if isinstance(primaries, tuple) else _known(primaries)[0]
     hdr = {PQ: " (HDR, PQ)", HLG: " (HDR, HLG)"}.get(transfer)
     gamma = f" with a gamma of {GAMMAS[transfer]:g}" if transfer in GAMMAS else ""
     verb = "tone-mapped" if hdr else "converted"
@@ -64,21 +69,17 @@ def in_srgb(raster: Raster, primaries: int, transfer: int) -> Raster:
     return Raster(converted.reshape(height, width, 3), "RGB", raster.alpha, (*raster.notes, note))
 
 
-def _converted(values: Array, primaries: int, transfer: int) -> Array:
+def _converted(values: Array, primaries: int | Points, transfer: int) -> Array:
     """(N, 3) sRGB in [0, 1] of encoded values (N, 1 or 3)."""
     if values.shape[1] == 1:
         values = values.repeat(3, axis=1)
     light = _linear(values, primaries, transfer) @ _to_srgb(primaries).T
     if transfer in (PQ, HLG):
         light = _compressed(light)
-    light = light.clip(0, 1)
-    curve: Array = np.where(
-        light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
-    )
-    return curve
+    return from_light(light.clip(0, 1))
 
 
-def _linear(values: Array, primaries: int, transfer: int) -> Array:
+def _linear(values: Array, primaries: int | Points, transfer: int) -> Array:
     """Light, 1 for white, of encoded values."""
     if transfer == PQ:  # SMPTE ST 2084
         root = values ** np.float32(32 / 2523)
@@ -88,13 +89,12 @@ def _linear(values: Array, primaries: int, transfer: int) -> Array:
     if transfer == HLG:  # ITU-R BT.2100, table 5, on a display of 1000 cd/m²
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
-        luminance = scene @ _to_xyz(primaries)[1].astype(np.float32)
+        luminance = scene @ _to_own_xyz(primaries)[1].astype(np.float32)
         hlg: Array = scene * np.maximum(luminance, 1e-6)[:, None] ** 0.2 * (1000 / WHITE)
         return hlg
     if transfer in GAMMAS:
         return values ** np.float32(GAMMAS[transfer])
-    srgb: Array = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    return srgb
+    return to_light(values)
 
 
 def _compressed(light: Array) -> Array:
@@ -110,25 +110,40 @@ def _compressed(light: Array) -> Array:
     return compressed
 
 
+def _known(primaries: int) -> tuple[str, *Points]:
+    """Name and chromaticities; those of BT.709 for an unspecified or unknown number."""
+    return PRIMARIES.get(primaries, PRIMARIES[1])
+
+
 @cache
-def _to_srgb(primaries: int) -> Array:
+def _to_srgb(primaries: int | Points) -> Array:
     """The matrix (3, 3) from linear light of these primaries to that of sRGB."""
     matrix: Array = np.linalg.solve(_to_xyz(1), _to_xyz(primaries)).astype(np.float32)
     return matrix
 
 
 @cache
-def _to_xyz(primaries: int) -> Array:
-    """The matrix (3, 3) from linear light to XYZ of D65 (SMPTE RP 177; Bradford's adaptation, ICC.1:2022, E)."""
-    _, red, green, blue, white = PRIMARIES.get(primaries, PRIMARIES[1])
-    columns = np.array([_xyz(*xy) for xy in (red, green, blue)]).T
-    matrix = columns * np.linalg.solve(columns, _xyz(*white))
+def _to_xyz(primaries: int | Points) -> Array:
+    """The matrix (3, 3) from linear light to XYZ of D65 (Bradford's adaptation, ICC.1:2022, E)."""
+    white = _points(primaries)[3]
     cones = np.array(
         [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
     )
     gain = (cones @ _xyz(*_D65)) / (cones @ _xyz(*white))
-    adapted: Array = np.linalg.solve(cones, gain[:, None] * cones) @ matrix
+    adapted: Array = np.linalg.solve(cones, gain[:, None] * cones) @ _to_own_xyz(primaries)
     return adapted
+
+
+def _to_own_xyz(primaries: int | Points) -> Array:
+    """The matrix (3, 3) from linear light to XYZ of its own white (SMPTE RP 177)."""
+    *colours, white = _points(primaries)
+    columns = np.array([_xyz(*xy) for xy in colours]).T
+    matrix: Array = columns * np.linalg.solve(columns, _xyz(*white))
+    return matrix
+
+
+def _points(primaries: int | Points) -> Points:
+    return primaries if isinstance(primaries, tuple) else _known(primaries)[1:]
 
 
 def _xyz(x: float, y: float) -> tuple[float, float, float]:

@@ -12,6 +12,7 @@ from PIL import Image
 from nst_daemon.pictures.jxl import header as jxl_header
 from nst_daemon.pictures.jxl.boxes import CONTAINER, box, find_boxes, read_codestream
 from nst_daemon.pictures.raster import Array
+from nst_daemon.pictures.srgb import to_light
 
 #: The quality from which an image is lossless.
 LOSSLESS = 100
@@ -68,7 +69,5 @@ def _linear(pixels: Array) -> Array:
 
 @cache
 def _light() -> Array:
-    """uint16 in proportion to light, of each uint16 of sRGB (IEC 61966-2-1)."""
-    value = np.arange(65536) / 65535
-    light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return np.asarray(np.round(65535 * light), np.uint16)
+    """uint16 in proportion to light, of each uint16 of sRGB."""
+    return np.round(65535 * to_light(np.arange(65536) / 65535)).astype(np.uint16)

@@ -39,6 +39,27 @@ def srgb_light(values: Array) -> Array:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
+def hdr_light(values: Array, transfer: int, points: Points) -> Array:
+    """Light of values (…, 3) encoded by PQ (16) or HLG (18), with 203 cd/m² as 1."""
+    if transfer == 16:  # SMPTE ST 2084, 5.1
+        m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+        root = values ** (1 / m2)
+        return (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1) * 10_000 / 203
+    a, b = 0.17883277, 1 - 4 * 0.17883277  # BT.2100, table 5
+    c = 0.5 - a * np.log(4 * a)
+    scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
+    return scene * (scene @ luminance(points))[..., None] ** 0.2 * 1000 / 203
+
+
+def tone_mapped(linear: Array) -> Array:
+    """HDR light in sRGB's primaries, compressed above 0.5 by the greatest channel (Reinhard et al. 2002, eq. 4)."""
+    peak, knee = 1000 / 203, 0.5
+    most = linear.max(axis=-1, keepdims=True).clip(1e-9, peak)
+    x, end = (most - knee) / (1 - knee), (peak - knee) / (1 - knee)
+    mapped = knee + (1 - knee) * x * (1 + x / end**2) / (1 + x)
+    return np.where(most > knee, linear * mapped / most, linear)
+
+
 def xyz_of(x: float, y: float) -> Array:
     """XYZ with Y = 1 of a chromaticity."""
     return np.array([x / y, 1, (1 - x - y) / y])

@@ -131,25 +131,10 @@ def _crops(encode: Callable[..., bytes]) -> Iterator[Case]:
 
 def _decoded(values: Array, transfer: int, points: light.Points) -> Array:
     """Light of encoded values, 1 for white."""
-    if transfer == 16:  # SMPTE ST 2084, 5.1
-        m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
-        root = values ** (1 / m2)
-        return (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1) * 10_000 / 203
-    if transfer == 18:  # BT.2100, table 5
-        a, b = 0.17883277, 1 - 4 * 0.17883277
-        c = 0.5 - a * np.log(4 * a)
-        scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
-        y = scene @ _luminance(points)
-        return scene * y[..., None] ** 0.2 * 1000 / 203
+    if transfer in (16, 18):
+        return light.hdr_light(values, transfer, points)
     exponent = {4: 2.2, 5: 2.8, 8: 1.0}.get(transfer)
     return values**exponent if exponent else light.srgb_light(values)
-
-
-def _luminance(points: light.Points) -> Array:
-    """The shares of red, green and blue in the luminance of linear light."""
-    pairs = [points[i : i + 2] for i in range(0, 8, 2)]
-    white, *colours = (light.xyz_of(x, y) for x, y in pairs)
-    return np.linalg.solve(np.array(colours).T, white)
 
 
 def _shown(values: Array, primaries: int, transfer: int) -> Array:
@@ -157,11 +142,7 @@ def _shown(values: Array, primaries: int, transfer: int) -> Array:
     linear = _decoded(values, transfer, points)
     linear = linear @ (np.linalg.inv(light.to_xyz(light.BT709)) @ light.to_xyz(points)).T
     if transfer in (16, 18):
-        peak, knee = 1000 / 203, 0.5
-        most = linear.max(axis=-1, keepdims=True).clip(1e-9, peak)
-        x, end = (most - knee) / (1 - knee), (peak - knee) / (1 - knee)
-        mapped = knee + (1 - knee) * x * (1 + x / end**2) / (1 + x)
-        linear = np.where(most > knee, linear * mapped / most, linear)
+        linear = light.tone_mapped(linear)
     return light.srgb_curve(linear)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from nst_daemon.pictures.jxl.boxes import find_boxes, read_codestream
 from nst_daemon.pictures.jxl.header import Bits, read_header
 from nst_daemon.pictures.jxl.icc import read_profile
-from tests.pictures import kinds
+from tests.pictures import colorimetry, kinds
 from tests.pictures.corpus.case import Array
 
 WIDTH, HEIGHT = 24, 17
@@ -212,29 +212,12 @@ def linear_to(primaries: Sequence[tuple[float, float]], white: tuple[float, floa
 
 
 def light_of(curve: int | float) -> Callable[[Array], Array]:
-    """The curve of an enumeration, or an exponent, with 203 cd/m² as 1."""
-
-    def pq(v: Array) -> Array:
-        p = v ** (32 / 2523)
-        return (
-            10000
-            / 203
-            * (np.maximum(p - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * p)) ** (8192 / 1305)
-        )
-
-    def hlg(v: Array) -> Array:
-        a = 0.17883277
-        b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
-        scene = np.where(v <= 0.5, v * v / 3, (np.exp((v - c) / a) + b) / 12)
-        return 1000 / 203 * scene**1.2
-
+    """The curve of an enumeration, or an exponent."""
     known: dict[int, Callable[[Array], Array]] = {
         1: lambda v: np.where(v < 0.081, v / 4.5, ((v + 0.099) / 1.099) ** (1 / 0.45)),
         8: lambda v: v,
         13: lambda v: np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4),
-        16: pq,
         17: lambda v: v**2.6,
-        18: hlg,
     }
     return known[curve] if isinstance(curve, int) else lambda v: v**curve
 
@@ -261,17 +244,24 @@ def encoding(
             else enum(primaries)
         )
     gamma = "1" + number(round(1e7 / curve), 24) if isinstance(curve, float) else "0" + enum(curve)
-    light = light_of(curve)
+    hdr = curve in (16, 18)
     matrix = linear_to(points, at)
 
     def to_srgb(values: Array) -> Array:
-        linear = light(values).clip(0, 1)
-        return kinds.srgb_curve((linear @ matrix.T if space == RGB else linear).clip(0, 1))
+        if hdr:
+            used = (*at, *(c for p in points for c in p)) if space == RGB else colorimetry.BT709
+            linear = colorimetry.hdr_light(values, int(curve), used)
+        else:
+            linear = light_of(curve)(values).clip(0, 1)
+        linear = linear @ matrix.T if space == RGB else linear
+        return colorimetry.srgb_curve(colorimetry.tone_mapped(linear) if hdr else linear)
 
     return Space(
         bits + gamma + enum(1),
         to_srgb,
-        ENCODED
+        "colours were tone-mapped to sRGB from"
+        if hdr
+        else ENCODED
         if (space, curve, points) != (space, 13, kinds.SRGB_PRIMARIES)
         or (space == RGB and at != kinds.D65)
         else "",
@@ -287,6 +277,9 @@ SPACES = {
     },
     "white E": encoding(RGB, 13, 1, 10),
     "DCI P3": encoding(RGB, 17, 11, 11),
+    "PQ (curve 16) in DCI P3": encoding(RGB, 16, 11, 11),
+    "PQ (curve 16) with own points": encoding(RGB, 16, kinds.WIDE_PRIMARIES),
+    "HLG (curve 18) with own white": encoding(RGB, 18, 9, (0.3457, 0.3585)),
     "own points": encoding(RGB, 2.2, kinds.WIDE_PRIMARIES),
     "own white": encoding(RGB, 13, 1, (0.3457, 0.3585)),
 }

@@ -30,6 +30,7 @@ from nst_daemon.painter import Painter, decode
 from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
 from tests.corpus import chunk
+from tests.pictures import jxl_writer
 from tests.pictures.corpus import bmp, psd, raw
 
 WIDTH, HEIGHT, USED = 1601, 1201, 200
@@ -161,6 +162,17 @@ def jxl(kind: str = "u1", channels: int = 3, **options: object) -> Encoder:
     return encode
 
 
+def hdr_jxl(pixels: Array) -> bytes:
+    """A JPEG XL in PQ and BT.2020."""
+    levels = jxl_writer.levels(0.6 * pixels[..., :3], 16)
+    fields = jxl_writer.Fields(
+        size=levels.shape[1::-1],
+        depth=jxl_writer.integers(16),
+        space=jxl_writer.encoding(jxl_writer.RGB, 16, 9).bits,
+    )
+    return jxl_writer.coded(fields, jxl_writer.frames_of(levels, lossless=True, effort=3))
+
+
 def without_end(pixels: Array) -> bytes:
     """A JPEG whose last marker is missing."""
     return pillow("JPEG", quality=90)(pixels)[:-2]
@@ -248,6 +260,7 @@ ENCODERS: dict[str, Encoder] = {
     "lossless JPEG XL": jxl(lossless=True),
     "16-bit JPEG XL with alpha": jxl("u2", 4, lossless=True),
     "floating-point JPEG XL": jxl("f4", level=90),
+    "HDR JPEG XL": hdr_jxl,
     "HEIC": heif(),
     "HEIC with alpha": heif("RGBA"),
     "10-bit HEIC": heif("RGB;10"),

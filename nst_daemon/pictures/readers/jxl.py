@@ -16,13 +16,22 @@ import imagecodecs
 import numpy as np
 
 from nst_daemon.machine import threads_per_worker
+from nst_daemon.pictures import code_points
 from nst_daemon.pictures.jxl import header as jxl_header
 from nst_daemon.pictures.jxl import icc as jxl_icc
 from nst_daemon.pictures.jxl.boxes import Boxes, find_boxes, read_codestream
 from nst_daemon.pictures.jxl.frames import MAX_FRAMES, Frames, walk
 from nst_daemon.pictures.jxl.header import Depth, Encoding, ExtraChannel, Header
 from nst_daemon.pictures.metadata import TURNED, Tags, parsed_exif
-from nst_daemon.pictures.raster import Array, Raster, StoredPicture, UnsupportedPicture, full
+from nst_daemon.pictures.raster import (
+    Array,
+    Raster,
+    StoredPicture,
+    UnsupportedPicture,
+    full,
+    widened,
+)
+from nst_daemon.pictures.srgb import to_light
 
 #: Longer EXIF is ignored.
 MAX_EXIF = 1 << 20
@@ -37,9 +46,9 @@ _PRIMARIES = {
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     11: ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
 }
-_BT709, _LINEAR, _PQ, _DCI, _HLG = 1, 8, 16, 17, 18
-#: The brightness of white in cd/m², for pictures with brighter colours (ITU-R BT.2408, 2.1).
-_WHITE_LIGHT = 203.0
+#: Numbers of primaries and white in the header → number of primaries in H.273.
+_CODE_POINTS = {(1, 1): 1, (9, 1): 9, (11, 1): 12, (11, 11): 11}
+_BT709, _LINEAR, _DCI = 1, 8, 17
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,11 @@ class _Opened:
         With a profile, libjxl decodes XYB to linear sRGB, which needs more than 8 bits.
         """
         return self.header.xyb and self.header.encoding.icc and self.start > 0
+
+    @property
+    def hdr(self) -> bool:
+        """Whether the colours are tone-mapped."""
+        return _is_hdr(self.header.encoding) and not self.cmyk
 
     @property
     def cmyk(self) -> bool:
@@ -106,7 +120,7 @@ def _opened(codestream: bytes) -> _Opened:
     profile: bytes | None
     notes: tuple[str, ...] = ()
     if not header.encoding.icc:
-        profile, notes = _profile(header.encoding)
+        profile = _profile(header.encoding)
     else:
         bits = jxl_header.Bits(codestream, header.end)
         try:
@@ -116,7 +130,7 @@ def _opened(codestream: bytes) -> _Opened:
             profile, start = None, 0
             notes = ("its colour profile is too large and was not used",)
         if header.xyb:  # the profile is only that of the original picture
-            linear, _ = _profile(Encoding(space=header.encoding.space, curve=_LINEAR))
+            linear = _profile(Encoding(space=header.encoding.space, curve=_LINEAR))
             profile, notes = None if start else linear, ()
     frames = walk(codestream, header, start) if start else Frames(())
     return _Opened(codestream, header, start, profile, notes, frames)
@@ -135,7 +149,8 @@ def _decoding_bytes(opened: _Opened) -> float:
     channels = (1 if header.encoding.space == jxl_header.GREY else 3) + len(header.extra)
     copies = len(opened.codestream) * (2 if opened.replaced or opened.cmyk else 1)
     pixels, kept = opened.frames.first_bytes(header)
-    results = result * channels * header.size[0] * header.size[1]
+    each = result * channels + (code_points.CONVERSION_BYTES if opened.hdr else 0)
+    results = each * header.size[0] * header.size[1]
     return copies + kept + WORKING_BYTES * channels * pixels + results
 
 
@@ -157,7 +172,10 @@ def _decoded(opened: _Opened) -> Raster:
     if opened.cmyk:
         inks = _whole_range(np.asarray(values), depth.bits)  # 0 is full ink
         return Raster(np.asarray(full(inks) - inks, inks.dtype), "CMYK", None, opened.notes)
-    return _raster(np.asarray(values), header, depth.bits, opened.notes)
+    raster = _raster(np.asarray(values), header, depth.bits, opened.notes)
+    if not opened.hdr:
+        return raster
+    return code_points.in_srgb(raster, _primaries(header.encoding), header.encoding.curve)
 
 
 def _raster(values: Array, header: Header, bits: int, notes: tuple[str, ...]) -> Raster:
@@ -182,15 +200,7 @@ def _whole_range(values: Array, bits: int) -> Array:
     """Integers of so many bits in the whole range of their dtype; others as they are."""
     if values.dtype.kind != "u" or bits == 8 * values.itemsize:
         return values
-    return _widening(bits, values.dtype.char)[values]
-
-
-@cache
-def _widening(bits: int, dtype: str) -> Array:
-    """For each value of so many bits, that of the whole range of the dtype; for larger values the largest."""
-    most = np.iinfo(dtype).max
-    shares = np.arange(most + 1).clip(0, (1 << bits) - 1) / ((1 << bits) - 1)
-    return np.round(most * shares).astype(dtype)
+    return widened(values, bits)
 
 
 def _exif(file: IO[bytes], boxes: Boxes) -> Tags | None:
@@ -214,14 +224,14 @@ def _exif(file: IO[bytes], boxes: Boxes) -> Tags | None:
 
 
 @cache
-def _profile(encoding: Encoding) -> tuple[bytes | None, tuple[str, ...]]:
-    """An ICC profile for an encoding, None for sRGB, and notes on what it loses."""
+def _profile(encoding: Encoding) -> bytes | None:
+    """An ICC profile for an encoding; None for sRGB and HDR."""
     grey = encoding.space == jxl_header.GREY
     if encoding == Encoding(space=encoding.space, white=encoding.white if grey else jxl_header.D65):
-        return None, ()
-    white = encoding.white if isinstance(encoding.white, tuple) else _WHITES[encoding.white]
-    primaries = encoding.primaries
-    points = primaries if isinstance(primaries, tuple) else _PRIMARIES[primaries]
+        return None
+    if _is_hdr(encoding):
+        return None
+    *points, white = _points(encoding)
     corners = [c for x, y in points for c in (x, y, 1.0)]
     values = np.linspace(0, 1, 4096)
     curve = _gamma(1 / encoding.gamma) if encoding.gamma else _CURVES[encoding.curve]
@@ -231,18 +241,31 @@ def _profile(encoding: Encoding) -> tuple[bytes | None, tuple[str, ...]]:
         transferfunction=np.round(65535 * curve(values).clip(0, 1)).astype(np.uint16),
         primaries=None if grey else corners,
     )
-    hdr = encoding.curve in (_PQ, _HLG) and not encoding.gamma
-    note = f"colours brighter than {_WHITE_LIGHT:.0f} cd/m² became white"
-    return bytes(profile), (note,) if hdr else ()
+    return bytes(profile)
+
+
+def _is_hdr(encoding: Encoding) -> bool:
+    return encoding.curve in (code_points.PQ, code_points.HLG) and not encoding.gamma
+
+
+def _primaries(encoding: Encoding) -> int | code_points.Points:
+    """As `code_points` describes them."""
+    if encoding.space == jxl_header.GREY:
+        return 1
+    for numbers, known in _CODE_POINTS.items():
+        if numbers == (encoding.primaries, encoding.white):
+            return known
+    return _points(encoding)
+
+
+def _points(encoding: Encoding) -> code_points.Points:
+    white, primaries = encoding.white, encoding.primaries
+    red, green, blue = primaries if isinstance(primaries, tuple) else _PRIMARIES[primaries]
+    return red, green, blue, white if isinstance(white, tuple) else _WHITES[white]
 
 
 def _gamma(exponent: float) -> Callable[[Array], Array]:
     return lambda values: values**exponent
-
-
-def _srgb(values: Array) -> Array:
-    """IEC 61966-2-1."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def _bt709(values: Array) -> Array:
@@ -250,25 +273,9 @@ def _bt709(values: Array) -> Array:
     return np.where(values < 0.081, values / 4.5, ((values + 0.099) / 1.099) ** (1 / 0.45))
 
 
-def _pq(values: Array) -> Array:
-    """ITU-R BT.2100, table 4, with white as 1."""
-    power = values ** (1 / 78.84375)
-    light = np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)
-    return 10_000 / _WHITE_LIGHT * light ** (1 / 0.1593017578125)
-
-
-def _hlg(values: Array) -> Array:
-    """ITU-R BT.2100, table 5, for a display of 1000 cd/m², each colour for itself, with white as 1."""
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    light = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
-    return 1000 / _WHITE_LIGHT * light**1.2
-
-
 _CURVES: dict[int, Callable[[Array], Array]] = {
     _BT709: _bt709,
     _LINEAR: _gamma(1.0),
-    jxl_header.SRGB_CURVE: _srgb,
-    _PQ: _pq,
+    jxl_header.SRGB_CURVE: to_light,
     _DCI: _gamma(2.6),
-    _HLG: _hlg,
 }

@@ -35,8 +35,6 @@ MAX_METADATA_BYTES = 8 << 20
 REDUCING_BYTES = 8.0
 #: Image data without an end is compressed again, faster and in two copies: bytes for each byte of the file.
 PACKED_AGAIN = 3  # measured: 2.1
-#: Per pixel, to convert colours described by code points. Measured: 12.8.
-CODE_POINT_BYTES = 13.0
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 _DEPTHS = {
@@ -150,7 +148,7 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
     found = _walk(file)
     space = _colour_space(found)
     points = (1, space.points[1]) if found.grey else space.points
-    converted = 0 if code_points.is_srgb(*points) else CODE_POINT_BYTES
+    converted = 0 if code_points.is_srgb(*points) else code_points.CONVERSION_BYTES
 
     def decode(_: Size | None) -> Raster:
         return code_points.in_srgb(replace(_decode(file, found), notes=space.notes), *points)

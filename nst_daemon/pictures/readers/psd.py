@@ -26,6 +26,7 @@ from nst_daemon.pictures.raster import (
     full,
     scaled,
 )
+from nst_daemon.pictures.srgb import from_light
 
 #: Colour modes.
 BITMAP, GRAY, INDEXED, RGB, CMYK, MULTICHANNEL, DUOTONE, LAB = 0, 1, 2, 3, 4, 7, 8, 9
@@ -268,8 +269,8 @@ def _inks(colours: Array, header: _Header) -> Array:
         return np.asarray(colours.dtype.type(full(colours)) - colours)
     if header.mode == LAB:
         return _by_rows(partial(_lab, depth=header.depth), colours, np.uint16)
-    if header.depth == 32 and _ICC not in header.resources:
-        return _by_rows(_srgb, colours, np.float32)
+    if header.depth == 32 and _ICC not in header.resources:  # linear light
+        return _by_rows(from_light, colours, np.float32)
     return colours
 
 
@@ -285,12 +286,6 @@ def _lab(values: Array, depth: int) -> Array:
     """The 16 bits of littlecms, which has 257 steps for each unit of a and b, of 8 bits, or of 16 with 256 steps."""
     steps = np.array([257] * 3 if depth == 8 else [1, 257 / 256, 257 / 256], np.float32)
     return (values * steps).clip(0, 65535).round()
-
-
-def _srgb(light: Array) -> Array:
-    """32 bits are linear (IEC 61966-2-1, 4.2)."""
-    light = light.clip(0, None)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def _from_palette(indices: Array, header: _Header) -> Raster:

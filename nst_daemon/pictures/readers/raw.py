@@ -21,6 +21,7 @@ from nst_daemon.pictures.icc import to_srgb
 from nst_daemon.pictures.metadata import parsed_exif, read_exif, upright
 from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, UnsupportedPicture
 from nst_daemon.pictures.readers import jpeg
+from nst_daemon.pictures.srgb import from_light
 
 #: This share of the pixels becomes white (LibRaw's default of `auto_bright_thr`) …
 WHITE_SHARE = 0.01
@@ -143,9 +144,7 @@ def _bright(values: Array) -> Array:
     light = np.quantile(values[::step, ::step], 1 - WHITE_SHARE, axis=(0, 1)).max()
     white = max(float(light), 65535 / MOST_BRIGHTENED)
     linear = np.minimum(np.arange(65536) / white, 1)
-    # IEC 61966-2-1, 4.2
-    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray((65535 * curve).round().astype(np.uint16)[values])
+    return np.asarray((65535 * from_light(linear)).round().astype(np.uint16)[values])
 
 
 def _preview(file: IO[bytes], size: Size) -> Raster:

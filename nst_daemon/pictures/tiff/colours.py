@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nst_daemon.pictures.raster import Array, UnsupportedPicture, full
+from nst_daemon.pictures.srgb import from_light
 from nst_daemon.pictures.tiff.layout import CIELAB, ITULAB, Layout
 
 #: So many rows are converted at once.
@@ -120,8 +121,7 @@ def log_colours(values: Array) -> tuple[Array, list[str]]:
     light = values @ _XYZ_TO_RGB.T if values.shape[2] == 3 else values.copy()
     notes = [CLIPPED] if light.max() > 1 + _BEYOND else []
     light = np.nan_to_num(light).clip(0, 1)
-    curve = np.float32(1.055) * light ** np.float32(1 / 2.4) - np.float32(0.055)
-    return np.where(light <= 0.0031308, 12.92 * light, curve).astype(np.float32), notes
+    return from_light(light).astype(np.float32), notes
 
 
 def unit_floats(values: Array) -> list[str]:
