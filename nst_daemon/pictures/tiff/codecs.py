@@ -34,7 +34,7 @@ _LERC_DEFLATE, _LERC_ZSTD = 1, 2
 
 
 def _deflated(data: bytes, size: int) -> Any:
-    """By libdeflate; by zlib if the data are longer than the pixels, or have a wrong checksum or none."""
+    """By libdeflate; by zlib if the data are longer than the pixels. A wrong checksum is an error."""
     try:
         return imagecodecs.deflate_decode(data, out=size)
     except imagecodecs.DeflateError:
@@ -44,7 +44,7 @@ def _deflated(data: bytes, size: int) -> Any:
 def _packed(data: bytes, size: int) -> Any:
     try:
         return imagecodecs.packbits_decode(data, out=size)
-    except imagecodecs.ImcdError:  # more than the pixels, or a run that was cut
+    except imagecodecs.PackbitsError:  # more than the pixels, or a run that was cut
         return imagecodecs.packbits_decode(data + bytes(128), out=2 * size + (1 << 16))
 
 

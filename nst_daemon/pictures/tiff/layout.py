@@ -112,7 +112,7 @@ def read_layout(directory: Directory) -> Layout:
         compression=compression,
         photometric=photometric,
         planar=directory.number(tags.PLANAR, 1) == 2 and samples > 1,
-        predictor=directory.number(tags.PREDICTOR, 1),
+        predictor=directory.number(tags.PREDICTOR, 1) if compression in PREDICTED else 1,
         reverse=directory.number(tags.FILL_ORDER, 1) == 2,
         order=directory.order,
         segment=segment,
@@ -184,6 +184,8 @@ def _chroma(
     return across, down
 
 
+#: Compressions with a predictor, as in libtiff: LZW, Deflate, LZMA, ZSTD. Elsewhere the tag is ignored.
+PREDICTED = {LZW, 8, 32946, 50013, 34925, 34926, 50000}
 #: Compressions of whole pictures: JPEG, JPEG 2000, WebP, JPEG XL, PNG.
 JPEGS = {OLD_JPEG, JPEG, 33007, 34892}
 JPEG_2000, WEBP, JPEG_XL, PNG = (
@@ -198,7 +200,7 @@ PICTURES = JPEGS | JPEG_2000 | WEBP | JPEG_XL | PNG
 def places(directory: Directory, layout: Layout, planes: int) -> tuple[Array, Array]:
     """The offsets and lengths of the strips or tiles of the first planes, as int64.
 
-    Missing lengths are computed; a length of 0 with an offset of 0 stays (a tile that was never written).
+    Missing lengths are computed. A single length of 0 stays: its strip or tile was never written.
 
     Raises:
         ValueError: There are too few, or they overlap so much that reading them takes long.
@@ -216,7 +218,8 @@ def places(directory: Directory, layout: Layout, planes: int) -> tuple[Array, Ar
     offsets = offsets.clip(0, 1 << 62).astype(np.int64)
     lengths = lengths.clip(0, 1 << 62).astype(np.int64)
     if layout.compression == RAW:
-        lengths = np.where(offsets > 0, _raw_lengths(layout, planes), 0)
+        written = lengths > 0 if lengths.size == number and lengths.any() else offsets > 0
+        lengths = np.where(written, _raw_lengths(layout, planes), 0)
     elif lengths.size < number or not lengths.any():
         lengths = _guessed_lengths(offsets, directory.file_size)
     readable = np.minimum(lengths, (directory.file_size - offsets).clip(0))

@@ -32,9 +32,17 @@ def by_libtiff(directory: Directory, layout: Layout) -> Array:
     ]
     data = _file(directory, layout, parts)
     pixels = np.asarray(imagecodecs.tiff_decode(data))
+    if layout.photometric == LOG_L:
+        pixels = _luminance(pixels)
     if layout.planar:
         return np.moveaxis(pixels.reshape(layout.samples, *layout.size), 0, -1)
     return pixels.reshape(*layout.size, layout.samples)
+
+
+def _luminance(codes: Array) -> Array:
+    """float32 Y of the 16 bits of LogL; negative ones are black."""
+    found: Array = np.exp2((codes.astype(np.float32) + np.float32(0.5)) / 256 - 64)
+    return np.where(codes > 0, found, np.float32(0))
 
 
 def _file(directory: Directory, layout: Layout, parts: list[bytes]) -> bytes:

@@ -36,7 +36,7 @@ def require_support(layout: Layout) -> None:
     known = code in codecs.BYTES or code in layouts.PICTURES or code in old.LIBTIFF
     if not known and code not in (codecs.PIXAR_LOG, codecs.LERC):
         raise UnsupportedPicture(f"is a TIFF with the compression {code}")
-    predicted = layout.predictor != _NO_PREDICTOR and code in codecs.BYTES
+    predicted = layout.predictor != _NO_PREDICTOR
     if predicted and layout.predictor not in (_HORIZONTAL, _FLOATING_POINT):
         raise UnsupportedPicture(f"is a TIFF with the predictor {layout.predictor}")
     plain = len(set(layout.bits)) == 1 and layout.bits[0] in (8, 16, 24, 32, 64)
@@ -187,7 +187,7 @@ def _as(values: Array, dtype: np.dtype[Any]) -> Array:
 
 def _unpacked(content: Array, layout: Layout, shape: tuple[int, int, int], bits: int) -> Array:
     """Samples of the same number of bits, without predictor, in native byte order."""
-    if layout.predictor == _FLOATING_POINT and layout.compression in codecs.BYTES:
+    if layout.predictor == _FLOATING_POINT:
         return _from_float_planes(content, shape, bits)
     if bits == 24:
         values = _from_24(content, layout.order).reshape(shape)
@@ -200,7 +200,7 @@ def _unpacked(content: Array, layout: Layout, shape: tuple[int, int, int], bits:
             content.tobytes(), small, bits, runlen=shape[1] * shape[2]
         )
         values = np.asarray(rows).reshape(shape)
-    if layout.predictor == _HORIZONTAL and layout.compression in codecs.BYTES:
+    if layout.predictor == _HORIZONTAL:
         values = imagecodecs.delta_decode(np.array(values), axis=-2)
         values = values & np.uint32(0xFFFFFF) if bits == 24 else values
     return _floats(values, bits) if layout.kind == "f" else values
