@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.jobs import Role
-
-_NOT_PICTURES = frozenset({Role.SETTINGS.value, Role.BATCH.value})
+from nst_daemon.jobs import PICTURE_ROLES
 
 
 def picture_identity(
@@ -31,6 +29,6 @@ def picture_identity(
     Returns:
         64 hex digits.
     """
-    pictures = [[role, digest] for role, digest in inputs if role not in _NOT_PICTURES]
+    pictures = [[role, digest] for role, digest in inputs if role in PICTURE_ROLES]
     whole = [pictures, asdict(settings), network, weights_sha256]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

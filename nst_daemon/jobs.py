@@ -71,7 +71,14 @@ class Role(StrEnum):
     START = "start"  # the picture that `start: given` begins with
     SETTINGS = "settings"
     BATCH = "batch"
+    UNUSED = (
+        "unused"  # a raw file, or one of another kind, beside the picture; it is kept with the job
+    )
     UNKNOWN = "unknown"  # refused before its role was known
+
+
+#: The roles of the files that are decoded.
+PICTURE_ROLES = frozenset(Role) - {Role.SETTINGS, Role.BATCH, Role.UNUSED, Role.UNKNOWN}
 
 
 class Fingerprint(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nst_daemon.errors import SettingsError
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import composed, printable
-from nst_daemon.pictures.formats import RAW_SUFFIXES, titles
+from nst_daemon.pictures.formats import titles
 
 SETTINGS_SUFFIXES = frozenset({".yaml", ".yml"})
 #: Suffixes of placeholders: cloud clients show them for files that are not on the computer.
@@ -60,8 +60,6 @@ def not_ours(entry: Entry) -> str:
         return (
             f"{label} is a placeholder of a cloud client; make the file available on this computer"
         )
-    if entry.suffix in RAW_SUFFIXES:
-        return f"{printable(entry.name)} is a camera raw file beside an image file of the same role, which is used"
     return unknown_kind(entry.name)
 
 

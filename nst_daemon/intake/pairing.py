@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.intake.drops import (
@@ -184,7 +184,7 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
         # With dog.style.png or dog.yaml, dog.jpg can only be the content.
         alone = all(part.role is Role.SETTINGS for part in parts)
         style = rules.default_style if alone else ""
-        parts = _without_other_kinds([*parts, *pictures], outcome)
+        parts = _with_unused([*parts, *pictures], outcome)
         sets.append(_Set(_join(folder, stem), group, "default" if alone else "pair", parts, style))
     for stem, pictures in single.items():
         name, default = _join(folder, stem), rules.default_style
@@ -208,10 +208,10 @@ def _may_be_ours(entry: Entry) -> bool:
     return entry.suffix in IMAGE_SUFFIXES or _OTHER_KIND.fullmatch(entry.suffix) is not None
 
 
-def _without_other_kinds(parts: Sequence[_Part], outcome: Outcome) -> list[_Part]:
-    """The parts without those that are no image files, or are raw files, beside an image file of the same role.
+def _with_unused(parts: Sequence[_Part], outcome: Outcome) -> list[_Part]:
+    """The parts; files of another kind, and raw files, are unused beside an image file of the same role.
 
-    Cameras write IMG_1.CR2 and IMG_1.JPG of one photo.
+    Cameras write IMG_1.CR2 and IMG_1.JPG of one photo. One that cannot be copied, such as a link, is left alone.
     """
     filled = {(part.role, part.number) for part in parts if part.is_image and not part.is_raw}
     others = [
@@ -219,8 +219,9 @@ def _without_other_kinds(parts: Sequence[_Part], outcome: Outcome) -> list[_Part
         for part in parts
         if (part.is_raw or _is_other_kind(part)) and (part.role, part.number) in filled
     ]
-    _leave_alone([part.entry for part in others], outcome)
-    return [part for part in parts if part not in others]
+    _leave_alone([part.entry for part in others if part.entry.problem], outcome)
+    unused = [replace(part, role=Role.UNUSED) for part in others if not part.entry.problem]
+    return [part for part in parts if part not in others] + unused
 
 
 def _is_other_kind(part: _Part) -> bool:
@@ -251,7 +252,7 @@ def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules)
     for stem, parts in by_stem.items():
         name, group = _join(folder, stem), _group(style)
         if any(part.role is Role.SETTINGS for part in parts):
-            sets.append(_Set(name, group, "hot", _without_other_kinds(parts, outcome), style))
+            sets.append(_Set(name, group, "hot", _with_unused(parts, outcome), style))
         else:
             sets.extend(_Set(name, group, "hot", [part], style) for part in parts)
     outcome.add(_judge_all(sets, rules))
@@ -278,7 +279,7 @@ def _job_folder(folder: str, entries: Sequence[Entry], settled: bool, rules: Rul
             _leave_alone([entry], outcome)
     parent, _, name = folder.rpartition("/")
     group = _group(parent.partition("/")[0])
-    parts = _without_other_kinds(parts, outcome)
+    parts = _with_unused(parts, outcome)
     outcome.add(_judge_all([_Set(_join(parent, name), group, "folder", parts)], rules))
     return outcome
 
@@ -392,6 +393,8 @@ def _fault(files: _Set) -> str:
             return part.entry.problem
     seen: dict[tuple[Role, int], Entry] = {}
     for part in files.parts:
+        if part.role is Role.UNUSED:
+            continue
         label = part.entry.name
         if part.role is Role.UNKNOWN and files.source == "folder":
             return (

@@ -27,7 +27,7 @@ from nst_daemon.intake.drops import (
 )
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import style_problem
-from nst_daemon.jobs import Role
+from nst_daemon.jobs import PICTURE_ROLES, Role
 from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
 from nst_daemon.pictures.camera_raw import recognise
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES, LIST_IT, NAMES, not_listed
@@ -256,7 +256,7 @@ def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path])
     Raises:
         InputError: A picture was not found.
     """
-    wanted = [i for i in inputs if Role(str(i["role"])) not in {Role.SETTINGS, Role.BATCH}]
+    wanted = [i for i in inputs if Role(str(i["role"])) in PICTURE_ROLES]
     sizes = {str(i["sha256"]): int(str(i["bytes"])) for i in wanted}
     found = find_files(sizes, places, suffixes=IMAGE_SUFFIXES)
     for i in wanted:

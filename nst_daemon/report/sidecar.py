@@ -18,7 +18,7 @@ from typing import Any
 
 from nst_daemon import __version__, files
 from nst_daemon.errors import InputError
-from nst_daemon.jobs import JobInput, Role
+from nst_daemon.jobs import PICTURE_ROLES, JobInput
 from nst_daemon.names import printable
 
 SIDECAR_SCHEMA = 1
@@ -99,7 +99,7 @@ def embed(
     names of its inputs. Their digests identify them.
     """
     # Settings files are left out: the resolved settings are included.
-    pictures = [i for i in inputs if i.role is not Role.SETTINGS]
+    pictures = [i for i in inputs if i.role in PICTURE_ROLES]
     pictured = [{"role": i.role, "sha256": i.sha256, "bytes": i.size} for i in pictures]
     essentials = {
         **_PROGRAM,

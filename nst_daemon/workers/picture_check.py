@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nst_daemon.config import Limits
-from nst_daemon.jobs import Job, Role
+from nst_daemon.jobs import PICTURE_ROLES, Job
 from nst_daemon.names import printable
 from nst_daemon.workers.local import LocalTransport
 from nst_daemon.workers.messages import Alive, Check, Checked, encode
@@ -28,7 +28,6 @@ CHECKING_MODULE = "nst_daemon.workers.process.picture_check"
 MOST_FAILURES = 2
 #: Seconds until the next attempt where the process could not be started.
 RESTART_SECONDS = 60.0
-_PICTURES = frozenset(Role) - {Role.SETTINGS, Role.BATCH, Role.UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,9 @@ class DecodingCheck:
         """The answer for a job, None as long as there is none (see `PictureCheck`)."""
         if job.id in self._answers or job.id in self._pending:
             return self._answers.get(job.id)
-        check = Check(job.id, spool, tuple(f for f in job.inputs if f.role in _PICTURES), limits)
+        check = Check(
+            job.id, spool, tuple(f for f in job.inputs if f.role in PICTURE_ROLES), limits
+        )
         try:
             encode(check)
         except ValueError as error:

@@ -403,17 +403,24 @@ def test_an_unknown_file_that_changes_is_settling() -> None:
     assert outcome == Outcome(settling=["dog.jpg.a8F3x_9"])
 
 
-def test_a_raw_file_beside_the_picture_is_left_alone() -> None:
-    """dog.content.cr2 beside dog.content.jpg is left alone, in a pair and in a job folder."""
-    outcome = of("dog.content.cr2", "dog.content.jpg", "dog.style.jpg")
-    assert list(outcome.left_alone) == ["dog.content.cr2"]
+@pytest.mark.parametrize("folder", ["", "w"])
+def test_other_files_of_the_role_of_a_picture_go_with_its_job(folder: str) -> None:
+    """Raw files and other kinds beside a JPEG of their role are unused parts of its job, in a pair and in a folder."""
+    name = "w/" if folder else "dog."
+    names = ("content.jpg", "style.jpg", "content.cr2", "style.nef", "style.pdf")
+    outcome = of(*(name + each for each in names), folder=folder)
+    used = (Role.CONTENT, Role.STYLE, *[Role.UNUSED] * 3)
+    expected = [(role, name + each) for role, each in zip(used, names, strict=True)]
+    assert roles(outcome.requests[0]) == expected
+    assert (outcome.left_alone, outcome.waiting, outcome.rejections) == ({}, [], [])
+
+
+def test_what_cannot_be_copied_does_not_cost_the_job() -> None:
+    """A raw file beside a JPEG of its role that is too large is left alone with the reason; the job is painted."""
+    large = entries("dog.content.cr2", problem="dog.content.cr2 is too large")
+    outcome = interpret("", entries("dog.content.jpg", "dog.style.jpg") + large, True, rules())
     assert [path for _, path in roles(outcome.requests[0])] == ["dog.content.jpg", "dog.style.jpg"]
-    outcome = of("w/content.cr2", "w/content.jpg", "w/style.jpg", folder="w")
-    assert list(outcome.left_alone) == ["w/content.cr2"]
-    assert outcome.left_alone["w/content.cr2"] == (
-        "content.cr2 is a camera raw file beside an image file of the same role, which is used"
-    )
-    assert len(outcome.requests) == 1
+    assert outcome.left_alone == {"dog.content.cr2": "dog.content.cr2 is too large"}
 
 
 def test_a_raw_file_alone_is_a_picture() -> None:
@@ -432,12 +439,13 @@ def test_both_files_of_a_photo_are_pictures_in_a_hot_folder() -> None:
 
 
 def test_settings_in_a_hot_folder_are_for_the_jpeg_of_a_photo() -> None:
-    """Beside IMG_1.yaml, IMG_1.CR2 and IMG_1.JPG are one job as anywhere else: the raw file is left alone."""
+    """Beside IMG_1.yaml, IMG_1.CR2 and IMG_1.JPG are one job as anywhere else: the raw file is not used."""
     paths = ("starry/IMG_1.CR2", "starry/IMG_1.JPG", "starry/IMG_1.yaml")
     outcome = of(*paths, folder="starry", given=rules("starry"))
     (request,) = outcome.requests
-    assert [f.path for f in request.files if f.root == "inbox"] == list(paths[1:])
-    assert list(outcome.left_alone) == ["starry/IMG_1.CR2"]
+    found = {f.path: f.role for f in request.files if f.root == "inbox"}
+    assert found == dict(zip(paths, (Role.UNUSED, Role.CONTENT, Role.SETTINGS), strict=True))
+    assert outcome.left_alone == {}
 
 
 def test_other_files_in_a_job_folder_are_left_alone() -> None:
