@@ -19,6 +19,7 @@ from nst_daemon.intake.file_data import (
     BLANK_CODE,
     BLANK_PIXELS,
     CHUNK,
+    MAX_STEPS,
     FileData,
     Missing,
     Undecided,
@@ -49,7 +50,7 @@ def looks_whole(descriptor: int, size: int) -> bool:
         return not data.has_hole(walk(data))
     except Missing:
         return False
-    except Undecided:
+    except (Undecided, ArithmeticError, LookupError, TypeError, ValueError, struct.error):
         return True
 
 
@@ -162,9 +163,11 @@ def _bmp(data: FileData) -> int:
 
 
 def _webp(data: FileData) -> int:
-    """The chunks of the RIFF (WebP container specification)."""
+    """The chunks of the RIFF (WebP container specification). As the reader does, it goes on to the first picture where
+    the RIFF states a smaller size, and notices a missing byte of padding.
+    """
     position, end, has_image = 12, 8 + data.number(4, 4, "little"), False
-    while position + 8 <= end:
+    while position + 8 <= (end if has_image else max(end, data.size)):
         head = data.read(position, 8)
         if 0 in head[:4]:
             raise Missing
@@ -173,7 +176,9 @@ def _webp(data: FileData) -> int:
         if head[:4] in {b"VP8 ", b"VP8L", b"ANMF"}:
             has_image = True
             data.require_written(position + 8, length, _webp_blank(data, position + 8, head[:4]))
-        position += 8 + length + length % 2
+        position += 8 + length
+        padded = position < data.size and data.read(position, 1) == b"\0"
+        position += length % 2 if padded else 0
     if not has_image:
         raise Missing
     return min(position, data.size)
@@ -242,10 +247,10 @@ def _jpeg2000(data: FileData) -> int:
     position, whole = 0, False
     while position < data.size:
         head = data.read(position, 8)
-        length, kind = _box(data, position, head, data.size)
-        if 0 in kind:
+        length, kind = _box(data, position, head, data.size) if any(head) else (8, bytes(4))
+        if 0 in kind and not whole:
             raise Missing
-        if not kind.isascii() or not kind.decode().isprintable():
+        if 0 in kind or not kind.isascii() or not kind.decode().isprintable():
             break  # bytes that follow the last box
         data.require(position + length)
         if kind == b"jp2c":
@@ -342,12 +347,17 @@ def _extents(iloc: bytes) -> Iterator[tuple[int, int, int]]:
     version, sizes = iloc[0], number(2)
     offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     index_size = sizes & 15 if version else 0
+    steps = 0
     for _ in range(number(2 if version < 2 else 4)):
         item = number(2 if version < 2 else 4)
         method = number(2) & 15 if version else 0
         elsewhere = number(2)
         base = number(base_size)
-        for _ in range(number(2)):
+        count = number(2)
+        steps += 1 + count
+        if steps > MAX_STEPS:  # numbers may have no bytes
+            raise Undecided
+        for _ in range(count):
             number(index_size)
             offset, length = base + number(offset_size), number(length_size)
             if not method and not elsewhere:

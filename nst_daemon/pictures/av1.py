@@ -7,6 +7,10 @@ from collections.abc import Iterator
 _SEQUENCE_HEADER = 1
 #: An image has a few OBUs for each of its tiles and layers.
 _MOST_UNITS = 100_000
+#: A sequence of frames repeats its header now and then.
+_MOST_HEADERS = 1000
+#: A number of variable length has no more leading zeros (4.10.3).
+_MOST_ZEROS = 32
 
 
 def largest_frame(data: bytes) -> tuple[int, int]:
@@ -17,7 +21,7 @@ def largest_frame(data: bytes) -> tuple[int, int]:
 
 def _sequence_headers(data: bytes) -> Iterator[bytes]:
     """The contents of the sequence headers in the low-overhead format (5.3)."""
-    position = 0
+    position = found = 0
     for _ in range(_MOST_UNITS):
         if position >= len(data):
             return
@@ -27,6 +31,9 @@ def _sequence_headers(data: bytes) -> Iterator[bytes]:
         if header & 2:
             size, position = _leb128(data, position)
         if header >> 3 & 15 == _SEQUENCE_HEADER:
+            found += 1
+            if found > _MOST_HEADERS:
+                break
             yield data[position : position + min(size, 256)]
         position += size
     raise ValueError("AV1 data has too many units")
@@ -75,7 +82,9 @@ def _skip_operating_points(bits: _Bits) -> None:
             zeros = 0
             while not bits.next(1):
                 zeros += 1
-            bits.next(min(zeros, 32))
+                if zeros > _MOST_ZEROS:
+                    raise ValueError("AV1's sequence header is invalid")
+            bits.next(zeros)
         if bits.next(1):  # decoder_model_info_present_flag
             delay_bits = bits.next(5) + 1
             bits.next(42)

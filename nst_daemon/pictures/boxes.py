@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 #: No file that cameras and programs write has more boxes at one place, items or tracks.
 MOST = 20_000
-#: A box that lists items has no more bytes.
+#: The boxes that list items, their references or their properties have together no more bytes.
 _LONGEST_LIST = 4 << 20
+#: All items have together no more extents.
+_MOST_PARTS = 100_000
 
 Property = tuple[bytes, bytes]  # type and content
 
@@ -97,16 +99,22 @@ def items(data: bytes) -> tuple[int, dict[int, BoxItem]]:
         _properties(data, known, *inside[b"iprp"])
     if b"pitm" not in inside:
         return 0, known
-    at, end = inside[b"pitm"]
-    return int.from_bytes(data[at + 4 : end], "big"), known
+    numbers = _Fields(data, *inside[b"pitm"])
+    version, _ = numbers.full_box()
+    return numbers.next(4 if version else 2), known
+
+
+def _require_short(length: int) -> None:
+    """Raise ValueError if boxes that list items have together more bytes than any program writes."""
+    if length > _LONGEST_LIST:
+        raise ValueError("a list of items is too long")
 
 
 class _Fields:
     """Reads unsigned integers one after the other."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
-        if end - start > _LONGEST_LIST:
-            raise ValueError("a list of items is too long")
+        _require_short(end - start)
         self.data, self.at, self.end = data, start, end
 
     def next(self, size: int) -> int:
@@ -140,18 +148,24 @@ def _extents(
     sizes = numbers.next(2)
     offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     index_size = sizes & 15 if version else 0
+    parts = 0
     for _ in range(numbers.next(2 if version < 2 else 4)):
         item = known.get(numbers.next(2 if version < 2 else 4), BoxItem())
         method = numbers.next(2) & 15 if version else 0
         numbers.next(2)
         base = numbers.next(base_size) + (idat[0] if method == 1 else 0)
-        for _ in range(numbers.next(2)):
+        count = numbers.next(2)
+        parts += count
+        if parts > _MOST_PARTS:  # their numbers may have no bytes
+            raise ValueError("its items have too many parts")
+        for _ in range(count):
             numbers.next(index_size)
             offset = base + numbers.next(offset_size)
             item.extents.append((offset, numbers.next(length_size) or len(data) - offset))
 
 
 def _references(data: bytes, known: dict[int, BoxItem], start: int, end: int) -> None:
+    _require_short(end - start)
     version = data[start] if start < end else 0
     size = 4 if version else 2
     for kind, a, b in boxes(data, start + 4, end):
@@ -162,6 +176,7 @@ def _references(data: bytes, known: dict[int, BoxItem], start: int, end: int) ->
 
 def _properties(data: bytes, known: dict[int, BoxItem], start: int, end: int) -> None:
     parts = [(kind, a, b) for kind, a, b in boxes(data, start, end)]
+    _require_short(sum(b - a for kind, a, b in parts if kind == b"ipma"))
     shared: list[Property] = []
     for kind, a, b in parts:
         if kind == b"ipco":

@@ -52,6 +52,10 @@ class PictureLimits(Protocol):
         """Names of `FORMATS`."""
 
 
+#: Exceptions whose message says nothing about the file: 'KeyError: 21'.
+_WORDLESS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError)
+
+
 @dataclass(frozen=True)
 class _Limits:
     """The defaults of the configuration."""
@@ -211,8 +215,9 @@ def _damage(label: str, file: IO[bytes]) -> Iterator[None]:
         if lacks_memory(error):
             raise memory.out_of_memory(label) from error
         _check_readable(error, file)
+        said = "its structure is invalid" if isinstance(error, _WORDLESS) else first_line(error)
         raise DamagedPicture(
-            f"{label} is damaged or truncated: {first_line(error)}",
+            f"{label} is damaged or truncated: {said}",
             remedy="copy the complete file again",
         ) from error
 

@@ -39,7 +39,8 @@ def _last_box(data: Data) -> int:
         if end > len(data):
             raise EOFError
         if kind in {b"jxlc", b"jxlp"}:
-            if not any(data[max(start, end - _BLANK) : end]):
+            contents = min(start + 4 * (kind == b"jxlp"), end)  # after the number of the part
+            if contents < end and not any(data[max(contents, end - _BLANK) : end]):
                 raise EOFError
             whole |= kind == b"jxlc" or data[start : start + 1] >= b"\x80"
         position = end

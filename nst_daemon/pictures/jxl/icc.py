@@ -107,6 +107,8 @@ class _Profile:
 
     def _byte(self) -> int:
         """The next byte of the commands."""
+        if self.position >= len(self.encoded):
+            raise ValueError("the commands of the colour profile are cut off")
         self.position += 1
         return self.encoded[self.position - 1]
 
@@ -169,6 +171,8 @@ class _Profile:
             return b"rTRC", b"gTRC", b"bTRC"
         if code == 3:
             return b"rXYZ", b"gXYZ", b"bXYZ"
+        if code - 4 >= len(_TAGS):
+            raise ValueError("a tag of the colour profile is unknown")
         return (_TAGS[code - 4],)
 
     def _command(self, command: int) -> None:

@@ -90,6 +90,8 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
 
 def _of_items(data: bytes) -> _AvifHeader:
     primary, items = boxes.items(data)
+    if primary not in items:
+        raise ValueError("it has no primary image")
     item = items[primary]
     size = _size(item)
     coded = [one for one in items.values() if one.kind == b"av01"]

@@ -18,6 +18,8 @@ from nst_daemon.pictures.raster import Array, Raster, StoredPicture, Unsupported
 #: Bytes per pixel at the worst moment, measured with 24 megapixels and rounded up: with masks 16.0, others 10.0 (a
 #: raster of 3.0 that is reduced).
 MASK_BYTES, OTHER_BYTES = 17.0, 10.5
+#: More run lengths are not read; this many take some seconds.
+MAX_RUNS = 10_000_000
 
 _FILE_HEADER, _CORE, _INFO = 14, 12, 40
 _RAW, _RLE8, _RLE4, _MASKS, _JPEG, _PNG, _ALPHA_MASKS, _RLE24 = 0, 1, 2, 3, 4, 5, 6, "RLE24"
@@ -239,7 +241,8 @@ def _unpacked_runs(file: IO[bytes], header: _BmpHeader) -> Array:
     width, height = header.width, header.height
     out = bytearray(width * height * unit)
     at = x = y = 0
-    for _ in range(2 * (width + 1) * height + 1024):
+    most = 2 * (width + 1) * height + 1024
+    for _ in range(min(most, MAX_RUNS)):
         if at + 1 >= len(data):
             raise ValueError("its last rows are missing")
         count, value = data[at], data[at + 1]
@@ -265,6 +268,8 @@ def _unpacked_runs(file: IO[bytes], header: _BmpHeader) -> Array:
         if y == height - 1 and x >= width:
             break
     else:
+        if most > MAX_RUNS:
+            raise UnsupportedPicture(f"has more than {MAX_RUNS} run lengths")
         raise ValueError("its run lengths do not end")
     return np.frombuffer(out, np.uint8).reshape(height, width, unit)
 
@@ -298,8 +303,11 @@ def _profile(file: IO[bytes], header: _BmpHeader) -> tuple[bytes | None, tuple[s
         return None, ("its linked colour profile was not used",)
     if kind == b"MBED":
         offset, length = struct.unpack_from("<II", fields, 112)
+        left = (
+            file.seek(0, io.SEEK_END) - _FILE_HEADER - offset
+        )  # a read allocates all that it asks for
         file.seek(_FILE_HEADER + offset)
-        data = file.read(length)
+        data = file.read(max(0, min(length, left)))
         if len(data) < max(length, 128):
             return None, ("its colour profile is incomplete and was not used",)
         return data, ()

@@ -13,10 +13,14 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture
+from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, UnsupportedPicture
 
 #: More blocks are not read; then the number of frames is unknown.
 MAX_BLOCKS = 500_000
+#: More sub-blocks are not read. They have up to 255 bytes, and programs fill all but the last one.
+MAX_SUB_BLOCKS = 10_000_000
+#: Longer colour profiles are not used.
+MAX_PROFILE = 16 << 20
 #: Bytes per pixel at the worst moment, measured with 24 megapixels and rounded up: a frame that is reduced, and what
 #: opacity or a larger screen takes more.
 FRAME_BYTES, OPACITY_BYTES = 11.0, 5.0
@@ -69,13 +73,13 @@ def _read_header(file: IO[bytes]) -> tuple[_GifHeader, int]:
     width, height, flags = struct.unpack("<HHB", file.read(5))
     file.seek(13)
     header = _GifHeader((height, width), _palette(file, flags))
-    frames = 0
+    frames, budget = 0, iter(range(MAX_SUB_BLOCKS))
     for _ in range(MAX_BLOCKS):
         kind = file.read(1)
         if kind in (b"", _TRAILER):
             break
         if kind == _EXTENSION:
-            extended = _extended(file, header)
+            extended = _extended(file, header, budget)
             header = header if frames else extended
         elif kind == _IMAGE:
             described = _described(file, header)
@@ -83,10 +87,15 @@ def _read_header(file: IO[bytes]) -> tuple[_GifHeader, int]:
                 break
             frames += 1
             header = header if frames > 1 else described
-            for _ in _blocks(file):
+            for _ in _blocks(file, budget):
                 pass
+        if next(budget, None) is None:
+            frames = 0
+            break
     else:
         frames = 0
+    if not header.pixels and next(budget, None) is None:
+        raise UnsupportedPicture(f"has {MAX_SUB_BLOCKS} sub-blocks before its first frame")
     if not header.pixels:
         raise ValueError("it has no picture")
     if not all(header.frame):
@@ -104,24 +113,25 @@ def _palette(file: IO[bytes], flags: int) -> Array | None:
     return np.frombuffer(stored.ljust(768, b"\0"), np.uint8).reshape(256, 3)
 
 
-def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    """The sub-blocks that follow, up to the empty one."""
-    while length := file.read(1)[:1]:
-        if length == b"\0":
+def _blocks(file: IO[bytes], budget: Iterator[int]) -> Iterator[bytes]:
+    """The sub-blocks that follow, up to the empty one. budget: has a number for each that may be read."""
+    for _ in budget:
+        length = file.read(1)
+        if length in (b"", b"\0"):
             return
         yield file.read(length[0])
 
 
-def _extended(file: IO[bytes], header: _GifHeader) -> _GifHeader:
+def _extended(file: IO[bytes], header: _GifHeader, budget: Iterator[int]) -> _GifHeader:
     """The header with what an extension says."""
     label = file.read(1)
-    first = next(blocks := _blocks(file), b"")
-    rest = b"".join(blocks) if first == b"ICCRGBG1012" else b""
-    for _ in blocks:
-        pass
+    first, rest = next(blocks := _blocks(file, budget), b""), bytearray()
+    for block in blocks:
+        if first == b"ICCRGBG1012" and len(rest) <= MAX_PROFILE:
+            rest += block
     if label == b"\xf9" and len(first) >= 4:
         return replace(header, transparent=first[3] if first[0] & 1 else None)
-    return replace(header, profile=rest) if rest else header
+    return replace(header, profile=bytes(rest)) if 0 < len(rest) <= MAX_PROFILE else header
 
 
 def _described(file: IO[bytes], header: _GifHeader) -> _GifHeader | None:
@@ -148,9 +158,15 @@ def _described(file: IO[bytes], header: _GifHeader) -> _GifHeader | None:
 def _decode(file: IO[bytes], header: _GifHeader) -> Raster:
     (height, width), (x, y) = header.frame, header.place
     file.seek(header.pixels)
-    data = b"".join(bytes([len(block)]) + block for block in _blocks(file)) + b"\0"
+    data, budget = bytearray(), iter(range(MAX_SUB_BLOCKS))
+    for block in _blocks(file, budget):
+        data.append(len(block))
+        data += block
+    if next(budget, None) is None:
+        raise UnsupportedPicture(f"has more than {MAX_SUB_BLOCKS} sub-blocks in its first frame")
+    data.append(0)
     image = Image.frombytes(
-        "L", (width, height), data, "gif", header.code_bits, int(header.interlaced)
+        "L", (width, height), bytes(data), "gif", header.code_bits, int(header.interlaced)
     )
     indices = np.asarray(image)
     colours = (_GREYS if header.palette is None else header.palette)[indices]

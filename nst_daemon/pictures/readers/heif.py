@@ -6,11 +6,14 @@ the file's header says.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
 import pillow_heif
 
+from nst_daemon.errors import first_line
 from nst_daemon.machine import threads_per_worker
 from nst_daemon.pictures import boxes, code_points
 from nst_daemon.pictures.metadata import exif_without_turn
@@ -37,7 +40,10 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
     data = file.read()
     _require_hevc(data)
     pillow_heif.options.DECODE_THREADS = threads_per_worker()
-    opened = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    with _limits():
+        opened = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    if not len(opened):
+        raise ValueError("libheif finds no image in it")
     image = opened[opened.primary_index]
     info: dict[str, Any] = image.info
     bits = _bits(image.mode)
@@ -55,6 +61,18 @@ def open_picture(file: IO[bytes], name: str) -> StoredPicture:
         profile=info.get("icc_profile"),
         exif=lambda: exif_without_turn(info.get("exif") or b""),
     )
+
+
+@contextmanager
+def _limits() -> Iterator[None]:
+    """libheif calls it a memory allocation error if a file exceeds one of its fixed limits."""
+    try:
+        yield
+    except RuntimeError as error:
+        _, limit, said = str(error).partition("Security limit exceeded: ")
+        if not limit:
+            raise
+        raise ValueError(first_line(ValueError(said))) from None
 
 
 def _require_hevc(data: bytes) -> None:
@@ -85,7 +103,8 @@ def _code_points(info: dict[str, Any]) -> tuple[int, int]:
 
 
 def _raster(image: Any) -> Raster:
-    pixels: Array = np.asarray(image)
+    with _limits():
+        pixels: Array = np.asarray(image)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     bits = _bits(image.mode)
     if bits > 8:

@@ -51,7 +51,8 @@ _JFIF, _ADOBE = (0xE0, b"JFIF\0"), (0xEE, b"Adobe")
 _EXIF, _XMP = (0xE1, b"Exif\0"), (0xE1, b"http://ns.adobe.com/xap/1.0/\0")
 _ICC, _MPF, _XT = (0xE2, b"ICC_PROFILE\0"), (0xE2, b"MPF\0"), (0xEB, b"JP")
 _APPLICATIONS = (_JFIF, _ADOBE, _EXIF, _XMP, _ICC, _MPF, _XT)
-_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
+#: Markers of segments and of the end of the image.
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL)
 #: The XMP of gain maps (ISO 21496-1; Apple) says so within its first bytes.
 _GAIN_MAP, _GAIN_MAP_BYTES = re.compile(rb"hdrgm:|HDRGainMap"), 4096
 _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
@@ -267,6 +268,8 @@ def _decoded_whole(data: bytearray, header: _JpegHeader) -> Array:
     values = np.asarray(imagecodecs.jpeg8_decode(data, outcolorspace=_OUTPUT[header.space]))
     values = values.reshape(*values.shape[:2], -1)
     top = (1 << header.bits) - 1
+    if header.process in _LOSSLESS and values.max() > top:
+        raise ValueError(f"its values have more than {header.bits} bits")
     if header.space == "CMYK":  # all programs store it inverted, as Adobe's do
         np.subtract(top, values, out=values)
     if header.bits in {8, 16}:
@@ -330,13 +333,14 @@ def _scans(data: bytearray, header: _JpegHeader) -> tuple[bool, bool]:
     if not header.many_scans:
         return data.find(_EOI, position) >= 0, True
     missing = {component: [14] * 64 for component in header.components}
-    scans = 0
+    scans = segments = 0
     while found := _MARKER.search(data, position):
         position, marker = found.end(), found[1][0]
         if marker == _EOI[1]:
             return True, True
-        if marker in _ALONE:
-            continue
+        segments += 1
+        if segments > MAX_SEGMENTS:
+            raise UnsupportedPicture(f"has more than {MAX_SEGMENTS} segments between its scans")
         length = int.from_bytes(data[position : position + 2], "big")
         if marker == _SOS:
             scans += 1
@@ -349,7 +353,9 @@ def _scans(data: bytearray, header: _JpegHeader) -> tuple[bool, bool]:
 
 def _cover(missing: dict[int, list[int]], header: _JpegHeader, scan: bytes) -> None:
     """Enter which bits of the coefficients a scan has (ITU-T T.81, B.2.3)."""
-    count = scan[0]
+    count = scan[0] if scan else 0
+    if not count or len(scan) < 4 + 2 * count:
+        raise ValueError("the header of a scan is damaged")
     first, last, shift = 0, 63, 0
     if header.process in _PROGRESSIVE:
         first, last, shift = scan[1 + 2 * count], scan[2 + 2 * count], scan[3 + 2 * count] & 15

@@ -116,6 +116,7 @@ def _require_support(opened: _Opened) -> None:
 
 def _opened(codestream: bytes) -> _Opened:
     header = jxl_header.read_header(codestream)
+    _require_known(header.encoding)
     start = jxl_header.frames_offset(header)
     profile: bytes | None
     notes: tuple[str, ...] = ()
@@ -262,6 +263,17 @@ def _points(encoding: Encoding) -> code_points.Points:
     white, primaries = encoding.white, encoding.primaries
     red, green, blue = primaries if isinstance(primaries, tuple) else _PRIMARIES[primaries]
     return red, green, blue, white if isinstance(white, tuple) else _WHITES[white]
+
+
+def _require_known(encoding: Encoding) -> None:
+    """Raise ValueError unless the standard defines the white point, the primaries and the transfer function."""
+    numbers = (
+        (encoding.white, _WHITES),
+        (encoding.primaries, _PRIMARIES),
+        (encoding.curve, {*_CURVES, code_points.PQ, code_points.HLG}),
+    )
+    if any(isinstance(number, int) and number not in known for number, known in numbers):
+        raise ValueError("its colour encoding is invalid")
 
 
 def _gamma(exponent: float) -> Callable[[Array], Array]:

@@ -74,8 +74,10 @@ def _chunks(file: IO[bytes], start: int, end: int) -> Iterator[Chunk]:
 
 
 def _data(file: IO[bytes], chunk: Chunk) -> bytes:
+    """What a chunk contains, as far as it is there: a read allocates all that it asks for."""
+    left = file.seek(0, 2) - chunk[1]
     file.seek(chunk[1])
-    return file.read(chunk[2])
+    return file.read(max(0, min(chunk[2], left)))
 
 
 def _read_header(file: IO[bytes]) -> _WebpHeader:
