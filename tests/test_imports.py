@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "intake",
         "pictures.camera_raw",
         "pictures.formats",
-        "pictures.jxl",
+        "pictures.jxl.frames",
         "pictures.output_formats",
         "unexpected",
     },

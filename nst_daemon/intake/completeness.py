@@ -26,7 +26,7 @@ from nst_daemon.intake.file_data import (
 )
 from nst_daemon.intake.tiff_walk import walk_tiff
 from nst_daemon.pictures.formats import BMP_HEADERS, HEAD_BYTES, Name, detect, may_begin_an_image
-from nst_daemon.pictures.jxl.end import end_of
+from nst_daemon.pictures.jxl.frames import end_of_frames
 
 
 def looks_whole(descriptor: int, size: int) -> bool:
@@ -206,61 +206,54 @@ _CODED_ITEMS = {b"hvc1", b"av01", b"avc1", b"vvc1", b"jpeg", b"j2k1"}
 
 def _boxes(data: FileData) -> int:
     """The boxes of an HEIC or AVIF file and the extents of its items (ISO 14496-12)."""
-    position, known = 0, set()
-    while position < data.size:
-        head = data.read(position, 8)
-        length, kind = _box(data, position, head, data.size)
-        if 0 in kind:
-            raise Missing
-        if not kind.isascii() or not kind.decode().isprintable():
-            break  # bytes that follow the last box
+    last, known = 0, set()
+    for kind, start, end in _top_boxes(data):
         known.add(kind)
-        data.require(position + length)
         if kind == b"meta":
-            _items(data, position + 12, position + length)
+            _items(data, start + 4, end)
         elif kind == b"mdat" and b"meta" not in known:
-            data.require_written(position + 8, length - 8, BLANK_PIXELS)
-        position += length
+            data.require_written(start, end - start, BLANK_PIXELS)
+        last = end
     if not known & {b"meta", b"moov"}:
         raise Missing
-    return position
+    return last
 
 
 def _jxl(data: FileData) -> int:
-    """The boxes of JPEG XL, or the frames of a naked codestream."""
-    if (
-        data.read(0, 1) == b"\xff"
-    ):  # a naked codestream: a header and zeros are a frame without contents
-        data.require_written(0, data.size)
-    try:
-        return end_of(data)
-    except EOFError:
-        raise Missing from None
-    except ValueError:
-        raise Undecided from None
+    """The boxes of JPEG XL (ISO/IEC 18181-2), or the frames of a naked codestream."""
+    if data.read(0, 1) == b"\xff":
+        data.require_written(0, data.size)  # a header and zeros are a frame without contents
+        try:
+            return end_of_frames(data)
+        except EOFError:
+            raise Missing from None
+        except ValueError:
+            raise Undecided from None
+    last, whole = 0, False
+    for kind, start, end in _top_boxes(data):
+        if kind in {b"jxlc", b"jxlp"}:
+            contents = min(start + 4 * (kind == b"jxlp"), end)  # after the number of the part
+            data.require_written(contents, end - contents)
+            whole |= kind == b"jxlc" or data.number(start, 1) >= 0x80  # the last part
+        last = end
+    if not whole:
+        raise Missing
+    return last
 
 
 def _jpeg2000(data: FileData) -> int:
     """The boxes of a JP2 file (ISO 15444-1, annex I), or a bare codestream."""
     if data.read(0, 2) == b"\xff\x4f":
         return _codestream(data, 2)
-    position, whole = 0, False
-    while position < data.size:
-        head = data.read(position, 8)
-        length, kind = _box(data, position, head, data.size) if any(head) else (8, bytes(4))
-        if 0 in kind and not whole:
-            raise Missing
-        if 0 in kind or not kind.isascii() or not kind.decode().isprintable():
-            break  # bytes that follow the last box
-        data.require(position + length)
+    last, whole = 0, False
+    for kind, start, end in _top_boxes(data, b"jp2c"):
         if kind == b"jp2c":
-            start = position + (16 if head[:4] == b"\0\0\0\1" else 8)
             _codestream(data, start + 2)
             whole = True
-        position += length
+        last = end
     if not whole:
         raise Missing
-    return position
+    return last
 
 
 def _codestream(data: FileData, position: int) -> int:
@@ -286,24 +279,42 @@ def _codestream(data: FileData, position: int) -> int:
     return position + 2
 
 
-def _box(data: FileData, position: int, head: bytes, end: int) -> tuple[int, bytes]:
-    """The length of a box with its header, and its type."""
-    length, least = int.from_bytes(head[:4], "big"), 8
+def _box(data: FileData, position: int, end: int) -> tuple[bytes, int, int]:
+    """A box in something that ends there: its type, the start of its contents, and its end (ISO 14496-12, 4.2)."""
+    head = data.read(position, 8)
+    length, start = int.from_bytes(head[:4], "big"), position + 8
     if length == 1:
-        length, least = data.number(position + 8, 8), 16
+        length, start = data.number(position + 8, 8), position + 16
     elif length == 0:  # the last box reaches to the end
         length = end - position
-    if length < least:
+    if position + length < start:
         raise Undecided
-    return length, head[4:]
+    return head[4:], start, position + length
+
+
+def _top_boxes(data: FileData, main: bytes = b"") -> Iterator[tuple[bytes, int, int]]:
+    """Each box of a file, as `_box` returns it, up to bytes that are no box. All of its bytes must be there.
+
+    Zeros are bytes that were never written, except after the box of the type `main`.
+    """
+    position, ended = 0, False
+    while position < data.size:
+        kind, start, end = _box(data, position, data.size)
+        if 0 in kind and not ended:
+            raise Missing
+        if 0 in kind or not kind.isascii() or not kind.decode().isprintable():
+            return
+        data.require(end)
+        yield kind, start, end
+        position, ended = end, ended or kind == main
 
 
 def _inner_boxes(data: FileData, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Each box: its type, and the start and the end of its contents."""
+    """Each box inside of another: its type, and the start and the end of its contents."""
     while position + 8 <= end:
-        length, kind = _box(data, position, data.read(position, 8), end)
-        yield kind, position + 8, min(position + length, end)
-        position += length
+        kind, start, last = _box(data, position, end)
+        yield kind, start, min(last, end)
+        position = last
 
 
 def _items(data: FileData, start: int, end: int) -> None:
@@ -377,13 +388,11 @@ def _raw(data: FileData) -> int:
 
 def _cr3(data: FileData) -> int:
     """The boxes up to the one with the pictures."""
-    position, kind = 0, b""
-    while kind != b"mdat":
-        length, kind = _box(data, position, data.read(position, 8), data.size)
-        position += length
-    data.require(position)
-    data.require_written(0, position)
-    return position
+    for kind, _, end in _top_boxes(data):
+        if kind == b"mdat":
+            data.require_written(0, end)
+            return end
+    raise Missing
 
 
 def _raf(data: FileData) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nst_daemon.pictures.jxl.entropy import SymbolReader
-from nst_daemon.pictures.jxl.header import GREY, Bits, Data, Header
+from nst_daemon.pictures.jxl.header import GREY, Bits, Data, Header, read_header
+from nst_daemon.pictures.jxl.icc import read_profile
 
 #: No more frames are walked through.
 MAX_FRAMES = 2000
@@ -106,6 +107,26 @@ def walk(codestream: Data, header: Header, start: int) -> Frames:
     except ValueError:
         pass
     return Frames(tuple(found), cut_off=cut_off)
+
+
+def end_of_frames(data: Data) -> int:
+    """The byte after the last frame of a codestream.
+
+    Raises:
+        EOFError: Bytes are missing.
+        ValueError: The structure is invalid, or too large to walk.
+    """
+    header = read_header(data)
+    bits = Bits(data, header.end)
+    if header.encoding.icc:
+        read_profile(bits)
+    bits.align()
+    frames = walk(data, header, bits.position // 8)
+    if frames.cut_off:
+        raise EOFError
+    if not frames.whole:
+        raise ValueError("the frames of the JPEG XL file are invalid")
+    return frames.frames[-1].end
 
 
 class _Walker:
