@@ -36,3 +36,4 @@ def test_the_same_settings_in_other_words_are_the_same_picture() -> None:
     plain = resolve({"content_weight": 1.0, "style_weight": 2.0})
     assert identity(settings=spelled) == identity(settings=plain)
     assert identity(inputs=[*INPUTS, ("settings", "f" * 64)]) == identity()
+    assert identity(inputs=[*INPUTS, ("unused", "f" * 64)]) == identity()
