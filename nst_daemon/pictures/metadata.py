@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-from nst_daemon.pictures.raster import Array
+from nst_daemon.pictures.raster import Array, Tags
 
 #: Metadata that the result takes over from the content; locations and thumbnails are dropped.
 CARRIED = {
@@ -45,28 +45,25 @@ _LAYOUTS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13
 _TEXTS = {1, 2, 7, 129}
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\s*[\"'<]")
 
-Tags = dict[int, object]
-
 
 def upright(values: Array, orientation: int) -> Array:
     """An array (H, W, …) turned upright; unknown orientations change nothing."""
     return _UPRIGHT.get(orientation, _UPRIGHT[1])(values)
 
 
-def read_exif(find: Callable[[], Image.Exif | Tags | None]) -> tuple[int, dict[str, str]]:
+def read_exif(find: Callable[[], Tags]) -> tuple[int, dict[str, str]]:
     """The orientation, and what a result takes over, by the names of `CARRIED` and `TAKEN`.
 
     Damaged EXIF is no reason to refuse a picture: it is upright and has no metadata then.
 
     Args:
-        find: Finds the EXIF: Pillow's, or `parsed_exif`. It may raise any exception.
+        find: `StoredPicture.exif`.
     """
     try:
-        found = find() or {}
-        orientation = _orientation(found.get(ExifTags.Base.Orientation))
-    except Exception:  # noqa: BLE001 (Pillow's parser raises any exception)
+        found = find()
+    except Exception:  # noqa: BLE001 (of any parser)
         return 1, {}
-    return orientation, _carried(found)
+    return _orientation(found.get(ExifTags.Base.Orientation)), _carried(found)
 
 
 def parsed_exif(data: bytes, xmp: bytes = b"") -> Tags:
@@ -142,19 +139,14 @@ def exif_without_turn(content: bytes) -> Tags:
     return tags
 
 
-def _carried(exif: Image.Exif | Tags) -> dict[str, str]:
-    try:
-        found = {name: exif.get(tag) for name, tag in CARRIED.items()}
-        inner = exif.get_ifd(ExifTags.IFD.Exif) if isinstance(exif, Image.Exif) else exif
-        found[TAKEN] = inner.get(ExifTags.Base.DateTimeOriginal)
-    except Exception:  # noqa: BLE001 (as above)
-        return {}
-    texts = {name: _readable(value) for name, value in found.items()}
+def _carried(tags: Tags) -> dict[str, str]:
+    used = {**CARRIED, TAKEN: ExifTags.Base.DateTimeOriginal}
+    texts = {name: _readable(tags.get(tag)) for name, tag in used.items()}
     return {name: text for name, text in texts.items() if text}
 
 
 def _readable(value: object) -> str:
-    """Text that EXIF specifies as ASCII, programs write as UTF-8 and Pillow reads as Latin-1; "" if it is none.
+    """Text that EXIF specifies as ASCII, programs write as UTF-8 and other parsers read as Latin-1; "" if it is none.
 
     A copyright may consist of two texts, each with a zero at its end (EXIF 2.32, 4.6.4).
     """

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 Array = NDArray[Any]
 Size = tuple[int, int]  # (height, width) in pixels
+Tags = dict[int, object]  # of EXIF: the first value, or the text as bytes
 
 
 class UnsupportedPicture(Exception):  # noqa: N818 (the state of a file)
@@ -50,8 +50,8 @@ class StoredPicture:
         decoding_bytes: The memory that decoding takes at its worst moment, with the raster, estimated; given a size,
             that of decoding for a picture of that size.
         profile: Its ICC profile.
-        exif: Its EXIF: Pillow's or `metadata.parsed_exif`. It is called after decoding: Pillow finds that of a PNG only
-            then. It has no orientation if `decode` turns the picture upright.
+        exif: Finds the tags of its EXIF, as `metadata.parsed_exif` does. Any exception means that there are none. They
+            have no orientation if `decode` turns the picture upright.
         frames: Number of frames or pages; 0 if that is unknown.
     """
 
@@ -61,7 +61,7 @@ class StoredPicture:
     decode: Callable[[Size | None], Raster]
     decoding_bytes: Callable[[Size | None], float]
     profile: bytes | None = None
-    exif: Callable[[], Image.Exif | dict[int, object] | None] = lambda: None
+    exif: Callable[[], Tags] = dict
     frames: int = 1
 
 

@@ -22,11 +22,12 @@ from nst_daemon.pictures.jxl import icc as jxl_icc
 from nst_daemon.pictures.jxl.boxes import Boxes, find_boxes, read_codestream
 from nst_daemon.pictures.jxl.frames import MAX_FRAMES, Frames, walk
 from nst_daemon.pictures.jxl.header import Depth, Encoding, ExtraChannel, Header
-from nst_daemon.pictures.metadata import TURNED, Tags, parsed_exif
+from nst_daemon.pictures.metadata import TURNED, parsed_exif
 from nst_daemon.pictures.raster import (
     Array,
     Raster,
     StoredPicture,
+    Tags,
     UnsupportedPicture,
     full,
     widened,
@@ -204,7 +205,7 @@ def _whole_range(values: Array, bits: int) -> Array:
     return widened(values, bits)
 
 
-def _exif(file: IO[bytes], boxes: Boxes) -> Tags | None:
+def _exif(file: IO[bytes], boxes: Boxes) -> Tags:
     """The tags without the orientation: the header of the codestream has it."""
     for kind, start, length in boxes.metadata:
         file.seek(start)
@@ -218,7 +219,7 @@ def _exif(file: IO[bytes], boxes: Boxes) -> Tags | None:
             tags = parsed_exif(data[4 + int.from_bytes(data[:4], "big") :])
         tags.pop(274, None)
         return tags
-    return None
+    return {}
 
 
 # Colour encodings

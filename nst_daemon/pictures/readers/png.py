@@ -20,8 +20,8 @@ import numpy as np
 
 from nst_daemon.pictures import code_points
 from nst_daemon.pictures.icc import UNREADABLE
-from nst_daemon.pictures.metadata import Tags, parsed_exif
-from nst_daemon.pictures.raster import Raster, Size, StoredPicture, UnsupportedPicture
+from nst_daemon.pictures.metadata import parsed_exif
+from nst_daemon.pictures.raster import Raster, Size, StoredPicture, Tags, UnsupportedPicture
 
 #: libpng's warnings: the reader checks the chunks itself, and imagecodecs decodes interlaced pictures in a way that
 #: libpng warns about although the pixels are right.
