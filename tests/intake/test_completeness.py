@@ -19,6 +19,7 @@ from nst_daemon.intake import file_data
 from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.pictures.encode_jxl import encode_jxl
 from tests.corpus import chunk, png, tiff
+from tests.pictures.corpus.case import cases_of
 from tests.pictures.corpus.psd import COMPRESSIONS, RAW, RGB, RLE, sample
 
 WIDE = np.random.default_rng(1).integers(0, 4, (3, 1100, 3), dtype=np.uint8)
@@ -294,6 +295,11 @@ def tiff_without_lengths() -> bytes:
     return tiff(tags)[:100] + b"\x80" * 100
 
 
+def corpus_file(container: str, name: str) -> bytes:
+    """The first file of a module of the corpus whose name ends with this."""
+    return next(case.make() for case in cases_of(container) if case.name.endswith(name))
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -302,6 +308,10 @@ def tiff_without_lengths() -> bytes:
         webp_without_padding,
         heic_with_exif_that_ends_with_zeros,
         tiff_without_lengths,
+        lambda: corpus_file("jxl", "an empty part"),
+        lambda: corpus_file("jpeg2000", "zeros after the file"),
+        lambda: corpus_file("webp", "a wrong total"),
+        lambda: corpus_file("webp", "a chunk without padding"),
         lambda: encode("MPO", frames=3),
         lambda: encode("JPEG", np.full((800, 900, 3), 128, np.uint8), optimize=True),
         lambda: encode("JPEG") + bytes(5000),
@@ -340,6 +350,16 @@ def test_a_structure_without_end_is_left_to_the_decoder() -> None:
     empty = struct.pack(">I", 0) + b"tEXt" + struct.pack(">I", zlib.crc32(b"tEXt"))
     data = b"\x89PNG\r\n\x1a\n" + empty * (file_data.MAX_STEPS + 10)
     assert check(data)
+
+
+def test_parts_without_numbers_are_left_to_the_decoder() -> None:
+    """65,535 items of 65,535 parts whose offsets and lengths have no bytes take less than a second."""
+    entries = struct.pack(">HHH", 1, 0, 65_535) * 65_535
+    iloc = struct.pack(">I4s4x2xH", 16 + len(entries), b"iloc", 65_535) + entries
+    meta = struct.pack(">I4s4x", 12 + len(iloc), b"meta") + iloc
+    began = time.process_time()
+    assert check(struct.pack(">I4s4s4x", 16, b"ftyp", b"avif") + meta)
+    assert time.process_time() - began < 1
 
 
 def test_directories_in_a_circle_end() -> None:

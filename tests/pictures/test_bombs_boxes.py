@@ -130,6 +130,41 @@ def animated(kind: bytes, at: int, value: int) -> bytes:
     return bytes(data)
 
 
+def replaced(data: bytes, kind: bytes, other: bytes) -> bytes:
+    """A file with another box in place of the first one of a type."""
+    at = data.index(kind) - 4
+    length = int.from_bytes(data[at : at + 4], "big")
+    return data[:at] + other + data[at + length :]
+
+
+def listed(kind: bytes, part: bytes, count: int) -> bytes:
+    """A file that consists of one `meta` box with many equal lists."""
+    head = box(b"ftyp", b"avif", bytes(4), b"avif")
+    inner = (
+        box(b"iprp", box(b"ipco"), part * count) if kind == b"ipma" else full(kind, part * count)
+    )
+    return head + full(b"meta", full(b"pitm", b"\0\1"), inner)
+
+
+def many_extents() -> bytes:
+    """A HEIC whose image has 605 parts, more than libheif reads."""
+    entry = struct.pack(">HHH", 1, 0, 605) + struct.pack(">II", 0, 1) * 605
+    iloc = full(b"iloc", bytes([0x44, 0]), struct.pack(">H", 1), entry)
+    return replaced(heic(SMALL, 8), b"iloc", iloc)
+
+
+def parts_without_numbers() -> bytes:
+    """65,535 items of 65,535 parts whose offsets and lengths have no bytes: 400 kB."""
+    entries = struct.pack(">HHH", 1, 0, 65_535) * 65_535
+    return replaced(avif(SMALL, 8), b"iloc", full(b"iloc", bytes(2), b"\xff\xff", entries))
+
+
+def unending_headers(count: int) -> bytes:
+    """An AVIF whose data consists of sequence headers with a number of 2000 leading zeros."""
+    header = b"\x0a\xff\x01" + (b"\x04" + bytes(8) + b"\x20").ljust(255, b"\0")
+    return container([Item(b"av01", header * count, [ispe(16, 24)])], b"avif")
+
+
 STREAM = stored(SMALL, 8)
 BOMBS: dict[str, Callable[[], bytes]] = {
     "AVIF of 2³¹ × 2³¹": lambda: lying(avif(SMALL, 8), 1 << 31, 1 << 31),
@@ -154,6 +189,18 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "AVIF, animated, 2³² − 1 chunks": lambda: animated(b"stco", 4, 0xFFFFFFFF),
     "AVIF, animated, 65535 × 65535": lambda: animated(b"av01\0\0\0\0", 20, 0xFFFFFFFF),
     "AVIF, animated, boxes without an end": lambda: animated(b"trak", 0, 0),
+    "AVIF, 60 MB of references": lambda: listed(
+        b"iref", box(b"dimg", b"\0\1\xff\xff", bytes(131_070)), 460
+    ),
+    "AVIF, 60 MB of associations": lambda: listed(
+        b"ipma", full(b"ipma", b"\0\0\x3e\x80", (b"\0\1\xff" + bytes(255)) * 16_000), 15
+    ),
+    "AVIF, 4 billion parts": parts_without_numbers,
+    "AVIF, 99000 sequence headers": lambda: unending_headers(99_000),
+    "HEIC, 605 parts": many_extents,
+    "AVIF, a primary number of 4000 bytes": lambda: replaced(
+        avif(SMALL, 8), b"pitm", full(b"pitm", b"\1" * 4000)
+    ),
     "JPEG 2000 of 2³² − 1": lambda: sized(STREAM, 0xFFFFFFFF, 0xFFFFFFFF),
     "JPEG 2000 of 12000 × 12000": lambda: sized(STREAM, 12_000, 12_000),
     "JPEG 2000, tiles of one pixel": lambda: sized(STREAM, 255, 255, (1, 1)),

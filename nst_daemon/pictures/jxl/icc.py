@@ -32,18 +32,19 @@ class UnreadableProfile(ValueError):  # noqa: N818 (the state of a profile)
     """The profile is too large to be read; the picture may be whole."""
 
 
-def read_profile(bits: Bits) -> bytes:
+def read_profile(bits: Bits, most: int = MAX_ENCODED) -> bytes:
     """Read a profile.
 
     Args:
         bits: At the end of the header; afterwards at the end of the profile.
+        most: Encoded bytes that are read.
 
     Raises:
         EOFError: The data end before.
         ValueError: The profile is damaged, or too large (UnreadableProfile).
     """
     size = bits.u64()
-    if size > MAX_ENCODED:
+    if size > most:
         raise UnreadableProfile("the colour profile is too large")
     reader = SymbolReader(bits, _CONTEXTS)
     data = bytearray()
