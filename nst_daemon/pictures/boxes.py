@@ -194,6 +194,13 @@ def _properties(data: bytes, known: dict[int, BoxItem], start: int, end: int) ->
                         item.properties.append(shared[index - 1])
 
 
+def box(kind: bytes, contents: bytes) -> bytes:
+    """A box."""
+    if len(contents) + 8 < 1 << 32:
+        return struct.pack(">I", len(contents) + 8) + kind + contents
+    return struct.pack(">I4sQ", 1, kind, len(contents) + 16) + contents
+
+
 def clean_aperture(content: bytes, height: int, width: int) -> tuple[slice, slice]:
     """The rows and columns that a `clap` property leaves; all of them if it is invalid (ISO 14496-12, 12.1.4)."""
     numbers = struct.unpack(">IIIIiIiI", content[:32].ljust(32, b"\0"))

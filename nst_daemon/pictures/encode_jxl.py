@@ -9,8 +9,9 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
+from nst_daemon.pictures.boxes import box
 from nst_daemon.pictures.jxl import header as jxl_header
-from nst_daemon.pictures.jxl.boxes import CONTAINER, box, find_boxes, read_codestream
+from nst_daemon.pictures.jxl.boxes import CONTAINER, find_boxes, read_codestream
 from nst_daemon.pictures.raster import Array
 from nst_daemon.pictures.srgb import to_light
 

@@ -102,10 +102,3 @@ def read_codestream(file: IO[bytes], boxes: Boxes, limit: int | None = None) -> 
             if left <= 0:
                 break
     return b"".join(found)
-
-
-def box(kind: bytes, contents: bytes) -> bytes:
-    """A box."""
-    if len(contents) + 8 < 1 << 32:
-        return struct.pack(">I", len(contents) + 8) + kind + contents
-    return struct.pack(">I4sQ", 1, kind, len(contents) + 16) + contents
