@@ -55,6 +55,9 @@ _LONG_KEYS = {
 }
 _MOST_BLOCKS = 1000
 
+#: Rounding makes values blended with white so much darker at most.
+_ROUNDING = -2 / 255
+
 #: So many rows are calculated at once.
 _ROWS = 64
 
@@ -299,10 +302,15 @@ def _from_palette(indices: Array, header: _Header) -> Raster:
 
 
 def _without_white(colours: Array, alpha: Array) -> Array:
-    """The colours before Photoshop blended them with white: c = (v - (1 - alpha)) / alpha."""
+    """The colours before Photoshop blended them with white: c = (v - (1 - alpha)) / alpha.
+
+    Other programs do not blend them: a value below 1 - alpha proves it.
+    """
     opacity = scaled(alpha)
     blended = colours if colours.dtype.kind == "f" else scaled(colours)
     plain = blended - (1 - opacity)
+    if colours.dtype.kind != "f" and plain.min() < _ROUNDING:
+        return colours
     plain /= np.where(opacity > 0, opacity, 1)
     result: Array = plain.clip(0, None if colours.dtype.kind == "f" else 1, out=plain)
     return result

@@ -201,6 +201,7 @@ def cases() -> Iterator[Case]:
     """Every mode, extra channels, transparency, metadata, and refusals."""
     yield from _modes()
     yield from _transparent()
+    yield from _not_blended()
     yield from _metadata()
     yield from _refused()
 
@@ -257,6 +258,18 @@ def _transparent() -> Iterator[Case]:
             tolerance = 2e-3 if depth == 32 else 1e-4
             name = f"{_label(psd)}, transparency by {layers}"
             yield Case(name, psd.encode, colours, opacity, tolerance, _note(psd))
+
+
+def _not_blended() -> Iterator[Case]:
+    """Transparency as some other programs write it: colours are not blended with white."""
+    for mode, depth in product((GRAY, RGB, CMYK), (8, 16)):
+        number = COLOURS[mode]
+        alpha = stored(SHARES[4], depth)
+        channels = np.concatenate([stored(SHARES[:number], depth), alpha[None]])
+        psd = Psd(channels, mode, depth, layers="count")
+        colours = painted(np.moveaxis(unit(channels[:number]), 0, -1), psd)
+        name = f"{_label(psd)}, transparency without white"
+        yield Case(name, psd.encode, colours, unit(alpha), 1e-4, _note(psd))
 
 
 def _metadata() -> Iterator[Case]:
