@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from nst_daemon import active_hours, strict_yaml, variables
 from nst_daemon.addresses import split_address
@@ -32,6 +40,7 @@ from nst_daemon.pictures.output_formats import (
     OutputName,
     depth_problem,
     formats_with,
+    named_format,
     output_format,
 )
 
@@ -204,7 +213,9 @@ class Limits(_Strict):
 class Outputs(_Strict):
     """The files of a result."""
 
-    format: OutputName = _key("png", "picture format: png, jpg, webp, tiff, avif or jxl")
+    format: Annotated[OutputName, BeforeValidator(named_format)] = _key(
+        "png", "picture format: png, jpg, webp, tiff, avif or jxl"
+    )
     depth: Depth = _key(8, "bits per channel: 8, 16 for png, tiff and jxl, or 10 for avif")
     quality: Annotated[int, Field(ge=1, le=100)] = _key(
         92, "quality of jpg, webp, avif and jxl, 1 to 100"

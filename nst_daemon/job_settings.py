@@ -21,6 +21,7 @@ from nst_daemon.pictures.output_formats import (
     depth_problem,
     formats_with,
     listed,
+    named_format,
     output_format,
 )
 
@@ -45,7 +46,16 @@ def resolve_job(config: Config, settings: Mapping[str, object]) -> tuple[RenderS
 
 
 def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:
-    """Outputs with the format, depth and quality of a job. Raises SettingsError."""
+    """Outputs with the format, depth and quality of a job.
+
+    A job that chooses a format and no depth gets the configured depth, or the largest one that its format can hold.
+
+    Raises:
+        SettingsError: A value is not allowed, or the format cannot hold the depth.
+    """
+    written = {
+        key: named_format(value) if key == "format" else value for key, value in written.items()
+    }
     for key, value in written.items():
         if not _allowed(key, value):
             raise SettingsError(
@@ -53,12 +63,13 @@ def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:
                 remedy=_remedy(key, value),
             )
     chosen: Outputs = replace(outputs, **written)  # type: ignore[arg-type]
+    depths = output_format(chosen.format).depths
+    if "depth" not in written and chosen.depth not in depths:
+        return replace(chosen, depth=max(d for d in depths if d <= chosen.depth))
     if problem := depth_problem(chosen.format, chosen.depth):
-        own = "" if "depth" in written else " (outputs.depth of the configuration)"
-        depths = listed(output_format(chosen.format).depths)
         raise SettingsError(
-            f"{problem}{own}",
-            remedy=f"set depth to {depths}, or format to {formats_with(chosen.depth)}",
+            problem,
+            remedy=f"set depth to {listed(depths)}, or format to {formats_with(chosen.depth)}",
         )
     return chosen
 

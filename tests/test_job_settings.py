@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nst_daemon.config import Config, Outputs
+from nst_daemon.config import Config, Outputs, load
 from nst_daemon.errors import SettingsError
 from nst_daemon.job_settings import resolve_job
 
@@ -36,10 +36,10 @@ def test_quality_is_no_part_of_what_has_none() -> None:
     ("settings", "words"),
     [
         (
-            {"format": "tif"},
-            "setting format cannot be 'tif'; allowed: png.*jxl.*did you mean 'tiff'",
+            {"format": "tifff"},
+            "setting format cannot be 'tifff'; allowed: png.*jxl.*did you mean 'tiff'",
         ),
-        ({"format": "JPEG"}, "did you mean 'jpg'"),
+        ({"format": "gif"}, "setting format cannot be 'gif'"),
         (
             {"format": None},
             "setting format cannot be None; allowed: png, jpg, webp, tiff, avif or jxl$",
@@ -72,9 +72,22 @@ def test_what_is_not_allowed_is_named(settings: dict[str, Any], words: str) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_a_depth_of_the_configuration_is_named_as_such() -> None:
-    """A job that chooses JPEG under `outputs.depth: 16` learns where the depth comes from."""
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [("tif", "tiff"), ("JPEG", "jpg"), ("jpe", "jpg"), ("Png", "png"), ("jxl", "jxl")],
+)
+def test_a_suffix_names_its_format(written: str, named: str) -> None:
+    """`format` takes every suffix of a format, in any case, in a job and in the configuration."""
+    assert resolve_job(CONFIG, {"format": written})[1].format == named
+    assert load(environ={"NST_OUTPUTS__FORMAT": written}, search=()).outputs.format == named
+
+
+@pytest.mark.parametrize(("name", "depth"), [("jpg", 8), ("avif", 10), ("png", 16)])
+def test_a_configured_depth_is_lowered_to_what_the_format_of_a_job_can_hold(
+    name: str, depth: int
+) -> None:
+    """Under `outputs.depth: 16` a job that chooses only a format gets its largest depth; a stated depth counts."""
     deep = Config(outputs=Outputs(format="tiff", depth=16))
-    with pytest.raises(SettingsError, match=r"not 16 \(outputs.depth of the configuration\)"):
-        resolve_job(deep, {"format": "jpg"})
-    assert resolve_job(deep, {"format": "jpg", "depth": 8})[1].depth == 8
+    assert resolve_job(deep, {"format": name})[1].depth == depth
+    with pytest.raises(SettingsError, match="bits per channel, not"):
+        resolve_job(deep, {"format": name, "depth": 16 if depth < 16 else 10})

@@ -12,7 +12,7 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.errors import SettingsError, UsageError
 from nst_daemon.files import copied, storage
 from nst_daemon.jobs import JobInput, Role
-from nst_daemon.pictures.output_formats import OUTPUT_SUFFIXES, format_of_suffix
+from nst_daemon.pictures.output_formats import OUTPUT_SUFFIXES, format_of_suffix, named_format
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, Any]:
@@ -47,9 +47,10 @@ def with_output_file(
             f"{path} has no known picture format",
             remedy=f"use one of the suffixes {', '.join(OUTPUT_SUFFIXES)}",
         )
-    if settings.get("format", known.name) != known.name:
+    asked = settings.get("format", known.name)
+    if named_format(asked) != known.name:
         raise UsageError(
-            f"{path} has the suffix of {known.title}, and --set asks for the format {settings['format']}",
+            f"{path} has the suffix of {known.title}, and --set asks for the format {asked}",
             remedy="remove one of them",
         )
     if path.exists() and not overwrite:

@@ -81,6 +81,12 @@ def format_of_suffix(suffix: str) -> OutputFormat | None:
     return _BY_SUFFIX.get(suffix.lower())
 
 
+def named_format(value: object) -> object:
+    """The name of the format that a suffix means, such as jpg for JPEG; another value as it is."""
+    known = format_of_suffix(f".{value}")
+    return known.name if known else value
+
+
 def depth_problem(name: str, depth: int) -> str:
     """Why a format cannot hold a depth, such as "webp has 8 bits per channel, not 16"; "" if it can."""
     depths = output_format(name).depths
