@@ -155,8 +155,8 @@ def _require_even_steps(stream: Codestream) -> None:
     """OpenJPEG and imagecodecs read components of equal sizes, and chroma of half the width or also half the height."""
     steps = [component.step for component in stream.components]
     chroma = len(steps) == 3 and steps[0] == (1, 1) and steps[1:] in ([(1, 2)] * 2, [(2, 2)] * 2)
-    if len(set(steps)) > 1 and not chroma:
-        raise UnsupportedPicture("has components of different sizes")
+    if set(steps) != {(1, 1)} and not chroma:
+        raise UnsupportedPicture("has subsampled components")
 
 
 def _decoded(data: bytes, container: _Jp2, stream: Codestream, layout: _Layout) -> Raster:

@@ -326,7 +326,12 @@ def _refused() -> Iterator[Case]:
     yield Case(
         "components of different sizes",
         lambda: subsampled([np.zeros(SIZE, np.uint8), np.zeros((8, 12), np.uint8)], [(1, 1), (2, 2)]),
-        None, refused="has components of different sizes",
+        None, refused="has subsampled components, which is not supported",
+    )  # fmt: skip
+    yield Case(
+        "all components subsampled",
+        lambda: subsampled([np.zeros(SIZE, np.uint8)], [(2, 2)]),
+        None, refused="has subsampled components, which is not supported",
     )  # fmt: skip
     for share in (0.2, 0.5, 0.9, 0.99):
         yield Case(

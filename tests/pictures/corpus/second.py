@@ -69,5 +69,6 @@ def _by_libvips(data: bytes) -> NDArray[Any]:
     colours = image.numpy().astype(np.float64).reshape(image.height, image.width, -1) / 65535
     if colours.shape[2] == 1:
         colours = colours.repeat(3, axis=2)
+    colours = colours[..., :3]  # others mean neither colour nor opacity
     alpha = alpha.clip(0, 1)
     return np.concatenate([colours.clip(0, 1) * alpha, alpha], axis=-1)
