@@ -49,7 +49,12 @@ def _packed(data: bytes, size: int) -> Any:
 
 
 def _lzma(data: bytes, size: int) -> Any:
-    return lzma.LZMADecompressor(memlimit=LZMA_BYTES).decompress(data, size)
+    try:
+        return lzma.LZMADecompressor(memlimit=LZMA_BYTES).decompress(data, size)
+    except lzma.LZMAError as error:
+        if "Memory usage limit" in str(error):
+            raise UnsupportedPicture("is a TIFF with a large dictionary of LZMA") from error
+        raise
 
 
 def _zstd(data: bytes, size: int) -> Any:

@@ -218,8 +218,12 @@ def _chain(file: IO[bytes]) -> tuple[list[Directory], bool]:
 
 def _sub_directories(page: Directory) -> list[Directory]:
     """Those that can be read."""
-    found = []
-    for offset in page.numbers(SUB_DIRECTORIES)[:MAX_SUB_DIRECTORIES]:
+    found: list[Directory] = []
+    try:
+        offsets = page.numbers(SUB_DIRECTORIES)[:MAX_SUB_DIRECTORIES]
+    except EOFError:
+        return found
+    for offset in offsets:
         try:
             inner = page.directory(offset)
             _ = inner.is_picture

@@ -16,8 +16,8 @@ RAW, CCITT_RLE, CCITT_G3, CCITT_G4, LZW, OLD_JPEG, JPEG = 1, 2, 3, 4, 5, 6, 7
 #: Values of PhotometricInterpretation.
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, MASK, CMYK, YCBCR = 0, 1, 2, 3, 4, 5, 6
 CIELAB, ICCLAB, ITULAB, LOG_L, LOG_LUV = 8, 9, 10, 32844, 32845
-#: Each strip or tile takes time, and each sample of a pixel takes memory.
-MAX_SEGMENTS, MAX_SAMPLES = 1 << 20, 4096
+#: Each strip or tile takes time, more if it is a picture of its own, and so does each sample of a pixel.
+MAX_SEGMENTS, MAX_PICTURES, MAX_SAMPLES, MAX_PIXEL_BYTES = 1 << 20, 1 << 17, 4096, 1024
 #: Strips may overlap, but not so much that the file is read more than twice, or more than its pixels need.
 _READ_TWICE, _READ_MORE = 2, 1 << 20
 _UNSIGNED, _SIGNED, _FLOAT, _VOID = 1, 2, 3, 4
@@ -119,8 +119,10 @@ def read_layout(directory: Directory) -> Layout:
         tiled=tiled,
         chroma=_chroma(directory, samples, compression, photometric),
     )
-    if layout.segments > MAX_SEGMENTS:
+    if layout.segments > (MAX_PICTURES if compression in PICTURES else MAX_SEGMENTS):
         raise UnsupportedPicture(f"has {layout.segments} strips or tiles")
+    if not layout.planar and sum(bits) > 8 * MAX_PIXEL_BYTES:
+        raise UnsupportedPicture(f"has {samples} samples for each pixel")
     return layout
 
 

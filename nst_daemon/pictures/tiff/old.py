@@ -16,6 +16,8 @@ from nst_daemon.pictures.tiff.layout import LOG_L, LOG_LUV, YCBCR, Layout, place
 #: CCITT RLE, Group 3, Group 4, RLE of whole words; NeXT, ThunderScan; SGI LogLuv.
 LIBTIFF = {2, 3, 4, 32771, 32766, 32809, 34676, 34677}
 _LOSSLESS = 14
+#: The beginning of a JPEG is copied for each strip.
+_MAX_HEAD = 1 << 14
 _SOS = b"\xff\xda"
 _SHORT, _LONG8 = 3, 16
 
@@ -109,6 +111,8 @@ def old_jpeg(directory: Directory, layout: Layout) -> Array:
         return codecs.jpeg(whole, layout.size, layout.samples, space)[0][
             : layout.size[0], : layout.size[1]
         ]
+    if len(head) > _MAX_HEAD:
+        raise ValueError("an old JPEG has no coded data near its beginning")
     offsets, lengths = places(directory, layout, 1)
     height = layout.segment[0]
     result = np.zeros((*layout.size, layout.samples), np.uint8)

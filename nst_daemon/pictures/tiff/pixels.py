@@ -16,8 +16,8 @@ from nst_daemon.pictures.tiff.directory import Directory
 from nst_daemon.pictures.tiff.layout import Layout, rows_of
 
 _NO_PREDICTOR, _HORIZONTAL, _FLOATING_POINT = 1, 2, 3
-#: Longer tables of JPEG are refused.
-_MAX_TABLES = 1 << 16
+#: Longer tables of JPEG are cut: they are copied for each strip or tile.
+_MAX_TABLES = 1 << 14
 
 
 def dtype_of(layout: Layout, raw: bool) -> np.dtype[Any]:
