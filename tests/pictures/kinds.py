@@ -23,6 +23,9 @@ from PIL import ExifTags, Image
 from nst_daemon.pictures.formats import FORMATS
 from tests.corpus import chunk
 from tests.pictures import heif_writer, jpeg2000_writer
+from tests.pictures.tiff_writer import LONG
+from tests.pictures.tiff_writer import file as tiff_file
+from tests.pictures.tiff_writer import page as tiff_page
 
 Array = NDArray[Any]
 PAGE = Path(__file__).parents[2] / "docs" / "images.md"
@@ -591,6 +594,29 @@ KINDS: tuple[Kind, ...] = (
         lambda: tiff((2 * RGB16[..., 0] - 0.5).astype(np.float32), "minisblack"),
         (2 * GREY16 - 0.5).clip(0, 1),
         note="values outside of 0 to 1 were clipped",
+    ),
+    Kind(
+        "TIFF, floating point",
+        "0 to 1 as they are",
+        lambda: tiff(RGB16.astype(np.float32)),
+        RGB16,
+        tolerance=DEEP,
+    ),
+    Kind(
+        "TIFF, grey, 12 bit",
+        "all 12 bits, grey as RGB",
+        lambda: tiff_file(tiff_page(WIDE[..., :1] >> 4, 12, 1)),
+        ((WIDE[..., :1] >> 4) / 4095).repeat(3, axis=2),
+        tolerance=DEEP,
+    ),
+    Kind(
+        "TIFF, a thumbnail before the picture",
+        "the picture",
+        lambda: tiff_file(
+            tiff_page(NARROW[:1, :1, :3], 8, 2, tags={254: (LONG, [1])}),
+            tiff_page(NARROW[..., :3], 8, 2),
+        ),
+        RGB,
     ),
     Kind(
         "TIFF with several pages",
