@@ -215,7 +215,7 @@ def full_range(values: Array, bits: int, signed: bool, dtype: np.dtype[Any]) -> 
         values = values ^ values.dtype.type(1 << bits - 1)
     if dtype.kind == "f":
         if values.dtype.kind == "f":
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 return values.astype(np.float32)
         return (values / np.float64((1 << bits) - 1)).astype(np.float32)
     if bits != 8 * values.itemsize or bits > 16:

@@ -39,6 +39,9 @@ def require_support(layout: Layout) -> None:
     predicted = layout.predictor != _NO_PREDICTOR
     if predicted and layout.predictor not in (_HORIZONTAL, _FLOATING_POINT):
         raise UnsupportedPicture(f"is a TIFF with the predictor {layout.predictor}")
+    whole = set(layout.bits) <= {8, 16, 32, 64} and len(set(layout.bits)) == 1
+    if (layout.chroma != (1, 1) or code in (codecs.PIXAR_LOG, codecs.LERC)) and not whole:
+        raise UnsupportedPicture(f"is a TIFF with YCbCr, LERC or PixarLog of {layout.bits[0]} bits")
     plain = len(set(layout.bits)) == 1 and layout.bits[0] in (8, 16, 24, 32, 64)
     if predicted and (not plain or (layout.predictor == _FLOATING_POINT and layout.kind != "f")):
         raise UnsupportedPicture(f"is a TIFF with a predictor for {layout.bits[0]} bits")

@@ -411,6 +411,12 @@ def _refused() -> Iterator[Case]:
             page(values, 8, 2, Store(tile=(16, 16)), tags={32998: (tw.LONG, [2])}),
             "tiles.*not supported",
         ),
+        ("YCbCr of 12 bits", page(values, 12, 6), "of 12 bits, which is not supported"),
+        (
+            "LERC of 12 bits",
+            page(values, 12, 2, encode=(34887, lambda _: b"123")),
+            "of 12 bits, which is not supported",
+        ),
         ("no size", page(values, 8, 2, tags={256: (tw.LONG, [0])}), "damaged"),
         (
             "no strips",
