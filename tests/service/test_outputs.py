@@ -84,7 +84,7 @@ def test_the_identity_of_a_picture_ignores_its_format(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"format: jpeg", "did you mean 'jpg'"),
+        (b"format: jpgg", "did you mean 'jpg'"),
         (b"format: webp\ndepth: 16", "webp has 8 bits per channel"),
         (b"quality: 200", "from 1 to 100"),
     ],
@@ -114,7 +114,7 @@ def test_a_style_has_outputs_and_the_job_overrides_them(bench: Bench) -> None:
 
 def test_a_retry_reads_the_outputs_again(bench: Bench) -> None:
     """A wrong format is fixed in failed/ and retried."""
-    bench.drop(yaml=b"format: tif")
+    bench.drop(yaml=b"format: tifff")
     assert bench.job().state is S.FAILED
     (bench.folders.failed / "dog" / "dog.yaml").write_text("format: tiff\ndepth: 16\n")
     bench.ledger.request(bench.job().id, "retry", now=bench.now.wall)

@@ -101,7 +101,7 @@ def _difference(case: Case, found: DecodedFile) -> str:
         off = np.abs(found.alpha[..., 0].astype(np.float64) - case.alpha).max()
         if off > case.tolerance:
             return f"alpha differs by {255 * off:.2f} of 255"
-    notes = "; ".join(found.notes)
+    notes = "; ".join(note.removeprefix("picture: ") for note in found.notes)
     if case.note not in notes or bool(case.note) != bool(notes):
         return f"notes {notes!r} and not {case.note!r}"
     return ""
