@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "pictures.formats",
         "pictures.jxl.frames",
         "pictures.output_formats",
+        "pictures.tiff.entries",
         "unexpected",
     },
     "active_hours": {"errors"},

@@ -6,9 +6,8 @@ import struct
 from dataclasses import dataclass, field
 
 from nst_daemon.intake.file_data import BLANK_CODE, BLANK_PIXELS, FileData, Missing, Undecided
+from nst_daemon.pictures.tiff.entries import TYPE_BYTES
 
-_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_TIFF_SIZES |= {16: 8, 17: 8, 18: 8}
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _TIFF_INTEGER_TAGS = {256, 257, 258, 259, 273, 277, 279, 324, 325, 330, 513, 514, 34665, 34853}
 _TIFF_JPEG_TABLES = 347
@@ -83,7 +82,7 @@ class _Tiff:
 
     def _value(self, place: int, kind: int, number: int) -> int:
         """Where the value of an entry is. All of its bytes must be there."""
-        length = _TIFF_SIZES.get(kind, 0) * number
+        length = TYPE_BYTES.get(kind, 0) * number
         pointer = "Q" if self.big else "I"
         if length > struct.calcsize(pointer):
             (place,) = self._unpack(pointer, place)

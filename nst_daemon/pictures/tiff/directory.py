@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 
 from nst_daemon.pictures.raster import Array
+from nst_daemon.pictures.tiff.entries import TagEntry, beginning, read_entries
 
 NEW_SUBFILE_TYPE, SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = (
     254, 255, 256, 257, 258, 259, 262,
@@ -38,7 +39,7 @@ _USED = {
     DATE_TIME_ORIGINAL,
 }  # fmt: skip
 
-#: TIFF 6.0, section 2, and BigTIFF: type → numpy's; rationals are pairs.
+#: numpy's types by those of `entries.TYPE_BYTES`; rationals are pairs.
 _TYPES = {
     1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "i4", 11: "f4", 12: "f8",
     13: "u4", 16: "u8", 17: "i8", 18: "u8",
@@ -50,15 +51,6 @@ MAX_PAGES, MAX_SUB_DIRECTORIES, MAX_ENTRIES = 2000, 32, 400_000
 MAX_NUMBERS = 1024
 _REDUCED, _MASK = 1, 4
 _PHOTOMETRIC_MASK = 4
-
-
-@dataclass(frozen=True)
-class TagEntry:
-    """Of a directory. kind: a key of `_TYPES`; at: the offset of its values."""
-
-    kind: int
-    count: int
-    at: int
 
 
 @dataclass(frozen=True)
@@ -79,11 +71,11 @@ class Directory:
     following: int
 
     def data(self, tag: int, most: int) -> bytes:
-        """The bytes of a value, at most so many; b"" if there is none. Raises EOFError if they are not all there."""
+        """At most `most` bytes of a value; b"" if the tag is missing. Raises EOFError if the file ends before."""
         entry = self.entries.get(tag)
         if entry is None:
             return b""
-        return self.read(entry.at, min(_bytes(entry), most))
+        return self.read(entry.at, min(entry.length, most))
 
     def array(self, tag: int, most: int = MAX_NUMBERS) -> Array:
         """The values, at most so many: integers, or float64 of rationals; empty if the tag is missing."""
@@ -140,11 +132,6 @@ class Directory:
         return _directory(self.file, self.order, self.big, self.file_size, offset)[0]
 
 
-def _bytes(entry: TagEntry) -> int:
-    size = np.dtype(_TYPES[entry.kind]).itemsize
-    return entry.count * size * (2 if entry.kind in _RATIONALS else 1)
-
-
 @dataclass(frozen=True)
 class Pages:
     """The pages of a file.
@@ -190,10 +177,7 @@ def _chain(file: IO[bytes]) -> tuple[list[Directory], bool]:
     """The pages, and whether these are all: a damaged page ends the list."""
     size = file.seek(0, 2)
     file.seek(0)
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    big = 43 in (head[2], head[3])
-    (offset,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
+    order, big, offset = beginning(file.read(16))
     found: list[Directory] = []
     seen: set[int] = set()
     entries = 0
@@ -237,26 +221,5 @@ def _directory(
     file: IO[bytes], order: str, big: bool, file_size: int, offset: int
 ) -> tuple[Directory, int]:
     """A directory, and the number of its entries."""
-    count_layout, entry_layout, pointer = ("Q", "HHQQ", "Q") if big else ("H", "HHII", "I")
-    step, width = struct.calcsize(order + entry_layout), struct.calcsize(order + pointer)
-    file.seek(offset)
-    (count,) = struct.unpack(order + count_layout, file.read(struct.calcsize(count_layout)))
-    if not 0 < count <= 0xFFFF:
-        raise ValueError(f"a directory has {count} entries")
-    table = file.read(count * step)
-    if len(table) < count * step:
-        raise EOFError("it ends inside a directory")
-    start = offset + struct.calcsize(count_layout)
-    entries: dict[int, TagEntry] = {}
-    for number, (tag, kind, values, at) in enumerate(
-        struct.iter_unpack(order + entry_layout, table)
-    ):
-        if tag not in _USED or kind not in _TYPES or tag in entries or not values:
-            continue
-        inside = _bytes(TagEntry(kind, values, 0)) <= width
-        entries[tag] = TagEntry(
-            kind, values, start + number * step + step - width if inside else at
-        )
-    tail = file.read(width)
-    following = struct.unpack(order + pointer, tail)[0] if len(tail) == width else 0
+    entries, following, count = read_entries(file, order, big, offset, tags=_USED)
     return Directory(file, order, big, file_size, entries, following), count
