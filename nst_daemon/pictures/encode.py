@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import cast
 
 import imagecodecs
 import numpy as np
-import tifffile
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from nst_daemon.pictures.encode_avif import encode_avif
@@ -27,6 +27,8 @@ ASCII = b"ASCII\0\0\0"
 _MAX_COMMENT = 55_000
 #: Uncompressed bytes of a strip of a TIFF. A reader decodes each as a whole.
 _STRIP_BYTES = 1 << 20
+#: Values of Compression, PhotometricInterpretation, Predictor and ExtraSamples (TIFF 6.0; technical notes of Adobe).
+_DEFLATE, _RGB, _HORIZONTAL, _STRAIGHT_ALPHA = 8, 2, 2, 2
 #: Larger TIFFs are BigTIFFs; the directory is smaller than the difference to 4 GiB.
 _CLASSIC_TIFF_BYTES = (1 << 32) - (1 << 26)
 
@@ -102,18 +104,18 @@ def encode_tiff(
     tags[ExifTags.Base.ImageWidth] = width
     tags[ExifTags.Base.ImageLength] = height
     tags[ExifTags.Base.BitsPerSample] = (8 * pixels.itemsize,) * channels
-    tags[ExifTags.Base.Compression] = tifffile.COMPRESSION.ADOBE_DEFLATE.value
-    tags[ExifTags.Base.PhotometricInterpretation] = tifffile.PHOTOMETRIC.RGB.value
+    tags[ExifTags.Base.Compression] = _DEFLATE
+    tags[ExifTags.Base.PhotometricInterpretation] = _RGB
     tags[ExifTags.Base.SamplesPerPixel] = channels
     tags[ExifTags.Base.RowsPerStrip] = rows
     # Relative to the end of the directory; the writer adds its length.
-    tags[ExifTags.Base.StripOffsets] = tuple(sum(lengths[:i]) for i in range(len(lengths)))
+    tags[ExifTags.Base.StripOffsets] = tuple(accumulate(lengths[:-1], initial=0))
     tags[ExifTags.Base.StripByteCounts] = tuple(lengths)
     tags[ExifTags.Base.PlanarConfiguration] = 1
-    tags[ExifTags.Base.Predictor] = tifffile.PREDICTOR.HORIZONTAL.value
+    tags[ExifTags.Base.Predictor] = _HORIZONTAL
     tags[ExifTags.Base.InterColorProfile] = profile
     if channels == 4:
-        tags[ExifTags.Base.ExtraSamples] = tifffile.EXTRASAMPLE.UNASSALPHA.value
+        tags[ExifTags.Base.ExtraSamples] = _STRAIGHT_ALPHA
     if big:
         tags.tagtype[ExifTags.Base.StripOffsets] = TiffTags.LONG8
     out = io.BytesIO()
