@@ -38,11 +38,17 @@ def resolve_job(config: Config, settings: Mapping[str, object]) -> tuple[RenderS
     Raises:
         SettingsError: A key or value is not allowed.
     """
-    written = {key: settings[key] for key in OUTPUT_KEYS if key in settings}
     render = {key: value for key, value in settings.items() if key not in OUTPUT_KEYS}
     for key in render:
         _suggest_output_key(key)
-    return config.render_settings(render), with_overrides(config.outputs, written)
+    return config.render_settings(render), job_outputs(config, settings)
+
+
+def job_outputs(config: Config, settings: Mapping[str, object]) -> Outputs:
+    """The outputs of a job whose settings may hold keys of the painting too. Raises SettingsError."""
+    return with_overrides(
+        config.outputs, {key: settings[key] for key in OUTPUT_KEYS if key in settings}
+    )
 
 
 def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:

@@ -25,6 +25,7 @@ class OutputFormat:
     Attributes:
         name: In `outputs.format`.
         title: In messages.
+        media_type: On the web (RFC 6838).
         suffixes: Of file names that mean this format, in lower case, with the dot.
         depths: Bits per channel that it can hold.
         alpha: Whether it can hold transparency.
@@ -35,6 +36,7 @@ class OutputFormat:
 
     name: OutputName
     title: str
+    media_type: str
     suffixes: tuple[str, ...]
     depths: tuple[Depth, ...]
     alpha: bool
@@ -52,14 +54,24 @@ _ANY = 1 << 62
 #: WEBP_MAX_DIMENSION; signed 32-bit integers of TIFF readers (beyond 4 GiB it is written as BigTIFF); the defaults of
 #: libavif's decoder (avif.h; AV1 itself allows 65536 per side); level 10 of JPEG XL (ISO/IEC 18181-1, Annex M).
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = (
-    OutputFormat("png", "PNG", (".png",), (8, 16), True, False, 1_000_000, _ANY),
+    OutputFormat("png", "PNG", "image/png", (".png",), (8, 16), True, False, 1_000_000, _ANY),
     OutputFormat(
-        "jpg", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), (8,), False, True, 65_500, _ANY
+        "jpg",
+        "JPEG",
+        "image/jpeg",
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        (8,),
+        False,
+        True,
+        65_500,
+        _ANY,
     ),
-    OutputFormat("webp", "WebP", (".webp",), (8,), True, True, 16_383, _ANY),
-    OutputFormat("tiff", "TIFF", (".tiff", ".tif"), (8, 16), True, False, 2**31 - 1, _ANY),
-    OutputFormat("avif", "AVIF", (".avif",), (8, 10), True, True, 32_768, 1 << 28),
-    OutputFormat("jxl", "JPEG XL", (".jxl",), (8, 16), True, True, 1 << 30, 1 << 40),
+    OutputFormat("webp", "WebP", "image/webp", (".webp",), (8,), True, True, 16_383, _ANY),
+    OutputFormat(
+        "tiff", "TIFF", "image/tiff", (".tiff", ".tif"), (8, 16), True, False, 2**31 - 1, _ANY
+    ),
+    OutputFormat("avif", "AVIF", "image/avif", (".avif",), (8, 10), True, True, 32_768, 1 << 28),
+    OutputFormat("jxl", "JPEG XL", "image/jxl", (".jxl",), (8, 16), True, True, 1 << 30, 1 << 40),
 )
 OUTPUT_NAMES: tuple[OutputName, ...] = get_args(OutputName)
 _BY_NAME = {known.name: known for known in OUTPUT_FORMATS}
@@ -77,7 +89,7 @@ def output_format(name: str) -> OutputFormat:
 
 
 def format_of_suffix(suffix: str) -> OutputFormat | None:
-    """The format that a file's suffix means, in any case; None if there is none."""
+    """The format that a file's suffix means, in upper or lower case; None for other suffixes."""
     return _BY_SUFFIX.get(suffix.lower())
 
 

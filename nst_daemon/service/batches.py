@@ -17,7 +17,7 @@ from nst_daemon.intake.expansion import Expansion, Reach
 from nst_daemon.intake.globs import describe
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import read_settings
-from nst_daemon.job_settings import resolve_job
+from nst_daemon.job_settings import job_outputs, resolve_job
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import contained
@@ -125,7 +125,7 @@ class Batches:
         """
         if isinstance(wanted, Rejection):
             return None
-        _, outputs = resolve_job(self._state.config, wanted.settings)
+        outputs = job_outputs(self._state.config, wanted.settings)
         for job in self._state.ledger.alike(wanted.identity):
             if not same_file(job, outputs):
                 continue

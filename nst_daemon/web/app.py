@@ -35,6 +35,7 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops.status import gather, read_live
 from nst_daemon.pictures.formats import suffixes
+from nst_daemon.pictures.output_formats import OUTPUT_FORMATS
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.thumbnails import ResultLimits, reduced
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
@@ -54,16 +55,7 @@ LOGIN_BYTES, COOKIE_SECONDS = 1000, 30 * 86400
 #: Pictures may be cached: their addresses change with their contents.
 CACHE_HEADERS = {"Cache-Control": "private, max-age=86400"}
 #: Python's table lacks some of these on some systems.
-IMAGES = {
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".avif": "image/avif",
-    ".jxl": "image/jxl",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-}
+IMAGES = {suffix: known.media_type for known in OUTPUT_FORMATS for suffix in known.suffixes}
 TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
 
 #: HTTP status by exception; 503 for all other errors of ours.
