@@ -73,7 +73,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 def found(
     data: bytes, path: tuple[bytes, ...], start: int = 0, end: int | None = None
 ) -> tuple[int, int]:
-    """Where the content of a box inside of boxes is; (0, 0) if there is none. Full boxes include their version."""
+    """The start and end of the content of a nested box, or (0, 0). The content of a full box includes its version."""
     for kind in path:
         inner = next(((a, b) for k, a, b in boxes(data, start, end) if k == kind), None)
         if inner is None:

@@ -92,7 +92,7 @@ Source = str | os.PathLike[str] | int | IO[bytes]
 
 
 class _ReaderModule(Protocol):
-    def open_picture(self, file: IO[bytes], name: str) -> StoredPicture: ...
+    def open_picture(self, file: IO[bytes]) -> StoredPicture: ...
 
 
 def decode_file(
@@ -170,7 +170,7 @@ def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture
     known = _allowed(recognise(file), limits.formats, label)
     reader = cast("_ReaderModule", import_module(f"nst_daemon.pictures.readers.{known.reader}"))
     with _damage(label, file):
-        stored = reader.open_picture(file, known.name)
+        stored = reader.open_picture(file)
     _check_limits(stored.size, limits, label)
     return stored
 

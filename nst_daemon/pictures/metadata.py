@@ -70,9 +70,9 @@ def parsed_exif(data: bytes, xmp: bytes = b"") -> Tags:
     """The tags of EXIF data that are used, and those of its sub-directory.
 
     Args:
-        data: With or without the prefix "Exif"; b"" if there is none.
+        data: With or without the prefix "Exif"; may be empty.
         xmp: Its orientation counts if the EXIF has none, as in Pillow, Windows and macOS; libvips and browsers ignore
-            it. b"" if there is none.
+            it. May be empty.
     """
     tags = _read_tags(data)
     tags |= {
@@ -146,7 +146,7 @@ def _carried(tags: Tags) -> dict[str, str]:
 
 
 def _readable(value: object) -> str:
-    """Text that EXIF specifies as ASCII, programs write as UTF-8 and other parsers read as Latin-1; "" if it is none.
+    """Text that EXIF specifies as ASCII and programs write as UTF-8 or Latin-1; "" for other values.
 
     A copyright may consist of two texts, each with a zero at its end (EXIF 2.32, 4.6.4).
     """

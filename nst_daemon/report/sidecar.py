@@ -211,7 +211,7 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> Any:
-    """The JSON of a sidecar, or that in a picture. Raises OSError, or ValueError if there is none."""
+    """The JSON of a sidecar, or that in a picture. Raises OSError, or ValueError if the file contains no JSON."""
     if path.suffix.lower() == ".json":
         return json.loads(files.read_file(path))
     with (

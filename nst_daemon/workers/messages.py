@@ -289,7 +289,7 @@ class Cause(StrEnum):
 class Ended:
     """A worker's life has ended.
 
-    reason: for people; detail: the end of what it printed; crashed: native code has crashed.
+    reason: a text for people; detail: the last lines that it printed; crashed: whether native code has crashed.
     """
 
     reason: str

@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import imagecodecs
@@ -148,52 +149,6 @@ def av1(values: Array, bits: int, *properties: bytes, lossless: bool = True) -> 
     return Item(b"av01", payload, [ispe(*values.shape[:2]), pixi, config, *properties])
 
 
-def avif(
-    values: Array,
-    bits: int,
-    *properties: bytes,
-    alpha: Array | None = None,
-    premultiplied: bool = False,
-    exif: bytes | None = None,
-    xmp: bytes | None = None,
-) -> bytes:
-    """An AVIF of one image; the values are stored exactly."""
-    return container(
-        _items(
-            av1,
-            (values, alpha),
-            bits,
-            properties,
-            premultiplied,
-            metadata={b"Exif": exif, b"mime": xmp},
-        ),
-        b"avif",
-    )
-
-
-def heic(
-    values: Array,
-    bits: int,
-    *properties: bytes,
-    alpha: Array | None = None,
-    premultiplied: bool = False,
-    exif: bytes | None = None,
-    xmp: bytes | None = None,
-) -> bytes:
-    """A HEIC of one image; the values are stored exactly."""
-    return container(
-        _items(
-            hevc,
-            (values, alpha),
-            bits,
-            properties,
-            premultiplied,
-            metadata={b"Exif": exif, b"mime": xmp},
-        ),
-        b"heic",
-    )
-
-
 def hevc(values: Array, bits: int, *properties: bytes) -> Item:
     """An HEVC image of (H, W) or (H, W, 3), lossless (identity matrix for RGB)."""
     out = io.BytesIO()
@@ -224,27 +179,34 @@ def _centred(stored: tuple[int, ...], values: Array) -> tuple[int, int]:
     return values.shape[0] - stored[0], values.shape[1] - stored[1]
 
 
-def _items(
+def _still(
     encode: Any,
-    pixels: tuple[Array, Array | None],
+    brand: bytes,
+    values: Array,
     bits: int,
-    properties: Sequence[bytes],
-    premultiplied: bool,
-    *,
-    metadata: dict[bytes, bytes | None],
-) -> list[Item]:
-    values, alpha = pixels
+    *properties: bytes,
+    alpha: Array | None = None,
+    premultiplied: bool = False,
+    exif: bytes | None = None,
+    xmp: bytes | None = None,
+) -> bytes:
+    """A file of one image; the values are stored exactly."""
     shared = [one for one in properties if one[4:8] in (b"irot", b"imir", b"clap")]
     if not any(b"nclx" in one for one in properties):
-        properties = [*properties, nclx(2, 2, 0 if values.ndim == 3 else 2)]
+        properties = (*properties, nclx(2, 2, 0 if values.ndim == 3 else 2))
     items = [encode(values, bits, *properties)]
     if alpha is not None:
         items.append(encode(alpha, bits, auxc(), nclx(2, 2, 2), *shared))
         items[1].references["auxl"] = [1]
         if premultiplied:
             items[0].references["prem"] = [2]
-    for kind, content in metadata.items():
+    for kind, content in {b"Exif": exif, b"mime": xmp}.items():
         if content is not None:
             payload = bytes(4) + content if kind == b"Exif" else content
             items.append(Item(kind, payload, (), {"cdsc": [1]}))
-    return items
+    return container(items, brand)
+
+
+#: Files of the two formats; the arguments are those of `_still` from `values` on.
+avif = partial(_still, av1, b"avif")
+heic = partial(_still, hevc, b"heic")

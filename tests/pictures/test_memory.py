@@ -384,7 +384,7 @@ def measured(path, used):
     with open(path, "rb") as file:
         known = recognise(file)
         reader = import_module("nst_daemon.pictures.readers." + known.reader)
-        stored = reader.open_picture(file, known.name)
+        stored = reader.open_picture(file)
         size = memory.reduced_size(stored.size, used) if used else None
         estimate = memory.peak_bytes(stored, size)
     trim_heap()

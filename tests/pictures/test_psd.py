@@ -125,7 +125,7 @@ def test_a_picture_of_runs_takes_what_is_estimated(tmp_path: Path) -> None:
         "from nst_daemon.machine import proc_bytes\n"
         "from nst_daemon.pictures.readers import psd\n"
         "before = proc_bytes(Path('/proc/self/status'))['VmHWM']\n"
-        "stored = psd.open_picture(open(sys.argv[1], 'rb'), 'psd')\n"
+        "stored = psd.open_picture(open(sys.argv[1], 'rb'))\n"
         "assert (stored.decode(None).colours == 255).all()\n"
         "print(proc_bytes(Path('/proc/self/status'))['VmHWM'] - before - stored.decoding_bytes(None))"
     )

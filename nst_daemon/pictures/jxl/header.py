@@ -167,7 +167,7 @@ class Header:
         encoding: The encoding of the colours that are decoded.
         animated: Whether there may be several frames.
         timecodes: Whether each of them has a time.
-        preview: (height, width) of a small picture before the first frame; None if there is none.
+        preview: (height, width) of a small picture before the first frame, or None.
         brightest: The brightness of the value 1, in cd/m².
         spans: The first bit of each part that `rewritten` replaces or copies, and the bit after its last one.
     """

@@ -58,7 +58,7 @@ class _AvifHeader:
         return None
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the header. Damaged files raise any exception."""
     file.seek(0)
     data = file.read()

@@ -51,7 +51,7 @@ class _BmpHeader:
         return self.bits in (16, 32) or self.compression in (_MASKS, _ALPHA_MASKS)
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the headers. Damaged files raise any exception."""
     header = _read_header(file)
     profile, notes = _profile(file, header)

@@ -52,7 +52,7 @@ class _GifHeader:
         return self.transparent is not None or self.frame != self.size
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the blocks. Damaged files raise any exception."""
     header, frames = _read_header(file)
     per_pixel = FRAME_BYTES + OPACITY_BYTES * header.alpha

@@ -34,7 +34,7 @@ _OTHER_CODECS = {
 }
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the header. Damaged files raise any exception of libheif or of our parser."""
     file.seek(0)
     data = file.read()

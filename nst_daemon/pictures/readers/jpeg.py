@@ -99,7 +99,7 @@ class _JpegHeader:
         return [part.data[len(kind[1]) :] for part in self.segments if part.is_of(kind)]
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the header. Damaged files raise any exception."""
     header = _read_header(file)
     exif, xmp = _exif(header), header.application(_XMP)

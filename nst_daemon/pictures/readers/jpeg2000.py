@@ -42,7 +42,7 @@ class _Jp2:
         profile: The ICC profile of the first colour specification, or None.
         channels: Channel, type and association of `cdef`.
         hidden: Where the types of boxes are that OpenJPEG and imagecodecs must not apply: `cdef` and profiles.
-        palette: Bits of the columns of the palette; empty if there is none.
+        palette: Bits of each column of the palette; empty without a palette.
     """
 
     start: int = 0
@@ -66,7 +66,7 @@ class _Layout:
     bits: list[int]
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the headers. Damaged files raise any exception."""
     file.seek(0)
     data = file.read()

@@ -84,7 +84,7 @@ class _Opened:
         return header.extra == (black,) and not header.xyb and self.start > 0
 
 
-def open_picture(file: IO[bytes], _: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the header. Damaged files raise any exception."""
     boxes = find_boxes(file)
     opened = _opened(read_codestream(file, boxes))

@@ -143,7 +143,7 @@ class _ColourSpace:
     notes: tuple[str, ...] = ()
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the chunks, without the image data."""
     found = _walk(file)
     space = _colour_space(found)

@@ -95,12 +95,12 @@ class _Header:
 
     @property
     def hidden_index(self) -> int:
-        """The index of the transparent colour; -1 if there is none."""
+        """The index of the transparent colour, or -1."""
         value = self.resources.get(_TRANSPARENT_INDEX, b"")
         return int.from_bytes(value[:2], "big") if self.mode == INDEXED and len(value) > 1 else -1
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the header. Damaged files raise any exception."""
     header = _read_header(file)
     exif = parsed_exif(header.resources.get(_EXIF, b""))

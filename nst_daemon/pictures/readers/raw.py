@@ -43,13 +43,8 @@ _EXIF_BYTES = 1 << 20
 PIXEL_BYTES = 16.5
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
-    """Read the header, without unpacking. Damaged files raise any exception.
-
-    Args:
-        file: The file.
-        name: Not used: LibRaw recognises the camera's format.
-    """
+def open_picture(file: IO[bytes]) -> StoredPicture:
+    """Read the header, without unpacking. Damaged files raise any exception."""
     raw = _opened(file)
     sizes, length = raw.sizes, file.tell()
     size = (sizes.height, sizes.width)
@@ -154,7 +149,7 @@ def _preview(file: IO[bytes], size: Size) -> Raster:
     unsupported = UnsupportedPicture(UNKNOWN)
     if not isinstance(found.data, bytes):  # a bitmap, which is small
         raise unsupported
-    stored = jpeg.open_picture(io.BytesIO(found.data), "jpeg")
+    stored = jpeg.open_picture(io.BytesIO(found.data))
     height, width = stored.size
     if min(height, width) < LEAST_PREVIEW_SIDE or height * width > 2 * size[0] * size[1]:
         raise unsupported

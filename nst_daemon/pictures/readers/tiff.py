@@ -74,7 +74,7 @@ class _Channels:
         return [*range(self.colours), *(() if self.alpha is None else (self.alpha,))]
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the directories. Damaged files raise any exception."""
     pages = read_pages(file)
     layout = read_layout(pages.main)

@@ -40,7 +40,7 @@ class _WebpHeader:
     metadata: dict[bytes, Chunk] = field(default_factory=dict)
 
 
-def open_picture(file: IO[bytes], name: str) -> StoredPicture:
+def open_picture(file: IO[bytes]) -> StoredPicture:
     """Read the chunks. Damaged files raise any exception."""
     header = _read_header(file)
     found = {kind: _data(file, chunk) for kind, chunk in header.metadata.items()}

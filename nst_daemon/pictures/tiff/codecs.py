@@ -96,7 +96,7 @@ def inner_picture(compression: int, data: bytes, size: Size, samples: int) -> Ar
         samples: The number of samples of a pixel.
     """
     reader = import_module(f"nst_daemon.pictures.readers.{_READERS[compression]}")
-    stored = reader.open_picture(io.BytesIO(data), _READERS[compression])
+    stored = reader.open_picture(io.BytesIO(data))
     require_size(stored.size, size)
     area = stored.size[0] * stored.size[1]
     if stored.decoding_bytes(None) > INNER_BYTES * max(samples, 3) * area + INNER_MORE + len(data):
