@@ -16,34 +16,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
-from nst_daemon import __version__, cli_model, machine, rights
-from nst_daemon.cli_model import JsonOption
+from nst_daemon import __version__, cli_jobs, cli_model, machine, rights
 from nst_daemon.cli_options import (
     ConfigOption,
-    ContentMaskOption,
     InputsOption,
-    SetOption,
-    StyleMaskOption,
+    JsonOption,
     configured,
-    for_drops,
+    input_places,
+    rerun_options,
     show,
 )
 from nst_daemon.cli_stylize import stylize
 from nst_daemon.config import Config, load
-from nst_daemon.errors import InputError, UsageError
-from nst_daemon.job_settings import resolve_job
-from nst_daemon.jobs import JobState
+from nst_daemon.errors import InputError
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.names import composed, printable
+from nst_daemon.names import printable
 from nst_daemon.ops import failures, logs, streams
-from nst_daemon.ops.arguments import assignments
 from nst_daemon.overlaps import check_separate
 
 if TYPE_CHECKING:
     from nst_daemon.intake.expansion import Expansion
-    from nst_daemon.ops.requests import Verb
 
 app = typer.Typer(
     name="nst-daemon",
@@ -163,7 +156,7 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
     """Write the contact sheet and the gallery of a batch; only this command knows the folders of its contents."""
     from nst_daemon.report import batch_sheet, gallery
 
-    folder, places = config.folders.results / expansion.name, _places(config, roots)
+    folder, places = config.folders.results / expansion.name, input_places(config, roots)
     if not folder.is_dir():
         return
     if config.outputs.contact_sheet:
@@ -173,191 +166,19 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
             said = str(error)
         streams.notice(printable(said), level=6)
     if config.outputs.gallery:
-        gallery.write(config.folders.results, places, _options(config, roots), config.limits)
+        gallery.write(config.folders.results, places, rerun_options(config, roots), config.limits)
 
 
 app.command()(stylize)
-
-
-@app.command()
-def submit(  # noqa: PLR0917 (a command line, not a call)
-    content: Annotated[Path, typer.Argument(help="The content picture.")],
-    style: Annotated[
-        list[str],
-        typer.Argument(help="Style pictures, folders of them, or names of library styles."),
-    ],
-    content_mask: ContentMaskOption = None,
-    style_mask: StyleMaskOption = None,
-    name: Annotated[
-        str, typer.Option(help="Name of the result. Default: the name of CONTENT.")
-    ] = "",
-    settings: SetOption = None,
-    priority: Annotated[
-        int,
-        typer.Option(min=-1000, max=1000, help="Jobs with a higher priority are painted first."),
-    ] = 0,
-    config: ConfigOption = None,
-) -> None:
-    """Copy pictures into the inbox under the right names, and print the name of the job."""
-    from nst_daemon.intake.library import list_styles, merge_settings
-    from nst_daemon.intake.submit import drop, job_parts, styles_and_names
-
-    loaded = for_drops(config)
-    wanted = assignments(settings or [])
-    library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
-    pictures, names = styles_and_names(style, library)
-    named = [library[composed(style_name)] for style_name in names]
-    resolve_job(loaded, merge_settings(named, wanted, own=len(pictures)))
-    if names:
-        wanted["style"] = names
-    if priority:
-        wanted["priority"] = priority
-    if (content_mask or style_mask) and names:
-        raise UsageError(
-            f"the library style {names[0]} cannot have a mask",
-            remedy="name its picture as a file, with a --style-mask",
-        )
-    parts = job_parts(content, pictures, content_mask, style_mask or ())
-    formats = loaded.limits.formats
-    print(drop(loaded.folders.inbox, name or content.stem, parts, wanted, formats))
-
-
-@app.command()
-def rerun(
-    result: Annotated[Path, typer.Argument(help="A result, or its .json file.")],
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Option("--input", help="Picture, or folder to search for pictures; may be repeated."),
-    ] = None,
-    other_weights: Annotated[
-        bool,
-        typer.Option(
-            "--other-weights", help="Continue even if the weights are not those of the picture."
-        ),
-    ] = False,
-    config: ConfigOption = None,
-) -> None:
-    """Submit the job that made a picture again. Its inputs are found by their contents."""
-    from nst_daemon.intake.submit import drop, recipe_parts
-    from nst_daemon.report import sidecar
-    from nst_daemon.weights_file import configured_weights
-
-    loaded = for_drops(config)
-    beside = result.with_suffix(".json")
-    recipe = sidecar.read(beside if beside.is_file() else result)
-    weights = configured_weights(loaded.model, loaded.folders.cache)
-    if weights.warning:
-        streams.notice(printable(weights.warning), level=6)
-    if weights.sha256 != recipe.weights_sha256:
-        said = (
-            f"{printable(result.name)} was painted with the weights {recipe.weights}, "
-            f"and the configured weights are {weights.description} ({weights.sha256[:12]})"
-        )
-        if not other_weights:
-            raise UsageError(
-                said, remedy="set model.weights to the same file, or use --other-weights"
-            )
-        streams.notice(said, level=4)
-    settings = {**recipe.settings, **recipe.outputs}
-    resolve_job(loaded, settings)
-    parts = recipe_parts(recipe.inputs, _places(loaded, inputs or []))
-    name, formats = recipe.name.replace("/", "-"), loaded.limits.formats
-    print(drop(loaded.folders.inbox, name, parts, settings, formats))
-
-
-@app.command()
-def status(
-    config: ConfigOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the current painting, the queue and recent failures. With --watch and --json, print one line per second."""
-    from nst_daemon.ops import status as report
-    from nst_daemon.ops import tables
-
-    folders = configured(config).folders
-    if not watch:
-        found = report.gather(folders)
-        show(tables.status_page(found), found.as_json(), as_json)
-    elif as_json:
-        report.follow(lambda: print(json.dumps(report.gather(folders).as_json()), flush=True))
-    elif not sys.stdout.isatty():
-        report.follow(lambda: Console().print(tables.status_page(report.gather(folders))))
-    else:
-        with Live(auto_refresh=False) as live:
-            report.follow(
-                lambda: live.update(tables.status_page(report.gather(folders)), refresh=True)
-            )
-
-
-@app.command()
-def history(  # noqa: PLR0917 (a command line, not a call)
-    job: Annotated[
-        str, typer.Argument(help="Job id, id prefix or name: show everything about this job.")
-    ] = "",
-    state: Annotated[
-        list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
-    ] = None,
-    name: Annotated[
-        str, typer.Option(help="Only jobs with this name; * and ? are wildcards.")
-    ] = "*",
-    since: Annotated[
-        str, typer.Option(help="Only jobs that changed since: 90m, 12h, 7d, or a date and time.")
-    ] = "",
-    limit: Annotated[int, typer.Option(min=-1, max=2**31, help="Show at most N; -1 for all.")] = 50,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List jobs, latest first, or show everything that happened to one job."""
-    from nst_daemon.ops import status as report
-    from nst_daemon.ops import tables
-
-    with LedgerReader.attach(configured(config).folders.ledger) as ledger:
-        if job:
-            found = report.find_job(ledger, job)
-            events = ledger.events(found.id)
-            show(tables.story(found, events), report.story(found, events), as_json)
-        else:
-            moment = report.parse_since(since)
-            jobs = ledger.history(*(state or []), since=moment, name=name, limit=limit)
-            show(tables.history(jobs), [report.brief(j) for j in jobs], as_json)
-
-
-@app.command()
-def retry(
-    jobs: Annotated[list[str] | None, typer.Argument(help="Job ids, id prefixes or names.")] = None,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="All jobs that failed or were quarantined.")
-    ] = False,
-    config: ConfigOption = None,
-) -> None:
-    """Retry jobs that failed or were cancelled (if no daemon is running, at its next start)."""
-    if failed == bool(jobs):
-        raise UsageError("name the jobs to retry, or use --failed")
-    states = (JobState.FAILED, JobState.QUARANTINED)
-    _request("retry", jobs or [], configured(config), states if failed else ())
-
-
-@app.command()
-def cancel(
-    jobs: Annotated[list[str], typer.Argument(help="Job ids, id prefixes or names.")],
-    config: ConfigOption = None,
-) -> None:
-    """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start)."""
-    _request("cancel", jobs, configured(config))
-
-
-def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
-    """Store requests in the ledger, and print the jobs."""
-    from nst_daemon.ops.requests import request
-    from nst_daemon.ops.status import served
-
-    with LedgerReader.attach(config.folders.ledger) as ledger:
-        jobs = request(ledger, verb, named, states)
-    for job in jobs:
-        print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
-    if jobs and not served(config.folders.state):
-        streams.notice("no daemon is running; the next one to start does it", level=6)
+for command in (
+    cli_jobs.submit,
+    cli_jobs.rerun,
+    cli_jobs.status,
+    cli_jobs.history,
+    cli_jobs.retry,
+    cli_jobs.cancel,
+):
+    app.command()(command)
 
 
 @app.command()
@@ -385,19 +206,7 @@ def contact_sheet(
 
     loaded = configured(config)
     rights.share_with_group(loaded.folders)
-    print(write(folder, _places(loaded, inputs or []), loaded.limits))
-
-
-def _places(config: Config, first: Sequence[Path]) -> list[Path]:
-    """The folders that `rerun`, the gallery and contact sheets search for inputs, in this order."""
-    folders = config.folders
-    return [*first, folders.done, folders.styles, *config.batch_roots, folders.failed]
-
-
-def _options(config: Config, inputs: Sequence[Path]) -> list[str]:
-    """The options with which `rerun` finds the same inputs from any folder."""
-    options = ["--config", str(config.source)] if config.source else []
-    return options + [word for path in inputs for word in ("--input", str(path.resolve()))]
+    print(write(folder, input_places(loaded, inputs or []), loaded.limits))
 
 
 @app.command()
@@ -410,7 +219,7 @@ def gallery(
 
     loaded, folders = configured(config), inputs or []
     rights.share_with_group(loaded.folders)
-    places, options = _places(loaded, folders), _options(loaded, folders)
+    places, options = input_places(loaded, folders), rerun_options(loaded, folders)
     print(write(loaded.folders.results, places, options, loaded.limits))
 
 

@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nst_daemon.cli_options import JsonOption
+
 app = typer.Typer(
     help="List, download and convert the weights of the network.", no_args_is_help=True
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NetworkOption = Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ ConfigOption = Annotated[
         help="Configuration file. Default: $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 InputsOption = Annotated[
     list[Path] | None,
     typer.Option("--input", help="Folder to search for inputs; may be repeated."),
@@ -73,3 +75,15 @@ def show(table: RenderableType, document: object, as_json: bool) -> None:
         print(json.dumps(document, indent=2))
     else:
         Console().print(table)
+
+
+def input_places(config: Config, first: Sequence[Path]) -> list[Path]:
+    """The folders that `rerun`, the gallery and contact sheets search for inputs, in this order."""
+    folders = config.folders
+    return [*first, folders.done, folders.styles, *config.batch_roots, folders.failed]
+
+
+def rerun_options(config: Config, inputs: Sequence[Path]) -> list[str]:
+    """The options with which `rerun` finds the same inputs from any folder."""
+    options = ["--config", str(config.source)] if config.source else []
+    return options + [word for path in inputs for word in ("--input", str(path.resolve()))]

@@ -182,7 +182,7 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 #: The entry points may import everything, but heavy parts only inside functions.
-ENTRY = {"cli", "cli_model", "cli_options", "cli_stylize", "__main__", "__init__"}
+ENTRY = {"cli", "cli_jobs", "cli_model", "cli_options", "cli_stylize", "__main__", "__init__"}
 LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
     "cli",

@@ -1,0 +1,211 @@
+"""The commands for jobs: submit, rerun, status, history, retry, cancel."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from nst_daemon.cli_options import (
+    ConfigOption,
+    ContentMaskOption,
+    JsonOption,
+    SetOption,
+    StyleMaskOption,
+    configured,
+    for_drops,
+    input_places,
+    show,
+)
+from nst_daemon.config import Config
+from nst_daemon.errors import UsageError
+from nst_daemon.job_settings import resolve_job
+from nst_daemon.jobs import JobState
+from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.names import composed, printable
+from nst_daemon.ops import streams
+from nst_daemon.ops.arguments import assignments
+
+if TYPE_CHECKING:
+    from nst_daemon.ops.requests import Verb
+
+
+def submit(  # noqa: PLR0917 (a command line, not a call)
+    content: Annotated[Path, typer.Argument(help="The content picture.")],
+    style: Annotated[
+        list[str],
+        typer.Argument(help="Style pictures, folders of them, or names of library styles."),
+    ],
+    content_mask: ContentMaskOption = None,
+    style_mask: StyleMaskOption = None,
+    name: Annotated[
+        str, typer.Option(help="Name of the result. Default: the name of CONTENT.")
+    ] = "",
+    settings: SetOption = None,
+    priority: Annotated[
+        int,
+        typer.Option(min=-1000, max=1000, help="Jobs with a higher priority are painted first."),
+    ] = 0,
+    config: ConfigOption = None,
+) -> None:
+    """Copy pictures into the inbox under the right names, and print the name of the job."""
+    from nst_daemon.intake.library import list_styles, merge_settings
+    from nst_daemon.intake.submit import drop, job_parts, styles_and_names
+
+    loaded = for_drops(config)
+    wanted = assignments(settings or [])
+    library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
+    pictures, names = styles_and_names(style, library)
+    named = [library[composed(style_name)] for style_name in names]
+    resolve_job(loaded, merge_settings(named, wanted, own=len(pictures)))
+    if names:
+        wanted["style"] = names
+    if priority:
+        wanted["priority"] = priority
+    if (content_mask or style_mask) and names:
+        raise UsageError(
+            f"the library style {names[0]} cannot have a mask",
+            remedy="name its picture as a file, with a --style-mask",
+        )
+    parts = job_parts(content, pictures, content_mask, style_mask or ())
+    formats = loaded.limits.formats
+    print(drop(loaded.folders.inbox, name or content.stem, parts, wanted, formats))
+
+
+def rerun(
+    result: Annotated[Path, typer.Argument(help="A result, or its .json file.")],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--input", help="Picture, or folder to search for pictures; may be repeated."),
+    ] = None,
+    other_weights: Annotated[
+        bool,
+        typer.Option(
+            "--other-weights", help="Continue even if the weights are not those of the picture."
+        ),
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Submit the job that made a picture again. Its inputs are found by their contents."""
+    from nst_daemon.intake.submit import drop, recipe_parts
+    from nst_daemon.report import sidecar
+    from nst_daemon.weights_file import configured_weights
+
+    loaded = for_drops(config)
+    beside = result.with_suffix(".json")
+    recipe = sidecar.read(beside if beside.is_file() else result)
+    weights = configured_weights(loaded.model, loaded.folders.cache)
+    if weights.warning:
+        streams.notice(printable(weights.warning), level=6)
+    if weights.sha256 != recipe.weights_sha256:
+        said = (
+            f"{printable(result.name)} was painted with the weights {recipe.weights}, "
+            f"and the configured weights are {weights.description} ({weights.sha256[:12]})"
+        )
+        if not other_weights:
+            raise UsageError(
+                said, remedy="set model.weights to the same file, or use --other-weights"
+            )
+        streams.notice(said, level=4)
+    settings = {**recipe.settings, **recipe.outputs}
+    resolve_job(loaded, settings)
+    parts = recipe_parts(recipe.inputs, input_places(loaded, inputs or []))
+    name, formats = recipe.name.replace("/", "-"), loaded.limits.formats
+    print(drop(loaded.folders.inbox, name, parts, settings, formats))
+
+
+def status(
+    config: ConfigOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the current painting, the queue and recent failures. With --watch and --json, print one line per second."""
+    from nst_daemon.ops import status as report
+    from nst_daemon.ops import tables
+
+    folders = configured(config).folders
+    if not watch:
+        found = report.gather(folders)
+        show(tables.status_page(found), found.as_json(), as_json)
+    elif as_json:
+        report.follow(lambda: print(json.dumps(report.gather(folders).as_json()), flush=True))
+    elif not sys.stdout.isatty():
+        report.follow(lambda: Console().print(tables.status_page(report.gather(folders))))
+    else:
+        with Live(auto_refresh=False) as live:
+            report.follow(
+                lambda: live.update(tables.status_page(report.gather(folders)), refresh=True)
+            )
+
+
+def history(  # noqa: PLR0917 (a command line, not a call)
+    job: Annotated[
+        str, typer.Argument(help="Job id, id prefix or name: show everything about this job.")
+    ] = "",
+    state: Annotated[
+        list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Only jobs with this name; * and ? are wildcards.")
+    ] = "*",
+    since: Annotated[
+        str, typer.Option(help="Only jobs that changed since: 90m, 12h, 7d, or a date and time.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=-1, max=2**31, help="Show at most N; -1 for all.")] = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, latest first, or show everything that happened to one job."""
+    from nst_daemon.ops import status as report
+    from nst_daemon.ops import tables
+
+    with LedgerReader.attach(configured(config).folders.ledger) as ledger:
+        if job:
+            found = report.find_job(ledger, job)
+            events = ledger.events(found.id)
+            show(tables.story(found, events), report.story(found, events), as_json)
+        else:
+            moment = report.parse_since(since)
+            jobs = ledger.history(*(state or []), since=moment, name=name, limit=limit)
+            show(tables.history(jobs), [report.brief(j) for j in jobs], as_json)
+
+
+def retry(
+    jobs: Annotated[list[str] | None, typer.Argument(help="Job ids, id prefixes or names.")] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="All jobs that failed or were quarantined.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Retry jobs that failed or were cancelled (if no daemon is running, at its next start)."""
+    if failed == bool(jobs):
+        raise UsageError("name the jobs to retry, or use --failed")
+    states = (JobState.FAILED, JobState.QUARANTINED)
+    _request("retry", jobs or [], configured(config), states if failed else ())
+
+
+def cancel(
+    jobs: Annotated[list[str], typer.Argument(help="Job ids, id prefixes or names.")],
+    config: ConfigOption = None,
+) -> None:
+    """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start)."""
+    _request("cancel", jobs, configured(config))
+
+
+def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
+    """Store requests in the ledger, and print the jobs."""
+    from nst_daemon.ops.requests import request
+    from nst_daemon.ops.status import served
+
+    with LedgerReader.attach(config.folders.ledger) as ledger:
+        jobs = request(ledger, verb, named, states)
+    for job in jobs:
+        print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
+    if jobs and not served(config.folders.state):
+        streams.notice("no daemon is running; the next one to start does it", level=6)
