@@ -1,8 +1,9 @@
-"""What `make docs` generates: the API reference, and the tables of docs/design.md."""
+"""What `make docs` generates: the documentation site, and the tables of docs/design.md."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -50,17 +51,40 @@ def defined(path: Path) -> Iterator[str]:
                 yield name
 
 
-@pytest.mark.slow
-def test_every_module_has_a_page(tmp_path: Path) -> None:
-    """The generator ends without a warning and writes one page for each module but the entry points."""
-    command = [sys.executable, "-m", "docs.make_reference", str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert run.returncode == 0, run.stderr
-    pages = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.html")}
-    hidden = ("__init__", "samples.")  # `samples` lists its public names and no modules
-    for name, _ in modules():
-        if not name.endswith("__main__") and not name.startswith(hidden):
-            assert Path("nst_daemon", *name.split(".")).with_suffix(".html") in pages, name
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site. A warning, such as a link that leads nowhere, is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    run = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder
+
+
+def test_every_module_has_a_page(site: Path) -> None:
+    """The reference has a section for each module but the entry points."""
+    pages = " ".join(page.read_text() for page in (site / "reference" / "modules").glob("*.html"))
+    for name, path in modules():
+        if path.name not in ("__init__.py", "__main__.py"):
+            assert f'id="nst_daemon.{name}"' in pages or f'id="{name}"' in pages, name
+
+
+def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
+    """No page of the site has an element that fetches an address of another host."""
+    loads = re.compile(
+        r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*"
+        r"|<link\b(?![^>]*rel=[\"']?canonical)[^>]*\bhref=[\"']?(?:https?:)?//[^>]*"
+        r"|<(?:object)\b[^>]*\bdata=[\"']?(?:https?:)?//[^>]*"
+    )
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        assert not loads.findall(page.read_text(encoding="utf-8")), page
+    for sheet in site.rglob("*.css"):
+        assert not re.findall(r"url\([\"']?(?:https?:)?//|@import", sheet.read_text()), sheet
 
 
 def test_the_tables_of_the_design_page_are_current() -> None:
@@ -70,10 +94,10 @@ def test_the_tables_of_the_design_page_are_current() -> None:
 
 
 def test_make_docs_runs_the_generators() -> None:
-    """The target `docs` of the Makefile runs both scripts, and git ignores the folder of the reference."""
+    """The target `docs` of the Makefile runs both generators, and git ignores the folder of the site."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     recipe = makefile.split("\ndocs:", 1)[1].split("\n\n", 1)[0]
-    assert "-m docs.make_reference" in recipe
+    assert "-m mkdocs build --strict" in recipe
     assert "-m docs.make_design" in recipe
     ignored = ["git", "check-ignore", "--quiet", "build/docs/index.html"]
     assert subprocess.run(ignored, cwd=ROOT, check=False).returncode == 0

@@ -37,7 +37,8 @@ def grid(
 
     Args:
         cells: picture files by (row, column); cells may be missing.
-        rows, columns: the labels of each row and column.
+        rows: the labels of each row.
+        columns: the labels of each column.
         side: side of a cell in pixels.
         limits: of the pictures in the margins; those in the cells may have any format.
     """

@@ -1,0 +1,219 @@
+"""The hook of mkdocs.yml: pages that are generated from the code, and pages that are not in docs/.
+
+Links are written for the repository, so that they work on GitHub. `on_page_markdown` translates them for the site.
+"""
+
+from __future__ import annotations
+
+import inspect
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+import nst_daemon
+from docs.make_config import as_yaml
+from nst_daemon.cli import app
+from nst_daemon.config import Config
+from nst_daemon.engine.settings import RenderSettings
+from tests.test_imports import modules
+
+ROOT = Path(__file__).parent.parent
+#: Pages that are not in docs/, by their path in the repository.
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "benchmarks/RESULTS.md": "measurements.md",
+    "benchmarks/NOTES.md": "speed.md",
+    "nst_daemon/weights/README.md": "weights.md",
+}
+#: Links to these files lead to the page that is generated from them.
+GENERATED = {
+    "config.yaml": "reference/configuration.md",
+    "nst_daemon/cli.py": "reference/commands.md",
+    "nst_daemon/engine/settings.py": "reference/settings.md",
+}
+SETTINGS = """\
+These are the settings of a picture: `--set KEY=VALUE` of `stylize` and `submit`, the keys of `dog.yaml`, `job.yaml`,
+`styles/NAME.yaml` and batches, and those of `render:` in the configuration. The defaults are those of the preset
+`painting`. [The objective](../objective.md) explains them.
+"""
+LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#])")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the pages of the modules to the navigation."""
+    (reference,) = (entry["Reference"] for entry in config.nav or [] if "Reference" in entry)
+    reference.append({"Modules": [{Path(page).stem: page} for page in module_pages()]})
+    return config
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pages that are not in docs/, the generated pages, and the files that pages link to."""
+    for path, page in PAGES.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
+    for page, text in generated_pages().items():
+        files.append(File.generated(config, page, content=text))
+    for file in list(files.documentation_pages()):
+        source = source_of(file)
+        for path in linked(file.content_string, source) if source else ():
+            if site_path(path) not in files.src_uris and (ROOT / path).is_file():
+                copy = File.generated(config, site_path(path), abs_src_path=str(ROOT / path))
+                files.append(copy)
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Translate links between files of the repository into links between files of the site."""
+    source = source_of(page.file)
+    if source is None:
+        return markdown
+    here = posixpath.dirname(page.file.src_uri)
+
+    def translated(match: re.Match[str]) -> str:
+        if ":" in match[1]:
+            return match[1]
+        return posixpath.relpath(site_path(resolved(match[1], source)), here or ".")
+
+    return LINK.sub(translated, markdown)
+
+
+def source_of(file: File) -> str | None:
+    """The path of a page in the repository; None if the page is generated."""
+    path = file.abs_src_path
+    return Path(path).relative_to(ROOT).as_posix() if path else None
+
+
+def linked(text: str, source: str) -> Iterator[str]:
+    """The files of the repository to which a page links."""
+    for target in LINK.findall(text):
+        if ":" not in target:
+            yield resolved(target, source)
+
+
+def resolved(target: str, source: str) -> str:
+    """The path in the repository to which a page's link leads."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+
+
+def site_path(path: str) -> str:
+    """Where a file of the repository is in the site."""
+    page = PAGES.get(path) or GENERATED.get(path)
+    return page or (path.removeprefix("docs/") if path.startswith("docs/") else f"files/{path}")
+
+
+def generated_pages() -> Mapping[str, str]:
+    """The text of every page that is made from the code."""
+    return {
+        "reference/commands.md": "\n".join(commands_page()),
+        "reference/settings.md": "\n".join(settings_page()),
+        "reference/configuration.md": "\n".join(configuration_page()),
+        "reference/api.md": "\n".join(api_page()),
+        **module_pages(),
+    }
+
+
+def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name, such as "model list"."""
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        elif not command.hidden:
+            yield prefix + name, command
+
+
+def commands_page() -> Iterator[str]:
+    """Each command with its arguments, options and defaults."""
+    yield "# Commands\n"
+    yield "`nst-daemon COMMAND --help` prints the same text.\n"
+    for name, command in commands():
+        context = command.make_context(name, [], resilient_parsing=True)
+        pieces = " ".join(command.collect_usage_pieces(context)).upper()
+        yield f"## `{name}`\n"
+        yield f"{inspect.cleandoc(command.help or '')}\n"
+        yield f"```\nnst-daemon {name} {re.sub('[{}]', '', pieces)}\n```\n"
+        rows = [parameter_row(*p.get_help_record(context)) for p in command.params]
+        if rows:
+            yield "| argument or option | meaning | default |\n|---|---|---|"
+            yield from rows
+            yield ""
+
+
+def parameter_row(declaration: str, text: str) -> str:
+    """The row of one argument or option, from what `--help` shows of it."""
+    text, _, extra = text.partition("  [")
+    default = extra.rstrip("]").removeprefix("default: ")
+    shown = f"`{default}`" if default not in ("", "required") else default
+    return row(f"`{declaration}`", text, shown)
+
+
+def settings_page() -> Iterator[str]:
+    """Each setting of a picture with its values, its default and its meaning."""
+    yield "# Settings\n"
+    yield SETTINGS
+    for field in fields(RenderSettings):
+        yield f"## `{field.name}`\n"
+        yield field.metadata["help"] + "\n"
+        yield f"- Values: {field.metadata['allowed']}"
+        yield f"- Default: `{as_yaml(getattr(RenderSettings(), field.name))}`\n"
+
+
+def configuration_page() -> Iterator[str]:
+    """Each key of the configuration with its default, its variable and its meaning."""
+    yield "# Configuration\n"
+    yield "config.yaml has every key with its default. Each key is also an environment variable.\n"
+    defaults = Config()
+    for section in fields(Config):
+        value = getattr(defaults, section.name)
+        if "internal" in section.metadata or section.name == "render":
+            continue
+        yield f"## `{section.name}`\n"
+        if is_dataclass(value):
+            yield f"{inspect.cleandoc(type(value).__doc__ or '')}\n"
+            yield "| key | default | meaning | variable |\n|---|---|---|---|"
+            for key in fields(value):
+                yield key_row(key, getattr(value, key.name), f"{section.name}.{key.name}")
+            yield ""
+        else:
+            yield "| key | default | meaning | variable |\n|---|---|---|---|"
+            yield key_row(section, value, section.name) + "\n"
+
+
+def key_row(key: Field[Any], value: Any, name: str) -> str:
+    """The row of one key of the configuration."""
+    variable = f"NST_{name.upper().replace('.', '__')}"
+    return row(f"`{name}`", f"`{as_yaml(value)}`", key.metadata["help"], f"`{variable}`")
+
+
+def api_page() -> Iterator[str]:
+    """The public names of the package."""
+    yield "# Python API\n"
+    for name in nst_daemon.__all__:
+        if not name.startswith("__"):
+            yield f"::: nst_daemon.{name}\n"
+
+
+def module_pages() -> dict[str, str]:
+    """One page for each folder of the package, with its modules, and one for the modules at the top."""
+    texts: dict[str, list[str]] = {}
+    for name, path in modules():
+        if path.name not in ("__init__.py", "__main__.py"):
+            page = name.rpartition(".")[0] or "nst_daemon"
+            # The sources of `nst_daemon.export` are in export/.
+            module = name if name.startswith("export.") else f"nst_daemon.{name}"
+            texts.setdefault(page, [f"# {page}\n"]).append(f"::: {module}\n")
+    return {f"reference/modules/{page}.md": "\n".join(lines) for page, lines in texts.items()}
+
+
+def row(*cells: str) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
