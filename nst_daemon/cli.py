@@ -6,16 +6,15 @@ daemon's process small.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from nst_daemon import __version__, cli_jobs, cli_model, machine, rights
 from nst_daemon.cli_options import (
@@ -33,6 +32,7 @@ from nst_daemon.errors import InputError
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import failures, logs, streams
+from nst_daemon.ops.layout import Row, table, terminal_width
 from nst_daemon.overlaps import check_separate
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def batch(
     _show(loaded, expansion, reach.roots)
     asked, passed_over = len(expansion.combinations), expansion.passed_over
     summary = batch_summary(expansion.name, asked, painted, skipped, passed_over)
-    show(batch_table(summary), summary, as_json)
+    show(partial(batch_table, summary), summary, as_json)
     if summary["missing"]:
         raise typer.Exit(1)
 
@@ -185,11 +185,10 @@ for command in (
 def presets(as_json: JsonOption = False) -> None:
     """List the named sets of settings and their sources."""
     from nst_daemon.engine.presets import PRESETS
-    from nst_daemon.ops.tables import plain_table
 
-    rows = [(name, preset.summary, preset.source) for name, preset in PRESETS.items()]
+    rows = [Row((name, preset.summary, preset.source)) for name, preset in PRESETS.items()]
     show(
-        plain_table(("preset", "description", "source"), rows),
+        partial(table, ("preset", "description", "source"), rows),
         {name: asdict(preset) for name, preset in PRESETS.items()},
         as_json,
     )
@@ -229,13 +228,10 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Exit code 0: no errors; 1: at least one error.
     """
-    from nst_daemon.ops.doctor import diagnose
+    from nst_daemon.ops.doctor import diagnose, report
 
     findings = diagnose(configured(config))
-    if as_json:
-        print(json.dumps([f.__dict__ for f in findings], indent=2))
-    else:
-        print(*findings, sep="\n")
+    show(partial(report, findings), [asdict(f) for f in findings], as_json)
     if any(f.level == "bad" for f in findings):
         raise typer.Exit(1)
 
@@ -246,7 +242,6 @@ def export(config: ConfigOption = None) -> None:
     machine.wait_passively()  # before torch is imported
 
     from nst_daemon.export.parity import TOLERANCE, require_parity
-    from nst_daemon.ops.tables import plain_table
     from nst_daemon.painter import Painter
 
     loaded = configured(config)
@@ -261,11 +256,18 @@ def export(config: ConfigOption = None) -> None:
     path = painter.export(settings)
     found = painter.parity(settings)
     rows = [
-        (r.output, "{} × {}".format(*r.size), f"{r.error:.1e}", "ok" if r.passed else "too large")
+        Row(
+            (
+                r.output,
+                "{} × {}".format(*r.size),
+                f"{r.error:.1e}",
+                "ok" if r.passed else "too large",
+            )
+        )
         for r in found
     ]
     print(f"onnxruntime compared with torch: relative error (at most {TOLERANCE:.0e})")
-    Console().print(plain_table(("output", "height × width", "error", ""), rows))
+    print(table(("output", "height × width", "error", "verdict"), rows, terminal_width()))
     require_parity(found)
     print(path)
 

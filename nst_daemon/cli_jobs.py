@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from nst_daemon.cli_options import (
     ConfigOption,
@@ -31,6 +32,7 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import composed, printable
 from nst_daemon.ops import streams
 from nst_daemon.ops.arguments import assignments
+from nst_daemon.ops.layout import terminal_width
 
 if TYPE_CHECKING:
     from nst_daemon.ops.requests import Verb
@@ -130,18 +132,20 @@ def status(
     from nst_daemon.ops import tables
 
     folders = configured(config).folders
+
+    def page() -> str:
+        return tables.status_page(report.gather(folders), terminal_width())
+
     if not watch:
         found = report.gather(folders)
-        show(tables.status_page(found), found.as_json(), as_json)
+        show(partial(tables.status_page, found), found.as_json(), as_json)
     elif as_json:
         report.follow(lambda: print(json.dumps(report.gather(folders).as_json()), flush=True))
     elif not sys.stdout.isatty():
-        report.follow(lambda: Console().print(tables.status_page(report.gather(folders))))
+        report.follow(lambda: print(page(), end="\n\n", flush=True))
     else:
-        with Live(auto_refresh=False) as live:
-            report.follow(
-                lambda: live.update(tables.status_page(report.gather(folders)), refresh=True)
-            )
+        with Live(auto_refresh=False, vertical_overflow="crop") as live:
+            report.follow(lambda: live.update(Text(page(), overflow="fold"), refresh=True))
 
 
 def history(  # noqa: PLR0917 (a command line, not a call)
@@ -169,11 +173,11 @@ def history(  # noqa: PLR0917 (a command line, not a call)
         if job:
             found = report.find_job(ledger, job)
             events = ledger.events(found.id)
-            show(tables.story(found, events), report.story(found, events), as_json)
+            show(partial(tables.story, found, events), report.story(found, events), as_json)
         else:
             moment = report.parse_since(since)
             jobs = ledger.history(*(state or []), since=moment, name=name, limit=limit)
-            show(tables.history(jobs), [report.brief(j) for j in jobs], as_json)
+            show(partial(tables.history, jobs), [report.brief(j) for j in jobs], as_json)
 
 
 def retry(

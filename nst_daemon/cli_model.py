@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from nst_daemon.cli_options import JsonOption
+from nst_daemon.cli_options import JsonOption, show
 
 app = typer.Typer(
     help="List, download and convert the weights of the network.", no_args_is_help=True
@@ -23,25 +23,29 @@ NetworkOption = Annotated[str, typer.Option(help="vgg19, vgg16 or efficientnet_b
 def model_list(as_json: JsonOption = False) -> None:
     """List the weights, and mark those that `weights: auto` uses."""
 
-    from nst_daemon.ops.tables import plain_table
+    from nst_daemon.ops.layout import Row, table
     from nst_daemon.weights_file import list_models
 
     models = list_models()
-    if as_json:
-        print(json.dumps([asdict(m) for m in models], default=str, indent=2))
-        return
     rows = [
-        (
-            "auto →" if model.automatic else "",
-            model.network,
-            model.name,
-            model.sha256[:12],
-            model.note if model.present else "not on this machine",
-            model.path,
+        Row(
+            (
+                model.name,
+                model.network,
+                "yes" if model.automatic else "",
+                model.sha256[:12],
+                model.note if model.present else "not on this machine",
+                model.path,
+            )
         )
         for model in models
     ]
-    Console().print(plain_table(("", "network", "weights", "SHA-256", "", ""), rows))
+    headings = ("weights", "network", "used by auto", "SHA-256", "note", "file")
+    show(
+        partial(table, headings, rows),
+        [{**asdict(model), "path": str(model.path)} for model in models],
+        as_json,
+    )
 
 
 @app.command("fetch")

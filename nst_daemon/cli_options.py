@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, RenderableType
 
 from nst_daemon import rights
 from nst_daemon.config import Config, load
 from nst_daemon.ops import failures, streams
+from nst_daemon.ops.layout import terminal_width
 from nst_daemon.overlaps import check_separate
 
 ConfigOption = Annotated[
@@ -69,12 +69,9 @@ def for_drops(path: Path | None) -> Config:
     return loaded
 
 
-def show(table: RenderableType, document: object, as_json: bool) -> None:
-    """Print a table, or JSON."""
-    if as_json:
-        print(json.dumps(document, indent=2))
-    else:
-        Console().print(table)
+def show(text: Callable[[int | None], str], document: object, as_json: bool) -> None:
+    """Print JSON, or the text for the width of the terminal (see `layout.terminal_width`)."""
+    print(json.dumps(document, indent=2) if as_json else text(terminal_width()))
 
 
 def input_places(config: Config, first: Sequence[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nst_daemon"
 HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy", "ray")
 
-LEAVES = {"errors", "jobs", "machine", "names"}
+LEAVES = {"errors", "jobs", "machine", "names", "units"}
 #: The modules with which every part may read and write files.
 FILES = {"digests", "files", "mounts", "publishing"}
 #: What each part of the package may import of ours. A module belongs to the part with the longest matching prefix.
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "jobs": set(),
     "machine": set(),
     "names": set(),
+    "units": set(),
     "unexpected": {"errors", "names"},
     "files": LEAVES | {"names"},
     "digests": {"files", "intake.ignore"},

@@ -32,6 +32,7 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.managed_process import child_environment, own_module
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
+from nst_daemon.ops.layout import wrapped
 from nst_daemon.ops.status import read_live
 from nst_daemon.overlaps import overlaps
 from nst_daemon.web.options import INSTALL, missing_packages
@@ -52,9 +53,17 @@ class Finding:
     message: str
     remedy: str = ""
 
-    def __str__(self) -> str:
-        line = f"{self.level:<8} {self.subject + ':':<14} {printable(self.message)}"
-        return f"{line}\n{'':23} → {printable(self.remedy)}" if self.remedy else line
+
+def report(findings: Sequence[Finding], width: int | None) -> str:
+    """The findings for people: one line each in a pipe (`width` None), else as wide as the terminal."""
+    lines = []
+    for found in findings:
+        label = f"{found.level:<8} {found.subject + ':':<14} "
+        indent = " " * (len(label) if width is None or width >= 60 else 4)
+        lines.append(wrapped(printable(found.message), width, label, indent))
+        if found.remedy:
+            lines.append(wrapped(printable(found.remedy), width, f"{indent}→ ", f"{indent}  "))
+    return "\n".join(lines)
 
 
 def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:

@@ -192,13 +192,15 @@ def batch_summary(
     jobs = [{**brief(job), "skipped": False} for job in painted]
     jobs += [{**brief(job), "skipped": True} for job in skipped if job]
     there = sum(job["state"] == S.DONE for job in jobs)
+    cancelled = sum(job["state"] == S.CANCELLED for job in jobs)
     return {
         "schema": STATUS_SCHEMA,
         "batch": name,
         "asked": asked,
         "painted": sum(job.state is S.DONE for job in painted),
         "skipped": len(skipped),
-        "missing": asked - there,
+        "cancelled": cancelled,
+        "missing": asked - there - cancelled,
         "passed_over": dict(passed_over),
         "jobs": jobs,
     }

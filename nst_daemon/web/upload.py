@@ -24,7 +24,7 @@ from nst_daemon.intake.submit import Delivery, check_format, picture_suffix
 from nst_daemon.jobs import Role
 from nst_daemon.mounts import free_bytes
 from nst_daemon.names import composed, printable
-from nst_daemon.ops.tables import size
+from nst_daemon.units import size
 from nst_daemon.web.options import PageOptions
 
 #: Limits: files and fields in one request, and bytes of a field.

@@ -22,7 +22,7 @@ from nst_daemon.config import Config, load
 from nst_daemon.errors import StorageError
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import doctor
-from nst_daemon.ops.doctor import Finding
+from nst_daemon.ops.doctor import Finding, report
 from tests.bench import Bench
 from tests.users import User, needs_root
 
@@ -256,10 +256,19 @@ def test_a_paused_daemon_is_told_with_its_reason(tmp_path: Path) -> None:
 
 def test_a_finding_is_printed_with_its_remedy() -> None:
     """A line has level, subject and message, the next line the remedy, and control characters are escaped."""
-    assert str(Finding("good", "disk", "fine")) == "good     disk:          fine"
-    text = str(Finding("bad", "folders", "a\x1b[31mb", "mend it"))
+    assert report([Finding("good", "disk", "fine")], None) == "good     disk:          fine"
+    text = report([Finding("bad", "folders", "a\x1b[31mb", "fix it")], None)
     assert "\x1b" not in text
-    assert text.endswith("→ mend it")
+    assert text.endswith("→ fix it")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_findings_fit_the_terminal(width: int) -> None:
+    """Messages and remedies are wrapped at words, and nothing is cut."""
+    words = " ".join(["word"] * 60)
+    text = report([Finding("warning", "file systems", words, words)], width)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert text.split().count("word") == 120
 
 
 def test_the_doctor_stays_light() -> None:
