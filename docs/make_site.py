@@ -33,7 +33,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/RESULTS.md": "measurements.md",
     "benchmarks/NOTES.md": "speed.md",
-    "nst_daemon/weights/README.md": "weights.md",
+    "nst_daemon/weights/README.md": "weights-card.md",
 }
 #: Links to these files lead to the page that is generated from them.
 GENERATED = {
@@ -134,7 +134,8 @@ def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def commands_page() -> Iterator[str]:
     """Each command with its arguments, options and defaults."""
     yield "# Commands\n"
-    yield "`nst-daemon COMMAND --help` prints the same text.\n"
+    yield "`nst-daemon COMMAND --help` prints the same text."
+    yield "All commands use the same [exit codes](../exit-codes.md).\n"
     for name, command in commands():
         context = command.make_context(name, [], resilient_parsing=True)
         pieces = " ".join(command.collect_usage_pieces(context)).upper()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "RESULTS.md",
+    ROOT / "benchmarks" / "NOTES.md",
+    ROOT / "nst_daemon" / "weights" / "README.md",
 ]
+#: Words that come before the name of a program in a shell command.
+BEFORE = re.compile(r"(?:(?:sudo(?: -u \w+| -\w+)*|nice|time|\w+=\S*) +)*")
 
 
 def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -37,47 +43,105 @@ def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(commands())
 
 
+def called(text: str) -> Iterator[str]:
+    """The arguments of each call of nst-daemon in a page: in blocks of commands, and in code between backticks."""
+    blocks = re.findall(r"(?ms)^ *```(?:console|cron|sh|bash)\n(.*?)^ *```", text)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for code in [*lines, *re.findall(r"`([^`\n]+)`", text)]:
+        for part in re.split(r"\||&&|;| #", code):
+            command = re.sub(r"^\$ |^[\d*][\d* ]+ \w+ +", "", part.strip())
+            if found := re.match(r"(?:\S*/)?nst-daemon (.*)", BEFORE.sub("", command, count=1)):
+                yield found[1]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_documented(name: str) -> None:
-    """README's table has a row for each command, with each of its options."""
-    row = re.search(rf"(?m)^\| `nst-daemon {name}\b.*$", README)
-    assert row, f"README has no row for {name}"
-    for parameter in COMMANDS[name].params:
-        options = [o for o in parameter.opts if o.startswith("--")]
-        if options and options != ["--config"]:
-            assert any(option in row[0] for option in (*parameter.opts,)), options
+def test_every_command_is_in_the_readme(name: str) -> None:
+    """README's table names each command."""
+    table = README[README.index("## Commands") : README.index("## Documentation")]
+    assert re.search(rf"`nst-daemon {name}\b", table), f"README does not name {name}"
 
 
-def test_readme_invents_no_command_or_option() -> None:
-    """Each `nst-daemon …` line of README's transcripts names a command and options that exist."""
-    lines = re.findall(r"(?m)^\$ nst-daemon (.*?)(?:\s+#.*)?$", README)
-    assert len(lines) >= 4
-    for line in lines:
-        words = line.split()
-        name = next(n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS)
-        known = {o for parameter in COMMANDS[name].params for o in parameter.opts}
-        assert {w for w in words if w.startswith("-")} <= known, line
+def test_commands_of_pages_are_found() -> None:
+    """Calls are found in blocks and between backticks, with or without sudo, in pipes and in lines of cron."""
+    page = "```console\n$ sudo -u nst -H nst-daemon a -x  # why\n$ ls | nst-daemon b\n```\n`nst-daemon c`"
+    assert list(called(page)) == ["a -x", "b", "c"]
+    assert list(called("```cron\n0 22 * * *  nst  nst-daemon once || true\n```")) == ["once"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_pages_invent_no_command_or_option(page: Path) -> None:
+    """Each call of nst-daemon in a page names a command and options that exist."""
+    for line in called(page.read_text(encoding="utf-8")):
+        words = line.replace("'", " ").split()
+        if words[0].startswith("-") or words[0] in ("COMMAND", "…") or "…" in words[1:2]:
+            continue
+        name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), None)
+        assert name, f"there is no command: {line}"
+        parameters = COMMANDS[name].params
+        known = {o for p in parameters for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+        options = {w.partition("=")[0] for w in words if re.match(r"--?[a-z]", w)}
+        assert options <= known, line
 
 
 def test_exit_codes_are_documented() -> None:
-    """README's table of exit codes lists the code of each exception, and no other."""
+    """The page of exit codes lists the code of each exception, and no other."""
 
     def codes(cls: type[errors.NstError]) -> set[int]:
         return {cls.exit_code}.union(*(codes(sub) for sub in cls.__subclasses__()))
 
-    table = README[README.index("| code | meaning |") :].split("\n\n")[0]
+    page = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+    table = page[page.index("| code | meaning |") :].split("\n\n")[0]
     assert {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", table)} == codes(
         errors.NstError
     ) | {0}
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings of a page, as GitHub makes them."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
+    found: list[str] = []
+    for heading in re.findall(r"(?m)^#+ +(.*?) *$", text):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        count = sum(1 for other in found if re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other))
+        found.append(f"{slug}-{count}" if count else slug)
+    return set(found)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Each relative link and picture of a page exists."""
-    text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), target
+    """Each relative link and picture of a page exists, and so does the heading that it names."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        target, _, anchor = link.partition("#")
+        if target.startswith(("http:", "https:", "mailto:")):
+            assert re.match(r"https://[\w.-]+\.\w+(/|$)", target), link
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), link
+        assert not anchor or anchor in anchors(file), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_lists_and_tables_look_the_same_on_github_and_in_the_site(page: Path) -> None:
+    """Lists follow an empty line or a heading, and what is inside of an item is indented by four spaces."""
+    text = re.sub(r"(?ms)^( *)```.*?^ *```", r"\1```", page.read_text(encoding="utf-8"))
+    lines = ["", *text.splitlines()]
+    item = re.compile(r" *([-*]|\d+\.) ")
+    for before, line in pairwise(lines):
+        inside = re.match(r" +(?=[-*] |\d+\. |\||```|!\[)", line)
+        assert not inside or len(inside[0]) % 4 == 0, line
+        if item.match(line) and before.strip() and not item.match(before):
+            assert before.startswith(("#", " ")), line
+        if line.startswith("|") and not before.startswith("|"):
+            assert not before.strip() or before.startswith(("#", "<!--")), line
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """mkdocs.yml names each page in docs/."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f": {page.name}\n" in navigation, f"add {page.name} to nav in mkdocs.yml"
 
 
 def test_readme_example_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +184,8 @@ def test_every_metric_is_documented() -> None:
         for m in metrics
         if hasattr(m, "_labelnames")
     }
-    table = OPERATIONS[OPERATIONS.index("| metric |") :].split("\n\n")[0]
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = page[page.index("| metric |") :].split("\n\n")[0]
     found = {
         name: tuple(labels.split(",")) if labels else ()
         for name, labels in re.findall(r"`(nst_\w+)(?:\{(\w+)\})?`", table)
@@ -152,13 +217,15 @@ def test_configuration_keys_exist(page: Path) -> None:
 
 
 def test_every_key_of_a_batch_is_documented() -> None:
-    """README's batch file, together with the text of the module, names each key that a batch may hold."""
+    """The table of batch keys lists each key that a batch may have, and the example uses only those."""
     from nst_daemon.intake import batch
 
-    (example,) = re.findall(r"\$ cat night\.batch\.yaml\n(.*?)\$ nst", README, re.DOTALL)
-    shown = set(re.findall(r"(?m)^(\w+):", example))
-    assert shown | {"priority"} == set(batch.KEYS)
-    assert "`priority` in" in OPERATIONS
+    page = (ROOT / "docs" / "job-files.md").read_text(encoding="utf-8")
+    table = page[page.index("## Batch files") :]
+    assert re.findall(r"(?m)^\| `(\w+)` \|", table) == list(batch.KEYS)
+    example = (ROOT / "docs" / "batches.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"\$ cat night\.batch\.yaml\n(.*?)\$ nst", example, re.DOTALL)
+    assert set(re.findall(r"(?m)^(\w+):", shown)) <= set(batch.KEYS)
 
 
 def test_every_lock_is_documented() -> None:

@@ -26,7 +26,7 @@ def references(text: str) -> set[str]:
     """The dotted names in backticks that may be modules of the package, or what is in them."""
     names = re.findall(r"`(?:nst_daemon\.)?([a-z_]+(?:\.\w+)+)(?:\(\))?`", text)
     firsts = {part for module in MODULES for part in module.split(".")}
-    files = {name for name in names if re.search(r"\.(html|py|sqlite|yaml)\b", name)}
+    files = {name for name in names if re.search(r"\.(html|json|py|sqlite|yaml)\b", name)}
     return {name for name in names if name.split(".")[0] in firsts} - KEYS - files
 
 

@@ -868,10 +868,10 @@ def with_table(page: str) -> str:
 def with_suffixes(page: str) -> str:
     """The page with the suffixes of each format between its marks."""
     lines = [
-        f"  - {known.title} (`{known.name}`): {', '.join(s[1:] for s in known.suffixes)}"
+        f"- {known.title} (`{known.name}`): {', '.join(s[1:] for s in known.suffixes)}"
         for known in FORMATS
     ]
-    between = re.compile(r"(<!-- suffixes -->\n).*?(\n<!-- /suffixes -->)", re.DOTALL)
+    between = re.compile(r"(<!-- suffixes -->\n\n).*?(\n\n<!-- /suffixes -->)", re.DOTALL)
     return between.sub(lambda found: found[1] + "\n".join(lines) + found[2], page)
 
 
