@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ByteSize
 
-from nst_daemon.config import Config
-from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.config import Config, config_keys
 
 FILE = Path(__file__).parent.parent / "config.yaml"
 WIDTH = 100
@@ -41,6 +40,10 @@ PERSONAL = frozenset(
 )
 
 
+#: Descriptions of values that a default shows already.
+OBVIOUS = frozenset(["true or false", "a path", "text"])
+
+
 def main() -> None:
     """Write the file."""
     FILE.write_text(document(), encoding="utf-8")
@@ -56,28 +59,18 @@ def document() -> str:
 
 def section(f: dataclasses.Field[Any]) -> Iterator[str]:
     """The lines of one top-level key."""
-    value = getattr(Config(), f.name)
-    if f.name == "render":
-        yield from comment(RENDER)
-        yield "render:"
-        yield from render()
-    elif dataclasses.is_dataclass(value):
-        yield from comment(type(value).__doc__ or "")
+    keys = {name: key for name, key in config_keys().items() if name.partition(".")[0] == f.name}
+    if f.name not in keys:
+        section = getattr(Config(), f.name)
+        yield from comment(RENDER if f.name == "render" else type(section).__doc__ or "")
         yield f"{f.name}:"
-        for key in dataclasses.fields(value):
-            yield from comment(key.metadata["help"], indent="  ")
-            yield f"  {key.name}: {as_yaml(getattr(value, key.name))}"
-    else:
-        yield from comment(f.metadata["help"])
-        yield f"{f.name}: {as_yaml(value)}"
-
-
-def render() -> Iterator[str]:
-    """The lines of the `render` section."""
-    for key in dataclasses.fields(RenderSettings):
-        yield from comment(f"{key.metadata['help']} ({key.metadata['allowed']})", indent="  ")
-        mark = "" if key.name in PERSONAL else "#"
-        yield f"  {mark}{key.name}: {as_yaml(getattr(RenderSettings(), key.name))}"
+    for name, key in keys.items():
+        leaf = name.rpartition(".")[2]
+        indent = "  " if leaf != name else ""
+        mark = "#" if f.name == "render" and leaf not in PERSONAL else ""
+        allowed = "" if key.allowed in OBVIOUS else f" ({key.allowed})"
+        yield from comment(key.help.removesuffix(".") + allowed, indent)
+        yield f"{indent}{mark}{leaf}: {as_yaml(key.default)}"
 
 
 def comment(text: str, indent: str = "") -> list[str]:

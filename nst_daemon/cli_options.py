@@ -55,8 +55,8 @@ def configured(path: Path | None) -> Config:
     """The configuration of a command. Its warning is printed."""
     loaded = load(path)
     failures.log_folders[:] = [loaded.folders.logs]
-    if loaded.warning:
-        streams.notice(f"warning: {loaded.warning}", level=4)
+    for warning in loaded.warnings:
+        streams.notice(f"warning: {warning}", level=4)
     return loaded
 
 

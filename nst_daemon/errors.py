@@ -87,7 +87,9 @@ class DamagedPicture(PictureError):  # noqa: N818 (the state of a file)
 
 
 class SettingsError(InputError):
-    """A render setting is unknown, out of range or contradicts another."""
+    """A render setting is unknown, out of range or contradicts another. key: of the setting, or ""."""
+
+    key = ""
 
 
 class ModelError(NstError):

@@ -6,8 +6,7 @@ A settings file, a style's settings, a batch's `settings` and `sweep`, and `--se
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 
 from nst_daemon.config import Config, Outputs
@@ -24,8 +23,11 @@ from nst_daemon.pictures.output_formats import (
     named_format,
     output_format,
 )
+from nst_daemon.suggestions import did_you_mean
 
-_RENDER_KEYS = tuple(field.name for field in fields(RenderSettings))
+#: Every key of a job's settings.
+JOB_KEYS = (*(field.name for field in fields(RenderSettings)), *OUTPUT_KEYS)
+EVERY_SETTING = "`nst-daemon settings` lists every setting"
 
 
 def resolve_job(config: Config, settings: Mapping[str, object]) -> tuple[RenderSettings, Outputs]:
@@ -39,8 +41,7 @@ def resolve_job(config: Config, settings: Mapping[str, object]) -> tuple[RenderS
         SettingsError: A key or value is not allowed.
     """
     render = {key: value for key, value in settings.items() if key not in OUTPUT_KEYS}
-    for key in render:
-        _suggest_output_key(key)
+    check_names(settings)
     return config.render_settings(render), job_outputs(config, settings)
 
 
@@ -65,7 +66,7 @@ def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:
     for key, value in written.items():
         if not _allowed(key, value):
             raise SettingsError(
-                f"setting {key} cannot be {shortened(printable(repr(value)))}",
+                f"{key}: {shortened(printable(repr(value)))} is not allowed",
                 remedy=_remedy(key, value),
             )
     chosen: Outputs = replace(outputs, **written)  # type: ignore[arg-type]
@@ -89,21 +90,23 @@ def _allowed(key: str, value: object) -> bool:
 
 def _remedy(key: str, value: object) -> str:
     if key == "quality":
-        return "allowed: a whole number from 1 to 100"
+        return "write a whole number from 1 to 100"
     if key == "depth":
-        return f"allowed: {listed(DEPTHS)}"
-    close = difflib.get_close_matches(str(value).lower()[:100], OUTPUT_NAMES, 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"allowed: {listed(OUTPUT_NAMES)}{hint}"
+        return f"write {listed(DEPTHS)}"
+    hint = did_you_mean(value, OUTPUT_NAMES)
+    return f"write {listed(OUTPUT_NAMES)}" + (f" ({hint})" if hint else "")
 
 
-def _suggest_output_key(key: object) -> None:
-    """Raise SettingsError for a misspelt `format`, `depth` or `quality`; `engine.settings` refuses other keys."""
-    if key in _RENDER_KEYS:
-        return
-    close = difflib.get_close_matches(str(key)[:100], (*_RENDER_KEYS, *OUTPUT_KEYS), 1)
-    if close and close[0] in OUTPUT_KEYS:
-        raise SettingsError(
-            f"unknown setting {shortened(printable(repr(key)))}",
-            remedy=f"did you mean {close[0]!r}?",
-        )
+def check_names(keys: Iterable[str]) -> None:
+    """Raise SettingsError for a key that is not a setting of a job."""
+    for key in keys:
+        if key in JOB_KEYS:
+            continue
+        shown = shortened(printable(repr(key)))
+        if key in {f.name for f in fields(Config)}:
+            remedy = "a job's settings have no sections: write its keys without the section"
+            if key not in {"render", "outputs"}:
+                remedy = "it belongs to the configuration"
+        else:
+            remedy = did_you_mean(key, JOB_KEYS) or EVERY_SETTING
+        raise SettingsError(f"unknown setting {shown}", remedy=remedy)

@@ -149,7 +149,7 @@ class Job:
 
     id: 32 hex digits, unique for ever; name: where the result goes below results/, without suffix ("dog",
     "starry/IMG_1"); source: what kind of drop it came from; settings: every render setting, resolved when the job was
-    admitted; outputs: format, depth and quality of the picture (`config.Outputs.picture`), {} if an older version
+    admitted; outputs: format, depth and quality of the picture (`Outputs.picture`), {} if an older version
     admitted the job and the configuration decides; group: whose turn it is counted as (fairness between hot folders);
     times are seconds since the epoch.
     """

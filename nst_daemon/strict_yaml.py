@@ -76,6 +76,19 @@ def parse_mapping(data: bytes, label: str) -> dict[str, Any]:
     return value
 
 
+def key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line of each key of a mapping that `parse` accepts, and of the keys of its mappings."""
+    found: dict[tuple[str, ...], int] = {}
+
+    def add(node: yaml.Node | None, above: tuple[str, ...]) -> None:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            found[*above, key.value] = key.start_mark.line + 1
+            add(value, (*above, key.value))
+
+    add(yaml.compose(text, Loader=_PlainLoader), ())
+    return found
+
+
 def _check_events(text: str) -> None:
     """Refuse aliases, anchors, tags, depth and size before any value is built."""
     depth = documents = 0

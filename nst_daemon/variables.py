@@ -10,7 +10,6 @@ Such variables are ignored, and `Found.warning` names them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ import yaml
 from nst_daemon import strict_yaml
 from nst_daemon.errors import ConfigError, SettingsError
 from nst_daemon.names import printable
+from nst_daemon.suggestions import did_you_mean, question, similar_keys
 
 PREFIX = "NST_"
 #: Names the configuration file; not a key of it.
 CONFIG_FILE = "NST_CONFIG"
-#: How similar two names are if one is a misspelling of the other (difflib's ratio).
-SIMILAR = 0.85
+#: How similar a variable that may belong to another program must be to one of ours to be called a misspelling.
+MISSPELT = 0.92
 
 Key = tuple[str, ...]
 
@@ -169,26 +169,24 @@ def _put(values: dict[str, Any], key: Key, value: Any, name: str) -> None:
 def _warning(ignored: Sequence[str], kinds: Mapping[Key, Any]) -> str:
     if not ignored:
         return ""
-    known = {name_of(key): key for key in kinds}
-    guesses = [
-        f"{name}: did you mean {guess}?" for name in ignored if (guess := _guess(name, known))
-    ]
+    guesses = [f"{name}: {hint}" for name in ignored if (hint := _guess(name, kinds))]
     verb = "is not a setting and is" if len(ignored) == 1 else "are not settings and are"
     hint = f" ({' '.join(guesses)})" if guesses else ""
     return printable(f"{', '.join(ignored)} {verb} ignored{hint}")
 
 
 def _unknown(name: str, key: Key, kinds: Mapping[Key, Any]) -> ConfigError:
-    guess = _guess(name, {name_of(k): k for k in kinds}, cutoff=0.6)
+    meant = similar_keys(".".join(key), [".".join(known) for known in kinds])
     return ConfigError(
         f"{printable(name)}: {printable('.'.join(key))} is not a setting",
-        remedy=f"did you mean {guess}?" if guess else "see config.yaml for every key",
+        remedy=question([name_of(tuple(m.split("."))) for m in meant])
+        or "`nst-daemon config show` lists every key",
     )
 
 
-def _guess(name: str, known: Mapping[str, Key], cutoff: float = SIMILAR) -> str:
-    """The key's variable that was probably meant, or "". A long key is also recognised without its section."""
-    for whole, key in known.items():
+def _guess(name: str, kinds: Mapping[Key, Any]) -> str:
+    """The question for the variable that was probably meant. A long key is also recognised without its section."""
+    for key in kinds:
         if "_" in key[-1] and name == name_of(key[-1:]):
-            return whole
-    return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), "")
+            return question([name_of(key)])
+    return did_you_mean(name, [name_of(key) for key in kinds], cutoff=MISSPELT)

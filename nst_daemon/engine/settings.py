@@ -6,9 +6,9 @@ neither torch nor Pillow. Its defaults are the preset `painting`; `resolve` comb
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
@@ -22,6 +22,7 @@ from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.engine.presets import PRESETS, STATISTICS
 from nst_daemon.errors import SettingsError
 from nst_daemon.names import printable, shortened
+from nst_daemon.suggestions import did_you_mean
 
 _EXTRA: ExtraValues = "forbid"
 _LAYERS_ALLOWED = "a mapping of layers to weights ≥ 0, such as {relu1_1: 1.0, conv4_2: 0.5}"
@@ -302,13 +303,36 @@ def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderS
     try:
         settings: RenderSettings = _adapter().validate_python(chosen)
     except ValidationError as error:
-        raise _as_settings_error(error) from None
+        raise _as_settings_error(error.errors()[0]) from None
     settings = _with_one_content_weight(settings)
     if "content_level" not in given:  # the preset's suits the number of levels of the preset
         level = min(settings.content_level, settings.style_levels - 1)
         settings = replace(settings, content_level=level)
     _check(settings, network)
     return settings
+
+
+def settings_problems(
+    override: Mapping[str, object], network: str = "vgg19"
+) -> Iterator[tuple[str, SettingsError]]:
+    """Every key or value of one set of overrides that is not allowed, with the key ("" if it concerns several)."""
+    known = {f.name for f in fields(RenderSettings)}
+    unknown = [key for key in override if key not in known]
+    yield from ((str(key), _unknown(key)) for key in unknown)
+    allowed = {key: value for key, value in override.items() if key in known}
+    try:
+        _adapter().validate_python(allowed)
+    except ValidationError as error:
+        wrong: set[str] = set()
+        for found in error.errors():
+            if (key := str(found["loc"][0])) not in wrong:
+                wrong.add(key)
+                yield key, _as_settings_error(found)
+        allowed = {key: value for key, value in allowed.items() if key not in wrong}
+    try:
+        resolve(allowed, network=network)
+    except SettingsError as refused:
+        yield refused.key, refused
 
 
 def restore(values: Mapping[str, object]) -> RenderSettings:
@@ -322,7 +346,7 @@ def restore(values: Mapping[str, object]) -> RenderSettings:
     try:
         settings: RenderSettings = _adapter().validate_python(dict(values))
     except ValidationError as error:
-        raise _as_settings_error(error) from None
+        raise _as_settings_error(error.errors()[0]) from None
     return settings
 
 
@@ -355,7 +379,11 @@ def _preset_values(given: dict[str, object], network: str) -> dict[str, object]:
     if name == "default":  # the name of `painting` in older configurations
         name = given["preset"] = _DEFAULTS.preset
     if not isinstance(name, str) or name not in PRESETS:
-        raise _refusal("preset", name, f"one of {', '.join(PRESETS)}")
+        raise _refusal(
+            "preset",
+            name,
+            " or ".join(f"'{p}'" for p in PRESETS).replace(" or ", ", ", len(PRESETS) - 2),
+        )
     preset = PRESETS[name]
     loss = preset.settings.get("style_loss", _DEFAULTS.style_loss)
     if loss == "neighbours" and not NETWORKS[network].pooling:
@@ -375,14 +403,10 @@ def _preset_values(given: dict[str, object], network: str) -> dict[str, object]:
 
 
 def _refuse_unknown(override: Mapping[str, object]) -> None:
-    known = [f.name for f in fields(RenderSettings)]
+    known = {f.name for f in fields(RenderSettings)}
     for key in override:
         if key not in known:
-            close = difflib.get_close_matches(str(key)[:100], known, n=1)
-            hint = (
-                f"did you mean {close[0]!r}?" if close else f"the settings are {', '.join(known)}"
-            )
-            raise SettingsError(f"unknown setting {_shown(key)}", remedy=hint)
+            raise _unknown(key)
 
 
 def _refuse_contradiction(override: Mapping[str, object]) -> None:
@@ -439,8 +463,23 @@ def _grows_to_one(scales: Sequence[float]) -> bool:
     return bool(scales) and scales[-1] == 1.0 and all(a < b for a, b in pairwise(scales))
 
 
-def _refusal(key: str, value: object, allowed: str) -> SettingsError:
-    return SettingsError(f"setting {key} cannot be {_shown(value)}", remedy=f"allowed: {allowed}")
+def _refusal(label: str, value: object, allowed: str, key: str = "") -> SettingsError:
+    """The error of a value. label: the key, or an element of its list; key: if it differs from the label."""
+    hint = did_you_mean(value, re.findall(r"'([\w-]+)'", allowed)) if isinstance(value, str) else ""
+    error = SettingsError(
+        f"{label}: {_shown(value)} is not allowed",
+        remedy=f"write {allowed}" + (f" ({hint})" if hint else ""),
+    )
+    error.key = key or label
+    return error
+
+
+def _unknown(key: object) -> SettingsError:
+    known = [f.name for f in fields(RenderSettings)]
+    hint = did_you_mean(key, known) or "`nst-daemon settings` lists every setting"
+    error = SettingsError(f"unknown setting {_shown(key)}", remedy=hint)
+    error.key = str(key)
+    return error
 
 
 def _shown(value: object) -> str:
@@ -448,11 +487,10 @@ def _shown(value: object) -> str:
     return shortened(printable(repr(value)))
 
 
-def _as_settings_error(error: ValidationError) -> SettingsError:
-    """Pydantic's first error, as one line about one key."""
-    first: Any = error.errors()[0]
+def _as_settings_error(first: Any) -> SettingsError:
+    """An error of pydantic, as one line about one key."""
     key = str(first["loc"][0])
     inner = [str(part) for part in first["loc"][1:] if isinstance(part, int)]
     lists = ("iterations", "betas", "style_weights", "style_level_weights")
     label = f"{key}[{inner[0]}]" if inner and key in lists else key
-    return _refusal(label, first["input"], describe(key)["allowed"])
+    return _refusal(label, first["input"], describe(key)["allowed"], key)

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -24,6 +23,7 @@ from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.drops import checked_priority
 from nst_daemon.names import clean_name, printable
 from nst_daemon.pictures.output_formats import OUTPUT_KEYS
+from nst_daemon.suggestions import similar
 
 SUFFIX = ".batch"
 
@@ -69,7 +69,9 @@ def parse(values: Mapping[str, Any], name: str) -> Batch:
     """Check the mapping of a batch file. Raises SettingsError, which names the file and the key."""
     label = printable(name)
     if unknown := sorted(values.keys() - set(KEYS)):
-        meant = [near for key in unknown for near in difflib.get_close_matches(key, KEYS, 1)]
+        # `settings` may hold what a batch file does not.
+        wrong = [key for key in unknown if key not in _INNER_KEYS]
+        meant = [near for key in wrong for near in similar(key, KEYS)[:1]]
         hint = f" (did you mean {', '.join(meant)}?)" if meant else ""
         if inner := [key for key in unknown if key in _INNER_KEYS]:
             hint += f" ({', '.join(inner)}: write it into settings or sweep)"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal, get_args
+
+from nst_daemon.suggestions import similar
 
 #: So many bytes at the beginning of a file tell its format.
 HEAD_BYTES = 64
@@ -168,7 +169,7 @@ def not_listed(known: Format) -> str:
 def checked_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """The value of `limits.formats`. Raises ValueError that says which name was meant."""
     if not names:
-        raise ValueError("it is empty, so that no file could be read")
+        raise ValueError("the list is empty, so no file could be read")
     for name in names:
         if name not in NAMES:
             meant = _meant(name.lower())
@@ -182,7 +183,7 @@ def _meant(word: str) -> str:
     for known in FORMATS:
         if word == known.title.lower() or "." + word.removeprefix(".") in known.suffixes:
             return known.name
-    return next(iter(get_close_matches(word, NAMES, 1)), "")
+    return next(iter(similar(word, NAMES, cutoff=0.6)), "")
 
 
 def detect(head: bytes) -> Format | None:

@@ -84,7 +84,7 @@ def test_the_identity_of_a_picture_ignores_its_format(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"format: jpgg", "did you mean 'jpg'"),
+        (b"format: jpgg", "did you mean jpg"),
         (b"format: webp\ndepth: 16", "webp has 8 bits per channel"),
         (b"quality: 200", "from 1 to 100"),
     ],
