@@ -25,17 +25,24 @@ from nst_daemon.cli_options import (
     show,
 )
 from nst_daemon.config import Config
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import InputError, StorageError, UsageError
+from nst_daemon.intake.drops import MAX_PRIORITY
 from nst_daemon.job_settings import resolve_job
-from nst_daemon.jobs import JobState
+from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import composed, printable
-from nst_daemon.ops import streams
+from nst_daemon.ops import requests, streams
 from nst_daemon.ops.arguments import assignments
+from nst_daemon.ops.job_names import find_job
 from nst_daemon.ops.layout import terminal_width
 
 if TYPE_CHECKING:
     from nst_daemon.ops.requests import Verb
+
+JobsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Job ids, id prefixes, names, or names with the wildcards * and ?."),
+]
 
 
 def submit(  # noqa: PLR0917 (a command line, not a call)
@@ -52,7 +59,11 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     settings: SetOption = None,
     priority: Annotated[
         int,
-        typer.Option(min=-1000, max=1000, help="Jobs with a higher priority are painted first."),
+        typer.Option(
+            min=-MAX_PRIORITY,
+            max=MAX_PRIORITY,
+            help="Jobs with a higher priority are painted first.",
+        ),
     ] = 0,
     config: ConfigOption = None,
 ) -> None:
@@ -171,7 +182,7 @@ def history(  # noqa: PLR0917 (a command line, not a call)
 
     with LedgerReader.attach(configured(config).folders.ledger) as ledger:
         if job:
-            found = report.find_job(ledger, job)
+            found = find_job(ledger, job)
             events = ledger.events(found.id)
             show(partial(tables.story, found, events), report.story(found, events), as_json)
         else:
@@ -180,36 +191,115 @@ def history(  # noqa: PLR0917 (a command line, not a call)
             show(partial(tables.history, jobs), [report.brief(j) for j in jobs], as_json)
 
 
-def retry(
-    jobs: Annotated[list[str] | None, typer.Argument(help="Job ids, id prefixes or names.")] = None,
+def retry(  # noqa: PLR0917 (a command line, not a call)
+    jobs: JobsArgument = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="All jobs that failed or were quarantined.")
     ] = False,
+    settings: SetOption = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="Ignore this key of the job's settings file; may be repeated."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Named set of settings; see `nst-daemon presets`.")
+    ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(min=-MAX_PRIORITY, max=MAX_PRIORITY, help="New priority in the queue."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Retry jobs that failed or were cancelled (if no daemon is running, at its next start)."""
+    """Retry jobs that failed or were cancelled, also with other settings (if no daemon is running, at its next start).
+
+    With --set and the like, the settings are checked at once and kept with the job. A job that would be refused again
+    is not retried.
+
+    Exit code 0: requested; 2: a job is unknown or has a picture; 4: a job would be refused again.
+    """
     if failed == bool(jobs):
         raise UsageError("name the jobs to retry, or use --failed")
-    states = (JobState.FAILED, JobState.QUARANTINED)
-    _request("retry", jobs or [], configured(config), states if failed else ())
+    loaded = configured(config)
+    named = {"preset": preset, "priority": priority}
+    written = assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
+    changes = Changes(written, tuple(unset or ()))
+    if both := written.keys() & set(changes.removed):
+        raise UsageError(
+            f"{', '.join(sorted(both))} is both set and unset", remedy="use one of them"
+        )
+    states = (JobState.FAILED, JobState.QUARANTINED) if failed else ()
+    with LedgerReader.attach(loaded.folders.ledger) as ledger:
+        found = requests.selected(ledger, "retry", jobs or [], states, loaded.folders.results)
+        problems = {
+            job.id: problem for job in found if (problem := _retry_problem(loaded, job, changes))
+        }
+        if problems and not failed:
+            raise next(iter(problems.values()))
+        possible = [job for job in found if job.id not in problems]
+        requests.store(ledger, "retry", possible, changes)
+    _tell("retry", possible, loaded, str(changes))
+    for job in found:
+        if job.id in problems:
+            streams.notice(printable(str(problems[job.id])), level=4)
+    if problems:
+        raise typer.Exit(InputError.exit_code)
+
+
+def _retry_problem(config: Config, job: Job, changes: Changes) -> InputError | None:
+    """Why a retry would fail again before anything is painted; None if it would not, or only the daemon can tell."""
+    from nst_daemon.service.retry import refusal
+
+    try:
+        return refusal(config, job, job.changes.then(changes))
+    except StorageError:  # this user may not read failed/
+        return None
 
 
 def cancel(
-    jobs: Annotated[list[str], typer.Argument(help="Job ids, id prefixes or names.")],
+    jobs: JobsArgument = None,
+    queued: Annotated[
+        bool, typer.Option("--queued", help="All jobs that no worker paints yet.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All jobs that have not ended.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start)."""
-    _request("cancel", jobs, configured(config))
+    """Cancel jobs that are waiting or being painted (if no daemon is running, at its next start).
+
+    The pictures of cancelled jobs go to failed/, where `retry` finds them. Exit code 0: requested, or cancelled
+    before; 2: a job is unknown, or has ended otherwise.
+    """
+    if bool(jobs) + queued + everything != 1:
+        raise UsageError("name the jobs to cancel, or use --queued or --all")
+    loaded = configured(config)
+    unfinished = [state for state in JobState if not state.terminal]
+    states = requests.QUEUED if queued else unfinished if everything else ()
+    with LedgerReader.attach(loaded.folders.ledger) as ledger:
+        found = requests.selected(ledger, "cancel", jobs or [], states, loaded.folders.results)
+        requests.store(ledger, "cancel", found)
+    before = [job for job in found if job.state is JobState.CANCELLED]
+    for job in before:
+        streams.notice(f"{printable(job.name)} ({job.id[:8]}) was cancelled before", level=6)
+    _tell("cancel", [job for job in found if job not in before], loaded)
+    if not found:
+        streams.notice("there are no jobs to cancel", level=6)
 
 
-def _request(verb: Verb, named: list[str], config: Config, states: Sequence[JobState] = ()) -> None:
-    """Store requests in the ledger, and print the jobs."""
-    from nst_daemon.ops.requests import request
+def _tell(verb: Verb, jobs: Sequence[Job], config: Config, how: str = "") -> None:
+    """Print the jobs of which something is requested."""
     from nst_daemon.ops.status import served
 
-    with LedgerReader.attach(config.folders.ledger) as ledger:
-        jobs = request(ledger, verb, named, states)
     for job in jobs:
-        print(f"{verb}: {printable(job.name)} ({job.id[:8]})")
+        print(
+            f"{verb}: {printable(job.name)} ({job.id[:8]})" + (f", {printable(how)}" if how else "")
+        )
+        if job.state is JobState.QUARANTINED:
+            streams.notice(
+                f"{printable(job.name)} ended its worker {job.deaths} times, and is tried again from the beginning",
+                level=6,
+            )
     if jobs and not served(config.folders.state):
         streams.notice("no daemon is running; the next one to start does it", level=6)

@@ -144,6 +144,48 @@ class BatchCell:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What `retry --set` and `--unset` change in the settings of a job.
+
+    written: keys of a settings file (`priority` and `style` too) with their values; removed: keys that do not count.
+    """
+
+    written: Mapping[str, object] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.written or self.removed)
+
+    def __str__(self) -> str:
+        return ", ".join(
+            [
+                *(f"{key}: {value}" for key, value in self.written.items()),
+                *(f"without {key}" for key in self.removed),
+            ]
+        )
+
+    def apply(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a settings file, changed."""
+        kept = {key: value for key, value in values.items() if key not in self.removed}
+        return {**kept, **self.written}
+
+    def then(self, later: Changes) -> Changes:
+        """These changes and later ones as one."""
+        removed = dict.fromkeys((*self.removed, *later.removed))
+        return Changes(
+            later.apply(self.written), tuple(key for key in removed if key not in later.written)
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Changes:
+        """The changes that `dataclasses.asdict` and JSON have made plain values of."""
+        return cls(dict(values.get("written", {})), tuple(values.get("removed", ())))
+
+
+NO_CHANGES = Changes()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A row of the ledger.
 
@@ -178,3 +220,4 @@ class Job:
     batch: BatchCell | None = None  # which picture of its batch it is
     weights: str = ""  # SHA-256 of the weights that the identity was made with
     outputs: Mapping[str, object] = field(default_factory=dict)
+    changes: Changes = NO_CHANGES  # what retries have changed in its settings file

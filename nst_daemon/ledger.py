@@ -303,6 +303,7 @@ def _to_row(job: Job) -> dict[str, Any]:
         "outputs": json.dumps(dict(job.outputs)),
         "staged_files": json.dumps(job.staged_files),
         "batch": json.dumps(job.batch and asdict(job.batch)),
+        "changes": json.dumps(asdict(job.changes)),
     }
 
 

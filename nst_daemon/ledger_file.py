@@ -86,6 +86,10 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE jobs ADD COLUMN outputs TEXT NOT NULL DEFAULT '{}';
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN changes TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE requests ADD COLUMN changes TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 
 #: The tables of every version.

@@ -8,14 +8,23 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nst_daemon import rights
 from nst_daemon.errors import LedgerError
-from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.jobs import (
+    NO_CHANGES,
+    BatchCell,
+    Changes,
+    Fingerprint,
+    Job,
+    JobInput,
+    JobState,
+    Role,
+)
 from nst_daemon.ledger_file import (
     BUSY_SECONDS,
     MIGRATIONS,
@@ -58,12 +67,13 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class SteeringRequest:
-    """A request of another process: verb is "cancel" or "retry"."""
+    """A request of another process: verb is "cancel" or "retry"; changes: of the job's settings, for a retry."""
 
     number: int
     job_id: str
     verb: str
     at: float
+    changes: Changes = NO_CHANGES
 
 
 class LedgerReader:
@@ -232,20 +242,34 @@ class LedgerReader:
         )
         return {JobState(state): number for state, number in rows}
 
-    def request(self, job_id: str, verb: str, *, now: float) -> None:
-        """Ask the daemon to "cancel" or "retry" a job. Raises LedgerError for another verb or an unknown job."""
+    def names(self, limit: int = 10_000) -> list[str]:
+        """The names of jobs, the latest first."""
+        rows = self._read(
+            "SELECT name FROM jobs GROUP BY name ORDER BY MAX(created) DESC LIMIT ?", (limit,)
+        )
+        return [row[0] for row in rows]
+
+    def request(self, job_id: str, verb: str, *, now: float, changes: Changes = NO_CHANGES) -> None:
+        """Ask the daemon to "cancel" a job, or to "retry" it with changed settings.
+
+        Raises LedgerError for another verb or an unknown job.
+        """
         if verb not in {"cancel", "retry"}:
             raise LedgerError(f"{verb!r} is not a request")
         with self._transaction():
             self._require(job_id)
             self._db.execute(
-                "INSERT INTO requests (job, verb, at) VALUES (?, ?, ?)", (job_id, verb, now)
+                "INSERT INTO requests (job, verb, at, changes) VALUES (?, ?, ?, ?)",
+                (job_id, verb, now, json.dumps(asdict(changes))),
             )
 
     def pending_requests(self) -> list[SteeringRequest]:
         """Requests that the daemon has not finished yet, in order."""
-        rows = self._read("SELECT number, job, verb, at FROM requests ORDER BY number")
-        return [SteeringRequest(*row) for row in rows]
+        rows = self._read("SELECT number, job, verb, at, changes FROM requests ORDER BY number")
+        return [
+            SteeringRequest(number, job_id, verb, at, Changes.from_json(json.loads(changes)))
+            for number, job_id, verb, at, changes in rows
+        ]
 
     # Inside
 
@@ -306,6 +330,7 @@ def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:
     values["settings"] = json.loads(row["settings"])
     values["outputs"] = json.loads(row["outputs"])
     values["staged_files"] = tuple(json.loads(row["staged_files"]))
+    values["changes"] = Changes.from_json(json.loads(row["changes"]))
     values["batch"] = BatchCell.from_json(json.loads(row["batch"]))
     return Job(inputs=inputs, **values)
 

@@ -6,10 +6,11 @@ neither torch nor Pillow. Its defaults are the preset `painting`; `resolve` comb
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, cast
@@ -348,6 +349,14 @@ def restore(values: Mapping[str, object]) -> RenderSettings:
     except ValidationError as error:
         raise _as_settings_error(error.errors()[0]) from None
     return settings
+
+
+def own_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """The preset, and the settings that differ from it. settings: all settings of a job, as the ledger has them."""
+    if settings.get("preset") not in PRESETS:  # of another version
+        return dict(settings)
+    usual = json.loads(json.dumps(asdict(resolve({"preset": settings["preset"]}))))
+    return {k: v for k, v in settings.items() if k == "preset" or v != usual.get(k)}
 
 
 def _with_one_content_weight(settings: RenderSettings) -> RenderSettings:

@@ -8,17 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from nst_daemon import files
-from nst_daemon.errors import InputError
+from nst_daemon.engine.settings import own_settings
+from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.claim import CARD, ERROR_FILE, RESULT, card_id, move_original
 from nst_daemon.intake.drops import Drop, Entry, JobSettings, Rejection, Request
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import file_problem, list_folder, opened, read_settings
-from nst_daemon.jobs import Job, JobInput, Role
+from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobInput, Role
 from nst_daemon.names import numbered, printable
 
 
-def read(job: Job, failed: Path, rules: Rules, max_bytes: int) -> Request | Rejection:
+def read(
+    job: Job, failed: Path, rules: Rules, max_bytes: int, changes: Changes = NO_CHANGES
+) -> Request | Rejection:
     """What the files of an ended job ask for now.
 
     Their names count as they were in the inbox, and the settings files as they are now. A file that a person has
@@ -29,15 +32,18 @@ def read(job: Job, failed: Path, rules: Rules, max_bytes: int) -> Request | Reje
         failed: The folder.
         rules: What the meaning of a drop depends on; `read_settings` is replaced.
         max_bytes: Of one file.
+        changes: Of the settings file, or of a job without one.
 
     Raises:
         InputError: The inputs are gone, or they are of more than one job.
+        SettingsError: The changes cannot be those of this job.
         ChangedMeanwhile: A style of the library is still being copied.
     """
-    folder = _Archive(job, failed, max_bytes)
+    folder = _Archive(job, failed, max_bytes, changes)
     if job.source == "batch":
         return folder.cell()
-    rules = replace(rules, read_settings=folder.settings)
+    own = JobSettings.parse(changes.written, "--set")
+    rules = replace(rules, read_settings=folder.settings, without_file=own)
     outcome = interpret(folder.top, list(folder.entries.values()), True, rules)
     if outcome.settling:
         raise ChangedMeanwhile(f"a style of {job.name} is still being copied")
@@ -77,13 +83,14 @@ def put_back(job: Job, failed: Path, inbox: Path) -> None:
 class _Archive:
     """The files of one job below failed/, by the paths that they had in the inbox."""
 
-    def __init__(self, job: Job, failed: Path, max_bytes: int) -> None:
+    def __init__(self, job: Job, failed: Path, max_bytes: int, changes: Changes) -> None:
         self.path = failed / job.archive
         if not job.archive or card_id(self.path) != job.id:
             raise InputError(
                 f"the inputs of {job.name} are gone from {failed}", remedy="drop them again"
             )
         self._job, self._failed, self._max_bytes = job, failed, max_bytes
+        self._changes = changes
         origins = [file.origin for file in job.inputs if file.origin]
         #: The folder of the inbox that they were in.
         self.top = origins[0].rpartition("/")[0] if origins else ""
@@ -123,16 +130,30 @@ class _Archive:
         """What a settings file says now. Raises SettingsError, ChangedMeanwhile."""
         drop = self.drops[entry.path]
         values = read_settings(self._failed, drop.path, drop.fingerprint, self._max_bytes)
-        return JobSettings.parse(values, printable(entry.name))
+        return JobSettings.parse(self._changes.apply(values), printable(entry.name))
 
     def cell(self) -> Request:
-        """The picture of a batch once more: its settings come from the batch, its sources from their copies."""
+        """The picture of a batch once more: its settings come from the batch, its sources from their copies.
+
+        Raises:
+            InputError: A copy is gone.
+            SettingsError: The changes name a style.
+        """
         job = self._job
         missing = [file.name for file in job.inputs if file.spooled not in self.drops]
         if missing or not job.inputs:
             raise InputError(
                 f"{', '.join(missing) or 'the inputs'} of {job.name} cannot be found in {self.path}",
                 remedy="run the batch again",
+            )
+        changed = JobSettings.parse(
+            self._changes.apply({**_open_settings(job, self._changes), "priority": job.priority}),
+            "--set",
+        )
+        if changed.styles:
+            raise SettingsError(
+                f"{job.name} is a picture of a batch, whose style cannot be changed",
+                remedy="change the batch file, and run it again",
             )
         return Request(
             name=job.name,
@@ -141,7 +162,20 @@ class _Archive:
             files=tuple(
                 replace(self.drops[file.spooled], role=file.role, origin="") for file in job.inputs
             ),
-            settings={**job.settings, **job.outputs},
-            priority=job.priority,
+            settings=changed.settings,
+            priority=changed.priority,
             batch=job.batch,
         )
+
+
+def _open_settings(job: Job, changes: Changes) -> dict[str, object]:
+    """The settings of a job in the queue, without those that would contradict the changes."""
+    settings = {**job.settings, **job.outputs}
+    written = changes.written
+    if "preset" in written:  # the values of the old one do not count
+        settings = {**own_settings(job.settings), **job.outputs}
+    if "content_style_ratio" in written:
+        settings.pop("content_weight", None)
+    if "format" in written:
+        settings.pop("depth", None)
+    return settings

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import shutil
 import stat
 import uuid
@@ -32,7 +33,7 @@ from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
 from nst_daemon.intake.walk import file_arrival
 from nst_daemon.intake.writers import Writers
-from nst_daemon.jobs import BatchCell, Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.jobs import BatchCell, Changes, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import clean_name, numbered, portable, printable, spellings
 from nst_daemon.publishing import move_folder
 
@@ -433,7 +434,7 @@ def archive(
     if not (folder / CARD).exists():  # the job was refused
         files.write_atomic(folder / CARD, _to_json(job))
     if error:
-        write_error(folder, error, detail)
+        write_error(folder, error, detail, name=job.name)
     return str(move_folder(folder, root, job.name).relative_to(root))
 
 
@@ -449,9 +450,16 @@ def _add_to_archive(job: Job, folder: Path, target: Path) -> None:
     files.remove_tree(folder)
 
 
-def write_error(folder: Path, error: str, detail: str = "") -> None:
-    """Write error.txt: one line for people, and the detail. Raises StorageError."""
-    text = printable(error) + "\n" + (f"\n{detail.rstrip()}\n" if detail else "")
+def write_error(folder: Path, error: str, detail: str = "", *, name: str) -> None:
+    """Write error.txt: one line for people, what they can do, and the detail. Raises StorageError.
+
+    name: of the job.
+    """
+    command = f"nst-daemon retry {shlex.quote(printable(name))}"
+    ways = (
+        f"To try again: {command} (--set KEY=VALUE changes a setting), or drop these files again."
+    )
+    text = "\n\n".join(filter(None, (printable(error), ways, detail.rstrip()))) + "\n"
     files.write_atomic(folder / ERROR_FILE, text.encode(errors="backslashreplace"))
 
 
@@ -554,6 +562,7 @@ def _read_card(folder: Path) -> Job | None:
         card = json.loads(files.read_file(folder / CARD))
         inputs = tuple(_input_from_json(file) for file in card.pop("inputs"))
         card["staged_files"] = tuple(card["staged_files"])
+        card["changes"] = Changes.from_json(card.get("changes", {}))
         card["batch"] = BatchCell.from_json(card.get("batch"))
         return replace(Job(inputs=inputs, **card), state=JobState.CLAIMED)
     except Exception:  # noqa: BLE001 (a damaged card may hold anything)

@@ -73,6 +73,8 @@ class Rules:
     default_style: str = ""
     pair_timeout: float = 3600.0
     partner_grace: float = 0.0
+    #: What a job without a settings file has.
+    without_file: JobSettings = JobSettings()
 
 
 def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules) -> Outcome:
@@ -343,7 +345,7 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
 def _read_job(files: _Set, rules: Rules) -> tuple[str, JobSettings | None]:
     """Why the files cannot be a job, "" if they can; and their settings, None while these are changing."""
     reason = _fault(files)
-    job = JobSettings()
+    job = rules.without_file
     if not reason and files.source != "batch":
         try:
             for part in files.of(Role.SETTINGS):

@@ -2,39 +2,82 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from nst_daemon import rights
 from nst_daemon.errors import UsageError
-from nst_daemon.jobs import TRANSITIONS, Job, JobState
+from nst_daemon.jobs import NO_CHANGES, TRANSITIONS, Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.ops.status import find_job
+from nst_daemon.names import printable
+from nst_daemon.ops.job_names import find_jobs, short_id
 
 Verb = Literal["retry", "cancel"]
 
+S = JobState
+#: States of jobs that no worker has.
+QUEUED = (S.CLAIMED, S.QUEUED, S.RETRYING)
 
-def request(
-    ledger: LedgerReader, verb: Verb, named: Sequence[str], states: Sequence[JobState] = ()
+
+def selected(
+    ledger: LedgerReader,
+    verb: Verb,
+    named: Sequence[str],
+    states: Sequence[JobState],
+    results: Path,
 ) -> list[Job]:
-    """Store a request for each job that is named or in one of the states, and return these jobs.
+    """The jobs that are named or in one of the states, each once.
+
+    Args:
+        ledger: The ledger.
+        verb: What is requested.
+        named: Ids, prefixes of ids, names or patterns.
+        states: Of jobs that need no name.
+        results: The folder of results, for messages.
 
     Raises:
         StorageError: This user may not change the ledger.
-        UsageError: A name matches no job or several, or a job cannot be retried or cancelled. No request is stored.
+        UsageError: A name matches no job or several, or a job cannot be retried or cancelled.
     """
     rights.check_member(ledger.path, write=True)
-    jobs = [find_job(ledger, text) for text in named]
+    jobs = [job for text in named for job in find_jobs(ledger, text, lambda j: possible(verb, j))]
     jobs += ledger.jobs(*states) if states else []
     for job in jobs:
-        ended = job.state.terminal
-        possible = ended and TRANSITIONS[job.state] if verb == "retry" else not ended
-        if not possible:
-            raise UsageError(
-                f"{job.name} is {job.state}: cannot {verb} it",
-                remedy=f"see `nst-daemon history {job.id[:8]}`",
-            )
+        if not possible(verb, job):
+            raise _impossible(verb, job, results)
+    return list({job.id: job for job in jobs}.values())
+
+
+def possible(verb: Verb, job: Job) -> bool:
+    """Whether a job can be retried or cancelled in its state. A cancelled one may be cancelled again."""
+    if verb == "retry":
+        return job.state.terminal and bool(TRANSITIONS[job.state])
+    return not job.state.terminal or job.state is S.CANCELLED
+
+
+def store(
+    ledger: LedgerReader, verb: Verb, jobs: Sequence[Job], changes: Changes = NO_CHANGES
+) -> None:
+    """Store a request for each job that is not cancelled already. changes: of the settings, for a retry."""
     for job in jobs:
-        ledger.request(job.id, verb, now=time.time())
-    return jobs
+        if verb == "retry" or job.state is not S.CANCELLED:
+            ledger.request(job.id, verb, now=time.time(), changes=changes)
+
+
+def _impossible(verb: Verb, job: Job, results: Path) -> UsageError:
+    name = f"{printable(job.name)} ({short_id(job)})"
+    if verb == "cancel":
+        return UsageError(f"{name} has ended already ({job.state}): there is nothing to cancel")
+    if job.state is S.DONE:
+        picture = shlex.quote(printable(str(results / job.result)))
+        return UsageError(
+            f"{name} is done; only a job without a picture can be retried",
+            remedy=f"to paint it again: nst-daemon rerun {picture}",
+        )
+    return UsageError(
+        f"{name} has not ended ({job.state}); only a job that has ended can be retried",
+        remedy=f"to change its settings, cancel it first: nst-daemon cancel {short_id(job)}",
+    )

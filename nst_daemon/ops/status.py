@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nst_daemon import rights
+from nst_daemon import durations, rights
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
 from nst_daemon.files import open_file
@@ -168,6 +168,7 @@ def story(job: Job, events: Sequence[JobEvent]) -> dict[str, Any]:
         "inputs": inputs,
         "settings": dict(job.settings),
         "outputs": dict(job.outputs),
+        "changes": asdict(job.changes),
         "archive": job.archive,
     }
     return {**brief(job), **more, "events": happened}
@@ -210,36 +211,21 @@ def parse_since(text: str, now: float | None = None) -> float:
     """A time in seconds since the epoch.
 
     Args:
-        text: `90m`, `12h` or `7d` ago, or a local ISO date with or without a time; 0.0 if empty.
+        text: `90m`, `12h`, `7d` or `2w` ago, or a local ISO date with or without a time; 0.0 if empty.
         now: seconds since the epoch; the current time if None.
 
     Raises:
         UsageError: the text is something else.
     """
-    units = {"m": 60, "h": 3600, "d": 86400}
     if not text:
         return 0.0
+    ago = durations.seconds(text)
+    if ago is not None:
+        return (time.time() if now is None else now) - ago
     try:
-        if text[-1] in units:
-            return (time.time() if now is None else now) - float(text[:-1]) * units[text[-1]]
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:
         raise UsageError(
             f"{printable(text)!r} is not a valid time",
             remedy="write 90m, 12h, 7d or 2026-05-01T22:00",
         ) from error
-
-
-def find_job(ledger: LedgerReader, text: str) -> Job:
-    """Find one job by its id, a prefix of its id, or its name; the newest of that name. Raises UsageError."""
-    found = ledger.find(text)
-    by_name = [job for job in found if job.name == text]
-    if by_name:
-        return by_name[0]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(
-            f"{len(found)} jobs have an id that begins with {text!r}", remedy="give more digits"
-        )
-    raise UsageError(f"there is no job {text!r}", remedy="`nst-daemon history` lists names and ids")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from nst_daemon.engine.presets import PRESETS
-from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.settings import own_settings
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
@@ -56,6 +53,7 @@ def story(job: Job, events: Sequence[JobEvent], width: int | None) -> str:
         "state": job.state,
         "inputs": files,
         "settings": settings,
+        "changed by retry": str(job.changes),
         "picture": outputs,
         "result": job.result,
         "inputs are in": job.archive,
@@ -68,14 +66,6 @@ def story(job: Job, events: Sequence[JobEvent], width: int | None) -> str:
 
 def _listed(settings: Mapping[str, object]) -> str:
     return ", ".join(f"{key}: {value}" for key, value in settings.items())
-
-
-def own_settings(settings: Mapping[str, object]) -> dict[str, object]:
-    """The preset, and the settings that differ from it. settings: all settings of a job, as the ledger has them."""
-    if settings.get("preset") not in PRESETS:  # of another version
-        return dict(settings)
-    usual = json.loads(json.dumps(asdict(resolve({"preset": settings["preset"]}))))
-    return {k: v for k, v in settings.items() if k == "preset" or v != usual.get(k)}
 
 
 def batch_table(summary: Mapping[str, Any], width: int | None) -> str:

@@ -50,6 +50,11 @@ class Completion:
         """Whether there are jobs to finish."""
         return bool(self._jobs)
 
+    @property
+    def summary(self) -> str:
+        """How many jobs have ended in each state since the start: "2 done, 1 cancelled"."""
+        return ", ".join(f"{number} {state}" for state, number in sorted(self.ended.items()))
+
     def holds(self, job_id: str) -> bool:
         """Whether a job is still to be finished."""
         return job_id in self._jobs
@@ -205,6 +210,10 @@ class Completion:
             if self._state.config.outputs.gallery:
                 self.chores.request("gallery")
             said.info("done: %s", self._state.folders.results / job.result)
+        elif job.state is S.CANCELLED:
+            said.info(
+                "%s; its files are in %s", job.error, self._state.folders.failed / job.archive
+            )
         else:
             said.error("%s: %s", job.state, job.error)
         if job.source == "batch" and all(file.role is not Role.BATCH for file in job.inputs):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from nst_daemon import files
-from nst_daemon.errors import InputError
+from nst_daemon.config import Config
+from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake import archived, claim
-from nst_daemon.intake.drops import Rejection, Request
+from nst_daemon.intake.drops import JobSettings, Rejection, Request
+from nst_daemon.intake.library import list_styles
 from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.jobs import Job, JobState, Role
+from nst_daemon.job_settings import resolve_job
+from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, Role
+from nst_daemon.names import composed, printable
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.state import Moment, State
@@ -20,6 +25,64 @@ from nst_daemon.service.state import Moment, State
 log = logging.getLogger(__name__)
 
 S = JobState
+
+
+def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
+    """Why an ended job would be refused again if it were retried now; None if it would be admitted.
+
+    Args:
+        config: The configuration.
+        job: As the ledger has it.
+        changes: Of its settings, with those of earlier retries.
+
+    Raises:
+        StorageError: This user may not read failed/.
+    """
+    folders, name = config.folders, printable(job.name)
+    try:
+        if is_batch_file(job):
+            return _refused_batch(job, folders.failed, changes)
+        if not job.archive:  # it has just ended
+            resolve_job(config, JobSettings.parse(changes.written, "--set").settings)
+            return None
+        styles = list_styles(folders.styles, config.limits.max_bytes)
+        default = composed(config.default_style)
+        rules = Rules(
+            styles=styles,
+            read_settings=lambda entry: JobSettings(),
+            default_style=default if default in styles else "",
+            pair_timeout=config.service.pair_timeout,
+        )
+        wanted = archived.read(job, folders.failed, rules, config.limits.max_bytes, changes)
+        if isinstance(wanted, Rejection):
+            place = printable(str(folders.failed / job.archive))
+            raise InputError(wanted.reason, remedy=f"its files are in {place}")
+        resolve_job(config, wanted.settings)
+    except ChangedMeanwhile:
+        return None
+    except SettingsError as error:
+        ways = "use --set KEY=VALUE or --unset KEY"
+        remedy = f"{error.remedy}; {ways}" if error.remedy else ways
+        return SettingsError(f"{name} would be refused again: {error.message}", remedy=remedy)
+    except InputError as error:
+        return InputError(f"{name} would be refused again: {error.message}", remedy=error.remedy)
+    return None
+
+
+def is_batch_file(job: Job) -> bool:
+    """Whether a job stands for a batch file that was refused."""
+    return [file.role for file in job.inputs] == [Role.BATCH]
+
+
+def _refused_batch(job: Job, failed: Path, changes: Changes) -> InputError | None:
+    """Why the file of a batch is refused again."""
+    place = failed / job.archive / job.inputs[0].spooled
+    if changes:
+        return InputError(
+            f"{printable(job.name)} is a batch file, which --set does not change",
+            remedy=f"correct {printable(str(place))}, and retry it without --set",
+        )
+    return None
 
 
 class Claims(Protocol):
@@ -43,11 +106,16 @@ class Retries:
     def __init__(self, state: State, admission: Claims) -> None:
         self._state, self._admission = state, admission
 
-    def readmit(self, job: Job, now: Moment) -> None:
+    def readmit(self, job: Job, now: Moment, changes: Changes = NO_CHANGES) -> None:
         """Admit the archived inputs of an ended job once more, as if they had been dropped now.
 
         They are read as a drop, checked, copied and hashed anew, with the settings that are beside them now. What is
         refused again stays in failed/ with the new reason. May be called again after a crash.
+
+        Args:
+            job: As the ledger has it.
+            now: The time.
+            changes: Of its settings, after those of earlier retries.
 
         Raises:
             ChangedMeanwhile: A file or a style of the library has not settled; call it again later.
@@ -62,21 +130,22 @@ class Retries:
             said.warning("only a job that has ended without a picture can be tried again")
         else:
             try:
-                self._readmit(job, now)
+                self._readmit(job, now, job.changes.then(changes))
             except ChangedMeanwhile:
                 raise
             except InputError as error:
-                said.warning("%s", error)
+                said.warning("the retry failed: %s", error)
+                self._state.ledger.note(job.id, now=now.wall, note=f"the retry failed: {error}")
 
-    def _readmit(self, job: Job, now: Moment) -> None:
+    def _readmit(self, job: Job, now: Moment, changes: Changes) -> None:
         """Do what `readmit` says. Raises InputError if the inputs are gone."""
         folders, config = self._state.folders, self._state.config
-        if [file.role for file in job.inputs] == [Role.BATCH]:
+        if is_batch_file(job):
             self._put_batch_back(job)
             return
         rules = self._admission.rules(now)
         rules = replace(rules, pair_timeout=config.service.pair_timeout)
-        wanted = archived.read(job, folders.failed, rules, config.limits.max_bytes)
+        wanted = archived.read(job, folders.failed, rules, config.limits.max_bytes, changes)
         files.remove_tree(folders.spool / job.id)  # of an earlier call that was interrupted
         again = self._admission.claim(wanted, now, job.id)
         if again is None:
@@ -84,7 +153,10 @@ class Retries:
         if again.error:
             self._refuse_again(job, again.error, now)
         else:
-            job = self._state.ledger.readmit(again, now=now.wall, note="retried by request")
+            again = replace(again, changes=changes)
+            note = f"retried by request with {changes}" if changes else "retried by request"
+            job = self._state.ledger.readmit(again, now=now.wall, note=note)
+            job_logger(log, job.name, job.id).info("%s", note)
             self._leave_archive(job, now)
 
     def _put_batch_back(self, job: Job) -> None:
@@ -97,7 +169,7 @@ class Retries:
 
     def _refuse_again(self, job: Job, reason: str, now: Moment) -> None:
         """The job stays in failed/, with the reason of today."""
-        claim.write_error(self._state.folders.failed / job.archive, reason)
+        claim.write_error(self._state.folders.failed / job.archive, reason, name=job.name)
         note = f"retried by request: {reason}"
         self._state.ledger.note(job.id, now=now.wall, note=note, error=reason)
         job_logger(log, job.name, job.id).error("refused again: %s", reason)

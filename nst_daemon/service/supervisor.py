@@ -274,7 +274,7 @@ class Supervisor:
             if self._completion.holds(job.id):
                 return False  # until its inputs are in failed/
             try:
-                self._retries.readmit(job, now)
+                self._retries.readmit(job, now, request.changes)
             except ChangedMeanwhile as error:
                 log.debug("the retry of %s waits: %s", job.name, error)
                 return False
@@ -310,6 +310,8 @@ class Supervisor:
             self._try(self._housekeeping.retain, now)
         self._page.close()
         self._completion.close()
+        if self._state.drain and self._completion.ended:
+            log.info("jobs that have ended: %s", self._completion.summary)
 
     # For `loop.serve`
 

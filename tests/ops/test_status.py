@@ -13,11 +13,12 @@ import pytest
 
 from nst_daemon import units
 from nst_daemon.config import Folders, load
-from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.settings import own_settings, resolve
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status, tables
+from nst_daemon.ops.job_names import find_job
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.workers.messages import Progress
 from tests.bench import Bench
@@ -224,11 +225,11 @@ def test_a_job_is_found_by_name_or_beginning(folders: Folders) -> None:
         ledger.add(job(1, "dog"))
         ledger.add(job(2, "dog"))
         ledger.add(job(0xF << 124, "cat"))
-        assert status.find_job(ledger, "dog").id == f"{2:032x}"
-        assert status.find_job(ledger, "f").name == "cat"
+        assert find_job(ledger, "dog").id == f"{2:032x}"
+        assert find_job(ledger, "f").name == "cat"
         for text in ("0", "bird"):
             with pytest.raises(UsageError):
-                status.find_job(ledger, text)
+                find_job(ledger, text)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_spans(seconds: float, text: str) -> None:
 def test_the_story_of_a_job_tells_its_own_settings() -> None:
     """`history JOB` names the preset and what differs from it, and leaves out what the preset says."""
     settings = json.loads(json.dumps(asdict(resolve({"preset": "ratio", "seed": 3}))))
-    assert tables.own_settings(settings) == {"preset": "ratio", "seed": 3}
+    assert own_settings(settings) == {"preset": "ratio", "seed": 3}
     text = tables.story(job(1, "dog", settings=settings), [], 200)
     assert "preset: ratio, seed: 3" in text
     assert "tv_weight" not in text

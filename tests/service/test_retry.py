@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nst_daemon.jobs import Job, JobState, Role
+from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, Role
+from nst_daemon.service.retry import refusal
 from nst_daemon.workers.messages import Failed, Retry
 from tests.bench import PNG, Bench
 
@@ -277,3 +278,105 @@ def test_a_job_that_is_not_archived_yet_waits(bench: Bench) -> None:
     bench.change()
     bench.step(2, times=4)
     assert bench.job().state is S.RUNNING
+
+
+def change(bench: Bench, removed: tuple[str, ...] = (), **written: object) -> Job:
+    """Ask for a retry of the only job with changed settings, and wait until it was answered."""
+    changes = Changes(written, removed)
+    bench.ledger.request(bench.job().id, "retry", now=bench.now.wall, changes=changes)
+    bench.step(2, times=2)
+    assert bench.ledger.pending_requests() == []
+    return bench.job()
+
+
+def test_a_refused_settings_file_is_corrected_by_the_request(bench: Bench) -> None:
+    """A key that is unset and one that is set take the place of those in dog.yaml, which stays as it was."""
+    bench.drop(yaml=b"sizee: 80\nseed: 3")
+    job = change(bench, ("sizee",), size=96, format="jpg", priority=7)
+    assert job.state is S.RUNNING
+    (task,) = bench.executor.tasks
+    assert (task.settings.size, task.settings.seed, task.outputs.format) == (96, 3, "jpg")
+    assert job.priority == 7
+    events = [event.note for event in bench.ledger.events(job.id)]
+    assert "retried by request with size: 96, format: jpg, priority: 7, without sizee" in events
+    (file,) = (i for i in job.inputs if i.role is Role.SETTINGS)
+    assert (bench.folders.spool / job.id / file.spooled).read_bytes() == b"sizee: 80\nseed: 3"
+
+
+def test_changes_stay_for_the_next_retry(bench: Bench) -> None:
+    """A job that fails again keeps what was set, and a later request adds to it."""
+    bench.drop()
+    fail(bench)
+    change(bench, size=96, seed=5)
+    fail(bench)
+    job = change(bench, ("seed",), tv_weight=0.5)
+    settings = bench.executor.tasks[0].settings
+    assert (settings.size, settings.seed, settings.tv_weight) == (96, 0, 0.5)
+    assert job.changes == Changes({"size": 96, "tv_weight": 0.5}, ("seed",))
+
+
+def test_a_picture_without_a_style_gets_one_of_the_library(bench: Bench) -> None:
+    """A lone content that has waited too long is painted in the style that the retry names."""
+    bench.change(service={"pair_timeout": 5})
+    (bench.folders.styles / "starry.png").write_bytes(PNG)
+    (bench.folders.inbox / "dog.content.png").write_bytes(PNG)
+    bench.step(3, times=4)
+    assert bench.job().state is S.FAILED
+    assert change(bench, style="starry").state is S.RUNNING
+
+
+def test_changes_that_are_not_allowed_leave_the_job_failed(bench: Bench) -> None:
+    """A value that the daemon refuses is the new reason, and does not stay with the job."""
+    bench.drop()
+    fail(bench)
+    job = change(bench, size="enormous")
+    assert (job.state, job.changes) == (S.FAILED, NO_CHANGES)
+    assert "enormous" in bench.error()
+
+
+def test_the_picture_of_a_batch_is_painted_with_other_settings(tmp_path: Path) -> None:
+    """Other settings of a batch's picture stay, also a ratio that replaces a weight, and its style cannot change."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(PNG)
+    bench = Bench(tmp_path / "nst", batch_roots=[tmp_path / "photos"])
+    (bench.folders.styles / "one.png").write_bytes(PNG)
+    (bench.folders.inbox / "night.batch.yaml").write_text(
+        "contents: '*.png'\nstyles: one\nsettings: {size: 77}\nsweep: {preset: [spst]}"
+    )
+    bench.step(1.5, times=6)
+    fail(bench)
+    assert change(bench, content_style_ratio=0.5, format="jpg").state is S.RUNNING
+    (task,) = bench.executor.tasks
+    assert task.settings.content_weight == 0.5 * task.settings.style_weight
+    assert (task.settings.size, task.settings.preset, task.outputs.format) == (77, "spst", "jpg")
+    fail(bench)
+    assert change(bench, preset="gatys2016").state is S.RUNNING
+    (task,) = bench.executor.tasks
+    assert (task.settings.preset, task.settings.size) == ("gatys2016", 77)
+    assert task.settings.pooling == "average"
+    fail(bench)
+    assert change(bench, style="one").state is S.FAILED
+    assert "style cannot be changed" in bench.ledger.events(bench.job().id)[-1].note
+
+
+def test_a_refusal_is_known_before_it_is_asked_for(bench: Bench) -> None:
+    """What a retry would be refused for is known without the daemon, and nothing changes."""
+    bench.drop(yaml=b"size: enormous")
+    job = bench.job()
+    problem = refusal(bench.config, job, NO_CHANGES)
+    assert "would be refused again" in str(problem)
+    assert "enormous" in str(problem)
+    assert refusal(bench.config, job, Changes({"size": 80})) is None
+    problem = refusal(bench.config, job, Changes({"size": 80, "seeed": 1}))
+    assert "did you mean 'seed'?" in str(problem)
+    assert bench.job() == job
+    for path in (bench.folders.failed / "dog").iterdir():
+        path.unlink()
+    assert "drop them again" in str(refusal(bench.config, job, NO_CHANGES))
+
+
+def test_the_way_to_try_again_is_in_the_folder(bench: Bench) -> None:
+    """error.txt names the command, with the name quoted for a shell."""
+    bench.drop("my dog", yaml=b"size: enormous")
+    text = (bench.folders.failed / "my dog" / "error.txt").read_text()
+    assert "nst-daemon retry 'my dog'" in text
