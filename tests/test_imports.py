@@ -114,6 +114,7 @@ ALLOWED: dict[str, set[str]] = {
     "ops": LEAVES
     | FILES
     | {
+        "durations",
         "ledger_reader",
         "rights",
         "config",

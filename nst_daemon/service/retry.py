@@ -61,8 +61,7 @@ def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
     except ChangedMeanwhile:
         return None
     except SettingsError as error:
-        ways = "use --set KEY=VALUE or --unset KEY"
-        remedy = f"{error.remedy}; {ways}" if error.remedy else ways
+        remedy = f"{error.remedy} (--set KEY=VALUE and --unset KEY change it)".strip()
         return SettingsError(f"{name} would be refused again: {error.message}", remedy=remedy)
     except InputError as error:
         return InputError(f"{name} would be refused again: {error.message}", remedy=error.remedy)
