@@ -50,6 +50,7 @@ config: $(STAMP)  ## write config.yaml from the settings in the code
 docs: $(STAMP)  ## build the documentation site in build/docs/, and write the generated tables of docs/design.md
 	$(BIN)/python -m docs.make_design
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/docs/index.html; search needs a server: $(BIN)/python -m http.server -d build/docs"
 
 docs-images: $(STAMP)  ## paint the pictures of the documentation from the sample pictures
 	$(BIN)/python -m docs.make_images

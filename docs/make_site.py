@@ -6,10 +6,10 @@ Links are written for the repository, so that they work on GitHub. `on_page_mark
 from __future__ import annotations
 
 import inspect
+import logging
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from mkdocs.structure.pages import Page
 import nst_daemon
 from docs.make_config import as_yaml
 from nst_daemon.cli import app
-from nst_daemon.config import Config
-from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.config import Config, ConfigKey, config_keys
 from tests.test_imports import modules
+
+log = logging.getLogger("mkdocs.hooks.make_site")
 
 ROOT = Path(__file__).parent.parent
 #: Pages that are not in docs/, by their path in the repository.
@@ -42,9 +43,21 @@ GENERATED = {
     "nst_daemon/engine/settings.py": "reference/settings.md",
 }
 SETTINGS = """\
-These are the settings of a picture: `--set KEY=VALUE` of `stylize` and `submit`, the keys of `dog.yaml`, `job.yaml`,
-`styles/NAME.yaml` and batches, and those of `render:` in the configuration. The defaults are those of the preset
-`painting`. [The objective](../objective.md) explains them.
+# Settings of a picture
+
+These settings decide how a picture looks: `--set KEY=VALUE` of `stylize` and `submit`, the keys of `dog.yaml`,
+`job.yaml`, `styles/NAME.yaml` and batches, and those of `render:` in the configuration. The defaults are those of the
+preset `painting`. [The objective](../objective.md) explains them with formulas and pictures.
+
+Files and `--set` also accept `format`, `depth` and `quality`, which decide [how the picture is
+written](../images.md#output).
+"""
+CONFIGURATION = """\
+# Configuration keys
+
+[config.yaml](../files/config.yaml) has the same text. Each key is also an environment variable:
+`NST_SERVICE__SETTLE_SECONDS=5` sets `service.settle_seconds`. [The configuration](../configuration.md) has the rules.
+The section `render` contains the [settings of a picture](settings.md).
 """
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#])")
 
@@ -62,6 +75,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
     for page, text in generated_pages().items():
         files.append(File.generated(config, page, content=text))
+    files.append(
+        File.generated(config, "files/config.yaml", abs_src_path=str(ROOT / "config.yaml"))
+    )
     for file in list(files.documentation_pages()):
         source = source_of(file)
         for path in linked(file.content_string, source) if source else ():
@@ -77,9 +93,12 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     if source is None:
         return markdown
     here = posixpath.dirname(page.file.src_uri)
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["navigation"]  # there is only one page in its section
 
     def translated(match: re.Match[str]) -> str:
         if ":" in match[1]:
+            log.info("external link, not checked: %s in %s", match[1], source)
             return match[1]
         return posixpath.relpath(site_path(resolved(match[1], source)), here or ".")
 
@@ -151,48 +170,49 @@ def commands_page() -> Iterator[str]:
 
 def parameter_row(declaration: str, text: str) -> str:
     """The row of one argument or option, from what `--help` shows of it."""
+    plain = re.sub(r"<(?:list\[)?(\w+)[^>]*>", lambda kind: kind[1].upper(), declaration)
     text, _, extra = text.partition("  [")
-    default = extra.rstrip("]").removeprefix("default: ")
+    default, _, limits = extra.rstrip("]").removeprefix("default: ").partition("; ")
     shown = f"`{default}`" if default not in ("", "required") else default
-    return row(f"`{declaration}`", text, shown)
+    return row(f"`{plain}`", text + (f" ({limits})" if limits else ""), shown)
 
 
 def settings_page() -> Iterator[str]:
-    """Each setting of a picture with its values, its default and its meaning."""
-    yield "# Settings\n"
+    """Each setting of a picture, in the order of objective.md, with its values, its default and its meaning."""
     yield SETTINGS
-    for field in fields(RenderSettings):
-        yield f"## `{field.name}`\n"
-        yield field.metadata["help"] + "\n"
-        yield f"- Values: {field.metadata['allowed']}"
-        yield f"- Default: `{as_yaml(getattr(RenderSettings(), field.name))}`\n"
+    keys = config_keys()
+    objective = (ROOT / "docs" / "objective.md").read_text(encoding="utf-8")
+    for level, title in re.findall(r"(?m)^(##+) (.*)$", objective):
+        names = [
+            n for n in re.findall(r"`(\w+)`", title) if level == "###" and f"render.{n}" in keys
+        ]
+        if level == "##":
+            section = f"## {title}\n"
+        for name in names:
+            yield section
+            section = ""
+            key = keys[f"render.{name}"]
+            anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+            yield f"### `{name}`\n\n{key.help}\n"
+            yield f"- Values: {key.allowed}\n- Default: `{as_yaml(key.default)}`"
+            yield f"- [Details](../objective.md#{anchor})\n"
 
 
 def configuration_page() -> Iterator[str]:
-    """Each key of the configuration with its default, its variable and its meaning."""
-    yield "# Configuration\n"
-    yield "config.yaml has every key with its default. Each key is also an environment variable.\n"
-    defaults = Config()
-    for section in fields(Config):
-        value = getattr(defaults, section.name)
-        if "internal" in section.metadata or section.name == "render":
-            continue
-        yield f"## `{section.name}`\n"
-        if is_dataclass(value):
-            yield f"{inspect.cleandoc(type(value).__doc__ or '')}\n"
-            yield "| key | default | meaning | variable |\n|---|---|---|---|"
-            for key in fields(value):
-                yield key_row(key, getattr(value, key.name), f"{section.name}.{key.name}")
+    """Each key of the configuration with its values, its default and its meaning."""
+    yield CONFIGURATION
+    sections: dict[str, list[ConfigKey]] = {}
+    for key in config_keys().values():
+        sections.setdefault(key.name.rpartition(".")[0], []).append(key)
+    for section, keys in sections.items():
+        if section != "render":
+            about = type(getattr(Config(), section)).__doc__ if section else ""
+            yield f"## {f'`{section}`' if section else 'Keys without a section'}\n\n{about}\n"
+            yield "| key | default | meaning |\n|---|---|---|"
+            for key in keys:
+                meaning = f"{key.help.removesuffix('.')} ({key.allowed})"
+                yield row(f"`{key.name}`", f"`{as_yaml(key.default)}`", meaning)
             yield ""
-        else:
-            yield "| key | default | meaning | variable |\n|---|---|---|---|"
-            yield key_row(section, value, section.name) + "\n"
-
-
-def key_row(key: Field[Any], value: Any, name: str) -> str:
-    """The row of one key of the configuration."""
-    variable = f"NST_{name.upper().replace('.', '__')}"
-    return row(f"`{name}`", f"`{as_yaml(value)}`", key.metadata["help"], f"`{variable}`")
 
 
 def api_page() -> Iterator[str]:
@@ -201,6 +221,9 @@ def api_page() -> Iterator[str]:
     for name in nst_daemon.__all__:
         if not name.startswith("__"):
             yield f"::: nst_daemon.{name}\n"
+            if name == "RenderSettings":  # its signature would be a page of types
+                yield "    options: {show_signature: false, members: false}\n"
+                yield "[Settings of a picture](settings.md) describes the arguments.\n"
 
 
 def module_pages() -> dict[str, str]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from docs import make_design
 from nst_daemon.config import config_keys
+from nst_daemon.engine.settings import RenderSettings
+from tests.test_docs import COMMANDS
 from tests.test_imports import modules
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +74,27 @@ def test_every_module_has_a_page(site: Path) -> None:
     for name, path in modules():
         if path.name not in ("__init__.py", "__main__.py"):
             assert f'id="nst_daemon.{name}"' in pages or f'id="{name}"' in pages, name
+
+
+def test_the_reference_has_every_option_setting_and_key(site: Path) -> None:
+    """The generated pages list each option of each command, each setting of a picture and each key."""
+    reference = {page.stem: page.read_text() for page in (site / "reference").glob("*.html")}
+    for name, command in COMMANDS.items():
+        assert f'id="{name.replace(" ", "-")}"' in reference["commands"], name
+        for option in {o for p in command.params for o in p.opts if o.startswith("--")}:
+            assert f"{option}" in reference["commands"], (name, option)
+    for field in fields(RenderSettings):
+        assert f'id="{field.name}"' in reference["settings"], field.name
+    for key in KEYS:
+        if not key.startswith("render."):
+            assert f"<code>{key}</code>" in reference["configuration"], key
+
+
+def test_the_search_finds_generated_pages(site: Path) -> None:
+    """The index of the search has the pages that are generated, and those that are not in docs/."""
+    index = json.loads((site / "search" / "search_index.json").read_text())
+    found = {entry["location"].partition("#")[0] for entry in index["docs"]}
+    assert {"reference/commands.html", "index.html", "changelog.html", "inbox.html"} <= found
 
 
 def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
