@@ -112,7 +112,7 @@ def check_packages(
     """
     wanted = [Requirement(line) for line in requirements]
     needed = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
-    wrong = [complaint for r in needed if (complaint := _complaint(r, installed(r.name)))]
+    wrong = [complaint for r in needed if (complaint := _complaint(r, _found(r.name, installed)))]
     for complaint in wrong:
         yield Finding("bad", "packages", complaint, "install nst-daemon again into its environment")
     if not wrong:
@@ -126,6 +126,12 @@ def check_packages(
             "onnxruntime and onnxruntime-gpu are both installed and share one module, so either may be used",
             "pip uninstall both, then install onnxruntime-gpu",
         )
+
+
+def _found(name: str, installed: Callable[[str], str]) -> str:
+    """The version of a package, or of the one that takes its place: without a GPU onnxruntime does the same."""
+    substitutes = {"onnxruntime-gpu": "onnxruntime"}
+    return installed(name) or (installed(substitutes[name]) if name in substitutes else "")
 
 
 def _complaint(requirement: Requirement, found: str) -> str:

@@ -1,0 +1,292 @@
+"""Seconds, memory and disk for each size: the tables of docs/sizes.md.
+
+    python -m benchmarks.sizes                                  # 7 minutes on two quiet cores; prints Markdown
+    python -m benchmarks.sizes --page docs/sizes.md             # the same, and replaces the tables of the page
+    python -m benchmarks.sizes --sizes 128 256 --presets painting   # a smaller table
+
+Each row is one 4:3 picture, painted in a process of its own: seconds from the start of the process to the saved
+picture, and the peak of its memory. The first preset is painted at all sizes. The others are painted at the size
+`--compare-at`, and their seconds at the other sizes follow from the first preset's by that ratio (marked ≈). The row
+of `--estimate` is computed from the iterations at the largest size. `--predict` writes the memory that the program
+expects on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from benchmarks.drawings import draw_painting, draw_scene
+from nst_daemon.config import Outputs
+from nst_daemon.engine.memory import MemoryPlan, memory_plans
+from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.vgg import VGG
+from nst_daemon.painter import Painter, save
+
+GB = 1e9
+STYLE_PIXELS = (1600, 1200)
+ROUNDED = 2  # significant digits of an estimate
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What one painting took.
+
+    Attributes:
+        seconds: From the start of the process to the saved picture.
+        memory: Peak of the process in bytes; on a GPU, of torch's allocations.
+        png: Size of the picture as PNG in bytes.
+        jpg: Size of the picture as JPEG in bytes.
+        prepared: Seconds for decoding and for the targets.
+        steps: (scale, seconds) of each iteration; the first one of a scale or pass includes its search.
+        about: `Painter.info()`, and how the memory was used.
+    """
+
+    seconds: float
+    memory: int
+    png: int
+    jpg: int
+    prepared: float
+    steps: Sequence[tuple[int, float]]
+    about: Mapping[str, object]
+
+
+def paint_here(
+    folder: Path, size: int, preset: str, device: str, iterations: int
+) -> dict[str, object]:
+    """Paint one picture in this process. iterations: of each scale; 0: the preset's own."""
+    chosen: dict[str, object] = {"size": size, "preset": preset}
+    if iterations:
+        chosen["iterations"] = iterations
+    settings = resolve(chosen)
+    painter = Painter(device=device, cache_bytes=0)
+    began = time.perf_counter()
+    prepared = painter.prepare(folder / f"content-{size}.png", [folder / "style.png"], settings)
+    now = time.perf_counter()
+    seconds_to_prepare, steps = now - began, []
+    for step in painter.paint(prepared):
+        if painter.device.type == "cuda":
+            torch.cuda.synchronize(painter.device)
+        before, now = now, time.perf_counter()
+        steps.append((step.scale, now - before))
+    rendering = painter.finish(prepared, step)
+    written = {}
+    for name in ("png", "jpg"):
+        file = folder / f"{size}-{preset}.{name}"
+        save(rendering.picture, file, Outputs(format=name))
+        written[name] = file.stat().st_size
+    return {
+        **written,
+        "memory": peak(painter.device),
+        "prepared": seconds_to_prepare,
+        "steps": steps,
+        "about": {**painter.info(), "notes": rendering.notes},
+    }
+
+
+def peak(device: torch.device) -> int:
+    """Peak memory of this process so far in bytes; on a GPU, of torch's allocations there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def paint(folder: Path, size: int, preset: str, device: str, iterations: int = 0) -> Painted:
+    """Paint one picture in a process of its own."""
+    content = folder / f"content-{size}.png"
+    if not content.exists():
+        draw_scene(size, size * 3 // 4).save(content)
+    words = ["--child", folder, "--sizes", size, "--presets", preset, "--device", device]
+    words += ["--iterations", iterations]
+    command = [sys.executable, "-m", __spec__.name, *map(str, words)]
+    print(f"{size} px, {preset}", file=sys.stderr, flush=True)
+    began = time.perf_counter()
+    answer = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 (this module)
+    seconds = time.perf_counter() - began
+    return Painted(seconds=seconds, **json.loads(answer.stdout.splitlines()[-1]))
+
+
+def estimate(known: Painted, factor: float) -> float:
+    """Seconds at a larger size whose coarser scales are all scales of a known painting.
+
+    At the added scale an iteration takes `factor` times as long as at the known painting's last scale, in proportion
+    to the pixels; the search for neighbours compares all parts of the picture with all of the style, so it takes
+    `factor`² times as long. The last scale is followed by the passes at full size, which are part of it here.
+
+    Args:
+        known: A painting at a half of the wanted size.
+        factor: Ratio of the pixels, 4.
+    """
+    last = max(scale for scale, _ in known.steps)
+    final = [seconds for scale, seconds in known.steps if scale == last]
+    typical = sorted(final)[len(final) // 2]
+    searches = sum(seconds - typical for seconds in final if seconds > 2 * typical)
+    before = known.seconds + (factor - 1) * known.prepared
+    return before + factor * typical * len(final) + factor**2 * searches
+
+
+def predicted(sizes: Sequence[int], settings: RenderSettings) -> str:
+    """A table of the memory that the program expects for 4:3 pictures, by `nst_daemon.engine.memory`."""
+    network = Painter(device="cpu", cache_bytes=0).network(settings)
+    plans = memory_plans(settings)
+    rows = ["| longer side | float32 | bfloat16 | with the least memory |", "|---|---|---|---|"]
+    for size in sizes:
+        cells = [
+            _expected(plans[0], size, network.computing_in(t))
+            for t in (torch.float32, torch.bfloat16)
+        ]
+        cells.append(
+            min(_expected(plan, size, network.computing_in(torch.float32)) for plan in plans)
+        )
+        rows.append(f"| {size:,} px | " + " | ".join(f"{c / GB:.1f} GB" for c in cells) + " |")
+    return "\n".join(rows)
+
+
+def _expected(plan: MemoryPlan, size: int, network: VGG) -> float:
+    shape = (size * 3 // 4, size)
+    return plan.optimizer_bytes(shape) + plan.activation_bytes(shape, network)
+
+
+def measure(folder: Path, args: argparse.Namespace) -> str:
+    """Paint everything; returns the table with the lines that name the machine."""
+    draw_painting(*STYLE_PIXELS).save(folder / "style.png")
+    paint(folder, 64, args.presets[0], args.device, 1)  # exports the ONNX file
+    first, *others = args.presets
+    rows = {size: paint(folder, size, first, args.device, args.iterations) for size in args.sizes}
+    at = args.compare_at if args.compare_at in rows else args.sizes[-1]
+    ratios, memory = {}, {}
+    for preset in others:
+        found = paint(folder, at, preset, args.device, args.iterations)
+        ratios[preset] = found.seconds / rows[at].seconds
+        memory[preset] = found.memory
+    heads = [f"`{first}`", *(f"`{preset}`" for preset in others)]
+    lines = [
+        f"| longer side | {' | '.join(heads)} | memory at most | PNG | JPEG |",
+        "|" + "---|" * (len(heads) + 4),
+    ]
+    for size, row in rows.items():
+        cells = [shown_seconds(row.seconds)]
+        cells += [shown_seconds(row.seconds * r, about=size != at) for r in ratios.values()]
+        cells += [f"{row.memory / GB:.1f} GB", shown_bytes(row.png), shown_bytes(row.jpg)]
+        lines.append(f"| {size:,} px | {' | '.join(cells)} |")
+    largest = rows[args.sizes[-1]]
+    if args.estimate == 2 * args.sizes[-1]:
+        seconds = estimate(largest, 4.0)
+        cells = [shown_seconds(seconds * r, about=True) for r in (1.0, *ratios.values())]
+        plan = predicted_whole(args.estimate, first, str(largest.about["precision"]))
+        cells += [
+            f"≈ {plan / GB:.0f} GB",
+            *(f"≈ {shown_bytes(4 * n)}" for n in (largest.png, largest.jpg)),
+        ]
+        lines.append(f"| {args.estimate:,} px | {' | '.join(cells)} |")
+    if memory:
+        each = ", ".join(f"{m / GB:.1f} GB with `{p}`" for p, m in memory.items())
+        lines += [
+            "",
+            f"At {at} px the memory is {rows[at].memory / GB:.1f} GB with `{first}`, {each}.",
+        ]
+    return "\n".join([*lines, "", *machine_lines(largest.about)])
+
+
+def predicted_whole(size: int, preset: str, precision: str) -> float:
+    """Bytes that the program expects for a 4:3 picture that is painted as a whole, with the program itself."""
+    settings = resolve({"preset": preset, "size": size})
+    network = Painter(device="cpu", cache_bytes=0).network(settings)
+    network = network.computing_in(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    return _expected(memory_plans(settings)[0], size, network) + 0.6 * GB
+
+
+def machine_lines(about: Mapping[str, object]) -> list[str]:
+    """Hardware, instruction set, versions and commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    versions = about["versions"]
+    assert isinstance(versions, dict)
+    return [
+        f"Measured on {date.today():%d %B %Y} with `python -m benchmarks.sizes`: {about['device_name']}, "
+        f"{about['threads']} threads, {torch.backends.cpu.get_cpu_capability()}, convolutions in {about['precision']}, "
+        f"Python {platform.python_version()}, torch {versions['torch']}, {about['weights_description']}, "
+        f"commit {commit or 'unknown'}."
+    ]
+
+
+def shown_seconds(seconds: float, *, about: bool = False) -> str:
+    """Seconds below two minutes, else minutes and seconds; estimates with two digits."""
+    if about:
+        digits = ROUNDED - len(str(int(seconds)))
+        seconds = round(seconds, digits)
+    text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+    return f"≈ {text}" if about else text
+
+
+def shown_bytes(number: float) -> str:
+    """Kilobytes or megabytes."""
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
+
+
+def write(page: Path, name: str, text: str) -> None:
+    """Replace what is between `<!-- NAME -->` and `<!-- /NAME -->` in a page."""
+    old = page.read_text(encoding="utf-8")
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = old.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"{page} has no lines {start} and {end}")
+    page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, print, and write the page."""
+    a = parse()
+    if a.child:
+        found = paint_here(a.child, a.sizes[0], a.presets[0], a.device, a.iterations)
+        print(json.dumps(found))
+        return
+    tables = {}
+    if a.predict:
+        tables["predicted"] = predicted(a.predict, resolve({"preset": a.presets[0]}))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            tables["measured"] = measure(Path(folder), a)
+    for name, table in tables.items():
+        print(table)
+        if a.page:
+            write(a.page, name, table)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 384, 512, 768, 1024])
+    parser.add_argument("--presets", nargs="+", default=["painting", "bold", "sketch"])
+    parser.add_argument("--compare-at", type=int, default=512, help="size for the other presets")
+    parser.add_argument("--estimate", type=int, default=2048, help="twice the largest size")
+    parser.add_argument("--iterations", type=int, default=0, help="of each scale, for memory only")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--predict", type=int, nargs="*", help="sizes; paints nothing")
+    parser.add_argument("--page", type=Path, help="the page whose table is replaced")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
