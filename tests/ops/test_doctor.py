@@ -124,6 +124,14 @@ def test_two_onnxruntimes_are_a_warning() -> None:
     assert "pip uninstall" in findings[1].remedy
 
 
+def test_onnxruntime_takes_the_place_of_its_gpu_package() -> None:
+    """onnxruntime alone satisfies the requirement of onnxruntime-gpu if its version is right."""
+    versions = {"onnxruntime": "1.27.0"}
+    for line, level in (("onnxruntime-gpu>=1.27", "good"), ("onnxruntime-gpu>=1.28", "bad")):
+        found = doctor.check_packages([line], installed=lambda name: versions.get(name, ""))
+        assert only(found).level == level
+
+
 def test_folders_that_can_be_used_are_good(config: Config) -> None:
     """Folders that exist, and folders that can be created, are good."""
     assert only(doctor.check_folders(config.folders)).level == "good"
