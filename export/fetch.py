@@ -18,6 +18,7 @@ from typing import IO
 from nst_daemon.errors import BusyError, ModelError, StorageError
 from nst_daemon.files import fsync_folder, make_folder, storage
 from nst_daemon.mounts import free_bytes
+from nst_daemon.units import duration, size
 from nst_daemon.weights_file import WeightsFile, find_weights, imagenet_path
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def _download(
         if failures == MAX_FAILURES:
             raise _unreachable(url, reason)
         pause = 2.0**failures
-        log.warning("%s: %s; trying again in %.0f s", url, reason, pause)
+        log.warning("%s: %s; trying again in %s", url, reason, duration(pause))
         sleep(pause)
 
 
@@ -175,7 +176,7 @@ def _check_room(file: IO[bytes], wanted: int) -> None:
     free = free_bytes(folder)
     if free < wanted:
         raise StorageError(
-            f"{folder} has {free / 1e6:.0f} MB free, but {wanted / 1e6:.0f} MB are needed",
+            f"{folder} has {size(free)} of free space, and {size(wanted, up=True)} is needed",
             remedy="free some space, or set TORCH_HOME to another disk",
         )
 

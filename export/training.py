@@ -31,10 +31,11 @@ from nst_daemon.engine.device import device_name, find_device
 from nst_daemon.errors import Cancelled, NstError, OutOfMemory, UsageError
 from nst_daemon.files import make_folder, write_atomic
 from nst_daemon.names import printable
+from nst_daemon.units import duration
 from nst_daemon.weights_file import WeightsFile, find_weights
 
 from .training_data import TrainingData, read_data
-from .training_loop import Training, TrainingPlan, duration, keep_better, train
+from .training_loop import Training, TrainingPlan, keep_better, train
 from .training_network import NETWORK, Classifier, fold_batch_norm, scale_layers
 
 #: The default learning rate for a batch of 512; it is proportional to the batch (Goyal et al. 2017).
@@ -81,7 +82,7 @@ A VGG19 feature extractor: all 16 convolutions, float16, {weights.path.stat().st
 - Input: RGB in [0, 1], normalised by mean (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225).
 - Training: VGG19 with batch normalisation and a linear head, from random weights.
   {count:,} pictures of {side} × {side} px in {data.classes} classes, {epochs:.2f} epochs, {training.steps:,} steps of
-  {batch} pictures, {duration(training.seconds)} on {device}.
+  {batch} pictures, {duration(round(training.seconds))} on {device}.
   SGD with momentum, peak learning rate {plan.peak:g}, random crops, mirroring, brightness, tint, {noise}.
 - Result: {100 * top1:.1f} % top-1 on {len(data.validation):,} validation pictures. The batch normalisation was then
   folded into the convolutions, and each layer scaled so that its mean activation on validation pictures is 1. The
@@ -138,7 +139,7 @@ def _run(options: argparse.Namespace, command: str) -> None:
             command=command,
         )
         write_atomic(target.with_name("README.md"), text.encode())
-    print(f"{target}: {100 * top1:.1f} % top-1 after {duration(training.seconds)}")
+    print(f"{target}: {100 * top1:.1f} % top-1 after {duration(round(training.seconds))}")
 
 
 def _target(out: Path, data: Path) -> Path:

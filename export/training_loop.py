@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import ModelError
+from nst_daemon.units import duration
 
 from .training_data import LabelledPictures
 from .training_network import Classifier, normalised
@@ -135,7 +136,7 @@ class _ProgressLines:
                 f"the training diverged: its loss is {loss}", remedy="use a lower --lr"
             )
         rate = (training.seen - self._seen) / max(training.seconds - self._seconds, 1e-9)
-        left = duration(max(0.0, self._total - training.seconds))
+        left = duration(round(self._total - training.seconds))
         epochs = training.seen / self._count
         self._say(f"epoch {epochs:.2f}, loss {loss:.3f}, {rate:.0f} pictures/s, {left} left")
         self._losses = []
@@ -281,9 +282,3 @@ def keep_better(training: Training, validation: LabelledPictures) -> float:
     if averaged < last:
         training.network.load_state_dict(own)
     return max(last, averaged)
-
-
-def duration(seconds: float) -> str:
-    """12 min 05 s, or 5 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

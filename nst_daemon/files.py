@@ -21,6 +21,7 @@ from typing import IO
 from nst_daemon.errors import InputError, PathError, StorageError
 from nst_daemon.jobs import Fingerprint
 from nst_daemon.names import printable
+from nst_daemon.units import size
 
 CHUNK = 1 << 20
 
@@ -170,8 +171,8 @@ def check_droppable(status: os.stat_result, name: str, max_bytes: int) -> None:
         )
     if status.st_size > max_bytes:
         raise InputError(
-            f"{printable(name)} has {status.st_size:,} bytes and at most {max_bytes:,} are taken",
-            remedy="drop a smaller file or raise limits.max_bytes",
+            f"{printable(name)} has {size(status.st_size, up=True)}, more than limits.max_bytes ({size(max_bytes)})",
+            remedy="drop a smaller file, or raise that limit",
         )
 
 
@@ -391,7 +392,7 @@ def copied(file: IO[bytes], max_bytes: int | None, label: str) -> IO[bytes]:
         if max_bytes is not None and length > max_bytes:
             copy.close()
             raise InputError(
-                f"{label} has more than {max_bytes} bytes", remedy="raise limits.max_bytes"
+                f"{label} has more than {size(max_bytes)}", remedy="raise limits.max_bytes"
             )
         copy.write(chunk)
     copy.flush()

@@ -45,6 +45,7 @@ from nst_daemon.pictures.destination import Destination
 from nst_daemon.pictures.output_formats import check_size, format_of_suffix
 from nst_daemon.pictures.raster import Size
 from nst_daemon.report import sidecar
+from nst_daemon.units import duration
 from nst_daemon.weights_file import find_weights
 
 log = logging.getLogger(__name__)
@@ -459,7 +460,7 @@ class Painter:
         began = monotonic()
         log.info("exporting %s to ONNX (once for these layers and weights)", spec.network)
         path: Path = export_onnx(self._vgg(spec), spec, self._onnx_folder)
-        log.info("exported %s in %.1f s", path, monotonic() - began)
+        log.info("exported %s in %s", path, duration(monotonic() - began))
         others = set(self._onnx_folder.glob("*.onnx")) - {path}
         for old in sorted(others, key=_modified, reverse=True)[self._onnx_files - 1 :]:
             old.unlink(missing_ok=True)

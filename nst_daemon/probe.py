@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from nst_daemon import units
 from nst_daemon.engine.device import all_devices, device_name, find_device
 from nst_daemon.engine.onnx_session import load_onnxruntime
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -95,8 +96,7 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
             compute_dtype(resolve(options["render"], network=options["network"]).precision, device)
         ).removeprefix("torch.")
         if device.type == "cuda":
-            memory = torch.cuda.get_device_properties(device).total_memory / 2**30
-            size = f"{memory:.0f} GiB"
+            size = units.size(torch.cuda.get_device_properties(device).total_memory)
         else:
             threads = options["threads"]
             size = f"{useful_threads(threads_per_worker(len(names)) if threads == 'auto' else threads)} threads"

@@ -14,6 +14,7 @@ import yaml
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.names import printable, shortened
+from nst_daemon.units import size
 
 MAX_BYTES = 64 * 1024
 MAX_NESTING = 6
@@ -37,7 +38,7 @@ def parse(text: str, label: str) -> Any:
     label = printable(label)
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise SettingsError(
-            f"{label} has more than {MAX_BYTES:,} bytes", remedy="write only the settings"
+            f"{label} has more than {size(MAX_BYTES)}", remedy="write only the settings"
         )
     try:
         _check_events(text)

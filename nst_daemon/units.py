@@ -1,8 +1,11 @@
-"""Times, durations, sizes and rates for people, each written in one way everywhere."""
+"""Times, durations, sizes, rates and counts for people, each written in one way everywhere."""
 
 from __future__ import annotations
 
+import math
 import time
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
 def when(seconds: float) -> str:
@@ -10,23 +13,44 @@ def when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def span(seconds: float) -> str:
-    """A rounded duration: 0.5 s, 42 s, 7 min, 3 h 05 min, 12 days."""
+def duration(seconds: float) -> str:
+    """A rounded duration: 0.5 s, 42 s, 2 min 30 s, 45 min, 3 h 05 min, 12 days."""
+    if seconds < 9.95:
+        return f"{round(max(0.0, seconds), 1):g} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 600:
+        return _two(whole, 60, "min", "s")
     minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(0.0, round(seconds, 1)):g} s" if seconds < 1 else f"{round(seconds)} s"
-    if minutes < 90:
+    if minutes < 120:
         return f"{minutes} min"
     if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02} min"
+        return _two(minutes, 60, "h", "min")
     return f"{minutes // (24 * 60)} days"
 
 
-def size(number: float) -> str:
-    """A rounded number of bytes: 512 MiB, 1.5 GiB."""
-    return f"{number / 2**20:,.0f} MiB" if number < 2**30 else f"{number / 2**30:,.1f} GiB"
+def _two(number: int, base: int, large: str, small: str) -> str:
+    whole, rest = divmod(number, base)
+    return f"{whole} {large} {rest:02} {small}" if rest else f"{whole} {large}"
 
 
-def rate(speed: float) -> str:
-    """Iterations per second: 0.05 it/s, 1.4 it/s, 120 it/s."""
-    return f"{speed:.2g} it/s" if speed < 10 else f"{speed:.0f} it/s"
+def size(number: float, *, up: bool = False) -> str:
+    """A number of bytes, rounded down or up: 812 bytes, 9.5 MiB, 512 MiB, 1.5 GiB."""
+    if number < 1024:
+        return count(int(number), "byte")
+    power = min(int(math.log2(number) // 10), len(_UNITS))
+    value = number / 1024**power
+    digits = 10 if value < 100 else 1
+    value = (math.ceil if up else math.floor)(value * digits) / digits
+    return f"{value:,g} {_UNITS[power - 1]}"
+
+
+def rate(per_second: float) -> str:
+    """A number of iterations in a second with two digits: 0.42 it/s, 1.4 it/s, 120 it/s."""
+    return f"{per_second:.0f} it/s" if per_second >= 10 else f"{per_second:.2g} it/s"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: 1 picture, 1,204 pictures."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

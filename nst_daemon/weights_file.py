@@ -16,6 +16,7 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, StorageError
 from nst_daemon.files import fingerprint, make_folder, read_file, write_atomic
+from nst_daemon.units import size
 
 #: torchvision's file names; the eight digits are the first of the file's SHA-256.
 IMAGENET_FILES: Mapping[str, str] = MappingProxyType(
@@ -240,10 +241,11 @@ def _own_file(path: Path, network: str, cache: Path | None) -> WeightsFile:
 
 def check_size(path: Path) -> None:
     """Raise ModelError for a file that is too large to be weights: to read it could take hours."""
-    size = path.stat().st_size
-    if size > MAX_BYTES:
+    found = path.stat().st_size
+    if found > MAX_BYTES:
         raise ModelError(
-            f"{path} has {size / 1e9:,.0f} GB and cannot be weights", remedy="get the file again"
+            f"{path} is not a weights file: it has {size(found)}, and weights have at most {size(MAX_BYTES)}",
+            remedy="get the file again",
         )
 
 

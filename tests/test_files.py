@@ -318,7 +318,10 @@ def open_in(folder: Path, name: str, limit: int = 100) -> int:
         (os.mkfifo, "is a named pipe"),
         (lambda path: path.symlink_to("/etc/passwd"), "is a symbolic link"),
         (Path.mkdir, "is a folder"),
-        (lambda path: path.write_bytes(bytes(101)), "has 101 bytes and at most 100 are taken"),
+        (
+            lambda path: path.write_bytes(bytes(101)),
+            r"has 101 bytes, more than limits\.max_bytes \(100 bytes\)",
+        ),
         (lambda path: (path.touch(), os.link(path, path.with_name("other"))), "has 2 hard links"),
     ],
 )

@@ -24,7 +24,7 @@ HOSTILE = {
     "depth": ("a: " + "[" * 10 + "]" * 10, f"line 1: nested deeper than {MAX_NESTING}"),
     "great depth": ("a: " + "[" * 5000, f"line 1: nested deeper than {MAX_NESTING}"),
     "many entries": ("a: [" + "1, " * 5000 + "1]", "more than 2000 entries"),
-    "size": ("a: " + "x" * MAX_BYTES, "has more than 65,536 bytes; write only the settings"),
+    "size": ("a: " + "x" * MAX_BYTES, "has more than 64 KiB; write only the settings"),
     "a list": ("- a\n- b\n", "is not a mapping of settings"),
     "a word": ("hello", "is not a mapping of settings"),
     "number keys": ("1: 2\n", "is not a mapping of settings"),

@@ -9,6 +9,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from nst_daemon import units
 from nst_daemon.engine import color, pyramid
 from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
@@ -205,7 +206,10 @@ def _check_memory(size: Size, settings: RenderSettings, free: float) -> None:
     plan = memory_plans(settings)[-1]
     if plan.optimizer_bytes(size) > free:
         raise out_of_memory(
-            size, f"{free / 1e9:.1f} GB are free", settings, largest_side=plan.largest_side(free)
+            size,
+            f"{units.size(free)} is free",
+            settings,
+            largest_side=plan.largest_side(free),
         )
 
 

@@ -36,6 +36,7 @@ from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.errors import PaintingError, SettingsError, first_line
 from nst_daemon.pictures.raster import Size
+from nst_daemon.units import size
 
 log = logging.getLogger(__name__)
 
@@ -348,7 +349,7 @@ class _Loop:
         fitting = first_fitting(self.plans, self.now.size, self._network(), memory)
         before, self.plan = self.plan, max(fitting, self.first_plan)
         if self.plan and self.plan != before:
-            self._note(f"{memory / 1e9:.1f} GB of memory are free: {self.plans[self.plan]}")
+            self._note(f"{size(memory)} of memory is free: {self.plans[self.plan]}")
 
     def _use_less_memory(self, cause: str) -> None:
         """Resume from the last good picture with the next plan."""

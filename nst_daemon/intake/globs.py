@@ -20,6 +20,7 @@ from nst_daemon.intake.drops import SETTINGS_SUFFIXES, suffix_of
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.names import composed, natural_key, printable, shortened
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES
+from nst_daemon.units import duration
 
 #: Characters of a glob.
 MAX_GLOB = 1000
@@ -141,7 +142,7 @@ class Search:
                     if self._names > self._max_names:
                         raise self._limit_exceeded(f"{self._max_names:,} names", glob)
                     if self._clock() - self._began > self._max_seconds:
-                        raise self._limit_exceeded(f"{self._max_seconds:g} seconds", glob)
+                        raise self._limit_exceeded(duration(self._max_seconds), glob)
                     if not ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
                         yield item
         except OSError:
@@ -150,7 +151,7 @@ class Search:
     def _limit_exceeded(self, limit: str, glob: str) -> InputError:
         return InputError(
             f"the search for {_shown(glob)} was ended after {limit}",
-            remedy="name the folders more exactly",
+            remedy="write a glob that matches in fewer folders",
         )
 
     def _check_number(self, number: int, glob: str) -> None:

@@ -42,6 +42,7 @@ from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, composed, printable
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES, RAW_SUFFIXES
 from nst_daemon.unexpected import explain_one
+from nst_daemon.units import duration
 
 WAYS = (
     "name a pair NAME.content.jpg and NAME.style.jpg, or put content.jpg and style.jpg into a folder, "
@@ -330,7 +331,7 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
         return
     if missing:
         remedy = MASK_WAYS if files.masked else WAYS
-        reason = f"{missing} after {_duration(rules.pair_timeout)}; {remedy}"
+        reason = f"{missing} after {duration(rules.pair_timeout)}; {remedy}"
     if reason:
         outcome.rejections.append(_request(files, [], job).refuse(reason))
     elif not all(part.explicit for part in files.parts if files.source == "default") and (
@@ -455,10 +456,6 @@ def _missing_mask(files: _Set, label: str) -> str:
         what = "style mask" if number in styles else "style"
         return f"{label} has no {what}{f' {number}' if number else ''}"
     return ""
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:g} seconds" if seconds < 120 else f"{seconds / 60:g} minutes"
 
 
 # Names

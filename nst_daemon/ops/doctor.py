@@ -35,6 +35,7 @@ from nst_daemon.names import printable
 from nst_daemon.ops.layout import wrapped
 from nst_daemon.ops.status import read_live
 from nst_daemon.overlaps import overlaps
+from nst_daemon.units import duration, size
 from nst_daemon.web.options import INSTALL, missing_packages
 
 Level = Literal["good", "warning", "bad"]
@@ -174,7 +175,7 @@ def probe(
         )
         return [Finding(*row) for row in json.loads(done.stdout)]
     except subprocess.TimeoutExpired:
-        cause = f"no answer within {seconds:g} s"
+        cause = f"no answer within {duration(seconds)}"
     except ValueError:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         cause = f"ended with status {done.returncode}: {last}"
@@ -237,7 +238,7 @@ def check_file_systems(
             "warning",
             "inbox",
             f"{folders.inbox} is on {inbox}: changes from other machines cause no events here",
-            f"files are found every {rescan_seconds:g} s; to find them sooner, lower service.rescan_seconds",
+            f"files are found every {duration(rescan_seconds)}; to find them sooner, lower service.rescan_seconds",
         )
     if not state and not inbox:
         yield Finding("good", "file systems", "inbox and state are on local disks")
@@ -293,9 +294,9 @@ def check_disk(folder: Path, least: int) -> Finding:
     except StorageError as error:
         return Finding("bad", "disk", error.message, error.remedy)
     total = shutil.disk_usage(nearest(folder)).total
-    message = f"{free / 2**30:.1f} of {total / 2**30:.0f} GiB are free at {folder}"
+    message = f"{size(free)} of {size(total)} is free at {folder}"
     if free < least:
-        wait = f"the queue pauses below {least / 2**30:.1f} GiB (limits.min_free_disk)"
+        wait = f"the queue pauses below {size(least)} (limits.min_free_disk)"
         return Finding("bad", "disk", f"{message}; {wait}", "free some space")
     if free < 2 * least:
         return Finding("warning", "disk", message, "free some space before the queue pauses")

@@ -24,6 +24,7 @@ from nst_daemon.machine import lacks_memory, memory_limit
 from nst_daemon.names import printable
 from nst_daemon.ops import streams
 from nst_daemon.unexpected import kind_and_message
+from nst_daemon.units import size
 
 #: So many files with tracebacks are kept in a folder.
 KEPT = 20
@@ -61,9 +62,8 @@ def report(error: BaseException) -> int:
 
 
 def _out_of_memory() -> OutOfMemory:
-    limit = memory_limit() / 1e9
     return OutOfMemory(
-        f"there is not enough memory: this process may have {limit:.1f} GB",
+        f"there is not enough memory: this process may use {size(memory_limit())}",
         remedy="free some memory, or raise the limit of the process (ulimit) or of its control group",
     )
 

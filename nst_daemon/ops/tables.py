@@ -13,7 +13,7 @@ from nst_daemon.names import printable
 from nst_daemon.ops.layout import Row, facts, table, wrapped
 from nst_daemon.ops.status import SHOWN, Status, resident
 from nst_daemon.service.live_status import LiveStatus
-from nst_daemon.units import rate, size, span, when
+from nst_daemon.units import duration, rate, size, when
 
 
 def status_page(status: Status, width: int | None, now: float | None = None) -> str:
@@ -92,7 +92,7 @@ def _headline(status: Status, now: float) -> str:
     if status.live is None:
         return f"{root}: the daemon has just started, or is of another version"
     live = status.live
-    return f"{root}: {printable(live.headline)} (PID {live.pid}, up {span(now - live.since)})"
+    return f"{root}: {printable(live.headline)} (PID {live.pid}, up {duration(now - live.since)})"
 
 
 def _paintings(live: LiveStatus, width: int | None) -> list[str]:
@@ -106,7 +106,7 @@ def _paintings(live: LiveStatus, width: int | None) -> list[str]:
                 f"{job.percent} %",
                 f"{job.done} of {job.total}",
                 rate(job.speed) if job.speed else "",
-                span(job.left) if job.left is not None else "",
+                duration(round(job.left)) if job.left is not None else "",
             )
         )
         for job in live.paintings

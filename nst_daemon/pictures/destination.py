@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nst_daemon import units
 from nst_daemon.errors import PictureError, StorageError
 from nst_daemon.mounts import Space, space
 from nst_daemon.names import printable
@@ -48,17 +49,17 @@ class Destination:
         check_size(self.format, size, name)
         folder = self.path.parent
         needed, (free, total) = self.largest_file(size, alpha=alpha), self.space(folder)
-        said = f"{name} may need {-(-needed // _MiB):,} MiB"
+        said = f"{name} may need {units.size(needed, up=True)}"
         if self.reserve:
-            said += f" beside the {self.reserve // _MiB:,} MiB of limits.min_free_disk"
+            said += f" in addition to limits.min_free_disk ({units.size(self.reserve)})"
         if needed + self.reserve > total:
             raise PictureError(
-                f"{said}, and the file system of {folder} has {total // _MiB:,} MiB in all",
+                f"{said}, and the file system of {folder} has {units.size(total)} in total",
                 remedy="choose a smaller size, or a format that compresses more, such as jpg",
             )
         if needed + self.reserve > free:
             raise StorageError(
-                f"{said}, and {folder} has {free // _MiB:,} MiB of free space",
+                f"{said}, and {folder} has {units.size(free)} of free space",
                 remedy="free some space, or choose a smaller size",
             )
 

@@ -88,13 +88,17 @@ def require_memory(
     allowed = SHARE * (machine.memory_limit() if limit is None else limit)
     if needed > allowed:
         raise PictureError(
-            f"decoding {label} takes about {_shown(needed)} of memory, and {_shown(allowed)} are allowed "
-            f"({SHARE:.0%} of limits.max_memory, of the control group or of the machine)",
-            remedy="reduce the picture, set a smaller size, or raise that limit; limits.max_pixels limits the pixels",
+            f"decoding {label} takes about {units.size(needed, up=True)} of memory, more than the "
+            f"{units.size(allowed)} that one file may take ({SHARE:.0%} of limits.max_memory, of the control "
+            "group or of the machine)",
+            remedy="reduce the picture, set a smaller size, or raise that limit",
         )
     free = machine.free_memory() if free is None else free
     if needed > free:
-        raise out_of_memory(label, f"it takes about {_shown(needed)}, and {_shown(free)} are free")
+        raise out_of_memory(
+            label,
+            f"it takes about {units.size(needed, up=True)}, and {units.size(free)} is free",
+        )
 
 
 def out_of_memory(label: str, cause: str = "") -> NstError:
@@ -158,7 +162,3 @@ def _as(original: Array, values: Array) -> Array:
     if original.dtype.kind == "f":
         return values.clip(0, None).astype(original.dtype)
     return values.clip(0, full(original)).round().astype(original.dtype)
-
-
-def _shown(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

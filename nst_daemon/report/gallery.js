@@ -16,9 +16,9 @@ const picture = (key, side, alt, name = "") =>
   key
     ? make("img", { className: name, src: `.gallery/${key}-${side}.webp`, alt, loading: "lazy", decoding: "async" })
     : make("span", { className: `none ${name}`, textContent: "not found" });
-const date = (entry) => new Date(entry.finished).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+const date = (entry) => clock(new Date(entry.finished));
 const all = ({ settings: [base, changes] }) => ({ ...settings[base], ...changes });
-const duration = (s) => (s < 90 ? `${s.toFixed(s < 10 ? 1 : 0)} s` : s < 5400 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`);
+
 const address = (entry) => "#" + encodeURIComponent(entry.json);
 
 // The list
@@ -39,7 +39,7 @@ function search() {
   shown = found.sort((a, b) => order.get(a.group) - order.get(b.group));
   drawn = 0;
   $("list").replaceChildren();
-  $("count").textContent = shown.length === entries.length ? `${entries.length}` : `${shown.length} of ${entries.length}`;
+  $("count").textContent = shown.length === entries.length ? count(entries.length, "picture") : `${shown.length} of ${entries.length}`;
   if (!shown.length) $("list").append(make("p", { className: "empty", textContent: entries.length ? "No matches." : "No results yet." }));
   draw();
 }
@@ -70,7 +70,7 @@ function open(index) {
   current = index;
   const entry = shown[index];
   $("title").textContent = entry.name;
-  $("facts").textContent = `${date(entry)} · ${entry.width} × ${entry.height} · ${entry.iterations} iterations in ${duration(entry.seconds)} · loss ${entry.loss.toPrecision(3)} · ${entry.model}`;
+  $("facts").textContent = `${date(entry)} · ${entry.width} × ${entry.height} · ${count(entry.iterations, "iteration")} in ${duration(entry.seconds)} · loss ${entry.loss.toPrecision(3)} · ${entry.model}`;
   $("previous").disabled = index === 0;
   $("next").disabled = index === shown.length - 1;
   const captioned = (element, caption) => make("figure", {}, element, make("figcaption", { textContent: caption }));

@@ -276,11 +276,11 @@ def data(
 def page(values: Mapping[str, Any]) -> str:
     """The text of index.html."""
     parts = resources("nst_daemon.report")
-    template, theme, own, script = (
+    template, theme, own, units, gallery = (
         (parts / name).read_text(encoding="utf-8")
-        for name in ("gallery.html", "theme.css", "gallery.css", "gallery.js")
+        for name in ("gallery.html", "theme.css", "gallery.css", "units.js", "gallery.js")
     )
-    style = theme + own
+    style, script = theme + own, units + gallery
     # Inside <script>, only "</script" and "<!--" have a meaning: without "<" there is neither.
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     policy = (

@@ -22,6 +22,7 @@ from nst_daemon.service.previews import Previews
 from nst_daemon.service.progress_estimate import ProgressEstimate
 from nst_daemon.service.reuse import find_reusable
 from nst_daemon.service.state import Moment, State
+from nst_daemon.units import duration
 from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.messages import (
     DeviceLost,
@@ -259,7 +260,9 @@ class Dispatch:
         elif event.retry is Retry.LATER and job.attempts < self._state.config.service.max_attempts:
             pacing = self._state.pacing
             pause = min(pacing.back_off * 2 ** (job.attempts - 1), pacing.longest_back_off)
-            said.warning("%s; attempt %d follows in %.0f s", event.message, job.attempts + 1, pause)
+            said.warning(
+                "%s; attempt %d follows in %s", event.message, job.attempts + 1, duration(pause)
+            )
             not_before = now.wall + pause  # for people, and for the next start
             self._state.move(job, S.RETRYING, now, note=event.message, not_before=not_before)
             self._due[job.id] = now.steady + pause

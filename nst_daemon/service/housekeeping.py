@@ -14,6 +14,7 @@ from nst_daemon.mounts import free_bytes
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.state import Moment, State
+from nst_daemon.units import count, duration, size
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ class Housekeeping:
             free = free_bytes(folder)
             if free < least:
                 raise StorageError(
-                    f"{folder} has {free // MiB:,} MiB of free space, "
-                    f"and limits.min_free_disk asks for {least // MiB:,} MiB",
+                    f"{folder} has {size(free)} of free space, less than limits.min_free_disk ({size(least)})",
                     remedy="free some space",
                 )
 
@@ -75,7 +75,9 @@ class Housekeeping:
         drift = (now.wall - began.wall) - (now.steady - began.steady)
         if abs(drift) > RETENTION_SECONDS:
             log.warning(
-                "the clock was set by %.0f s: nothing is removed by age until the next start", drift
+                "the clock was set %s by %s: nothing is removed by age until the next start",
+                "forward" if drift > 0 else "back",
+                duration(abs(drift)),
             )
             return
         keep, folders = self._state.config.keep, self._state.folders
@@ -90,7 +92,12 @@ class Housekeeping:
                 files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)
         if keep.ledger_days is not None:
             forgotten = self._state.ledger.prune(now.wall - keep.ledger_days * DAY)
-            log.info("forgot %d jobs that ended %g days ago", len(forgotten), keep.ledger_days)
+            if forgotten:
+                log.info(
+                    "removed %s from the history that ended more than %g days ago (keep.ledger_days)",
+                    count(len(forgotten), "job"),
+                    keep.ledger_days,
+                )
 
     def _remove_archives(self, root: Path, states: Sequence[JobState], before: float) -> None:
         since = self._removed_until.get(root, 0.0)

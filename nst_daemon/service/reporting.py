@@ -16,6 +16,7 @@ from nst_daemon.service.dispatch import Dispatch
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.state import Moment, Pause, State
+from nst_daemon.units import duration
 from nst_daemon.workers.executor import WorkerStatus
 
 S = JobState
@@ -103,7 +104,7 @@ class Reporting:
             return "the inbox has not been scanned"
         for worker in self._dispatch.executor.status(now.steady):
             if worker.pid and worker.silent is not None and worker.silent > patience:
-                return f"worker {worker.worker} has not answered for {worker.silent:.0f} s"
+                return f"worker {worker.worker} has not answered for {duration(worker.silent)}"
         return ""
 
     def _paintings(self, statuses: Sequence[WorkerStatus]) -> list[PaintingStatus]:

@@ -15,6 +15,7 @@ import socket
 from nst_daemon.addresses import split_address
 from nst_daemon.errors import ConfigError
 from nst_daemon.managed_process import ManagedProcess, own_module
+from nst_daemon.units import duration
 from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,9 @@ class StatusPage:
             self._pause = FIRST_RESTART_PAUSE
         if not self._ending:
             log.warning(
-                "the status page ended with exit status %d; restarting in %.0f s", code, self._pause
+                "the status page ended with exit status %d; restarting in %s",
+                code,
+                duration(self._pause),
             )
             self._next_start = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_RESTART_PAUSE)

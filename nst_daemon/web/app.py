@@ -75,6 +75,7 @@ def make_app(options: PageOptions) -> Starlette:
             Route("/page.js", page.static("page.js")),
             Route("/icon.svg", page.static("icon.svg")),
             Route("/theme.css", page.static("theme.css", "nst_daemon.report")),
+            Route("/units.js", page.static("units.js", "nst_daemon.report")),
             Route("/status.json", page.status),
             Route("/drop", page.drop, methods=["POST"]),
             *([Route("/login", page.login, methods=["POST"])] if options.token else []),

@@ -20,9 +20,7 @@ const shown = (src, className) => { // decorative: the text next to it says the 
   image.addEventListener("error", () => image.replaceWith(make("span", { className, textContent: "?" })));
   return image;
 };
-const clock = (seconds) => new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-const span = (s) => (s < 90 ? `${Math.max(0, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`);
-const size = (bytes) => (bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`);
+const time = (seconds) => clock(new Date(seconds * 1000));
 
 // Only what has changed is redrawn, so that hover, focus and selection are kept.
 const drawn = new Map();
@@ -55,7 +53,7 @@ function show(data) {
   showList("next", status.next, (job) => entry(job.name, note(job, status.asked)));
   const arriving = live ? [...Object.entries(live.waiting), ...live.settling.map((path) => [path, "still arriving"])] : [];
   showList("arriving", arriving, ([name, what]) => entry(name, what));
-  showList("failed", status.failed, (job) => entry(job.name, job.error, `${job.state === "failed" ? "" : `${job.state}, `}${clock(job.updated)}`,
+  showList("failed", status.failed, (job) => entry(job.name, job.error, `${job.state === "failed" ? "" : `${job.state}, `}${time(job.updated)}`,
     status.asked[job.id] ? `${status.asked[job.id]} requested` : make("code", { textContent: `nst-daemon retry ${job.id.slice(0, 8)}` })));
   showResults(status.done);
   showStyles(data.styles, data.style_problems);
@@ -67,7 +65,7 @@ const note = (job, asked) =>
   asked[job.id] ? `${asked[job.id]} requested`
     : job.state === "running" ? "being prepared"
       : job.state === "retrying" ? `will be retried: ${job.error}`
-        : `queued since ${clock(job.created)}${job.priority ? `, priority ${job.priority}` : ""}`;
+        : `queued since ${time(job.created)}${job.priority ? `, priority ${job.priority}` : ""}`;
 
 function showList(id, items, row) {
   $(id).hidden = !items.length;
@@ -84,7 +82,7 @@ function showPaintings(paintings, previews) {
     part(".percent").textContent = `${painting.percent} %`;
     part("progress").value = painting.percent;
     part(".pace").textContent = painting.total
-      ? [`${painting.done} of ${painting.total} iterations`, painting.speed ? `${painting.speed.toFixed(painting.speed < 10 ? 2 : 0)} it/s` : "", painting.left !== null ? `${span(painting.left)} left` : ""].filter(Boolean).join(" · ")
+      ? [`${painting.done} of ${painting.total} iterations`, painting.speed ? rate(painting.speed) : "", painting.left !== null ? `${duration(Math.round(painting.left))} left` : ""].filter(Boolean).join(" · ")
       : "starting";
     redraw(part(".curve"), painting.curve, ...curve(painting.curve));
     showPreview(part(".canvas"), painting, previews[painting.id]);
@@ -134,7 +132,7 @@ function showResults(done) {
 const tile = (job) => {
   const button = make("button", { type: "button", className: "tile", title: job.result },
     shown(`/jobs/${job.id}/thumbnail`, "face"),
-    make("span", { className: "text" }, make("b", { textContent: title(job) }), make("small", { textContent: clock(job.updated) })));
+    make("span", { className: "text" }, make("b", { textContent: title(job) }), make("small", { textContent: time(job.updated) })));
   button.addEventListener("click", () => open(job));
   return button;
 };
@@ -142,7 +140,7 @@ const title = (job) => job.result.replace(/\.[^.]*$/, "");
 
 function open(job) {
   $("view-title").textContent = title(job);
-  $("view-facts").textContent = clock(job.updated);
+  $("view-facts").textContent = time(job.updated);
   const address = `/jobs/${job.id}`;
   const beside = (what, caption) => {
     const figure = make("figure", {}, make("img", { src: `${address}/${what}`, alt: caption }), make("figcaption", { textContent: caption }));

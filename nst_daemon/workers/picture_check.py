@@ -17,6 +17,7 @@ from typing import Protocol
 from nst_daemon.config import Limits
 from nst_daemon.jobs import PICTURE_ROLES, Job
 from nst_daemon.names import printable
+from nst_daemon.units import duration
 from nst_daemon.workers.local import LocalTransport
 from nst_daemon.workers.messages import Alive, Check, Checked, encode
 from nst_daemon.workers.supervised import Transport
@@ -197,10 +198,11 @@ class DecodingCheck:
         """Which deadline has passed, for people; "" for none."""
         waited = now - self._since
         if not self._loaded:
-            return f"did not load within {waited:.0f} s" if waited > self._deadlines.start else ""
+            late = waited > self._deadlines.start
+            return f"did not start within {duration(waited)}" if late else ""
         for head in self._pending.values():
             if waited > self._deadlines.file * max(1, len(head.check.inputs)):
-                return f"did not finish a check within {waited:.0f} s"
+                return f"did not finish a check within {duration(waited)}"
             break
         return ""
 

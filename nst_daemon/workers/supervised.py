@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from typing import Protocol
 
 from nst_daemon.errors import OutOfMemory, Retry
+from nst_daemon.units import duration
 from nst_daemon.workers import messages
 from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.messages import (
@@ -339,19 +340,23 @@ class SupervisedWorker:
         silent = now - (self.last_message if self.last_message is not None else self.spawned)
         if not self.ready:
             late = now - self.spawned > self.options.start_seconds
-            return f"did not load its model within {self.options.start_seconds:g} s" if late else ""
+            return (
+                f"did not load its model within {duration(self.options.start_seconds)}"
+                if late
+                else ""
+            )
         if not self.jobs:
-            return f"did not answer for {silent:.0f} s" if silent > stall else ""
+            return f"did not answer for {duration(silent)}" if silent > stall else ""
         # One step of a very large picture may take longer than any fixed time: its own pace tells.
         allowed = max(stall, STALL_FACTOR * self.slowest)
         head = next(iter(self.jobs.values()))
         still, minutes = now - self.moved, head.task.limits.max_job_minutes
         if still > allowed:
             how = " and did not answer either" if silent > stall / 2 else ""
-            return f"made no progress for {still:.0f} s{how} (service.stall_seconds)"
+            return f"made no progress for {duration(still)}{how} (service.stall_seconds)"
         if now - self.head_since > 60 * minutes + allowed:
             # The worker ends such a job by itself between two steps; this is for one that does not.
-            return f"painted for more than {minutes:g} minutes (limits.max_job_minutes)"
+            return f"painted for more than {duration(60 * minutes)} (limits.max_job_minutes)"
         return ""
 
     def _kill(self, now: float, reason: str) -> None:

@@ -178,7 +178,7 @@ def test_a_plan_chosen_beforehand_never_runs_out(scene_of: SceneMaker) -> None:
         free=lambda _: 0.0,
     )
     assert step.events == (
-        "scale 1, iteration 0: 0.0 GB of memory are free: a history of 5, tiles of 16 px",
+        "scale 1, iteration 0: 0 bytes of memory is free: a history of 5, tiles of 16 px",
     )
 
 

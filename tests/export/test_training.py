@@ -27,7 +27,6 @@ from nst_daemon.export.training_loop import (
     accuracy,
     attack,
     augment,
-    duration,
     keep_better,
     learning_rate,
     train,
@@ -258,16 +257,6 @@ def test_the_better_weights_are_kept(pictures: LabelledPictures, last_is_better:
     assert keep_better(training, zeros) == 1.0
     assert torch.equal(network.head.bias.data, good)
     assert accuracy(network, pictures) == 0.5
-
-
-def test_durations_are_readable() -> None:
-    """Minutes are shown from one minute on."""
-    assert [duration(s) for s in (0.4, 59.4, 59.6, 725)] == [
-        "0 s",
-        "59 s",
-        "1 min 00 s",
-        "12 min 05 s",
-    ]
 
 
 # The command

@@ -33,7 +33,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         read(tmp_path)
     large = tmp_path / "large.yaml"
     large.write_text("#" * (MAX_BYTES + 1))
-    with pytest.raises(SettingsError, match=r"large\.yaml has more than 65,536 bytes"):
+    with pytest.raises(SettingsError, match=r"large\.yaml has more than 64 KiB"):
         read(large)
 
 

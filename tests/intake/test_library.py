@@ -105,8 +105,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     put_linked_settings: "s.yaml is a symbolic link; drop a copy of the file itself",
     put_pipe: "s.png is a named pipe; drop a copy of the file itself",
     put_large_file: (
-        "s.png has 1,000,001 bytes and at most 1,000,000 are taken; "
-        "drop a smaller file or raise limits.max_bytes"
+        "s.png has 977 KiB, more than limits.max_bytes (976 KiB); drop a smaller file, or raise that limit"
     ),
     put_many: "it has 33 pictures, and at most 32 are blended; remove some of them",
     put_bad_settings: "s.yaml cannot be read: line 1: tags are not supported; write plain `key: value` lines",

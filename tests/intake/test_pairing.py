@@ -159,7 +159,7 @@ def test_a_pair_waits_for_the_rest_of_its_masks(files: list[str], lacking: str) 
     assert waiting.reason == f"d.content.jpg has {lacking}"
     old = entries("d.content.jpg", *files, age=5000.0)
     (rejection,) = interpret("", old, True, rules()).rejections
-    assert rejection.reason == f"d.content.jpg has {lacking} after 60 minutes; {MASK_WAYS}"
+    assert rejection.reason == f"d.content.jpg has {lacking} after 60 min; {MASK_WAYS}"
 
 
 def test_a_pair_waits_for_a_mask_that_is_still_arriving() -> None:
@@ -191,7 +191,7 @@ def test_a_half_is_given_up_with_the_ways_to_name_a_drop() -> None:
     """Past pair_timeout a half is refused with every way to name a drop, and the youngest file counts."""
     old = entries("dog.style.jpg", age=5000.0)
     (rejection,) = interpret("", old, True, rules()).rejections
-    assert rejection.reason == f"dog.style.jpg has no content after 60 minutes; {WAYS}"
+    assert rejection.reason == f"dog.style.jpg has no content after 60 min; {WAYS}"
     both = old + entries("dog.yaml", age=10.0)
     assert interpret("", both, True, rules()).rejections == []
 

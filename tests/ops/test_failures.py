@@ -154,6 +154,6 @@ def test_a_lack_of_memory_is_one_line_with_the_limit() -> None:
     )
     assert done.returncode == OutOfMemory.exit_code
     assert done.stderr.startswith(
-        "nst-daemon: there is not enough memory: this process may have 0.9 GB"
+        "nst-daemon: there is not enough memory: this process may use 900 MiB"
     )
     assert done.stderr.count("\n") == 1

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from nst_daemon import units
 from nst_daemon.config import Folders, load
 from nst_daemon.engine.settings import own_settings, resolve
 from nst_daemon.errors import UsageError
@@ -241,15 +240,6 @@ def test_moments(text: str, moment: float) -> None:
     assert status.parse_since(text, now=1e6) == moment
     with pytest.raises(UsageError):
         status.parse_since("yesterday")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (89, "89 s"), (600, "10 min"), (11_100, "3 h 05 min"), (10**6, "11 days")],
-)
-def test_spans(seconds: float, text: str) -> None:
-    """Durations are rounded to two units at most."""
-    assert units.span(seconds) == text
 
 
 def test_the_story_of_a_job_tells_its_own_settings() -> None:

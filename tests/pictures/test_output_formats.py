@@ -114,10 +114,10 @@ def test_a_file_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None
             full.check(size, alpha=False)
     with pytest.raises(
         PictureError,
-        match=r"may need 763 MiB beside the 200 MiB of limits\.min_free_disk, and",
+        match=r"may need 763 MiB in addition to limits\.min_free_disk \(200 MiB\), and",
     ):
         destination("tiff", 16, reserve=200 << 20).check(size, alpha=True)
-    with pytest.raises(PictureError, match="has 800 MiB in all; choose a smaller size"):
+    with pytest.raises(PictureError, match="has 800 MiB in total; choose a smaller size"):
         destination("tiff", 16).check((20_000, 10_000), alpha=False)
 
 

@@ -147,7 +147,7 @@ def test_a_job_past_its_time_fails_for_good(jobs: Jobs) -> None:
     """A painting that is not finished after max_job_minutes ends with what it had reached and what to do."""
     attempt = Trial(jobs("dog", iterations=500, limits={"max_job_minutes": 2}))
     with pytest.raises(
-        PaintingError, match="after 2 minutes, at iteration 121 of 500; choose a smaller"
+        PaintingError, match="after 2 min, at iteration 121 of 500; choose a smaller"
     ):
         attempt()
 

@@ -411,7 +411,7 @@ def test_a_job_that_moves_for_ever_is_ended(harness: Harnesses, jobs: Jobs) -> N
         before = len(b.of(Progress))
         b.until(lambda n=before: len(b.of(Progress)) > n, ahead=ahead)  # type: ignore[misc]
     died = b.answer("dog-id", ahead=240)
-    assert died.reason == "painted for more than 1 minutes (limits.max_job_minutes)"
+    assert died.reason == "painted for more than 60 s (limits.max_job_minutes)"
 
 
 def test_an_engine_that_raises_fails_the_job_alone(harness: Harnesses, jobs: Jobs) -> None:

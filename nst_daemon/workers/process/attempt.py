@@ -12,6 +12,7 @@ from nst_daemon import __version__
 from nst_daemon.errors import PaintingError, StorageError
 from nst_daemon.machine import lacks_memory
 from nst_daemon.report import history, sidecar
+from nst_daemon.units import duration
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Note, Progress, Stopped, Task
 from nst_daemon.workers.process import checkpoint
@@ -194,7 +195,7 @@ class Attempt:
         minutes = self._task.limits.max_job_minutes
         if self._clock() - self._began > 60 * minutes:
             raise PaintingError(
-                f"not finished after {minutes:g} minutes, at iteration {step.iteration} of {step.iterations}",
+                f"not finished after {duration(60 * minutes)}, at iteration {step.iteration} of {step.iterations}",
                 remedy="choose a smaller size or fewer iterations, or raise limits.max_job_minutes",
             )
         return None

@@ -26,6 +26,7 @@ from nst_daemon import machine, managed_process
 from nst_daemon.config import MINIMUM_MEMORY
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
 from nst_daemon.unexpected import kind_and_message
+from nst_daemon.units import size
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task
 from nst_daemon.workers.process.attempt import Attempt
@@ -323,8 +324,8 @@ def _no_start(error: Exception) -> messages.Leaving:
     message = str(error) if isinstance(error, NstError) else kind_and_message(error)
     if machine.lacks_memory(error):
         message = (
-            f"there is not enough memory ({machine.memory_limit() / 1e9:.1f} GB are allowed); raise "
-            f"limits.max_memory or the control group's limit: at least {MINIMUM_MEMORY / 1e9:.1f} GB are needed"
+            f"there is not enough memory: it needs at least {size(MINIMUM_MEMORY)} and may use "
+            f"{size(machine.memory_limit())}; raise limits.max_memory or the control group's limit"
         )
     retry = error.retry if isinstance(error, NstError) else None
     return messages.Leaving(

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from nst_daemon.config import Ray
 from nst_daemon.errors import ConfigError
+from nst_daemon.units import duration
 from nst_daemon.workers import messages
 from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.local import LocalTransport
@@ -254,7 +255,9 @@ class RayExecutor(SupervisedExecutor):
         since = link.since if link.last_message is None else link.last_message
         patience = self._options.start_seconds if link.last_message is None else DRIVER_SILENCE
         if now - since > patience:
-            link.kill(f"the Ray cluster ({self._cluster.address}): no answer for {patience:g} s")
+            link.kill(
+                f"the Ray cluster ({self._cluster.address}) did not answer for {duration(patience)}"
+            )
         return events
 
     def _take(self, link: _Link, message: messages.Message | Addressed) -> list[Event]:
