@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_weights_is_not_read(
     path.with_name(path.name + ".sha256").write_bytes(b"\xff\xfe")
     found = find_weights("auto")
     assert found.name == "bundled"
-    assert "has 1,100 GB and cannot be weights" in found.warning
+    assert "is not a weights file: it has 1 TiB" in found.warning
     with path.open("wb") as file:
         file.truncate(1)
     assert "is damaged" in find_weights("auto").warning

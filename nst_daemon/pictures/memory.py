@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from nst_daemon import machine
+from nst_daemon import machine, units
 from nst_daemon.errors import NstError, OutOfMemory, PictureError
 from nst_daemon.pictures.raster import Array, Raster, Size, StoredPicture, full
 

@@ -247,7 +247,7 @@ def test_a_full_disk_is_said_before(
 ) -> None:
     """Where the file does not fit onto the disk, that is said before it is fetched."""
     monkeypatch.setattr(module, "free_bytes", lambda folder: 1000)
-    with pytest.raises(StorageError, match="1 MB are needed"):
+    with pytest.raises(StorageError, match=r"1\.3 MiB is needed"):
         get()
     assert part(target).stat().st_size == 0
 
