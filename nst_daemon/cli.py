@@ -23,7 +23,7 @@ from nst_daemon.cli_options import (
     JsonOption,
     configured,
     input_places,
-    rerun_options,
+    rerun_command,
     show,
 )
 from nst_daemon.cli_stylize import stylize
@@ -166,7 +166,7 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
             said = str(error)
         streams.notice(printable(said), level=6)
     if config.outputs.gallery:
-        gallery.write(config.folders.results, places, rerun_options(config, roots), config.limits)
+        gallery.write(config.folders.results, places, rerun_command(config, roots), config.limits)
 
 
 app.command()(stylize)
@@ -218,8 +218,8 @@ def gallery(
 
     loaded, folders = configured(config), inputs or []
     rights.share_with_group(loaded.folders)
-    places, options = input_places(loaded, folders), rerun_options(loaded, folders)
-    print(write(loaded.folders.results, places, options, loaded.limits))
+    places, command = input_places(loaded, folders), rerun_command(loaded, folders)
+    print(write(loaded.folders.results, places, command, loaded.limits))
 
 
 @app.command()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nst_daemon import rights
-from nst_daemon.config import Config, load
+from nst_daemon.config import Config, load, place_variables
 from nst_daemon.ops import failures, streams
 from nst_daemon.ops.layout import terminal_width
 from nst_daemon.overlaps import check_separate
+
+if TYPE_CHECKING:
+    from nst_daemon.report.rerun_command import RerunCommand
 
 ConfigOption = Annotated[
     Path | None,
@@ -80,7 +84,10 @@ def input_places(config: Config, first: Sequence[Path]) -> list[Path]:
     return [*first, folders.done, folders.styles, *config.batch_roots, folders.failed]
 
 
-def rerun_options(config: Config, inputs: Sequence[Path]) -> list[str]:
-    """The options with which `rerun` finds the same inputs from any folder."""
-    options = ["--config", str(config.source)] if config.source else []
-    return options + [word for path in inputs for word in ("--input", str(path.resolve()))]
+def rerun_command(config: Config, inputs: Sequence[Path]) -> RerunCommand:
+    """The command that paints a result of this configuration again, from any folder."""
+    from nst_daemon.report.rerun_command import RerunCommand
+
+    options = ("--config", str(config.source)) if config.source else ()
+    named = [path.resolve() for path in inputs]
+    return RerunCommand(place_variables(config, os.environ), options, named)

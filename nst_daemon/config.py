@@ -10,6 +10,7 @@ Later sources win: defaults, then the file, then the environment. `NST_SERVICE__
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -227,6 +228,28 @@ def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that are settings, without secrets: for commands of this program that the daemon starts."""
     given = variables.read(environ, Config, render=RenderSettings).names
     return {name: environ[name] for key, name in given.items() if key not in SECRETS}
+
+
+def place_variables(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which a command finds the folders and the weights of a configuration from any folder.
+
+    Args:
+        config: The configuration that was read.
+        environ: The variables that it was read with.
+    """
+    given = variables.read(environ, Config, render=RenderSettings).names
+    sections: dict[str, Any] = {"folders": config.folders, "model": config.model}
+    keys: set[variables.Key] = set()
+    for section, *rest in given:
+        if section in sections:
+            names = rest or [f.name for f in dataclasses.fields(sections[section])]
+            keys |= {(section, name) for name in names}
+    if not config.source:
+        keys.add(("folders", "root"))
+    found = {variables.name_of(key): str(getattr(sections[key[0]], key[1])) for key in sorted(keys)}
+    if ("batch_roots",) in given:
+        found["NST_BATCH_ROOTS"] = json.dumps([str(path) for path in config.batch_roots])
+    return found
 
 
 @cache

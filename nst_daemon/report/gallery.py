@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import secrets
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,18 +29,21 @@ from urllib.parse import quote
 from nst_daemon import files
 from nst_daemon.digests import find_files
 from nst_daemon.errors import NstError, first_line
-from nst_daemon.jobs import BatchCell
+from nst_daemon.jobs import PICTURE_ROLES, BatchCell
 from nst_daemon.machine import usable_cpus
 from nst_daemon.names import printable
 from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
+from nst_daemon.report.rerun_command import RerunCommand, known_inputs
 from nst_daemon.report.sidecar import SIDECAR_SCHEMA, completed
 from nst_daemon.report.thumbnails import ResultLimits, reduced
 
 log = logging.getLogger(__name__)
 
 PAGE, THUMBNAILS = "index.html", ".gallery"
+#: Keys of an entry that the script does not get as they are.
+_NOT_SHOWN = frozenset({"thumbnails", "settings", "batch", "sidecar", "inputs"})
 #: Hex digits of a digest that identify a picture (96 bits).
 KEY_DIGITS = 24
 #: Longer sides in pixels: of a thumbnail on the page, and of the content under the slider.
@@ -83,7 +85,7 @@ class Thumbnail:
 def write(
     results: Path,
     places: Sequence[Path],
-    options: Sequence[str] = (),
+    command: RerunCommand | None = None,
     limits: PictureLimits = DEFAULT_LIMITS,
 ) -> Path:
     """Write the page for all results in a folder.
@@ -91,7 +93,7 @@ def write(
     Args:
         results: the folder. JSON files in it that are damaged or are not sidecars are skipped.
         places: folders that are searched for the inputs, by their contents.
-        options: options of the `rerun` commands on the page, so that they work from any folder.
+        command: the `rerun` commands on the page, and the folders with other inputs.
         limits: of the inputs.
 
     Returns:
@@ -100,6 +102,7 @@ def write(
     Raises:
         StorageError: the page or a thumbnail cannot be written.
     """
+    command = command or RerunCommand()
     newest = sorted(found(results), key=lambda entry: str(entry["finished"]), reverse=True)
     with files.storage(results):
         folder = results / THUMBNAILS
@@ -107,9 +110,11 @@ def write(
         wanted = {t.name: t for entry in newest for t in entry["thumbnails"]}
         there = {path.name for path in folder.iterdir()}
         missing = [t for name, t in wanted.items() if name not in there]
+        inputs = {digest: size for entry in newest for digest, size in entry["inputs"]}
+        known = known_inputs(folder, inputs, command.inputs)
         there |= _make(missing, folder, places, limits)
         _remove_unused(folder, there - set(wanted))
-    files.write_atomic(results / PAGE, page(data(newest, there, options)).encode())
+    files.write_atomic(results / PAGE, page(data(newest, there, command, known)).encode())
     return results / PAGE
 
 
@@ -179,7 +184,8 @@ def _entry(path: Path, results: Path, present: set[str], s: Any) -> dict[str, An
         "seconds": float(s["seconds"]["paint"]),
         "loss": float(s["losses"]["total"]),
         "notes": [str(note) for note in s["notes"]],
-        "command": ["nst-daemon", "rerun", str(path.absolute())],
+        "sidecar": path,
+        "inputs": [(i[2], i[3]) for i in inputs if i[0] in PICTURE_ROLES],
         "thumbnails": thumbnails,
     }
 
@@ -236,7 +242,10 @@ def _remove_unused(folder: Path, names: set[str]) -> None:
 
 
 def data(
-    found: Sequence[Mapping[str, Any]], thumbnails: set[str], options: Sequence[str] = ()
+    found: Sequence[Mapping[str, Any]],
+    thumbnails: set[str],
+    command: RerunCommand,
+    known: Mapping[str, Path],
 ) -> dict[str, Any]:
     """The data of the script.
 
@@ -246,13 +255,15 @@ def data(
     Args:
         found: entries, newest first.
         thumbnails: names of the thumbnails that exist.
-        options: options of the commands.
+        command: that paints a result again.
+        known: inputs that it has to name, by SHA-256.
     """
     bases: dict[tuple[object, ...], tuple[int, Mapping[str, Any]]] = {}
     entries = []
     for entry in found:
-        shown = {k: v for k, v in entry.items() if k not in ("thumbnails", "settings", "batch")}
-        shown["command"] = shlex.join([*entry["command"], *options])
+        shown = {k: v for k, v in entry.items() if k not in _NOT_SHOWN}
+        named = dict.fromkeys(known[digest] for digest, _ in entry["inputs"] if digest in known)
+        shown["command"] = command.text(entry["sidecar"], named)
         own = entry["settings"]
         kind = (str(own.get("preset")), *own)  # other versions have other settings
         number, base = bases.setdefault(kind, (len(bases), own))
