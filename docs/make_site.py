@@ -19,7 +19,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import nst_daemon
-from docs.make_config import as_yaml
+from docs.make_config import OBVIOUS, as_yaml
 from nst_daemon.cli import app
 from nst_daemon.config import Config, ConfigKey, config_keys
 from tests.test_imports import modules
@@ -210,7 +210,7 @@ def configuration_page() -> Iterator[str]:
             yield f"## {f'`{section}`' if section else 'Keys without a section'}\n\n{about}\n"
             yield "| key | default | meaning |\n|---|---|---|"
             for key in keys:
-                meaning = f"{key.help.removesuffix('.')} ({key.allowed})"
+                meaning = key.help + (f" ({key.allowed})" if key.allowed not in OBVIOUS else "")
                 yield row(f"`{key.name}`", f"`{as_yaml(key.default)}`", meaning)
             yield ""
 
