@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs docs-images install install-files uninstall \
+.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs docs-images graphs install install-files uninstall \
 	clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path of the picture
@@ -51,6 +51,9 @@ docs: $(STAMP)  ## build the documentation site in build/docs/, and write the ge
 	$(BIN)/python -m docs.make_design
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open build/docs/index.html; search needs a server: $(BIN)/python -m http.server -d build/docs"
+
+graphs: $(STAMP)  ## export the network for the presets' layers, for the package
+	$(BIN)/python -m docs.make_graphs
 
 docs-images: $(STAMP)  ## paint the pictures of the documentation from the sample pictures
 	$(BIN)/python -m docs.make_images

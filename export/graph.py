@@ -18,7 +18,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.vgg import VGG, Padding, Pooling, check_layers, layer_names
@@ -137,6 +138,27 @@ def statistics(features: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
     w = guide[0].flatten(1)  # (R, M)
     w = w / w.sum(1, keepdim=True).clamp_min(1e-8)
     return (w[:, None] * x) @ x.T, w @ x.T
+
+
+def network_of(state: Mapping[str, Tensor], spec: GraphSpec) -> VGG:
+    """The network of a graph, float32, on the CPU.
+
+    Args:
+        state: Tensors in torchvision's layout.
+        spec: Network, layers, pooling and padding are taken from here.
+
+    Raises:
+        ModelError: A tensor is missing or has another shape.
+    """
+    kind = EfficientNet if spec.network == "efficientnet_b0" else VGG
+    return kind(
+        state,
+        spec.layers,
+        pooling=spec.pooling,
+        rescale_pooling=spec.rescale_pooling,
+        padding=spec.padding,
+        network=spec.network,
+    )
 
 
 def export_onnx(vgg: VGG, spec: GraphSpec, folder: Path) -> Path:

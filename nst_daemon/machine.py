@@ -97,6 +97,16 @@ def useful_threads(wanted: int, root: Path = ROOT) -> int:
     return min(wanted, MOST_THREADS_PER_CPU * usable_cpus(root))
 
 
+def cpu_seconds(pid: int, root: Path = ROOT) -> float:
+    """CPU time that a process has used; 0 if there is no such process."""
+    try:
+        # The name of the program, in brackets, may contain spaces.
+        fields = (root / f"proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_passively() -> None:
     """Make waiting OpenMP threads of this process sleep, unless the environment says otherwise.
 

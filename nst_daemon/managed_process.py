@@ -216,12 +216,15 @@ def exit_reason(code: int) -> str:
     return words
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends; without effect on other kernels."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def begin() -> socket.socket:
     """In a new process: end with the daemon; the socket to the daemon, which `sys.argv[1]` names."""
-    with suppress(OSError, AttributeError):
-        # The kernel kills this process with the daemon's thread that started it. Where the kernel has no such call,
-        # the end of the socket tells.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()  # where the kernel cannot do that, the end of the socket tells
     faulthandler.enable()  # a crash in native code leaves the Python stacks in the worker's log
     # What a terminal sends is for the daemon to interpret.
     for ignored in (signal.SIGINT, signal.SIGHUP):

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from time import monotonic
 from typing import TypeVar
 
 import torch
@@ -23,7 +22,6 @@ from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.device import current_device, device_name, find_device, use_threads
 from nst_daemon.engine.device_errors import explained
-from nst_daemon.engine.efficientnet import EfficientNet
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import SEARCH_SIDE
 from nst_daemon.engine.masks import regions as find_regions
@@ -36,7 +34,8 @@ from nst_daemon.engine.stylize import stylize as optimize
 from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.errors import ModelError, PictureError, SettingsError
-from nst_daemon.export.graph import GraphSpec, export_onnx
+from nst_daemon.export.graph import GraphSpec, network_of
+from nst_daemon.export.onnx_files import KEPT_FILES, OnnxFiles, Report
 from nst_daemon.export.parity import ParityRow, parity
 from nst_daemon.export.weights import load as load_weights
 from nst_daemon.files import default_cache_dir, storage
@@ -45,7 +44,6 @@ from nst_daemon.pictures.destination import Destination
 from nst_daemon.pictures.output_formats import check_size, format_of_suffix
 from nst_daemon.pictures.raster import Size
 from nst_daemon.report import sidecar
-from nst_daemon.units import duration
 from nst_daemon.weights_file import find_weights
 
 log = logging.getLogger(__name__)
@@ -56,8 +54,6 @@ T = TypeVar("T")
 LOADED_NETWORKS = 4
 #: How many cuFFT plans stay loaded on a GPU.
 CUFFT_PLANS = 32
-#: How many ONNX files (50 MB each) stay in the cache folder.
-ONNX_FILES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +205,7 @@ class Painter:
         cache_bytes: Limit for the statistics; 0 turns their cache off.
         threads: CPU threads of this process; torch's choice unless given.
         onnx_files: How many ONNX files to keep.
+        report: Called with what is being loaded or made, again and again as long as it advances.
 
     Raises:
         ModelError: The weights are missing or damaged.
@@ -224,10 +221,13 @@ class Painter:
         cache_dir: Path | None = None,
         cache_bytes: int = Cache.max_bytes,
         threads: int | None = None,
-        onnx_files: int = ONNX_FILES,
+        onnx_files: int = KEPT_FILES,
+        report: Report = lambda step: None,
     ) -> None:
+        self._report = report
         if threads:
             use_threads(threads)
+        report("opening the device")
         self.device = find_device(device)
         if self.device.type == "cuda":
             # Read by cuBLAS when its first handle is made; `deterministic` needs it.
@@ -237,9 +237,10 @@ class Painter:
         self.weights = find_weights(weights, network)
         if self.weights.warning:
             log.warning("%s", self.weights.warning)
+        report("loading the weights")
         self._state = load_weights(self.weights)
         folder = cache_dir or default_cache_dir()
-        self._onnx_folder, self._onnx_files = folder / "onnx", onnx_files
+        self._onnx = OnnxFiles(folder / "onnx", kept=onnx_files, report=report)
         self._cache = StyleCache(folder / "styles", cache_bytes) if cache_bytes else None
         self._batching = Batching()
         self._networks: dict[Hashable, VGG] = {}
@@ -408,10 +409,12 @@ class Painter:
         """The network for these settings, on the device, loaded once."""
         spec = self.spec(settings)
         with self._networks_lock:
-            return _loaded(self._networks, spec, lambda: self._vgg(spec).to(self.device))
+            return _loaded(
+                self._networks, spec, lambda: network_of(self._state, spec).to(self.device)
+            )
 
     def targets(self, settings: RenderSettings) -> OnnxTargets:
-        """The source of targets for these settings; its ONNX file is exported if it is missing."""
+        """The source of targets for these settings; its ONNX file is made if it is missing."""
         spec = self.spec(settings)
         with self._targets_lock:
             return _loaded(self._targets, spec, lambda: self._open_targets(spec))
@@ -430,55 +433,39 @@ class Painter:
 
     def onnx_file(self, settings: RenderSettings) -> Path:
         """Where the ONNX file for these settings is, or will be."""
-        return self._onnx_folder / str(self.spec(settings).filename)
+        path: Path = self._onnx.path(self.spec(settings))
+        return path
 
     def export(self, settings: RenderSettings | None = None) -> Path:
-        """Write the ONNX file for these settings, replacing an existing one, and return its path."""
-        return self._export(self.spec(settings or RenderSettings()))
+        """Export the network for these settings by torch, replace an existing ONNX file, and return its path."""
+        path: Path = self._onnx.export(self.spec(settings or RenderSettings()), self.weights)
+        return path
 
     def parity(self, settings: RenderSettings | None = None) -> list[ParityRow]:
         """Compare onnxruntime with torch for these settings: one row per output and size."""
         settings = settings or RenderSettings()
         spec = self.spec(settings)
         file = self.targets(settings).file
-        rows: list[ParityRow] = parity(file, self._vgg(spec), spec, device=self.device)
+        vgg = network_of(self._state, spec)
+        rows: list[ParityRow] = parity(file, vgg, spec, device=self.device)
         return rows
 
-    def _vgg(self, spec: GraphSpec) -> VGG:
-        kind = EfficientNet if spec.network == "efficientnet_b0" else VGG
-        return kind(
-            self._state,
-            spec.layers,
-            pooling=spec.pooling,
-            rescale_pooling=spec.rescale_pooling,
-            padding=spec.padding,
-            network=spec.network,
-        )
-
-    def _export(self, spec: GraphSpec) -> Path:
-        """Export, then remove the least recently used files."""
-        began = monotonic()
-        log.info("exporting %s to ONNX (once for these layers and weights)", spec.network)
-        path: Path = export_onnx(self._vgg(spec), spec, self._onnx_folder)
-        log.info("exported %s in %s", path, duration(monotonic() - began))
-        others = set(self._onnx_folder.glob("*.onnx")) - {path}
-        for old in sorted(others, key=_modified, reverse=True)[self._onnx_files - 1 :]:
-            old.unlink(missing_ok=True)
-        return path
-
     def _open_targets(self, spec: GraphSpec) -> OnnxTargets:
-        path = self._onnx_folder / spec.filename
+        path = self._onnx.path(spec)
         if path.exists():
             try:
                 return self._open(path)
             except ModelError as error:
                 log.warning("%s", error)
-        return self._open(self._export(spec))
+                with suppress(OSError):
+                    path.unlink()
+        return self._open(self._onnx.make(spec, self.weights, self._state))
 
     def _open(self, path: Path) -> OnnxTargets:
+        self._report("opening the ONNX file")
         targets = OnnxTargets(path, device=self.device, cache=self._cache)
         with suppress(OSError):
-            os.utime(path)  # it is in use: see _export
+            os.utime(path)  # the least recently used files are removed
         return targets
 
 
@@ -558,14 +545,6 @@ def _loaded(cache: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T
     if len(cache) > LOADED_NETWORKS:
         del cache[next(iter(cache))]
     return item
-
-
-def _modified(path: Path) -> float:
-    """Seconds since the epoch; 0 if another process has just removed the file."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _onnxruntime_package() -> str:

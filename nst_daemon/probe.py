@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +23,7 @@ from nst_daemon.engine.onnx_session import load_onnxruntime
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.errors import NstError, first_line
+from nst_daemon.export.onnx_files import packaged_graph
 from nst_daemon.machine import threads_per_worker, useful_threads
 from nst_daemon.painter import Painter
 from nst_daemon.pictures.formats import FORMATS, NAMES, titles
@@ -150,16 +152,19 @@ def _weights(options: Mapping[str, Any]) -> Iterator[Row]:
     yield "good", "weights", message + (hint if found.name == "bundled" else ""), ""
 
 
+def _painter(options: Mapping[str, Any], cache: Path) -> Painter:
+    device = _device_names(options)[0]
+    return Painter(options["network"], options["weights"], device=device, cache_dir=cache)
+
+
 def _onnx_file(options: Mapping[str, Any]) -> Iterator[Row]:
     settings: RenderSettings = resolve(options["render"], network=options["network"])
-    painter = Painter(
-        options["network"],
-        options["weights"],
-        device=_device_names(options)[0],
-        cache_dir=Path(options["cache_dir"]),
-    )
+    cache = Path(options["cache_dir"])
+    painter = _painter(options, cache)
     file = painter.onnx_file(settings)
-    if not file.exists():
+    if file.exists():
+        rows = painter.parity(settings)
+    elif packaged_graph(painter.spec(settings)) is None:
         yield (
             "warning",
             "onnx file",
@@ -167,7 +172,9 @@ def _onnx_file(options: Mapping[str, Any]) -> Iterator[Row]:
             "run `nst-daemon export` once",
         )
         return
-    rows = painter.parity(settings)
+    else:  # the first start makes it at once; the doctor leaves the cache as it is
+        with tempfile.TemporaryDirectory() as folder:
+            rows = _painter(options, Path(folder)).parity(settings)
     worst = max(rows, key=lambda row: row.error)
     message = f"{file}: onnxruntime and torch agree within {worst.error:.0e} relative"
     if all(row.passed for row in rows):

@@ -44,7 +44,7 @@ from nst_daemon.errors import (
 )
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
-from nst_daemon.workers.process.protocols import BatchGroup
+from nst_daemon.workers.process.protocols import BatchGroup, Report
 
 
 @dataclass
@@ -142,11 +142,11 @@ MISCHIEF: Mapping[str, Callable[[], object]] = {
 class Renderer:
     """The fake `RendererProtocol`."""
 
-    def __init__(self, options: WorkerOptions, device: str) -> None:
+    def __init__(self, options: WorkerOptions, device: str, report: Report) -> None:
         self.options, self.device = options, device
 
     @staticmethod
-    def provisioning(options: WorkerOptions) -> Provisioning:
+    def provisioning(options: WorkerOptions, report: Report) -> Provisioning:
         """Its own source in the place of a model, so that a file travels; the weights `missing` are not there."""
         if options.weights == "missing":
             raise ModelError("the fake weights are not there", remedy="fetch them")
@@ -217,24 +217,25 @@ class Slow(Renderer):
         return prepared
 
 
-def no_renderer(options: WorkerOptions, device: str) -> Renderer:
+def no_renderer(options: WorkerOptions, device: str, report: Report) -> Renderer:
     """A factory whose weights are not there."""
     raise ModelError("the fake weights are not there", remedy="fetch them")
 
 
-def no_space_renderer(options: WorkerOptions, device: str) -> Renderer:
+def no_space_renderer(options: WorkerOptions, device: str, report: Report) -> Renderer:
     """A factory that finds no space for its files."""
     raise StorageError("cache: No space left on device", remedy="free some space")
 
 
-def crashing_renderer(options: WorkerOptions, device: str) -> Renderer:
+def crashing_renderer(options: WorkerOptions, device: str, report: Report) -> Renderer:
     """A factory that takes its process down."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
-def hanging_renderer(options: WorkerOptions, device: str) -> Renderer:
+def hanging_renderer(options: WorkerOptions, device: str, report: Report) -> Renderer:
     """A factory that never ends."""
+    report("waiting for the fake")
     hang()
     raise AssertionError
 

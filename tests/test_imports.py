@@ -94,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     "overlaps": {"config", "errors", "mounts", "names"},
     "engine": LEAVES | FILES | {"engine", "pictures", "suggestions"},
     "weights_file": LEAVES | FILES | {"engine.networks"},
-    "export": LEAVES | FILES | {"engine", "export", "pictures", "weights_file"},
+    "export": LEAVES | FILES | {"engine", "export", "managed_process", "pictures", "weights_file"},
     "painter": LEAVES
     | FILES
     | {"config", "engine", "export", "pictures", "report.sidecar", "weights_file"},

@@ -129,7 +129,7 @@ def test_every_package_is_listed() -> None:
 
 
 def test_tracked_tree_is_small() -> None:
-    """The tracked files have less than 60 MB in total, and none is an exported network."""
+    """The tracked files have less than 60 MB in total, and none is an exported network with its weights."""
     files = tracked()
     assert sum(f.stat().st_size for f in files) < 60_000_000
-    assert not [f for f in files if f.suffix == ".onnx"]
+    assert not [f for f in files if f.suffix == ".onnx" and f.stat().st_size > 30_000]

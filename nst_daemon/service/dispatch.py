@@ -29,6 +29,7 @@ from nst_daemon.workers.messages import (
     Died,
     Event,
     Failed,
+    Loading,
     Note,
     Progress,
     Ready,
@@ -80,25 +81,35 @@ class DeviceNews:
         self.lost = ""
         #: Why workers could not load because of the disk, by their names, until they are ready.
         self._not_loaded: dict[str, str] = {}
+        #: Why each worker that is not ready has ended, as the log has it.
+        self._logged: dict[str, str] = {}
 
-    def answer(self, event: Ready | DeviceLost | Died) -> None:
-        """Log what it says, unless the pause that follows is logged."""
+    def answer(self, event: Loading | Ready | DeviceLost | Died) -> None:
+        """Log what it says: each reason once, and not if the pause that follows is logged."""
         self._not_loaded.pop(event.worker, None)
         match event:
+            case Loading():
+                log.info(
+                    "worker %s is still %s after %.0f s", event.worker, event.step, event.seconds
+                )
             case Ready():
                 self.lost = ""
+                self._logged.pop(event.worker, None)
                 log.info("worker %s is ready: %s", event.worker, _facts(event.info))
                 if warning := event.info.get("weights_warning"):
                     log.warning("%s", warning)
             case DeviceLost():
                 self.lost = "" if event.left else f"no device is left: {event.reason}"
-                log.error(
-                    "%s is out of use: %s (%d devices left)", event.worker, event.reason, event.left
-                )
+                known = self._logged.get(event.worker) == event.reason
+                why = "" if known else f": {event.reason}"
+                self._logged[event.worker] = event.reason
+                log.error("%s is out of use%s (devices left: %d)", event.worker, why, event.left)
             case Died(disk=True):
                 self._not_loaded[event.worker] = f"worker {event.worker} {event.reason}"
             case Died():
-                log.warning("worker %s %s", event.worker, event.reason)
+                if self._logged.get(event.worker) != event.reason:
+                    log.warning("worker %s %s", event.worker, event.reason)
+                self._logged[event.worker] = event.reason
 
     def check_disk(self) -> None:
         """Raise StorageError as long as a worker cannot load because of the disk."""
@@ -192,7 +203,7 @@ class Dispatch:
 
     def _answer(self, event: Event, now: Moment) -> None:
         match event:
-            case Ready() | DeviceLost() | Died(job_id=None):
+            case Loading() | Ready() | DeviceLost() | Died(job_id=None):
                 self.devices.answer(event)
             case _:
                 self._answer_for_job(event, now)

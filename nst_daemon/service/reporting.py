@@ -71,6 +71,7 @@ class Reporting:
                     "pid": status.pid,
                     "device_memory": self._device_memory(status),
                     "info": dict(status.info),
+                    "note": status.note,
                 }
                 for status in statuses
             ],
@@ -146,8 +147,10 @@ class Reporting:
             return "resting", self._dispatch.resting
         if self._dispatch.devices.lost:
             return "lost", self._dispatch.devices.lost
-        if any(status.state == "starting" for status in statuses):
-            return "loading", ""
+        working = {"idle", "painting"} & {status.state for status in statuses}
+        notes = [f"worker {s.worker}: {s.note}" for s in statuses if s.note]
+        if not working and notes:
+            return "loading", notes[0]
         return ("painting" if self._dispatch.running else "idle"), ""
 
     def _headline(self, state: str, reason: str, paintings: Sequence[PaintingStatus]) -> str:

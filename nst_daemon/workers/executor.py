@@ -20,6 +20,7 @@ class WorkerStatus:
         jobs: Their ids, in the order of their hand-over.
         silent: Seconds since its last message; None before the first.
         info: As in `messages.Ready`.
+        note: What it is loading, or why it is not at work; "" while it is.
     """
 
     worker: str
@@ -28,6 +29,7 @@ class WorkerStatus:
     jobs: tuple[str, ...]
     silent: float | None
     info: Mapping[str, object]
+    note: str = ""
 
 
 class Executor(Protocol):

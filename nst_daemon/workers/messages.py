@@ -80,8 +80,7 @@ class WorkerOptions:
         logs: A folder for what the workers print, one file each, truncated at each start; None for the daemon's stderr.
         threads: CPU threads per worker; 0 for `machine.threads_per_worker`.
         checkpoint_seconds: How much painting may be lost.
-        stall_seconds: How long a worker may go without progress.
-        start_seconds: How long a worker may take to load.
+        stall_seconds: How long a worker may go without progress, also while it loads.
         batch: Pictures of one size that a worker paints at the same time; 0 for what suits its device and their size.
         max_memory: Bytes that a worker on the CPU may use; 0 for what the machine (or its control group) has. A larger
             allocation is then an error that the worker survives, and the kernel does not kill it.
@@ -97,10 +96,23 @@ class WorkerOptions:
     threads: int = 0
     checkpoint_seconds: float = Service.checkpoint_seconds
     stall_seconds: float = Service.stall_seconds
-    start_seconds: float = 300.0
     batch: int = 0
     max_memory: int = Limits.max_memory
     renderer: str = "nst_daemon.workers.process.renderer:Renderer"
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A process advances in a step before it is ready.
+
+    Args:
+        step: What it does, for people, such as "loading the weights".
+        seconds: How long so far, where the supervisor passes the message on because that is long.
+    """
+
+    worker: str
+    step: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +231,7 @@ JobNews = Started | Progress | Note
 #: What a worker says when a job has ended.
 Answer = Staged | Failed | Stopped
 #: What an executor tells the daemon.
-Event = Ready | JobNews | Answer | Died | DeviceLost
+Event = Loading | Ready | JobNews | Answer | Died | DeviceLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +387,7 @@ Message = (
     | Devices
     | Room
     | Leaving
+    | Loading
     | Ready
     | JobNews
     | Answer

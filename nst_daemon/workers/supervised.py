@@ -26,6 +26,7 @@ from nst_daemon.workers.messages import (
     Event,
     Failed,
     JobNews,
+    Loading,
     Ready,
     Staged,
     Started,
@@ -48,6 +49,10 @@ LONGEST_RESTART_PAUSE = 60.0
 UNKILLABLE_SECONDS = 30.0
 #: A worker is not stuck before this many times its slowest step of the same job.
 STALL_FACTOR = 4.0
+#: A step of loading that advances may take this many times service.stall_seconds: a driver may hang and use the CPU.
+LOADING_FACTOR = 10.0
+#: Seconds after which the log says which step of loading is slow.
+SLOW_STEP_SECONDS = 15.0
 #: So many machines may fail under a job before the job is blamed for the next: machines are taken away, and jobs take
 #: machines down.
 BLAMELESS_MACHINES = 2
@@ -139,6 +144,10 @@ class SupervisedWorker:
     spawned: float = 0.0
     last_message: float | None = None  # of any kind
     moved: float = 0.0  # the last sign of progress
+    step: str = ""  # what it is loading
+    step_since: float = 0.0
+    slow_step: str = ""  # the last one that was reported as slow
+    problem: str = ""  # why its last process ended, until it is ready again
     slowest: float = 0.0  # the longest pause between two signs of progress of the job at the head
     head_since: float = 0.0
     closed: float | None = None  # when its connection was found closed
@@ -159,7 +168,9 @@ class SupervisedWorker:
         assert self.process is None
         self.ready, self.killed, self.leaving, self.slots = False, None, None, TASKS_PER_WORKER
         self.last_message = self.closed = None
-        self.spawned, self.start_at = now, math.inf
+        self.spawned = self.moved = self.step_since = now
+        self.start_at = math.inf
+        self.step, self.slow_step = "starting", ""
         try:
             self.process = self.spawn(self)
         except (OSError, ValueError) as error:
@@ -248,7 +259,8 @@ class SupervisedWorker:
             state = "starting"
         silent = None if self.last_message is None else now - self.last_message
         pid = process.pid if process else None
-        return WorkerStatus(self.name, state, pid, tuple(self.jobs), silent, self.info)
+        note = self.step if state == "starting" else self.problem
+        return WorkerStatus(self.name, state, pid, tuple(self.jobs), silent, self.info, note)
 
     # What the process says
 
@@ -273,8 +285,10 @@ class SupervisedWorker:
                 self.slots = tasks
             case messages.Leaving():
                 self.leaving = message
+            case Loading():
+                return self._loads(message, now)
             case Ready(info=info):
-                self.ready, self.lost, self.failed_starts = True, False, 0
+                self.ready, self.lost, self.failed_starts, self.problem = True, False, 0, ""
                 self.info = dict(info)
                 return [message]
             case Staged() | Failed() | Stopped():
@@ -284,6 +298,17 @@ class SupervisedWorker:
                 self._moved(now)
                 return [message]
         return []
+
+    def _loads(self, message: Loading, now: float) -> list[Event]:
+        """It advances in loading; an event once a step takes long."""
+        self.moved = now
+        if message.step != self.step:
+            self.step, self.step_since = message.step, now
+        seconds = now - self.step_since
+        if seconds < SLOW_STEP_SECONDS or self.step == self.slow_step:
+            return []
+        self.slow_step = self.step
+        return [Loading(self.name, self.step, seconds)]
 
     def _answered(self, answer: Staged | Failed | Stopped, now: float) -> list[Event]:
         """A job has ended."""
@@ -326,7 +351,7 @@ class SupervisedWorker:
         if self.killed or self.process is None:
             return
         if not self.process.running:
-            self.spawned = now
+            self.spawned = self.moved = self.step_since = now
         elif not self.process.open:  # it is about to end, as a rule
             self.closed = self.closed or now
             if now - self.closed > UNKILLABLE_SECONDS:
@@ -339,14 +364,10 @@ class SupervisedWorker:
         stall = self.options.stall_seconds
         silent = now - (self.last_message if self.last_message is not None else self.spawned)
         if not self.ready:
-            late = now - self.spawned > self.options.start_seconds
-            return (
-                f"did not load its model within {duration(self.options.start_seconds)}"
-                if late
-                else ""
-            )
+            return self._slow_start(now, silent)
         if not self.jobs:
-            return f"did not answer for {duration(silent)}" if silent > stall else ""
+            said = f"did not answer for {duration(silent)} (service.stall_seconds)"
+            return said if silent > stall else ""
         # One step of a very large picture may take longer than any fixed time: its own pace tells.
         allowed = max(stall, STALL_FACTOR * self.slowest)
         head = next(iter(self.jobs.values()))
@@ -357,6 +378,17 @@ class SupervisedWorker:
         if now - self.head_since > 60 * minutes + allowed:
             # The worker ends such a job by itself between two steps; this is for one that does not.
             return f"painted for more than {duration(60 * minutes)} (limits.max_job_minutes)"
+        return ""
+
+    def _slow_start(self, now: float, silent: float) -> str:
+        """Why it will not be ready, for people; "" as long as it advances."""
+        stall, still, seconds = self.options.stall_seconds, now - self.moved, now - self.step_since
+        advice = "; raise service.stall_seconds if this machine is slow"
+        if still > stall:
+            what = "has not answered" if silent > stall / 2 else "made no progress"
+            return f"{what} for {duration(still)} while {self.step}{advice}"
+        if seconds > LOADING_FACTOR * stall:
+            return f"was still {self.step} after {duration(seconds)}{advice}"
         return ""
 
     def _kill(self, now: float, reason: str) -> None:
@@ -388,6 +420,7 @@ class SupervisedWorker:
         if not self.ready:
             self.failed_starts += 1
         permanent = self.leaving is not None and self.leaving.permanent
+        self.problem = reason
         failing = permanent or unkillable or len(self.victims) >= LOST_AFTER_JOBS
         failing |= self.failed_starts >= LOST_AFTER_STARTS and not disk
         if failing and not self.lost:

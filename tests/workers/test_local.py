@@ -532,12 +532,15 @@ def test_a_full_disk_takes_no_device_out(harness: Harnesses) -> None:
     assert not b.of(DeviceLost)
 
 
-def test_a_worker_that_never_gets_ready_is_killed(harness: Harnesses) -> None:
-    """A worker that does not load within start_seconds is killed and counted as a failed start."""
-    b = harness(renderer="tests.fakes:hanging_renderer", start_seconds=30)
+def test_a_worker_that_hangs_while_it_loads_is_killed(harness: Harnesses) -> None:
+    """A worker that makes no progress for stall_seconds while it loads is killed; the reason names step and key."""
+    b = harness(renderer="tests.fakes:hanging_renderer", stall_seconds=30)
     b.executor.start()
+    b.until(lambda: b.executor.status(b.now())[0].note == "waiting for the fake")
     b.until(lambda: b.of(Died), ahead=40)
-    assert b.of(Died)[0].reason == "did not load its model within 30 s"
+    reason = b.of(Died)[0].reason
+    assert " s while waiting for the fake; raise service.stall_seconds" in reason
+    assert b.executor.status(b.now())[0].note == reason
 
 
 def test_a_device_over_which_several_jobs_died_is_taken_out(harness: Harnesses, jobs: Jobs) -> None:

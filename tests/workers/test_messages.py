@@ -51,6 +51,7 @@ MESSAGES: list[messages.Message] = [
     messages.Check("1", TASK.spool, TASK.inputs, TASK.limits),
     messages.Checked("1", "a.jpg is damaged", incomplete=True, undecided="no memory"),
     messages.Alive(),
+    messages.Loading("cpu", "loading the weights", 1.5),
     messages.Devices(("cuda:0", "cuda:1")),
     messages.Room(9),
     messages.Leaving("no", permanent=True, detail="trace\nback"),

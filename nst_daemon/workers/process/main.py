@@ -30,6 +30,7 @@ from nst_daemon.units import size
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped, Task
 from nst_daemon.workers.process.attempt import Attempt
+from nst_daemon.workers.process.loading import LoadingReports
 from nst_daemon.workers.process.protocols import (
     BatchGroup,
     PreparedProtocol,
@@ -76,6 +77,7 @@ class Worker:
         self._stopping = False
         self._ready = False
         self._leaving: messages.Leaving | None = None  # why this process must be replaced
+        self._loading = LoadingReports(self._name, self._say)
 
     def run(self) -> None:
         """Load, then paint until told to stop, or until the device fails."""
@@ -97,11 +99,13 @@ class Worker:
     # The threads besides those that paint
 
     def _listen(self) -> None:
-        """Receive the daemon's messages; send `Alive`."""
+        """Receive the daemon's messages; send `Alive`, and `Loading` as long as that advances."""
         while True:
             readable, _, _ = select.select([self._end], [], [], ALIVE_SECONDS)
             if not readable:
                 self._say(messages.Alive())
+                if not self._ready:
+                    self._loading.beat()
                 continue
             match messages.receive(self._end):
                 case Task() as task:
@@ -175,6 +179,7 @@ class Worker:
         if options.cache_dir:
             # matplotlib's search for fonts takes seconds; a service has no home folder to keep the result in.
             os.environ.setdefault("MPLCONFIGDIR", str(options.cache_dir / "matplotlib"))
+        self._loading.report("importing torch")
         if device == "auto":
             from nst_daemon.engine.device import all_devices  # noqa: PLC0415 (torch is slow to import)
 
@@ -185,7 +190,7 @@ class Worker:
             options = replace(options, threads=threads)
         if device == "cpu":
             machine.limit_memory(options.max_memory)
-        return load_factory(options.renderer)(options, device)
+        return load_factory(options.renderer)(options, device, self._loading.report)
 
     def _paint_all(self) -> None:
         """Paint job after job until it is time to end."""

@@ -5,7 +5,7 @@ Nothing here imports torch. The renderer is made by a factory, which `WorkerOpti
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +18,10 @@ from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+#: Called with what is being loaded, such as "loading the weights", again and again as long as it advances.
+Report = Callable[[str], None]
 
 
 class StepProtocol(Protocol):
@@ -125,8 +129,8 @@ class RendererProtocol(Protocol):
 class RendererFactory(Protocol):
     """What makes a renderer for a device."""
 
-    def __call__(self, options: WorkerOptions, device: str, /) -> RendererProtocol:
+    def __call__(self, options: WorkerOptions, device: str, report: Report, /) -> RendererProtocol:
         """Load everything that is resident. Raises NstError."""
 
-    def provisioning(self, options: WorkerOptions, /) -> Provisioning:
+    def provisioning(self, options: WorkerOptions, report: Report, /) -> Provisioning:
         """What the same renderer needs on another machine. Raises NstError."""

@@ -19,7 +19,7 @@ from nst_daemon.jobs import Role
 from nst_daemon.painter import NamedFile, Painter, Prepared, Rendering
 from nst_daemon.pictures.destination import Destination
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
-from nst_daemon.workers.process.protocols import BatchGroup
+from nst_daemon.workers.process.protocols import BatchGroup, Report
 
 #: Pixels that should fill a GPU: pictures are painted at the same time up to this sum, unless `batch` is set.
 #: Calculated for an H200, not measured.
@@ -60,7 +60,7 @@ class Renderer:
         DeviceError: The device is not there.
     """
 
-    def __init__(self, options: WorkerOptions, device: str) -> None:
+    def __init__(self, options: WorkerOptions, device: str, report: Report) -> None:
         self._batch = options.batch
         self._painter = Painter(
             options.network,
@@ -69,11 +69,12 @@ class Renderer:
             cache_dir=options.cache_dir,
             cache_bytes=options.cache_bytes,
             threads=options.threads or None,
+            report=report,
         )
         self._painter.load(options.settings)
 
     @staticmethod
-    def provisioning(options: WorkerOptions) -> Provisioning:
+    def provisioning(options: WorkerOptions, report: Report) -> Provisioning:
         """The weights, unless the package contains them, and the ONNX file of the usual settings.
 
         Raises:
@@ -86,6 +87,7 @@ class Renderer:
             device="cpu",
             cache_dir=options.cache_dir,
             cache_bytes=0,
+            report=report,
         )
         weights, graph = painter.weights, painter.targets(options.settings).file
         files = {f"onnx/{graph.name}": (str(graph), sha256_file(graph))}

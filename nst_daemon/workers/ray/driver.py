@@ -38,6 +38,7 @@ from nst_daemon.workers.messages import (
     Join,
     Kill,
     Leaving,
+    Loading,
     Message,
     Note,
     Places,
@@ -130,12 +131,19 @@ class Driver:
         """The weights and the ONNX file that the nodes need, found by a process that may import torch."""
         command = managed_process.own_module("nst_daemon.workers.process.provisioning")
         pipe = asyncio.subprocess.PIPE
-        helper = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-        said, _ = await helper.communicate(messages.encode(Join(self._cluster, self._options)))
-        if helper.returncode == 0:
-            found = messages.decode(said)
-            assert isinstance(found, Provisioning | Leaving)
-            return found
+        helper = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, limit=2 * messages.PACKET
+        )
+        assert helper.stdin is not None and helper.stdout is not None
+        helper.stdin.write(messages.encode(Join(self._cluster, self._options)))
+        helper.stdin.close()
+        async for line in helper.stdout:
+            found = messages.decode(line)
+            if isinstance(found, Provisioning | Leaving):
+                await helper.wait()
+                return found
+            assert isinstance(found, Loading)
+            self._say(found)  # it advances
         return Leaving("could not start: the model could not be loaded", permanent=False)
 
     def _box(self, path: Path) -> list[Any]:

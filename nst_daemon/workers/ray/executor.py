@@ -31,6 +31,7 @@ from nst_daemon.workers.messages import (
     Join,
     Kill,
     Leaving,
+    Loading,
     Places,
     Ready,
     Spawn,
@@ -116,6 +117,8 @@ class _Link:
     since: float
     transports: dict[int, ClusterTransport] = field(default_factory=dict)
     last_message: float | None = None
+    step: str = "connecting"  # what it does before that
+    reports: bool = False  # it has reported places, which it does once a second
     leaving: Leaving | None = None
     killed: str = ""
 
@@ -253,11 +256,11 @@ class RayExecutor(SupervisedExecutor):
         if ended is not None:
             return events + self._bury(link, ended, now)
         since = link.since if link.last_message is None else link.last_message
-        patience = self._options.start_seconds if link.last_message is None else DRIVER_SILENCE
+        patience = DRIVER_SILENCE if link.reports else self._options.stall_seconds
         if now - since > patience:
-            link.kill(
-                f"the Ray cluster ({self._cluster.address}) did not answer for {duration(patience)}"
-            )
+            doing = "" if link.reports else f" while {link.step} (service.stall_seconds)"
+            where = f"the Ray cluster ({self._cluster.address})"
+            link.kill(f"{where} did not answer for {duration(patience)}{doing}")
         return events
 
     def _take(self, link: _Link, message: messages.Message | Addressed) -> list[Event]:
@@ -270,7 +273,10 @@ class RayExecutor(SupervisedExecutor):
                         del link.transports[number]
             case Leaving():
                 link.leaving = message
+            case Loading():
+                link.step = message.step
             case Places(names, why_none):
+                link.reports = True
                 return self._place_workers(names, why_none)
         return []
 
