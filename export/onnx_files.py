@@ -34,6 +34,7 @@ from nst_daemon.managed_process import (
     exit_reason,
     own_module,
 )
+from nst_daemon.units import duration
 from nst_daemon.weights_file import WeightsFile
 
 from .graph import GraphSpec
@@ -156,7 +157,7 @@ class OnnxFiles:
         finally:
             process.kill()
             process.close(patience=1.0)
-        log.info("exported %s in %.1f s", folder / spec.filename, monotonic() - began)
+        log.info("exported %s in %s", folder / spec.filename, duration(monotonic() - began))
 
     def _remove_others(self, path: Path) -> None:
         """Remove the least recently used files, but not `path`."""

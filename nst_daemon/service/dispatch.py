@@ -89,9 +89,8 @@ class DeviceNews:
         self._not_loaded.pop(event.worker, None)
         match event:
             case Loading():
-                log.info(
-                    "worker %s is still %s after %.0f s", event.worker, event.step, event.seconds
-                )
+                seconds = duration(event.seconds)
+                log.info("worker %s is still %s after %s", event.worker, event.step, seconds)
             case Ready():
                 self.lost = ""
                 self._logged.pop(event.worker, None)
