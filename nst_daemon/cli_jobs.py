@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from nst_daemon.cli_options import (
     show,
 )
 from nst_daemon.config import Config
-from nst_daemon.errors import InputError, StorageError, UsageError
+from nst_daemon.errors import Cancelled, InputError, StorageError, UsageError
 from nst_daemon.intake.drops import MAX_PRIORITY
 from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import Changes, Job, JobState
@@ -39,6 +41,9 @@ from nst_daemon.ops.layout import terminal_width
 if TYPE_CHECKING:
     from nst_daemon.ops.requests import Verb
 
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait for the picture, and print its path.")
+]
 JobsArgument = Annotated[
     list[str] | None,
     typer.Argument(help="Job ids, id prefixes, names, or names with the wildcards * and ?."),
@@ -65,9 +70,14 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
             help="Jobs with a higher priority are painted first.",
         ),
     ] = 0,
+    wait: WaitOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Copy pictures into the inbox under the right names, and print the name of the job."""
+    """Copy pictures into the inbox under the right names, and print the name of the job.
+
+    With --wait, print the path of the picture. Exit code 0: the job was submitted, or with --wait its picture is
+    there; 1: the job failed; 130: it was cancelled, or the waiting was interrupted, and the job goes on.
+    """
     from nst_daemon.intake.library import list_styles, merge_settings
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
 
@@ -87,8 +97,9 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
             remedy="name its picture as a file, with a --style-mask",
         )
     parts = job_parts(content, pictures, content_mask, style_mask or ())
-    formats = loaded.limits.formats
-    print(drop(loaded.folders.inbox, name or content.stem, parts, wanted, formats))
+    formats, began = loaded.limits.formats, time.time()
+    dropped = drop(loaded.folders.inbox, name or content.stem, parts, wanted, formats)
+    _submitted(loaded, dropped, began, wait=wait)
 
 
 def rerun(
@@ -103,6 +114,7 @@ def rerun(
             "--other-weights", help="Continue even if the weights are not those of the picture."
         ),
     ] = False,
+    wait: WaitOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Submit the job that made a picture again. Its inputs are found by their contents."""
@@ -129,8 +141,40 @@ def rerun(
     settings = {**recipe.settings, **recipe.outputs}
     resolve_job(loaded, settings)
     parts = recipe_parts(recipe.inputs, input_places(loaded, inputs or []))
-    name, formats = recipe.name.replace("/", "-"), loaded.limits.formats
-    print(drop(loaded.folders.inbox, name, parts, settings, formats))
+    name, formats, began = recipe.name.replace("/", "-"), loaded.limits.formats, time.time()
+    dropped = drop(loaded.folders.inbox, name, parts, settings, formats)
+    _submitted(loaded, dropped, began, wait=wait)
+
+
+def _submitted(config: Config, name: str, began: float, *, wait: bool) -> None:
+    """Print the name of a job that was dropped; or wait for it, and print the path of its picture."""
+    from nst_daemon.ops.status import served
+    from nst_daemon.ops.wait import wait_for
+
+    folders, shown = config.folders, printable(name)
+    if not wait:
+        print(name)
+        if not served(folders.state):
+            streams.notice(
+                "no daemon is running; `nst-daemon once` paints what is in the inbox", level=6
+            )
+        return
+    streams.notice(f"submitted as {shown}", level=6)
+    try:
+        job = wait_for(
+            folders, name, began, lambda reason: streams.notice(printable(reason), level=6)
+        )
+    except KeyboardInterrupt as error:
+        raise Cancelled(
+            f"stopped waiting; {shown} goes on",
+            remedy=f"see nst-daemon history {shlex.quote(shown)}",
+        ) from error
+    if job.state is JobState.CANCELLED:
+        raise Cancelled(f"{shown} was cancelled")
+    if job.state is not JobState.DONE:
+        streams.notice(f"{shown} {job.state}: {printable(job.error)}")
+        raise typer.Exit(1)
+    print(folders.results / job.result)
 
 
 def status(

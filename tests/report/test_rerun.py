@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from nst_daemon import cli
@@ -27,11 +28,11 @@ def dropped(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return inbox
 
 
-def rerun(*arguments: object) -> str:
-    """All that the command prints; errors are raised, as `main` gets them."""
+def rerun(*arguments: object) -> Result:
+    """What the command has printed; errors are raised, as `main` gets them."""
     done = CliRunner().invoke(cli.app, ["rerun", *map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return done.output
+    return done
 
 
 def record_weights(picture: Path, sha256: str) -> None:
@@ -55,7 +56,7 @@ def test_other_weights_are_an_error(root: Root, dropped: Path) -> None:
 def test_other_weights_are_accepted_on_request(root: Root, dropped: Path) -> None:
     """With --other-weights the job is submitted, and the difference is still printed."""
     picture = root.add()
-    said = rerun(picture, "--other-weights")
+    said = rerun(picture, "--other-weights").stderr
     assert "painted with the weights" in said
     assert {path.name for path in dropped.iterdir()} == {
         "dog.content.jpg",
@@ -68,7 +69,9 @@ def test_the_same_weights_are_not_mentioned(root: Root, dropped: Path) -> None:
     """A picture painted with the configured weights is submitted, and only the job's name is printed."""
     picture = root.add()
     record_weights(picture, find_weights().sha256)
-    assert rerun(picture) == "dog\n"
+    done = rerun(picture)
+    assert done.stdout == "dog\n"
+    assert "weights" not in done.stderr
     assert len(list(dropped.iterdir())) == 3
 
 
@@ -89,7 +92,7 @@ def test_the_command_of_the_gallery_works_from_any_folder(
     command = json.loads(data.split("</script>")[0])["entries"][0]["command"]
     monkeypatch.chdir("/")
     assert shlex.split(command)[:2] == ["nst-daemon", "rerun"]
-    assert rerun(*shlex.split(command)[2:]) == "dog\n"
+    assert rerun(*shlex.split(command)[2:]).stdout == "dog\n"
     assert len(list(dropped.iterdir())) == 3
 
 
@@ -101,4 +104,4 @@ def test_inputs_are_found_in_each_folder_of_the_root(root: Root, dropped: Path, 
     target = root.folder / place / "elsewhere"
     target.parent.mkdir(exist_ok=True)
     (root.folder / "done" / "dog").rename(target)
-    assert rerun(picture) == "dog\n"
+    assert rerun(picture).stdout == "dog\n"

@@ -1,0 +1,154 @@
+"""retry --set, cancel and submit --wait as processes, against a daemon with a fake painter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.jobs import JobState
+from nst_daemon.ledger import Ledger
+from tests.torture.root import Root, Victim
+
+S = JobState
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    return Root(tmp_path / "nst")
+
+
+@pytest.fixture
+def daemon(root: Root) -> Iterator[Victim]:
+    victim = root.start(once=False)
+    assert victim.until(lambda: "serving" in root.text())
+    yield victim
+    if victim.process.poll() is None:
+        victim.kill()
+
+
+def start(root: Root, *arguments: str) -> subprocess.Popen[str]:
+    """Begin a command of this root, in a folder of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NST_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "nst_daemon", *arguments],
+        env={**environment, "NST_FOLDERS__ROOT": str(root.path)},
+        cwd=root.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def call(root: Root, *arguments: str) -> tuple[int, str, str]:
+    """The exit code, output and messages of a command."""
+    process = start(root, *arguments)
+    out, messages = process.communicate(timeout=120)
+    return process.returncode, out, messages
+
+
+def state_of(root: Root, name: str) -> JobState | None:
+    with Ledger.attach(root.ledger_path) as ledger:
+        found = ledger.find(name)
+    return found[0].state if found else None
+
+
+def picture(root: Root, name: str, **script: object) -> str:
+    """A content for the fake painter."""
+    path = root.path / name
+    path.write_text(json.dumps({"iterations": 3, "tag": name, **script}))
+    return str(path)
+
+
+def test_a_job_with_a_bad_settings_file_is_retried(daemon: Victim, root: Root) -> None:
+    """The command refuses what would be refused again, and a correction leads to the picture and its sidecar."""
+    for role in ("content", "style"):
+        Path(picture(root, f"dog.{role}.png")).rename(root.inbox / f"dog.{role}.png")
+    (root.inbox / "dog.yaml").write_text("sizee: 80\nseed: 3\n")
+    assert daemon.until(lambda: state_of(root, "dog") is S.FAILED), root.text()
+    assert daemon.until((root.path / "failed" / "dog" / "error.txt").exists)
+    code, out, said = call(root, "retry", "dog")
+    assert (code, out) == (4, "")
+    assert "unknown setting 'sizee'; did you mean size?" in said
+    assert "--unset KEY" in said
+    for wrong, hint in (("size=huge", "'auto'"), ("sede=1", "seed"), ("format=gif", "png")):
+        code, out, said = call(root, "retry", "dog", "--unset", "sizee", "--set", wrong)
+        assert (code, out) == (4, "")
+        assert hint in said
+        assert said.count("\n") == 1
+    code, out, said = call(
+        root, "retry", "dog", "--unset", "sizee", "--set", "size=96", "--preset", "bold"
+    )
+    assert (code, said) == (0, "")
+    assert out.startswith("retry: dog (")
+    assert daemon.until(lambda: state_of(root, "dog") is S.DONE), root.text()
+    sidecar = json.loads((root.path / "results" / "dog.json").read_text())
+    assert {k: sidecar["settings"][k] for k in ("size", "seed", "preset")} == {
+        "size": 96,
+        "seed": 3,
+        "preset": "bold",
+    }
+    _, out, _ = call(root, "history", "dog")
+    assert "changed by retry" in out
+    assert "retried by request with size: 96, preset: bold, without sizee" in out
+    code, _, said = call(root, "retry", "dog")
+    assert code == 2
+    assert "nst-daemon rerun" in said
+
+
+def test_waiting_ends_with_the_picture(daemon: Victim, root: Root) -> None:
+    """submit --wait prints the path of the picture, and ends with 1 and the reason if the job fails."""
+    style = picture(root, "style.png")
+    code, out, said = call(root, "submit", picture(root, "my dog.png"), style, "--wait")
+    assert (code, out) == (0, f"{root.path}/results/my dog.png\n"), said
+    assert Path(out.strip()).is_file()
+    bad = picture(root, "bad.png", do="raise", at=1)
+    code, out, said = call(root, "submit", bad, style, "--wait")
+    assert (code, out) == (1, "")
+    assert "bad failed: " in said
+
+
+def test_an_interrupted_wait_leaves_the_job(daemon: Victim, root: Root) -> None:
+    """Ctrl-C ends the command with 130 while the job goes on; cancelling it is no failure anywhere."""
+    content = picture(root, "slow.png", iterations=100_000, seconds=0.01)
+    waiting = start(root, "submit", content, picture(root, "style.png"), "--wait")
+    assert daemon.until(lambda: state_of(root, "slow") is S.RUNNING), root.text()
+    waiting.send_signal(signal.SIGINT)
+    out, said = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out) == (130, "")
+    assert "stopped waiting; slow goes on; see nst-daemon history slow" in said
+    assert state_of(root, "slow") is S.RUNNING
+    code, out, said = call(root, "cancel", "--all")
+    assert code == 0
+    assert out.startswith("cancel: slow (")
+    assert daemon.until(lambda: state_of(root, "slow") is S.CANCELLED), root.text()
+    assert daemon.until((root.path / "failed" / "slow" / "error.txt").exists)
+    assert "info" in next(
+        line for line in root.text().splitlines() if "cancelled by request" in line
+    )
+    code, out, said = call(root, "cancel", "slow")
+    assert (code, out) == (0, "")
+    assert "was cancelled before" in said
+    code, out, said = call(root, "cancel", "--queued")
+    assert (code, out) == (0, "")
+    assert "no jobs to cancel" in said
+
+
+def test_a_cancelled_job_is_no_failure_of_once(root: Root) -> None:
+    """A run that only cancels ends with 0, and its last lines name the cancelled job."""
+    root.pair("dog", S.DONE, do="raise", at=1, once="dog-once")
+    assert root.run() != 0
+    assert call(root, "retry", "dog")[0] == 0
+    with Ledger.attach(root.ledger_path) as ledger:
+        (job,) = ledger.jobs()
+        ledger.request(job.id, "cancel", now=1.0)
+    assert root.run() == 0, root.text()
+    assert state_of(root, "dog") is S.CANCELLED
+    assert "jobs that have ended: 1 cancelled" in root.text()
