@@ -97,6 +97,16 @@ def test_the_search_finds_generated_pages(site: Path) -> None:
     assert {"reference/commands.html", "index.html", "changelog.html", "inbox.html"} <= found
 
 
+def test_no_page_shows_markdown_as_text(site: Path) -> None:
+    """Lists, tables, links and bold text are elements in every page, not text."""
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        article = text[text.find("<article") : text.find("</article>")]
+        article = re.sub(r"(?s)<(pre|code)\b.*?</\1>", "", article)
+        for paragraph in re.findall(r"(?s)<p>(.*?)</p>", article):
+            assert not re.search(r"(?m)^\s*([-*] |\d+\. |\|)|```|\*\*|\]\(", paragraph), page
+
+
 def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
     """No page of the site has an element that fetches an address of another host."""
     loads = re.compile(
