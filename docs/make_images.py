@@ -24,6 +24,7 @@ from nst_daemon.samples import CONTENT, STYLE
 
 IMAGES = Path(__file__).parent / "images"
 GAP = 8  # white pixels between two pictures of a row
+GUIDE_SIZE = 320  # of the pictures of docs/looks.md
 SHOWN = 144  # height of a cell of a sheet in pixels
 #: The upper edge of the mountains, and of the hills in the painting: (x, y) in fractions of width and height.
 RIDGE = ((0, 0.31), (0.16, 0.35), (0.38, 0.25), (0.5, 0.31), (0.62, 0.21), (0.75, 0.29), (1, 0.28))
@@ -56,6 +57,65 @@ def looks() -> None:
             painted = stylize(content, painting, size=384, preset=preset)
             cells.append((preset, to_image(painted.rgb)))
     captioned_sheet(cells, columns=5, height=216).save(IMAGES / "looks.jpg", quality=85)
+
+
+def content_weight() -> None:
+    """More or less of the content, with the same pair."""
+    save_variants(
+        "content-weight", "riverside", "swirls", *({"content_weight": w} for w in (0.1, 1, 10))
+    )
+
+
+def style_scale() -> None:
+    """Smaller and larger strokes."""
+    save_variants("style-scale", "mountains", "market", *({"style_scale": s} for s in (0.5, 1, 2)))
+
+
+def size() -> None:
+    """A small picture as a preview of a larger one."""
+    save_variants("size", "lighthouse", "knife", *({"size": side} for side in (128, 256, 384)))
+
+
+def colors() -> None:
+    """The style's colours and those of the content."""
+    choices = ({"keep_colors": method} for method in ("off", "luminance", "histogram"))
+    save_variants("colours", "harbour", "embers", *choices)
+
+
+def smoothness() -> None:
+    """Less and more smoothing."""
+    save_variants("smoothness", "riverside", "pencil", *({"tv_weight": w} for w in (0.1, 1, 10)))
+
+
+def blend() -> None:
+    """Two styles in two proportions."""
+    names = ("swirls", "embers")
+    scene, paintings = draw_scene(scene="mountains"), [draw_painting(style=name) for name in names]
+    cells = [("content", scene), *zip(("first style", "second style"), paintings, strict=True)]
+    for weights in ((0.75, 0.25), (0.25, 0.75)):
+        pictures = [as_picture(painting) for painting in paintings]
+        painted = stylize(as_picture(scene), pictures, size=GUIDE_SIZE, style_weights=weights)
+        cells.append((f"style_weights={list(weights)}", to_image(painted.rgb)))
+    save_guide("blend", cells)
+
+
+def save_variants(name: str, scene: str, style: str, *variants: Mapping[str, Any]) -> None:
+    """A row of the guide to looks: the content, the style, and the picture with each of these settings."""
+    content, painting = draw_scene(scene=scene), draw_painting(style=style)
+    cells = [("content", content), ("style", painting)]
+    for chosen in variants:
+        painted = stylize(
+            as_picture(content), as_picture(painting), **{"size": GUIDE_SIZE, **chosen}
+        )
+        cells.append((" ".join(f"{k}={v}" for k, v in chosen.items()), to_image(painted.rgb)))
+    save_guide(name, cells)
+
+
+def save_guide(name: str, cells: Sequence[tuple[str, Image.Image]]) -> None:
+    """Save a row of five pictures for docs/looks.md."""
+    folder = IMAGES / "guide"
+    folder.mkdir(exist_ok=True)
+    captioned_sheet(cells, columns=5, height=168).save(folder / f"{name}.jpg", quality=85)
 
 
 def keep_colors() -> None:
@@ -162,6 +222,12 @@ PICTURES: Mapping[str, Callable[[], None]] = {
     "keep_colors": keep_colors,
     "masks": masks,
     "transparency": transparency,
+    "content_weight": content_weight,
+    "style_scale": style_scale,
+    "size": size,
+    "colors": colors,
+    "smoothness": smoothness,
+    "blend": blend,
 }
 
 if __name__ == "__main__":
