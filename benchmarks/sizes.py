@@ -29,15 +29,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.drawings import draw_painting, draw_scene
+from nst_daemon import units
 from nst_daemon.config import Outputs
 from nst_daemon.engine.memory import MemoryPlan, memory_plans
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.painter import Painter, save
 
-GB = 1e9
+PROGRAM_BYTES = 600 << 20  # of the program itself, with its libraries
 STYLE_PIXELS = (1600, 1200)
-ROUNDED = 2  # significant digits of an estimate
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def predicted(sizes: Sequence[int], settings: RenderSettings) -> str:
         cells.append(
             min(_expected(plan, size, network.computing_in(torch.float32)) for plan in plans)
         )
-        rows.append(f"| {size:,} px | " + " | ".join(f"{c / GB:.1f} GB" for c in cells) + " |")
+        rows.append(f"| {size:,} px | " + " | ".join(units.size(c) for c in cells) + " |")
     return "\n".join(rows)
 
 
@@ -162,7 +162,7 @@ def _expected(plan: MemoryPlan, size: int, network: VGG) -> float:
 def measure(folder: Path, args: argparse.Namespace) -> str:
     """Paint everything; returns the table with the lines that name the machine."""
     draw_painting(*STYLE_PIXELS).save(folder / "style.png")
-    paint(folder, 64, args.presets[0], args.device, 1)  # exports the ONNX file
+    paint(folder, 64, args.presets[0], args.device, 1)  # fills the caches
     first, *others = args.presets
     rows = {size: paint(folder, size, first, args.device, args.iterations) for size in args.sizes}
     at = args.compare_at if args.compare_at in rows else args.sizes[-1]
@@ -177,25 +177,27 @@ def measure(folder: Path, args: argparse.Namespace) -> str:
         "|" + "---|" * (len(heads) + 4),
     ]
     for size, row in rows.items():
-        cells = [shown_seconds(row.seconds)]
-        cells += [shown_seconds(row.seconds * r, about=size != at) for r in ratios.values()]
-        cells += [f"{row.memory / GB:.1f} GB", shown_bytes(row.png), shown_bytes(row.jpg)]
+        cells = [shown(row.seconds)]
+        cells += [shown(row.seconds * r, estimated=size != at) for r in ratios.values()]
+        cells = ["–"] * len(cells) if args.iterations else cells
+        cells += [units.size(row.memory), units.size(row.png), units.size(row.jpg)]
         lines.append(f"| {size:,} px | {' | '.join(cells)} |")
     largest = rows[args.sizes[-1]]
     if args.estimate == 2 * args.sizes[-1]:
         seconds = estimate(largest, 4.0)
-        cells = [shown_seconds(seconds * r, about=True) for r in (1.0, *ratios.values())]
+        cells = [shown(seconds * r, estimated=True) for r in (1.0, *ratios.values())]
+        cells = ["–"] * len(cells) if args.iterations else cells
         plan = predicted_whole(args.estimate, first, str(largest.about["precision"]))
         cells += [
-            f"≈ {plan / GB:.0f} GB",
-            *(f"≈ {shown_bytes(4 * n)}" for n in (largest.png, largest.jpg)),
+            f"≈ {units.size(plan)}",
+            *(f"≈ {units.size(4 * n)}" for n in (largest.png, largest.jpg)),
         ]
         lines.append(f"| {args.estimate:,} px | {' | '.join(cells)} |")
     if memory:
-        each = ", ".join(f"{m / GB:.1f} GB with `{p}`" for p, m in memory.items())
+        each = ", ".join(f"{units.size(m)} with `{p}`" for p, m in memory.items())
         lines += [
             "",
-            f"At {at} px the memory is {rows[at].memory / GB:.1f} GB with `{first}`, {each}.",
+            f"At {at} px the memory is {units.size(rows[at].memory)} with `{first}`, {each}.",
         ]
     return "\n".join([*lines, "", *machine_lines(largest.about)])
 
@@ -205,7 +207,7 @@ def predicted_whole(size: int, preset: str, precision: str) -> float:
     settings = resolve({"preset": preset, "size": size})
     network = Painter(device="cpu", cache_bytes=0).network(settings)
     network = network.computing_in(torch.bfloat16 if precision == "bfloat16" else torch.float32)
-    return _expected(memory_plans(settings)[0], size, network) + 0.6 * GB
+    return _expected(memory_plans(settings)[0], size, network) + PROGRAM_BYTES
 
 
 def machine_lines(about: Mapping[str, object]) -> list[str]:
@@ -227,18 +229,11 @@ def machine_lines(about: Mapping[str, object]) -> list[str]:
     ]
 
 
-def shown_seconds(seconds: float, *, about: bool = False) -> str:
-    """Seconds below two minutes, else minutes and seconds; estimates with two digits."""
-    if about:
-        digits = ROUNDED - len(str(int(seconds)))
-        seconds = round(seconds, digits)
-    text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
-    return f"≈ {text}" if about else text
-
-
-def shown_bytes(number: float) -> str:
-    """Kilobytes or megabytes."""
-    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
+def shown(seconds: float, *, estimated: bool = False) -> str:
+    """A duration; an estimate with two digits."""
+    if not estimated:
+        return units.duration(seconds)
+    return f"≈ {units.duration(float(f'{seconds:.2g}'))}"
 
 
 def write(page: Path, name: str, text: str) -> None:
