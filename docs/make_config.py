@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ByteSize
-
 from nst_daemon.config import Config, config_keys
+from nst_daemon.config_report import as_yaml
 
 FILE = Path(__file__).parent.parent / "config.yaml"
 WIDTH = 100
@@ -82,19 +80,6 @@ def comment(text: str, indent: str = "") -> list[str]:
         subsequent_indent=f"{indent}# ",
         break_on_hyphens=False,
     )
-
-
-def as_yaml(value: Any) -> str:
-    """A value on one line."""
-    if isinstance(value, ByteSize):
-        return value.human_readable().replace(".0", "")
-    plain = value if isinstance(value, str | int | float | dict | None) else _plain(value)
-    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, sort_keys=False)
-    return text.removesuffix("...\n").strip()
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else list(value)
 
 
 if __name__ == "__main__":

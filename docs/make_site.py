@@ -19,9 +19,11 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import nst_daemon
-from docs.make_config import OBVIOUS, as_yaml
+from docs.make_config import OBVIOUS
 from nst_daemon.cli import app
-from nst_daemon.config import Config, ConfigKey, config_keys
+from nst_daemon.config import Config, config_keys
+from nst_daemon.config_problems import ConfigKey
+from nst_daemon.config_report import as_yaml
 from tests.test_imports import modules
 
 log = logging.getLogger("mkdocs.hooks.make_site")

@@ -6,6 +6,7 @@ daemon's process small.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nst_daemon import __version__, cli_jobs, cli_model, machine, rights
+from nst_daemon import __version__, cli_config, cli_jobs, cli_model, machine, rights
 from nst_daemon.cli_options import (
     ConfigOption,
     InputsOption,
@@ -31,7 +32,7 @@ from nst_daemon.config import Config, load
 from nst_daemon.errors import InputError
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.ops import failures, logs, streams
+from nst_daemon.ops import completion, failures, logs, streams
 from nst_daemon.ops.layout import Row, table, terminal_width
 from nst_daemon.overlaps import check_separate
 
@@ -46,10 +47,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_model.app, name="model")
+app.add_typer(cli_config.app, name="config")
 
 
 def main() -> None:
     """Run a command and exit with its code. No exception leaves this function."""
+    completion.join_assignments(os.environ)
     failures.run(app)
 
 
@@ -66,6 +69,9 @@ def _root(
     ] = False,
 ) -> None:
     """Neural style transfer as a service."""
+
+
+app.command()(cli_config.init)
 
 
 @app.command()
@@ -92,7 +98,11 @@ def once(
 @app.command()
 def batch(
     file: Annotated[
-        Path, typer.Argument(help="Batch file with contents, styles and a sweep; see README.")
+        Path,
+        typer.Argument(
+            help="Batch file with contents, styles and a sweep; see docs/batches.md.",
+            autocompletion=completion.batch_files,
+        ),
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -181,17 +191,8 @@ for command in (
     app.command()(command)
 
 
-@app.command()
-def presets(as_json: JsonOption = False) -> None:
-    """List the named sets of settings and their sources."""
-    from nst_daemon.engine.presets import PRESETS
-
-    rows = [Row((name, preset.summary, preset.source)) for name, preset in PRESETS.items()]
-    show(
-        partial(table, ("preset", "description", "source"), rows),
-        {name: asdict(preset) for name, preset in PRESETS.items()},
-        as_json,
-    )
+app.command()(cli_config.settings)
+app.command()(cli_config.presets)
 
 
 @app.command("contact-sheet")
@@ -230,7 +231,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from nst_daemon.ops.doctor import diagnose, report
 
-    findings = diagnose(configured(config))
+    findings = diagnose(cli_config.checked(config)[1])
     show(partial(report, findings), [asdict(f) for f in findings], as_json)
     if any(f.level == "bad" for f in findings):
         raise typer.Exit(1)

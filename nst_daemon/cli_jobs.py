@@ -33,7 +33,7 @@ from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import composed, printable
-from nst_daemon.ops import requests, streams
+from nst_daemon.ops import completion, requests, streams
 from nst_daemon.ops.arguments import assignments
 from nst_daemon.ops.job_names import find_job
 from nst_daemon.ops.layout import terminal_width
@@ -44,17 +44,17 @@ if TYPE_CHECKING:
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait for the picture, and print its path.")
 ]
-JobsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(help="Job ids, id prefixes, names, or names with the wildcards * and ?."),
-]
+JOBS_HELP = "Job ids, id prefixes, names, or names with the wildcards * and ?."
 
 
 def submit(  # noqa: PLR0917 (a command line, not a call)
     content: Annotated[Path, typer.Argument(help="The content picture.")],
     style: Annotated[
         list[str],
-        typer.Argument(help="Style pictures, folders of them, or names of library styles."),
+        typer.Argument(
+            help="Style pictures, folders of them, or names of library styles.",
+            autocompletion=completion.styles,
+        ),
     ],
     content_mask: ContentMaskOption = None,
     style_mask: StyleMaskOption = None,
@@ -205,7 +205,11 @@ def status(
 
 def history(  # noqa: PLR0917 (a command line, not a call)
     job: Annotated[
-        str, typer.Argument(help="Job id, id prefix or name: show everything about this job.")
+        str,
+        typer.Argument(
+            help="Job id, id prefix or name: show everything about this job.",
+            autocompletion=completion.jobs,
+        ),
     ] = "",
     state: Annotated[
         list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
@@ -236,7 +240,10 @@ def history(  # noqa: PLR0917 (a command line, not a call)
 
 
 def retry(  # noqa: PLR0917 (a command line, not a call)
-    jobs: JobsArgument = None,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(help=JOBS_HELP, autocompletion=completion.jobs_to_retry),
+    ] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="All jobs that failed or were quarantined.")
     ] = False,
@@ -302,7 +309,10 @@ def _retry_problem(config: Config, job: Job, changes: Changes) -> InputError | N
 
 
 def cancel(
-    jobs: JobsArgument = None,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(help=JOBS_HELP, autocompletion=completion.jobs_to_cancel),
+    ] = None,
     queued: Annotated[
         bool, typer.Option("--queued", help="All jobs that no worker paints yet.")
     ] = False,

@@ -12,7 +12,7 @@ import typer
 
 from nst_daemon import rights
 from nst_daemon.config import Config, load, place_variables
-from nst_daemon.ops import failures, streams
+from nst_daemon.ops import completion, failures, streams
 from nst_daemon.ops.layout import terminal_width
 from nst_daemon.overlaps import check_separate
 
@@ -25,7 +25,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="Configuration file. Default: $NST_CONFIG, ./config.yaml, /etc/nst-daemon/config.yaml.",
+        help="Configuration file, or the folder that contains it. Default: see `nst-daemon config path`.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -38,7 +38,8 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any render setting, or format, depth or quality of the picture; may be repeated.",
+        help="Any setting of `nst-daemon settings`; may be repeated.",
+        autocompletion=completion.assignments,
     ),
 ]
 ContentMaskOption = Annotated[

@@ -19,7 +19,7 @@ from nst_daemon.errors import Cancelled
 from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import Role
 from nst_daemon.names import printable
-from nst_daemon.ops import streams
+from nst_daemon.ops import completion, streams
 from nst_daemon.ops.arguments import assignments, input_record, saved_pipe, with_output_file
 
 
@@ -38,16 +38,25 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         ),
     ],
     size: Annotated[
-        str | None, typer.Option(help="Longer side in pixels, `original` or `auto`.")
+        str | None,
+        typer.Option(
+            help="Longer side in pixels, `original` or `auto`.", autocompletion=completion.sizes
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Named set of settings; see `nst-daemon presets`.")
+        str | None,
+        typer.Option(
+            help="Named set of settings; see `nst-daemon presets`.",
+            autocompletion=completion.presets,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     settings: SetOption = None,
     content_mask: ContentMaskOption = None,
     style_mask: StyleMaskOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=completion.devices)
+    ] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace OUTPUT if it exists.")] = False,
     config: ConfigOption = None,
 ) -> None:

@@ -24,8 +24,10 @@ from nst_daemon.variables import CONFIG_FILE
 NAMES = ("nst-daemon.yaml", "config.yaml")
 #: The name that many programs use.
 SHARED_NAME = "config.yaml"
+#: The folder of the configuration of services.
+SYSTEM = Path("/etc/nst-daemon")
 #: The files that are tried, in this order, if no configuration file is named.
-SEARCH = (*map(Path, NAMES), Path("/etc/nst-daemon/config.yaml"))
+SEARCH = (*map(Path, NAMES), SYSTEM / SHARED_NAME)
 
 _TOP_LEVEL_KEY = re.compile(r"""^["']?([A-Za-z_][\w-]*)["']?[ \t]*:(?:\s|$)""", re.MULTILINE)
 
@@ -53,6 +55,10 @@ class FileSearch:
     reason: str
     candidates: tuple[Candidate, ...] = ()
     warning: str = ""
+
+    def outcome(self, path: Path) -> str:
+        """The outcome for a file that was looked for."""
+        return next(c.outcome for c in self.candidates if c.path == path)
 
 
 def search(
@@ -139,9 +145,7 @@ def _outcome(path: Path, keys: Collection[str]) -> str:
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
         return f"is ignored: it is {kind}"
-    if path.is_absolute() or path.name != SHARED_NAME:
-        return "read"
-    return _foreign(path, keys)
+    return _foreign(path, keys) if path.name == SHARED_NAME and path.parent != SYSTEM else "read"
 
 
 def _foreign(path: Path, keys: Collection[str]) -> str:

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 #: At most so many suggestions.
 MOST = 3
 #: How similar two names must be (the ratio of `difflib.SequenceMatcher`).
-SIMILAR = 0.67
+SIMILAR = 0.66
 #: Suggestions that are less similar than the best one by more than this are left out.
 _MARGIN = 0.1
 #: Longer words are not compared completely.
@@ -99,6 +99,10 @@ def similar_keys(key: str, known: Collection[str]) -> list[str]:
     "size" and "service.size" mean "render.size"; "servise.settle_seconds" means "service.settle_seconds".
     """
     section, _, name = key.rpartition(".")
+    if not section:
+        top = {whole.partition(".")[0] for whole in known}
+        if key not in top and (found := similar(key, sorted(top), cutoff=0.8)):
+            return found
     leaves: dict[str, list[str]] = {}
     for whole in known:
         leaves.setdefault(whole.rpartition(".")[2], []).append(whole)

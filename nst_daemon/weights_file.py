@@ -16,6 +16,7 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, StorageError
 from nst_daemon.files import fingerprint, make_folder, read_file, write_atomic
+from nst_daemon.suggestions import did_you_mean
 from nst_daemon.units import size
 
 #: torchvision's file names; the eight digits are the first of the file's SHA-256.
@@ -152,7 +153,9 @@ def check_network(network: str) -> None:
     """Raise ModelError if the network is unknown."""
     if network not in IMAGENET_FILES:
         known = ", ".join(IMAGENET_FILES)
-        raise ModelError(f"unknown network {network!r}", remedy=f"known networks: {known}")
+        hint = did_you_mean(network, IMAGENET_FILES)
+        remedy = f"known networks: {known}" + (f" ({hint})" if hint else "")
+        raise ModelError(f"unknown network {network!r}", remedy=remedy)
 
 
 def record_digest(weights: WeightsFile) -> None:

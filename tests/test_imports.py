@@ -79,6 +79,14 @@ ALLOWED: dict[str, set[str]] = {
         "strict_yaml",
         "variables",
     },
+    "config_report": {
+        "config",
+        "config_problems",
+        "engine.presets",
+        "engine.settings",
+        "pictures.output_formats",
+    },
+    "new_root": {"config", "config_search", "errors", "files", "names"},
     "addresses": {"errors"},
     "job_settings": {
         "config",
@@ -93,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
     "pictures": LEAVES | FILES | {"pictures", "suggestions"},
     "overlaps": {"config", "errors", "mounts", "names"},
     "engine": LEAVES | FILES | {"engine", "pictures", "suggestions"},
-    "weights_file": LEAVES | FILES | {"engine.networks"},
+    "weights_file": LEAVES | FILES | {"engine.networks", "suggestions"},
     "export": LEAVES | FILES | {"engine", "export", "managed_process", "pictures", "weights_file"},
     "painter": LEAVES
     | FILES
@@ -119,6 +127,7 @@ ALLOWED: dict[str, set[str]] = {
         "ledger_reader",
         "rights",
         "config",
+        "config_report",
         "engine.presets",
         "engine.settings",
         "managed_process",
@@ -204,10 +213,20 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 #: The entry points may import everything, but heavy parts only inside functions.
-ENTRY = {"cli", "cli_jobs", "cli_model", "cli_options", "cli_stylize", "__main__", "__init__"}
+ENTRY = {
+    "cli",
+    "cli_config",
+    "cli_jobs",
+    "cli_model",
+    "cli_options",
+    "cli_stylize",
+    "__main__",
+    "__init__",
+}
 LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
     "cli",
+    "cli_config",
     "cli_model",
     "config",
     "engine.presets",

@@ -43,6 +43,7 @@ from nst_daemon.intake.writers import Writers
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import composed, natural_key, printable, shortened
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES
+from nst_daemon.suggestions import did_you_mean
 from nst_daemon.unexpected import explain_one
 
 #: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells
@@ -230,6 +231,8 @@ def style_problem(styles: Mapping[str, Style], name: str) -> str:
         known = shortened(", ".join(map(printable, sorted(usable(styles), key=natural_key))), 1000)
         none = "none of its styles can be used" if styles else "the library is empty"
         there = f"there are: {known}" if known else none
+        hint = did_you_mean(name, map(printable, usable(styles)))
+        there += f" ({hint})" if hint else ""
         return f"there is no style {label!r} in the library; {there}"
     return f"the style {label} cannot be used: {style.problem}" if style.problem else ""
 

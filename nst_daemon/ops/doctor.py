@@ -76,6 +76,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
     """
     return [
         check_python(),
+        check_configuration(config),
         *check_packages(requires("nst-daemon") or []),
         *probe(config),
         *(Finding("bad", "folders", *overlap) for overlap in overlaps(config)),
@@ -100,6 +101,14 @@ def installed_version(name: str) -> str:
 def check_python() -> Finding:
     """Report the Python version. (The package cannot be installed into one that is too old.)"""
     return Finding("good", "Python", f"{platform.python_version()} at {sys.executable}")
+
+
+def check_configuration(config: Config) -> Finding:
+    """Report which file was read. The command has refused an invalid one already."""
+    message = (
+        f"{config.source} is valid" if config.source else "no file is read; the defaults are used"
+    )
+    return Finding("good", "configuration", message)
 
 
 def check_packages(
