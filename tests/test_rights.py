@@ -75,7 +75,8 @@ def modes(folder: Path) -> dict[str, str]:
 
 def cancel(folders: Folders) -> None:
     with LedgerReader.attach(folders.ledger) as ledger:
-        requests.request(ledger, "cancel", ["dog"])
+        jobs = requests.selected(ledger, "cancel", ["dog"], (), Path())
+        requests.store(ledger, "cancel", jobs)
 
 
 def said(error: NstError | None, *parts: str) -> None:

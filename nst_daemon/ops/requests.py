@@ -43,10 +43,15 @@ def selected(
         UsageError: A name matches no job or several, or a job cannot be retried or cancelled.
     """
     rights.check_member(ledger.path, write=True)
-    jobs = [job for text in named for job in find_jobs(ledger, text, lambda j: possible(verb, j))]
+    cancelled = {r.job_id for r in ledger.pending_requests() if r.verb == "cancel"}
+
+    def wanted(job: Job) -> bool:
+        return possible(verb, job) or (verb == "retry" and job.id in cancelled)
+
+    jobs = [job for text in named for job in find_jobs(ledger, text, wanted)]
     jobs += ledger.jobs(*states) if states else []
     for job in jobs:
-        if not possible(verb, job):
+        if not wanted(job):
             raise _impossible(verb, job, results)
     return list({job.id: job for job in jobs}.values())
 

@@ -24,7 +24,7 @@ from nst_daemon.errors import (
 )
 from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.jobs import JobState
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ledger_reader import SteeringRequest
 from nst_daemon.service.admission import Admission
@@ -108,6 +108,8 @@ class Supervisor:
         self._next_try, self._wait = -math.inf, 0.0
         self._recovered = False
         self._retry_waits = False
+        #: Jobs whose workers were asked to end them.
+        self._cancelling: set[str] = set()
         self._next_housekeeping = -math.inf
         self._last_housekeeping = now.steady
 
@@ -250,8 +252,10 @@ class Supervisor:
     def _steer(self, now: Moment) -> None:
         """Do what other processes have requested through the ledger."""
         self._retry_waits = False
-        retries = 0
+        retries, waiting = 0, set[str]()
         for request in self._state.ledger.pending_requests():
+            if request.job_id in waiting:  # requests of one job keep their order
+                continue
             retries += request.verb == "retry"
             # Each retry copies files; the rest follows in a second.
             if request.verb == "retry" and retries > self._state.pacing.claims_a_round:
@@ -264,6 +268,7 @@ class Supervisor:
                     self._state.ledger.finish_request(request.number)
                 else:
                     self._retry_waits = True
+                    waiting.add(request.job_id)
 
     def _obey(self, request: SteeringRequest, now: Moment) -> bool:
         """Do what one request says; False if it has to wait."""
@@ -278,10 +283,22 @@ class Supervisor:
             except ChangedMeanwhile as error:
                 log.debug("the retry of %s waits: %s", job.name, error)
                 return False
-        elif job.state is S.CLAIMED:
-            return False  # until its pictures are checked
-        elif not self._dispatch.cancel(job):
-            self._completion.cancel(job, now)
+        else:
+            return self._cancel(job, now)
+        return True
+
+    def _cancel(self, job: Job, now: Moment) -> bool:
+        """Cancel a job; False while its pictures are checked, or its worker has not ended it yet."""
+        if job.state.terminal:
+            self._cancelling.discard(job.id)
+            return True
+        if job.state is S.CLAIMED or job.id in self._cancelling & self._dispatch.running.keys():
+            return False
+        if self._dispatch.cancel(job):
+            self._cancelling.add(job.id)
+            return False
+        self._cancelling.discard(job.id)
+        self._completion.cancel(job, now)
         return True
 
     def _refuse(self, request: SteeringRequest, reason: str, detail: str) -> None:

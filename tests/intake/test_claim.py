@@ -230,11 +230,14 @@ def test_archiving_again_finds_what_is_there(pair: House) -> None:
 
 
 def test_error_txt_is_one_safe_line_and_then_the_detail(pair: House) -> None:
-    """The first line of error.txt is the escaped reason, the rest the detail."""
+    """The first line of error.txt is the escaped reason; the way to try again and the detail follow."""
     job = pair.take(ask(pair))
     claim.archive(job, pair.spool, pair.failed, error="bad\x1b[31m\nline", detail="Traceback\n  x")
     text = (pair.failed / "dog" / "error.txt").read_text()
-    assert text == "bad\\x1b[31m\\x0aline\n\nTraceback\n  x\n"
+    first, way, detail = text.split("\n\n")
+    assert first == "bad\\x1b[31m\\x0aline"
+    assert "nst-daemon retry dog" in way
+    assert detail == "Traceback\n  x\n"
 
 
 def archived(house: House) -> Request:

@@ -95,3 +95,10 @@ def test_what_cannot_be_done_is_explained(ledger: Ledger, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"has ended already \(done\)"):
         selected(ledger, "cancel", ["dog"], (), tmp_path)
     assert len(selected(ledger, "cancel", ["cat", "02"], (S.QUEUED,), tmp_path)) == 1
+
+
+def test_a_job_that_is_being_cancelled_can_be_retried(ledger: Ledger, tmp_path: Path) -> None:
+    """A retry is accepted once the cancel was requested."""
+    job = add(ledger, 1, "dog", S.QUEUED)
+    ledger.request(job.id, "cancel", now=1.0)
+    assert selected(ledger, "retry", ["dog"], (), tmp_path) == [job]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.jobs import JobState
-from nst_daemon.ops import requests
 from nst_daemon.service.claim_review import ROUNDS_AHEAD
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.workers.messages import Checked
@@ -157,7 +156,7 @@ def test_rest_of_a_failed_picture_reaches_failed(bench: Bench) -> None:
         assert bench.job().state is JobState.FAILED
         file.write(b"the rest")
     bench.step(1.5, times=4)
-    requests.request(bench.ledger, "retry", ["dog"])
+    bench.ledger.request(bench.job().id, "retry", now=bench.now.wall)
     bench.step(1.5, times=8)
     (task,) = bench.executor.tasks
     assert (task.spool / "dog.content.png").read_bytes() == PNG + b"the rest"
@@ -174,7 +173,7 @@ def test_undecided_picture_joins_the_queue(bench: Bench) -> None:
 def test_cancel_waits_for_the_check(bench: Bench) -> None:
     """A request to cancel a job that is being checked is kept until the check has ended."""
     bench.drop()
-    requests.request(bench.ledger, "cancel", ["dog"])
+    bench.ledger.request(bench.job().id, "cancel", now=bench.now.wall)
     bench.step(2)
     assert bench.job().state is JobState.CLAIMED
     bench.executor.room = 0
@@ -234,7 +233,7 @@ def test_pictures_from_elsewhere_are_not_delayed(bench: Bench) -> None:
     bench.step(1.5, times=2)
     assert bench.job().state is JobState.FAILED
     bench.check.asked.clear()
-    requests.request(bench.ledger, "retry", ["dog"])
+    bench.ledger.request(bench.job().id, "retry", now=bench.now.wall)
     bench.step(1.5, times=8)
     assert bench.job().state is JobState.RUNNING
     assert bench.check.asked == set()

@@ -129,7 +129,8 @@ def test_an_interrupted_wait_leaves_the_job(daemon: Victim, root: Root) -> None:
     assert code == 0
     assert out.startswith("cancel: slow (")
     assert daemon.until(lambda: state_of(root, "slow") is S.CANCELLED), root.text()
-    assert daemon.until((root.path / "failed" / "slow" / "error.txt").exists)
+    assert daemon.until(lambda: "cancelled by request" in root.text())
+    assert (root.path / "failed" / "slow" / "error.txt").exists()
     assert "info" in next(
         line for line in root.text().splitlines() if "cancelled by request" in line
     )

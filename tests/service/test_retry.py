@@ -10,7 +10,7 @@ import pytest
 
 from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, Role
 from nst_daemon.service.retry import refusal
-from nst_daemon.workers.messages import Failed, Retry
+from nst_daemon.workers.messages import Failed, Retry, Stopped
 from tests.bench import PNG, Bench
 
 S = JobState
@@ -380,3 +380,41 @@ def test_the_way_to_try_again_is_in_the_folder(bench: Bench) -> None:
     bench.drop("my dog", yaml=b"size: enormous")
     text = (bench.folders.failed / "my dog" / "error.txt").read_text()
     assert "nst-daemon retry 'my dog'" in text
+
+
+def test_a_job_that_is_painted_is_changed_by_cancel_and_retry(bench: Bench) -> None:
+    """A retry that is asked for right after a cancel waits until the worker has ended the job."""
+    bench.drop()
+    job = bench.job()
+    for verb, changes in (("cancel", NO_CHANGES), ("retry", Changes({"size": 96}))):
+        bench.ledger.request(job.id, verb, now=bench.now.wall, changes=changes)
+    bench.step(2, times=3)
+    assert bench.executor.cancelled == [job.id]
+    assert [request.verb for request in bench.ledger.pending_requests()] == ["cancel", "retry"]
+    bench.executor.answer(lambda task: Stopped("fake", task.job_id, cancelled=True))
+    bench.step(2, times=4)
+    assert bench.ledger.pending_requests() == []
+    (task,) = bench.executor.tasks
+    assert (task.job_id, task.settings.size, bench.job().state) == (job.id, 96, S.RUNNING)
+
+
+def test_a_job_that_waits_is_changed_by_cancel_and_retry(bench: Bench) -> None:
+    """The same holds for a job in the queue."""
+    bench.executor.room = 0
+    bench.drop()
+    for verb, changes in (("cancel", NO_CHANGES), ("retry", Changes({"size": 96}))):
+        bench.ledger.request(bench.job().id, verb, now=bench.now.wall, changes=changes)
+    bench.step(2, times=4)
+    assert (bench.job().state, bench.job().settings["size"]) == (S.QUEUED, 96)
+
+
+def test_a_cancelled_job_stays_cancelled_if_its_worker_dies(bench: Bench) -> None:
+    """A cancel that the worker cannot answer any more is done at the next start."""
+    bench.drop()
+    bench.ledger.request(bench.job().id, "cancel", now=bench.now.wall)
+    bench.step(2)
+    assert bench.job().state is S.RUNNING
+    bench.begin()
+    bench.executor.room = 0
+    bench.step(2, times=3)
+    assert bench.job().state is S.CANCELLED
