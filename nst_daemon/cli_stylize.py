@@ -55,12 +55,17 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     content_mask: ContentMaskOption = None,
     style_mask: StyleMaskOption = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=completion.devices)
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda or cuda:N. Default: the first of `devices`.",
+            autocompletion=completion.devices,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUTPUT if it exists.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Paint one picture without the daemon."""
+    from nst_daemon.engine.device_names import first_device
     from nst_daemon.intake.submit import style_pictures
 
     loaded = configured(config)
@@ -79,7 +84,12 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     from nst_daemon.pictures.destination import Destination
 
     threads = machine.threads_per_worker() if loaded.threads == "auto" else loaded.threads
-    painter = Painter(loaded.model.network, loaded.model.weights, device=device, threads=threads)
+    painter = Painter(
+        loaded.model.network,
+        loaded.model.weights,
+        device=device or first_device(loaded.devices),
+        threads=threads,
+    )
     prepared = painter.prepare(
         content,
         styles,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Le
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from nst_daemon import active_hours, strict_yaml, variables
 from nst_daemon.addresses import split_address
@@ -51,6 +51,7 @@ from nst_daemon.config_sections import (
     Service,
     setting,
 )
+from nst_daemon.engine.device_names import checked_devices
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve, settings_problems
 from nst_daemon.errors import ConfigError, SettingsError
@@ -88,10 +89,13 @@ class Config(Section):
 
     folders: Folders = field(default_factory=Folders)
     model: Model = field(default_factory=Model)
-    devices: Literal["auto", "cpu"] | list[str] = setting(
-        "auto",
-        "the devices that paint; auto: all GPUs, or the CPU if there is no GPU",
-        "auto, cpu, or a list such as [cuda:0, cuda:1]",
+    devices: Annotated[Literal["auto", "cpu"] | list[str], BeforeValidator(checked_devices)] = (
+        setting(
+            "auto",
+            "the devices of this machine that paint; auto: all GPUs, or the CPU if there is no GPU; cuda: all GPUs; "
+            "a device that is listed twice has two workers",
+            "auto, cpu, cuda, or a list such as [cuda:0, cuda:1]",
+        )
     )
     batch: Literal["auto"] | Annotated[int, Ge(1), Le(16)] = setting(
         "auto",

@@ -20,7 +20,14 @@ import torch
 
 from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.batching import Batching
-from nst_daemon.engine.device import current_device, device_name, find_device, use_threads
+from nst_daemon.engine.device import (
+    current_device,
+    device_name,
+    find_device,
+    has_nvidia_gpu,
+    no_gpu_reason,
+    use_threads,
+)
 from nst_daemon.engine.device_errors import explained
 from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
 from nst_daemon.engine.masks import SEARCH_SIDE
@@ -249,6 +256,8 @@ class Painter:
         self._networks_lock = threading.Lock()
         self._targets_lock = threading.Lock()
         log.info("painting on %s with %s", self.device, self.weights.description)
+        if device == "auto" and self.device.type == "cpu" and has_nvidia_gpu():
+            log.warning("the NVIDIA GPU is not used: %s", no_gpu_reason())
 
     @explained()
     def prepare(

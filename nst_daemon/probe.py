@@ -18,7 +18,13 @@ from typing import Any
 import torch
 
 from nst_daemon import units
-from nst_daemon.engine.device import all_devices, device_name, find_device
+from nst_daemon.engine.device import (
+    device_name,
+    find_device,
+    find_devices,
+    has_nvidia_gpu,
+    no_gpu_reason,
+)
 from nst_daemon.engine.onnx_session import load_onnxruntime
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.engine.vgg import compute_dtype
@@ -78,18 +84,17 @@ def _formats(options: Mapping[str, Any]) -> Iterator[Row]:
 
 def _device_names(options: Mapping[str, Any]) -> list[str]:
     devices = options["devices"]
-    if devices == "auto":
-        return list(all_devices())
-    return [devices] if isinstance(devices, str) else list(devices)
+    names = [devices] if isinstance(devices, str) else devices
+    return [name for text in names for name in find_devices(text)]
 
 
 def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
     names = _device_names(options)
-    if names == ["cpu"] and any(Path("/dev").glob("nvidia[0-9]*")):
+    if names == ["cpu"] and has_nvidia_gpu():
         yield (
             "warning",
             "GPU",
-            f"there is an NVIDIA GPU, but torch {torch.__version__} cannot use it",
+            f"there is an NVIDIA GPU, but torch cannot use it: {no_gpu_reason()}",
             "update the driver (nvidia-smi shows the CUDA version that it supports); under systemd, allow its devices",
         )
     for name in names:

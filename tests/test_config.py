@@ -90,11 +90,41 @@ def test_text_in_a_variable_is_taken_literally(tmp_path: Path, text: str) -> Non
 
 @pytest.mark.parametrize(
     ("text", "devices"),
-    [("auto", "auto"), ("cuda:0", ["cuda:0"]), ("[cuda:0, 'cuda:1']", ["cuda:0", "cuda:1"])],
+    [
+        ("auto", "auto"),
+        ("CPU", "cpu"),
+        ("[auto]", "auto"),
+        ("cuda", ["cuda"]),
+        ("gpu", ["cuda"]),
+        ("gpu:1", ["cuda:1"]),
+        ("cuda:0", ["cuda:0"]),
+        (" CUDA:0 ", ["cuda:0"]),
+        ("[cuda:0, 'cuda:1']", ["cuda:0", "cuda:1"]),
+        ("[cpu, cpu]", ["cpu", "cpu"]),
+    ],
 )
 def test_one_device_needs_no_brackets(text: str, devices: object) -> None:
     """NST_DEVICES takes a word, one device, or a list."""
     assert config.load(None, {"NST_DEVICES": text}).devices == devices
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("mps", "unknown device 'mps': use auto, cpu, cuda"),
+        ("cuda:", "unknown device 'cuda:'"),
+        ("cuda:-1", "unknown device"),
+        ("[cuda:0, tpu]", "unknown device 'tpu'"),
+        ("[]", "no device is named"),
+        ("[auto, cpu]", "auto cannot be combined"),
+        ("[cuda, cuda:0]", "cuda means all GPUs and cannot be combined"),
+        ("[cuda, gpu]", "cuda means all GPUs and cannot be combined"),
+    ],
+)
+def test_devices_that_mean_nothing_are_refused(text: str, said: str) -> None:
+    """Unknown devices and lists that contradict themselves are refused; the message says what is allowed."""
+    with pytest.raises(ConfigError, match=rf"NST_DEVICES: devices: {re.escape(said)}"):
+        config.load(None, {"NST_DEVICES": text})
 
 
 def test_the_elements_of_a_list_are_text(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         "config_problems",
         "config_search",
         "config_sections",
+        "engine.device_names",
         "engine.presets",
         "engine.settings",
         "errors",
@@ -144,7 +145,8 @@ ALLOWED: dict[str, set[str]] = {
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},
     "workers.supervised": LEAVES | {"workers.executor", "workers.messages"},
-    "workers.local": LEAVES | {"managed_process", "workers.messages", "workers.supervised"},
+    "workers.local": LEAVES
+    | {"engine.device_names", "managed_process", "workers.messages", "workers.supervised"},
     "workers.picture_check": LEAVES
     | {"config", "workers.local", "workers.messages", "workers.supervised"},
     # What runs on the daemon's side of a cluster and in its actors: as light as the daemon, and where torch is needed
@@ -225,6 +227,7 @@ ENTRY = {
 }
 LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
+    "engine.device_names",
     "cli",
     "cli_config",
     "cli_model",

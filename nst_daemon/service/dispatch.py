@@ -95,6 +95,9 @@ class DeviceNews:
                 self.lost = ""
                 self._logged.pop(event.worker, None)
                 log.info("worker %s is ready: %s", event.worker, _facts(event.info))
+                if why := event.info.get("no_gpu"):
+                    level = logging.WARNING if event.info.get("unused_gpu") else logging.INFO
+                    log.log(level, "%s", why)
                 if warning := event.info.get("weights_warning"):
                     log.warning("%s", warning)
             case DeviceLost():

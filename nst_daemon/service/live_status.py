@@ -41,11 +41,11 @@ class LiveStatus:
     """What only the running daemon knows.
 
     since, at: when it started and when this was written, seconds since the epoch; state: `painting`, `loading`,
-    `idle`, `paused`, `resting` (outside of its hours) or `lost` (no device is left); reason: of `loading` and of the
-    last three; headline: all of it in one line; paused_since: seconds since the epoch, None if the queue is not paused;
-    workers: name, state, pid, facts and note of each; settling: files that are still being written; waiting: names of
-    drops that lack a part or cannot be read at the moment, with the reason; left_alone: the first files of the inbox
-    that are not drops, with the reasons.
+    `idle`, `paused`, `resting` (outside of its hours), `lost` (no device is left) or `stopped`; reason: why, for
+    `loading`, `paused`, `resting` and `lost`; headline: all of it in one line; paused_since: seconds since the epoch,
+    None if the queue is not paused; workers: name, state, pid, facts and note of each; settling: files that are still
+    being written; waiting: names of drops that lack a part or cannot be read at the moment, with the reason;
+    left_alone: the first files of the inbox that are not drops, with the reasons.
     """
 
     pid: int

@@ -140,7 +140,7 @@ def _loop(
                 busy_until = now.steady
             elif supervisor.drained and not supervisor.settling:
                 return
-            elif now.steady - busy_until >= patience:
+            elif supervisor.lost or now.steady - busy_until >= patience:
                 supervisor.give_up()
                 return
         sources: list[Any] = [*supervisor.waitables(), watcher, signals]

@@ -53,6 +53,9 @@ class PrometheusMetrics:
         )
         self._workers = Gauge("nst_workers", "Workers.", ["state"], registry=registry)
         self._free = Gauge("nst_free_disk_bytes", "Free space.", ["folder"], registry=registry)
+        self._running = Gauge(
+            "nst_running", "1 while the daemon runs, 0 in its last report.", registry=registry
+        )
         self._paused = Gauge(
             "nst_paused",
             "1 while the queue waits for a person to fix something.",
@@ -112,6 +115,7 @@ class PrometheusMetrics:
             self._workers.labels(worker["state"]).inc()
         for folder, number in free.items():
             self._free.labels(folder).set(number)
+        self._running.set(live.state != "stopped")
         self._paused.set(live.state in ("paused", "lost"))
         self._pause.clear()
         if live.paused_since is not None:

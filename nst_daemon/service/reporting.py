@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
@@ -35,7 +36,16 @@ class Reporting:
 
     def publish(self, now: Moment, pause: Pause | None) -> None:
         """Write the status where `nst-daemon status` finds it, and update the metrics. Raises StorageError."""
-        live = self.live(now, pause)
+        self._write(self.live(now, pause))
+
+    def publish_end(self, now: Moment) -> None:
+        """Write the last status and the last metrics, once the workers have ended. Raises StorageError."""
+        live = self.live(now, None)
+        self._write(
+            replace(live, state="stopped", reason="", headline="stopped", paintings=(), workers=())
+        )
+
+    def _write(self, live: LiveStatus) -> None:
         self.headline = live.headline
         live.write(self._state.folders.status)
         if self._state.metrics:

@@ -183,7 +183,7 @@ class Supervisor:
             self._resume()
         if tidy:
             self._last_housekeeping = now.steady
-            self._report(now)
+            self._report(now, lambda now: self._reporting.publish(now, self.pause))
 
     def _work(self, now: Moment, tidy: bool) -> bool:
         """Do the parts of a round until one fails; whether all of them were done."""
@@ -227,10 +227,10 @@ class Supervisor:
             return 0.0
         return max(0.0, min(self._admission.due, self._next_housekeeping) - now.steady)
 
-    def _report(self, now: Moment) -> None:
+    def _report(self, now: Moment, publish: Callable[[Moment], None]) -> None:
         """Write the status; a full disk is no reason to stop."""
         try:
-            self._reporting.publish(now, self.pause)
+            publish(now)
         except Exception as error:
             if isinstance(error, DamagedLedger):
                 raise
@@ -325,6 +325,7 @@ class Supervisor:
         if self._try(self._completion.finish, now) and self._state.drain:
             # `once` seldom runs until the time for that comes.
             self._try(self._housekeeping.retain, now)
+        self._report(now, self._reporting.publish_end)
         self._page.close()
         self._completion.close()
         if self._state.drain and self._completion.ended:
@@ -362,7 +363,12 @@ class Supervisor:
     @property
     def stuck(self) -> bool:
         """Whether the work that is left waits for a person to fix something."""
-        return bool(self.paused or self._dispatch.devices.lost)
+        return bool(self.paused) or self.lost
+
+    @property
+    def lost(self) -> bool:
+        """Whether no device is left to paint on."""
+        return bool(self._dispatch.devices.lost)
 
     def give_up(self) -> None:
         """Log what stays undone when the time to wait is over. Raises the error that prevents the rest, if any."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nst_daemon.engine.device_names import OPEN
 from nst_daemon.machine import threads_per_worker
 from nst_daemon.managed_process import (
     ManagedProcess,
@@ -117,7 +118,7 @@ class LocalExecutor(SupervisedExecutor):
     """Workers on this machine's devices (see `executor.Executor`).
 
     Args:
-        devices: `auto` (every GPU, else the CPU), `cpu`, or names such as `cuda:1`; a name may come twice.
+        devices: See `engine.device_names`; a name may come twice.
         lost_seconds: How long a lost device is left alone.
         clock: The same as that of the `now` that `poll` is given, in monotonic seconds.
     """
@@ -152,8 +153,8 @@ class LocalExecutor(SupervisedExecutor):
     ) -> list[SupervisedWorker]:
         """A worker for each device; `first` is already there (as `auto`) and becomes the first of them."""
         threads = self._options.threads
-        # With "auto" the worker divides the CPUs, once it knows the devices.
-        if tuple(devices) != ("auto",):
+        # With an open name the worker divides the CPUs, once it knows the devices.
+        if len(devices) > 1 or devices[0] not in OPEN:
             threads = threads or threads_per_worker(len(devices))
         options = replace(self._options, threads=threads)
         made = []

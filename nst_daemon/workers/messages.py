@@ -236,7 +236,7 @@ Event = Loading | Ready | JobNews | Answer | Died | DeviceLost
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message to a worker. device: `auto` lets the worker find the devices."""
+    """The first message to a worker. device: `auto` and `cuda` let the worker find the devices."""
 
     worker: str
     device: str
@@ -262,7 +262,7 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """From a worker that was started with `auto`: the devices of this machine; it takes the first."""
+    """From a worker that was started with `auto` or `cuda`: the devices of this machine; it takes the first."""
 
     names: tuple[str, ...]
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nst_daemon.config import Metrics as Options
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
+from nst_daemon.service.live_status import LiveStatus
 from nst_daemon.service.metrics import PrometheusMetrics
 from nst_daemon.service.state import make_metrics
 from nst_daemon.workers.messages import Failed, Progress, Retry
@@ -72,6 +73,25 @@ def test_a_job_leaves_its_numbers(tmp_path: Path) -> None:
     bench.folders.results.rename(tmp_path / "gone")
     bench.step(1, times=2)
     assert {p.name for p in tmp_path.iterdir()} == {"nst.prom", "nst", "gone"}, "no temporary file"
+
+
+def test_the_last_numbers_are_those_of_the_end(tmp_path: Path) -> None:
+    """After the end the file holds the final counts, no worker and `nst_running` 0; the status is `stopped`."""
+    file = tmp_path / "nst.prom"
+    bench = Bench(tmp_path / "nst", metrics=Options(textfile=file))
+    bench.drop("dog")
+    bench.step(1)
+    assert numbers(file.read_text())["nst_running"] == 1
+    bench.executor.paint()
+    bench.supervisor.step(bench.now, woken=False)  # no housekeeping is due in this round
+    bench.supervisor.stop(bench.now)
+    found = numbers(file.read_text())
+    assert found["nst_jobs done"] == found["nst_jobs_ended_total done"] == 1
+    assert found["nst_running"] == found["nst_jobs running"] == 0
+    assert not [name for name in found if name.startswith("nst_workers")]
+    live = LiveStatus.read(bench.folders.status)
+    assert live is not None
+    assert (live.state, live.headline, live.workers) == ("stopped", "stopped", [])
 
 
 def test_the_port_is_local(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from nst_daemon import machine, managed_process
 from nst_daemon.config import MINIMUM_MEMORY
+from nst_daemon.engine.device_names import OPEN
 from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
 from nst_daemon.unexpected import kind_and_message
 from nst_daemon.units import size
@@ -77,6 +78,7 @@ class Worker:
         self._stopping = False
         self._ready = False
         self._leaving: messages.Leaving | None = None  # why this process must be replaced
+        self._device_note: dict[str, object] = {}  # why the CPU is used, if no device was named
         self._loading = LoadingReports(self._name, self._say)
 
     def run(self) -> None:
@@ -130,7 +132,7 @@ class Worker:
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + 10)
         try:
             self._renderer: RendererProtocol = self._load()
-            self._info = dict(self._renderer.info())
+            self._info = {**self._renderer.info(), **self._device_note}
         except Exception as error:  # noqa: BLE001 (the daemon must be told of any error)
             self._leave(_no_start(error))
             return
@@ -180,10 +182,13 @@ class Worker:
             # matplotlib's search for fonts takes seconds; a service has no home folder to keep the result in.
             os.environ.setdefault("MPLCONFIGDIR", str(options.cache_dir / "matplotlib"))
         self._loading.report("importing torch")
-        if device == "auto":
-            from nst_daemon.engine.device import all_devices  # noqa: PLC0415 (torch is slow to import)
+        if device in OPEN:
+            from nst_daemon.engine.device import find_devices, has_nvidia_gpu, no_gpu_reason  # noqa: PLC0415 (torch)
 
-            devices = all_devices()
+            devices = find_devices(device)
+            if devices == ("cpu",):
+                why = f"the CPU is used, because no GPU can be: {no_gpu_reason()}"
+                self._device_note = {"no_gpu": why, "unused_gpu": has_nvidia_gpu()}
             self._say(messages.Devices(devices))
             device = self._name = devices[0]
             threads = options.threads or machine.threads_per_worker(len(devices))
