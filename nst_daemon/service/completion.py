@@ -192,7 +192,7 @@ class Completion:
         said = job_logger(log, job.name, job.id)
         # The job has ended, even if something that only the work needed cannot be removed.
         with contained(job.name, warn(said, "its temporary files cannot be removed: %s")):
-            self._previews.forget(job, remove=painted)
+            self._previews.forget(job, remove=painted or job.state is S.CANCELLED)
             files.remove_tree(stage)
             (folders.checkpoints / job.id).unlink(missing_ok=True)
         ended_before = job.state is S.DONE or (job.archive and not painted)

@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_written_stops_nothing(
 @pytest.mark.parametrize("name", ["state/ledger.sqlite", "state/lock", "/dev/null", "nst.prom.txt"])
 def test_only_prom_files_are_written(name: str) -> None:
     """A textfile that would replace the ledger, a device or a file that is not for node_exporter is refused."""
-    with pytest.raises(ConfigError, match=r"metrics\.textfile .* does not end in \.prom"):
+    with pytest.raises(ConfigError, match=r"metrics\.textfile: .* does not end with \.prom"):
         load(None, {"NST_METRICS__TEXTFILE": name}, search=())
 
 

@@ -201,9 +201,21 @@ def test_cancel_and_retry_through_the_ledger(bench: Bench) -> None:
     assert not (bench.folders.failed / "dog").exists()
 
 
-def test_cancelling_what_runs(bench: Bench) -> None:
-    """A running job is cancelled by its worker, and its inputs are kept."""
+def test_cancelling_what_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A running job is cancelled by its worker: its inputs are kept, and nothing treats it as a failure."""
+    told, numbers = tmp_path / "told", tmp_path / "nst.prom"
+    bench = Bench(
+        tmp_path / "nst",
+        hooks=configuration.Hooks(failed=["touch", str(told)]),
+        metrics=configuration.Metrics(textfile=numbers),
+    )
     bench.drop()
+    (task,) = bench.executor.tasks
+    left = (task.checkpoint, task.preview)
+    for file in left:
+        assert file is not None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"left by the worker")
     bench.ledger.request(bench.job().id, "cancel", now=bench.now.wall)
     bench.step(2)
     assert bench.executor.cancelled == [bench.job().id]
@@ -211,6 +223,12 @@ def test_cancelling_what_runs(bench: Bench) -> None:
     bench.step(1)
     assert bench.job().state is JobState.CANCELLED
     assert (bench.folders.failed / "dog" / "dog.style.png").exists()
+    assert not [file for file in left if file is not None and file.exists()]
+    bench.supervisor.stop(bench.now)
+    assert not told.exists()
+    assert 'nst_jobs_ended_total{state="failed"} 0.0' in numbers.read_text()
+    assert 'nst_jobs_ended_total{state="cancelled"} 1.0' in numbers.read_text()
+    assert not [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
 
 
 def test_too_little_space_pauses(bench: Bench) -> None:
