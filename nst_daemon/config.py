@@ -201,7 +201,6 @@ def examine(
     written, text = read(found.path) if found.path else ({}, "")
     given = variables.read(environ, Config, render=RenderSettings)
     origins = Origins(str(found.path or ""), strict_yaml.key_lines(text), given.names)
-    unknown_here = written.keys() - _fields(Config()).keys()
     _merge(written, given.values)
     config, problems = _validate(written)
     if config:
@@ -209,8 +208,8 @@ def examine(
             config = _with_absolute_paths(config, found.path)
         except ConfigError as error:
             problems, config = [Problem((), error.message, error.remedy)], None
-    if unknown_here and found.path and found.path.name == SHARED_NAME and not path:
-        note = f"; if the file belongs to another program, call yours {FILE_NAMES[0]}"
+    if found.path and found.path.name == SHARED_NAME and not found.named:
+        note = f"; if the file belongs to another program, make {FILE_NAMES[0]} (it may be empty)"
         problems = [replace(p, remedy=p.remedy + note) if len(p.key) == 1 else p for p in problems]
     warnings = tuple(filter(None, (found.warning, given.warning)))
     return Examined(

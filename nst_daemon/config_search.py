@@ -47,12 +47,14 @@ class FileSearch:
     Attributes:
         path: The file to read, or None to use the defaults.
         reason: Why this one: "named by --config".
+        named: Whether --config or $NST_CONFIG names it.
         candidates: The files that were looked for.
         warning: One line about files that look like a configuration and are ignored; "" for none.
     """
 
     path: Path | None
     reason: str
+    named: bool
     candidates: tuple[Candidate, ...] = ()
     warning: str = ""
 
@@ -82,7 +84,7 @@ def search(
     if named or variable:
         path = _in_folder(named or Path(str(variable)))
         reason = "named by --config" if named else f"named by ${CONFIG_FILE}"
-        return FileSearch(path, reason, (Candidate(path, "read"),))
+        return FileSearch(path, reason, True, (Candidate(path, "read"),))
     candidates: list[Candidate] = []
     warnings: list[str] = []
     found: Path | None = None
@@ -95,7 +97,7 @@ def search(
             warnings.append(f"{shown} {outcome}")
         candidates.append(Candidate(path, outcome))
     reason = "the first file that exists" if found else "no file exists"
-    return FileSearch(found, reason, tuple(candidates), "; ".join(warnings))
+    return FileSearch(found, reason, False, tuple(candidates), "; ".join(warnings))
 
 
 def read(path: Path) -> tuple[dict[str, Any], str]:
@@ -155,17 +157,27 @@ def _foreign(path: Path, keys: Collection[str]) -> str:
             data = file.read(strict_yaml.MAX_BYTES + 1)
     except OSError:
         return "read"  # It may be ours. The error names it.
-    text = data.decode("utf-8-sig", errors="replace")
-    if not re.sub(r"(?m)^\s*(#.*|---\s*)$", "", text).strip():
-        return "read"
-    written = list(dict.fromkeys(_TOP_LEVEL_KEY.findall(text)))
-    if set(written) & set(keys):
+    written = _top_level_keys(data)
+    if written is None or set(written) & set(keys):
         return "read"
     close = [
         f"{w}: did you mean {s[0]}?" for w in written[:20] if (s := similar(w, keys, cutoff=0.8))
     ]
     hint = f" ({printable(close[0])})" if close else ""
     return f"is ignored: it has no key of nst-daemon{hint}; to use it, name it with --config"
+
+
+def _top_level_keys(data: bytes) -> list[str] | None:
+    """The keys that a file seems to have, also if it is no valid YAML; None for an empty one."""
+    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = data.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+    try:
+        value = strict_yaml.parse(text, "")
+    except SettingsError:
+        return list(dict.fromkeys(_TOP_LEVEL_KEY.findall(text)))
+    if value is None:
+        return None
+    return [key for key in value if isinstance(key, str)] if isinstance(value, dict) else []
 
 
 def _is_file(path: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 
-from nst_daemon.config import Config, Outputs
+from nst_daemon.config import Config, Outputs, config_keys
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import SettingsError
 from nst_daemon.names import printable, shortened
@@ -103,10 +103,10 @@ def check_names(keys: Iterable[str]) -> None:
         if key in JOB_KEYS:
             continue
         shown = shortened(printable(repr(key)))
-        if key in {f.name for f in fields(Config)}:
-            remedy = "a job's settings have no sections: write its keys without the section"
-            if key not in {"render", "outputs"}:
-                remedy = "it belongs to the configuration"
+        if key in {"render", "outputs"}:
+            remedy = "a job's settings have no sections: write its keys without it"
+        elif whole := [name for name in config_keys() if key in name.split(".")]:
+            remedy = f"it belongs to the configuration ({whole[0]})"
         else:
             remedy = did_you_mean(key, JOB_KEYS) or EVERY_SETTING
         raise SettingsError(f"unknown setting {shown}", remedy=remedy)

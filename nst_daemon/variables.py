@@ -69,7 +69,7 @@ def read(environ: Mapping[str, str], config: type, **free: type) -> Found:
     for key, name in sorted(given.items(), key=lambda item: (len(item[0]), item[1])):
         if key in kinds:
             value = _value(name, environ[name], kinds[key])
-        elif key[0] in free and len(key) > 1:
+        elif key[0] in free and key[:2] in kinds:
             value = _yaml(name, environ[name])
         elif key[0] in sections and len(key) > 1:
             raise _unknown(name, key, kinds)
