@@ -80,8 +80,8 @@ def fetch(
     except ModelError as error:
         path.unlink()
         raise ModelError(
-            f"what came from {source or 'torchvision'} is not {path.name}: {error.message.partition(': ')[2]}",
-            remedy="fetch it again, or from another source",
+            f"the download from {source or 'torchvision'} is not {path.name}: {error.message.partition(': ')[2]}",
+            remedy="download it again, or from another source",
         ) from error
 
 
@@ -110,7 +110,7 @@ def _lock(file: IO[bytes], part: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BusyError(
-            f"another process is fetching {part}", remedy="wait until it is done"
+            f"another process is downloading {part}", remedy="wait until it is done"
         ) from error
 
 

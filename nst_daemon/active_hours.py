@@ -59,7 +59,7 @@ def parse(text: str) -> Hours:
     text = text.strip()
     zone = None
     windows, _, last = text.rpartition(" ")
-    if last and not re.search(r"\d:\d\d$", last):
+    if last[:1].isalpha():
         zone, text = _zone(last), windows
     found: list[tuple[int, int]] = []
     for part in filter(None, (part.strip() for part in text.split(","))):

@@ -53,7 +53,7 @@ app.add_typer(cli_config.app, name="config")
 def main() -> None:
     """Run a command and exit with its code. No exception leaves this function."""
     completion.join_assignments(os.environ)
-    failures.run(app)
+    failures.run(partial(failures.usage_in_one_line, partial(app, standalone_mode=False)))
 
 
 def _version(wanted: bool) -> None:

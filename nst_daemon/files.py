@@ -108,6 +108,17 @@ def read_error(error: BaseException, label: str) -> StorageError | None:
     return StorageError(f"{label} cannot be read: {error.strerror}", remedy=remedy)
 
 
+def unreadable(label: str, error: OSError, kind: type[InputError] = InputError) -> InputError:
+    """The error for a file of the user that cannot be opened or read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return kind(f"{label} does not exist", remedy="check the path")
+    if isinstance(error, IsADirectoryError):
+        return kind(f"{label} is a folder", remedy="name a file")
+    return kind(
+        f"{label} cannot be read: {error.strerror or error}", remedy="check its permissions"
+    )
+
+
 def process_error(error: OSError) -> StorageError | None:
     """The StorageError for an OSError without a file that says what this process lacks; else None."""
     remedy = _REMEDIES.get(error.errno or 0)
@@ -166,7 +177,7 @@ def check_droppable(status: os.stat_result, name: str, max_bytes: int) -> None:
         )
     if status.st_nlink != 1:
         raise InputError(
-            f"{printable(name)} has {status.st_nlink} hard links, so its contents belong to another place as well",
+            f"{printable(name)} has {status.st_nlink} hard links, so another name may change its contents",
             remedy="drop a copy",
         )
     if status.st_size > max_bytes:

@@ -100,7 +100,7 @@ class Ledger(LedgerReader):
         try:
             ledger.back_up()
         except StorageError as error:  # no room: the daemon starts nevertheless, and waits
-            log.warning("the backup of the ledger is not new: %s", error)
+            log.warning("the backup of the ledger could not be renewed: %s", error)
         return ledger
 
     def check(self) -> None:
@@ -109,8 +109,8 @@ class Ledger(LedgerReader):
             identity = file_identity(self.path)
         if identity != self._identity:
             raise StorageError(
-                f"there is another file at {self.path}",
-                remedy="mount the right folder, or restart the daemon if it was replaced on purpose",
+                f"the ledger {self.path} has been replaced by another file",
+                remedy="mount the right folder; if you replaced it on purpose, restart the daemon",
             )
 
     def back_up(self, suffix: str = "backup") -> None:

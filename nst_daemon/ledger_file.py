@@ -204,7 +204,8 @@ def replace_damaged(path: Path, damage: str) -> str:
     for part, aside in zip((*side_files(path), path), (*side_files(kept), kept), strict=True):
         if part.exists():
             part.rename(aside)
-    return f"the ledger was damaged ({damage}) and is kept as {kept.name}; {_restore(path)}"
+    damage = damage.removeprefix(f"the ledger {path} is damaged: ")
+    return f"the ledger was damaged ({damage}) and was renamed to {kept.name}; {_restore(path)}"
 
 
 def replace_missing(path: Path) -> str:
@@ -214,7 +215,7 @@ def replace_missing(path: Path) -> str:
     # They belong to the missing file. With another file they would damage it.
     for part in side_files(path):
         part.unlink(missing_ok=True)
-    return f"the ledger was gone; {_restore(path)} (to begin a new one, remove both)"
+    return f"the ledger was missing; {_restore(path)} (to begin a new ledger, remove both files)"
 
 
 def side_files(path: Path) -> tuple[Path, Path, Path]:
@@ -265,8 +266,8 @@ def _restore(path: Path) -> str:
         temporary.rename(path)  # atomic
     files.fsync_folder(path.parent)
     if sound:
-        return f"{backup.name} took its place"
-    return "there was no sound backup, so a new one was begun"
+        return f"its backup {backup.name} was restored"
+    return "there was no intact backup, so a new ledger was created"
 
 
 def variant(path: Path, suffix: str) -> Path:

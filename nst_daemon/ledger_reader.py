@@ -310,8 +310,8 @@ class LedgerReader:
 
 def _no_ledger(path: Path) -> LedgerError:
     return LedgerError(
-        f"there is no ledger at {path}",
-        remedy="start the daemon once, or name its configuration",
+        f"nst-daemon has not run on this root: there is no ledger at {path}",
+        remedy="name its configuration with --config, or start the daemon",
     )
 
 

@@ -205,7 +205,7 @@ def crashed(code: int) -> bool:
 def exit_reason(code: int) -> str:
     """An exit status in words."""
     if code >= 0:
-        return f"ended by itself with exit status {code}"
+        return f"ended with exit status {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:

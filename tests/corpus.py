@@ -158,7 +158,7 @@ SIDECARS: dict[str, tuple[bytes, str]] = {
     "layer-unknown": (b"style_layers: {relu9_9: 1.0}\n", "relu9_9"),
     "weight-negative": (b"style_weight: -1\n", "style_weight"),
     "weights-too-many": (b"style_weights: [1, 2, 3]\n", "style_weights"),
-    "style-path": (b"style: ../../../etc/passwd\n", "no style '../../../etc/passwd' in the library; there are: starry"),
+    "style-path": (b"style: ../../../etc/passwd\n", "no style '../../../etc/passwd' in the library; the styles are: "),
     "style-unknown": (b"style: nosuch\n", "there is no style 'nosuch' in the library"),
     "style-number": (b"style: 5\n", "style must be the name of a style in the library"),
     "priority-word": (b"priority: high\n", "priority must be a whole number"),

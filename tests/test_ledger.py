@@ -403,7 +403,7 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
     path.write_bytes(data)
     with Ledger.open(path) as ledger:
         assert "was damaged" in ledger.repaired
-        assert "ledger.sqlite.backup took its place" in ledger.repaired
+        assert "its backup ledger.sqlite.backup was restored" in ledger.repaired
         assert len(ledger.jobs()) == 50
     assert (tmp_path / "ledger.sqlite.damaged-1").read_bytes() == bytes(data)
 
@@ -416,7 +416,7 @@ def test_a_ledger_that_has_gone_is_replaced_by_its_backup(tmp_path: Path) -> Non
         ledger.add(job())
         ledger.back_up()
     path.rename(tmp_path / "ledger.sqlite-wal")  # as good as any that is left behind
-    for repaired in ("the ledger was gone; ledger.sqlite.backup took its place", ""):
+    for repaired in ("the ledger was missing; its backup ledger.sqlite.backup was restored", ""):
         with Ledger.open(path) as ledger:
             assert ledger.repaired.startswith(repaired)
             assert bool(ledger.repaired) == bool(repaired)
@@ -518,7 +518,7 @@ def test_a_ledger_that_was_replaced_is_noticed(ledger: Ledger) -> None:
     with pytest.raises(StorageError, match="No such file"):
         ledger.check()
     ledger.path.write_bytes(away.read_bytes())
-    with pytest.raises(StorageError, match="there is another file at"):
+    with pytest.raises(StorageError, match="has been replaced by another file"):
         ledger.check()
     away.replace(ledger.path)
     ledger.check()

@@ -182,7 +182,7 @@ def test_what_cannot_be_started_is_an_error_that_leaves_nothing_open() -> None:
 
 def test_an_end_is_told_in_words() -> None:
     """Exit statuses and signals are explained, also numbers that no signal has."""
-    assert exit_reason(3) == "ended by itself with exit status 3"
+    assert exit_reason(3) == "ended with exit status 3"
     assert exit_reason(-signal.SIGSEGV) == "was killed by signal 11 (SIGSEGV)"
     assert exit_reason(-signal.SIGKILL).endswith("because memory ran out")
     assert "unknown" in exit_reason(-250)

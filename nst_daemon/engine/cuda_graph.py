@@ -44,8 +44,8 @@ S = TypeVar("S")
 class CudaGraphEvaluation(Generic[S]):
     """An `Evaluation` that is captured at its first call and replayed afterwards.
 
-    It is captured again for another network, objective or size. If that fails or the replay disagrees, the log says
-    so and `evaluation` itself is used from then on. Results are copies.
+    It is captured again for another network, objective or size. If that fails or its replay gives another
+    result, the log says so and `evaluation` itself is used from then on. Results are copies.
 
     Args:
         evaluation: What is captured; its out-of-memory errors are raised.
@@ -89,7 +89,9 @@ class CudaGraphEvaluation(Generic[S]):
                 for tensor in outputs:
                     tensor.zero_()  # so that a replay without effect is noticed
                 replay()
-                cause = "" if all(map(_agree, outputs, expected)) else "the replay disagrees"
+                cause = (
+                    "" if all(map(_agree, outputs, expected)) else "its replay gives another result"
+                )
             except Exception as error:  # noqa: BLE001 (painting goes on without a graph)
                 if memory_error := _memory_error(error):
                     try:

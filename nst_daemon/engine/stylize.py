@@ -448,7 +448,9 @@ class _Loop:
         self.rollbacks += 1
         if self.rollbacks > MAX_ROLLBACKS:
             raise PaintingError(f"{reason} after {MAX_ROLLBACKS} rollbacks", remedy=_REMEDY)
-        self._note(f"{reason}: back to the last good picture, on in float32 with half the step")
+        self._note(
+            f"{reason}: back to the last good picture, continuing in float32 with half the step"
+        )
         self._begin(self.good)
 
     @property
@@ -463,7 +465,7 @@ class _Loop:
             self.values = self._evaluate(self.optimizer.propose())[0]
         if not self.values.isfinite().all():
             raise PaintingError(
-                f"{reason}, and no picture before had a finite loss", remedy=_REMEDY
+                f"{reason}, and no earlier picture had a finite loss", remedy=_REMEDY
             )
         self._note(f"{reason}: the result is the last good picture")
 

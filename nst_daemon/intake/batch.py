@@ -19,7 +19,8 @@ from typing import Any
 
 from nst_daemon import strict_yaml
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import InputError, SettingsError
+from nst_daemon.errors import SettingsError
+from nst_daemon.files import unreadable
 from nst_daemon.intake.drops import checked_priority
 from nst_daemon.names import clean_name, printable
 from nst_daemon.pictures.output_formats import OUTPUT_KEYS
@@ -55,13 +56,8 @@ def read(path: Path) -> Batch:
     try:
         with path.open("rb") as file:
             data = file.read(strict_yaml.MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise InputError(f"{printable(str(path))} does not exist") from error
     except OSError as error:
-        raise InputError(
-            f"{printable(str(path))} cannot be read: {error.strerror}",
-            remedy="check its permissions",
-        ) from error
+        raise unreadable(printable(str(path)), error) from error
     return parse(strict_yaml.parse_mapping(data, path.name), path.name)
 
 

@@ -47,7 +47,7 @@ def stem_of(name: str) -> str:
 def unknown_kind(name: str) -> str:
     """The message for a file whose suffix is not that of an image."""
     if not suffix_of(name):
-        return f"{printable(name)} is a file without a suffix; add that of its format, such as .jpg"
+        return f"{printable(name)} has no suffix; add the one of its format, such as .jpg"
     return f"{printable(name)} is not an image file; known formats are {titles()}"
 
 

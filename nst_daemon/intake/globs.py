@@ -157,7 +157,7 @@ class Search:
     def _check_number(self, number: int, glob: str) -> None:
         if number > self._max_found:
             raise InputError(
-                f"{_shown(glob)} leads to more than {self._max_found:,} image files, and at most "
+                f"{_shown(glob)} matches more than {self._max_found:,} image files, and at most "
                 f"{self._max_found:,} pictures are painted in one batch",
                 remedy="split it",
             )

@@ -230,7 +230,7 @@ def style_problem(styles: Mapping[str, Style], name: str) -> str:
     if style is None:
         known = shortened(", ".join(map(printable, sorted(usable(styles), key=natural_key))), 1000)
         none = "none of its styles can be used" if styles else "the library is empty"
-        there = f"there are: {known}" if known else none
+        there = f"the styles are: {known}" if known else none
         hint = did_you_mean(name, map(printable, usable(styles)))
         there += f" ({hint})" if hint else ""
         return f"there is no style {label!r} in the library; {there}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import tempfile
 import traceback
@@ -44,6 +45,42 @@ def run(command: Callable[[], object]) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 (it is reported, with its traceback in a file)
         code = report(error)
     sys.exit(streams.finish(code))
+
+
+def usage_in_one_line(app: Callable[[], object]) -> None:
+    """Run typer's application outside of its standalone mode, and raise its errors of usage as ours.
+
+    Raises:
+        UsageError: An unknown command or option, a missing argument, or a value of another kind.
+        SystemExit: The command ended with an exit code.
+    """
+    try:
+        code = app()
+    except Exception as error:
+        text = getattr(error, "format_message", None)  # typer may use its own copy of click
+        if text is None:
+            raise
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "nst-daemon"
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            raise SystemExit(UsageError.exit_code) from error
+        message = " ".join(str(text()).split()).removesuffix(".")
+        message = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", message)
+        for theirs, ours in _OF_PYDANTIC.items():
+            message = message.replace(theirs, ours)
+        raise UsageError(
+            message[:1].lower() + message[1:], remedy=f"see `{path} --help`"
+        ) from error
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+#: What typer says about values, in plain words.
+_OF_PYDANTIC = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it is not a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it is not a number",
+}
 
 
 def report(error: BaseException) -> int:

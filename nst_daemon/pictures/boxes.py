@@ -64,7 +64,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
         elif length == 0:
             length = end - start
         if length < header:
-            raise ValueError(f"the length of the box {kind!r} is wrong")
+            raise ValueError(f"the length of the box {kind.decode('latin-1')} is wrong")
         yield kind, start + header, min(start + length, end)
         start += length
     raise ValueError("there are too many boxes")

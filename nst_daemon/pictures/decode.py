@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import IO, Protocol, cast
 
 from nst_daemon.errors import DamagedPicture, NstError, PictureError, first_line
-from nst_daemon.files import CHUNK, copied, read_error
+from nst_daemon.files import CHUNK, copied, read_error, unreadable
 from nst_daemon.machine import lacks_memory
 from nst_daemon.pictures import memory
 from nst_daemon.pictures.camera_raw import recognise
@@ -134,10 +134,7 @@ def reading(label: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise read_error(error, label) or PictureError(
-            f"{label} cannot be read: {error.strerror or error}",
-            remedy="check that the file exists and its permissions",
-        ) from error
+        raise read_error(error, label) or unreadable(label, error, PictureError) from error
     except Exception as error:
         if not lacks_memory(error) or isinstance(error, NstError):
             raise
@@ -190,8 +187,8 @@ def _check_limits(size: Size, limits: PictureLimits, label: str) -> None:
     height, width = size
     if width * height > limits.max_pixels or max(size) > limits.max_side:
         raise PictureError(
-            f"{label} is {width} × {height} pixels; the limits are {limits.max_pixels} pixels and "
-            f"{limits.max_side} per side",
+            f"{label} is {width} × {height} pixels; the limits are {limits.max_pixels:,} pixels and "
+            f"{limits.max_side:,} per side",
             remedy="reduce it, or raise limits.max_pixels and limits.max_side",
         )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon import __version__, files
-from nst_daemon.errors import InputError
+from nst_daemon.errors import InputError, first_line
 from nst_daemon.jobs import PICTURE_ROLES, JobInput
 from nst_daemon.names import printable
 
@@ -197,11 +197,20 @@ def read(path: Path) -> Recipe:
         digest = found["model"]["weights_sha256"]
         described = f"{found['model'].get('weights_description', 'unknown')} ({digest[:12]})"
         return Recipe(name, settings, outputs, tuple(found["inputs"]), digest, described)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise files.unreadable(label, error) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{label} is neither a sidecar nor a picture of nst-daemon ({error})",
+            f"{label} is neither a picture painted by nst-daemon nor its .json file: {_lack(error)}",
             remedy="name a result, or its .json file",
         ) from error
+
+
+def _lack(error: Exception) -> str:
+    """What a file lacks that should be a recipe."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return "it is not valid JSON" if isinstance(error, json.JSONDecodeError) else first_line(error)
 
 
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -320,7 +320,7 @@ class Admission:
             self._state.ledger.forget(job.id)
             self._decided(job.id)
             self.wake()
-            said.info("its files have changed since they were copied; the new version is taken in")
+            said.info("its files changed after they were copied; the new version is copied")
             return
         failed = verdict.decision is Decision.FAIL
         for problem in self._unremovable.remove(job, keep=failed):

@@ -62,10 +62,10 @@ class Batches:
         return bool(self._expansions)
 
     def begin(self, expansion: Expansion) -> None:
-        log.info("batch %s asks for %d pictures", expansion.name, len(expansion.combinations))
+        log.info("batch %s has %d pictures", expansion.name, len(expansion.combinations))
         if expansion.passed_over:
             what = describe(expansion.passed_over)
-            log.warning("batch %s passes over what its globs match: %s", expansion.name, what)
+            log.warning("batch %s skips files: %s", expansion.name, what)
         self._expansions.append(expansion)
         self._completion.batch_opened(expansion.name)
 
@@ -112,7 +112,7 @@ class Batches:
 
     def _abandon(self, expansion: Expansion, reason: str, detail: str) -> None:
         """A batch cannot go on: its file stays in the inbox until it changes or the daemon starts again."""
-        log.error("batch %s ends here: %s", expansion.name, reason)
+        log.error("batch %s was stopped: %s", expansion.name, reason)
         if expansion.file:
             self._admission.leave([expansion.file])
         self._expansions.remove(expansion)
@@ -151,7 +151,7 @@ class Batches:
                 self._admission.leave([expansion.file])
         self._expansions.remove(expansion)
         log.info(
-            "batch %s is in the queue; %d of its %d pictures were there already",
+            "batch %s is in the queue; %d of its %d pictures existed already",
             expansion.name,
             len(expansion.skipped),
             len(expansion.combinations),

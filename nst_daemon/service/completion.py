@@ -111,7 +111,7 @@ class Completion:
             return
         said = job_logger(log, job.name, job.id)
         if job.state is S.STAGED:
-            error = f"the picture cannot be put into results/: {reason}"
+            error = f"the picture cannot be moved to results/: {reason}"
             self.fail(job, S.FAILED, now, error=error, detail=detail)
             return
         said.error("its inputs stay in %s: %s", self._state.folders.spool / job.id, reason)
@@ -162,7 +162,10 @@ class Completion:
         stage = folders.stage / job.id
         if not all((stage / name).is_file() for name in job.staged_files):
             self._state.move(
-                job, S.QUEUED, now, note="its staged picture has gone; it is painted again"
+                job,
+                S.QUEUED,
+                now,
+                note="its finished picture was lost before it was published; painting it again",
             )
             return None
         picture = publish(

@@ -45,7 +45,7 @@ def contained(subject: str, fail: Callable[[str, str], object]) -> Iterator[None
         except Exception as again:
             if concerns_all(again):
                 raise
-            log.error("%s is left as it is: %s", subject, explain(again))
+            log.error("%s stays as it is: %s", subject, explain(again))
 
 
 def warn(

@@ -101,11 +101,13 @@ class DeviceNews:
                 if warning := event.info.get("weights_warning"):
                     log.warning("%s", warning)
             case DeviceLost():
-                self.lost = "" if event.left else f"no device is left: {event.reason}"
+                self.lost = "" if event.left else f"no device is left to paint on: {event.reason}"
                 known = self._logged.get(event.worker) == event.reason
                 why = "" if known else f": {event.reason}"
                 self._logged[event.worker] = event.reason
-                log.error("%s is out of use%s (devices left: %d)", event.worker, why, event.left)
+                log.error(
+                    "%s is no longer used%s (devices left: %d)", event.worker, why, event.left
+                )
             case Died(disk=True):
                 self._not_loaded[event.worker] = f"worker {event.worker} {event.reason}"
             case Died():
@@ -342,14 +344,16 @@ class Dispatch:
             job = self._state.ledger.get(job_id)
             if job is not None and job.state is S.RETRYING:
                 with contained(job.name, partial(self._fail, job, now)):
-                    self._state.move(job, S.QUEUED, now, note="due again")
+                    self._state.move(
+                        job, S.QUEUED, now, note="the pause before the next attempt is over"
+                    )
             del self._due[job_id]
 
     def keep_hours(self, now: Moment) -> None:
         """Release the devices outside of `service.active_hours`. `once` and `batch` paint at any time."""
         if self._state.drain or self._hours.active(now.wall):
             if self.resting:
-                log.info("painting continues")
+                log.info("painting again (service.active_hours)")
             self.resting = ""
         elif not self.resting:
             change = self._hours.change(now.wall)
@@ -358,7 +362,7 @@ class Dispatch:
                 if change
                 else "until the configuration changes"
             )
-            log.info("resting %s (service.active_hours)", self.resting)
+            log.info("not painting %s (service.active_hours)", self.resting)
             if self._started:
                 self.stop(now)
 
@@ -405,7 +409,10 @@ class Dispatch:
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
         stage = self._empty_stage(job)
-        waiting = {"attempts": job.attempts, "note": "waits behind another job"}
+        waiting = {
+            "attempts": job.attempts,
+            "note": "handed to a worker that is still painting another job",
+        }
         job = self._state.move(job, S.RUNNING, now, **(waiting if self.running else {}))
         if self.running:
             self._uncounted.add(job.id)

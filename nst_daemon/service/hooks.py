@@ -98,7 +98,7 @@ class HookRunner:
             self._running[0].process.wait(min(left, 0.2))
             self.tend()
         if self._waiting:
-            log.warning("%d hooks were not run before the end", len(self._waiting))
+            log.warning("%d hooks were not run before the daemon stopped", len(self._waiting))
             self._waiting.clear()
         for running in self._running:
             running.process.deadline = -math.inf

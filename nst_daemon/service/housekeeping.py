@@ -88,7 +88,7 @@ class Housekeeping:
             if days is not None:
                 self._remove_archives(root, states, now.wall - days * DAY)
         if keep.previews_days is not None:
-            with contained("previews", warn(log, "a preview stays: %s")):
+            with contained("previews", warn(log, "a preview cannot be removed: %s")):
                 files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)
         if keep.ledger_days is not None:
             forgotten = self._state.ledger.prune(now.wall - keep.ledger_days * DAY)
@@ -104,7 +104,7 @@ class Housekeeping:
         ledger = self._state.ledger
         for job in ledger.history(*states, since=since, before=before, limit=-1):
             said = job_logger(log, job.name, job.id)
-            with contained(job.name, warn(said, "its inputs stay: %s")):
+            with contained(job.name, warn(said, "its inputs cannot be removed: %s")):
                 if claim.prune_archive(job, root):
                     said.info("removed its inputs from %s", root)
         self._removed_until[root] = before

@@ -100,7 +100,7 @@ def serve(
         if 0 < notifier.patience <= config.service.stall_seconds:
             log.warning(
                 "WatchdogSec is less than twice service.stall_seconds: "
-                "systemd may end this daemon where it would have replaced a worker"
+                "systemd may restart the daemon when the daemon would only replace a worker"
             )
         log.info("serving %s", folders.root)
         notifier.ready()
@@ -161,7 +161,7 @@ def _reload(supervisor: Supervisor, reload: Callable[[], Config]) -> None:
         config = reload()
         check_separate(config)
     except NstError as error:
-        log.error("the configuration stays as it was: %s", error)
+        log.error("the new configuration is not used: %s", error)
     else:
         supervisor.reconfigure(config)
 

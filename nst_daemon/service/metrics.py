@@ -39,7 +39,10 @@ class PrometheusMetrics:
             "nst_retries", "Attempts that failed and are repeated.", ["why"], registry=registry
         )
         self._seconds = Summary(
-            "nst_stage_seconds", "Seconds of each stage of a job.", ["stage"], registry=registry
+            "nst_stage_seconds",
+            "Duration of each stage of a job, in seconds.",
+            ["stage"],
+            registry=registry,
         )
         self._jobs = Gauge("nst_jobs", "Jobs in the ledger.", ["state"], registry=registry)
         self._age = Gauge(
@@ -86,7 +89,7 @@ class PrometheusMetrics:
             for stage, number in seconds.items():
                 self._seconds.labels(stage).observe(number)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            log.debug("%s holds no seconds: %s", printable(sidecar.name), error)
+            log.debug("%s has no durations: %s", printable(sidecar.name), error)
 
     def update(
         self,

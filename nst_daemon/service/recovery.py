@@ -62,7 +62,7 @@ def _sweep(root: Path, in_use: Set[str], ledger: Ledger) -> None:
     for path in paths:
         job = ledger.get(path.name)
         if job is None or job.archive:
-            with contained(path.name, warn(log, "a temporary file stays: %s")):
+            with contained(path.name, warn(log, "a temporary file cannot be removed: %s")):
                 files.remove(path)
 
 
@@ -79,12 +79,12 @@ def _recover_running(state: State, completion: Completion, job: Job, now: Moment
     attempt that no worker had begun.
     """
     if _made_progress(state, job):
-        note = "the daemon ended in the middle of this attempt, which continues from its checkpoint"
+        note = "the daemon stopped during this attempt; painting continues from the checkpoint"
         state.move(job, S.QUEUED, now, note=note, attempts=0)
     elif job.attempts < state.config.service.max_attempts + MOST_DEATHS:
-        state.move(job, S.QUEUED, now, note="the daemon ended in the middle of this attempt")
+        state.move(job, S.QUEUED, now, note="the daemon stopped during this attempt")
     else:
-        error = f"the daemon ended {job.attempts} times while this was painted; `nst-daemon retry` tries it again"
+        error = f"the daemon stopped {job.attempts} times while this was painted; to try again, run `nst-daemon retry`"
         completion.fail(job, S.QUARANTINED, now, error=error)
 
 
@@ -101,6 +101,8 @@ def _resolve_old_settings(state: State, now: Moment) -> None:
     """Resolve the settings of jobs that release 0.1.0 has queued: it kept only what differs from the configuration."""
     for job in state.ledger.with_partial_settings():
         said = job_logger(log, job.name, job.id)
-        with contained(job.name, warn(said, "it keeps settings that do not resolve: %s")):
+        with contained(
+            job.name, warn(said, "its settings are not valid any more and stay as they are: %s")
+        ):
             settings = asdict(state.config.render_settings(job.settings))
             state.ledger.note(job.id, now=now.wall, settings=settings)

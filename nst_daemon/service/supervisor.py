@@ -155,7 +155,7 @@ class Supervisor:
         for key in NEEDS_RESTART:
             before = attrgetter(key)(old)
             if before != attrgetter(key)(config):
-                log.warning("%s has changed: that takes effect with the next start", key)
+                log.warning("%s has changed; restart the daemon to apply the change", key)
                 config = _with_value(config, key, before)
         self._state.config = config
         self._dispatch.reconfigure()
@@ -163,7 +163,7 @@ class Supervisor:
         try:
             self._page.change(PageOptions.of(config, serve=not self._state.drain))
         except ConfigError as error:
-            log.error("the status page stays as it was: %s", error)
+            log.error("the status page keeps its old settings: %s", error)
         log.info("using the new configuration")
 
     # One round
@@ -281,7 +281,7 @@ class Supervisor:
             try:
                 self._retries.readmit(job, now, request.changes)
             except ChangedMeanwhile as error:
-                log.debug("the retry of %s waits: %s", job.name, error)
+                log.debug("the retry of %s has to wait: %s", job.name, error)
                 return False
         else:
             return self._cancel(job, now)
@@ -315,7 +315,7 @@ class Supervisor:
 
     def _resume(self) -> None:
         if self.pause:
-            log.info("resumed: the cause of the pause is gone")
+            log.info("resumed")
         self.pause = None
 
     def stop(self, now: Moment) -> None:

@@ -250,7 +250,7 @@ def test_without_any_finite_picture_there_is_no_result(scene_of: SceneMaker) -> 
     settings = resolve(QUICK, {"iterations": 5, "coarsest": 48})
     scene, network = scene_of(settings)
     network = faulty(network, range(1, 100), float("nan"))
-    with pytest.raises(PaintingError, match="no picture before had a finite loss"):
+    with pytest.raises(PaintingError, match="no earlier picture had a finite loss"):
         list(stylize(scene, network, settings))
 
 

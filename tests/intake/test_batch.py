@@ -27,9 +27,9 @@ def test_a_batch_file_is_read(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     """A missing file, a folder and a file beyond the limit are errors that name it and the cause."""
-    with pytest.raises(InputError, match=r"none\.yaml does not exist$"):
+    with pytest.raises(InputError, match=r"none\.yaml does not exist; check the path$"):
         read(tmp_path / "none.yaml")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="is a folder; name a file"):
         read(tmp_path)
     large = tmp_path / "large.yaml"
     large.write_text("#" * (MAX_BYTES + 1))

@@ -171,7 +171,7 @@ def test_contents_by_many_globs_are_limited(reach: Reach, tmp_path: Path) -> Non
     folder.mkdir()
     for number in range(10_001):
         (folder / f"{number}.jpg").touch()
-    with pytest.raises(InputError, match=r"many/\* leads to more than 10,000 image files"):
+    with pytest.raises(InputError, match=r"many/\* matches more than 10,000 image files"):
         names(Batch(("many/*",), ("starry",)), reach)
 
 

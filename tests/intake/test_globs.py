@@ -187,10 +187,10 @@ def test_a_search_ends_at_its_limits(tmp_path: Path) -> None:
     """Too many matches, too many names and too much time each end the search, in words that say so."""
     put(tmp_path, *(f"{number}.jpg" for number in range(120)))
     with pytest.raises(
-        InputError, match=r"\*\.jpg leads to more than 100 image files, and at most 100"
+        InputError, match=r"\*\.jpg matches more than 100 image files, and at most 100"
     ):
         search(tmp_path).find(["*.jpg"])
-    with pytest.raises(InputError, match="leads to more than 100 image files"):
+    with pytest.raises(InputError, match="matches more than 100 image files"):
         search(tmp_path, names=5000).find([f"{number}*.jpg" for number in range(10)])
     with pytest.raises(
         InputError, match=r"the search for \*/x was ended after 50 names; write a glob"

@@ -101,7 +101,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     put_link: "s.png is a symbolic link; drop a copy of the file itself",
     put_link_to_folder: "s is a symbolic link; use a real folder",
     put_link_in_folder: "b.png is a symbolic link; drop a copy of the file itself",
-    put_hard_link: "s.png has 2 hard links, so its contents belong to another place as well; drop a copy",
+    put_hard_link: "s.png has 2 hard links, so another name may change its contents; drop a copy",
     put_linked_settings: "s.yaml is a symbolic link; drop a copy of the file itself",
     put_pipe: "s.png is a named pipe; drop a copy of the file itself",
     put_large_file: (
@@ -144,7 +144,7 @@ def test_a_name_that_the_library_does_not_have_lists_those_that_can_be_used(hous
     with pytest.raises(UsageError, match="none of its styles can be used"):
         styles_and_names(["s"], list_styles(house.styles, MAX_BYTES))
     put(house.styles, "p10.png", "p2.png")
-    with pytest.raises(UsageError, match=r"no style 's' in the library; there are: p2, p10$"):
+    with pytest.raises(UsageError, match=r"no style 's' in the library; the styles are: p2, p10$"):
         styles_and_names(["s"], list_styles(house.styles, MAX_BYTES))
 
 

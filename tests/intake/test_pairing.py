@@ -235,7 +235,8 @@ def test_settings_name_nothing_but_the_library(name: str) -> None:
     job = JobSettings(styles=(name,))
     (rejection,) = of("dog.jpg", "dog.yaml", given=rules(job=job)).rejections
     assert (
-        rejection.reason == f"there is no style {name!r} in the library; there are: night, starry"
+        rejection.reason
+        == f"there is no style {name!r} in the library; the styles are: night, starry"
     )
 
 
@@ -361,9 +362,7 @@ def test_other_kinds_of_files_with_a_role_are_refused(name: str) -> None:
 def test_a_file_without_a_suffix_is_not_called_another_kind() -> None:
     """A file without a suffix is left alone, and the reason is its missing suffix, not its contents."""
     (found,) = entries("IMG_1")
-    assert (
-        not_ours(found) == "IMG_1 is a file without a suffix; add that of its format, such as .jpg"
-    )
+    assert not_ours(found) == "IMG_1 has no suffix; add the one of its format, such as .jpg"
 
 
 def test_a_pair_with_another_kind_of_file_is_refused_as_a_whole() -> None:

@@ -213,7 +213,7 @@ def test_special_files_are_refused(house: House, tmp_path: Path) -> None:
         "link": "link.content.png is a symbolic link",
         "dangling": "dangling.png is a symbolic link",
         "pipe": "pipe.content.png is a named pipe",
-        "hard": "hard.content.png has 2 hard links, so its contents belong to another place as well",
+        "hard": "hard.content.png has 2 hard links, so another name may change its contents",
         "socket": "socket.png is a socket",
     }
 

@@ -157,3 +157,23 @@ def test_a_lack_of_memory_is_one_line_with_the_limit() -> None:
         "nst-daemon: there is not enough memory: this process may use 900 MiB"
     )
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["foo"], "no such command 'foo'; see `nst-daemon --help`"),
+        (["statu"], "no such command 'statu' (did you mean 'status'?); see `nst-daemon --help`"),
+        (["stylize"], "missing argument 'content'; see `nst-daemon stylize --help`"),
+        (
+            ["history", "--limit", "x"],
+            "invalid value for '--limit': it is not a whole number; see `nst-daemon history --help`",
+        ),
+        (["history", "--foo"], "no such option: --foo; see `nst-daemon history --help`"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_help_to_read(arguments: list[str], line: str) -> None:
+    """A wrong command, option, argument or value is one line, with exit code 2."""
+    command = [sys.executable, "-m", "nst_daemon", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"nst-daemon: {line}\n")

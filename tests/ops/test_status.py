@@ -178,7 +178,7 @@ def test_the_page_has_headings_and_units() -> None:
     assert lines[1] == "painting worker done iterations speed left"
     assert lines[2] == "dog cuda:0 50 % 1 of 2 1.4 it/s 90 s"
     assert lines[3] == "worker state RAM VRAM device weights"
-    assert re.fullmatch(r"cuda:0 painting [\d.,]+ [MG]iB 3\.0 GiB a GPU", lines[4])
+    assert re.fullmatch(r"cuda:0 painting [\d.,]+ [MG]iB 3 GiB a GPU", lines[4])
     assert lines[5:8] == ["jobs: 1 failed", "", "Recent failures"]
     assert lines[10] == "retry requested"
     assert lines[12] == "no style"

@@ -82,7 +82,7 @@ def test_any_other_picture_has_no_recipe(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"holiday.{suffix}"
     save(Picture(torch.zeros(3, 8, 8)), path, Outputs(format=FORMATS[suffix]))
     with pytest.raises(
-        InputError, match=rf"holiday\.{suffix} is neither a sidecar .* name a result"
+        InputError, match=rf"holiday\.{suffix} is neither a picture .* name a result"
     ):
         sidecar.read(path)
 

@@ -107,7 +107,7 @@ def test_a_nan_loss_is_refused() -> None:
 def test_another_file_is_an_input_error(tmp_path: Path, content: bytes) -> None:
     """Any other file is refused, and the message has its name and a remedy."""
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.json is neither a sidecar"):
+    with pytest.raises(InputError, match=r"x\.json is neither a picture"):
         sidecar.read(tmp_path / "x.json")
 
 

@@ -257,9 +257,7 @@ def test_what_a_batch_passes_over_is_logged(
     ask(bench, "contents: '*'\nstyles: one")
     assert paint_all(bench) == 2
     assert (
-        caplog.text.count(
-            "batch night passes over what its globs match: 3 files are not image files (2 .cdr, 1 .txt)"
-        )
+        caplog.text.count("batch night skips files: 3 files are not image files (2 .cdr, 1 .txt)")
         == 1
     )
 

@@ -213,7 +213,7 @@ def test_a_style_of_the_library_is_named(root: Root, tmp_path: Path) -> None:
             (Role.STYLE, "starry.png"),
         ]
     }
-    with pytest.raises(UsageError, match="there are: starry"):
+    with pytest.raises(UsageError, match="the styles are: starry"):
         styles_and_names(["stary"], list_styles(styles, 1 << 20))
 
 

@@ -369,7 +369,7 @@ def test_what_needs_a_restart_is_said(bench: Bench, caplog: pytest.LogCaptureFix
         9.0,
     )
     for key in ("batch", "service.checkpoint_seconds"):
-        assert f"{key} has changed: that takes effect with the next start" in caplog.text
+        assert f"{key} has changed; restart the daemon to apply the change" in caplog.text
 
 
 def test_the_ledger_is_copied_each_day(bench: Bench) -> None:

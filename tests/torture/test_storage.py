@@ -63,7 +63,7 @@ def test_a_full_disk_makes_the_queue_wait(small_disk: Path, victims: list[Victim
     root.check_now()
     filler.unlink()
     is_done(victims[0], "second")
-    says(victims[0], "resumed: the cause of the pause is gone")
+    says(victims[0], "resumed")
     victims[0].process.terminate()
     assert victims[0].wait() == 0
     assert root.check_end() == {"first": S.DONE, "second": S.DONE}

@@ -170,7 +170,7 @@ class ThreadConnection:
     messages = received
 
     def ended(self) -> Ended | None:
-        return None if self._thread.is_alive() else Ended("ended by itself with exit status 0")
+        return None if self._thread.is_alive() else Ended("ended with exit status 0")
 
     def kill(self) -> None:
         self.send(messages.Stop())

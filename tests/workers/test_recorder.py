@@ -81,7 +81,7 @@ def test_a_preview_that_cannot_be_written_is_one_note(tmp_path: Path) -> None:
     (tmp_path / "previews").write_text("in the way")
     watched = Watched(tmp_path)
     watched.paint(600, 0.1)
-    assert watched.notes == ["there is no live preview: Not a directory"]
+    assert watched.notes == ["the live preview cannot be written: Not a directory"]
 
 
 def test_a_loss_that_is_no_number_is_left_out(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_curve_that_cannot_be_drawn_costs_nothing_else(
     answer = attempt()
     assert isinstance(answer, Staged)
     assert "dog.loss.png" not in answer.files
-    note = "dog.loss.png could not be made: no font"
+    note = "dog.loss.png could not be written: no font"
     assert attempt.notes() == [note]
     assert note in attempt.sidecar()["notes"]
 

@@ -110,7 +110,7 @@ def _colours(directory: Directory, layout: Layout, extra: Sequence[int]) -> tupl
     photometric, samples = layout.photometric, layout.samples
     if photometric == layouts.CMYK:
         if samples < 4 or directory.number(tags.INK_SET, _CMYK_INKS) != _CMYK_INKS:
-            raise UnsupportedPicture(f"has {samples} inks other than those of CMYK")
+            raise UnsupportedPicture(f"has {samples} inks that are not those of CMYK")
         return "CMYK", 4
     if photometric in _LABS:
         return "LAB", 3 if samples >= 3 else 1
@@ -123,7 +123,7 @@ def _colours(directory: Directory, layout: Layout, extra: Sequence[int]) -> tupl
         return ("RGB", 3) if samples - opacities >= 3 else ("GRAY", 1)
     if photometric in _COLOURS:
         return ("RGB", 3) if samples >= 3 else ("GRAY", 1)
-    raise UnsupportedPicture(f"is a TIFF with colours of the kind {photometric}")
+    raise UnsupportedPicture(f"is a TIFF with the photometric interpretation {photometric}")
 
 
 def _decoding_bytes(

@@ -182,7 +182,7 @@ def frame(data: bytes) -> tuple[int, Size, int]:
             if length < 6 + 3 * components:
                 break
             return bits, (height, width), components
-    raise ValueError("a strip or tile is no JPEG")
+    raise ValueError("a strip or tile is not a JPEG")
 
 
 def segments(data: bytes) -> list[tuple[int, int, int]]:

@@ -123,7 +123,7 @@ class Recorder:
             self._sketch(step, PREVIEW_SIDE).save(temporary, "JPEG", quality=85)
             temporary.replace(self._preview)
         except OSError as error:
-            self._note(f"there is no live preview: {error.strerror}")
+            self._note(f"the live preview cannot be written: {error.strerror}")
             self._preview = None
 
     def prepare(self) -> None:
@@ -157,7 +157,7 @@ class Recorder:
                 raise
             except Exception as error:
                 log.exception("%s", path.name)
-                self._note(f"{path.name} could not be made: {error}")
+                self._note(f"{path.name} could not be written: {error}")
             else:
                 written.append(path)
         return written

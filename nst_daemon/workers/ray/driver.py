@@ -193,7 +193,11 @@ class Driver:
         try:
             self._start_actor(number, place, hello)
         except KeyError:
-            self._say(Addressed(number, Ended("has no node any more", cause=Cause.MACHINE)))
+            self._say(
+                Addressed(
+                    number, Ended("is on a node that has left the cluster", cause=Cause.MACHINE)
+                )
+            )
         except Exception as error:  # noqa: BLE001 (Ray raises many kinds)
             reason = f"could not be started: {_line(error)}"
             self._say(Addressed(number, Ended(reason, cause=Cause.MACHINE)))
@@ -405,11 +409,11 @@ def connect(address: str) -> Any:
         if any(isinstance(e, ray.exceptions.AuthenticationError) for e in _causes(error)):
             raise DeviceError(
                 f"the Ray cluster ({address}) needs another token than this machine has",
-                remedy="copy the head's ~/.ray/auth_token here; the daemon tries again by itself",
+                remedy="copy the head's ~/.ray/auth_token here; the daemon tries again automatically",
             ) from error
         raise DeviceError(
-            f"the Ray cluster ({address}) is away: {str(error).strip().partition(chr(10))[0][:300]}",
-            remedy="check its port and the token (docs/scaling.md); the daemon tries again by itself",
+            f"the Ray cluster ({address}) cannot be reached: {str(error).strip().partition(chr(10))[0][:300]}",
+            remedy="check its port and the token (docs/scaling.md); the daemon tries again automatically",
         ) from error
     return ray
 
@@ -431,8 +435,8 @@ def _check_port(address: str) -> None:
         socket.create_connection(where, CONNECT_SECONDS).close()
     except OSError as error:
         raise DeviceError(
-            f"the Ray cluster ({address}) is away: {error.strerror or error}",
-            remedy="start it (docs/scaling.md); the daemon tries again by itself",
+            f"the Ray cluster ({address}) cannot be reached: {error.strerror or error}",
+            remedy="start it (docs/scaling.md); the daemon tries again automatically",
         ) from error
 
 
