@@ -53,7 +53,11 @@ app.add_typer(cli_config.app, name="config")
 def main() -> None:
     """Run a command and exit with its code. No exception leaves this function."""
     completion.join_assignments(os.environ)
-    failures.run(partial(failures.usage_in_one_line, partial(app, standalone_mode=False)))
+    failures.run(
+        partial(
+            failures.usage_in_one_line, partial(app, prog_name="nst-daemon", standalone_mode=False)
+        )
+    )
 
 
 def _version(wanted: bool) -> None:

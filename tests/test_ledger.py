@@ -430,7 +430,7 @@ def test_without_a_sound_backup_a_new_ledger_is_begun(tmp_path: Path) -> None:
     for file in (path, tmp_path / "ledger.sqlite.backup"):
         file.write_bytes(b"nonsense" * 1000)
     with Ledger.open(path) as ledger:
-        assert "a new one was begun" in ledger.repaired
+        assert "a new ledger was created" in ledger.repaired
         assert ledger.jobs() == []
         ledger.add(job())
     assert (tmp_path / "ledger.sqlite.damaged-1").exists()

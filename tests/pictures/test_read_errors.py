@@ -111,5 +111,5 @@ def test_the_kernels_error_of_a_descriptor_is_reported() -> None:
             decode_file(descriptor)
     finally:
         os.close(descriptor)
-    with pytest.raises(PictureError, match="No such file"):
+    with pytest.raises(PictureError, match="does not exist; check the path"):
         decode_file("/nowhere/dog.png")
