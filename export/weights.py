@@ -48,6 +48,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise unreadable(path, error) from error
 
 
+#: Of files of weights, for people; others are tried as .pth.
+_SUFFIXES = (".pth", ".pt", ".safetensors", ".mat", ".h5")
+
+
 def unreadable(path: Path, error: Exception) -> NstError:
     """The error for a weights file that a library cannot read.
 
@@ -63,9 +67,11 @@ def unreadable(path: Path, error: Exception) -> NstError:
     elif isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
         cause = "it contains objects other than tensors, which may execute code and are not loaded"
         remedy = "get a file from which only tensors were saved (a state_dict)"
+    elif path.suffix in _SUFFIXES:
+        cause, remedy = f"it is damaged, or not a {path.suffix} file", "get the file again"
     else:
-        cause = f"it is damaged or not a {path.suffix or '.pth'} file"
-        remedy = "get the file again, or name a file of tensors (.pth, .safetensors, .mat or .h5)"
+        cause = "it is not a file of weights"
+        remedy = f"name a file that ends with {', '.join(_SUFFIXES)}"
     return ModelError(f"cannot read the weights {path}: {cause}", remedy=remedy)
 
 

@@ -93,11 +93,12 @@ def storage_error(error: OSError, place: Path, within: Path | None = None) -> St
         kind = StorageError
     elif (fault := _fault_of_folder(within or _folder_for(place))) is not None:
         kind, error = StorageError, fault
-    cause = error.strerror or str(error)
+    missing = error.errno == errno.ENOENT
+    cause = " does not exist" if missing else f": {error.strerror or error}"
     remedy = _REMEDIES.get(error.errno or 0, "check the disk or the mount")
     if kind is PathError:
         remedy = _PATH_REMEDIES.get(error.errno or 0, remedy)
-    return kind(f"{printable(str(place))}: {cause}", remedy=remedy)
+    return kind(f"{printable(str(place))}{cause}", remedy=remedy)
 
 
 def read_error(error: BaseException, label: str) -> StorageError | None:

@@ -310,7 +310,7 @@ class LedgerReader:
 
 def _no_ledger(path: Path) -> LedgerError:
     return LedgerError(
-        f"nst-daemon has not run on this root: there is no ledger at {path}",
+        f"no daemon has run on this root: there is no ledger at {path}",
         remedy="name its configuration with --config, or start the daemon",
     )
 

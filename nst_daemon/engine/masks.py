@@ -26,6 +26,7 @@ from nst_daemon.engine.images import Picture, resize
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.errors import PictureError
 from nst_daemon.pictures.raster import Size
+from nst_daemon.units import count
 
 #: A guide at any size.
 Guide = Callable[[Size], Tensor]
@@ -87,8 +88,9 @@ def regions(
         return Regions((StyleRegions(),) * len(style_sizes))
     if len(styles) != len(style_sizes):
         raise PictureError(
-            f"number of style masks: {len(styles)}, of styles: {len(style_sizes)}",
-            remedy="give a mask for each style, or none",
+            f"{count(len(style_sizes), 'style picture')} with {count(len(styles), 'style mask')}",
+            remedy="give one mask for each style picture"
+            + (", or none" if content is None else ""),
         )
     if content is None:
         levels = [

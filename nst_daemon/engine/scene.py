@@ -106,7 +106,9 @@ def prepare(
     if (settings.start == "given") != (start is not None):
         raise SettingsError(
             f"setting start is {settings.start!r}, but {'no' if start is None else 'a'} start picture was given",
-            remedy="give a start picture if and only if start is 'given'",
+            remedy="add a start picture, or choose another start"
+            if start is None
+            else "set start to 'given', or leave out the picture",
         )
     content_size = content_size or size_of(content)
     size = picture_size(content_size, settings.size, device)

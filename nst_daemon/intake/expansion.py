@@ -18,7 +18,7 @@ from typing import Any
 from nst_daemon import files
 from nst_daemon.digests import sha256_stream
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import InputError
+from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.identity import picture_identity
 from nst_daemon.intake.batch import Batch
 from nst_daemon.intake.drops import (
@@ -114,7 +114,10 @@ def plan(batch: Batch, name: str, reach: Reach, search: Search | None = None) ->
         (s, k): merge_settings([style], {**batch.settings, **swept})
         for (s, style), (k, swept) in product(enumerate(styles), enumerate(sweep))
     }
-    resolved = {key: reach.resolve(overrides) for key, overrides in settings.items()}
+    try:
+        resolved = {key: reach.resolve(overrides) for key, overrides in settings.items()}
+    except SettingsError as error:
+        raise SettingsError(f"batch {name}: {error.message}", remedy=error.remedy) from error
     taken: dict[str, int] = {}
     combinations = []
     for (c, content), (s, style), (k, swept) in product(
@@ -151,7 +154,14 @@ def _find_styles(words: Iterable[str], reach: Reach, search: Search) -> list[Sty
         if composed(word) in library:
             found[composed(word)] = _usable(composed(word), library)
             continue
-        for path in search.find([word]):
+        try:
+            paths = search.find([word])
+        except InputError as error:
+            if Path(word).suffix or set(word) & set("/*?["):  # it is not the name of a style
+                raise
+            problem = style_problem(library, composed(word))
+            raise InputError(problem, remedy="name one, or write a glob of files") from error
+        for path in paths:
             # A file of the library is that style, also where a glob matches it: its settings apply.
             name = stem_of(path.name) if path.parent == folder else ""
             if name in library:

@@ -76,6 +76,8 @@ class Search:
     def _no_match(self, glob: str, passed_over: Counter[str]) -> InputError:
         folders = ", ".join(printable(str(root)) for root in self._roots)
         where = f"no image file in {folders}" if folders else "nothing: batch_roots is empty"
+        these = "this folder" if len(self._roots) == 1 else "one of these folders"
+        remedy = f"write a path relative to {these}, or add its folder to batch_roots"
         if "{" in glob:
             return InputError(
                 f"{_shown(glob)} matches {where}",
@@ -88,7 +90,7 @@ class Search:
             )
         return InputError(
             f"{_shown(glob)} matches {where}",
-            remedy="add the folders that batches may read to batch_roots",
+            remedy=remedy if folders else "set it to the folders that batches may read",
         )
 
     def _in_root(self, root: Path, glob: str) -> list[Path]:

@@ -94,8 +94,8 @@ class Delivery:
     def __init__(self, inbox: Path) -> None:
         if not inbox.is_dir():
             raise UsageError(
-                f"there is no inbox at {inbox}",
-                remedy="start the daemon once, or name its --config",
+                f"no daemon has run on this root: there is no inbox at {inbox}",
+                remedy="name its configuration with --config, or start the daemon",
             )
         self._inbox = inbox
         self._files: list[tuple[BinaryIO, Path, str]] = []
@@ -181,7 +181,7 @@ def style_pictures(styles: Iterable[Path]) -> list[Path]:
         if not inside:
             raise UsageError(
                 f"there is no image file in {printable(str(style))}",
-                remedy="name a folder that has some",
+                remedy="name a folder that has one",
             )
         found += inside
     if len(found) > MAX_STYLE_PICTURES:

@@ -78,6 +78,8 @@ def usage_in_one_line(app: Callable[[], object]) -> None:
 #: What typer says about values, in plain words.
 _OF_PYDANTIC = {
     "Value error, ": "",
+    "Input should be less than or equal to": "the largest value is",
+    "Input should be greater than or equal to": "the smallest value is",
     "Input should be a valid integer, unable to parse string as an integer": "it is not a whole number",
     "Input should be a valid number, unable to parse string as a number": "it is not a number",
 }

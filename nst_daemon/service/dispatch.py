@@ -105,9 +105,7 @@ class DeviceNews:
                 known = self._logged.get(event.worker) == event.reason
                 why = "" if known else f": {event.reason}"
                 self._logged[event.worker] = event.reason
-                log.error(
-                    "%s is no longer used%s (devices left: %d)", event.worker, why, event.left
-                )
+                log.error("%s is not used now%s (devices left: %d)", event.worker, why, event.left)
             case Died(disk=True):
                 self._not_loaded[event.worker] = f"worker {event.worker} {event.reason}"
             case Died():
@@ -344,9 +342,7 @@ class Dispatch:
             job = self._state.ledger.get(job_id)
             if job is not None and job.state is S.RETRYING:
                 with contained(job.name, partial(self._fail, job, now)):
-                    self._state.move(
-                        job, S.QUEUED, now, note="the pause before the next attempt is over"
-                    )
+                    self._state.move(job, S.QUEUED, now, note="the pause is over")
             del self._due[job_id]
 
     def keep_hours(self, now: Moment) -> None:
@@ -409,10 +405,7 @@ class Dispatch:
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
         stage = self._empty_stage(job)
-        waiting = {
-            "attempts": job.attempts,
-            "note": "handed to a worker that is still painting another job",
-        }
+        waiting = {"attempts": job.attempts, "note": "next in a worker that is painting"}
         job = self._state.move(job, S.RUNNING, now, **(waiting if self.running else {}))
         if self.running:
             self._uncounted.add(job.id)

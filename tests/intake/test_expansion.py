@@ -337,3 +337,32 @@ def test_what_cannot_be_read_is_one_refusal(reach: Reach, tmp_path: Path) -> Non
     assert "a.jpg" in first.reason
     expansion.advance()
     assert isinstance(expansion.current(), Request)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (
+            Batch(("nothing/*.jpg",), ("starry",)),
+            "nothing/*.jpg matches no image file in {root}; "
+            "write a path relative to this folder, or add its folder to batch_roots",
+        ),
+        (
+            Batch(("a.jpg",), ("starri",)),
+            "there is no style 'starri' in the library; the styles are: starry; "
+            "name one, or write a glob of files",
+        ),
+        (
+            Batch(("a.jpg",), ("starry",), {}, {"sizes": (1,)}),
+            "batch night: unknown setting 'sizes'; did you mean size?",
+        ),
+    ],
+)
+def test_a_batch_that_names_nothing_says_what_to_write(
+    reach: Reach, batch: Batch, message: str
+) -> None:
+    """A glob without a match, a style that does not exist and an unknown setting name cause and remedy."""
+    with pytest.raises(InputError) as refused:
+        plan(batch, "night", reach)
+    (root,) = reach.roots
+    assert str(refused.value) == message.format(root=root)

@@ -73,7 +73,7 @@ def test_only_the_last_tracebacks_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "ended", "said"),
     [
-        ("open('/proc/none/x', 'w')", 7, "/proc/none/x: No such file or directory"),
+        ("open('/proc/none/x', 'w')", 7, "/proc/none/x does not exist; mount it or create it"),
         ("raise KeyboardInterrupt", 130, "interrupted"),
         ("raise LookupError", 70, "unexpected LookupError"),
         (
