@@ -93,7 +93,7 @@ def storage_error(error: OSError, place: Path, within: Path | None = None) -> St
         kind = StorageError
     elif (fault := _fault_of_folder(within or _folder_for(place))) is not None:
         kind, error = StorageError, fault
-    missing = error.errno == errno.ENOENT
+    missing = error.errno == errno.ENOENT and str(error.filename) == str(place)
     cause = " does not exist" if missing else f": {error.strerror or error}"
     remedy = _REMEDIES.get(error.errno or 0, "check the disk or the mount")
     if kind is PathError:

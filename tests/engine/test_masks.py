@@ -147,8 +147,12 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     assert "#0000ff, but no style mask" in refused(
         good, [Image.new("RGB", (64, 48), RED)], [(48, 64)]
     )
-    assert "style masks: 1, of styles: 2" in refused(good, [good], [(48, 64)] * 2)
-    assert "style masks: 0, of styles: 1" in refused(good, [], [(48, 64)])
+    assert "2 style pictures with 1 style mask; give one mask for each style picture" == refused(
+        good, [good], [(48, 64)] * 2
+    )
+    assert "1 style picture with 0 style masks; give one mask for each style picture" == refused(
+        good, [], [(48, 64)]
+    )
     noise = Image.effect_noise((64, 48), 100).convert("RGB")
     assert "no flat colours" in refused(noise, [good], [(48, 64)])
     stripes = Image.new("RGB", (1000, 750))
