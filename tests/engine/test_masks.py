@@ -147,11 +147,13 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     assert "#0000ff, but no style mask" in refused(
         good, [Image.new("RGB", (64, 48), RED)], [(48, 64)]
     )
-    assert "2 style pictures with 1 style mask; give one mask for each style picture" == refused(
-        good, [good], [(48, 64)] * 2
+    assert (
+        refused(good, [good], [(48, 64)] * 2)
+        == "2 style pictures with 1 style mask; give one mask for each style picture"
     )
-    assert "1 style picture with 0 style masks; give one mask for each style picture" == refused(
-        good, [], [(48, 64)]
+    assert (
+        refused(good, [], [(48, 64)])
+        == "1 style picture with 0 style masks; give one mask for each style picture"
     )
     noise = Image.effect_noise((64, 48), 100).convert("RGB")
     assert "no flat colours" in refused(noise, [good], [(48, 64)])
