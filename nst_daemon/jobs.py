@@ -10,6 +10,7 @@ shows them again. The ledger holds a row from `claimed` on.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -143,6 +144,14 @@ class BatchCell:
         return cls(**{**values, "position": (content, style, swept)})
 
 
+def listed(settings: Mapping[str, object]) -> str:
+    """Settings in one line, as in a settings file: "size: 512, clamp: true"."""
+    words = {
+        k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in settings.items()
+    }
+    return ", ".join(f"{key}: {value}" for key, value in words.items())
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What `retry --set` and `--unset` change in the settings of a job.
@@ -157,12 +166,8 @@ class Changes:
         return bool(self.written or self.removed)
 
     def __str__(self) -> str:
-        return ", ".join(
-            [
-                *(f"{key}: {value}" for key, value in self.written.items()),
-                *(f"without {key}" for key in self.removed),
-            ]
-        )
+        removed = (f"without {key}" for key in self.removed)
+        return ", ".join(filter(None, (listed(self.written), *removed)))
 
     def apply(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of a settings file, changed."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nst_daemon.engine.settings import own_settings
-from nst_daemon.jobs import Job, JobState
+from nst_daemon.jobs import Job, JobState, listed
 from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
 from nst_daemon.ops.layout import Row, facts, table, wrapped
@@ -46,7 +46,7 @@ def history(jobs: Sequence[Job], width: int | None) -> str:
 def story(job: Job, events: Sequence[JobEvent], width: int | None) -> str:
     """The output of `nst-daemon history JOB`."""
     files = ", ".join(f"{i.name} ({i.role})" for i in job.inputs)
-    settings, outputs = (_listed(m) for m in (own_settings(job.settings), job.outputs))
+    settings, outputs = (listed(m) for m in (own_settings(job.settings), job.outputs))
     told = {
         "job": job.name,
         "id": job.id,
@@ -62,10 +62,6 @@ def story(job: Job, events: Sequence[JobEvent], width: int | None) -> str:
     rows = [Row((when(e.at), e.state, e.attempt), e.note) for e in events]
     happened = table(("time", "state", "attempt"), rows, width, "note")
     return f"{facts(told.items(), width)}\n\n{happened}"
-
-
-def _listed(settings: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in settings.items())
 
 
 def batch_table(summary: Mapping[str, Any], width: int | None) -> str:

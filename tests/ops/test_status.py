@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from nst_daemon.config import Folders, load
 from nst_daemon.engine.settings import own_settings, resolve
 from nst_daemon.errors import UsageError
-from nst_daemon.jobs import Job, JobState
+from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status, tables
 from nst_daemon.ops.job_names import find_job
@@ -275,3 +275,22 @@ def test_a_status_of_another_form_is_no_status(tmp_path: Path, text: str) -> Non
     assert LiveStatus.read(file) is not None
     file.write_text(text)
     assert LiveStatus.read(file) is None
+
+
+def test_cancelled_pictures_of_a_batch_are_not_missing() -> None:
+    """The summary names them, and what is missing has failed."""
+    jobs = [
+        replace(job(number, f"night/{number}"), state=state)
+        for number, state in enumerate((S.DONE, S.FAILED, S.CANCELLED))
+    ]
+    summary = status.batch_summary("night", 4, jobs, [None], {})
+    assert (summary["painted"], summary["missing"], summary["cancelled"]) == (1, 2, 1)
+    text = tables.batch_table(summary, None)
+    assert text.endswith("night: 1 of 4 painted, 1 skipped, 2 missing, 1 cancelled")
+
+
+def test_settings_are_shown_as_in_a_file() -> None:
+    """The story of a job writes values as a settings file does."""
+    changed = replace(job(1, "dog"), changes=Changes({"clamp": True, "style": ["a"]}, ("seed",)))
+    text = tables.story(changed, [], None)
+    assert 'changed by retry  clamp: true, style: ["a"], without seed' in text
