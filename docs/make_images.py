@@ -76,17 +76,6 @@ def size() -> None:
     save_variants("size", "lighthouse", "knife", *({"size": side} for side in (128, 256, 384)))
 
 
-def colors() -> None:
-    """The style's colours and those of the content."""
-    choices = ({"keep_colors": method} for method in ("off", "luminance", "histogram"))
-    save_variants("colours", "harbour", "embers", *choices)
-
-
-def smoothness() -> None:
-    """Less and more smoothing."""
-    save_variants("smoothness", "riverside", "pencil", *({"tv_weight": w} for w in (0.1, 1, 10)))
-
-
 def blend() -> None:
     """Two styles in two proportions."""
     names = ("swirls", "embers")
@@ -225,8 +214,6 @@ PICTURES: Mapping[str, Callable[[], None]] = {
     "content_weight": content_weight,
     "style_scale": style_scale,
     "size": size,
-    "colors": colors,
-    "smoothness": smoothness,
     "blend": blend,
 }
 
