@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from benchmarks.drawings import draw_painting
 
 ROOT = Path(__file__).parent.parent
 #: A string with fewer letters of its own matches too much, and is not taken as a message.
@@ -16,14 +21,14 @@ LEAST_LETTERS = 10
 INSERTED = "\n"
 SEPARATOR = "; "
 #: Each line of a block ```text in these pages is a message.
-QUOTED = [
-    pytest.param(page, line, id=f"{page}: {line[:60]}")
+MESSAGES = {
+    line: page
     for page in ("troubleshooting.md", "first-picture.md")
     for block in re.findall(
         r"(?ms)^```text\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8")
     )
     for line in block.splitlines()
-]
+}
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
@@ -55,15 +60,67 @@ def is_message(text: str) -> bool:
     return all(any(m.fullmatch(part) for m in messages()) for part in text.split(SEPARATOR))
 
 
-@pytest.mark.parametrize(("page", "line"), QUOTED)
-def test_quoted_messages_exist(page: str, line: str) -> None:
+@pytest.mark.parametrize("line", MESSAGES)
+def test_quoted_messages_exist(line: str) -> None:
     """The program can still print each message that a guide quotes."""
-    assert is_message(line), f"docs/{page}: no string of the package makes {line!r}"
+    assert is_message(line), f"docs/{MESSAGES[line]}: no string of the package makes {line!r}"
 
 
 def test_other_texts_are_not_messages() -> None:
     """A message with another word, or without a remedy of the package, is not taken for one."""
-    assert len(QUOTED) >= 15
+    assert len(MESSAGES) >= 15
     assert is_message("unknown setting 'sise'; did you mean size?")
     assert not is_message("unknown sitting 'sise'; did you mean size?")
     assert not is_message("unknown setting 'sise'; guess once more, please")
+
+
+PROVOKED = [
+    ("status", {}),
+    ("stylize cut.jpg style.png -o out.png", {}),
+    ("stylize text.jpg style.png -o out.png", {}),
+    ("stylize style.png style.png -o out.png --set sise=64", {}),
+    ("stylize style.png style.png -o out.png --device cuda:63", {}),
+    ("stylize style.png style.png -o out.png", {"NST_MODEL__WEIGHTS": "imagenet"}),
+    ("status -c misspelt.yaml", {}),
+    ("status -c twice.yaml", {}),
+    ("status -c nope.yaml", {}),
+    ("status -c damaged.yaml", {}),
+    ("once --wait 1", {"NST_LIMITS__MIN_FREE_DISK": "4096TiB"}),
+]
+
+
+@pytest.mark.parametrize(("words", "variables"), PROVOKED, ids=[words for words, _ in PROVOKED])
+def test_provoked_messages_are_quoted(
+    tmp_path: Path, words: str, variables: dict[str, str]
+) -> None:
+    """The program prints a line of the page, apart from paths, numbers and names of formats."""
+    draw_painting(64, 48).save(tmp_path / "style.png")
+    draw_painting(64, 48).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-600])
+    (tmp_path / "text.jpg").write_text("text", encoding="utf-8")
+    (tmp_path / "misspelt.yaml").write_text("seize: 64\n", encoding="utf-8")
+    (tmp_path / "twice.yaml").write_text("a: 1\na: 2\n", encoding="utf-8")
+    (tmp_path / "damaged.yaml").write_text("folders: {root: damaged}\n", encoding="utf-8")
+    (tmp_path / "damaged" / "state").mkdir(parents=True)
+    (tmp_path / "damaged" / "state" / "ledger.sqlite").write_bytes(b"x" * 9000)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NST_")}
+    environment |= {"TORCH_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", "nst_daemon", *words.split()],
+        cwd=tmp_path,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = {comparable(line) for line in (done.stdout + done.stderr).splitlines()}
+    quoted = {comparable(line) for line in MESSAGES if MESSAGES[line] == "troubleshooting.md"}
+    assert printed & quoted, done.stdout + done.stderr
+
+
+def comparable(line: str) -> str:
+    """A message without the time, the program's name, paths, names of files, numbers and formats."""
+    line = re.sub(r"^(nst-daemon: |[-\d]+ [:\d]+ \w+ +)", "", line)
+    line = re.sub(r"known formats are .*", "known formats are …", line)
+    line = re.sub(r"[\w.-]*/[\w./-]+|[\w.-]+\.(jpg|yaml)\b", "FILE", line)
+    return re.sub(r"[\d.,]+( [KMGT]iB)?", "N", line)
