@@ -52,7 +52,8 @@ def messages() -> tuple[re.Pattern[str], ...]:
         for part in text.split(SEPARATOR)
         if len(re.sub(r"\W", "", part)) >= LEAST_LETTERS
     }
-    return tuple(re.compile(".*".join(map(re.escape, p.split(INSERTED)))) for p in sorted(found))
+    patterns = (".*".join(map(re.escape, part.split(INSERTED))) for part in sorted(found))
+    return tuple(re.compile(rf"{pattern}(: .*)?") for pattern in patterns)  # with a cause
 
 
 def is_message(text: str) -> bool:
