@@ -56,6 +56,10 @@ _PATH_REMEDIES = {
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 #: Errors of this process or of the whole system, whichever file they are reported for.
 PROCESS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+#: Errors of `link` if hard links are not supported, or not between these folders.
+NO_LINKS = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+)
 #: Errors of reading that are not the fault of the file: of the disk, of a network file system, of this process.
 _READ_ERRORS = frozenset(
     {
@@ -310,8 +314,18 @@ def share(path: Path) -> None:
             path.chmod(wanted)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the contents of a file atomically and durably. Raises StorageError."""
+def write_atomic(path: Path, data: bytes | memoryview, *, replace: bool = True) -> None:
+    """Write a file atomically and durably: other programs see the old file, or the complete new one.
+
+    Args:
+        path: The file.
+        data: Its contents.
+        replace: Whether an existing file is replaced.
+
+    Raises:
+        FileExistsError: The file exists, and `replace` is false.
+        StorageError: It cannot be written.
+    """
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     with storage(path):
         try:
@@ -320,11 +334,32 @@ def write_atomic(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            if replace:
+                temporary.replace(path)
+            placed = replace or _link_new(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        temporary.unlink(missing_ok=True)
         fsync_folder(path.parent)
+    if not placed:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def _link_new(source: Path, target: Path) -> bool:
+    """Give a file another name; False if a file has that name. Without hard links, it is renamed."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # Python has no atomic "rename unless it exists".
+        if os.path.lexists(target):
+            return False
+        source.replace(target)
+    return True
 
 
 def remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The engine, put together for one device: used by the workers, the commands and the importable API.
+"""The engine, put together for one device: used by the workers, the commands and the Python API (`api`).
 
 `Painter.prepare`, `paint` and `finish` are the one way from files to a picture, `Rendering.save` the one way to a file.
 """
@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from PIL import Image
 
 from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.batching import Batching
@@ -29,18 +29,18 @@ from nst_daemon.engine.device import (
     use_threads,
 )
 from nst_daemon.engine.device_errors import explained
-from nst_daemon.engine.images import Picture, load_picture, resize, save_picture, size_of
+from nst_daemon.engine.images import Picture, encoded, load_picture, resize, size_of, to_image
 from nst_daemon.engine.masks import SEARCH_SIDE
 from nst_daemon.engine.masks import regions as find_regions
 from nst_daemon.engine.memory import exhausted
 from nst_daemon.engine.scene import Scene, picture_size, prepare, used_side
-from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.style_cache import StyleCache
 from nst_daemon.engine.stylize import Step
 from nst_daemon.engine.stylize import stylize as optimize
 from nst_daemon.engine.targets import OnnxTargets
 from nst_daemon.engine.vgg import VGG, compute_dtype
-from nst_daemon.errors import ModelError, PictureError, SettingsError
+from nst_daemon.errors import ModelError, PictureError
 from nst_daemon.export.graph import GraphSpec, network_of
 from nst_daemon.export.onnx_files import KEPT_FILES, OnnxFiles, Report
 from nst_daemon.export.parity import ParityRow, parity
@@ -88,6 +88,21 @@ class Prepared:
     content: Picture
     notes: tuple[str, ...]
 
+    def sketch(self, step: Step, side: int) -> Image.Image:
+        """The picture after a step in RGB, of one size at every scale, on a white background.
+
+        side: The longer side in pixels, at most.
+        """
+        height, width = self.scene.size
+        factor = min(1.0, side / max(width, height))
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+        rgb = resize(step.image().detach().float(), size)[0].cpu()
+        alpha = self.content.alpha
+        if alpha is not None:
+            shown = resize(alpha, size)
+            rgb = rgb * shown + (1 - shown)
+        return to_image(rgb)
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -124,8 +139,48 @@ class Rendering:
             PictureError: The format cannot hold a picture of this size.
             StorageError: The file cannot be written.
         """
-        about = sidecar.embed(inputs, asdict(self.settings), self.model, outputs.picture)
-        save(self.picture, path, outputs, about=about)
+        save(self.picture, path, outputs, about=self._about(outputs, inputs))
+
+    def encode(
+        self, outputs: Outputs, inputs: Sequence[JobInput], label: str
+    ) -> bytes | memoryview:
+        """The bytes that `save` writes. label: names the file in messages."""
+        return encode(self.picture, outputs, label, self._about(outputs, inputs))
+
+    def _about(self, outputs: Outputs, inputs: Sequence[JobInput]) -> str:
+        return sidecar.embed(inputs, asdict(self.settings), self.model, outputs.picture)
+
+
+def encode(picture: Picture, outputs: Outputs, label: str, about: str = "") -> bytes | memoryview:
+    """The bytes of a picture's file, with its transparency and metadata.
+
+    Args:
+        picture: Any picture.
+        outputs: Format, quality and depth are taken from here.
+        label: Names the file in messages.
+        about: ASCII text to embed.
+
+    Raises:
+        PictureError: The format cannot hold a picture of this size.
+        SettingsError: The format does not support the depth.
+    """
+    size = size_of(picture.rgb)
+    check_size(outputs.format, size, label)
+    try:
+        return encoded(
+            picture,
+            format=outputs.format,
+            quality=outputs.quality,
+            depth=outputs.depth,
+            about=about,
+        )
+    except (OSError, ValueError, RuntimeError) as error:  # an encoder raises any of these
+        if exhausted(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise PictureError(
+            f"{label}: {size[1]} × {size[0]} pixels cannot be written as {outputs.format}: {error}",
+            remedy="choose another outputs.format, or a smaller size",
+        ) from error
 
 
 def save(
@@ -138,7 +193,7 @@ def save(
     """Write a picture with its transparency and metadata.
 
     Args:
-        picture: What `stylize` returns, or any other.
+        picture: Any picture.
         path: The file; its folder exists.
         outputs: Format, quality and depth are taken from here. Unless given, the suffix decides the format; an unknown
             suffix means PNG.
@@ -152,25 +207,17 @@ def save(
     if outputs is None:
         known = format_of_suffix(Path(path).suffix)
         outputs = Outputs(format=known.name) if known else Outputs()
-    size = size_of(picture.rgb)
-    check_size(outputs.format, size, os.fspath(path))
-    with storage(Path(path)):
-        try:
-            save_picture(
-                picture,
-                path,
-                format=outputs.format,
-                quality=outputs.quality,
-                depth=outputs.depth,
-                about=about,
-            )
-        except (OSError, ValueError, RuntimeError) as error:  # an encoder raises any of these
-            if exhausted(error) or (isinstance(error, OSError) and error.errno is not None):
+    file = Path(path)
+    with storage(file):
+        data = encode(picture, outputs, os.fspath(path), about)
+        with file.open("wb") as out:
+            try:
+                out.write(data)
+                out.flush()
+            except OSError:
+                if file.is_file():  # no half of a picture
+                    file.unlink()
                 raise
-            raise PictureError(
-                f"{os.fspath(path)}: {size[1]} × {size[0]} pixels cannot be written as {outputs.format}: {error}",
-                remedy="choose another outputs.format, or a smaller size",
-            ) from error
 
 
 def decode(
@@ -476,75 +523,6 @@ class Painter:
         with suppress(OSError):
             os.utime(path)  # the least recently used files are removed
         return targets
-
-
-def stylize(
-    content: Source,
-    style: Source | Sequence[Source],
-    settings: RenderSettings | None = None,
-    *,
-    network: str = "vgg19",
-    weights: str | Path = "auto",
-    device: str = "auto",
-    content_mask: Source | None = None,
-    style_masks: Sequence[Source] = (),
-    progress: Callable[[Step], None] | None = None,
-    **overrides: object,
-) -> Picture:
-    """Paint a picture in the style of others. The model stays loaded for the next call.
-
-    Args:
-        content: A path, an open descriptor or a `Picture`. Much larger pictures than needed are reduced.
-        style: One or several pictures; several are blended.
-        settings: All settings; or give keywords instead.
-        network: `vgg19`, `vgg16` or `efficientnet_b0`.
-        weights: `auto`, `imagenet`, `bundled` or the path of a file.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, …
-        content_mask: Regions of the content, each in one flat colour.
-        style_masks: The same colours on the styles (`engine.masks`).
-        progress: Called after each iteration.
-        overrides: Fields of `RenderSettings` that change the preset, such as `preset="gatys2016"` or `size=512`.
-
-    Returns:
-        The result, with the content's transparency and metadata.
-
-    Raises:
-        PictureError: A picture cannot be read.
-        SettingsError: The settings are not allowed, or do not fit the pictures.
-        ModelError: The weights are missing or damaged.
-        DeviceError: The device is missing or has failed.
-        PaintingError: No picture had a finite loss.
-
-    >>> from nst_daemon import stylize
-    >>> from nst_daemon.painter import save
-    >>> from nst_daemon.samples import CONTENT, STYLE
-    >>> painting = stylize(CONTENT, STYLE, size=48, iterations=2)
-    >>> tuple(painting.rgb.shape)  # red, green and blue in [0, 1], height, width
-    (3, 36, 48)
-    >>> save(painting, "painting.png")
-    """
-    if settings is not None and overrides:
-        raise SettingsError(
-            f"both settings and {next(iter(overrides))!r} were given",
-            remedy="give either RenderSettings or keywords",
-        )
-    settings = settings or resolve(overrides, network=network)
-    styles = (
-        [style] if isinstance(style, Picture | NamedFile | str | os.PathLike | int) else list(style)
-    )
-    painter = _shared_painter(network, str(weights), device)
-    prepared = painter.prepare(
-        content, styles, settings, content_mask=content_mask, style_masks=style_masks
-    )
-    for step in painter.paint(prepared):
-        if progress:
-            progress(step)
-    return painter.finish(prepared, step).picture
-
-
-@lru_cache(maxsize=1)
-def _shared_painter(network: str, weights: str, device: str) -> Painter:
-    return Painter(network, weights, device=device)
 
 
 def _loaded(cache: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:

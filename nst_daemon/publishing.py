@@ -11,15 +11,16 @@ from pathlib import Path, PurePath
 
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import PathError
-from nst_daemon.files import fsync_file, fsync_folder, make_folder, missing_folder, storage
+from nst_daemon.files import (
+    NO_LINKS,
+    fsync_file,
+    fsync_folder,
+    make_folder,
+    missing_folder,
+    storage,
+)
 from nst_daemon.names import numbered, spellings
 from nst_daemon.pictures.output_formats import RESULT_SUFFIXES
-
-#: Errors of `link` if hard links are not supported, or not between these folders.
-_NO_LINKS = frozenset(
-    {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-)
-
 
 #: What follows the stem of a result in the names of its files.
 LOSS_PLOT, TIME_LAPSE = ".loss.png", ".progress.webp"
@@ -119,7 +120,7 @@ def _place(source: Path, target: Path) -> bool:
     except FileExistsError:
         return _same(source, target)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         # Python has no atomic "rename unless it exists"; only this daemon writes into the folder.
         if os.path.lexists(target):
@@ -135,7 +136,7 @@ def _place_over(source: Path, target: Path) -> None:
     try:
         os.link(source, temporary)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         shutil.copyfile(source, temporary)
         fsync_file(temporary)

@@ -107,6 +107,20 @@ ALLOWED: dict[str, set[str]] = {
     "painter": LEAVES
     | FILES
     | {"config", "engine", "export", "pictures", "report.sidecar", "weights_file"},
+    "api": LEAVES
+    | FILES
+    | {
+        "api",
+        "config",
+        "engine",
+        "intake.submit",
+        "job_settings",
+        "ops.progress_bars",
+        "painter",
+        "pictures",
+        "report",
+        "workers.process.recorder",
+    },
     "weights": set(),
     "probe": {
         "errors",
@@ -136,6 +150,7 @@ ALLOWED: dict[str, set[str]] = {
         "ops",
         "pictures.output_formats",
         "service.live_status",
+        "service.progress_estimate",
         "strict_yaml",
         "suggestions",
         "unexpected",
@@ -225,7 +240,7 @@ ENTRY = {
     "__main__",
     "__init__",
 }
-LAZY_IN_ENTRY = ("engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
+LAZY_IN_ENTRY = ("api", "engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
     "engine.device_names",
     "cli",

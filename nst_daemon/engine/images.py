@@ -1,15 +1,13 @@
 """Pillow ↔ tensors: image files of many kinds in, sRGB out.
 
 `load_picture` decodes a file (`pictures.decode`) and replaces colours hidden by transparency.
-`save_picture` writes one.
+`encoded` makes the bytes of one.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,19 +15,21 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from nst_daemon.errors import SettingsError
+from nst_daemon.errors import PictureError, SettingsError
 from nst_daemon.pictures.decode import (
     DEFAULT_LIMITS,
+    DecodedFile,
     PictureLimits,
     Source,
     decode_file,
+    decode_stored,
     label_of,
     reading,
 )
 from nst_daemon.pictures.encode import encode_picture
-from nst_daemon.pictures.icc import plain
+from nst_daemon.pictures.in_memory import stored_array, stored_image
 from nst_daemon.pictures.output_formats import depth_problem, formats_with, output_format
-from nst_daemon.pictures.raster import Array, Size, scaled
+from nst_daemon.pictures.raster import Array, Size
 
 #: Colours less opaque than this are blended with their neighbours'. If a file was once premultiplied with 8 bits, a
 #: colour of opacity a has an error of up to 1/(510 a): 1/32 at 1/16, and everything at 1/255.
@@ -72,23 +72,39 @@ def load_picture(
     """Decode an image file; arguments and errors are those of `pictures.decode.decode_file`."""
     decoded = decode_file(source, limits, name=name, used=used, exact=exact)
     with reading(name or label_of(source)):
-        rgb, alpha = _tensor_of(decoded.colours), None
-        if decoded.alpha is not None:
-            alpha = _tensor_of(decoded.alpha)
-            rgb = solid(rgb, alpha)
-        return Picture(rgb, alpha, decoded.metadata, decoded.notes, decoded.file_size)
+        return _picture(decoded)
 
 
-def from_image(image: Image.Image) -> Picture:
-    """A `Picture` of an image in memory, which is taken as sRGB."""
-    alpha = None
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        alpha = _tensor_of(scaled(np.array(rgba.getchannel("A"))[..., None]))
-        image = rgba.convert("RGB")
-    space = image.mode if image.mode in ("CMYK", "LAB") else "RGB"
-    rgb = _tensor_of(plain(np.array(image.convert(space)), space))
-    return Picture(rgb if alpha is None else solid(rgb, alpha), alpha)
+def _picture(decoded: DecodedFile) -> Picture:
+    rgb, alpha = _tensor_of(decoded.colours), None
+    if decoded.alpha is not None:
+        alpha = _tensor_of(decoded.alpha)
+        rgb = solid(rgb, alpha)
+    return Picture(rgb, alpha, decoded.metadata, decoded.notes, decoded.file_size)
+
+
+def from_image(image: Image.Image, label: str = "the image") -> Picture:
+    """A `Picture` of a Pillow image (`pictures.in_memory`). Raises PictureError."""
+    return _picture(decode_stored(stored_image(image, label), label))
+
+
+def from_array(array: Array, label: str = "the array") -> Picture:
+    """A `Picture` of an array (H, W) or (H, W, C) (`pictures.in_memory`). Raises PictureError."""
+    return _picture(decode_stored(stored_array(array, label), label))
+
+
+def from_tensor(tensor: Tensor, label: str = "the tensor") -> Picture:
+    """A `Picture` of a tensor (C, H, W) or (1, C, H, W), with values as in `from_array`. Raises PictureError."""
+    values = tensor.detach().cpu()
+    values = values.float() if values.dtype == torch.bfloat16 else values
+    values = values[0] if values.ndim == 4 and len(values) == 1 else values
+    if values.ndim != 3 or values.shape[0] > 4:
+        shape = " × ".join(map(str, tensor.shape))
+        raise PictureError(
+            f"{label} has the shape {shape}; channels × height × width is needed, with 1 to 4 channels",
+            remedy="use tensor.permute(2, 0, 1), or give tensor.numpy()",
+        )
+    return from_array(values.permute(1, 2, 0).numpy(), label)
 
 
 def to_image(image: Tensor) -> Image.Image:
@@ -148,20 +164,13 @@ def _pull_push(premultiplied: Tensor, weight: Tensor) -> Tensor:
     return premultiplied + (1 - weight) * beneath
 
 
-def save_picture(
-    picture: Picture,
-    path: str | os.PathLike[str],
-    *,
-    format: str,
-    quality: int,
-    depth: int,
-    about: str = "",
-) -> None:
-    """Write a picture with its metadata and an embedded sRGB profile; the same input gives the same bytes.
+def encoded(
+    picture: Picture, *, format: str, quality: int, depth: int, about: str = ""
+) -> bytes | memoryview:
+    """The file of a picture, with its metadata and an sRGB profile; the same input gives the same bytes.
 
     Args:
         picture: A format that has no transparency (JPEG) shows white instead.
-        path: The file.
         format: A name of `pictures.output_formats`.
         quality: 1 to 100, where it applies.
         depth: Bits per channel.
@@ -179,16 +188,7 @@ def save_picture(
         rgb = rgb * alpha.to(rgb) + (1 - alpha.to(rgb))
     whole = np.uint8 if depth == 8 else np.uint16
     pixels = _whole(rgb, np.iinfo(whole).max).numpy().astype(whole, order="C")
-    data = encode_picture(pixels, format, quality=quality, metadata=picture.metadata, about=about)
-    file = Path(path)
-    with file.open("wb") as out:
-        try:
-            out.write(data)
-            out.flush()
-        except OSError:
-            if file.is_file():  # no half of a picture
-                file.unlink()
-            raise
+    return encode_picture(pixels, format, quality=quality, metadata=picture.metadata, about=about)
 
 
 def _tensor_of(values: Array) -> Tensor:

@@ -1,14 +1,23 @@
-"""Progress bars on a terminal."""
+"""Progress on standard error: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from nst_daemon.names import printable
+from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.names import printable, shortened
+from nst_daemon.ops.tables import span
+from nst_daemon.service.progress_estimate import ProgressEstimate
+
+#: Seconds between two updates of a bar.
+BAR_SECONDS = 0.1
 
 
 class Bars:
@@ -49,3 +58,85 @@ class Bars:
         """Remove the bar of `key`."""
         if key in self._tasks:
             self._progress.remove_task(self._tasks.pop(key))
+
+
+class PaintingStep(Protocol):
+    """What is shown of an iteration (`engine.stylize.Step`)."""
+
+    iteration: int
+    iterations: int
+    scale: int
+    scales: int
+    size: tuple[int, int]
+    last: bool
+
+
+class StepProgress:
+    """The progress of one picture: a bar on a terminal or in a notebook, and elsewhere a line for each scale.
+
+    Args:
+        name: Of the picture.
+        say: Writes a line.
+        clock: Monotonic seconds.
+        console: Where the bar is drawn; standard error unless given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        clock: Callable[[], float] = time.monotonic,
+        console: Console | None = None,
+    ) -> None:
+        self._name, self._say, self._clock = printable(name), say, clock
+        self._console = console or Console(stderr=True)
+        self._bars: Progress | None = None
+        self._estimate: ProgressEstimate | None = None
+        self._scale, self._next = 0, 0.0
+
+    def start(self, settings: RenderSettings) -> None:
+        """Begin; settings: those of the picture."""
+        self._estimate = ProgressEstimate(
+            settings.scales, settings.iterations, passes=settings.layer_passes
+        )
+        if not (self._console.is_terminal or self._console.is_jupyter):
+            return
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:3.0f} % {task.fields[step]}", markup=False),
+            console=self._console,
+            expand=True,
+            transient=True,
+        )
+        self._bars.add_task(shortened(self._name, 24), total=100, step="")
+        self._bars.start()
+
+    def update(self, step: PaintingStep) -> None:
+        """Show an iteration."""
+        estimate, now = self._estimate, self._clock()
+        assert estimate is not None
+        estimate.update(now, step.iteration, step.iterations)
+        speed = "" if estimate.speed is None else f", {estimate.speed:.3g} it/s"
+        left = "" if estimate.left is None else f", {span(estimate.left)} left"
+        at = f"{step.iteration}/{step.iterations}{speed}{left}"
+        if self._bars is None:
+            if step.scale != self._scale:
+                self._say(
+                    f"{self._name}: scale {step.scale} of {step.scales} ({max(step.size)} px), iteration {at}"
+                )
+        elif now >= self._next or step.last:
+            self._next = now + BAR_SECONDS
+            self._bars.update(
+                self._bars.task_ids[0],
+                completed=estimate.percent,
+                step=f"scale {step.scale}/{step.scales} {max(step.size)} px, {at}",
+            )
+        self._scale = step.scale
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None

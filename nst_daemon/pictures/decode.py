@@ -128,6 +128,14 @@ def decode_file(
         return _converted(stored, raster, label, reduced)
 
 
+def decode_stored(stored: StoredPicture, label: str) -> DecodedFile:
+    """A picture in memory as a file with its pixels, profile and EXIF would be decoded; errors are those of
+    `decode_file`.
+    """
+    with reading(label):
+        return _converted(stored, stored.decode(None), label, reduced=False)
+
+
 @contextmanager
 def reading(label: str) -> Iterator[None]:
     """Turn errors of the system and a lack of memory into errors that name the file."""

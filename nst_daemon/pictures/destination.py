@@ -1,13 +1,15 @@
-"""Where a picture will be written: what is checked before it is painted."""
+"""Where a picture will be written: what is checked before it is painted, and how it is written without a daemon."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nst_daemon import units
-from nst_daemon.errors import PictureError, StorageError
+from nst_daemon.errors import PictureError, StorageError, UsageError
+from nst_daemon.files import kind, nearest, write_atomic
 from nst_daemon.mounts import Space, space
 from nst_daemon.names import printable
 from nst_daemon.pictures.output_formats import check_size, output_format
@@ -69,3 +71,76 @@ class Destination:
         channels = 4 if alpha and known.alpha else 3
         pixels = size[0] * size[1] * channels * (1 if self.depth == 8 else 2)
         return pixels // 2 if known.quality else pixels
+
+
+def check_output(
+    path: Path,
+    inputs: Iterable[Path] = (),
+    *,
+    overwrite: bool = False,
+    to_overwrite: str = "overwrite=True",
+    new_folder: bool = False,
+) -> None:
+    """Check that a file can be written.
+
+    Args:
+        path: The file; a symbolic link means the file that it leads to.
+        inputs: Files that it must not replace, under any name.
+        overwrite: Whether it may replace another file.
+        to_overwrite: How a person allows that, for the message.
+        new_folder: Whether its folder will be created if it is missing.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    label = printable(str(path))
+    if os.path.lexists(path):
+        if any(_same_file(path, one) for one in inputs):
+            raise UsageError(
+                f"{label} is one of the inputs, which are never replaced",
+                remedy="choose another name",
+            )
+        if path.exists() and not path.is_file():
+            raise UsageError(
+                f"{label} is {kind(path.stat().st_mode)}",
+                remedy="name a file in it" if path.is_dir() else "name a file",
+            )
+        if not overwrite:
+            raise UsageError(
+                f"{label} exists", remedy=f"choose another name, or use {to_overwrite}"
+            )
+    folder = Path(os.path.realpath(path)).parent
+    folder = nearest(folder) if new_folder else folder
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{printable(str(folder))} is not a writable folder",
+            remedy="check its permissions" if folder.is_dir() else "create it",
+        )
+
+
+def write_output(
+    path: Path,
+    data: bytes | memoryview,
+    *,
+    overwrite: bool = False,
+    to_overwrite: str = "overwrite=True",
+) -> None:
+    """Write a file atomically, and nothing if it cannot be written as a whole. For the arguments see `check_output`.
+
+    Raises:
+        UsageError: The file exists.
+        StorageError: It cannot be written.
+    """
+    try:
+        write_atomic(Path(os.path.realpath(path)), data, replace=overwrite)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{printable(str(path))} exists", remedy=f"choose another name, or use {to_overwrite}"
+        ) from error
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False

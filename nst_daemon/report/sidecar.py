@@ -23,7 +23,7 @@ from nst_daemon.names import printable
 
 SIDECAR_SCHEMA = 1
 #: The beginning of the essentials in a picture. They are JSON in ASCII, in one piece and uncompressed in every format
-#: (`engine.images.save_picture`), so they are found without reading the file's structure.
+#: (`engine.images.encoded`), so they are found without reading the file's structure.
 _BEGINNING = re.compile(rb'\{\s*"schema":\s*\d+,\s*"program":\s*"nst-daemon"')
 MAX_ESSENTIALS_BYTES = 1 << 20
 #: Settings that older sidecars lack, with the values that paint their pictures: a preset may have others.
@@ -49,6 +49,7 @@ class Painted:
     """The facts about a finished picture.
 
     Attributes:
+        job_id, name, attempt: of the job; the id is empty for a picture that was painted without the daemon.
         width, height: size in pixels.
         settings: all settings, from `dataclasses.asdict`.
         outputs: format, depth and quality of the picture, from `Outputs.picture`.
@@ -123,7 +124,7 @@ def build(painted: Painted, written: Written, when: datetime) -> dict[str, objec
     return {
         **_PROGRAM,
         "finished": when.astimezone(UTC).isoformat(timespec="seconds"),
-        "job": {"id": painted.job_id, "name": printable(painted.name), "attempt": painted.attempt},
+        **_job(painted),
         **({"batch": dict(painted.batch)} if painted.batch else {}),
         "picture": {
             "file": written.name,
@@ -148,6 +149,13 @@ def build(painted: Painted, written: Written, when: datetime) -> dict[str, objec
         "seconds": {stage: round(seconds, 3) for stage, seconds in painted.seconds.items()},
         "notes": list(painted.notes),
     }
+
+
+def _job(painted: Painted) -> dict[str, object]:
+    if not painted.job_id:
+        return {}
+    name = printable(painted.name)
+    return {"job": {"id": painted.job_id, "name": name, "attempt": painted.attempt}}
 
 
 def encode(sidecar: Mapping[str, object]) -> bytes:

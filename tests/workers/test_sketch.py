@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nst_daemon.workers.process.renderer import Renderer
+from nst_daemon.painter import Prepared
 
 
 def sketch(pixels: torch.Tensor, side: int, alpha: torch.Tensor | None = None) -> Image.Image:
     """The sketch of a step of a 64 × 48 picture."""
-    content = SimpleNamespace(alpha=alpha)
-    job: Any = SimpleNamespace(size=(64, 48), prepared=SimpleNamespace(content=content))
+    prepared: Any = SimpleNamespace(
+        content=SimpleNamespace(alpha=alpha), scene=SimpleNamespace(size=(48, 64))
+    )
     step: Any = SimpleNamespace(image=lambda: pixels)
-    return Renderer.sketch(cast("Renderer", None), job, step, side)
+    return Prepared.sketch(prepared, step, side)
 
 
 @pytest.mark.parametrize(("side", "size"), [(32, (32, 24)), (64, (64, 48)), (400, (64, 48))])

@@ -11,7 +11,6 @@ from PIL import Image
 
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.device_errors import explain
-from nst_daemon.engine.images import resize, to_image
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import NstError
@@ -167,15 +166,7 @@ class Renderer:
 
     def sketch(self, job: RenderJob, step: Step, side: int) -> Image.Image:
         """The picture in RGB, of one size at every scale, on a white background."""
-        width, height = job.size
-        factor = min(1.0, side / max(width, height))
-        size = max(1, round(height * factor)), max(1, round(width * factor))
-        rgb = resize(step.image().detach().float(), size)[0].cpu()
-        alpha = job.prepared.content.alpha
-        if alpha is not None:
-            shown = resize(alpha, size)
-            rgb = rgb * shown + (1 - shown)
-        return to_image(rgb)
+        return job.prepared.sketch(step, side)
 
     def explain(self, error: BaseException) -> NstError | None:
         """What an exception of a library means."""
