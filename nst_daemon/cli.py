@@ -27,7 +27,7 @@ from nst_daemon.cli_options import (
     rerun_command,
     show,
 )
-from nst_daemon.cli_stylize import stylize
+from nst_daemon.cli_stylize import StylizeCommand, stylize
 from nst_daemon.config import Config, load
 from nst_daemon.errors import InputError
 from nst_daemon.ledger_reader import LedgerReader
@@ -183,7 +183,7 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
         gallery.write(config.folders.results, places, rerun_command(config, roots), config.limits)
 
 
-app.command()(stylize)
+app.command(cls=StylizeCommand)(stylize)
 for command in (
     cli_jobs.submit,
     cli_jobs.rerun,

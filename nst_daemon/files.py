@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -18,9 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from nst_daemon.errors import InputError, PathError, StorageError
+from nst_daemon.errors import InputError, PathError, StorageError, UsageError
 from nst_daemon.jobs import Fingerprint
-from nst_daemon.names import printable
+from nst_daemon.names import printable, shortened
 from nst_daemon.units import size
 
 CHUNK = 1 << 20
@@ -52,6 +53,8 @@ _PATH_REMEDIES = {
 }
 
 
+#: The beginning of an address, such as https:// (`Path` removes the second slash).
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 #: Errors of a disk, whichever file they are reported for.
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 #: Errors of this process or of the whole system, whichever file they are reported for.
@@ -402,6 +405,15 @@ def remove_older(folder: Path, before: float) -> None:
                     path.unlink(missing_ok=True)
             with suppress(OSError):  # not empty
                 Path(parent).rmdir()
+
+
+def check_local(path: Path) -> None:
+    """Raise UsageError for an address on the web, which commands and the API do not read."""
+    if _ADDRESS.match(str(path)) and not os.path.lexists(path):
+        raise UsageError(
+            f"{shortened(printable(str(path)))} is an address and not a file",
+            remedy="download it first, or name the file itself",
+        )
 
 
 def default_cache_dir() -> Path:

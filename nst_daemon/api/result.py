@@ -152,7 +152,9 @@ class Result:
     def save_loss_plot(self, path: StrPath, *, overwrite: bool = False) -> Path:
         """Write the loss curve, as PNG. Raises UsageError if the file exists, StorageError."""
         return self._write(
-            path, lambda: loss_plot.draw(self.history, self.settings.term_weights), overwrite
+            path,
+            lambda: loss_plot.draw(self.history, self.settings.term_weights),
+            overwrite,
         )
 
     def save_time_lapse(self, path: StrPath, *, overwrite: bool = False) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,18 +18,17 @@ from torch import Tensor
 from nst_daemon.config import Limits
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.images import Picture, from_array, from_image, from_tensor, load_picture
-from nst_daemon.errors import PictureError, UsageError
-from nst_daemon.files import copied, kind
+from nst_daemon.errors import PictureError
+from nst_daemon.files import check_local, copied, kind
 from nst_daemon.intake.submit import style_pictures
 from nst_daemon.jobs import JobInput, Role
-from nst_daemon.names import printable, shortened
+from nst_daemon.names import printable
 from nst_daemon.painter import NamedFile
 from nst_daemon.pictures.decode import reading
 
 StrPath = str | os.PathLike[str]
 #: What can be painted: a path, a Pillow image, an array, a tensor, the bytes of a file, or an open file.
 ImageSource = StrPath | Image.Image | NDArray[Any] | Tensor | Picture | bytes | IO[bytes]
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def single_pictures(sources: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
@@ -93,20 +91,13 @@ class Inputs:
                 self._stack.callback(copy.close)
                 found = NamedFile(Path(f"/proc/self/fd/{copy.fileno()}"), label)
             elif path.exists() and not path.is_file():
-                raise PictureError(f"{label} is {kind(path.stat().st_mode)}", remedy="name an image file")
+                raise PictureError(
+                    f"{label} is {kind(path.stat().st_mode)}", remedy="name an image file"
+                )
             size = found.path.stat().st_size
             digest = sha256_file(found.path)
         self.records.append(JobInput(role, path.name, path.name, digest, size))
         return found
-
-
-def check_local(path: Path) -> None:
-    """Raise UsageError for the address of a picture on the web."""
-    if _ADDRESS.match(str(path)) and not os.path.lexists(path):
-        raise UsageError(
-            f"{shortened(printable(str(path)))} is an address and not a file",
-            remedy="download the picture first, or name the file itself",
-        )
 
 
 def _read(source: object) -> bytes | None:

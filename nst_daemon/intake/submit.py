@@ -177,7 +177,7 @@ def style_pictures(styles: Iterable[Path]) -> list[Path]:
     """Files as they are, and folders as the image files directly in them. Raises UsageError for none or too many."""
     found: list[Path] = []
     for style in styles:
-        inside = _pictures_in(style) if style.is_dir() else [style]
+        inside = pictures_in(style) if style.is_dir() else [style]
         if not inside:
             raise UsageError(
                 f"there is no image file in {printable(str(style))}",
@@ -189,7 +189,7 @@ def style_pictures(styles: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
     """The image files directly in a folder that is not in the library, in natural order of their names."""
     with files.storage(folder):
         return sorted(filter(_shown, folder.iterdir()), key=lambda path: natural_key(path.name))
@@ -207,7 +207,8 @@ def styles_and_names(
     names: list[str] = []
     for style in styles:
         path, name = Path(style), composed(style)
-        if path.is_file() or (path.is_dir() and name not in library):
+        files.check_local(path)
+        if path.is_file() or path.is_fifo() or (path.is_dir() and name not in library):
             paths.append(path)
         elif problem := style_problem(library, name):
             prefix = "" if name in library else f"{printable(style)} is not a file or folder, and "

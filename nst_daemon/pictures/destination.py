@@ -118,24 +118,19 @@ def check_output(
         )
 
 
-def write_output(
-    path: Path,
-    data: bytes | memoryview,
-    *,
-    overwrite: bool = False,
-    to_overwrite: str = "overwrite=True",
-) -> None:
-    """Write a file atomically, and nothing if it cannot be written as a whole. For the arguments see `check_output`.
+def write_output(path: Path, data: bytes | memoryview, *, overwrite: bool = False) -> None:
+    """Write a file atomically, and nothing if it cannot be written as a whole.
 
     Raises:
-        UsageError: The file exists.
+        UsageError: The file exists, although it did not when it was checked (`check_output`).
         StorageError: It cannot be written.
     """
     try:
         write_atomic(Path(os.path.realpath(path)), data, replace=overwrite)
     except FileExistsError as error:
         raise UsageError(
-            f"{printable(str(path))} exists", remedy=f"choose another name, or use {to_overwrite}"
+            f"{printable(str(path))} exists; it was written meanwhile",
+            remedy="choose another name",
         ) from error
 
 
