@@ -37,7 +37,7 @@ from nst_daemon.errors import (
 from nst_daemon.files import check_local
 from nst_daemon.job_settings import resolve_job
 from nst_daemon.names import composed, printable
-from nst_daemon.ops import streams
+from nst_daemon.ops import completion, streams
 from nst_daemon.ops.arguments import assignments, with_output_file
 from nst_daemon.ops.output_names import (
     Extras,
@@ -110,10 +110,17 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Longer side in pixels, `original` or `auto`.")
+        str | None,
+        typer.Option(
+            help="Longer side in pixels, `original` or `auto`.", autocompletion=completion.sizes
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Named set of settings; see `nst-daemon presets`.")
+        str | None,
+        typer.Option(
+            help="Named set of settings; see `nst-daemon presets`.",
+            autocompletion=completion.presets,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     start: Annotated[
@@ -160,7 +167,10 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     ] = False,
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu, cuda or cuda:N. Default: the first of `devices`."),
+        typer.Option(
+            help="auto, cpu, cuda or cuda:N. Default: the first of `devices`.",
+            autocompletion=completion.devices,
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     config: ConfigOption = None,
@@ -319,14 +329,12 @@ def _stylizer(config: Config, device: str | None) -> Stylizer:
     machine.wait_passively()  # before torch is imported
 
     from nst_daemon.api.stylizer import Stylizer
+    from nst_daemon.engine.device_names import first_device
 
-    devices = (
-        config.devices if isinstance(config.devices, str) else next(iter(config.devices), "auto")
-    )
     return Stylizer(
         network=config.model.network,
         weights=config.model.weights,
-        device=device or devices,
+        device=device or first_device(config.devices),
         threads=machine.threads_per_worker() if config.threads == "auto" else config.threads,
         limits=config.limits,
     )

@@ -205,7 +205,7 @@ def test_the_output_is_checked_before_the_styles_are_read(painter: Painter, tmp_
             resolve({"size": 16_384}),
             destination=Destination(tmp_path / "dog.webp", "webp", 8),
         )
-    with pytest.raises(StorageError, match=r"dog\.png may need 1 MiB, and .* has 0 MiB of free"):
+    with pytest.raises(StorageError, match=r"dog\.png may need 3 KiB, and .* has 0 bytes of free"):
         painter.prepare(
             picture(32, 32),
             [missing],
