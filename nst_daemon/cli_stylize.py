@@ -84,7 +84,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     pictures: Annotated[
         list[str],
         typer.Argument(
-            metavar="CONTENT STYLE...",
+            metavar="CONTENT STYLE",
             help="The content picture, then the style pictures. With --style, all of them are contents. A folder "
             "stands for the pictures in it; a STYLE may also be the name of a style in the library.",
             show_default=False,
@@ -175,13 +175,14 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Paint pictures without the daemon.
+    """Paint pictures without the daemon, and print their paths.
 
-    One picture:       nst-daemon stylize dog.jpg hokusai.jpg -o painted.png
-    Several contents:  nst-daemon stylize photos/*.jpg --style hokusai.jpg -o painted/
+    One picture: nst-daemon stylize dog.jpg hokusai.jpg -o dog.png
 
-    Prints the path of each picture. In a folder a picture is called like its content, with a number if a file of that
-    name exists. Exit code 1: some of several pictures failed.
+    Several: nst-daemon stylize photos/*.jpg --style hokusai.jpg -o out/
+
+    In a folder, a picture is called like its content, with a number if a file of that name exists. Exit code 1: some of
+    several pictures failed.
     """
     loaded = configured(config)
     contents, styles = _contents_and_styles(pictures, style or [])
