@@ -42,7 +42,7 @@ def readme() -> None:
     """The sample content, the sample style, and what `demo` paints of them, larger."""
     scene, painting = decode(CONTENT), decode(STYLE)
     painted = stylize(scene, painting, size=640)
-    save_row([scene, painting, painted], IMAGES / "riverside.jpg", height=384)
+    save_row([scene, painting, painted.rendering.picture], IMAGES / "riverside.jpg", height=384)
 
 
 def looks() -> None:
@@ -55,7 +55,7 @@ def looks() -> None:
         cells += [(scene, to_image(content.rgb)), (style, to_image(painting.rgb))]
         for preset in ("painting", "bold", "sketch" if style == "pencil" else "gentle"):
             painted = stylize(content, painting, size=384, preset=preset)
-            cells.append((preset, to_image(painted.rgb)))
+            cells.append((preset, painted.image))
     captioned_sheet(cells, columns=5, height=216).save(IMAGES / "looks.jpg", quality=85)
 
 
@@ -152,7 +152,7 @@ def quick(content: Image.Image, *styles: Image.Image, **choices: Any) -> Image.I
     """A small picture with few iterations."""
     pictures = [as_picture(style) for style in styles]
     painted = stylize(as_picture(content), pictures, size=192, iterations=60, **choices)
-    return to_image(painted.rgb)
+    return painted.image
 
 
 def transparency() -> None:
@@ -164,7 +164,7 @@ def transparency() -> None:
     alpha = ((0.85 - (down**2 + across**2).sqrt()) * 12).clamp(0, 1)[None]
     cut = torch.where(alpha > 0, as_picture(scene).rgb, 0)
     content = from_image(to_image(torch.cat([cut, alpha])))
-    painted = stylize(content, as_picture(painting), size=192)
+    painted = stylize(content, as_picture(painting), size=192).rendering.picture
     assert painted.alpha is not None
     cells = [
         ("content", to_image(on_chequers(cut, alpha))),

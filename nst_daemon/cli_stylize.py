@@ -46,7 +46,7 @@ from nst_daemon.ops.output_names import (
     name_outputs,
     partial,
 )
-from nst_daemon.ops.tables import span
+from nst_daemon.units import span
 
 if TYPE_CHECKING:
     from nst_daemon.api.result import Result

@@ -410,7 +410,8 @@ def remove_older(folder: Path, before: float) -> None:
 def check_local(path: Path) -> None:
     """Raise UsageError for an address on the web, which commands and the API do not read."""
     if (found := _ADDRESS.match(str(path))) and not os.path.lexists(path):
-        address = f"{found[0]}/{str(path)[found.end() :]}"
+        slashes = "//" if found[0] == "file:/" else "/"
+        address = f"{found[0]}{slashes}{str(path)[found.end() :]}"
         raise UsageError(
             f"{shortened(printable(address))} is an address and not a file",
             remedy="download it first, or name the file itself",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gc
 import os
 import threading
@@ -27,6 +26,7 @@ from nst_daemon.jobs import Role
 from nst_daemon.ops.progress_bars import StepProgress
 from nst_daemon.painter import Painter, Prepared, Rendering
 from nst_daemon.pictures.destination import Destination
+from nst_daemon.suggestions import question, similar
 from nst_daemon.workers.process.recorder import Recorder
 
 #: Called after each iteration. It may return False: the painting ends, and the picture so far is the result.
@@ -291,8 +291,8 @@ def _watching(prepared: Prepared, progress: bool | Watch | StepProgress) -> Iter
 
 def _check_keywords(keywords: Mapping[str, object]) -> None:
     """Raise SettingsError for a misspelt argument; `resolve` refuses other unknown ones."""
-    settings = [known.name for known in fields(RenderSettings)]
-    for key in keywords.keys() - set(settings):
-        close = difflib.get_close_matches(key, (*settings, *_KEYWORDS), 1)
+    known = [setting.name for setting in fields(RenderSettings)]
+    for key in keywords.keys() - set(known):
+        close = similar(key, (*known, *_KEYWORDS))
         if close and close[0] in _KEYWORDS:
-            raise SettingsError(f"unknown argument {key!r}", remedy=f"did you mean {close[0]!r}?")
+            raise SettingsError(f"unknown argument {key!r}", remedy=question(close))

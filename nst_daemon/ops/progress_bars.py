@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.names import printable, shortened
-from nst_daemon.ops.tables import span
 from nst_daemon.service.progress_estimate import ProgressEstimate
+from nst_daemon.units import span
 
 #: Seconds between two updates of a bar.
 BAR_SECONDS = 0.1

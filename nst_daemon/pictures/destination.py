@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nst_daemon import units
 from nst_daemon.errors import PictureError, StorageError, UsageError
@@ -13,7 +14,9 @@ from nst_daemon.files import kind, nearest, write_atomic
 from nst_daemon.mounts import Space, space
 from nst_daemon.names import printable
 from nst_daemon.pictures.output_formats import check_size, output_format
-from nst_daemon.pictures.raster import Size
+
+if TYPE_CHECKING:
+    from nst_daemon.pictures.raster import Size
 
 _MiB = 1024 * 1024
 
