@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.drawings import draw_painting, draw_scene
+
 DEADLINE = 180.0  # seconds; a slow machine is not a failure
 
 
@@ -75,3 +77,31 @@ def daemon(tmp_path: Path, model_cache: Path) -> Iterator[Daemon]:
     if made.process and made.process.poll() is None:
         made.process.kill()
         made.process.wait()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """A photo and a painting."""
+    content, style = tmp_path / "photo.png", tmp_path / "painting.png"
+    draw_scene(64, 48).save(content)
+    draw_painting(64, 48).save(style)
+    return content, style
+
+
+def nst(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a command with few iterations in a folder; its daemon is the one of `Daemon`."""
+    environment = {
+        **os.environ,
+        "NST_FOLDERS__ROOT": str(folder),
+        "NST_RENDER__ITERATIONS": "2",
+        "NST_DEVICES": "cpu",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "nst_daemon", *map(str, words)],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import imagecodecs
@@ -13,37 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.pictures.decode import decode_file
-from tests.e2e.conftest import DEADLINE, Daemon
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """A photo and a painting."""
-    content, style = tmp_path / "photo.png", tmp_path / "painting.png"
-    draw_scene(64, 48).save(content)
-    draw_painting(64, 48).save(style)
-    return content, style
-
-
-def nst(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run a command with few iterations in a folder; its daemon is the one of `Daemon`."""
-    environment = {
-        **os.environ,
-        "NST_FOLDERS__ROOT": str(folder),
-        "NST_RENDER__ITERATIONS": "2",
-        "NST_DEVICES": "cpu",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "nst_daemon", *map(str, words)],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+from tests.e2e.conftest import DEADLINE, Daemon, nst
 
 
 @pytest.mark.parametrize(
