@@ -46,7 +46,7 @@ from nst_daemon.ops.output_names import (
     name_outputs,
     partial,
 )
-from nst_daemon.units import span
+from nst_daemon.units import count, duration
 
 if TYPE_CHECKING:
     from nst_daemon.api.result import Result
@@ -308,7 +308,7 @@ def _styles(
     if weights:
         if "style_weights" in wanted or len(weights) != len(styles):
             raise UsageError(
-                f"there are {len(weights)} --style-weight for {len(styles)} styles",
+                f"--style-weight is given {len(weights)} times for {count(len(styles), 'style')}",
                 remedy="give one for each STYLE, and no --set style_weights",
             )
         # Own pictures come first, then those of the library.
@@ -364,8 +364,8 @@ def _paint_all(stylizer: Stylizer, named: Sequence[OutputFiles], how: _How) -> N
                 streams.notice(printable(str(error)))
     finally:
         if several:
-            took = span(time.monotonic() - began)
-            said = f"painted {done} of {len(named)} pictures in {took}"
+            took = duration(time.monotonic() - began)
+            said = f"painted {done} of {count(len(named), 'picture')} in {took}"
             how.note(f"{said}; failed: {', '.join(failed)}" if failed else said)
     if failed:
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.names import printable, shortened
 from nst_daemon.service.progress_estimate import ProgressEstimate
-from nst_daemon.units import span
+from nst_daemon.units import duration, rate
 
 #: Seconds between two updates of a bar.
 BAR_SECONDS = 0.1
@@ -118,8 +118,8 @@ class StepProgress:
         estimate, now = self._estimate, self._clock()
         assert estimate is not None
         estimate.update(now, step.iteration, step.iterations)
-        speed = "" if estimate.speed is None else f", {estimate.speed:.3g} it/s"
-        left = "" if estimate.left is None else f", {span(estimate.left)} left"
+        speed = "" if estimate.speed is None else f", {rate(estimate.speed)}"
+        left = "" if estimate.left is None else f", {duration(round(estimate.left))} left"
         at = f"{step.iteration}/{step.iterations}{speed}{left}"
         if self._bars is None:
             if step.scale != self._scale:

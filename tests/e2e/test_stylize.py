@@ -44,7 +44,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_several_contents_go_into_a_new_folder(folder: Path) -> None:
-    """Each content, and each in a folder, has its picture in the new folder; equal names are numbered; those that fail are
+    """Each content, and each in a folder, has its picture in the new folder; equal names are numbered; failures are
     named at the end.
     """
     (folder / "bad.png").write_text("no picture")
@@ -142,7 +142,7 @@ def test_a_failure_is_json_too(folder: Path) -> None:
         ("dog.png swirls.png --start nois", "nois does not exist; name a picture, or one of content"),
         ("dog.png swirls.png --start cat.png --set start=mix", "contradict each other"),
         ("dog.png swirls.png --set start=given", "start=given names no picture; use --start FILE"),
-        ("dog.png swirls.png --style-weight 1 --style-weight 2", "2 --style-weight for 1 styles"),
+        ("dog.png swirls.png --style-weight 1 --style-weight 2", "--style-weight is given 2 times for 1 style"),
         ("empty swirls.png", "there is no image file in empty"),
     ],
 )  # fmt: skip
