@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nst_daemon import config
 from tests.test_package import tracked
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +79,42 @@ def test_the_status_page_opens_little(units: Path) -> None:
     assert done.returncode == 0, done.stdout
     for line in ("✗ PrivateNetwork=", "✗ RestrictAddressFamilies=~AF_(INET|INET6)"):
         assert line in done.stdout
+
+
+def examples() -> list[tuple[str, str]]:
+    """The variables of systemd/environment and of the drop-ins, with the values that they show."""
+    text = (ROOT / "systemd" / "environment").read_text()
+    lines = [line[1:] for line in text.splitlines() if re.match(r"#[A-Z_]+=", line)]
+    for path in sorted((ROOT / "systemd").glob("*.conf")):
+        lines += re.findall(r"^#?Environment=(.+)$", path.read_text(), re.MULTILINE)
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+@pytest.mark.parametrize(("name", "value"), examples())
+def test_each_example_of_the_environment_works(name: str, value: str, tmp_path: Path) -> None:
+    """Each variable that the examples show is a setting, and `run` accepts its value as it stands."""
+    root = {"NST_FOLDERS__ROOT": str(tmp_path)}
+    loaded = config.load(ROOT / "config.yaml", {**root, name: value})
+    assert not loaded.warnings
+    plain = config.load(ROOT / "config.yaml", root)
+    assert loaded != plain or value == ""
+    command = [sys.executable, "-m", "nst_daemon", "once", "--config", str(ROOT / "config.yaml")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NST_")}
+    done = subprocess.run(
+        command,
+        env={**environment, **root, name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in done.stderr.splitlines() if " warning " in line]
+
+
+def test_the_examples_are_found() -> None:
+    """The test above sees the variables of the environment file and of the drop-in for machines without a GPU."""
+    names = [name for name, _ in examples()]
+    assert names == ["NST_DEVICES", "NST_LOG__LEVEL", "NST_STATUS_PAGE_TOKEN", "NST_DEVICES"]
 
 
 def test_extras_are_installed_on_request() -> None:
