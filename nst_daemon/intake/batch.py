@@ -105,10 +105,23 @@ def _words(values: Mapping[str, Any], key: str, label: str) -> tuple[str, ...]:
             f"{label}: {key} must be a glob, or a list of them",
             remedy=f"for example {key}: ['*.jpg']",
         )
+    if not all(word.strip() for word in found):
+        raise SettingsError(
+            f"{label}: {key} contains an empty name", remedy="remove it, or write a glob or a name"
+        )
     return tuple(found)
 
 
 def name_of(path: Path) -> str:
-    """night.batch.yaml → night"""
-    stem = clean_name(path.stem)
-    return stem[: -len(SUFFIX)] if stem.lower().endswith(SUFFIX) else stem
+    """night.batch.yaml → night. Raises InputError for a file without a name before .batch.yaml."""
+    stem = path.stem[: -len(SUFFIX)] if path.stem.lower().endswith(SUFFIX) else path.stem
+    if reason := name_fault(stem, path.name):
+        raise InputError(reason)
+    return clean_name(stem)
+
+
+def name_fault(stem: str, file: str) -> str:
+    """Why a batch cannot be called `stem`, the beginning of the name of its file; "" if it can."""
+    if stem.strip(" ."):
+        return ""
+    return f"{printable(file)!r} has no name before {SUFFIX}; rename it, for example to night{SUFFIX}.yaml"

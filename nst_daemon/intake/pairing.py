@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nst_daemon.errors import SettingsError
+from nst_daemon.intake.batch import SUFFIX, name_fault
 from nst_daemon.intake.drops import (
     MAX_STYLE_PICTURES,
     SETTINGS_SUFFIXES,
@@ -323,6 +324,9 @@ def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
     if any(name in rules.styles and not rules.styles[name].settled for name in names):
         outcome.settling.extend(files.paths)
         return
+    if files.source == "batch":
+        entry = files.parts[0].entry
+        reason = reason or name_fault(entry.stem[: -len(SUFFIX)], entry.name)
     reason = reason or _style_fault(files, names, rules) or _mask_fault(files, names)
     age = min(part.entry.age for part in files.parts)
     missing = "" if reason else _missing(files, bool(names))

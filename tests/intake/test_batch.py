@@ -74,3 +74,23 @@ def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
 def test_names_of_batches(file: str, name: str) -> None:
     """The name is the file's, without its endings."""
     assert name_of(Path(file)) == name
+
+
+@pytest.mark.parametrize("file", [".batch.yaml", " .batch.yml", "...batch.yaml", ". .batch.yaml"])
+def test_a_batch_needs_a_name(file: str, tmp_path: Path) -> None:
+    """A file without a name before its ending is refused, on the command line and in the inbox if it is not hidden."""
+    with pytest.raises(
+        InputError, match=r"has no name before \.batch; rename it.*night\.batch\.yaml"
+    ):
+        name_of(tmp_path / file)
+
+
+@pytest.mark.parametrize("key", ["contents", "styles"])
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_name_in_a_batch_is_refused(key: str, empty: str) -> None:
+    """An empty entry is refused by the name of its key."""
+    values = {"contents": ["*.jpg"], "styles": ["starry"], key: ["a", empty]}
+    with pytest.raises(
+        SettingsError, match=rf"^n\.batch\.yaml: {key} contains an empty name; remove it"
+    ):
+        parse(values, "n.batch.yaml")

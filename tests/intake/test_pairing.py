@@ -351,6 +351,14 @@ def test_a_batch_file_is_handed_on() -> None:
     )
 
 
+def test_a_batch_file_without_a_name_is_refused() -> None:
+    """A batch file with only a space before its ending is refused, with a name that would do."""
+    (rejection,) = of(" .batch.yaml").rejections
+    assert rejection.reason == (
+        "' .batch.yaml' has no name before .batch; rename it, for example to night.batch.yaml"
+    )
+
+
 @pytest.mark.parametrize("name", ["dog.content.pdf", "dog.style.eps", "dog.start.svg"])
 def test_other_kinds_of_files_with_a_role_are_refused(name: str) -> None:
     """Other kinds of files with a role after a dot are refused at once, with the kinds that are known."""
