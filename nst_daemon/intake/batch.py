@@ -19,7 +19,7 @@ from typing import Any
 
 from nst_daemon import strict_yaml
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import SettingsError
+from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.files import unreadable
 from nst_daemon.intake.drops import checked_priority
 from nst_daemon.names import clean_name, printable
