@@ -77,7 +77,7 @@ class Ledger(LedgerReader):
     def open(cls, path: Path) -> Ledger:
         """Open for the daemon: create, check, migrate, and keep a backup copy beside it (NAME.backup).
 
-        Before a migration from version N a copy is kept as NAME.version-N, with which the older program can go on.
+        Before a migration from version N a copy is kept as NAME.version-N, with which the older program can continue.
         A damaged file is kept as NAME.damaged-N and replaced by the backup, or by an empty ledger where there is
         no sound one; a file that has gone is replaced where there is a backup. `repaired` then says so, and
         `intake.claim.recover_spool` finds the jobs that it forgot.
@@ -104,7 +104,7 @@ class Ledger(LedgerReader):
         return ledger
 
     def check(self) -> None:
-        """Raise StorageError if the file behind this ledger has gone or been replaced, as by an unmount."""
+        """Raise StorageError if the file behind this ledger is missing or was replaced, as by an unmount."""
         with files.storage(self.path):
             identity = file_identity(self.path)
         if identity != self._identity:

@@ -24,7 +24,7 @@ def explain(error: Exception) -> str:
 
 
 def explain_one(error: Exception) -> str:
-    """`explain`, for code that goes on with the next of many things: StorageError and MemoryError are raised."""
+    """`explain`, for code that continues with the next of many things: StorageError and MemoryError are raised."""
     if isinstance(error, StorageError | MemoryError):
         raise error
     return explain(error)

@@ -92,7 +92,7 @@ class CudaGraphEvaluation(Generic[S]):
                 cause = (
                     "" if all(map(_agree, outputs, expected)) else "its replay gives another result"
                 )
-            except Exception as error:  # noqa: BLE001 (painting goes on without a graph)
+            except Exception as error:  # noqa: BLE001 (painting continues without a graph)
                 if memory_error := _memory_error(error):
                     try:
                         raise memory_error from None

@@ -216,7 +216,7 @@ class Expansion:
             reason = str(error)
         except OSError as error:
             reason = _cause(error)
-        except Exception as error:  # noqa: BLE001 (the other pictures of the batch go on)
+        except Exception as error:  # noqa: BLE001 (the other pictures of the batch continue)
             reason = explain_one(error)
         return Rejection(combination.name, "batch", self.name, (), reason)
 

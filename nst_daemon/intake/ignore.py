@@ -1,4 +1,4 @@
-"""Names of files that are not drops: hidden and temporary files, and what other programs keep beside pictures."""
+"""Names of files that are not drops: hidden and temporary files, and what other programs keep next to pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PATTERNS = (
 )
 #: Google Photos cuts this part of a name off anywhere.
 _TAKEOUT = "supplemental-metadata"
-#: Files that other programs keep beside pictures.
+#: Files that other programs keep next to pictures.
 _SIDECARS = (
     r".*\.(xmp|aae|thm|lrv)$",  # Lightroom, darktable, digiKam, Apple Photos, cameras
     r".*\.(pp3|arp|dop|cos|cot|cop|cof|comask|on1|vrd|dr4|nksc|acr|exv)$",  # RawTherapee, DxO, Capture One, …

@@ -1,7 +1,7 @@
 """The meaning of the files in a folder of the inbox: from names and facts to requests and rejections, without I/O.
 
     dog.content.jpg + dog.style.png (+ dog.yaml)     a pair, by stem
-    dog_content.jpg + dog-style.png                  the same; each by itself is only a picture
+    dog_content.jpg + dog-style.png                  the same; each alone is only a picture
     dog.content.jpg + dog.style-1.png + dog.style-2.png   several blended styles
     wedding/ with content.*, style.* (+ job.yaml)    a job folder, which settles as a whole
     starry/ with any pictures                        a hot folder, if the library has a style "starry"

@@ -129,7 +129,9 @@ def found(results: Path) -> Iterator[dict[str, Any]]:
                 try:
                     entry = _entry(path, results, present, json.loads(files.read_file(path)))
                 except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                    log.warning("%s was skipped: %r", printable(str(path)), error)
+                    reason = first_line(error) if isinstance(error, OSError) else "it is damaged"
+                    reason = str(error) if type(error) is ValueError else reason
+                    log.warning("%s was skipped: %s", printable(str(path)), reason)
                 else:
                     if entry is not None:
                         yield entry

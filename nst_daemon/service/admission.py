@@ -136,7 +136,7 @@ class Admission:
         return self._inbox.rules(now.steady, now.wall)
 
     def resume(self, job: Job) -> None:
-        """Go on with a job that an earlier process has claimed."""
+        """Continue with a job that an earlier process has claimed."""
         self._claimed[job.id] = job
 
     def take_in(self, now: Moment) -> None:
@@ -307,7 +307,7 @@ class Admission:
     def _enter(self, job: Job, now: Moment) -> None:
         """From `claimed` on: the originals leave the inbox, and the job joins the queue or has failed.
 
-        It waits for the check of its pictures; the next rounds go on.
+        It waits for the check of its pictures; the next rounds continue.
         """
         said = job_logger(log, job.name, job.id)
         folders = self._state.folders

@@ -91,7 +91,7 @@ class Batches:
             self.begin(expansion)
 
     def expand(self, now: Moment) -> None:
-        """Go on with the first batch. Raises StorageError."""
+        """Continue with the first batch. Raises StorageError."""
         for expansion in self._expansions[:1]:
             with contained(expansion.name, partial(self._abandon, expansion)):
                 self._expand(expansion, now)
@@ -111,7 +111,7 @@ class Batches:
             expansion.advance()
 
     def _abandon(self, expansion: Expansion, reason: str, detail: str) -> None:
-        """A batch cannot go on: its file stays in the inbox until it changes or the daemon starts again."""
+        """A batch cannot continue: its file stays in the inbox until it changes or the daemon starts again."""
         log.error("batch %s was stopped: %s", expansion.name, reason)
         if expansion.file:
             self._admission.leave([expansion.file])

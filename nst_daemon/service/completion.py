@@ -157,7 +157,7 @@ class Completion:
     # One job
 
     def _publish(self, job: Job, now: Moment) -> Job | None:
-        """Move the staged files to results/. None if they have gone and the job is painted again."""
+        """Move the staged files to results/. None if they are missing and the job is painted again."""
         folders = self._state.folders
         stage = folders.stage / job.id
         if not all((stage / name).is_file() for name in job.staged_files):

@@ -145,10 +145,10 @@ class Dispatch:
         self._state, self._completion, self._previews = state, completion, previews
         self.executor = executor
         self._observer = observer
-        #: When painting goes on, for people, outside of `service.active_hours`; "" while painting is allowed.
+        #: When painting continues, for people, outside of `service.active_hours`; "" while painting is allowed.
         self.resting = ""
         self.devices = DeviceNews()
-        #: A job that a worker could not go on with because of the disk, until an attempt at it ends otherwise.
+        #: A job that a worker could not continue with because of the disk, until an attempt at it ends otherwise.
         self._blocked: _Blocked | None = None
         self._due: dict[str, float] = {}  # when to retry a job, in seconds of the monotonic clock
         self.running: dict[str, Job] = {}
@@ -365,7 +365,7 @@ class Dispatch:
     def hand_out(self, now: Moment) -> None:
         """Give queued jobs to the workers that have room.
 
-        Raises StorageError, also as long as a worker could not load or go on because of the disk.
+        Raises StorageError, also as long as a worker could not load or continue because of the disk.
         """
         ledger = self._state.ledger
         if self.resting:

@@ -36,7 +36,7 @@ class Housekeeping:
         self._removed_until: dict[Path, float] = {}
 
     def check_folders(self) -> None:
-        """Raise StorageError if the ledger or a folder has gone."""
+        """Raise StorageError if the ledger or a folder is missing."""
         self._state.ledger.check()
         folders = self._state.folders
         for folder in (folders.inbox, folders.results, folders.done, folders.failed, folders.state):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,9 +78,10 @@ class PrometheusMetrics:
             try:
                 start_http_server(options.port, addr=options.address, registry=registry)
             except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
                 raise ConfigError(
-                    f"metrics.port {options.port} on {options.address} is not available: {error}",
-                    remedy="choose another",
+                    f"metrics.port {options.port} on {options.address} is not available: {reason}",
+                    remedy="choose another port, or stop the program that uses it",
                 ) from error
 
     def staged(self, sidecar: Path) -> None:

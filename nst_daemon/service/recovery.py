@@ -26,7 +26,7 @@ S = JobState
 def recover(
     state: State, admission: Admission, completion: Completion, dispatch: Dispatch, now: Moment
 ) -> None:
-    """Put the spool and the ledger in order, and hand each unfinished job to the part that goes on with it.
+    """Put the spool and the ledger in order, and hand each unfinished job to the part that continues with it.
 
     It may be called again after an error. Raises StorageError.
     """

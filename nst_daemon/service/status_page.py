@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
 
 from nst_daemon.addresses import split_address
@@ -45,7 +46,7 @@ class StatusPage:
         self._pause = FIRST_RESTART_PAUSE
 
     def change(self, options: PageOptions) -> None:
-        """Go on with other options. After a ConfigError nothing has changed."""
+        """Continue with other options. After a ConfigError nothing has changed."""
         if options == self._options:
             return
         options.check()
@@ -143,6 +144,7 @@ def listen(address: str) -> socket.socket | None:
         return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
     except OSError as error:
         raise ConfigError(
-            f"status_page {address} is not available: {error.strerror or error}",
-            remedy="choose another; the systemd service needs status-page.conf for a network, see docs/operations.md",
+            f"status_page {address} is not available: {os.strerror(error.errno) if error.errno else error}",
+            remedy="choose another port, or stop the program that uses it; the systemd service needs "
+            "status-page.conf for a network, see docs/operations.md",
         ) from error

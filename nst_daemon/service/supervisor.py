@@ -55,7 +55,7 @@ NEEDS_RESTART = (
 )  # fmt: skip
 #: Seconds between two looks for what else may have changed: requests, free space, folders.
 HOUSEKEEPING_SECONDS = 1.0
-#: The longest time in seconds between two attempts to go on while the queue is paused.
+#: The longest time in seconds between two attempts to continue while the queue is paused.
 LONGEST_WAIT = 16.0
 
 
@@ -138,7 +138,7 @@ class Supervisor:
         return self.pause.reason if self.pause else ""
 
     def recover(self, now: Moment) -> None:
-        """Bring every job that a crash or a shutdown has left behind to where it can go on.
+        """Bring every job that a crash or a shutdown has left behind to where it can continue.
 
         Where the disk prevents that, the queue is paused, and `step` tries it again.
         """
@@ -150,7 +150,7 @@ class Supervisor:
             self._recovered = True
 
     def reconfigure(self, config: Config) -> None:
-        """Go on with another configuration. What needs a restart stays as it was, and the log names it."""
+        """Continue with another configuration. What needs a restart stays as it was, and the log names it."""
         old = self._state.config
         for key in NEEDS_RESTART:
             before = attrgetter(key)(old)
@@ -214,7 +214,7 @@ class Supervisor:
             part(now)
         except DamagedLedger:
             raise
-        except Exception as error:  # noqa: BLE001 (whatever it is, the daemon goes on)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the daemon continues)
             self._pause(explain(error), now)
             return False
         return True

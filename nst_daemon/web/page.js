@@ -42,7 +42,7 @@ function show(data) {
   $("state").dataset.state = state;
   $("state").textContent = state === "away" ? "not running" : state;
   const reason = live && live.reason ? live.reason : "";
-  $("headline").textContent = state === "away" ? "No daemon is running on this root." : reason;
+  $("headline").textContent = state === "away" ? "The daemon is not running. Start it with nst-daemon run." : reason;
   $("counts").textContent = ["queued", "running", "retrying", "done", "failed", "quarantined"]
     .filter((name) => jobs[name]).map((name) => `${jobs[name]} ${name}`).join(" · ");
   const paintings = live ? live.paintings : [];
@@ -94,7 +94,7 @@ const paintingCard = (painting) => {
     make("div", { className: "canvas", textContent: "No preview yet" }),
     make("div", { className: "facts" },
       make("h3", { textContent: painting.name }), make("span", { className: "percent" }),
-      make("progress", { max: 100, ariaLabel: "Painted" }), make("p", { className: "pace" }), make("p", { textContent: `on ${painting.worker}` }),
+      make("progress", { max: 100, ariaLabel: `Progress of ${painting.name}` }), make("p", { className: "pace" }), make("p", { textContent: `on ${painting.worker}` }),
       make("figure", { className: "curve" })));
   card.dataset.id = painting.id;
   return card;
@@ -194,7 +194,7 @@ function showChosen(zone) {
     return preview;
   };
   place.replaceChildren(...chosen.slice(0, 3).map(image), ...(chosen.length > 3 ? [make("small", { textContent: `and ${chosen.length - 3} more` })] : []));
-  zone.querySelector("small").textContent = chosen.length === 1 ? chosen[0].name : chosen.length ? `${chosen.length} pictures` : "choose a file, or drop it here";
+  zone.querySelector("small").textContent = chosen.length === 1 ? chosen[0].name : chosen.length ? count(chosen.length, "picture") : "choose a file, or drop it here";
   say("");
 }
 for (const zone of document.querySelectorAll(".zone")) {

@@ -192,7 +192,7 @@ class Died:
         job_id: The job that is blamed, if any.
         reason: For people, such as "was killed by signal 9 (SIGKILL)" or "made no progress for 120 s".
         detail: The end of its output, such as the Python stack of a crash.
-        disk: It could not load because of the disk. It starts again by itself.
+        disk: It could not load because of the disk. It starts again automatically.
     """
 
     worker: str
@@ -276,7 +276,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """From a worker that ends by itself: it cannot load, or its device has failed.
+    """From a worker that ends on its own: it cannot load, or its device has failed.
 
     Args:
         permanent: Another start fails in the same way.

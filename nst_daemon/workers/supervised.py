@@ -376,7 +376,7 @@ class SupervisedWorker:
             how = " and did not answer either" if silent > stall / 2 else ""
             return f"made no progress for {duration(still)}{how} (service.stall_seconds)"
         if now - self.head_since > 60 * minutes + allowed:
-            # The worker ends such a job by itself between two steps; this is for one that does not.
+            # The worker ends such a job between two steps; this is for one that does not.
             return f"painted for more than {duration(60 * minutes)} (limits.max_job_minutes)"
         return ""
 

@@ -17,7 +17,7 @@ _CONTEXTS = 41
 _HEADER = bytearray(128)
 _HEADER[8], _HEADER[12:24] = 4, b"mntrRGB XYZ "
 _HEADER[36:40], _HEADER[70:72], _HEADER[73], _HEADER[78:80] = b"acsp", b"\xf6\xd6", 1, b"\xd3\x2d"
-#: What the profile's device or creator goes on with, of its beginning.
+#: What the profile's device or creator continues with, of its beginning.
 _CREATORS = {b"A": b"APPL", b"M": b"MSFT", b"SG": b"SGI ", b"SU": b"SUNW"}
 _TAGS = (
     *(b"cprt", b"wtpt", b"bkpt", b"rXYZ", b"gXYZ", b"bXYZ", b"kXYZ", b"rTRC", b"gTRC", b"bTRC"),

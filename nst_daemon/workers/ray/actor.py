@@ -117,7 +117,7 @@ class PipeActor:
             log.exception("no worker can run here")
             permanent = isinstance(error, NstError) and error.retry is Retry.NEVER
             self._say(messages.Leaving(f"cannot paint: {error}", permanent))
-            self._say(Ended("ended by itself"))
+            self._say(Ended("ended without a reason"))
         else:
             self._say(*last)
         finally:

@@ -147,7 +147,7 @@ class Driver:
         return Leaving("could not start: the model could not be loaded", permanent=False)
 
     def _box(self, path: Path) -> list[Any]:
-        """A file in the cluster's object store. In a list, because Ray fetches bare references by itself."""
+        """A file in the cluster's object store. In a list, because Ray fetches bare references automatically."""
         return [self._ray.put(path.read_bytes())]
 
     async def _keep_reporting(self) -> None:
