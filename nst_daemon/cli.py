@@ -181,6 +181,8 @@ def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:
         streams.notice(printable(said), level=6)
     if config.outputs.gallery:
         gallery.write(config.folders.results, places, rerun_command(config, roots), config.limits)
+    else:
+        gallery.remember_inputs(config.folders.results, [path.resolve() for path in roots])
 
 
 app.command(cls=StylizeCommand)(stylize)

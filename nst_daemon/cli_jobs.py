@@ -120,6 +120,8 @@ def rerun(
     """Submit the job that made a picture again. Its inputs are found by their contents."""
     from nst_daemon.intake.submit import drop, recipe_parts
     from nst_daemon.report import sidecar
+    from nst_daemon.report.gallery import THUMBNAILS
+    from nst_daemon.report.rerun_command import noted_inputs
     from nst_daemon.weights_file import configured_weights
 
     loaded = for_drops(config)
@@ -140,7 +142,9 @@ def rerun(
         streams.notice(said, level=4)
     settings = {**recipe.settings, **recipe.outputs}
     resolve_job(loaded, settings)
-    parts = recipe_parts(recipe.inputs, input_places(loaded, inputs or []))
+    noted = noted_inputs(loaded.folders.results / THUMBNAILS).values()
+    places = input_places(loaded, inputs or [])
+    parts = recipe_parts(recipe.inputs, places, noted)
     name, formats, began = recipe.name.replace("/", "-"), loaded.limits.formats, time.time()
     dropped = drop(loaded.folders.inbox, name, parts, settings, formats)
     _submitted(loaded, dropped, began, wait=wait)

@@ -247,19 +247,22 @@ def _numbered(pictures: Sequence[tuple[Role, Path]]) -> list[Part]:
     return parts
 
 
-def recipe_parts(inputs: Iterable[Mapping[str, object]], places: Sequence[Path]) -> list[Part]:
+def recipe_parts(
+    inputs: Iterable[Mapping[str, object]], places: Sequence[Path], noted: Iterable[Path] = ()
+) -> list[Part]:
     """Find the pictures that a sidecar names, by their contents.
 
     Args:
         inputs: `role`, `sha256` and `bytes` of each input, and perhaps its `name`.
         places: Files, and folders that are searched.
+        noted: Files that are searched too, and not listed in messages.
 
     Raises:
         InputError: A picture was not found.
     """
     wanted = [i for i in inputs if Role(str(i["role"])) in PICTURE_ROLES]
     sizes = {str(i["sha256"]): int(str(i["bytes"])) for i in wanted}
-    found = find_files(sizes, places, suffixes=IMAGE_SUFFIXES)
+    found = find_files(sizes, [*places, *noted], suffixes=IMAGE_SUFFIXES)
     for i in wanted:
         if i["sha256"] not in found:
             raise InputError(

@@ -118,6 +118,22 @@ def write(
     return results / PAGE
 
 
+def remember_inputs(results: Path, inputs: Sequence[Path]) -> None:
+    """Note where inputs are, for `rerun` and later pages.
+
+    Args:
+        results: the folder of results.
+        inputs: files and folders with inputs that are not in the folders of the root.
+
+    Raises:
+        StorageError: the list cannot be written.
+    """
+    with files.storage(results):
+        (results / THUMBNAILS).mkdir(exist_ok=True)
+    wanted = {digest: size for entry in found(results) for digest, size in entry["inputs"]}
+    known_inputs(results / THUMBNAILS, wanted, inputs)
+
+
 def found(results: Path) -> Iterator[dict[str, Any]]:
     """The entries of all sidecars in a folder, at any depth, whose pictures exist. Links are not followed."""
     for parent, folders, names in os.walk(results):

@@ -60,7 +60,7 @@ def known_inputs(
     Raises:
         StorageError: the list cannot be written.
     """
-    before = _read(folder / KNOWN_INPUTS)
+    before = noted_inputs(folder)
     known = {digest: path for digest, path in before.items() if digest in wanted and path.is_file()}
     missing = {digest: size for digest, size in wanted.items() if digest not in known}
     if inputs:
@@ -72,9 +72,10 @@ def known_inputs(
     return known
 
 
-def _read(path: Path) -> dict[str, Path]:
+def noted_inputs(folder: Path) -> dict[str, Path]:
+    """What `known_inputs` has kept in a folder."""
     try:
-        found = json.loads(files.read_file(path))
+        found = json.loads(files.read_file(folder / KNOWN_INPUTS))
         return {str(digest): Path(str(place)) for digest, place in found.items()}
     except (OSError, ValueError, AttributeError):
         return {}

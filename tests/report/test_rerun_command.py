@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.jobs import BatchCell
+from nst_daemon.report import gallery
 from nst_daemon.weights_file import find_weights
 from tests.report.conftest import Root
 from tests.report.test_rerun import record_weights
@@ -122,3 +124,16 @@ def test_a_file_that_is_gone_is_not_named(root: Root, tmp_path: Path) -> None:
     (photos / "dog.content.jpg").unlink()
     again = commands(run("nst-daemon gallery", root.folder.parent))["dog"]
     assert again.count("--input") == 1
+
+
+def test_rerun_finds_the_inputs_of_a_batch_by_itself(
+    root: Root, elsewhere: Path, tmp_path: Path
+) -> None:
+    """What a batch has noted is enough, without a page and without --input."""
+    picture = root.add()
+    record_weights(picture, find_weights().sha256)
+    photos = tmp_path / "photos"
+    (root.folder / "done" / "dog").rename(photos)
+    gallery.remember_inputs(root.results, [photos])
+    environ = {"NST_FOLDERS__ROOT": str(root.folder)}
+    assert run(f"nst-daemon rerun {shlex.quote(str(picture))}", elsewhere, environ) == "dog"
