@@ -15,15 +15,17 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from benchmarks.drawings import SCENES, STYLES, draw_painting, draw_scene
+from benchmarks.drawings import STYLES, draw_painting, draw_scene
 from nst_daemon.service.live_status import LiveStatus
 
 IMAGES = Path(__file__).parent / "images"
-#: The configuration of the daemon: small pictures, and a status page.
+#: The configuration of the daemon: a status page, and small pictures, with strokes that suit their size.
 PAGES = {
     "NST_STATUS_PAGE": "127.0.0.1:8797",
-    "NST_RENDER__SIZE": "192",
-    "NST_RENDER__ITERATIONS": "40",
+    "NST_RENDER__PRESET": "gentle",
+    "NST_RENDER__SIZE": "256",
+    "NST_RENDER__STYLE_SCALE": "0.5",
+    "NST_RENDER__ITERATIONS": "[30, 20]",
     "NST_SERVICE__SETTLE_SECONDS": "0.5",
 }
 
@@ -51,7 +53,7 @@ def main() -> None:
             for name in ("first snow", "evening", "low tide"):
                 shutil.copy(root / "photos" / "harbour.png", root / "inbox" / f"{name}.content.png")
                 shutil.copy(root / "styles" / "mosaic.png", root / "inbox" / f"{name}.style.png")
-                (root / "inbox" / f"{name}.yaml").write_text("{size: 256, iterations: 120}")
+                (root / "inbox" / f"{name}.yaml").write_text("{iterations: 60}")
             (root / "inbox" / "holiday.content.jpg").write_bytes(b"no picture")
             (root / "inbox" / "holiday.style.jpg").write_bytes(b"no picture")
             wait_for(lambda: percent(root) >= 45)
@@ -62,12 +64,12 @@ def main() -> None:
 
 
 def fill(root: Path) -> None:
-    """Write library styles, and a batch of all scenes in two of the styles."""
+    """Write library styles, and a batch of some scenes in two of the styles."""
     for name in ("styles", "inbox", "photos"):
         (root / name).mkdir(parents=True)
     for style in STYLES:
         draw_painting(240, 240, style=style).save(root / "styles" / f"{style}.png")
-    for scene in SCENES:
+    for scene in ("harbour", "mountains", "riverside"):
         draw_scene(320, 240, scene=scene).save(root / "photos" / f"{scene}.png")
     batch = {"contents": [f"{root}/photos/*.png"], "styles": ["swirls", "embers"]}
     (root / "inbox" / "coast.batch.yaml").write_text(json.dumps(batch))
