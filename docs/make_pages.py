@@ -19,13 +19,11 @@ from benchmarks.drawings import STYLES, draw_painting, draw_scene
 from nst_daemon.service.live_status import LiveStatus
 
 IMAGES = Path(__file__).parent / "images"
-#: The configuration of the daemon: a status page, and small pictures, with strokes that suit their size.
+#: The configuration of the daemon: a status page, and pictures that are small but recognisable.
 PAGES = {
     "NST_STATUS_PAGE": "127.0.0.1:8797",
     "NST_RENDER__PRESET": "gentle",
-    "NST_RENDER__SIZE": "256",
-    "NST_RENDER__STYLE_SCALE": "0.5",
-    "NST_RENDER__ITERATIONS": "[30, 20]",
+    "NST_RENDER__SIZE": "384",
     "NST_SERVICE__SETTLE_SECONDS": "0.5",
 }
 
@@ -53,7 +51,7 @@ def main() -> None:
             for name in ("first snow", "evening", "low tide"):
                 shutil.copy(root / "photos" / "harbour.png", root / "inbox" / f"{name}.content.png")
                 shutil.copy(root / "styles" / "mosaic.png", root / "inbox" / f"{name}.style.png")
-                (root / "inbox" / f"{name}.yaml").write_text("{iterations: 60}")
+                (root / "inbox" / f"{name}.yaml").write_text("{size: 256, iterations: 60}")
             (root / "inbox" / "holiday.content.jpg").write_bytes(b"no picture")
             (root / "inbox" / "holiday.style.jpg").write_bytes(b"no picture")
             wait_for(lambda: percent(root) >= 45)
@@ -69,9 +67,9 @@ def fill(root: Path) -> None:
         (root / name).mkdir(parents=True)
     for style in STYLES:
         draw_painting(240, 240, style=style).save(root / "styles" / f"{style}.png")
-    for scene in ("harbour", "mountains", "riverside"):
+    for scene in ("mountains", "riverside"):
         draw_scene(320, 240, scene=scene).save(root / "photos" / f"{scene}.png")
-    batch = {"contents": [f"{root}/photos/*.png"], "styles": ["swirls", "embers"]}
+    batch = {"contents": [f"{root}/photos/*.png"], "styles": ["swirls", "market"]}
     (root / "inbox" / "coast.batch.yaml").write_text(json.dumps(batch))
 
 
