@@ -29,7 +29,7 @@ from nst_daemon.cli_options import (
 )
 from nst_daemon.cli_stylize import StylizeCommand, stylize
 from nst_daemon.config import Config, load
-from nst_daemon.errors import InputError
+from nst_daemon.errors import LEFT_OVER, InputError
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import completion, failures, logs, streams
@@ -38,6 +38,7 @@ from nst_daemon.overlaps import check_separate
 
 if TYPE_CHECKING:
     from nst_daemon.intake.expansion import Expansion
+    from nst_daemon.service.loop import Served
 
 app = typer.Typer(
     name="nst-daemon",
@@ -93,10 +94,16 @@ def once(
 ) -> None:
     """Paint everything in the inbox, then exit. For cron and timers.
 
-    Exit code 0: all done; 1: some jobs failed; 6: a daemon is already running on this root.
+    At the end it lists what is left in the inbox, and what to do about it.
+
+    Exit code 0: all done; 1: some jobs failed; 6: a daemon is already running on this root; 11: no job failed, and
+    something is left in the inbox.
     """
-    if _serve(configured(config), drain=True, wait=wait, reload=lambda: load(config)):
-        raise typer.Exit(1)
+    served = _serve(configured(config), drain=True, wait=wait, reload=lambda: load(config))
+    if served.inbox.left_over:
+        print("left in the inbox:", *served.inbox.lines(), sep="\n")
+    if served.failures or served.inbox.left_over:
+        raise typer.Exit(1 if served.failures else LEFT_OVER)
 
 
 @app.command()
@@ -144,8 +151,8 @@ def _serve(
     wait: float = 120.0,
     reload: Callable[[], Config] | None = None,
     batch: Expansion | None = None,
-) -> int:
-    """Run the daemon with the configured executor. Returns the number of failed jobs."""
+) -> Served:
+    """Run the daemon with the configured executor."""
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.service.loop import serve
     from nst_daemon.workers.executor import make_executor
@@ -296,7 +303,7 @@ def demo(
     check_separate(config)
     content, style = lay_out(config.folders.inbox)
     streams.notice(f"dropped {content.name} and {style.name} into {folder / 'inbox'}", level=6)
-    failed = _serve(config, drain=True)
+    failed = _serve(config, drain=True).failures
     made = sorted(
         config.folders.results.glob("riverside*.json"), key=lambda p: p.stat().st_mtime_ns
     )

@@ -186,20 +186,27 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the current painting, the queue and recent failures. With --watch and --json, print one line per second."""
+    """Show the current painting, the queue, recent failures, and what waits in the inbox and why.
+
+    With --watch and --json, print one line per second.
+    """
     from nst_daemon.ops import status as report
     from nst_daemon.ops import tables
+    from nst_daemon.service.inbox_now import inbox_now
 
-    folders = configured(config).folders
+    loaded = configured(config)
+
+    def gathered() -> report.Status:
+        return report.gather(loaded.folders).looking_at(partial(inbox_now, loaded))
 
     def page() -> str:
-        return tables.status_page(report.gather(folders), terminal_width())
+        return tables.status_page(gathered(), terminal_width())
 
     if not watch:
-        found = report.gather(folders)
+        found = gathered()
         show(partial(tables.status_page, found), found.as_json(), as_json)
     elif as_json:
-        report.follow(lambda: print(json.dumps(report.gather(folders).as_json()), flush=True))
+        report.follow(lambda: print(json.dumps(gathered().as_json()), flush=True))
     elif not sys.stdout.isatty():
         report.follow(lambda: print(page(), end="\n\n", flush=True))
     else:

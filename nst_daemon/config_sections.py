@@ -128,6 +128,11 @@ class Service(Section):
     pair_timeout: Seconds = setting(
         3600.0, "an incomplete pair waits this long for its missing files, then moves to failed/"
     )
+    pair_by_order: bool = setting(
+        False,
+        "true: two pictures without roles, alone in a folder of the inbox, are a pair; the first to arrive is the "
+        "content; of two that arrive within a second, the one whose name comes first; no effect with default_style",
+    )
     truncated_grace: Seconds = setting(
         60.0,
         "an incomplete file, or a file that a program has open for writing, is picked up when it has not changed for "
@@ -149,6 +154,11 @@ class Service(Section):
         "devices are released; the default time zone is that of the system; empty: always",
         "hours such as Mon-Fri 22:00-06:00, Sat-Sun 00:00-24:00 Europe/Berlin",
     )
+
+    @property
+    def order_window(self) -> float | None:
+        """Seconds within which two pictures must arrive to be paired by their order; None if they are not paired."""
+        return self.pair_timeout if self.pair_by_order else None
 
 
 def _enough_memory(limit: ByteSize) -> ByteSize:

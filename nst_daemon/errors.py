@@ -27,6 +27,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+#: The exit code of `once` if no job failed, and something is left in the inbox. No exception has it.
+LEFT_OVER = 11
+
 
 class Retry(StrEnum):
     """Whether and how a failed job is retried."""

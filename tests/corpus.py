@@ -208,11 +208,11 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
     _special_files(inbox, outside, expected)
     _folders(put, expected)
     put("half.content.png", picture())
-    expected["half"] = "half.content.png has no style after .*; name a pair"
+    expected["half"] = r"half\.content\.png has no style: .* \(waited for"
     put("other-half.style.png", picture())
     expected["other-half"] = "other-half.style.png has no content after"
     put("alone.png", picture())
-    expected["alone"] = "alone.png has no style after"
+    expected["alone"] = "alone.png has no style: "
     put("settings-alone.yaml", b"size: 64\n")
     expected["settings-alone"] = "settings-alone.yaml has no content after"
     for role in ("content.png", "content.jpg", "style.png"):
@@ -222,7 +222,9 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
     )
     for role in ("content", "style", "content-mask"):
         put(f"masked.{role}.png", picture())
-    expected["masked"] = r"masked\.content(-mask)?\.png has no style mask after .*; drop a mask"
+    expected["masked"] = (
+        r"masked\.content(-mask)?\.png has no style mask: add .*, or remove the masks"
+    )
     for role, size in (("content", 64), ("style", 64), ("content.mask", 48), ("style.mask", 64)):
         put(f"misfit.{role}.png", picture(size=(size, 48)))
     expected["misfit"] = (
@@ -274,7 +276,7 @@ def _folders(put: Callable[[str, bytes], Path], expected: dict[str, str]) -> Non
         put(f"untidy/{name}", picture())
     expected["untidy"] = "more.png has no meaning in a job folder"
     put("styleless/content.png", picture())
-    expected["styleless"] = "content.png has no style after"
+    expected["styleless"] = "content.png has no style: "
     put("contentless/style.png", picture())
     expected["contentless"] = "style.png has no content after"
     put("bad-settings/content.png", picture())

@@ -11,7 +11,7 @@ from nst_daemon import files
 from nst_daemon.engine.settings import own_settings
 from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.claim import CARD, ERROR_FILE, RESULT, card_id, move_original
-from nst_daemon.intake.drops import Drop, Entry, JobSettings, Rejection, Request
+from nst_daemon.intake.drops import Drop, Entry, JobSettings, Rejection, Request, suffix_of
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import file_problem, list_folder, opened, read_settings
@@ -43,7 +43,7 @@ def read(
     if job.source == "batch":
         return folder.cell()
     own = JobSettings.parse(changes.written, "--set")
-    rules = replace(rules, read_settings=folder.settings, without_file=own)
+    rules = replace(rules, read_settings=folder.settings, without_file=own, order_window=None)
     outcome = interpret(folder.top, list(folder.entries.values()), True, rules)
     if outcome.settling:
         raise ChangedMeanwhile(f"a style of {job.name} is still being copied")
@@ -116,9 +116,18 @@ class _Archive:
             self.drops[path] = Drop(role, f"{self._job.archive}/{name}", mark, "failed", path)
 
     def _path(self, file: JobInput | None, name: str) -> str:
+        if file and file.origin and self._job.source == "order":
+            return self._with_role(file)
         if file and file.origin:
             return file.origin
         return f"{self.top}/{name}" if self.top else name
+
+    def _with_role(self, file: JobInput) -> str:
+        """The path that a file of a pair by order would have with its role in its name: its name does not say it."""
+        content = next(f for f in self._job.inputs if f.role is Role.CONTENT)
+        stem = content.origin.removesuffix(suffix_of(content.origin))
+        role = "" if file.role is Role.SETTINGS else f".{file.role.replace('-', '.')}"
+        return f"{stem}{role}{suffix_of(file.origin)}"
 
     def archived(self, drop: Drop) -> Drop:
         """A drop of the inbox as the file in failed/, with the role that it has now; others as they are."""

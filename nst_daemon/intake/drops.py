@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +26,8 @@ MAX_STYLE_PICTURES = 32
 #: Limits of `priority`.
 MAX_PRIORITY = 1000
 
-#: How a job came about.
-Source = Literal["pair", "folder", "hot", "default", "named", "batch", "refused"]
+#: How a job came about; "order": two pictures without roles, paired by their order (`service.pair_by_order`).
+Source = Literal["pair", "order", "folder", "hot", "default", "named", "batch", "refused"]
 #: What the path of a `Drop` is relative to. Only originals in "inbox" are removed; "anywhere" is `ANYWHERE`.
 Root = Literal["inbox", "styles", "failed", "anywhere"]
 ANYWHERE = Path("/")
@@ -44,11 +45,33 @@ def stem_of(name: str) -> str:
     return composed(stem if dot else suffix)
 
 
+#: What other kinds of files are, and how to get a picture from them.
+_KINDS = {
+    "an archive; unpack it and drop the pictures": "zip rar 7z tar gz tgz bz2 xz zst",
+    "a video; save one of its frames as a picture": "mp4 mov avi mkv webm m4v mpg mpeg wmv flv mts 3gp",
+    "a document; save the page as a picture": "pdf doc docx odt ppt pptx odp xls xlsx ods rtf pages key",
+    "a vector drawing; export it as PNG": "svg svgz eps ai cdr wmf emf ps",
+    "a JSON file; settings are written in NAME.yaml": "json",
+}
+_KIND_OF = {f".{suffix}": what for what, suffixes in _KINDS.items() for suffix in suffixes.split()}
+_USUAL_SUFFIXES = ("jpeg", "tiff", "webp", "heic", "avif", "png", "jpg")
+
+
 def unknown_kind(name: str) -> str:
     """The message for a file whose suffix is not that of an image."""
-    if not suffix_of(name):
-        return f"{printable(name)} has no suffix; add the one of its format, such as .jpg"
-    return f"{printable(name)} is not an image file; known formats are {titles()}"
+    label, suffix, stem = printable(name), suffix_of(name), stem_of(name)
+    if not suffix:
+        return f"{label} has no suffix; add the one of its format, such as .jpg"
+    if what := _KIND_OF.get(suffix, ""):
+        return f"{label} is {what}"
+    if suffix == ".txt" and suffix_of(stem) in SETTINGS_SUFFIXES:
+        return f"{label} is a text file; did you mean {printable(stem)}?"
+    if suffix == ".batch":
+        return f"{label} is not an image file; did you mean {label}.yaml?"
+    close = get_close_matches(suffix[1:], _USUAL_SUFFIXES, 1, 0.75) if len(suffix) > 4 else ()
+    if close:
+        return f"{label} is not an image file; did you mean {printable(stem)}.{close[0]}?"
+    return f"{label} is not an image file; known formats are {titles()}"
 
 
 def not_ours(entry: Entry) -> str:
@@ -85,7 +108,7 @@ class Entry:
 
     path: below the inbox, with "/" between its parts and undecodable bytes as surrogates; age: seconds since the
     file's ctime, for `pair_timeout`, less for old files that were first seen a moment ago; problem: why the file can
-    never be used, "" in the normal case.
+    never be used, "" in the normal case; name: the last part of the path; suffix: in lower case, with its dot.
     """
 
     path: str
@@ -93,21 +116,18 @@ class Entry:
     settled: bool
     age: float
     problem: str = ""
+    name: str = field(init=False, compare=False)
+    suffix: str = field(init=False, compare=False)
 
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rpartition("/")[2]
+    def __post_init__(self) -> None:
+        name = self.path.rpartition("/")[2]
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "suffix", suffix_of(name))
 
     @property
     def stem(self) -> str:
         """The name without its suffix, in composed form."""
         return stem_of(self.name)
-
-    @property
-    def suffix(self) -> str:
-        """The suffix in lower case, with its dot."""
-        return suffix_of(self.name)
 
     @property
     def empty(self) -> bool:
@@ -227,12 +247,28 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Settled files that need another file. left: seconds until they are rejected."""
+    """Settled files that cannot be painted yet.
+
+    Attributes:
+        name: of the job.
+        paths: of the files, below the inbox.
+        cause: what is missing or wrong, in one clause.
+        remedy: what to do about it, with the exact names of files.
+        left: seconds until they are rejected, or painted without the missing file.
+        announced: False while the log does not mention them: another file may arrive at any moment.
+    """
 
     name: str
     paths: tuple[str, ...]
-    reason: str
+    cause: str
+    remedy: str
     left: float
+    announced: bool = True
+
+    @property
+    def text(self) -> str:
+        """Cause and remedy in one line."""
+        return f"{self.cause}: {self.remedy}"
 
 
 @dataclass(slots=True)

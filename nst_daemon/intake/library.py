@@ -11,7 +11,7 @@ import math
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from nst_daemon.intake.drops import (
     empty_picture,
     stem_of,
     suffix_of,
+    unknown_kind,
 )
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
@@ -46,6 +47,8 @@ from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.suggestions import did_you_mean
 from nst_daemon.unexpected import explain_one
 
+#: The most lines about what is not a style.
+MAX_NOTES = 20
 #: Has the file or folder (path below the library, "/" at the end of a folder) settled? The last argument tells
 #: whether its contents have arrived.
 HasSettled = Callable[[str, Fingerprint, Callable[[Writers], Arrival]], bool]
@@ -87,6 +90,7 @@ def read_library(
             reader.add(descriptor, name, status)
     read = read or (lambda drop: read_settings(folder, drop.path, drop.fingerprint, max_bytes))
     parts = sorted(reader.parts.items(), key=lambda item: natural_key(item[0]))
+    problems += [*reader.notes, *_settings_alone(parts)][:MAX_NOTES]
     return {name: _style(name, part, read) for name, part in parts if part.sources}
 
 
@@ -107,6 +111,8 @@ class _Reader:
     max_bytes: int
     has_settled: HasSettled
     parts: dict[str, _Parts] = field(default_factory=lambda: defaultdict(_Parts))
+    #: Lines about what is not a style.
+    notes: list[str] = field(default_factory=list)
 
     def add(self, library: int, name: str, status: os.stat_result) -> None:
         """A file or folder in the library. An unexpected exception costs its style, and no other."""
@@ -119,6 +125,8 @@ class _Reader:
                 part.problem = f"{printable(name)} is a symbolic link; use a real folder"
             elif suffix_of(name) in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
                 self.add_file(library, name, status)
+            elif self.has_settled(name, files.fingerprint(status), always_complete):
+                self.notes.append(f"styles/{printable(name)} is not a style: {unknown_kind(name)}")
         except Exception as error:  # noqa: BLE001 (the other styles can be used)
             folder = stat.S_ISDIR(status.st_mode)
             part = self.parts[composed(name) if folder else stem_of(name)]
@@ -153,6 +161,10 @@ class _Reader:
             style.sources[folder] = sorted(found, key=lambda drop: natural_key(drop.name))
             style.settled = style.settled and part.settled
             style.problem = style.problem or part.problem or "".join(unreadable[:1])
+        elif part.settled:
+            self.notes.append(
+                f"styles/{printable(folder)} has no pictures in it: it is not a style"
+            )
 
     def _file(
         self, folder: int, name: str, path: str, status: os.stat_result, part: _Parts
@@ -169,6 +181,14 @@ class _Reader:
         if settled and role is Role.STYLE and status.st_size == 0:
             part.problem = part.problem or empty_picture(name)
         return Drop(role, path, mark, "styles")
+
+
+def _settings_alone(parts: Iterable[tuple[str, _Parts]]) -> Iterator[str]:
+    """A line for each settings file without a picture."""
+    for name, part in parts:
+        if not part.sources and part.settled:
+            for drop in part.settings:
+                yield f"styles/{printable(drop.path)} has no picture: add styles/{printable(name)}.jpg"
 
 
 def _style(name: str, part: _Parts, read: ReadSettings) -> Style:

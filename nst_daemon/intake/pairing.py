@@ -14,13 +14,14 @@ Any other folder works like the inbox itself, and its results go to a folder of 
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nst_daemon.errors import SettingsError
+from nst_daemon.intake.advice import Advice, Lack, advise
 from nst_daemon.intake.batch import SUFFIX, name_fault
+from nst_daemon.intake.by_order import paired_by_order
 from nst_daemon.intake.drops import (
     MAX_STYLE_PICTURES,
     SETTINGS_SUFFIXES,
@@ -34,31 +35,36 @@ from nst_daemon.intake.drops import (
     Waiting,
     empty_picture,
     not_ours,
+    suffix_of,
     too_many_pictures,
     unknown_kind,
 )
 from nst_daemon.intake.library import merge_settings, style_problem
+from nst_daemon.intake.parts import (
+    BARE,
+    IN_PAIR,
+    DropPart,
+    DropSet,
+    belong_together,
+    group_of,
+    is_job_settings,
+    job_name,
+    marks_job_folder,
+    may_be_ours,
+    part_of,
+)
+from nst_daemon.intake.role_words import close_name
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Role
-from nst_daemon.names import clean_name, composed, printable
-from nst_daemon.pictures.formats import IMAGE_SUFFIXES, RAW_SUFFIXES
+from nst_daemon.names import composed, printable
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.unexpected import explain_one
 from nst_daemon.units import duration
 
-WAYS = (
-    "name a pair NAME.content.jpg and NAME.style.jpg, or put content.jpg and style.jpg into a folder, "
-    "or put a picture into the folder of a style, or set default_style"
-)
-
-MASK_WAYS = "drop a mask for each style, with or without one for the content, or no mask at all"
-
-_ROLE = r"(?P<role>content|style|content[._-]mask|style(?:[-_]?(?P<number>\d{1,3}))?(?P<mask>[._-]mask)?|start)"
-_IN_PAIR = re.compile(rf"(?P<stem>.+)(?P<separator>[._-]){_ROLE}", re.IGNORECASE | re.DOTALL)
-_BARE = re.compile(_ROLE, re.IGNORECASE)
-#: Suffixes of other kinds of files. Anything longer or with other characters is a temporary name.
-_OTHER_KIND = re.compile(r"\.[a-z0-9]{1,5}")
-
+#: The places of roles in a request.
 _ORDER = {role: place for place, role in enumerate(Role)}
+#: Seconds for which the log does not mention an incomplete drop while other pictures arrive in its folder.
+PARTNER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Rules:
 
     styles: the library by name (in composed form); read_settings: reads a settled settings file, raises SettingsError
     or ChangedMeanwhile; default_style: the name of a style, or ""; pair_timeout: seconds; partner_grace: seconds that
-    a picture such as free_style.jpg waits for free.jpg or free_content.jpg, before it takes the default style.
+    a picture such as free_style.jpg waits for free.jpg or free_content.jpg, before it takes the default style;
+    order_window: seconds within which two pictures without roles must arrive to be a pair, None if they are not one.
     """
 
     styles: Mapping[str, Style]
@@ -75,6 +82,7 @@ class Rules:
     default_style: str = ""
     pair_timeout: float = 3600.0
     partner_grace: float = 0.0
+    order_window: float | None = None
     #: What a job without a settings file has.
     without_file: JobSettings = JobSettings()
 
@@ -94,59 +102,9 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
     top = composed(folder.partition("/")[0])
     if top in rules.styles:
         return _hot_folder(folder, entries, top, rules)
-    if folder and any(_marks_job_folder(entry) for entry in entries):
+    if folder and any(marks_job_folder(entry) for entry in entries):
         return _job_folder(folder, entries, settled, rules)
     return _loose(folder, entries, rules)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A file and what its name says.
-
-    number: of its style, 0 for none; explicit: False if the role follows "_" or "-", as in free_style.jpg, so that
-    it may as well be a part of the picture's own name.
-    """
-
-    entry: Entry
-    role: Role
-    number: int = 0
-    explicit: bool = True
-
-    @property
-    def is_image(self) -> bool:
-        """Whether the file has the suffix of an image file."""
-        return self.entry.suffix in IMAGE_SUFFIXES
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether the file has the suffix of a camera raw file."""
-        return self.entry.suffix in RAW_SUFFIXES
-
-
-@dataclass(slots=True)
-class _Set:
-    """Files that belong together. style: that of the hot folder, or the default style, or ""."""
-
-    name: str
-    group: str
-    source: Source
-    parts: list[_Part]
-    style: str = ""
-
-    def of(self, role: Role) -> list[_Part]:
-        return sorted(
-            (part for part in self.parts if part.role is role), key=lambda part: part.number
-        )
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The paths of the files, below the inbox."""
-        return tuple(part.entry.path for part in self.parts)
-
-    @property
-    def masked(self) -> bool:
-        """Whether there are masks."""
-        return any(part.role in {Role.CONTENT_MASK, Role.STYLE_MASK} for part in self.parts)
 
 
 # Three kinds of folders
@@ -155,31 +113,31 @@ class _Set:
 def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
     """Pairs, single pictures and batch files."""
     outcome = Outcome()
-    group = _group(folder.partition("/")[0])
-    named: dict[str, list[_Part]] = defaultdict(list)
-    single: dict[str, list[_Part]] = defaultdict(list)
-    sets: list[_Set] = []
+    group = group_of(folder.partition("/")[0])
+    named: dict[str, list[DropPart]] = defaultdict(list)
+    single: dict[str, list[DropPart]] = defaultdict(list)
+    sets: list[DropSet] = []
     for entry in entries:
         stem = entry.stem
-        match = _IN_PAIR.fullmatch(stem)
+        match = IN_PAIR.fullmatch(stem)
         if entry.suffix in SETTINGS_SUFFIXES and stem.lower().endswith(".batch"):
-            batch = [_Part(entry, Role.BATCH)]
-            sets.append(_Set(_join(folder, stem[:-6]), group, "batch", batch))
+            batch = [DropPart(entry, Role.BATCH)]
+            sets.append(_in(folder, stem[:-6], group, "batch", batch))
         elif entry.suffix in SETTINGS_SUFFIXES:
-            named[stem].append(_Part(entry, Role.SETTINGS))
-        elif match and _may_be_ours(entry):
-            named[composed(match["stem"])].append(_part(entry, match))
+            named[stem].append(DropPart(entry, Role.SETTINGS))
+        elif match and may_be_ours(entry):
+            named[composed(match["stem"])].append(part_of(entry, match))
         elif entry.suffix in IMAGE_SUFFIXES:
-            single[stem].append(_Part(entry, Role.CONTENT))
+            single[stem].append(DropPart(entry, Role.CONTENT))
         else:
             _leave_alone([entry], outcome)
     # Shorter stems first: dog-start.jpg is either a part of "dog", or a picture that dog-start_style.jpg belongs to.
     for stem in sorted(named, key=len):
         parts, pictures = named[stem], single.get(stem, [])
-        if not _belong_together(parts, pictures):
+        if not belong_together(parts, pictures):
             for part in parts:
                 if part.is_image:
-                    picture = _Part(part.entry, Role.CONTENT, explicit=False)
+                    picture = DropPart(part.entry, Role.CONTENT, explicit=False)
                     single[part.entry.stem].append(picture)
                 else:
                     _leave_alone([part.entry], outcome)
@@ -188,31 +146,20 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
         # With dog.style.png or dog.yaml, dog.jpg can only be the content.
         alone = all(part.role is Role.SETTINGS for part in parts)
         style = rules.default_style if alone else ""
+        plain = bool(pictures) and all(part.role is not Role.CONTENT for part in parts)
         parts = _with_unused([*parts, *pictures], outcome)
-        sets.append(_Set(_join(folder, stem), group, "default" if alone else "pair", parts, style))
+        source: Source = "default" if alone else "pair"
+        sets.append(_in(folder, stem, group, source, parts, style, plain=plain))
     for stem, pictures in single.items():
-        name, default = _join(folder, stem), rules.default_style
-        sets.extend(_Set(name, group, "default", [picture], default) for picture in pictures)
+        sets.extend(
+            _in(folder, stem, group, "default", [picture], rules.default_style, plain=True)
+            for picture in pictures
+        )
     outcome.add(_judge_all(sets, rules))
     return outcome
 
 
-def _belong_together(parts: Sequence[_Part], pictures: Sequence[_Part]) -> bool:
-    """Whether files whose names have this stem and a role are parts of one job, and not pictures by themselves.
-
-    race-start.jpg and free_style.jpg are names that photos have. The role counts if it follows a dot, as in
-    race.start.jpg, if another part of the same stem leaves no doubt, or if there are both a content and a style.
-    """
-    roles = {part.role for part in (*parts, *pictures)}
-    return any(part.explicit for part in parts) or {Role.CONTENT, Role.STYLE} <= roles
-
-
-def _may_be_ours(entry: Entry) -> bool:
-    """Whether a file whose name has a role is of a known kind, or of another kind that is refused by name."""
-    return entry.suffix in IMAGE_SUFFIXES or _OTHER_KIND.fullmatch(entry.suffix) is not None
-
-
-def _with_unused(parts: Sequence[_Part], outcome: Outcome) -> list[_Part]:
+def _with_unused(parts: Sequence[DropPart], outcome: Outcome) -> list[DropPart]:
     """The parts; files of another kind, and raw files, are unused beside an image file of the same role.
 
     Cameras write IMG_1.CR2 and IMG_1.JPG of one photo. One that cannot be copied, such as a link, is left alone.
@@ -228,7 +175,7 @@ def _with_unused(parts: Sequence[_Part], outcome: Outcome) -> list[_Part]:
     return [part for part in parts if part not in others] + unused
 
 
-def _is_other_kind(part: _Part) -> bool:
+def _is_other_kind(part: DropPart) -> bool:
     return part.role not in {Role.SETTINGS, Role.BATCH} and not part.is_image
 
 
@@ -244,21 +191,22 @@ def _leave_alone(entries: Iterable[Entry], outcome: Outcome) -> None:
 def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules) -> Outcome:
     """Every picture is a job, in the style with the name of the folder."""
     outcome = Outcome()
-    by_stem: dict[str, list[_Part]] = defaultdict(list)
+    by_stem: dict[str, list[DropPart]] = defaultdict(list)
     for entry in entries:
         if entry.suffix in SETTINGS_SUFFIXES:
-            by_stem[entry.stem].append(_Part(entry, Role.SETTINGS))
+            by_stem[entry.stem].append(DropPart(entry, Role.SETTINGS))
         elif entry.suffix in IMAGE_SUFFIXES:
-            by_stem[entry.stem].append(_Part(entry, Role.CONTENT))
+            by_stem[entry.stem].append(DropPart(entry, Role.CONTENT))
         else:
             _leave_alone([entry], outcome)
-    sets: list[_Set] = []
+    sets: list[DropSet] = []
     for stem, parts in by_stem.items():
-        name, group = _join(folder, stem), _group(style)
+        group = group_of(style)
         if any(part.role is Role.SETTINGS for part in parts):
-            sets.append(_Set(name, group, "hot", _with_unused(parts, outcome), style))
+            used = _with_unused(parts, outcome)
+            sets.append(_in(folder, stem, group, "hot", used, style))
         else:
-            sets.extend(_Set(name, group, "hot", [part], style) for part in parts)
+            sets.extend(_in(folder, stem, group, "hot", [part], style) for part in parts)
     outcome.add(_judge_all(sets, rules))
     return outcome
 
@@ -272,82 +220,138 @@ def _job_folder(folder: str, entries: Sequence[Entry], settled: bool, rules: Rul
     outcome = Outcome()
     parts = []
     for entry in entries:
-        match = _BARE.fullmatch(entry.stem)
-        if _is_job_settings(entry):
-            parts.append(_Part(entry, Role.SETTINGS))
-        elif match and _may_be_ours(entry):
-            parts.append(_part(entry, match))
+        match = BARE.fullmatch(entry.stem)
+        if is_job_settings(entry):
+            parts.append(DropPart(entry, Role.SETTINGS))
+        elif match and may_be_ours(entry):
+            parts.append(part_of(entry, match))
         elif entry.suffix in IMAGE_SUFFIXES | SETTINGS_SUFFIXES:
-            parts.append(_Part(entry, Role.UNKNOWN))
+            parts.append(DropPart(entry, Role.UNKNOWN))
         else:
             _leave_alone([entry], outcome)
     parent, _, name = folder.rpartition("/")
-    group = _group(parent.partition("/")[0])
+    group = group_of(parent.partition("/")[0])
     parts = _with_unused(parts, outcome)
-    outcome.add(_judge_all([_Set(_join(parent, name), group, "folder", parts)], rules))
+    job = DropSet(job_name(parent, name), group, "folder", parts, folder=folder)
+    outcome.add(_judge_all([job], rules))
     return outcome
+
+
+def _in(  # noqa: PLR0917 (the fields of a DropSet)
+    folder: str,
+    stem: str,
+    group: str,
+    source: Source,
+    parts: list[DropPart],
+    style: str = "",
+    *,
+    plain: bool = False,
+) -> DropSet:
+    """A set in a folder that is not a job folder."""
+    return DropSet(job_name(folder, stem), group, source, parts, style, folder, stem, plain)
 
 
 # One set of files
 
 
-def _judge_all(sets: Iterable[_Set], rules: Rules) -> Outcome:
-    """The meaning of each set. An unexpected exception costs the set, and nothing else."""
+def _judge_all(sets: Iterable[DropSet], rules: Rules) -> Outcome:
+    """The meaning of all sets of a folder. An unexpected exception costs a set, and nothing else."""
     outcome = Outcome()
+    lacks: list[Lack] = []
     for files in sets:
-        found = Outcome()
-        try:
-            _judge(files, rules, found)
-        except Exception as error:  # noqa: BLE001 (this drop is refused, and the next one is looked at)
-            reason = explain_one(error)
-            found = Outcome(rejections=[_request(files, [], JobSettings()).refuse(reason)])
-        outcome.add(found)
+        if lack := _judge_contained(files, rules, outcome):
+            lacks.append(lack)
+    arriving = any(suffix_of(path) in IMAGE_SUFFIXES for path in outcome.settling)
+    if rules.order_window is not None and not arriving:
+        pair = paired_by_order(lacks, rules.order_window)
+        if pair and _judge_contained(pair, rules, outcome) is None:
+            return outcome
+    if lacks:
+        _add_lacks(lacks, rules, outcome, arriving)
     return outcome
 
 
-def _judge(files: _Set, rules: Rules, outcome: Outcome) -> None:
-    """Decide what one set is, and add that to the outcome."""
+def _judge_contained(files: DropSet, rules: Rules, outcome: Outcome) -> Lack | None:
+    """Do `_judge`, or refuse the set after an unexpected exception."""
+    found = Outcome()
+    try:
+        lack = _judge(files, rules, found)
+    except Exception as error:  # noqa: BLE001 (this drop is refused, and the next one is looked at)
+        lack, reason = None, explain_one(error)
+        found = Outcome(rejections=[_request(files, [], JobSettings()).refuse(reason)])
+    outcome.add(found)
+    return lack
+
+
+def _judge(files: DropSet, rules: Rules, outcome: Outcome) -> Lack | None:
+    """Decide what one set is, and add that to the outcome; what is incomplete is returned instead."""
     unsettled = [part.entry.path for part in files.parts if not part.entry.settled]
     if unsettled:
         outcome.settling.extend(unsettled)
-        return
+        return None
     if all(part.is_image and part.entry.empty for part in files.parts):
         # Beside other parts of a job the decoder refuses it.
         for part in files.parts:
             outcome.left_alone[part.entry.path] = empty_picture(part.entry.name)
-        return
+        return None
     reason, job = _read_job(files, rules)
     if job is None:
         outcome.settling.extend(files.paths)
-        return
+        return None
     names = _style_names(files, job)
     if any(name in rules.styles and not rules.styles[name].settled for name in names):
         outcome.settling.extend(files.paths)
-        return
+        return None
     if files.source == "batch":
         entry = files.parts[0].entry
         reason = reason or name_fault(entry.stem[: -len(SUFFIX)], entry.name)
     reason = reason or _style_fault(files, names, rules) or _mask_fault(files, names)
-    age = min(part.entry.age for part in files.parts)
-    missing = "" if reason else _missing(files, bool(names))
-    if missing and age < rules.pair_timeout:
-        outcome.waiting.append(Waiting(files.name, files.paths, missing, rules.pair_timeout - age))
-        return
-    if missing:
-        remedy = MASK_WAYS if files.masked else WAYS
-        reason = f"{missing} after {duration(rules.pair_timeout)}; {remedy}"
+    if not reason and (missing := _missing(files, bool(names))):
+        return Lack(files, *missing, settings=job.settings)
     if reason:
         outcome.rejections.append(_request(files, [], job).refuse(reason))
     elif not all(part.explicit for part in files.parts if files.source == "default") and (
-        age < rules.partner_grace
+        files.age < rules.partner_grace
     ):
-        outcome.waiting.append(_waiting_for_partner(files, rules.partner_grace - age))
+        outcome.waiting.append(_waiting_for_partner(files, rules.partner_grace - files.age))
     else:
         styles = [rules.styles[name] for name in names]
         outcome.requests.append(_request(files, styles, job))
+    return None
 
 
-def _read_job(files: _Set, rules: Rules) -> tuple[str, JobSettings | None]:
+def _add_lacks(lacks: Sequence[Lack], rules: Rules, outcome: Outcome, arriving: bool) -> None:
+    """The incomplete sets of a folder wait, with what to do about it, or are rejected when their time is over."""
+    usable = [name for name, style in rules.styles.items() if not style.problem]
+    by_order = rules.order_window is not None
+    ages = [lack.files.age for lack in lacks if lack.lone]
+    waiting: dict[Advice, list[Lack]] = {}
+    for lack, advice in zip(lacks, advise(lacks, usable, by_order=by_order), strict=True):
+        age = lack.files.age
+        if by_order and lack.lone and len(ages) > 2:
+            age = min(ages)  # they leave together: two that remain would become a pair
+        if age < rules.pair_timeout:
+            waiting.setdefault(advice, []).append(lack)
+        else:
+            waited = f"(waited for {duration(rules.pair_timeout)})"
+            reason = f"{advice.cause}: {advice.remedy} {waited}"
+            request = _request(lack.files, [], JobSettings())
+            outcome.rejections.append(request.refuse(reason))
+    for advice, alike in waiting.items():
+        age = max(lack.files.age for lack in alike)
+        outcome.waiting.append(
+            Waiting(
+                alike[0].files.name,
+                tuple(path for lack in alike for path in lack.files.paths),
+                advice.cause,
+                advice.remedy,
+                rules.pair_timeout - age,
+                announced=not arriving or age >= PARTNER_SECONDS,
+            )
+        )
+
+
+def _read_job(files: DropSet, rules: Rules) -> tuple[str, JobSettings | None]:
     """Why the files cannot be a job, "" if they can; and their settings, None while these are changing."""
     reason = _fault(files)
     job = rules.without_file
@@ -362,21 +366,20 @@ def _read_job(files: _Set, rules: Rules) -> tuple[str, JobSettings | None]:
     return reason, job
 
 
-def _waiting_for_partner(files: _Set, left: float) -> Waiting:
-    label = printable(files.parts[0].entry.name)
-    return Waiting(
-        files.name, files.paths, f"{label} may be half of a pair; the other half is awaited", left
-    )
+def _waiting_for_partner(files: DropSet, left: float) -> Waiting:
+    label = printable(files.parts[0].entry.path)
+    cause, remedy = f"{label} may be half of a pair", "the other half is awaited"
+    return Waiting(files.name, files.paths, cause, remedy, left, announced=False)
 
 
-def _style_names(files: _Set, job: JobSettings) -> list[str]:
+def _style_names(files: DropSet, job: JobSettings) -> list[str]:
     """The library styles of a set: the hot folder's and those of its settings, or else the default style."""
     names = [files.style] if files.source == "hot" else []
     names += map(composed, job.styles)
     return names or ([composed(files.style)] if files.style else [])
 
 
-def _request(files: _Set, styles: Sequence[Style], job: JobSettings) -> Request:
+def _request(files: DropSet, styles: Sequence[Style], job: JobSettings) -> Request:
     """The request for a set: its content first, then its own styles, then those of the library."""
     own = sorted(files.parts, key=lambda part: (_ORDER[part.role], part.number))
     drops = [Drop(part.role, part.entry.path, part.entry.fingerprint) for part in own]
@@ -393,7 +396,7 @@ def _request(files: _Set, styles: Sequence[Style], job: JobSettings) -> Request:
     )
 
 
-def _fault(files: _Set) -> str:
+def _fault(files: DropSet) -> str:
     """Why these files cannot be a job, "" if they can."""
     for part in files.parts:
         if part.entry.problem:
@@ -404,10 +407,7 @@ def _fault(files: _Set) -> str:
             continue
         label = part.entry.name
         if part.role is Role.UNKNOWN and files.source == "folder":
-            return (
-                f"{printable(label)} has no meaning in a job folder; "
-                "it may hold content.*, style.* (or style-1.*, style-2.*, …), masks, start.* and job.yaml"
-            )
+            return _unknown_role(part.entry)
         if part.role not in {Role.SETTINGS, Role.BATCH} and part.entry.suffix not in IMAGE_SUFFIXES:
             return unknown_kind(label)
         other = seen.setdefault((part.role, part.number), part.entry)
@@ -418,7 +418,18 @@ def _fault(files: _Set) -> str:
     return ""
 
 
-def _style_fault(files: _Set, names: Sequence[str], rules: Rules) -> str:
+def _unknown_role(entry: Entry) -> str:
+    """The message for a file of a job folder whose name is not one of its roles."""
+    words = ["job"] if entry.suffix in SETTINGS_SUFFIXES else ["content", "style", "start"]
+    close = close_name(entry.stem, words)
+    return (
+        f"{printable(entry.name)} has no meaning in a job folder; "
+        + (f"did you mean {close}{entry.suffix}? " if close else "")
+        + "it may hold content.*, style.* (or style-1.*, style-2.*, …), masks, start.* and job.yaml"
+    )
+
+
+def _style_fault(files: DropSet, names: Sequence[str], rules: Rules) -> str:
     """What is wrong with the library styles of these names, or with the number of pictures of all styles."""
     for name in names:
         if problem := style_problem(rules.styles, name):
@@ -427,7 +438,7 @@ def _style_fault(files: _Set, names: Sequence[str], rules: Rules) -> str:
     return too_many_pictures(number, files.name) if number > MAX_STYLE_PICTURES else ""
 
 
-def _mask_fault(files: _Set, named: Sequence[str]) -> str:
+def _mask_fault(files: DropSet, named: Sequence[str]) -> str:
     """Masks belong to style pictures of the drop: styles of the library have none."""
     if not files.masked or not named:
         return ""
@@ -437,63 +448,19 @@ def _mask_fault(files: _Set, named: Sequence[str]) -> str:
     )
 
 
-def _missing(files: _Set, style_named: bool) -> str:
-    """What a set lacks, as in "dog.content.jpg has no style"; "" if it is complete."""
-    label = printable(files.parts[0].entry.name)
+def _missing(files: DropSet, style_named: bool) -> tuple[Role, int] | None:
+    """The role and the number of the file that a set lacks, None if it is complete."""
     if files.source == "batch":
-        return ""
+        return None
     if not files.of(Role.CONTENT):
-        return f"{label} has no content"
-    if style_named:
-        return ""
-    if not files.of(Role.STYLE):
-        return f"{label} has no style"
-    return _missing_mask(files, label) if files.masked else ""
-
-
-def _missing_mask(files: _Set, label: str) -> str:
-    """The first style without a mask, or mask without a style, in the same words."""
+        return Role.CONTENT, 0
+    if not style_named and not files.of(Role.STYLE):
+        return Role.STYLE, 0
+    if style_named or not files.masked:
+        return None
     styles, masks = (
         {part.number for part in files.of(role)} for role in (Role.STYLE, Role.STYLE_MASK)
     )
     for number in sorted(styles ^ masks):
-        what = "style mask" if number in styles else "style"
-        return f"{label} has no {what}{f' {number}' if number else ''}"
-    return ""
-
-
-# Names
-
-
-def _part(entry: Entry, match: re.Match[str]) -> _Part:
-    word = match["role"].lower()
-    # In a job folder there is no separator. Names of masks are never a coincidence.
-    explicit = match.groupdict().get("separator", ".") == "." or word.endswith("mask")
-    if word == "start":
-        return _Part(entry, Role.START, 0, explicit)
-    if word.startswith("content"):
-        role = Role.CONTENT if word == "content" else Role.CONTENT_MASK
-        return _Part(entry, role, 0, explicit)
-    role = Role.STYLE_MASK if match["mask"] else Role.STYLE
-    return _Part(entry, role, int(match["number"] or 0), explicit)
-
-
-def _marks_job_folder(entry: Entry) -> bool:
-    match = _BARE.fullmatch(entry.stem)
-    if match and match["role"].lower() != "start":
-        return entry.suffix in IMAGE_SUFFIXES
-    return _is_job_settings(entry)
-
-
-def _is_job_settings(entry: Entry) -> bool:
-    return entry.suffix in SETTINGS_SUFFIXES and entry.stem.lower() == "job"
-
-
-def _group(folder: str) -> str:
-    """The group of a job: a folder of the inbox, as valid Unicode; "" for the inbox itself."""
-    return clean_name(folder) if folder else ""
-
-
-def _join(folder: str, stem: str) -> str:
-    """The name of a job: a safe path below results/."""
-    return "/".join(clean_name(part) for part in (*folder.split("/"), stem) if part)
+        return Role.STYLE_MASK if number in styles else Role.STYLE, number
+    return None

@@ -7,8 +7,10 @@ unchanged; after a restart they settle again.
 
 from __future__ import annotations
 
+import math
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
@@ -33,6 +35,7 @@ from nst_daemon.intake.drops import (
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import read_library, style_problem
 from nst_daemon.intake.pairing import Rules, interpret
+from nst_daemon.intake.role_words import close_name
 from nst_daemon.intake.settle import Arrival, Look, Settler
 from nst_daemon.intake.walk import (
     MAX_FOLDER_DEPTH,
@@ -51,6 +54,8 @@ from nst_daemon.unexpected import explain_one
 
 #: Files of one folder that the log mentions one by one, because they are left alone; also the most such folders.
 MAX_MENTIONED = 20
+#: How long a file may arrive before the log mentions it.
+ARRIVAL_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Scan:
     requests: jobs to claim, in natural order of their names within a group and in turns between groups; rejections:
     drops that cannot become jobs; waiting: incomplete sets; settling: paths that may still change; left_alone: paths
     of files that are not drops and stay where they are, with the reasons; problems: what could not be read and what is
-    left alone, for the log.
+    left alone, for the log; notes: the first of these problems, without the files that are left alone.
     """
 
     requests: tuple[Request, ...] = ()
@@ -69,6 +74,7 @@ class Scan:
     settling: tuple[str, ...] = ()
     left_alone: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -96,6 +102,8 @@ class Intake:
         max_bytes: of one file.
         default_style: name of a library style, or "".
         partner_grace: how long a picture whose name may be half of a pair waits for the other half, in seconds.
+        order_window: seconds within which two pictures without roles must arrive to be a pair; None: never.
+        read_only: whether a scan changes nothing: it creates no hot folders and removes no empty ones.
     """
 
     def __init__(
@@ -110,6 +118,8 @@ class Intake:
         max_bytes: int,
         default_style: str = "",
         partner_grace: float = 0.0,
+        order_window: float | None = None,
+        read_only: bool = False,
     ) -> None:
         self.inbox = inbox
         self.styles = styles
@@ -119,11 +129,15 @@ class Intake:
         self.max_bytes = max_bytes
         self.default_style = default_style
         self.partner_grace = partner_grace
+        self.order_window = order_window
+        self.read_only = read_only
         self._settler = Settler(settle_seconds, truncated_grace)
         self._settings: dict[str, tuple[Fingerprint, dict[str, Any] | SettingsError]] = {}
         self._left: dict[str, Fingerprint] = {}
         #: Folders that have held files, and may be removed when they are empty.
         self._filled: set[str] = set()
+        #: Since when paths have been arriving, in monotonic seconds.
+        self._arriving: dict[str, float] = {}
 
     def scan(self, now: float, wall: float) -> Scan:
         """Look at everything once, and create missing hot folders.
@@ -137,11 +151,13 @@ class Intake:
         """
         visit = _Visit(now, wall)
         rules = self._rules(visit)
-        self._make_hot_folders(rules.styles.values(), visit)
+        if not self.read_only:
+            self._make_hot_folders(rules.styles.values(), visit)
         for folder in walk(self.inbox, visit.problems):
             self._visit_folder(folder, rules, visit)
         self._forget(visit.seen)
         outcome = visit.outcome
+        visit.problems += self._slow_arrivals(outcome.settling, now)
         return Scan(
             requests=tuple(_in_turns(sorted(outcome.requests, key=_by_name))),
             rejections=tuple(sorted(outcome.rejections, key=_by_name)),
@@ -149,6 +165,7 @@ class Intake:
             settling=tuple(outcome.settling),
             left_alone=outcome.left_alone,
             problems=(*visit.problems, *_about(outcome.left_alone)),
+            notes=tuple(visit.problems[:MAX_MENTIONED]),
         )
 
     def rules(self, now: float, wall: float) -> Rules:
@@ -165,9 +182,7 @@ class Intake:
         styles = read_library(
             self.styles,
             self.max_bytes,
-            has_settled=lambda path, mark, arrival: (
-                self._look(f"styles/{path}", mark, arrival, visit).settled
-            ),
+            has_settled=lambda path, mark, arrival: self._style_settled(path, mark, arrival, visit),
             read=partial(self._read_settings, self.styles),
             problems=visit.problems,
         )
@@ -178,15 +193,31 @@ class Intake:
             default_style=self._default(styles.keys(), visit),
             pair_timeout=self.pair_timeout,
             partner_grace=self.partner_grace,
+            order_window=self.order_window,
         )
+
+    def _style_settled(
+        self,
+        path: str,
+        mark: Fingerprint,
+        arrival: Callable[[Writers], Arrival],
+        visit: _Visit,
+    ) -> bool:
+        """Whether a file or folder of the library has settled. A picture that ends early is noted."""
+        look = self._look(f"styles/{path}", mark, arrival, visit)
+        if look.settled and look.arrival is Arrival.INCOMPLETE and mark.size:
+            visit.problems.append(f"styles/{printable(path)} is incomplete; copy it again")
+        return look.settled
 
     def _default(self, known: Set[str], visit: _Visit) -> str:
         """The default style; "" if the library does not have it, because that is not the picture's fault."""
         if not self.default_style or composed(self.default_style) in known:
             return self.default_style
+        close = close_name(self.default_style, known)
         visit.problems.append(
             f"default_style is {printable(self.default_style)}, which is not in {self.styles}; "
-            "put it there or change the configuration"
+            + (f"did you mean {printable(close)}? " if close else "")
+            + "put it there or change the configuration"
         )
         return ""
 
@@ -220,12 +251,32 @@ class Intake:
             visit.problems.append(f"the files in {where} stay there: {explain_one(error)}")
         if entries or folder.folders:
             self._filled.add(folder.path)
-        elif (
-            folder.path in self._filled - {""}
-            and folder.path not in rules.styles
-            and look.quiet > self.pair_timeout
-        ):
-            remove_if_empty(self.inbox / folder.path)
+        elif folder.path and composed(folder.path.partition("/")[0]) not in rules.styles:
+            self._visit_empty(folder, look, rules, visit)
+
+    def _visit_empty(self, folder: WalkedFolder, look: Look, rules: Rules, visit: _Visit) -> None:
+        """Remove a folder whose files were taken long ago; mention one that never had any."""
+        if folder.path in self._filled:
+            if look.quiet > self.pair_timeout and not self.read_only:
+                remove_if_empty(self.inbox / folder.path)
+        elif look.settled and not os.listdir(folder.descriptor):  # noqa: PTH208 (a descriptor)
+            close = close_name(folder.path, rules.styles)
+            remedy = (
+                f"did you mean {printable(close)}?"
+                if close
+                else "put content.jpg and style.jpg into it"
+            )
+            visit.problems.append(f"inbox/{printable(folder.path)} is an empty folder; {remedy}")
+
+    def _slow_arrivals(self, settling: Sequence[str], now: float) -> Iterator[str]:
+        """A line for each of the first files that have been arriving for minutes."""
+        self._arriving = {path: self._arriving.get(path, now) for path in settling}
+        slow = [path for path, since in self._arriving.items() if now - since > ARRIVAL_SECONDS]
+        for path in slow[:MAX_MENTIONED]:
+            yield (
+                f"inbox/{printable(path)} has been arriving for more than {ARRIVAL_SECONDS / 60:.0f} minutes; "
+                "it is picked up once it is complete and does not change any more"
+            )
 
     def _entries(self, folder: WalkedFolder, visit: _Visit) -> Iterator[Entry]:
         for name, status in folder.files:
@@ -273,6 +324,44 @@ class Intake:
         self._settings = {key: value for key, value in self._settings.items() if key in seen}
         self._left = {path: mark for path, mark in self._left.items() if f"inbox/{path}" in seen}
         self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
+
+
+def look_once(
+    inbox: Path,
+    styles: Path,
+    *,
+    max_bytes: int,
+    default_style: str,
+    order_window: float | None,
+    wall: float,
+) -> Scan:
+    """What the inbox holds at the moment, as if every file had settled. Nothing is changed.
+
+    Args:
+        inbox: the folder.
+        styles: the library.
+        max_bytes: of one file.
+        default_style: name of a library style, or "".
+        order_window: see `Intake`.
+        wall: seconds since the epoch.
+
+    Raises:
+        StorageError: the inbox or the library is not there.
+    """
+    intake = Intake(
+        inbox,
+        styles,
+        settle_seconds=0.0,
+        truncated_grace=0.0,
+        pair_timeout=math.inf,
+        rescan_seconds=0.0,
+        max_bytes=max_bytes,
+        default_style=default_style,
+        order_window=order_window,
+        read_only=True,
+    )
+    intake.scan(0.0, wall)
+    return intake.scan(0.0, wall)
 
 
 def arrival_or_complete(arrival: Callable[[Writers], Arrival], writers: Writers) -> Arrival:

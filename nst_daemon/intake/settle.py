@@ -26,11 +26,15 @@ class Arrival(Enum):
 
 
 class Look(NamedTuple):
-    """The result of one look at a path. quiet: seconds without a change; age: seconds since the ctime."""
+    """The result of one look at a path.
+
+    quiet: seconds without a change; age: seconds since the ctime; arrival: what its contents show, OPEN if unknown.
+    """
 
     settled: bool
     quiet: float
     age: float
+    arrival: Arrival = Arrival.OPEN
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ class Settler:
             if track.arrival is Arrival.OPEN:
                 track.arrival = arrival()
             settled = track.arrival is Arrival.COMPLETE
-        return Look(settled, quiet, track.age + quiet)
+        return Look(settled, quiet, track.age + quiet, track.arrival)
 
     def forget_all_but(self, paths: Container[str]) -> None:
         """Forget paths that this scan did not see, so that a path that comes back must settle again."""

@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from nst_daemon import durations, rights
 from nst_daemon.config import Folders
@@ -23,12 +23,12 @@ from nst_daemon.files import open_file
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import JobEvent, LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.service.live_status import LiveStatus
+from nst_daemon.service.live_status import InboxStatus, LiveStatus
 
 S = JobState
 #: Length of the lists of next, failed and finished jobs.
 SHOWN = 8
-STATUS_SCHEMA = 1
+STATUS_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Status:
         root: the root folder.
         live: what the running daemon reports; None if no daemon is running.
         running: whether a daemon is running.
+        inbox: what lies in the inbox, by the daemon's last scan; if no daemon is running, at the moment (`looking_at`),
+            or None.
         counts: number of jobs in each state.
         next: jobs in a worker that are not being painted yet, then the queue, then jobs to be retried. If no daemon is
             running, the jobs that it will continue come first.
@@ -55,11 +57,17 @@ class Status:
     failed: Sequence[Job]
     done: Sequence[Job]
     asked: Mapping[str, str]
+    inbox: InboxStatus | None = None
+
+    def looking_at(self, look: Callable[[], InboxStatus | None]) -> Self:
+        """This state with what lies in the inbox at the moment, if no daemon reports it. look: reads the inbox."""
+        return self if self.running else replace(self, inbox=look())
 
     def as_json(self) -> dict[str, Any]:
         """The JSON form. `schema` is increased when the meaning of a key changes or a key is removed."""
         live = asdict(self.live) if self.live else None
         if self.live and live:
+            del live["inbox"]
             for worker in live["workers"]:
                 worker["memory"] = resident(worker["pid"])
             live["memory"] = resident(self.live.pid)
@@ -68,6 +76,7 @@ class Status:
             "root": str(self.root),
             "running": self.running,
             "live": live,
+            "inbox": asdict(self.inbox) if self.inbox else None,
             "jobs": {state.value: number for state, number in self.counts.items()},
             "next": [brief(job) for job in self.next],
             "failed": [brief(job) for job in self.failed],
@@ -106,8 +115,10 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
     rights.check_member(folders.ledger)
     running = served(folders.state)
     live = read_live(folders)
+    inbox = live.inbox if live else None
     if not folders.ledger.exists():
-        return Status(folders.root, live, running, dict.fromkeys(JobState, 0), (), (), (), {})
+        none = dict.fromkeys(JobState, 0)
+        return Status(folders.root, live, running, none, (), (), (), {}, inbox)
     painted = {painting.id for painting in live.paintings} if live else set()
     with LedgerReader.attach(folders.ledger) as ledger:
         prepared = [job for job in ledger.jobs(S.RUNNING) if job.id not in painted]
@@ -120,6 +131,7 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
             failed=ledger.history(S.FAILED, S.QUARANTINED, limit=shown),
             done=ledger.history(S.DONE, limit=shown),
             asked={asked.job_id: asked.verb for asked in ledger.pending_requests()},
+            inbox=inbox,
         )
 
 

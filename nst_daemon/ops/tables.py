@@ -23,7 +23,7 @@ def status_page(status: Status, width: int | None, now: float | None = None) -> 
     if status.live:
         parts += _paintings(status.live, width)
         parts += [_workers(status.live, width)]
-        parts += [wrapped(line, width, rest="    ") for line in _inbox(status.live)]
+    parts += [wrapped(line, width, rest="    ") for line in _inbox(status)]
     parts.append(wrapped(_counts(status.counts), width, rest="    "))
     for title, jobs in (("Next", status.next), ("Recent failures", status.failed)):
         if jobs:
@@ -131,12 +131,21 @@ def _workers(live: LiveStatus, width: int | None) -> str:
     return table(headings, rows, width) if rows else ""
 
 
-def _inbox(live: LiveStatus) -> list[str]:
-    lines = [f"waiting: {printable(name)}: {what}" for name, what in live.waiting.items()]
-    lines += [f"still arriving: {printable(path)}" for path in live.settling]
-    lines += [f"left alone: {printable(why)}" for why in live.left_alone.values()]
+def _inbox(status: Status) -> list[str]:
+    """What lies in the inbox; without a daemon, what it holds at the moment."""
+    if not status.inbox:
+        return []
+    lines = [printable(line) for line in status.inbox.lines()]
     if len(lines) > SHOWN:
-        lines[SHOWN:] = [f"… and {len(lines) - SHOWN} more in the inbox"]
+        lines[SHOWN:] = [
+            f"… and {len(lines) - SHOWN} more lines; `nst-daemon status --json` has them"
+        ]
+    if not status.running and status.inbox.ready:
+        number = status.inbox.ready
+        drops = "1 drop" if number == 1 else f"{number:,} drops"
+        lines.insert(0, f"ready: {drops}; `nst-daemon run` or `nst-daemon once` paints them")
+    if lines and not status.running:
+        lines.insert(0, "in the inbox now:")
     return lines
 
 

@@ -73,4 +73,4 @@ def _reason(folders: Folders, name: str) -> str:
         return ""
     if live.state in {"paused", "resting", "lost"} and live.reason:
         return f"{live.state}: {live.reason}"
-    return str(live.waiting.get(name, ""))
+    return next((drop.text for drop in live.inbox.waiting if drop.name == name), "")

@@ -22,13 +22,14 @@ from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.job_settings import resolve_job
-from nst_daemon.jobs import Job, JobState
+from nst_daemon.jobs import Job, JobState, Role
 from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.batches import Batches, weights_digest
 from nst_daemon.service.claim_review import ClaimReview, Decision
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import concerns_all, contained
+from nst_daemon.service.notices import WaitingLog
 from nst_daemon.service.state import Moment, State
 from nst_daemon.service.unremovable import Unremovable
 from nst_daemon.workers.picture_check import PictureCheck
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 S = JobState
 #: Seconds between two scans, however much changes in the inbox.
 SHORTEST_SCAN_INTERVAL = 0.2
+PAIR = frozenset({Role.CONTENT, Role.STYLE})
 #: Two jobs are created at least this many seconds apart, so that the queue keeps the order of one scan.
 CREATION_STEP = 1e-5
 
@@ -70,6 +72,7 @@ class Admission:
         self._state, self._completion, self._batch = state, completion, batch
         self._review = ClaimReview(state, check)
         self._unremovable = Unremovable(state)
+        self._waiting_log = WaitingLog()
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
         #: When the last round ended, in seconds of the monotonic clock.
@@ -102,6 +105,7 @@ class Admission:
             max_bytes=config.limits.max_bytes,
             default_style=config.default_style,
             partner_grace=0.0 if self._state.drain else config.service.truncated_grace,
+            order_window=config.service.order_window,
         )
 
     @property
@@ -176,6 +180,7 @@ class Admission:
         self.postponed = {
             name: later for name, later in self.postponed.items() if name in {w.name for w in found}
         }
+        self._waiting_log.report(seen.waiting, seen.settling, now.steady)
         self.seen, self._last_scan = seen, now.steady
         self._unremovable.forget_removed()
         pause = self._state.config.service.rescan_seconds
@@ -329,6 +334,11 @@ class Admission:
             self._completion.fail(job, S.FAILED, now, error=error)
         else:
             said.info("taken in: %s", ", ".join(file.name for file in job.inputs))
+            if job.source == "order":
+                names = (
+                    f"{file.name} is the {file.role}" for file in job.inputs if file.role in PAIR
+                )
+                said.info("paired by order: %s", ", ".join(names))
             self._state.move(job, S.QUEUED, now)
         self._decided(job.id)
 

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,8 @@ from nst_daemon.intake.watch import Watcher
 from nst_daemon.ledger import Ledger
 from nst_daemon.overlaps import check_separate
 from nst_daemon.service.dispatch import Observer
+from nst_daemon.service.live_status import InboxStatus
+from nst_daemon.service.root_readme import lay_readme
 from nst_daemon.service.sd_notify import Notifier
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.service.supervisor import Supervisor
@@ -31,6 +34,14 @@ from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.picture_check import PictureCheck
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The end of `serve`. failures: number of jobs that failed or were quarantined; inbox: what is left in it."""
+
+    failures: int
+    inbox: InboxStatus
 
 
 def serve(
@@ -44,8 +55,8 @@ def serve(
     reload: Callable[[], Config] | None = None,
     batch: Expansion | None = None,
     pacing: Pacing | None = None,
-) -> int:
-    """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty. Returns how many jobs failed.
+) -> Served:
+    """Serve a root until SIGTERM or SIGINT; with `drain`, until the inbox is empty.
 
     A second SIGINT ends at once; checkpoints that were written stay.
 
@@ -59,6 +70,9 @@ def serve(
         reload: Reads the configuration again on SIGHUP. If it raises, the old configuration stays in use.
         batch: With `drain`: paint this instead of what is in the inbox.
         pacing: How much is done at once, and how soon again.
+
+    Returns:
+        How many jobs failed, and what is left in the inbox.
 
     Raises:
         BusyError: Another process serves the root.
@@ -78,6 +92,7 @@ def serve(
         files.make_folder(folder)
     with ExitStack() as stack:
         stack.enter_context(_sole_owner(folders.state))
+        lay_readme(folders)
         ledger = stack.enter_context(Ledger.open(folders.ledger))
         if ledger.repaired:
             log.error("%s", ledger.repaired)
@@ -111,7 +126,7 @@ def serve(
             log.info("stopping")
             notifier.stopping()
             supervisor.stop(Moment.now())
-        return supervisor.failures
+        return Served(supervisor.failures, supervisor.inbox)
 
 
 def _loop(

@@ -6,15 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
 
-from nst_daemon.intake.scan import MAX_MENTIONED
+from nst_daemon.intake.scan import Scan
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
 from nst_daemon.names import printable
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.dispatch import Dispatch
-from nst_daemon.service.live_status import LiveStatus, PaintingStatus
+from nst_daemon.service.live_status import InboxStatus, LiveStatus, PaintingStatus, WaitingStatus
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.state import Moment, Pause, State
 from nst_daemon.units import duration
@@ -64,7 +63,6 @@ class Reporting:
         statuses = self._dispatch.executor.status(now.steady)
         paintings = self._paintings(statuses)
         state, reason = self._condition(pause, statuses)
-        seen = self._admission.seen
         return LiveStatus(
             pid=os.getpid(),
             since=self._state.began.wall,
@@ -85,17 +83,17 @@ class Reporting:
                 }
                 for status in statuses
             ],
-            settling=tuple(map(printable, seen.settling)) if seen else (),
-            left_alone=self._left_alone(),
-            waiting=self._waiting(),
+            inbox=self.inbox(),
         )
 
-    def _waiting(self) -> dict[str, str]:
-        """What is left in the inbox for now, and why."""
-        seen = self._admission.seen
-        waiting = {waiting.name: waiting.reason for waiting in seen.waiting} if seen else {}
-        waiting |= {name: p.reason for name, p in self._admission.postponed.items()}
-        return waiting | self._admission.held
+    def inbox(self) -> InboxStatus:
+        """What lies in the inbox, and why it is not painted."""
+        postponed = {name: p.reason for name, p in self._admission.postponed.items()}
+        others = {**postponed, **self._admission.held}
+        return InboxStatus.of(
+            self._admission.seen or Scan(),
+            [WaitingStatus(printable(name), why) for name, why in others.items()],
+        )
 
     def ailment(self, now: Moment, paused: str, patience: float, last_housekeeping: float) -> str:
         """Why the daemon is not healthy although its process runs; "" if it is healthy.
@@ -138,12 +136,6 @@ class Reporting:
             for position, job_id in enumerate(status.jobs)
             if (estimate := estimates.get(job_id)) and (position == 0 or estimate.total)
         ]
-
-    def _left_alone(self) -> dict[str, str]:
-        """The first files of the inbox that are not drops, with the reasons."""
-        seen = self._admission.seen
-        first = islice(seen.left_alone.items(), MAX_MENTIONED) if seen else ()
-        return {printable(path): reason for path, reason in first}
 
     def _device_memory(self, status: WorkerStatus) -> int:
         return self._dispatch.device_memory.get(status.worker, 0) if status.pid else 0

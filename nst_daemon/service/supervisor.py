@@ -33,7 +33,7 @@ from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import contained
 from nst_daemon.service.dispatch import Dispatch, Observer
 from nst_daemon.service.housekeeping import Housekeeping
-from nst_daemon.service.live_status import LiveStatus
+from nst_daemon.service.live_status import InboxStatus, LiveStatus
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.recovery import recover
 from nst_daemon.service.reporting import Reporting
@@ -342,6 +342,11 @@ class Supervisor:
         return self._reporting.ailment(now, self.paused, patience, self._last_housekeeping)
 
     @property
+    def inbox(self) -> InboxStatus:
+        """What lies in the inbox, by the last scan."""
+        return self._reporting.inbox()
+
+    @property
     def failures(self) -> int:
         """How many jobs have failed or were quarantined since the start."""
         return self._completion.ended[S.FAILED] + self._completion.ended[S.QUARANTINED]
@@ -376,8 +381,7 @@ class Supervisor:
             raise StorageError(self.paused)
         if self._dispatch.devices.lost:
             raise DeviceError(self._dispatch.devices.lost)
-        assert self._admission.seen is not None
-        for path in self._admission.seen.settling:
+        for path in self.inbox.settling:
             log.warning("%s is still being written; it stays in the inbox", path)
 
 

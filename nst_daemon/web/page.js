@@ -51,12 +51,24 @@ function show(data) {
   $("idle").hidden = paintings.length > 0;
   $("idle").textContent = status.next.length ? "The next picture is being prepared." : "No picture is being painted.";
   showList("next", status.next, (job) => entry(job.name, note(job, status.asked)));
-  const arriving = live ? [...Object.entries(live.waiting), ...live.settling.map((path) => [path, "still arriving"])] : [];
-  showList("arriving", arriving, ([name, what]) => entry(name, what));
+  showList("arriving", inbox(status.inbox), ([name, ...what]) => entry(name, ...what));
   showList("failed", status.failed, (job) => entry(job.name, job.error, `${job.state === "failed" ? "" : `${job.state}, `}${time(job.updated)}`,
     status.asked[job.id] ? `${status.asked[job.id]} requested` : make("code", { textContent: `nst-daemon retry ${job.id.slice(0, 8)}` })));
   showResults(status.done);
   showStyles(data.styles, data.style_problems);
+}
+
+/** What lies in the inbox, as lists of a name and lines about it. */
+function inbox(found) {
+  if (!found) return [];
+  const more = Object.values(found.more).reduce((sum, number) => sum + number, 0);
+  return [
+    ...found.waiting.map((drop) => [drop.files[0] || drop.name, drop.cause, drop.remedy]),
+    ...found.settling.map((path) => [path, "still arriving"]),
+    ...Object.entries(found.left_alone).map(([path, reason]) => [path, reason]),
+    ...(more ? [[`${more} more`]] : []),
+    ...found.notes.map((note) => ["note", note]),
+  ];
 }
 
 const entry = (name, ...lines) =>

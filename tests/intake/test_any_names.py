@@ -97,7 +97,7 @@ def check_words(scan: Scan) -> None:
     """What reaches the ledger, the status and the log is valid Unicode on one line."""
     wanted: tuple[Request | Rejection, ...] = (*scan.rejections, *scan.requests)
     said = [text for found in wanted for text in (found.name, found.group)]
-    said += [*scan.problems, *scan.left_alone.values(), *(w.reason for w in scan.waiting)]
+    said += [*scan.problems, *scan.left_alone.values(), *(w.text for w in scan.waiting)]
     said += [rejection.reason for rejection in scan.rejections]
     said += [json.dumps(dict(request.settings), ensure_ascii=False) for request in scan.requests]
     assert all(text.isprintable() for text in said)

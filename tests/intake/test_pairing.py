@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.intake.drops import Drop, Entry, JobSettings, Outcome, Request, Style, not_ours
-from nst_daemon.intake.pairing import MASK_WAYS, WAYS, Rules, interpret
+from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.pictures.formats import titles
@@ -145,21 +145,35 @@ def test_masks_of_styles_need_none_of_the_content() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "lacking"),
+    ("files", "lacking", "remedy"),
     [
-        (["d.style.jpg", "d.content.mask.png"], "no style mask"),
-        (["d.style-1.jpg", "d.style-2.jpg", "d.style-2.mask.png"], "no style mask 1"),
-        (["d.style-1.jpg", "d.style-1.mask.png", "d.style-2.mask.png"], "no style 2"),
-        (["d.content.mask.png", "d.style.mask.png"], "no style"),
+        (
+            ["d.style.jpg", "d.content.mask.png"],
+            "no style mask",
+            "add d.style.mask.png, or remove the masks",
+        ),
+        (
+            ["d.style-1.jpg", "d.style-2.jpg", "d.style-2.mask.png"],
+            "no style mask 1",
+            "add d.style-1.mask.png, or remove the masks",
+        ),
+        (
+            ["d.style-1.jpg", "d.style-1.mask.png", "d.style-2.mask.png"],
+            "no style 2",
+            "add d.style-2.jpg",
+        ),
+        (["d.content.mask.png", "d.style.mask.png"], "no style", "add d.style.jpg"),
     ],
 )
-def test_a_pair_waits_for_the_rest_of_its_masks(files: list[str], lacking: str) -> None:
+def test_a_pair_waits_for_the_rest_of_its_masks(
+    files: list[str], lacking: str, remedy: str
+) -> None:
     """While masks do not match the styles the pair waits; past pair_timeout the refusal says what is missing."""
     (waiting,) = of("d.content.jpg", *files).waiting
-    assert waiting.reason == f"d.content.jpg has {lacking}"
+    assert waiting.text == f"d.content.jpg has {lacking}: {remedy}"
     old = entries("d.content.jpg", *files, age=5000.0)
     (rejection,) = interpret("", old, True, rules()).rejections
-    assert rejection.reason == f"d.content.jpg has {lacking} after 60 min; {MASK_WAYS}"
+    assert rejection.reason == f"{waiting.text} (waited for 60 min)"
 
 
 def test_a_pair_waits_for_a_mask_that_is_still_arriving() -> None:
@@ -180,18 +194,23 @@ def test_styles_of_the_library_have_no_masks() -> None:
 def test_halves_wait_for_each_other() -> None:
     """A half waits, and says for what and how long."""
     (waiting,) = of("dog.content.jpg").waiting
-    assert (waiting.reason, waiting.left) == ("dog.content.jpg has no style", 3590.0)
+    assert (waiting.text, waiting.left) == (
+        "dog.content.jpg has no style: add dog.style.jpg",
+        3590.0,
+    )
     (waiting,) = of("dog.style.jpg").waiting
-    assert waiting.reason == "dog.style.jpg has no content"
+    assert waiting.text == "dog.style.jpg has no content: add dog.content.jpg"
     (waiting,) = of("dog.yaml").waiting
-    assert waiting.reason == "dog.yaml has no content"
+    assert waiting.text == "dog.yaml has no picture: add dog.content.jpg and dog.style.jpg"
 
 
-def test_a_half_is_given_up_with_the_ways_to_name_a_drop() -> None:
-    """Past pair_timeout a half is refused with every way to name a drop, and the youngest file counts."""
+def test_a_half_is_given_up_with_the_name_of_the_missing_file() -> None:
+    """Past pair_timeout a half is refused with what it has waited for, and the youngest file counts."""
     old = entries("dog.style.jpg", age=5000.0)
     (rejection,) = interpret("", old, True, rules()).rejections
-    assert rejection.reason == f"dog.style.jpg has no content after 60 min; {WAYS}"
+    assert rejection.reason == (
+        "dog.style.jpg has no content: add dog.content.jpg (waited for 60 min)"
+    )
     both = old + entries("dog.yaml", age=10.0)
     assert interpret("", both, True, rules()).rejections == []
 
@@ -208,11 +227,13 @@ def test_a_lone_picture_takes_the_default_style() -> None:
 
 
 def test_a_lone_picture_without_a_default_style_waits() -> None:
-    """Where no default_style is set, a picture without a role waits, and then fails with the ways."""
+    """Where no default_style is set, a picture without a role waits, and then fails with the same ways out."""
     (waiting,) = of("dog.jpg").waiting
-    assert waiting.reason == "dog.jpg has no style"
+    assert waiting.text == (
+        "dog.jpg has no style: add dog.style.jpg, or move it into the folder of a style, such as inbox/starry"
+    )
     (rejection,) = interpret("", entries("dog.jpg", age=9999.0), True, rules()).rejections
-    assert WAYS in rejection.reason
+    assert rejection.reason == f"{waiting.text} (waited for 60 min)"
 
 
 def test_half_of_a_pair_never_takes_the_default_style() -> None:
@@ -234,9 +255,9 @@ def test_settings_name_nothing_but_the_library(name: str) -> None:
     """A path, or a name that the library does not have, is refused and the names that it has are listed."""
     job = JobSettings(styles=(name,))
     (rejection,) = of("dog.jpg", "dog.yaml", given=rules(job=job)).rejections
-    assert (
-        rejection.reason
-        == f"there is no style {name!r} in the library; the styles are: night, starry"
+    hint = " (did you mean starry?)" if name == "starry.jpg" else ""
+    assert rejection.reason == (
+        f"there is no style {name!r} in the library; the styles are: night, starry{hint}"
     )
 
 
@@ -359,12 +380,20 @@ def test_a_batch_file_without_a_name_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["dog.content.pdf", "dog.style.eps", "dog.start.svg"])
-def test_other_kinds_of_files_with_a_role_are_refused(name: str) -> None:
-    """Other kinds of files with a role after a dot are refused at once, with the kinds that are known."""
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("dog.content.pdf", "a document; save the page as a picture"),
+        ("dog.style.eps", "a vector drawing; export it as PNG"),
+        ("dog.start.svg", "a vector drawing; export it as PNG"),
+        ("dog.content.xyz", f"not an image file; known formats are {titles()}"),
+    ],
+)
+def test_other_kinds_of_files_with_a_role_are_refused(name: str, reason: str) -> None:
+    """Other kinds of files with a role after a dot are refused at once, with what to do or the kinds that are known."""
     (rejection,) = of(name).rejections
-    assert rejection.reason == f"{name} is not an image file; known formats are {titles()}"
-    assert "JPEG, PNG, camera raw, " in rejection.reason
+    assert rejection.reason == f"{name} is {reason}"
+    assert "JPEG, PNG, camera raw, " in titles()
 
 
 def test_a_file_without_a_suffix_is_not_called_another_kind() -> None:
@@ -461,7 +490,7 @@ def test_other_files_in_a_job_folder_are_left_alone() -> None:
     assert sorted(outcome.left_alone) == ["w/README", "w/notes.txt"]
     assert [path for _, path in roles(outcome.requests[0])] == ["w/content.jpg", "w/style.jpg"]
     (rejection,) = of("w/content.pdf", "w/style.jpg", folder="w").rejections
-    assert rejection.reason.startswith("content.pdf is not an image file")
+    assert rejection.reason == "content.pdf is a document; save the page as a picture"
 
 
 @pytest.mark.parametrize(
@@ -497,7 +526,8 @@ def test_a_picture_whose_name_ends_like_a_role_is_a_picture(name: str) -> None:
     assert (request.name, request.source) == (name[:-4], "default")
     assert roles(request)[0] == ("content", name)
     (waiting,) = of(name).waiting
-    assert (waiting.name, waiting.reason) == (name[:-4], f"{name} has no style")
+    assert waiting.name == name[:-4]
+    assert waiting.cause in {f"{name} is not a pair yet", f"{name} has no style"}
 
 
 @pytest.mark.parametrize("name", LONE)
@@ -505,9 +535,10 @@ def test_such_a_picture_waits_for_the_other_half_of_a_pair(name: str) -> None:
     """For the grace it may be half of a pair: it is not painted by itself before, so that a slow partner is in time."""
     given = replace(rules(default="starry"), partner_grace=60.0)
     (waiting,) = of(name, given=given).waiting
-    assert (waiting.left, waiting.reason) == (
+    assert (waiting.left, waiting.announced, waiting.text) == (
         50.0,
-        f"{name} may be half of a pair; the other half is awaited",
+        False,
+        f"{name} may be half of a pair: the other half is awaited",
     )
     assert len(interpret("", entries(name, age=60.0), True, given).requests) == 1
     assert len(of("beach.jpg", given=given).requests) == 1

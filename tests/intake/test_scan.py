@@ -258,7 +258,7 @@ def test_many_files_of_others_are_a_few_lines(house: House) -> None:
     assert len(scan.left_alone) == 500
     assert len(scan.problems) == 21
     assert scan.problems[2].startswith(
-        "inbox/starry/MVI_2.mov is left where it is: MVI_2.mov is not"
+        "inbox/starry/MVI_2.mov is left where it is: MVI_2.mov is a video"
     )
     assert scan.problems[20] == (
         "at least 100 more files in inbox/starry stay where they are: they are not image files"

@@ -18,7 +18,7 @@ from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status, tables
 from nst_daemon.ops.job_names import find_job
-from nst_daemon.service.live_status import LiveStatus, PaintingStatus
+from nst_daemon.service.live_status import InboxStatus, LiveStatus, PaintingStatus, WaitingStatus
 from nst_daemon.workers.messages import Progress
 from tests.bench import Bench
 
@@ -137,10 +137,10 @@ def test_a_page_escapes_names() -> None:
     """A name from a file cannot move the cursor or colour the page."""
     bad = "a\x1b[31m[red]b"
     painting = PaintingStatus("0" * 32, bad, "cpu", 1, 2, 50, 1.0, 2.0)
-    live = LiveStatus(1, 0.0, 0.0, "painting", "", bad, [painting], (), (bad,), {bad: "no style"})
-    found = status.Status(
-        Path(bad), live, True, dict.fromkeys(JobState, 0), (job(1, bad),), (), (), {}
-    )
+    inbox = InboxStatus(waiting=[WaitingStatus(bad, f"{bad} has no style")], settling=[bad])
+    live = LiveStatus(1, 0.0, 0.0, "painting", "", bad, [painting], (), inbox)
+    none = dict.fromkeys(JobState, 0)
+    found = status.Status(Path(bad), live, True, none, (job(1, bad),), (), (), {}, inbox)
     text = tables.status_page(found, 200, now=0.0)
     assert "\x1b" not in text
     assert text.count("a\\x1b[31m[red]b") == 6
@@ -261,10 +261,10 @@ def test_the_story_of_a_job_tells_its_own_settings() -> None:
             ("workers", [{}]),
             ("workers", None),
             ("since", "x"),
-            ("waiting", [1]),
-            ("settling", 5),
+            ("inbox", {"waiting": [1]}),
+            ("inbox", {"settling": 5}),
             ("paintings", [{"id": "x"}]),
-            ("left_alone", "x"),
+            ("inbox", {"left_alone": "x"}),
         ]
     ],
 )

@@ -116,11 +116,11 @@ def test_the_status_is_valid_unicode(tmp_path: Path) -> None:
         (bench.folders.inbox / os.fsdecode(name)).write_bytes(PNG)
     bench.step(3.0)
     live = json.loads(bench.folders.status.read_text())
-    assert sorted(live["settling"]) == ["M\\xfcnchen.png", "M\\xfcnchen.txt"]
+    assert sorted(live["inbox"]["settling"]) == ["M\\xfcnchen.png", "M\\xfcnchen.txt"]
     bench.step(3.0, times=3)
     live = json.loads(bench.folders.status.read_text())
-    assert list(live["left_alone"]) == ["M\\xfcnchen.txt"]
-    assert list(live["waiting"]) == ["M_nchen"]
+    assert list(live["inbox"]["left_alone"]) == ["M\\xfcnchen.txt"]
+    assert [drop["name"] for drop in live["inbox"]["waiting"]] == ["M_nchen"]
     json.dumps(live, ensure_ascii=False).encode()
 
 
@@ -138,5 +138,5 @@ def test_what_is_left_alone_is_logged_once_and_shown(
         "inbox/notes.txt is left where it is: notes.txt is not an image file"
     )
     live = json.loads(bench.folders.status.read_text())
-    assert list(live["left_alone"]) == ["notes.txt"]
+    assert list(live["inbox"]["left_alone"]) == ["notes.txt"]
     assert notes.exists() and bench.ledger.jobs() == []

@@ -98,7 +98,7 @@ def test_damaged_picture_has_time_to_arrive(bench: Bench) -> None:
         now = Moment(changed + seconds, bench.time + seconds)
         bench.supervisor.step(now)
         assert bench.job().state is state
-        waits = "damaged" in bench.supervisor.live(now).waiting.get("dog", "")
+        waits = any("damaged" in drop.text for drop in bench.supervisor.live(now).inbox.waiting)
         assert waits is (state is JobState.CLAIMED)
     bench.time += grace + 1
     bench.drop("cat")

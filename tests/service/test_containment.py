@@ -147,13 +147,14 @@ def test_a_drop_that_cannot_be_read_now_stays_and_is_tried_again(
     bench.step(31, times=3)
     assert [task.name for task in bench.executor.tasks] == ["good"]
     assert (bench.folders.inbox / "bad.content.png").exists()
-    assert "Input/output error" in bench.supervisor.live(bench.now).waiting["bad"]
+    (bad,) = bench.supervisor.live(bench.now).inbox.waiting
+    assert bad.name == "bad" and "Input/output error" in bad.text
     assert sum("bad stays in the inbox" in r.getMessage() for r in caplog.records) == 1
     assert bench.supervisor.pause is None
     broken[0] = False
     bench.step(31, times=2)
     assert [task.name for task in bench.executor.tasks] == ["good", "bad"]
-    assert bench.supervisor.live(bench.now).waiting == {}
+    assert bench.supervisor.live(bench.now).inbox.waiting == []
 
 
 # Names

@@ -170,8 +170,8 @@ def main() -> int:
     executor = LocalExecutor(config.devices, options)
     sys.addaudithook(points.audit)
     drain, pacing = plan.get("once", True), Pacing(back_off=0.01)
-    failures = serve(config, executor, FakeCheck(), drain=drain, patience=60.0, pacing=pacing)
-    return SOME_FAILED if failures else 0
+    served = serve(config, executor, FakeCheck(), drain=drain, patience=60.0, pacing=pacing)
+    return SOME_FAILED if served.failures else 0
 
 
 if __name__ == "__main__":

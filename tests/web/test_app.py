@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
-from nst_daemon.service.live_status import LiveStatus, PaintingStatus
+from nst_daemon.service.live_status import InboxStatus, LiveStatus, PaintingStatus
 from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client, limited
 
@@ -198,11 +198,12 @@ def test_the_live_preview(visitor: TestClient, options: PageOptions) -> None:
         job, "dog", "cpu", 1, 2, 50, None, None, [(1, 0.5)], ".preview/dog.jpg"
     )
     odd = "not UTF-8: \udcff"
-    live = LiveStatus(1, 0.0, 0.0, "painting", "", "painting dog", [painting], settling=[odd])
+    inbox = InboxStatus(settling=[odd])
+    live = LiveStatus(1, 0.0, 0.0, "painting", "", "painting dog", [painting], inbox=inbox)
     live.write(options.folders.status)
     document = visitor.get("/status.json").json()
     assert document["previews"][job] > 0
-    assert document["status"]["live"]["settling"] == [odd]
+    assert document["status"]["inbox"]["settling"] == [odd]
     assert document["status"]["live"]["paintings"] == [asdict(painting) | {"curve": [[1, 0.5]]}]
     shown = visitor.get(f"/jobs/{job}/preview")
     assert shown.content == (options.folders.previews / "dog.jpg").read_bytes()

@@ -1,0 +1,26 @@
+"""What lies in the inbox while no daemon is running."""
+
+from __future__ import annotations
+
+import time
+
+from nst_daemon.config import Config
+from nst_daemon.errors import StorageError
+from nst_daemon.intake.scan import look_once
+from nst_daemon.service.live_status import InboxStatus
+
+
+def inbox_now(config: Config) -> InboxStatus | None:
+    """What the next daemon will find in the inbox if nothing changes; None if this user cannot read it."""
+    try:
+        seen = look_once(
+            config.folders.inbox,
+            config.folders.styles,
+            max_bytes=config.limits.max_bytes,
+            default_style=config.default_style,
+            order_window=config.service.order_window,
+            wall=time.time(),
+        )
+    except StorageError:
+        return None
+    return InboxStatus.of(seen)
