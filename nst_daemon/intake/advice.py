@@ -17,6 +17,8 @@ from nst_daemon.names import clean_name, printable
 
 #: With more incomplete sets than this in a folder, similar names are not looked for: that takes quadratic time.
 MOST_COMPARED = 40
+#: With more, misspelt roles are not looked for.
+MOST_SPELLED = 2000
 _NOT_BY_ORDER = (
     "; they are not paired by their order, because both have settings, their masks contradict it, or too much time "
     "has passed between them"
@@ -80,7 +82,7 @@ class _Folder:
         self._meant: dict[tuple[str, str], str] = {}
         for lack in self._lones:
             path = lack.picture.entry.path
-            if guess := guess_role(lack.picture.entry.stem):
+            if guess := guess_role(lack.picture.entry.stem, misspelt=len(lacks) <= MOST_SPELLED):
                 self._guesses[path] = guess
                 self._meant.setdefault((guess.stem.casefold(), guess.kind), path)
         #: Halves with a role, by (stem, role).

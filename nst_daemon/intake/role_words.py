@@ -65,8 +65,13 @@ class Guess:
         return "mask" if self.role.endswith("mask") else self.role.partition("-")[0]
 
 
-def guess_role(stem: str) -> Guess | None:
-    """What the stem of a picture's name seems to mean, None if it resembles no role. stem: in composed form."""
+def guess_role(stem: str, *, misspelt: bool = True) -> Guess | None:
+    """What the stem of a picture's name seems to mean, None if it resembles no role.
+
+    Args:
+        stem: in composed form.
+        misspelt: whether to look for misspelt words, which takes longer.
+    """
     bare = _without_copy(stem)
     if match := IN_PAIR.fullmatch(bare):
         role = match["role"].lower().replace("_mask", ".mask").replace("-mask", ".mask")
@@ -74,7 +79,7 @@ def guess_role(stem: str) -> Guess | None:
         return Guess(match["stem"], role, "sure" if sure else "role")
     for pattern in (_LAST, _FIRST):
         match = pattern.fullmatch(bare)
-        role, known = _role_of_word(match["word"].casefold()) if match else ("", False)
+        role, known = _role_of_word(match["word"].casefold(), misspelt) if match else ("", False)
         if match and role:
             dotted = match["separator"].strip() == "."
             if pattern is _FIRST and not (dotted or known):
@@ -102,13 +107,14 @@ def _without_copy(stem: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _role_of_word(word: str) -> tuple[str, bool]:
+def _role_of_word(word: str, misspelt: bool) -> tuple[str, bool]:
     """The role that a word means, "" for none; and whether it is a known word, not a misspelt one."""
     if role := _KNOWN.get(word, ""):
         return role, True
     if word in {*_SPELLED, "start"}:
         return word, True
-    found = get_close_matches(word, _SPELLED, 1, _CUTOFF) if 4 <= len(word) <= 9 else []
+    misspelt = misspelt and 4 <= len(word) <= 9
+    found = get_close_matches(word, _SPELLED, 1, _CUTOFF) if misspelt else []
     return (found[0], False) if found else ("", False)
 
 

@@ -11,7 +11,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -75,6 +75,11 @@ class Scan:
     left_alone: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def with_notes(self, lines: Iterable[str]) -> Scan:
+        """The same with more problems, which are notes, too."""
+        more = tuple(lines)
+        return replace(self, problems=(*self.problems, *more), notes=(*self.notes, *more))
 
 
 @dataclass(slots=True)

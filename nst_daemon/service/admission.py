@@ -21,6 +21,7 @@ from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.strays import Strays
 from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import Job, JobState, Role
 from nst_daemon.names import printable
@@ -73,6 +74,8 @@ class Admission:
         self._review = ClaimReview(state, check)
         self._unremovable = Unremovable(state)
         self._waiting_log = WaitingLog()
+        folders = state.folders
+        self._strays = Strays(folders.root, folders.results, folders.inbox)
         #: What the last scan saw; None before the first.
         self.seen: Scan | None = None
         #: When the last round ended, in seconds of the monotonic clock.
@@ -165,6 +168,8 @@ class Admission:
 
     def _scan(self, now: Moment) -> None:
         seen = Scan() if self._batch else self._inbox.scan(now.steady, now.wall)
+        if not self._batch and (strays := self._strays.lines(now.wall)):
+            seen = seen.with_notes(strays)
         for problem in set(seen.problems) - (set(self.seen.problems) if self.seen else set()):
             log.warning("%s", problem)
         found: list[Request | Rejection] = [*seen.rejections, *seen.requests]

@@ -7,6 +7,7 @@ import time
 from nst_daemon.config import Config
 from nst_daemon.errors import StorageError
 from nst_daemon.intake.scan import look_once
+from nst_daemon.intake.strays import Strays
 from nst_daemon.service.live_status import InboxStatus
 
 
@@ -23,4 +24,6 @@ def inbox_now(config: Config) -> InboxStatus | None:
         )
     except StorageError:
         return None
-    return InboxStatus.of(seen)
+    folders = config.folders
+    strays = Strays(folders.root, folders.results, folders.inbox)
+    return InboxStatus.of(seen.with_notes(strays.lines(time.time())))

@@ -12,6 +12,7 @@ import pytest
 
 from nst_daemon.config import Folders, load
 from nst_daemon.intake.drops import Waiting
+from nst_daemon.intake.strays import Strays
 from nst_daemon.ops import status, tables
 from nst_daemon.service.inbox_now import inbox_now
 from nst_daemon.service.live_status import LISTED
@@ -139,6 +140,27 @@ def test_without_a_daemon_the_status_has_what_is_in_the_inbox_now(tmp_path: Path
 def test_a_root_without_an_inbox_has_nothing_in_it(tmp_path: Path) -> None:
     """Before the first start `status` says nothing about an inbox."""
     assert inbox_now(load(None, {"NST_FOLDERS__ROOT": str(tmp_path / "new")})) is None
+
+
+def test_pictures_beside_the_inbox_are_mentioned(tmp_path: Path) -> None:
+    """A picture in the root and one with a role in results/ are a line each; results and new files are none."""
+    results = tmp_path / "results"
+    results.mkdir()
+    for path in (
+        tmp_path / "dog.png",
+        results / "dog.content.png",
+        results / "cat.png",
+        results / "a.style.png",
+        results / "a.style.json",
+    ):
+        path.write_bytes(PNG)
+    strays = Strays(tmp_path, results, tmp_path / "inbox")
+    now = (tmp_path / "dog.png").stat().st_ctime
+    assert strays.lines(now + 1) == []
+    assert strays.lines(now + 60) == [
+        f"{name} is in {folder}, where nothing is picked up; move it into {tmp_path / 'inbox'}"
+        for name, folder in (("dog.png", tmp_path), ("dog.content.png", results))
+    ]
 
 
 # README.txt
