@@ -207,7 +207,8 @@ def examine(
         try:
             config = _with_absolute_paths(config, found.path)
         except ConfigError as error:
-            problems, config = [Problem((), error.message, error.remedy)], None
+            key = tuple(error.message.partition(":")[0].split("."))
+            problems, config = [Problem(key, error.message, error.remedy)], None
     if found.path and found.path.name == SHARED_NAME and not found.named:
         note = f"; if the file belongs to another program, make {FILE_NAMES[0]} (it may be empty)"
         problems = [replace(p, remedy=p.remedy + note) if len(p.key) == 1 else p for p in problems]

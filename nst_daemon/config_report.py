@@ -47,16 +47,15 @@ def entries(examined: Examined, config: Config) -> dict[str, KeyValue]:
     found = {}
     for name, key in config_keys().items():
         section, _, leaf = name.rpartition(".")
-        value = (
-            getattr(getattr(config, section) if section else config, leaf)
-            if section != "render"
-            else None
-        )
         origin = examined.origins.setter(tuple(name.split(".")))
         if section == "render":
-            value = config.render.get(leaf, getattr(render, leaf))
+            value = getattr(render, leaf)
+            if leaf == "content_style_ratio":  # resolved settings have it as content_weight
+                value = config.render.get(leaf)
             origin = origin if leaf in config.render else ""
             origin = origin or (f"preset {render.preset}" if leaf in _OF_PRESETS else "")
+        else:
+            value = getattr(getattr(config, section) if section else config, leaf)
         value = MASKED if key.secret and value else value
         found[name] = KeyValue(key, value, origin or "default")
     return found

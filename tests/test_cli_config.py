@@ -109,7 +109,7 @@ def test_init_says_if_a_variable_sets_another_root(tmp_path: Path) -> None:
 def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     """Values come from defaults, lines of the file, variables and presets, and the token is masked."""
     (tmp_path / "config.yaml").write_text(
-        f"# mine\nbatch: 2\nrender:\n  preset: bold\nstatus_page_token: {TOKEN}\n"
+        f"# mine\nbatch: 2\nrender:\n  preset: bold\n  keep_colors: off\nstatus_page_token: {TOKEN}\n"
     )
     env = {"NST_SERVICE__SETTLE_SECONDS": "5m"}
     shown = nst("config", "show", "--json", cwd=tmp_path, env=env)
@@ -119,6 +119,7 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     assert found["batch"] == {"value": 2, "origin": "config.yaml:2"}
     assert found["render.preset"]["origin"] == "config.yaml:4"
     assert found["render.style_scale"] == {"value": 1.5, "origin": "preset bold"}
+    assert found["render.keep_colors"] == {"value": "off", "origin": "config.yaml:5"}
     assert found["render.seed"] == {"value": 0, "origin": "default"}
     assert found["service.settle_seconds"] == {
         "value": 300,
@@ -140,8 +141,8 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     [
         (("config", "show", "size"), "did you mean render.size?"),
         (("config", "show", "rendr"), "did you mean render?"),
-        (("config", "sho"), "Did you mean 'show'?"),
-        (("stauts",), "Did you mean 'status'?"),
+        (("config", "sho"), "did you mean 'show'?"),
+        (("stauts",), "did you mean 'status'?"),
         (("settings", "itertions"), "did you mean iterations?"),
         (("settings", "--preset", "blod"), "did you mean bold?"),
         (("presets", "blod"), "did you mean bold?"),

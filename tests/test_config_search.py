@@ -127,6 +127,13 @@ def test_the_line_of_an_error_in_our_file_is_named(tmp_path: Path) -> None:
         found_in(tmp_path)
 
 
+def test_the_line_of_a_path_is_named(tmp_path: Path) -> None:
+    """A folder that cannot be resolved is an error with the line of its key."""
+    (tmp_path / "config.yaml").write_text("batch: 2\nfolders:\n  root: ~nosuchuser/x\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml:3: folders\.root: ~nosuchuser/x"):
+        config.load(tmp_path, {})
+
+
 def test_a_folder_may_be_named(tmp_path: Path) -> None:
     """--config DIR and $NST_CONFIG=DIR read nst-daemon.yaml or config.yaml in it, and name both if there is none."""
     with pytest.raises(ConfigError, match=r"no nst-daemon\.yaml or config\.yaml.*nst-daemon init"):
