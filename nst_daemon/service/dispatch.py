@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -81,7 +82,7 @@ class DeviceNews:
         self.lost = ""
         #: Why workers could not load because of the disk, by their names, until they are ready.
         self._not_loaded: dict[str, str] = {}
-        #: Why each worker that is not ready has ended, as the log has it.
+        #: Why each worker that is not ready has ended, as the log has it, without numbers.
         self._logged: dict[str, str] = {}
 
     def answer(self, event: Loading | Ready | DeviceLost | Died) -> None:
@@ -102,16 +103,19 @@ class DeviceNews:
                     log.warning("%s", warning)
             case DeviceLost():
                 self.lost = "" if event.left else f"no device is left to paint on: {event.reason}"
-                known = self._logged.get(event.worker) == event.reason
-                why = "" if known else f": {event.reason}"
-                self._logged[event.worker] = event.reason
+                why = f": {event.reason}" if self._is_new(event) else ""
                 log.error("%s is not used now%s (devices left: %d)", event.worker, why, event.left)
             case Died(disk=True):
                 self._not_loaded[event.worker] = f"worker {event.worker} {event.reason}"
             case Died():
-                if self._logged.get(event.worker) != event.reason:
+                if self._is_new(event):
                     log.warning("worker %s %s", event.worker, event.reason)
-                self._logged[event.worker] = event.reason
+
+    def _is_new(self, event: DeviceLost | Died) -> bool:
+        """Whether the reason is not in the log yet. Numbers, such as seconds, do not make it another one."""
+        reason = re.sub(r"\d+(\.\d+)?", "", event.reason)
+        before, self._logged[event.worker] = self._logged.get(event.worker), reason
+        return reason != before
 
     def check_disk(self) -> None:
         """Raise StorageError as long as a worker cannot load because of the disk."""

@@ -20,6 +20,7 @@ from nst_daemon.workers.messages import (
     Died,
     Failed,
     Progress,
+    Ready,
     Staged,
     Stopped,
 )
@@ -548,3 +549,26 @@ def test_names_that_are_not_utf8_are_painted(bench: Bench) -> None:
     bench.executor.paint()
     bench.step(1, times=2)
     assert bench.job().state is JobState.DONE
+
+
+def test_a_worker_that_cannot_start_says_why_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has each reason once, whatever seconds it names, until the worker is ready; the status has it, too."""
+    bench.drop()
+    for seconds in (301, 302, 303):
+        why = f"made no progress for {seconds} s while loading the weights"
+        bench.executor.events.append(Died("gpu", None, why))
+        bench.step(1)
+    bench.executor.events.append(DeviceLost("gpu", why, left=0))
+    bench.step(1)
+    lines = [m for m in caplog.messages if "gpu" in m]
+    assert lines == [
+        "worker gpu made no progress for 301 s while loading the weights",
+        "gpu is not used now (devices left: 0)",
+    ]
+    assert why in bench.supervisor.headline
+    bench.executor.events.append(Ready("gpu", {}))
+    bench.executor.events.append(Died("gpu", None, why))
+    bench.step(1)
+    assert sum("made no progress" in message for message in caplog.messages) == 2
