@@ -27,7 +27,7 @@ from nst_daemon.cli_options import (
     show,
 )
 from nst_daemon.config import Config
-from nst_daemon.errors import Cancelled, InputError, StorageError, UsageError
+from nst_daemon.errors import Cancelled, InputError, UsageError
 from nst_daemon.intake.drops import MAX_PRIORITY
 from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import Changes, Job, JobState
@@ -313,10 +313,7 @@ def _retry_problem(config: Config, job: Job, changes: Changes) -> InputError | N
     """Why a retry would fail again before anything is painted; None if it would not, or only the daemon can tell."""
     from nst_daemon.service.retry import refusal
 
-    try:
-        return refusal(config, job, job.changes.then(changes))
-    except StorageError:  # this user may not read failed/
-        return None
+    return refusal(config, job, job.changes.then(changes))
 
 
 def cancel(

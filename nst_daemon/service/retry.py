@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -35,14 +36,14 @@ def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
         job: As the ledger has it.
         changes: Of its settings, with those of earlier retries.
 
-    Raises:
-        StorageError: This user may not read failed/.
+    If this user may not read the files of the job, only the changes are checked: the daemon checks the rest.
     """
     folders, name = config.folders, printable(job.name)
     try:
         if is_batch_file(job):
             return _refused_batch(job, folders.failed, changes)
-        if not job.archive:  # it has just ended
+        if not job.archive or not _may_read(folders.failed / job.archive):
+            # It has just ended, or only the daemon can say more.
             resolve_job(config, JobSettings.parse(changes.written, "--set").settings)
             return None
         styles = list_styles(folders.styles, config.limits.max_bytes)
@@ -66,6 +67,16 @@ def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
     except InputError as error:
         return InputError(f"{name} would be refused again: {error.message}", remedy=error.remedy)
     return None
+
+
+def _may_read(folder: Path) -> bool:
+    """Whether this user may read a folder and its files; also if it does not exist."""
+    try:
+        return all(os.access(path, os.R_OK, follow_symlinks=False) for path in folder.iterdir())
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def is_batch_file(job: Job) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, Role
 from nst_daemon.service.retry import refusal
 from nst_daemon.workers.messages import Failed, Retry, Stopped
 from tests.bench import PNG, Bench
+from tests.users import User, needs_root
 
 S = JobState
 
@@ -418,3 +420,22 @@ def test_a_cancelled_job_stays_cancelled_if_its_worker_dies(bench: Bench) -> Non
     bench.executor.room = 0
     bench.step(2, times=3)
     assert bench.job().state is S.CANCELLED
+
+
+@needs_root
+def test_only_the_daemon_knows_what_a_user_may_not_read(bench: Bench) -> None:
+    """A user without the right to read failed/ or a file in it may ask for the retry all the same."""
+    bench.drop(yaml=b"size: enormous")
+    folder, job = bench.folders.failed / "dog", bench.job()
+    for parent in folder.parents:
+        parent.chmod(parent.stat().st_mode | 0o755)
+
+    def ask(known: bool) -> None:
+        assert (refusal(bench.config, job, NO_CHANGES) is not None) == known
+
+    outsider = User(3, 3)
+    outsider.run(partial(ask, True))
+    (folder / "dog.yaml").chmod(0o600)
+    outsider.run(partial(ask, False))
+    folder.chmod(0o700)
+    outsider.run(partial(ask, False))
