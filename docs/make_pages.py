@@ -49,7 +49,9 @@ def main() -> None:
             subprocess.run([*command, "gallery"], env=environment, check=True)  # noqa: S603
             shoot((root / "results" / "index.html").as_uri(), "gallery.jpg")
             for name in ("first snow", "evening", "low tide"):
-                shutil.copy(root / "photos" / "riverside.png", root / "inbox" / f"{name}.content.png")
+                shutil.copy(
+                    root / "photos" / "riverside.png", root / "inbox" / f"{name}.content.png"
+                )
                 shutil.copy(root / "styles" / "mosaic.png", root / "inbox" / f"{name}.style.png")
                 (root / "inbox" / f"{name}.yaml").write_text("{size: 256, iterations: 60}")
             (root / "inbox" / "holiday.content.jpg").write_bytes(b"no picture")
