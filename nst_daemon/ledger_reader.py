@@ -102,8 +102,11 @@ class LedgerReader:
         version = ledger._version()
         if version != len(MIGRATIONS):
             ledger.close()
-            if version == 0:  # a daemon is creating it
-                raise _no_ledger(path)
+            if version == 0:
+                raise LedgerError(
+                    f"the ledger {path} is empty: a daemon is creating it, or it is damaged",
+                    remedy="start the daemon: it restores a damaged ledger",
+                )
             raise other_version(path, newer=version > len(MIGRATIONS))
         return ledger
 

@@ -594,3 +594,13 @@ def test_the_cell_of_a_batch_is_kept(tmp_path: Path) -> None:
     assert found.batch == cell
     assert list(found.batch.swept) == ["seed", "content_weight"]
     assert found.weights == "c" * 64
+
+
+def test_an_empty_ledger_is_not_a_root_without_a_daemon(tmp_path: Path) -> None:
+    """A ledger whose file was cut off is said to be empty, with the way to restore it."""
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"x")
+    with pytest.raises(
+        LedgerError, match=r"ledger\.sqlite is empty: .*; start the daemon: it restores"
+    ):
+        Ledger.attach(path)

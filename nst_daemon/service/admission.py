@@ -338,7 +338,7 @@ class Admission:
         if error := job.error or verdict.reason:
             self._completion.fail(job, S.FAILED, now, error=error)
         else:
-            said.info("taken in: %s", ", ".join(file.name for file in job.inputs))
+            said.info("picked up: %s", ", ".join(file.name for file in job.inputs))
             if job.source == "order":
                 names = (
                     f"{file.name} is the {file.role}" for file in job.inputs if file.role in PAIR

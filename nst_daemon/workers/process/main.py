@@ -187,7 +187,7 @@ class Worker:
 
             devices = find_devices(device)
             if devices == ("cpu",):
-                why = f"the CPU is used, because no GPU can be: {no_gpu_reason()}"
+                why = f"the CPU is used, because no GPU is available: {no_gpu_reason()}"
                 self._device_note = {"no_gpu": why, "unused_gpu": has_nvidia_gpu()}
             self._say(messages.Devices(devices))
             device = self._name = devices[0]
