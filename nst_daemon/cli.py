@@ -6,7 +6,10 @@ daemon's process small.
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +31,8 @@ from nst_daemon.cli_options import (
     show,
 )
 from nst_daemon.cli_stylize import StylizeCommand, stylize
-from nst_daemon.config import Config, load
+from nst_daemon.config import Config, find_file, load
+from nst_daemon.config_search import NAMES
 from nst_daemon.errors import LEFT_OVER, InputError
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
@@ -288,25 +292,74 @@ def export(config: ConfigOption = None) -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Folder to work in; it is kept.")] = Path("demo"),
-    size: Annotated[int, typer.Option(help="Longer side of the picture in pixels.")] = 384,
+    folder: Annotated[Path, typer.Option(help="Folder to work in; it becomes a root.")] = Path(
+        "demo"
+    ),
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Longer side of the picture in pixels. Default: 384."),
+    ] = None,
 ) -> None:
-    """Drop a sample photo and a sample painting into an inbox and let the daemon paint them.
+    """Let the daemon paint a sample photo in the style of a sample painting.
 
-    It uses the defaults: no configuration file, no variables.
+    The folder becomes a normal root with a configuration. Variables apply, such as NST_DEVICES=cpu,
+    NST_RENDER__SIZE=256 and NST_MODEL__WEIGHTS=bundled, but not NST_CONFIG or NST_FOLDERS__….
     """
     from nst_daemon.samples import lay_out
 
-    place = str(folder.absolute())
-    config = load(None, {"NST_FOLDERS__ROOT": place, "NST_RENDER__SIZE": str(size)}, search=())
+    config = _demo_configuration(folder, size)
     failures.log_folders[:] = [config.folders.logs]
     check_separate(config)
-    content, style = lay_out(config.folders.inbox)
-    streams.notice(f"dropped {content.name} and {style.name} into {folder / 'inbox'}", level=6)
-    failed = _serve(config, drain=True).failures
-    made = sorted(
-        config.folders.results.glob("riverside*.json"), key=lambda p: p.stat().st_mtime_ns
-    )
-    if failed or not made:
-        raise typer.Exit(1)
-    print(folder / "results" / made[-1].with_suffix(".png").name)
+    picture = _demo_picture(config)
+    if picture:
+        streams.notice(
+            f"the sample is painted already; remove {printable(str(picture))} to paint it again",
+            level=6,
+        )
+    else:
+        content, style = lay_out(config.folders.inbox)
+        streams.notice(f"dropped {content.name} and {style.name} into {folder / 'inbox'}", level=6)
+        failed = _serve(config, drain=True).failures
+        picture = _demo_picture(config)
+        if failed or not picture:
+            raise typer.Exit(1)
+    program = "nst-daemon" if shutil.which("nst-daemon") else sys.argv[0]
+    option = shlex.quote(printable(str(folder)))
+    for line in (
+        "now your own pictures:",
+        f"  {program} run -c {option}",
+        f"  {program} submit PHOTO PAINTING -c {option}     # in another terminal",
+    ):
+        streams.notice(line, level=6)
+    print(folder / "results" / picture.name)
+
+
+def _demo_configuration(folder: Path, size: int | None) -> Config:
+    """That of the folder, which is made if it is missing, with the variables that do not name folders."""
+    from nst_daemon.new_root import make_root
+
+    here = find_file(None, {}, [folder / name for name in NAMES]).path
+    source = here or make_root(folder).config
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "NST_CONFIG" and not name.startswith("NST_FOLDERS__")
+    }
+    config = load(source, environ)
+    if size is not None or "size" not in config.render:
+        config = load(source, {**environ, "NST_RENDER__SIZE": str(size or 384)})
+    return config
+
+
+def _demo_picture(config: Config) -> Path | None:
+    """The latest picture of the sample with these settings and weights."""
+    from nst_daemon.report import sidecar
+    from nst_daemon.weights_file import configured_weights
+
+    settings = json.loads(json.dumps(asdict(config.render_settings())))
+    weights = configured_weights(config.model, config.folders.cache).sha256
+    for path in sorted(config.folders.results.glob("riverside*.json"), reverse=True):
+        recipe, picture = sidecar.read(path), path.with_suffix(f".{config.outputs.format}")
+        if recipe.settings == settings and recipe.weights_sha256 == weights and picture.is_file():
+            return picture
+    return None

@@ -189,13 +189,15 @@ def test_a_file_in_the_place_of_the_inbox_is_named(tmp_path: Path) -> None:
     assert "inbox is a file and not a folder" in check(of(), tmp_path, "submit a.png b.png", 7)
 
 
-def test_the_demo_uses_the_defaults(tmp_path: Path) -> None:
-    """Neither a configuration in the current folder nor variables reach the demo: its first step needs its folder."""
+def test_the_demo_obeys_variables_that_name_no_folder(tmp_path: Path) -> None:
+    """A configuration in the current folder, NST_CONFIG and folders do not reach the demo; other variables do."""
     (tmp_path / "config.yaml").write_text("someone: else")
-    surroundings = of(NST_SERVICE__SETTEL_SECONDS="1", NST_RENDER__SIZE="huge", NST_CONFIG="none")
+    surroundings = of(NST_FOLDERS__INBOX="/nowhere", NST_CONFIG="none")
     (tmp_path / "demo").write_text("in the way")
-    said = check(surroundings, tmp_path, "demo", 7)
-    assert "not a folder" in said
+    assert "not a folder" in check(surroundings, tmp_path, "demo", 2)
+    (tmp_path / "demo").unlink()
+    said = check(of(NST_RENDER__SIZE="huge", NST_CONFIG="none"), tmp_path, "demo", 3)
+    assert "NST_RENDER__SIZE" in said
 
 
 @pytest.mark.slow

@@ -157,11 +157,23 @@ def test_reload(daemon: Daemon) -> None:
     assert daemon.end() == 0
 
 
-def test_the_demo_paints(daemon: Daemon) -> None:
-    """`demo` drops its own pair, waits for it to settle and to be painted, and says where the picture is."""
+def test_the_demo_paints_once(daemon: Daemon) -> None:
+    """`demo` paints its own pair, and says where the picture is and what to do next; repeated, it finds the picture,
+    and with another size it paints again. Its folder is a root that commands find.
+    """
     folder = daemon.root / "demo"
-    daemon.start("demo", "--folder", str(folder), "--size", "32")
-    assert daemon.process is not None
-    assert daemon.process.wait(240) == 0, daemon.text()
-    assert daemon.text().splitlines()[-1] == str(folder / "results" / "riverside.png")
-    assert pictures(folder / "results") == {"riverside.png"}
+    for size, expected in (
+        ("32", {"riverside.png"}),
+        ("32", {"riverside.png"}),
+        ("48", {"riverside.png", "riverside-2.png"}),
+    ):
+        daemon.start("demo", "--folder", str(folder), "--size", size)
+        assert daemon.process is not None
+        assert daemon.process.wait(240) == 0, daemon.text()
+        assert pictures(folder / "results") == expected
+        assert Path(daemon.text().splitlines()[-1]).name in expected
+    assert f"submit PHOTO PAINTING -c {folder}" in daemon.text()
+    assert daemon.text().count("the sample is painted already") == 1
+    daemon.start("status", "-c", str(folder))
+    assert daemon.process.wait(60) == 0, daemon.text()
+    assert "riverside" in daemon.text()
