@@ -90,7 +90,7 @@ install-files:
 	done
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e environment || install -m 640 $(CURDIR)/systemd/environment .
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e config.yaml || \
-		sed 's|^  root: nst$$|  root: /var/lib/nst-daemon|' $(CURDIR)/config.yaml > config.yaml
+		sed 's|^  #root: nst$$|  root: /var/lib/nst-daemon|' $(CURDIR)/config.yaml > config.yaml
 
 uninstall:  ## remove what `install` installed, except the configuration and the pictures
 	rm -rf $(LIB)/nst-daemon $(DESTDIR)$(PREFIX)/share/nst-daemon

@@ -15,26 +15,15 @@ FILE = Path(__file__).parent.parent / "config.yaml"
 WIDTH = 100
 
 HEAD = """\
-# Every setting of nst-daemon with its default. You can remove what you do not change.
-# Unknown keys are refused. Relative paths are relative to this file.
-# Keys written as `#key: value` show the preset's value; uncomment one to override it.
+# The settings of nst-daemon. Each key stands behind a # and shows its default. To change one, remove its # and edit
+# the value; keys behind a # follow the defaults of the version that is installed. Unknown keys are refused.
+# Relative paths are relative to this file.
 # Each key is also an environment variable: NST_SERVICE__SETTLE_SECONDS=5 sets service.settle_seconds.
 # Text in a variable needs no quotes: NST_FOLDERS__ROOT=/srv/a #1. Text here that looks like a number does.
 """
-RENDER = "The defaults of each job. styles/NAME.yaml, then NAME.yaml or job.yaml override them."
-#: The keys that no preset sets.
-PERSONAL = frozenset(
-    [
-        "preset",
-        "size",
-        "style_weights",
-        "keep_colors",
-        "keep_colors_when",
-        "precision",
-        "seed",
-        "min_improvement",
-        "deterministic",
-    ]
+RENDER = (
+    "The defaults of each job. styles/NAME.yaml, then NAME.yaml or job.yaml override them. A preset sets most of these "
+    "keys: the values here are those of `painting`, and a key that is set here overrides every preset."
 )
 
 
@@ -65,10 +54,9 @@ def section(f: dataclasses.Field[Any]) -> Iterator[str]:
     for name, key in keys.items():
         leaf = name.rpartition(".")[2]
         indent = "  " if leaf != name else ""
-        mark = "#" if f.name == "render" and leaf not in PERSONAL else ""
         allowed = "" if key.allowed in OBVIOUS else f" ({key.allowed})"
         yield from comment(key.help.removesuffix(".") + allowed, indent)
-        yield f"{indent}{mark}{leaf}: {as_yaml(key.default)}"
+        yield f"{indent}#{leaf}: {as_yaml(key.default)}"
 
 
 def comment(text: str, indent: str = "") -> list[str]:

@@ -11,9 +11,9 @@ from nst_daemon.errors import UsageError
 from nst_daemon.files import storage
 from nst_daemon.names import printable
 
-#: config.yaml as it is shipped: every key with its default.
+#: config.yaml as it is shipped: every key behind a #, with its default.
 _TEMPLATE = Path(__file__).parent / SHARED_NAME
-_ROOT_LINE = "\n  root: nst\n"
+_ROOT_LINE = "\n  #root: nst\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def make_root(folder: Path) -> NewRoot:
         config, kept = _config_file(folder)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    created = [(config.name, "every setting with its default; edit it")]
+    created = [(config.name, "every setting, with its default; remove the # of those you change")]
     for name, place in folders.items():
         if not place.is_dir():
             with storage(place, folder):

@@ -52,6 +52,9 @@ def test_init_makes_a_root_that_commands_use(tmp_path: Path, name: str) -> None:
         shown = nst("config", "show", "folders.inbox", "--json", *words, cwd=place)
         value = json.loads(shown.stdout)["folders.inbox"]["value"]
         assert value == str(root / "inbox"), shown.stderr
+    found = json.loads(nst("config", "show", "--json", cwd=root).stdout)
+    set_by_file = [key for key, told in found.items() if "config.yaml:" in told["origin"]]
+    assert set_by_file == ["folders.root"]
 
 
 def test_init_overwrites_nothing(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from nst_daemon import config
-from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import ConfigError
 from tests.users import User, needs_root
 
 SHIPPED = Path(__file__).parent.parent / "config.yaml"
+#: The # of a key; a # with a space begins an explanation.
+KEY_BEHIND_HASH = re.compile(r"(?m)^( *)#(?=\w)")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -40,8 +41,7 @@ def flat(document: dict[str, object], prefix: str = "") -> dict[str, object]:
 
 def test_shipped_file_names_every_key_at_its_default(tmp_path: Path) -> None:
     """config.yaml holds each key of the dataclasses, none besides, and each at its default."""
-    # Keys that a preset governs stand behind a bare #.
-    document = yaml.safe_load(re.sub(r"(?m)^( *)#(?=\w)", r"\1", SHIPPED.read_text("utf-8")))
+    document = yaml.safe_load(KEY_BEHIND_HASH.sub(r"\1", SHIPPED.read_text("utf-8")))
     keys = {name for name in config.config_keys() if not name.startswith("render.")}
     assert set(flat(document)) == keys | {"render"}
     assert set(document["render"]) == {f.name for f in dataclasses.fields(RenderSettings)}
@@ -50,11 +50,30 @@ def test_shipped_file_names_every_key_at_its_default(tmp_path: Path) -> None:
     assert config.load(written, {}) == config.load(write(tmp_path, ""), {})
 
 
-def test_shipped_file_leaves_presets_alone() -> None:
-    """Choosing another preset in config.yaml, and nothing else, gives exactly that preset."""
-    render = yaml.safe_load(SHIPPED.read_text("utf-8"))["render"]
-    for name in PRESETS:
-        assert resolve(render | {"preset": name}) == resolve({"preset": name})
+def test_shipped_file_sets_nothing(tmp_path: Path) -> None:
+    """As it is, config.yaml sets no key, so that later versions can change defaults."""
+    text = SHIPPED.read_text("utf-8")
+    examined = config.examine(write(tmp_path, text), {})
+    assert not [key for key in examined.origins.lines if ".".join(key) in config.config_keys()]
+    assert examined.config == config.load(write(tmp_path, ""), {})
+
+
+def test_each_key_of_the_shipped_file_can_be_uncommented(tmp_path: Path) -> None:
+    """Removing the # of any one key, and of all, gives a valid file that sets the key to its default."""
+    text = SHIPPED.read_text("utf-8")
+    defaults = config.load(write(tmp_path, ""), {})
+    found = list(KEY_BEHIND_HASH.finditer(text))
+    assert len(found) == len(config.config_keys())
+    for match in found:
+        file = write(tmp_path, text[: match.start()] + match[1] + text[match.end() :])
+        examined = config.examine(file, {})
+        assert examined.config is not None, (match[0], examined.problems)
+        line = text.count("\n", 0, match.start()) + 1
+        assert line in examined.origins.lines.values()
+        assert examined.config.render_settings() == defaults.render_settings()
+        assert dataclasses.replace(examined.config, render={}) == defaults
+    everything = config.load(write(tmp_path, KEY_BEHIND_HASH.sub(r"\1", text)), {})
+    assert dataclasses.replace(everything, render={}) == defaults
 
 
 def test_shipped_file_is_up_to_date() -> None:
