@@ -103,9 +103,13 @@ def once(
     Exit code 0: all done; 1: some jobs failed; 6: a daemon is already running on this root; 11: no job failed, and
     something is left in the inbox.
     """
-    served = _serve(configured(config), drain=True, wait=wait, reload=lambda: load(config))
+    loaded = configured(config)
+    served = _serve(loaded, drain=True, wait=wait, reload=lambda: load(config))
     if served.inbox.left_over:
         print("left in the inbox:", *served.inbox.lines(), sep="\n")
+    elif not served.ended:
+        inbox = printable(str(loaded.folders.inbox))
+        streams.notice(f"nothing to paint: {inbox} is empty", level=6)
     if served.failures or served.inbox.left_over:
         raise typer.Exit(1 if served.failures else LEFT_OVER)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nst_daemon import rights
-from nst_daemon.errors import LedgerError
+from nst_daemon.errors import LedgerError, UsageError
 from nst_daemon.jobs import (
     NO_CHANGES,
     BatchCell,
@@ -32,6 +32,7 @@ from nst_daemon.ledger_file import (
     other_version,
     translated,
 )
+from nst_daemon.names import printable
 
 # Selects the first queued jobs of each group, then orders these. The cost grows with the groups and not with the jobs,
 # because each step uses the index `jobs_in_queue`; SQLite does not choose it for MIN without INDEXED BY.
@@ -93,7 +94,8 @@ class LedgerReader:
     def attach(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Self:
         """Open the ledger of a daemon, which may be running, to read it and to store requests.
 
-        Raises LedgerError if there is none or another version wrote it, and StorageError without the right to read it.
+        Raises UsageError if there is none, LedgerError if another version wrote it, and StorageError without the right
+        to read it.
         """
         rights.check_member(path)
         if not path.exists():
@@ -311,10 +313,16 @@ class LedgerReader:
         return int(self._read("PRAGMA user_version")[0][0])
 
 
-def _no_ledger(path: Path) -> LedgerError:
-    return LedgerError(
-        f"no daemon has run on this root: there is no ledger at {path}",
-        remedy="name its configuration with --config, or start the daemon",
+def _no_ledger(path: Path) -> UsageError:
+    state = printable(str(path.parent))
+    if not path.parent.is_dir():
+        return UsageError(
+            f"there is no {state}, so this is not a root that a daemon serves",
+            remedy="change to the folder of its configuration, or name it with --config",
+        )
+    return UsageError(
+        f"no daemon has run here yet, so there are no jobs: {state} has no {path.name}",
+        remedy="start one with `nst-daemon run`, or name another root's configuration with --config",
     )
 
 

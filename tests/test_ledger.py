@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_daemon.errors import LedgerError, StorageError
+from nst_daemon.errors import LedgerError, StorageError, UsageError
 from nst_daemon.jobs import TRANSITIONS, BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
 from nst_daemon.ledger_file import MIGRATIONS
@@ -336,9 +336,11 @@ def test_others_read_while_the_daemon_writes(ledger: Ledger) -> None:
 
 
 def test_attaching_needs_a_ledger(tmp_path: Path) -> None:
-    """Where the daemon has never run there is nothing to attach to, and nothing is created."""
-    with pytest.raises(LedgerError, match="there is no ledger at"):
+    """Where no daemon has run, and in a wrong folder, the usage is wrong, and nothing is created."""
+    with pytest.raises(UsageError, match=r"no daemon has run here yet, so there are no jobs"):
         Ledger.attach(tmp_path / "ledger.sqlite")
+    with pytest.raises(UsageError, match=r"there is no \S+/nst/state, so this is not a root"):
+        Ledger.attach(tmp_path / "nst" / "state" / "ledger.sqlite")
     assert list(tmp_path.iterdir()) == []
 
 

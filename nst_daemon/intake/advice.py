@@ -237,7 +237,8 @@ class _Folder:
         if (other := self._meant.get(key)) and other != path:
             both = sorted(((path, guess), (other, self._guesses[other])), key=lambda x: x[1].role)
             names = [printable(name) for name, _ in both]
-            new = [_named(files, guess.stem, g.role, name) for name, g in both]
+            stem = both[0][1].stem  # the content's, for both of them
+            new = [_named(files, stem, g.role, name) for name, g in both]
             renames = [f"{old} to {to}" for old, to in zip(names, new, strict=True)]
             return Advice(f"{' and '.join(names)} have no roles", f"rename {' and '.join(renames)}")
         if half := self._halves.get(key):

@@ -29,13 +29,15 @@ _KNOWN = {
 }
 #: Words that a misspelt word may be, and how similar it has to be (difflib's ratio).
 _SPELLED = ("content", "style", "mask")
+#: Roles that only need another separator.
+_EXACT = frozenset({"content", "style"})
 _CUTOFF = 0.79
 #: What copying programs append: "dog.content (1).jpg", "dog.content - Copy.jpg".
 _COPY = re.compile(
     r"\s*\(\d{1,3}\)$|[\s_-]+(copy|kopie|copie|copia)(\s*\(?\d{1,3}\)?)?$", re.IGNORECASE
 )
 _LAST = re.compile(
-    r"(?P<stem>.+?)(?P<separator>[\s._\-(\[]+)(?P<word>[^\W\d_]{2,20})[\s._-]?(?P<number>\d{0,3})[)\]]?",
+    r"(?P<stem>.+?)(?P<separator>[\s._\-(\[{+,;=~&!#@]+)(?P<word>[^\W\d_]{2,20})[\s._-]*(?P<number>\d{0,3})[)\]}\s._-]*",
     re.DOTALL,
 )
 _FIRST = re.compile(
@@ -51,8 +53,8 @@ class Guess:
     """A role that a name seems to mean.
 
     stem: the rest of the name; role: as it is written in a name, such as "style-2" or "content.mask"; evidence:
-    "sure", "role" (a role after "_" or "-", as in free_style), "misspelt" (cat_contnet) or "word" (dog_photo, a name
-    that many pictures have).
+    "sure", "role" (a role after "_" or "-", as in free_style), "misspelt" (cat_contnet, or "cat content") or "word"
+    (dog_photo, a name that many pictures have).
     """
 
     stem: str
@@ -84,7 +86,8 @@ def guess_role(stem: str, *, misspelt: bool = True) -> Guess | None:
             dotted = match["separator"].strip() == "."
             if pattern is _FIRST and not (dotted or known):
                 return None  # contest_winner
-            evidence: Evidence = "sure" if dotted else "word" if known else "misspelt"
+            exact = pattern is _LAST and match["word"].casefold() in _EXACT
+            evidence: Evidence = "sure" if dotted else "word" if known and not exact else "misspelt"
             return _guess(match["stem"], role, match["number"], evidence)
     return None
 

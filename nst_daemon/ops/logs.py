@@ -90,3 +90,6 @@ def setup(format: Format = "auto", level: str = "info") -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    # watchdog reports each regular end of its threads as an error.
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())
+    logging.getLogger("watchdog").propagate = False

@@ -11,8 +11,8 @@ from nst_daemon.jobs import Job, JobState, listed
 from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
 from nst_daemon.ops.layout import Row, facts, table, wrapped
-from nst_daemon.ops.status import SHOWN, Status, resident
-from nst_daemon.service.live_status import LiveStatus
+from nst_daemon.ops.status import Status, resident
+from nst_daemon.service.live_status import LISTED, LiveStatus
 from nst_daemon.units import duration, rate, size, when
 
 
@@ -83,6 +83,11 @@ def batch_table(summary: Mapping[str, Any], width: int | None) -> str:
 
 def _headline(status: Status, now: float) -> str:
     root = printable(str(status.root))
+    if not status.running and not status.root.is_dir():
+        return (
+            f"{root} does not exist: change to the folder of the configuration, or name it with --config "
+            "(`nst-daemon init` makes a folder to serve)"
+        )
     if not status.running:
         return f"{root}: no daemon is running"
     if status.live is None:
@@ -136,9 +141,9 @@ def _inbox(status: Status) -> list[str]:
     if not status.inbox:
         return []
     lines = [printable(line) for line in status.inbox.lines()]
-    if len(lines) > SHOWN:
-        lines[SHOWN:] = [
-            f"… and {len(lines) - SHOWN} more lines; `nst-daemon status --json` has them"
+    if len(lines) > LISTED + 1:
+        lines[LISTED:] = [
+            f"… and {len(lines) - LISTED} more lines; `nst-daemon status --json` has them"
         ]
     if not status.running and status.inbox.ready:
         number = status.inbox.ready

@@ -8,7 +8,7 @@ from nst_daemon.config import Config
 from nst_daemon.errors import StorageError
 from nst_daemon.intake.scan import look_once
 from nst_daemon.intake.strays import Strays
-from nst_daemon.service.live_status import InboxStatus
+from nst_daemon.service.live_status import LISTED, InboxStatus
 
 
 def inbox_now(config: Config) -> InboxStatus | None:
@@ -26,4 +26,7 @@ def inbox_now(config: Config) -> InboxStatus | None:
         return None
     folders = config.folders
     strays = Strays(folders.root, folders.results, folders.inbox)
-    return InboxStatus.of(seen.with_notes(strays.lines(time.time())))
+    refused = [f"will be refused: {found.reason}" for found in seen.rejections[:LISTED]]
+    if (more := len(seen.rejections) - LISTED) > 0:
+        refused.append(f"{more:,} more drops will be refused")
+    return InboxStatus.of(seen.with_notes([*refused, *strays.lines(time.time())]))

@@ -38,8 +38,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The end of `serve`. failures: number of jobs that failed or were quarantined; inbox: what is left in it."""
+    """The end of `serve`.
 
+    ended: number of jobs that have ended; failures: how many of them failed or were quarantined; inbox: what is left.
+    """
+
+    ended: int
     failures: int
     inbox: InboxStatus
 
@@ -126,7 +130,7 @@ def serve(
             log.info("stopping")
             notifier.stopping()
             supervisor.stop(Moment.now())
-        return Served(supervisor.failures, supervisor.inbox)
+        return Served(supervisor.ended, supervisor.failures, supervisor.inbox)
 
 
 def _loop(

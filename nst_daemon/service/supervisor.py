@@ -347,6 +347,11 @@ class Supervisor:
         return self._reporting.inbox()
 
     @property
+    def ended(self) -> int:
+        """How many jobs have ended since the start."""
+        return self._completion.ended.total()
+
+    @property
     def failures(self) -> int:
         """How many jobs have failed or were quarantined since the start."""
         return self._completion.ended[S.FAILED] + self._completion.ended[S.QUARANTINED]

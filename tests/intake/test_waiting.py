@@ -68,6 +68,19 @@ def texts(outcome: Outcome) -> list[str]:
                 "cat.stlye.jpg has no role: did you mean cat.style.jpg, beside cat.content.jpg?",
             ],
         ),
+        *(
+            (
+                [f"pig{between}.jpg"],
+                [f"pig{between}.jpg has no style: did you mean pig.{between.strip(' -+,;=~&!#@')}.jpg? "
+                 f"If not, add pig{between}.style.jpg"],
+            )
+            for between in (" content", "+style", ",style", ";content", "=content", "~style", "-content-", " content ")
+        ),
+        (
+            ["b-content.jpg", "B_style.jpg"],
+            ["b-content.jpg and B_style.jpg have no roles: "
+             "rename b-content.jpg to b.content.jpg and B_style.jpg to b.style.jpg"],
+        ),
         (
             ["dog-photo.jpg", "dog-painting.png"],
             ["dog-photo.jpg and dog-painting.png have no roles: "

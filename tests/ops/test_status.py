@@ -184,6 +184,28 @@ def test_the_page_has_headings_and_units() -> None:
     assert lines[12] == "no style"
 
 
+def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
+    """Outside of every root, the page says which folder does not exist, and how to name another one."""
+    found = status.gather(Folders(root=tmp_path / "nst"))
+    first = tables.status_page(found, 200).splitlines()[0]
+    assert first.startswith(
+        f"{tmp_path}/nst does not exist: change to the folder of the configuration"
+    )
+
+
+def test_twenty_lines_of_the_inbox_are_shown() -> None:
+    """The page lists as many drops as docs/inbox.md says, and counts the others."""
+    waiting = [WaitingStatus(str(n), f"drop {n} has no style") for n in range(30)]
+    live = LiveStatus(7, 0.0, 0.0, "idle", "", "idle", inbox=InboxStatus(waiting=waiting))
+    none = dict.fromkeys(JobState, 0)
+    found = status.Status(Path("/nst"), live, True, none, (), (), (), {}, live.inbox)
+    lines = tables.status_page(found, 200, now=0.0).splitlines()
+    assert [line for line in lines if "drop" in line] == [
+        f"waiting: drop {n} has no style" for n in range(20)
+    ]
+    assert "… and 10 more lines; `nst-daemon status --json` has them" in lines
+
+
 def test_json_is_json(folders: Folders) -> None:
     """The JSON form can be encoded, and has a schema."""
     folders.state.mkdir(parents=True)

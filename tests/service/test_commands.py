@@ -153,3 +153,25 @@ def test_a_cancelled_job_is_no_failure_of_once(root: Root) -> None:
     assert root.run() == 0, root.text()
     assert state_of(root, "dog") is S.CANCELLED
     assert "jobs that have ended: 1 cancelled" in root.text()
+
+
+def test_an_empty_inbox_is_mentioned(root: Root) -> None:
+    """`once` without anything to paint says so, and jobs of a root without a daemon are no damaged ledger."""
+    code, out, said = call(root, "history")
+    assert (code, out) == (2, "")
+    assert said.endswith("or name it with --config\n")
+    code, out, said = call(root, "once")
+    assert (code, out) == (0, "")
+    assert said.endswith(f"nst-daemon: nothing to paint: {root.inbox} is empty\n")
+
+
+def test_status_without_a_daemon_lists_what_would_be_refused(root: Root) -> None:
+    """A drop that the next daemon moves to failed/ is listed with the reason."""
+    (root.path / "styles").mkdir()
+    (root.inbox / "cod.content.jepg").write_text("no suffix of ours")
+    code, out, said = call(root, "status")
+    assert (code, said) == (0, "")
+    assert (
+        "will be refused: cod.content.jepg is not an image file; did you mean cod.content.jpg?"
+        in out
+    )
