@@ -97,6 +97,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
             "-s",
             metavar="STYLE",
             help="A style, for one or several contents; repeat it to blend several styles.",
+            autocompletion=completion.styles,
         ),
     ] = None,
     output: Annotated[
@@ -332,13 +333,16 @@ def _stylizer(config: Config, device: str | None) -> Stylizer:
     from nst_daemon.api.stylizer import Stylizer
     from nst_daemon.engine.device_names import first_device
 
-    return Stylizer(
+    stylizer = Stylizer(
         network=config.model.network,
         weights=config.model.weights,
         device=device or first_device(config.devices),
         threads=machine.threads_per_worker() if config.threads == "auto" else config.threads,
         limits=config.limits,
     )
+    if stylizer.device.type == "cpu":
+        machine.limit_memory(config.limits.max_memory)
+    return stylizer
 
 
 def _paint_all(stylizer: Stylizer, named: Sequence[OutputFiles], how: _How) -> None:

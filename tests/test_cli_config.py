@@ -287,6 +287,7 @@ def test_shells_complete_names(tmp_path: Path) -> None:
         (("settings", "si"), ["size"]),
         (("submit", "dog.jpg", ""), ["monet", "starry"]),
         (("submit", "dog.jpg", "s"), ["starry"]),
+        (("stylize", "dog.jpg", "--style", "m"), ["monet"]),
         (("batch", "n"), ["night.batch.yaml"]),
         (("model", "fetch", "--network", "vgg16"), ["vgg16"]),
     ):

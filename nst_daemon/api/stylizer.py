@@ -75,9 +75,12 @@ class Stylizer:
         cache_dir: Path | None = None,
     ) -> None:
         self._network, self._limits = network, limits
-        self._painter: Painter | None = Painter(
+        painter = Painter(
             network, os.fspath(weights), device=device, threads=threads, cache_dir=cache_dir
         )
+        self._painter: Painter | None = painter
+        #: The device that paints, such as `cpu` or `cuda:0`.
+        self.device: torch.device = painter.device
         self._preparing = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -88,11 +91,9 @@ class Stylizer:
 
     def close(self) -> None:
         """Release the network and its memory."""
-        painter, self._painter = self._painter, None
-        on_gpu = painter is not None and painter.device.type == "cuda"
-        del painter
+        self._painter = None
         gc.collect()
-        if on_gpu:
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def stylize(

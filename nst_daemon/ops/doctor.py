@@ -26,7 +26,7 @@ from watchdog.observers.api import BaseObserver
 
 from nst_daemon import rights
 from nst_daemon.config import Config, Folders
-from nst_daemon.errors import NstError, StorageError
+from nst_daemon.errors import ConfigError, NstError, StorageError
 from nst_daemon.files import nearest
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.managed_process import child_environment, own_module
@@ -36,7 +36,7 @@ from nst_daemon.ops.layout import wrapped
 from nst_daemon.ops.status import read_live
 from nst_daemon.overlaps import overlaps
 from nst_daemon.units import duration, size
-from nst_daemon.web.options import INSTALL, missing_packages
+from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
 
 Level = Literal["good", "warning", "bad"]
 
@@ -85,7 +85,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         *check_file_systems(config.folders, config.service.rescan_seconds, mounts),
         check_watching(config.folders.inbox),
         check_disk(config.folders.state, config.limits.min_free_disk),
-        *check_status_page(config.status_page, missing_packages()),
+        *check_status_page(PageOptions.of(config, serve=True), missing_packages()),
         *check_daemon(config.folders),
     ]
 
@@ -312,15 +312,21 @@ def check_disk(folder: Path, least: int) -> Finding:
     return Finding("good", "disk", message)
 
 
-def check_status_page(address: str, missing: Sequence[str]) -> Iterator[Finding]:
+def check_status_page(page: PageOptions, missing: Sequence[str]) -> Iterator[Finding]:
     """Check that a configured status page can be served. `missing`: packages that are not installed."""
-    if not address:
+    if not page.address:
         return
     if missing:
-        message = f"status_page is {address}, but {', '.join(missing)} is not installed"
+        message = f"status_page is {page.address}, but {', '.join(missing)} is not installed"
         yield Finding("bad", "status page", message, INSTALL)
+        return
+    try:
+        page.check()
+    except ConfigError as error:
+        # A warning: the service may get the token from an environment file that this user may not read.
+        yield Finding("warning", "status page", error.message, error.remedy)
     else:
-        yield Finding("good", "status page", f"at http://{address}/ while the daemon runs")
+        yield Finding("good", "status page", f"at http://{page.address}/ while the daemon runs")
 
 
 def check_daemon(folders: Folders) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -262,3 +263,15 @@ def test_a_bar_is_drawn_on_a_terminal() -> None:
     shown = out.getvalue()
     assert "dog.png" in shown
     assert "50 % scale 1/1 64 px, 5/10, 1 it/s, 5 s left" in shown
+
+
+def test_the_memory_of_the_command_has_the_limit_of_the_configuration(folder: Path) -> None:
+    """A picture that does not fit into limits.max_memory is refused before it is painted."""
+    words = ("stylize", "dog.png", "swirls.png", "--size", "30000", "--device", "cpu")
+    (folder / "config.yaml").write_text("limits: {max_memory: 3GiB}")
+    done = nst(folder, *words)
+    assert done.returncode == 8
+    free = re.search(
+        r"do not fit into memory, even in tiles \(([\d.]+) ([GM]iB) is free\)", done.stderr
+    )
+    assert free and float(free[1]) * {"GiB": 1024, "MiB": 1}[free[2]] < 3 * 1024

@@ -23,6 +23,7 @@ from nst_daemon.errors import StorageError
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import doctor
 from nst_daemon.ops.doctor import Finding, report
+from nst_daemon.web.options import PageOptions
 from tests.bench import Bench
 from tests.users import User, needs_root
 
@@ -298,13 +299,25 @@ def test_the_doctor_stays_light() -> None:
     assert not {"torch", "onnxruntime", "onnx"} & set(json.loads(done.stdout))
 
 
+def page_at(address: str, token: str = "") -> PageOptions:
+    config = Config(status_page=address, status_page_token=token)
+    return PageOptions.of(config, serve=True)
+
+
 def test_the_extra_of_the_status_page() -> None:
     """If a status page is configured, a missing package is bad, and the command that installs it is the remedy."""
-    assert list(doctor.check_status_page("", ["uvicorn"])) == []
-    assert only(doctor.check_status_page("127.0.0.1:8787", [])).level == "good"
-    finding = only(doctor.check_status_page("127.0.0.1:8787", ["uvicorn"]))
+    assert list(doctor.check_status_page(page_at(""), ["uvicorn"])) == []
+    assert only(doctor.check_status_page(page_at("127.0.0.1:8787"), [])).level == "good"
+    finding = only(doctor.check_status_page(page_at("127.0.0.1:8787"), ["uvicorn"]))
     assert (finding.level, "uvicorn" in finding.message) == ("bad", True)
     assert "nst-daemon[web]" in finding.remedy
+
+
+def test_the_token_of_the_status_page() -> None:
+    """A page for other machines without a token is a warning that names the variable; with a token it is good."""
+    finding = only(doctor.check_status_page(page_at("0.0.0.0:8787"), []))
+    assert (finding.level, "NST_STATUS_PAGE_TOKEN" in finding.remedy) == ("warning", True)
+    assert only(doctor.check_status_page(page_at("0.0.0.0:8787", "a" * 16), [])).level == "good"
 
 
 @needs_root
