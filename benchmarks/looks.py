@@ -33,14 +33,14 @@ import nst_daemon
 from benchmarks.captioned import Cell, captioned_sheet
 from benchmarks.pairs import Pair, drawn_pairs, named_settings, read_pairs
 from nst_daemon.config import Outputs
+from nst_daemon.digests import sha256_file
 from nst_daemon.engine.images import to_image
 from nst_daemon.engine.settings import RenderSettings, resolve
 from nst_daemon.errors import NstError, UsageError
 from nst_daemon.files import default_cache_dir, write_atomic
 from nst_daemon.identity import picture_identity
-from nst_daemon.jobs import Role
+from nst_daemon.jobs import JobInput, Role
 from nst_daemon.names import clean_name
-from nst_daemon.ops.arguments import input_record
 from nst_daemon.ops.progress_bars import Bars
 from nst_daemon.painter import Painter, decode
 
@@ -157,8 +157,8 @@ def paint(pair: Pair, choice: Choice, path: Path, bars: Bars) -> Look:
         return Look(choice.name, None, problem=f"failed: {error}")
     finally:
         bars.end("painting")
-    inputs = [input_record(Role.CONTENT, pair.content.path)]
-    inputs += [input_record(Role.STYLE, style.path) for style in pair.styles]
+    inputs = [_record(Role.CONTENT, pair.content.path)]
+    inputs += [_record(Role.STYLE, style.path) for style in pair.styles]
     rendering.save(path, Outputs(), inputs)
     record = {
         "seconds": seconds,
@@ -167,6 +167,11 @@ def paint(pair: Pair, choice: Choice, path: Path, bars: Bars) -> Look:
     }
     write_atomic(path.with_suffix(".json"), json.dumps(record).encode())
     return Look(choice.name, path, seconds, rendering.losses)
+
+
+def _record(role: Role, path: Path) -> JobInput:
+    """The record of an input that is painted where it lies."""
+    return JobInput(role, path.name, path.name, sha256_file(path), path.stat().st_size)
 
 
 def keep(look: Look, folder: Path) -> None:

@@ -274,7 +274,7 @@ def test_a_turned_image_is_not_turned_again(stylizer: Stylizer, tmp_path: Path) 
         ("/", "/ is a folder; name an image file"),
         ("/dev/null", "/dev/null is a character device"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_picture_is_refused(stylizer: Stylizer, picture: Any, reason: str) -> None:
     """What cannot be painted is a PictureError that says what it is and what can be."""
