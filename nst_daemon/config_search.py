@@ -110,7 +110,8 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
             data = file.read(strict_yaml.MAX_BYTES + 1)
         return strict_yaml.parse_mapping(data, str(path)), data.decode("utf-8-sig")
     except OSError as error:
-        remedy = "check its permissions" if _is_file(path) else "name a regular file"
+        denied = isinstance(error, PermissionError)
+        remedy = "check its permissions" if denied or _is_file(path) else "name a regular file"
         raise ConfigError(f"{label} cannot be read: {error.strerror}", remedy=remedy) from error
     except SettingsError as error:
         raise ConfigError(error.message, remedy=error.remedy) from error

@@ -100,8 +100,9 @@ def storage_error(error: OSError, place: Path, within: Path | None = None) -> St
         kind = StorageError
     elif (fault := _fault_of_folder(within or _folder_for(place))) is not None:
         kind, error = StorageError, fault
-    missing = error.errno == errno.ENOENT and str(error.filename) == str(place)
-    cause = " does not exist" if missing else f": {error.strerror or error}"
+    cause = f": {error.strerror or error}"
+    if error.errno == errno.ENOENT and str(error.filename) in {str(place), str(place.parent)}:
+        place, cause = Path(str(error.filename)), " does not exist"
     remedy = _REMEDIES.get(error.errno or 0, "check the disk or the mount")
     if kind is PathError:
         remedy = _PATH_REMEDIES.get(error.errno or 0, remedy)

@@ -32,6 +32,14 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.fixture
+def reachable() -> Iterator[Path]:
+    """An empty folder that every user can reach, which is not so for `tmp_path`."""
+    with tempfile.TemporaryDirectory(prefix="nst-reachable-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
 def other_file_system(tmp_path: Path) -> Iterator[Path]:
     """A folder on another file system than `tmp_path`."""
     memory = Path("/dev/shm")

@@ -270,7 +270,7 @@ def test_a_turned_image_is_not_turned_again(stylizer: Stylizer, tmp_path: Path) 
         (io.StringIO("text"), "of the type StringIO; give a path"),
         (None, "of the type NoneType"),
         (3.5, "of the type float"),
-        ("missing.png", "missing.png cannot be read: No such file"),
+        ("missing.png", "missing.png does not exist; check the path"),
         ("/", "/ is a folder; name an image file"),
         ("/dev/null", "/dev/null is a character device"),
     ],

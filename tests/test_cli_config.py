@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.drawings import draw_scene
 from nst_daemon import config
 from nst_daemon.config_report import setting_keys
 from nst_daemon.errors import StorageError
@@ -159,6 +160,8 @@ def test_misspelt_words_of_a_command_are_answered(
     tmp_path: Path, words: tuple[str, ...], told: str
 ) -> None:
     """A misspelt command, key, setting, preset, choice or network is one line with what may be meant."""
+    for name in ("a", "b"):
+        draw_scene(48, 32).save(tmp_path / name, "PNG")
     run = nst(*words, cwd=tmp_path)
     assert run.returncode
     assert told in run.stderr

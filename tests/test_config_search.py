@@ -82,19 +82,16 @@ def test_what_is_no_regular_file_is_ignored(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(reachable: Path) -> None:
     """An unreadable config.yaml may hold settings: the command ends and names it."""
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
-    (tmp_path / "config.yaml").write_text("batch: 2")
-    (tmp_path / "config.yaml").chmod(0)
+    (reachable / "config.yaml").write_text("batch: 2")
+    (reachable / "config.yaml").chmod(0)
 
     def part() -> None:
         with pytest.raises(
             ConfigError, match=r"config\.yaml cannot be read.*check its permissions"
         ):
-            found_in(tmp_path)
+            found_in(reachable)
 
     User(12345, 12345).run(part)
 

@@ -517,7 +517,7 @@ def test_a_ledger_that_was_replaced_is_noticed(ledger: Ledger) -> None:
     ledger.check()
     away = ledger.path.with_suffix(".away")
     ledger.path.rename(away)
-    with pytest.raises(StorageError, match="No such file"):
+    with pytest.raises(StorageError, match=r"ledger\.sqlite does not exist"):
         ledger.check()
     ledger.path.write_bytes(away.read_bytes())
     with pytest.raises(StorageError, match="has been replaced by another file"):

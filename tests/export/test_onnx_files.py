@@ -166,12 +166,9 @@ def test_an_export_that_is_killed_says_so(
 
 @needs_root
 def test_a_folder_that_is_not_writable_is_replaced_by_a_temporary_one(
-    tmp_path: Path, bundled: WeightsFile, caplog: pytest.LogCaptureFixture
+    reachable: Path, bundled: WeightsFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A user without rights in the cache folder uses the files there, and makes others in a temporary folder."""
-    tmp_path.chmod(0o755)
-    for folder in list(tmp_path.parents)[:2]:
-        folder.chmod(0o755)
     painting, gatys = (
         GraphSpec.of(bundled.sha256, style, content)
         for style, content in (
@@ -180,15 +177,15 @@ def test_a_folder_that_is_not_writable_is_replaced_by_a_temporary_one(
         )
     )
     state = load(bundled)
-    there = OnnxFiles(tmp_path).make(painting, bundled, state)
+    there = OnnxFiles(reachable).make(painting, bundled, state)
 
     def use() -> None:
-        files = OnnxFiles(tmp_path)
+        files = OnnxFiles(reachable)
         made = files.make(gatys, bundled, state)
         assert made.exists()
-        assert tmp_path not in made.parents
+        assert reachable not in made.parents
         assert files.path(gatys) == made
         assert files.path(painting) == there
 
     User(65534, 65534).run(use)
-    assert [path.name for path in tmp_path.iterdir()] == [there.name]
+    assert [path.name for path in reachable.iterdir()] == [there.name]

@@ -349,8 +349,8 @@ def test_what_cannot_be_read_is_one_refusal(reach: Reach, tmp_path: Path) -> Non
         ),
         (
             Batch(("a.jpg",), ("starri",)),
-            "there is no style 'starri' in the library; the styles are: starry; "
-            "name one, or write a glob of files",
+            "there is no style 'starri' in the library; the styles are: starry "
+            "(did you mean starry?); name one, or write a glob of files",
         ),
         (
             Batch(("a.jpg",), ("starry",), {}, {"sizes": (1,)}),

@@ -230,8 +230,8 @@ def test_special_files_of_others_are_left_alone(house: House, tmp_path: Path) ->
     assert sorted(scan.problems) == [
         "inbox/dangling is left where it is: dangling is a symbolic link; drop a copy of the file itself",
         "inbox/folder is left where it is: folder is a symbolic link; drop a copy of the file itself",
-        "inbox/hard.txt is left where it is: hard.txt has 2 hard links, so its contents belong to another "
-        "place as well; drop a copy",
+        "inbox/hard.txt is left where it is: hard.txt has 2 hard links, so another name may change its "
+        "contents; drop a copy",
         "inbox/pipe is left where it is: pipe is a named pipe; drop a copy of the file itself",
     ]
 

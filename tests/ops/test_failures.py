@@ -73,7 +73,7 @@ def test_only_the_last_tracebacks_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "ended", "said"),
     [
-        ("open('/proc/none/x', 'w')", 7, "/proc/none/x does not exist; mount it or create it"),
+        ("open('/proc/none/x', 'w')", 7, "/proc/none does not exist; mount it or create it"),
         ("raise KeyboardInterrupt", 130, "interrupted"),
         ("raise LookupError", 70, "unexpected LookupError"),
         (
@@ -111,7 +111,7 @@ def test_the_journal_gets_priorities(tmp_path: Path) -> None:
             number = status.st_ino if prefix else status.st_ino + 1
             environ = os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{number}"}
             subprocess.run([sys.executable, "-c", script], env=environ, stderr=stream, check=False)
-        assert file.read_text().startswith(f"{prefix}nst-daemon: /proc/none/x")
+        assert file.read_text().startswith(f"{prefix}nst-daemon: /proc/none does not exist")
 
 
 def test_output_waits_for_a_slow_reader() -> None:
@@ -164,7 +164,7 @@ def test_a_lack_of_memory_is_one_line_with_the_limit() -> None:
     [
         (["foo"], "no such command 'foo'; see `nst-daemon --help`"),
         (["statu"], "no such command 'statu' (did you mean 'status'?); see `nst-daemon --help`"),
-        (["stylize"], "missing argument 'content'; see `nst-daemon stylize --help`"),
+        (["stylize"], "missing argument 'CONTENT STYLE'; see `nst-daemon stylize --help`"),
         (
             ["history", "--limit", "x"],
             "invalid value for '--limit': it is not a whole number; see `nst-daemon history --help`",

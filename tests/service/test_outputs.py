@@ -177,7 +177,12 @@ def test_the_queue_of_an_older_ledger_goes_on(bench: Bench) -> None:
     bench.drop()
     bench.ledger.close()
     with sqlite3.connect(bench.folders.ledger) as database:
-        database.execute("ALTER TABLE jobs DROP COLUMN outputs")
+        for column in (
+            "jobs DROP COLUMN outputs",
+            "jobs DROP COLUMN changes",
+            "requests DROP COLUMN changes",
+        ):
+            database.execute(f"ALTER TABLE {column}")
         database.execute("PRAGMA user_version = 5")
     bench.begin()
     assert bench.job().outputs == {}
