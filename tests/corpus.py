@@ -139,9 +139,9 @@ CONTENTS: dict[str, tuple[str, bytes, str]] = {
 SIDECARS: dict[str, tuple[bytes, str]] = {
     "yaml-laughs": (b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "yaml-laughs.yaml .* line 1: anchors and aliases"),
     "yaml-python": (b"a: !!python/object/apply:os.system ['touch /tmp/owned']\n", "line 1: tags are not supported"),
-    "yaml-deep": (b"a: " + b"[" * 100_000, "yaml-deep.yaml has more than 65,536 bytes"),
+    "yaml-deep": (b"a: " + b"[" * 100_000, "yaml-deep.yaml has more than 64 KiB"),
     "yaml-nested": (b"a: " + b"{a: " * 20 + b"1" + b"}" * 20, "nested deeper than 6"),
-    "yaml-huge": (b"size: 64\n#" + b"x" * 200_000, "has more than 65,536 bytes; write only the settings"),
+    "yaml-huge": (b"size: 64\n#" + b"x" * 200_000, "has more than 64 KiB; write only the settings"),
     "yaml-list": (b"- size\n- 64\n", "is not a mapping of settings; write plain `key: value` lines"),
     "yaml-twice": (b"size: 64\nsize: 65\n", "line 2: duplicate key 'size'"),
     "yaml-integer": (b"seed: " + b"9" * 5000 + b"\n", "line 1: the integer is too large"),
@@ -191,30 +191,30 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
         expected[name] = said
     put("starry/bad.jpg", b"a bad one in a hot folder")
     expected["starry/bad"] = UNKNOWN
-    for name in (
-        "drawing.svg",
-        "figure.eps",
-        "paper.pdf",
-        "notes.txt",
-        "photo.cdr",
-        "setup.exe",
-        "movie.mp4",
-    ):
+    for name, said in {
+        "drawing.svg": "is a vector drawing; export it as PNG",
+        "figure.eps": "is a vector drawing; export it as PNG",
+        "paper.pdf": "is a document; save the page as a picture",
+        "notes.txt": "is not an image file; known formats are JPEG, PNG",
+        "photo.cdr": "is a vector drawing; export it as PNG",
+        "setup.exe": "is not an image file; known formats are JPEG, PNG",
+        "movie.mp4": "is a video; save one of its frames as a picture",
+    }.items():
         path = name.replace(".", ".content.")
         put(path, b"anything")
-        expected[name.partition(".")[0]] = (
-            rf"{path} is not an image file; known formats are JPEG, PNG"
-        )
+        expected[name.partition(".")[0]] = f"{path} {said}"
     _special_files(inbox, outside, expected)
     _folders(put, expected)
     put("half.content.png", picture())
     expected["half"] = r"half\.content\.png has no style: .* \(waited for"
     put("other-half.style.png", picture())
-    expected["other-half"] = "other-half.style.png has no content after"
+    expected["other-half"] = (
+        r"other-half\.style\.png has no content: add other-half\.content\.jpg \(waited for"
+    )
     put("alone.png", picture())
     expected["alone"] = "alone.png has no style: "
     put("settings-alone.yaml", b"size: 64\n")
-    expected["settings-alone"] = "settings-alone.yaml has no content after"
+    expected["settings-alone"] = r"settings-alone\.yaml has no picture: add .* \(waited for"
     for role in ("content.png", "content.jpg", "style.png"):
         put(f"twice.{role}", picture())
     expected["twice"] = (
@@ -233,7 +233,7 @@ def build(inbox: Path, outside: Path) -> dict[str, str]:
     os.truncate(put("heavy.content.png"), 2**40)
     put("heavy.style.png", picture())
     expected["heavy"] = (
-        r"heavy.content.png has 1,099,511,627,776 bytes and at most 4,000,000 are taken"
+        r"heavy.content.png has 1 TiB, more than limits\.max_bytes \(3\.8 MiB\); drop a smaller file"
     )
     return expected
 
@@ -278,7 +278,9 @@ def _folders(put: Callable[[str, bytes], Path], expected: dict[str, str]) -> Non
     put("styleless/content.png", picture())
     expected["styleless"] = "content.png has no style: "
     put("contentless/style.png", picture())
-    expected["contentless"] = "style.png has no content after"
+    expected["contentless"] = (
+        r"style\.png has no content: add contentless/content\.jpg \(waited for"
+    )
     put("bad-settings/content.png", picture())
     put("bad-settings/style.png", picture())
     put("bad-settings/job.yaml", b"sise: 3\n")

@@ -35,6 +35,14 @@ from nst_daemon.unexpected import kind_and_message
 
 log = logging.getLogger(__name__)
 
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """False for the error that watchdog logs if an event arrives while its thread is stopped, which is no error."""
+    return "called when the thread is inactive" not in record.getMessage()
+
+
+logging.getLogger("watchdog.observers.inotify").addFilter(_is_worth_logging)
+
 #: Without "opened" and "deleted", which the scan and the claim cause themselves.
 _EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,

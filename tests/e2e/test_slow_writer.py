@@ -39,7 +39,7 @@ def test_picture_that_is_completed_after_its_claim_is_painted_whole(daemon: Daem
     with (inbox / "dog.content.png").open("r+b") as file:
         file.write(content)
     _expect_only(daemon, content)
-    assert "have changed since they were copied" in daemon.text()
+    assert "its files changed after they were copied; the new version is copied" in daemon.text()
 
 
 @pytest.mark.slow

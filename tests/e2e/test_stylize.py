@@ -55,7 +55,7 @@ def test_several_contents_go_into_a_new_folder(folder: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.split() == ["new/out/dog.png", "new/out/dog-2.png"]
     assert names(folder) - before == set(done.stdout.split())
-    assert "gone.png cannot be read: No such file or directory" in done.stderr
+    assert "gone.png does not exist; check the path" in done.stderr
     assert "bad.png is not an image file of a known format" in done.stderr
     *_, summary = done.stderr.splitlines()
     assert summary.startswith("nst-daemon: painted 2 of 4 pictures in ")
@@ -113,7 +113,7 @@ def test_a_failure_is_json_too(folder: Path) -> None:
     assert done.returncode == 4
     found = json.loads(done.stdout)
     assert (found["content"], found["exit_code"]) == ("gone.png", 4)
-    assert "No such file" in found["error"]
+    assert found["error"] == "gone.png does not exist; check the path"
 
 
 @pytest.mark.parametrize(

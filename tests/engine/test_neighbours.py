@@ -280,7 +280,10 @@ def test_memory_that_does_not_suffice_for_the_search_is_a_clear_error(
 def test_a_network_without_blocks_of_equal_stride_is_refused() -> None:
     """EfficientNet paints by statistics unless asked otherwise, and then the error names the setting."""
     assert resolve(network="efficientnet_b0").style_loss == "covariance"
-    with pytest.raises(SettingsError, match="style_loss cannot be 'neighbours'"):
+    with pytest.raises(
+        SettingsError,
+        match="style_loss: 'neighbours' is not allowed; write another one with efficientnet_b0",
+    ):
         resolve({"style_loss": "neighbours"}, network="efficientnet_b0")
 
 

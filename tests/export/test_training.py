@@ -371,8 +371,8 @@ def test_a_second_interrupt_discards(tmp_path: Path) -> None:
         ("gone new", 4, r"there is no folder .*gone; name"),
         ("empty new", 4, r"empty has no pictures to train with; it needs"),
         ("empty full", 2, r"full/README\.md exists already; choose"),
-        ("empty new --device cuda:99", 8, r"there is no cuda:99: .*; check"),
-        ("empty new --device tpu", 8, r"unknown device 'tpu'; devices are"),
+        ("empty new --device cuda:99", 8, r"cuda:99 cannot be used: .*; this machine has"),
+        ("empty new --device tpu", 8, r"unknown device 'tpu': use auto, cpu"),
     ],
 )
 def test_errors_are_one_line(

@@ -187,6 +187,19 @@ def test_limits_of_the_kernel_are_a_problem_and_no_exception(inbox: Path, error:
         assert str(error) in watcher.problem
 
 
+def test_an_event_during_the_end_is_not_logged(
+    inbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thread of watchdog that finds itself stopped logs no error."""
+    made = Made()
+    watcher = Watcher(inbox, make_observer=made)
+    watcher.tend(0.0)
+    (emitter,) = made[0].emitters
+    watcher.close()
+    emitter.queue_events(0.0)
+    assert caplog.records == []
+
+
 def test_a_thousand_wake_ups_are_one(watcher: Watcher) -> None:
     """However often it is woken, even beyond what a pipe holds, one `clear` forgets all."""
     for _ in range(100_000):

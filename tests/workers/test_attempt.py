@@ -67,7 +67,7 @@ class Trial:
                 outer.now += outer.dump_seconds
                 return super().dump(step)
 
-        renderer = Slow(WorkerOptions(), "cpu")
+        renderer = Slow(WorkerOptions(), "cpu", lambda step: None)
         end = Attempt(
             renderer,
             self.task,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from nst_daemon.units import duration
 from nst_daemon.workers import messages
 from nst_daemon.workers.messages import Died, Ended, Event, Loading, Ready, WorkerOptions
 from nst_daemon.workers.process.loading import LEAST_WORK, LoadingReports
@@ -93,7 +94,9 @@ def test_a_step_that_advances_for_ever_is_ended() -> None:
         assert not [e for e in start.poll(now, Loading("cpu", "a")) if isinstance(e, Died)]
     (died,) = start.poll(limit + 2, Loading("cpu", "a"))
     assert isinstance(died, Died)
-    assert died.reason.startswith(f"was still a after {limit + 1} s; raise service.stall_seconds")
+    assert died.reason.startswith(
+        f"was still a after {duration(limit + 1)}; raise service.stall_seconds"
+    )
 
 
 def test_only_work_counts_as_progress() -> None:

@@ -182,13 +182,13 @@ def _inks() -> Iterator[Case]:
         "other inks",
         page(numbers(4, 8), 8, 5, tags={332: (tw.SHORT, [2])}),
         colours=None,
-        refused="has 4 inks other than those of CMYK, which is not supported",
+        refused="has 4 inks that are not those of CMYK, which is not supported",
     )
     yield case(
         "three inks",
         page(numbers(3, 8), 8, 5),
         colours=None,
-        refused="has 3 inks other than those of CMYK, which is not supported",
+        refused="has 3 inks that are not those of CMYK, which is not supported",
     )
 
 
