@@ -379,7 +379,7 @@ def _refused() -> Iterator[Case]:
         (
             "unknown photometric",
             page(values, 8, 99),
-            "colours of the kind 99, which is not supported",
+            "photometric interpretation 99, which is not supported",
         ),
         (
             "complex",
