@@ -91,12 +91,16 @@ class Ledger(LedgerReader):
             elif damage := damage_of(path):
                 repaired = replace_damaged(path, damage)
         ledger = cls(path)
-        share(path)
-        ledger.repaired = repaired
-        version = ledger._version()
-        if 0 < version < len(MIGRATIONS):
-            ledger.back_up(f"version-{version}")
-        ledger._migrate()
+        try:
+            share(path)
+            ledger.repaired = repaired
+            version = ledger._version()
+            if 0 < version < len(MIGRATIONS):
+                ledger.back_up(f"version-{version}")
+            ledger._migrate()
+        except BaseException:
+            ledger.close()  # without the open transaction of a failed migration
+            raise
         try:
             ledger.back_up()
         except StorageError as error:  # no room: the daemon starts nevertheless, and waits

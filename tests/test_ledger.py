@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from nst_daemon.errors import LedgerError, StorageError, UsageError
 from nst_daemon.jobs import TRANSITIONS, BatchCell, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
-from nst_daemon.ledger_file import MIGRATIONS
 
 S = JobState
 MARK = Fingerprint(2, 3, 4, 5)
@@ -451,65 +450,6 @@ def test_damage_noticed_later_says_what_to_do(ledger: Ledger) -> None:
         pytest.raises(LedgerError, match="restart the daemon"),
     ):
         other.jobs()
-
-
-def test_before_a_migration_the_old_ledger_is_kept(tmp_path: Path) -> None:
-    """A ledger of release 0.1.0 gets a copy in its own version, and keeps its jobs when it is changed."""
-    path, old = tmp_path / "ledger.sqlite", tmp_path / "ledger.sqlite.version-3"
-    database = sqlite3.connect(path)
-    for script in MIGRATIONS[:3]:
-        database.executescript(script)
-    database.execute("PRAGMA user_version = 3")
-    values = (
-        "id",
-        "dog",
-        "pair",
-        "queued",
-        1,
-        1,
-        '{"seed": 3}',
-        "",
-        0,
-        0,
-        0,
-        0,
-        "",
-        "",
-        "[]",
-        "",
-        "",
-        "",
-    )
-    database.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(values))})", values)
-    row = ("id", 0, "content", "dog.png", "dog.png", "", 3, b"dog.png", "[1, 2, 3, 4, 5]")
-    database.execute(f"INSERT INTO inputs VALUES ({', '.join('?' * len(row))})", row)
-    database.commit()
-    database.close()
-    with Ledger.open(path) as ledger:
-        assert [(j.name, j.batch, j.weights) for j in ledger.jobs()] == [("dog", None, "")]
-        (file,) = ledger.jobs()[0].inputs
-        assert file.fingerprint == Fingerprint(2, 3, 4, 5)  # without the device number
-        assert ledger.claimed_before("dog.png", Fingerprint(2, 3, 4, 5)) is not None
-        assert [j.settings for j in ledger.with_partial_settings()] == [{"seed": 3}]
-        ledger.note("id", now=2, settings={"preset": "default", "seed": 3})
-        assert ledger.with_partial_settings() == []
-    kept = sqlite3.connect(old)
-    assert kept.execute("PRAGMA user_version").fetchone() == (3,)
-    assert kept.execute("SELECT name FROM jobs").fetchall() == [("dog",)]
-    kept.close()
-
-
-def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:
-    """A file of a newer version is refused by `open` and `attach`, and not changed."""
-    path = tmp_path / "ledger.sqlite"
-    Ledger.open(path).close()
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-    with pytest.raises(LedgerError, match="upgrade this one"):
-        Ledger.open(path)
-    with pytest.raises(LedgerError, match="upgrade this one"):
-        Ledger.attach(path)
 
 
 def test_a_ledger_that_was_replaced_is_noticed(ledger: Ledger) -> None:
