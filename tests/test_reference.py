@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,13 +42,18 @@ def resolves(reference: str) -> bool:
         ending = ".".join(parts[:i])
         found = [path for name, path in MODULES.items() if f".{name}".endswith(f".{ending}")]
         if found:
-            return any(set(parts[i:]) <= set(defined(path)) for path in found)
+            return any(set(parts[i:]) <= defined(path) for path in found)
     return any(name.startswith(reference + ".") for name in MODULES)
 
 
-def defined(path: Path) -> Iterator[str]:
+@cache
+def defined(path: Path) -> frozenset[str]:
     """Every name that is defined or assigned anywhere in a module."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return frozenset(_names(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name):
                 yield name
@@ -161,4 +167,4 @@ def test_files_that_pages_name_exist(page: Path) -> None:
         assert any(f"/{path}".endswith(f"/{file}") for path in paths), file
     assert not [reference for reference in references(text) if not resolves(reference)]
     for pair in re.findall(r"`([A-Z][a-z]\w+)\.(\w+)`", text):
-        assert any(set(pair) <= set(defined(path)) for path in MODULES.values()), pair
+        assert any(set(pair) <= defined(path) for path in MODULES.values()), pair
