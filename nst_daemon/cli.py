@@ -167,7 +167,7 @@ def _serve(
     from nst_daemon.workers.picture_check import DecodingCheck
 
     logs.setup(config.log.format, config.log.level)
-    executor = make_executor(config)
+    executor = make_executor(config, await_device=not drain)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:
         return serve(
             config,

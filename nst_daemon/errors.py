@@ -12,6 +12,7 @@
     ├── StorageError          7  full disk, read-only file system, or missing folder (the queue pauses)
     │   └── PathError            the file system refuses one file or name, and its folder can be used
     ├── DeviceError           8  the device failed; another attempt may succeed
+    │   ├── NoDevice             there is no such device, or its driver is missing
     │   └── OutOfMemory          the picture does not fit into the free memory
     ├── PaintingError         9  the optimisation diverged (non-finite even after rolling back)
     ├── LedgerError          10  a transition is illegal, or the ledger is of another version
@@ -125,6 +126,10 @@ class DeviceError(NstError):
 
     exit_code = 8
     retry = Retry.LATER
+
+
+class NoDevice(DeviceError):  # noqa: N818 (it names the state)
+    """There is no such device in this machine, or its driver is not loaded."""
 
 
 class OutOfMemory(DeviceError):  # noqa: N818 (the usual name)

@@ -37,6 +37,7 @@ from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import (
     DeviceError,
     ModelError,
+    NoDevice,
     NstError,
     OutOfMemory,
     PaintingError,
@@ -220,6 +221,11 @@ class Slow(Renderer):
 def no_renderer(options: WorkerOptions, device: str, report: Report) -> Renderer:
     """A factory whose weights are not there."""
     raise ModelError("the fake weights are not there", remedy="fetch them")
+
+
+def no_device_renderer(options: WorkerOptions, device: str, report: Report) -> Renderer:
+    """A factory whose device is not there."""
+    raise NoDevice(f"{device} cannot be used: found no driver", remedy="name another device")
 
 
 def no_space_renderer(options: WorkerOptions, device: str, report: Report) -> Renderer:

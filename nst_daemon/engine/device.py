@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from nst_daemon.engine.device_names import device_name_of
-from nst_daemon.errors import DeviceError, first_line
+from nst_daemon.errors import DeviceError, NoDevice, first_line
 from nst_daemon.machine import useful_threads
 
 
@@ -23,7 +23,8 @@ def find_devices(name: str) -> tuple[str, ...]:
         name: See `device_names`.
 
     Raises:
-        DeviceError: There is no such device, or torch cannot use it.
+        NoDevice: There is no such device, or torch cannot use it.
+        DeviceError: It is not the name of a device.
     """
     try:
         name = device_name_of(name)
@@ -77,9 +78,9 @@ def has_nvidia_gpu(root: Path = Path("/")) -> bool:
     return False
 
 
-def _no_device(what: str, gpus: Sequence[str]) -> DeviceError:
+def _no_device(what: str, gpus: Sequence[str]) -> NoDevice:
     there = f"this machine has {', '.join(('cpu', *gpus))}"
-    return DeviceError(
+    return NoDevice(
         f"{what}: {no_gpu_reason()}; {there}",
         remedy="name one of these; `nst-daemon doctor` checks the GPUs",
     )

@@ -60,8 +60,12 @@ class Executor(Protocol):
         """Checkpoint and end all workers within `grace` seconds; the last events."""
 
 
-def make_executor(config: Config) -> Executor:
+def make_executor(config: Config, *, await_device: bool = True) -> Executor:
     """The workers of this machine or of a cluster.
+
+    Args:
+        config: The configuration.
+        await_device: Whether a device that is missing may still appear, because its driver loads late.
 
     Raises:
         ConfigError: Ray is asked for and not installed.
@@ -75,6 +79,7 @@ def make_executor(config: Config) -> Executor:
         logs=config.folders.logs,
         checkpoint_seconds=config.service.checkpoint_seconds,
         stall_seconds=config.service.stall_seconds,
+        await_device=await_device,
         batch=0 if config.batch == "auto" else config.batch,
         max_memory=config.limits.max_memory,
     )

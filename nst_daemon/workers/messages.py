@@ -81,6 +81,7 @@ class WorkerOptions:
         threads: CPU threads per worker; 0 for `machine.threads_per_worker`.
         checkpoint_seconds: How much painting may be lost.
         stall_seconds: How long a worker may go without progress, also while it loads.
+        await_device: Whether a device that is missing may still appear, because its driver loads late.
         batch: Pictures of one size that a worker paints at the same time; 0 for what suits its device and their size.
         max_memory: Bytes that a worker on the CPU may use; 0 for what the machine (or its control group) has. A larger
             allocation is then an error that the worker survives, and the kernel does not kill it.
@@ -96,6 +97,7 @@ class WorkerOptions:
     threads: int = 0
     checkpoint_seconds: float = Service.checkpoint_seconds
     stall_seconds: float = Service.stall_seconds
+    await_device: bool = True
     batch: int = 0
     max_memory: int = Limits.max_memory
     renderer: str = "nst_daemon.workers.process.renderer:Renderer"

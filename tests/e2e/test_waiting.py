@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 from nst_daemon.errors import LEFT_OVER
 from tests.bench import PNG
@@ -40,6 +42,22 @@ def test_once_says_what_is_left_and_so_does_status(daemon: Daemon) -> None:
     assert "in the inbox now:" in output
     assert "dog.png and hokusai.png have no roles" in " ".join(output.split())
     assert (daemon.root / "README.txt").is_file()
+
+
+def test_once_ends_at_once_where_its_gpu_is_missing(
+    daemon: Daemon, pair: tuple[Path, Path]
+) -> None:
+    """`once` on a GPU that is missing starts no second worker: it gives the reason, and ends with exit code 8."""
+    daemon.environment |= {"NST_DEVICES": "cuda:99", "CUDA_VISIBLE_DEVICES": ""}
+    inbox = daemon.root / "inbox"
+    inbox.mkdir()
+    for role, file in zip(("content", "style"), pair, strict=True):
+        file.rename(inbox / f"dog.{role}.png")
+    began = time.monotonic()
+    code, _, messages = finish(daemon, "once")
+    assert code == 8
+    assert messages.count("cuda:99 cannot be used: ") == 2  # the log and the error
+    assert time.monotonic() - began < 30  # five starts and their pauses took 43 s
 
 
 def test_once_with_an_empty_inbox_succeeds_without_a_word(daemon: Daemon) -> None:

@@ -502,6 +502,18 @@ def test_missing_weights_take_the_device_out_at_once(harness: Harnesses) -> None
     assert len(b.of(Died)) == 1
 
 
+@pytest.mark.parametrize("await_device", [True, False])
+def test_a_missing_device_is_awaited_only_on_request(
+    harness: Harnesses, await_device: bool
+) -> None:
+    """A device that is missing at the first start is lost at once, unless its driver may load late."""
+    b = harness(renderer="tests.fakes:no_device_renderer", await_device=await_device)
+    b.executor.start()
+    b.until(lambda: b.of(Died))
+    assert [lost.permanent for lost in b.of(DeviceLost)] == ([] if await_device else [True])
+    assert "cpu cannot be used: found no driver; name another device" in b.of(Died)[0].reason
+
+
 def test_a_device_that_never_starts_is_backed_off_and_taken_out(harness: Harnesses) -> None:
     """A worker that dies at each start is started again after 1, 2, 4 and 8 s, and then lost."""
     b = harness(renderer="tests.fakes:crashing_renderer", lost_seconds=1000)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from nst_daemon import machine, managed_process
 from nst_daemon.config import MINIMUM_MEMORY
 from nst_daemon.engine.device_names import OPEN
-from nst_daemon.errors import Cancelled, DeviceError, NstError, OutOfMemory, Retry
+from nst_daemon.errors import Cancelled, DeviceError, NoDevice, NstError, OutOfMemory, Retry
 from nst_daemon.unexpected import kind_and_message
 from nst_daemon.units import size
 from nst_daemon.workers import messages
@@ -134,7 +134,7 @@ class Worker:
             self._renderer: RendererProtocol = self._load()
             self._info = {**self._renderer.info(), **self._device_note}
         except Exception as error:  # noqa: BLE001 (the daemon must be told of any error)
-            self._leave(_no_start(error))
+            self._leave(_no_start(error, await_device=self._options.await_device))
             return
         self._say(Ready(self._name, self._info))
         self._ready = True
@@ -329,7 +329,7 @@ class Worker:
             os._exit(ORPHANED)
 
 
-def _no_start(error: Exception) -> messages.Leaving:
+def _no_start(error: Exception, *, await_device: bool) -> messages.Leaving:
     """Why the worker cannot start. An error that no retry changes is permanent."""
     message = str(error) if isinstance(error, NstError) else kind_and_message(error)
     if machine.lacks_memory(error):
@@ -340,7 +340,7 @@ def _no_start(error: Exception) -> messages.Leaving:
     retry = error.retry if isinstance(error, NstError) else None
     return messages.Leaving(
         f"could not start: {message}",
-        permanent=retry is Retry.NEVER,
+        permanent=retry is Retry.NEVER or (isinstance(error, NoDevice) and not await_device),
         detail=_trace(error),
         disk=retry is Retry.PAUSED,
     )
