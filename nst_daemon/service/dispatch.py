@@ -482,5 +482,5 @@ def _file_identity(job: Job) -> tuple[object, ...]:
 
 def _facts(info: Mapping[str, object]) -> str:
     """The short facts of a worker in one line."""
-    wanted = ("device_name", "threads", "weights_description")
-    return ", ".join(f"{info[key]}" for key in wanted if info.get(key))
+    wanted = {"device_name": "{}", "threads": "{} threads", "weights_description": "{}"}
+    return ", ".join(form.format(info[key]) for key, form in wanted.items() if info.get(key))

@@ -568,7 +568,8 @@ def test_a_worker_that_cannot_start_says_why_once(
         "gpu is not used now (devices left: 0)",
     ]
     assert why in bench.supervisor.headline
-    bench.executor.events.append(Ready("gpu", {}))
+    bench.executor.events.append(Ready("gpu", {"device_name": "EPYC", "threads": 2}))
     bench.executor.events.append(Died("gpu", None, why))
     bench.step(1)
     assert sum("made no progress" in message for message in caplog.messages) == 2
+    assert "worker gpu is ready: EPYC, 2 threads" in caplog.messages
