@@ -22,7 +22,7 @@ COMMANDS = [
     ("presets", 0),
     ("model list", 0),
     ("status", 0),
-    ("history --json", 10),
+    ("history --json", 2),
     ("gallery", 7),
     ("submit none.jpg none.png", 2),
     ("batch none.batch.yaml", 4),

@@ -102,6 +102,7 @@ def test_provoked_messages_are_quoted(
     (tmp_path / "misspelt.yaml").write_text("seize: 64\n", encoding="utf-8")
     (tmp_path / "twice.yaml").write_text("a: 1\na: 2\n", encoding="utf-8")
     (tmp_path / "damaged.yaml").write_text("folders: {root: damaged}\n", encoding="utf-8")
+    (tmp_path / "nst").mkdir()
     (tmp_path / "damaged" / "state").mkdir(parents=True)
     (tmp_path / "damaged" / "state" / "ledger.sqlite").write_bytes(b"x" * 9000)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("NST_")}
