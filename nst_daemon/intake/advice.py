@@ -23,6 +23,10 @@ _NOT_BY_ORDER = (
     "; they are not paired by their order, because both have settings, their masks contradict it, or too much time "
     "has passed between them"
 )
+#: Why pictures are not paired by their order, although that is switched on.
+_WHY_NO_ORDER = (
+    "; service.pair_by_order pairs two pictures only if no other drop waits in their folder"
+)
 #: The keys of a batch file, which other settings files do not have.
 _BATCH_KEYS = frozenset({"contents", "styles", "sweep"})
 
@@ -42,8 +46,11 @@ class Lack:
     @property
     def picture(self) -> DropPart:
         """The file that names the drop: its content, or else a style, a mask, a start or the settings."""
+        parts = self.files.parts
+        if len(parts) == 1:
+            return parts[0]
         order = (Role.CONTENT, Role.STYLE)
-        return next((p for role in order for p in self.files.of(role)), self.files.parts[0])
+        return next((p for role in order for p in self.files.of(role)), parts[0])
 
     @property
     def lone(self) -> bool:
@@ -75,6 +82,8 @@ class _Folder:
 
     def __init__(self, lacks: Sequence[Lack], styles: Sequence[str], by_order: bool) -> None:
         self._lacks, self._styles, self._by_order = lacks, styles, by_order
+        self._order = _WHY_NO_ORDER if by_order else ""
+        self._other_way = _library_way(styles) + self._order
         self._lones = [lack for lack in lacks if lack.lone]
         self._half = _half_beside_picture(lacks)
         self._guesses: dict[str, Guess] = {}
@@ -200,23 +209,7 @@ class _Folder:
             partner = printable(self._half.picture.entry.path)
             what = f"the {self._half.role.value} for {partner}"
             remedy = f"rename it to {target} if it is {what}, or {remedy}"
-        return Advice(f"{label} has no style", f"{remedy}, or {self._library_way()}{self._order()}")
-
-    def _order(self) -> str:
-        """Why pictures are not paired by their order, although that is switched on."""
-        if not self._by_order:
-            return ""
-        return (
-            "; service.pair_by_order pairs two pictures only if no other drop waits in their folder"
-        )
-
-    def _library_way(self) -> str:
-        """How to paint a picture in a style of the library."""
-        if self._styles:
-            return f"move it into the folder of a style, such as inbox/{printable(self._styles[0])}"
-        return (
-            "put a style into styles/ and the picture into the folder that inbox/ then has for it"
-        )
+        return Advice(f"{label} has no style", f"{remedy}, or {self._other_way}")
 
     def _bare(self, role: str, label: str) -> Advice:
         """content.jpg or style.jpg directly in the inbox."""
@@ -291,8 +284,15 @@ class _Folder:
         return Advice(
             f"the pictures in inbox/{label} have no style, because there is no style {top} in the library",
             f"put it there as styles/{top}.jpg, or name pairs {label}/NAME.content.jpg and {label}/NAME.style.jpg"
-            f"{self._order()}",
+            f"{self._order}",
         )
+
+
+def _library_way(styles: Sequence[str]) -> str:
+    """How to paint a picture in a style of the library."""
+    if styles:
+        return f"move it into the folder of a style, such as inbox/{printable(styles[0])}"
+    return "put a style into styles/ and the picture into the folder that inbox/ then has for it"
 
 
 def _half_beside_picture(lacks: Sequence[Lack]) -> Lack | None:

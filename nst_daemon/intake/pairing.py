@@ -273,26 +273,28 @@ def _judge_all(sets: Iterable[DropSet], rules: Rules) -> Outcome:
 
 def _judge_contained(files: DropSet, rules: Rules, outcome: Outcome) -> Lack | None:
     """Do `_judge`, or refuse the set after an unexpected exception."""
-    found = Outcome()
     try:
-        lack = _judge(files, rules, found)
+        return _judge(files, rules, outcome)
     except Exception as error:  # noqa: BLE001 (this drop is refused, and the next one is looked at)
-        lack, reason = None, explain_one(error)
-        found = Outcome(rejections=[_request(files, [], JobSettings()).refuse(reason)])
-    outcome.add(found)
-    return lack
+        request = _request(files, [], JobSettings())
+        outcome.rejections.append(request.refuse(explain_one(error)))
+    return None
 
 
 def _judge(files: DropSet, rules: Rules, outcome: Outcome) -> Lack | None:
-    """Decide what one set is, and add that to the outcome; what is incomplete is returned instead."""
+    """Decide what one set is, and add that to the outcome; what is incomplete is returned instead.
+
+    If it raises an exception, the outcome is unchanged.
+    """
     unsettled = [part.entry.path for part in files.parts if not part.entry.settled]
     if unsettled:
         outcome.settling.extend(unsettled)
         return None
     if all(part.is_image and part.entry.empty for part in files.parts):
         # Beside other parts of a job the decoder refuses it.
-        for part in files.parts:
-            outcome.left_alone[part.entry.path] = empty_picture(part.entry.name)
+        outcome.left_alone |= {
+            part.entry.path: empty_picture(part.entry.name) for part in files.parts
+        }
         return None
     reason, job = _read_job(files, rules)
     if job is None:
@@ -324,31 +326,36 @@ def _add_lacks(lacks: Sequence[Lack], rules: Rules, outcome: Outcome, arriving: 
     """The incomplete sets of a folder wait, with what to do about it, or are rejected when their time is over."""
     usable = [name for name, style in rules.styles.items() if not style.problem]
     by_order = rules.order_window is not None
-    ages = [lack.files.age for lack in lacks if lack.lone]
-    waiting: dict[Advice, list[Lack]] = {}
+    lones = [lack.files.age for lack in lacks if lack.lone] if by_order else []
+    # Pictures that may be paired by order leave together: two that remain would become a pair.
+    together = min(lones) if len(lones) > 2 else None
+    waiting: dict[Advice, list[tuple[DropSet, float]]] = {}
     for lack, advice in zip(lacks, advise(lacks, usable, by_order=by_order), strict=True):
         age = lack.files.age
-        if by_order and lack.lone and len(ages) > 2:
-            age = min(ages)  # they leave together: two that remain would become a pair
+        if together is not None and lack.lone:
+            age = together
         if age < rules.pair_timeout:
-            waiting.setdefault(advice, []).append(lack)
+            waiting.setdefault(advice, []).append((lack.files, age))
         else:
             waited = f"(waited for {duration(rules.pair_timeout)})"
             reason = f"{advice.cause}: {advice.remedy} {waited}"
             request = _request(lack.files, [], JobSettings())
             outcome.rejections.append(request.refuse(reason))
     for advice, alike in waiting.items():
-        age = max(lack.files.age for lack in alike)
-        outcome.waiting.append(
-            Waiting(
-                alike[0].files.name,
-                tuple(path for lack in alike for path in lack.files.paths),
-                advice.cause,
-                advice.remedy,
-                rules.pair_timeout - age,
-                announced=not arriving or age >= PARTNER_SECONDS,
-            )
-        )
+        outcome.waiting.append(_waiting(advice, alike, rules.pair_timeout, arriving))
+
+
+def _waiting(
+    advice: Advice, alike: Sequence[tuple[DropSet, float]], timeout: float, arriving: bool
+) -> Waiting:
+    """The entry for sets that wait for the same. alike: each with its age; arriving: whether other pictures are."""
+    first, age = alike[0]
+    paths = first.paths
+    if len(alike) > 1:
+        paths = tuple(path for files, _ in alike for path in files.paths)
+        age = max(age for _, age in alike)
+    announced = not arriving or age >= PARTNER_SECONDS
+    return Waiting(first.name, paths, advice.cause, advice.remedy, timeout - age, announced)
 
 
 def _read_job(files: DropSet, rules: Rules) -> tuple[str, JobSettings | None]:

@@ -86,7 +86,7 @@ class DropSet:
     @property
     def age(self) -> float:
         """Seconds since the newest of the files changed."""
-        return min(part.entry.age for part in self.parts)
+        return min([part.entry.age for part in self.parts])
 
 
 def part_of(entry: Entry, match: re.Match[str]) -> DropPart:
