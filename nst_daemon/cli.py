@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nst_daemon import __version__, cli_config, cli_jobs, cli_model, machine, rights
+from nst_daemon.cli_help import Commands
 from nst_daemon.cli_options import (
     ConfigOption,
     InputsOption,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from nst_daemon.intake.expansion import Expansion
     from nst_daemon.service.loop import Served
 
-app = typer.Typer(
+app = Commands(
     name="nst-daemon",
     help="Neural style transfer as a service: drop a photo and a style into a folder; the picture appears in results/.",
     no_args_is_help=True,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nst_daemon.cli_help import Commands
 from nst_daemon.cli_options import ConfigOption, JsonOption, show
 from nst_daemon.config import Config, Examined, examine, find_file
 from nst_daemon.config_problems import EVERY_KEY, ConfigKey
@@ -32,7 +33,7 @@ from nst_daemon.ops.layout import Row, table, wrapped
 from nst_daemon.overlaps import check_separate
 from nst_daemon.suggestions import did_you_mean, question, similar_keys
 
-app = typer.Typer(help="Show and check the configuration.", no_args_is_help=True)
+app = Commands(help="Show and check the configuration.", no_args_is_help=True)
 
 PresetOption = Annotated[
     str,
@@ -46,7 +47,7 @@ PresetOption = Annotated[
 def init(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="[DIR]", help="Folder to create or to use.", show_default=False),
+        typer.Argument(metavar="DIR", help="Folder to create or to use.", show_default=False),
     ] = Path(),
 ) -> None:
     """Make a root: a folder with an inbox, a style library, results and a configuration to edit."""

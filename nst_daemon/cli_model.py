@@ -10,12 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nst_daemon.cli_help import Commands
 from nst_daemon.cli_options import JsonOption, show
 from nst_daemon.ops import completion
 
-app = typer.Typer(
-    help="List, download and convert the weights of the network.", no_args_is_help=True
-)
+app = Commands(help="List, download and convert the weights of the network.", no_args_is_help=True)
 
 NetworkOption = Annotated[
     str, typer.Option(help="vgg19, vgg16 or efficientnet_b0.", autocompletion=completion.networks)

@@ -13,9 +13,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
-from typer.core import TyperCommand
 
 from nst_daemon import machine
+from nst_daemon.cli_help import Command
 from nst_daemon.cli_options import (
     ConfigOption,
     ContentMaskOption,
@@ -59,7 +59,7 @@ OPTIONAL_FILES = {"--loss-plot": ".png", "--time-lapse": ".webp"}
 STARTS = ("content", "noise", "mix", "style", "grey")
 
 
-class StylizeCommand(TyperCommand):
+class StylizeCommand(Command):
     """Options whose file may be left out take it only after "=", as GNU programs do: `--loss-plot=curve.png`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -26,7 +26,9 @@ happened to which file: the cause; the remedy".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Self
 
 #: The exit code of `once` if no job failed, and something is left in the inbox. No exception has it.
 LEFT_OVER = 11
@@ -94,6 +96,16 @@ class SettingsError(InputError):
     """A render setting is unknown, out of range or contradicts another. key: of the setting, or ""."""
 
     key = ""
+
+    def placed(self, places: Mapping[str, str]) -> Self:
+        """This error with the file of its setting before the message. places: the file of each setting, "" if unknown."""
+        files = list(dict.fromkeys(filter(None, places.values())))
+        place = places.get(self.key) or (" and ".join(files) if len(files) <= 2 else "")
+        error = type(self)(
+            f"{place}: {self.message}" if place else self.message, remedy=self.remedy
+        )
+        error.key = self.key
+        return error
 
 
 class ModelError(NstError):

@@ -30,19 +30,25 @@ JOB_KEYS = (*(field.name for field in fields(RenderSettings)), *OUTPUT_KEYS)
 EVERY_SETTING = "`nst-daemon settings` lists every setting"
 
 
-def resolve_job(config: Config, settings: Mapping[str, object]) -> tuple[RenderSettings, Outputs]:
+def resolve_job(
+    config: Config, settings: Mapping[str, object], places: Mapping[str, str] | None = None
+) -> tuple[RenderSettings, Outputs]:
     """The complete settings of a job.
 
     Args:
         config: Its `render` and `outputs` are the defaults.
         settings: What the job changes.
+        places: The file of each of these settings, for the message.
 
     Raises:
         SettingsError: A key or value is not allowed.
     """
     render = {key: value for key, value in settings.items() if key not in OUTPUT_KEYS}
-    check_names(settings)
-    return config.render_settings(render), job_outputs(config, settings)
+    try:
+        check_names(settings)
+        return config.render_settings(render), job_outputs(config, settings)
+    except SettingsError as error:
+        raise error.placed(places or {}) from error
 
 
 def job_outputs(config: Config, settings: Mapping[str, object]) -> Outputs:
@@ -65,10 +71,12 @@ def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:
     }
     for key, value in written.items():
         if not _allowed(key, value):
-            raise SettingsError(
+            error = SettingsError(
                 f"{key}: {shortened(printable(repr(value)))} is not allowed",
                 remedy=_remedy(key, value),
             )
+            error.key = key
+            raise error
     chosen: Outputs = replace(outputs, **written)  # type: ignore[arg-type]
     depths = output_format(chosen.format).depths
     if "depth" not in written and chosen.depth not in depths:
@@ -109,4 +117,6 @@ def check_names(keys: Iterable[str]) -> None:
             remedy = f"it belongs to the configuration ({whole[0]})"
         else:
             remedy = did_you_mean(key, JOB_KEYS) or EVERY_SETTING
-        raise SettingsError(f"unknown setting {shown}", remedy=remedy)
+        error = SettingsError(f"unknown setting {shown}", remedy=remedy)
+        error.key = key
+        raise error

@@ -235,6 +235,7 @@ ALLOWED: dict[str, set[str]] = {
 ENTRY = {
     "cli",
     "cli_config",
+    "cli_help",
     "cli_jobs",
     "cli_model",
     "cli_options",

@@ -56,6 +56,9 @@ def read(
             remedy="leave those of one job there, or drop them into the inbox",
         )
     (wanted,) = found
+    if isinstance(wanted, Request):
+        places = {**wanted.places, **dict.fromkeys(own.settings, own.label)}
+        wanted = replace(wanted, places=places)
     return replace(wanted, files=tuple(map(folder.archived, wanted.files)))
 
 

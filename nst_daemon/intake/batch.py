@@ -31,13 +31,14 @@ SUFFIX = ".batch"
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The contents of a batch file; see above."""
+    """The contents of a batch file; see above. label: its printable name, for messages."""
 
     contents: tuple[str, ...]
     styles: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     priority: int = 0
+    label: str = field(default="", kw_only=True)
 
     @property
     def combinations(self) -> int:
@@ -46,7 +47,7 @@ class Batch:
 
 
 #: The keys of a batch file.
-KEYS = tuple(key.name for key in fields(Batch))
+KEYS = tuple(key.name for key in fields(Batch) if key.name != "label")
 #: The keys of `settings` and `sweep`.
 _INNER_KEYS = frozenset(key.name for key in fields(RenderSettings)) | frozenset(OUTPUT_KEYS)
 
@@ -94,6 +95,7 @@ def parse(values: Mapping[str, Any], name: str) -> Batch:
         settings,
         {key: tuple(listed) for key, listed in sweep.items()},
         checked_priority(values.get("priority", 0), label),
+        label=label,
     )
 
 

@@ -160,7 +160,8 @@ class Style:
     """A style of the library.
 
     name: as requests name it; pictures: one, or those of a folder in natural order of their names; settings: those of
-    NAME.yaml; problem: why the style cannot be used, "" in the normal case; settled: False while files still change.
+    NAME.yaml; problem: why the style cannot be used, "" in the normal case; settled: False while files still change;
+    settings_file: NAME.yaml, or "" if it has none.
     """
 
     name: str
@@ -168,18 +169,21 @@ class Style:
     settings: Mapping[str, object] = field(default_factory=dict)
     problem: str = ""
     settled: bool = True
+    settings_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
     """The contents of `NAME.yaml` or `job.yaml`: library styles by name, a priority and settings.
 
-    The settings are those of the painting, and format, depth and quality of the picture.
+    The settings are those of the painting, and format, depth and quality of the picture. label: the printable name of
+    the file, for messages.
     """
 
     styles: tuple[str, ...] = ()
     priority: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], label: str) -> JobSettings:
@@ -194,7 +198,8 @@ class JobSettings:
             raise SettingsError(
                 f"{label}: style must be the name of a style in the library, or a list of names"
             )
-        return cls(tuple(styles), checked_priority(settings.pop("priority", 0), label), settings)
+        priority = checked_priority(settings.pop("priority", 0), label)
+        return cls(tuple(styles), priority, settings, label)
 
 
 def checked_priority(value: object, label: str) -> int:
@@ -221,7 +226,8 @@ class Rejection:
 class Request:
     """A job to be claimed. The fields are those of `Job`; `files` are the files to copy.
 
-    settings: of the drop, or resolved; those of the drop hold the outputs too (`OUTPUT_KEYS`).
+    settings: of the drop, or resolved; those of the drop hold the outputs too (`OUTPUT_KEYS`); places: the settings
+    file of each, for messages.
     """
 
     name: str
@@ -233,6 +239,7 @@ class Request:
     identity: str = ""
     batch: BatchCell | None = None
     outputs: Mapping[str, object] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_batch_file(self) -> bool:

@@ -31,7 +31,12 @@ from nst_daemon.intake.drops import (
     stem_of,
 )
 from nst_daemon.intake.globs import Search
-from nst_daemon.intake.library import list_styles, merge_settings, style_problem
+from nst_daemon.intake.library import (
+    list_styles,
+    merge_settings,
+    setting_places,
+    style_problem,
+)
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import clean_name, composed, printable
 from nst_daemon.unexpected import explain_one
@@ -117,7 +122,8 @@ def plan(batch: Batch, name: str, reach: Reach, search: Search | None = None) ->
     try:
         resolved = {key: reach.resolve(overrides) for key, overrides in settings.items()}
     except SettingsError as error:
-        raise SettingsError(f"batch {name}: {error.message}", remedy=error.remedy) from error
+        places = setting_places(styles, {**batch.settings, **batch.sweep}, batch.label)
+        raise error.placed(places) from error
     taken: dict[str, int] = {}
     combinations = []
     for (c, content), (s, style), (k, swept) in product(

@@ -205,7 +205,8 @@ def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
             settled = False
         except Exception as error:  # noqa: BLE001 (the other styles can be used)
             problem = explain_one(error)
-    style = Style(name, pictures, settings, problem, settled)
+    file = part.settings[0].path if part.settings else ""
+    style = Style(name, pictures, settings, problem, settled, file)
     return replace(style, problem=problem or _weights_problem(style))
 
 
@@ -297,6 +298,16 @@ def merge_settings(
                 for weight in inner
             ]
     return merged
+
+
+def setting_places(
+    styles: Sequence[Style], settings: Mapping[str, object], label: str
+) -> dict[str, str]:
+    """The settings file of each setting of `merge_settings`. label: the name of the job's own file."""
+    places: dict[str, str] = {}
+    for style in styles:
+        places |= dict.fromkeys(style.settings, f"styles/{printable(style.settings_file)}")
+    return places | dict.fromkeys(settings, label)
 
 
 def _inner_weights(style: Style) -> list[float]:

@@ -39,7 +39,7 @@ from nst_daemon.intake.drops import (
     too_many_pictures,
     unknown_kind,
 )
-from nst_daemon.intake.library import merge_settings, style_problem
+from nst_daemon.intake.library import merge_settings, setting_places, style_problem
 from nst_daemon.intake.parts import (
     BARE,
     IN_PAIR,
@@ -400,6 +400,7 @@ def _request(files: DropSet, styles: Sequence[Style], job: JobSettings) -> Reque
         files=(*drops, *(picture for style in styles for picture in style.pictures)),
         settings=merge_settings(styles, job.settings, own=len(files.of(Role.STYLE))),
         priority=job.priority,
+        places=setting_places(styles, job.settings, job.label),
     )
 
 

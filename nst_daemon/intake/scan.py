@@ -387,7 +387,11 @@ def _about(left_alone: Mapping[str, str]) -> Iterator[str]:
     for folder in first:
         paths = sorted(folders.pop(folder), key=natural_key)
         for path in paths[:MAX_MENTIONED]:
-            yield f"inbox/{printable(path)} is left where it is: {left_alone[path]}"
+            # The reason begins with the name of the file.
+            above, _, name = printable(path).rpartition("/")
+            reason = left_alone[path]
+            place = f"inbox/{above}/" if above else "inbox/"
+            yield f"left alone: {place}{reason if reason.startswith(name) else f'{name}: {reason}'}"
         yield from _about_more(len(paths) - MAX_MENTIONED, printable(f"inbox/{folder}".rstrip("/")))
     yield from _about_more(sum(map(len, folders.values())), "other folders of the inbox")
 

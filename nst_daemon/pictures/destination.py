@@ -114,11 +114,13 @@ def check_output(
             )
     folder = Path(os.path.realpath(path)).parent
     folder = nearest(folder) if new_folder else folder
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"{printable(str(folder))} is not a writable folder",
-            remedy="check its permissions" if folder.is_dir() else "create it",
-        )
+    shown = printable(str(folder))
+    if not os.path.lexists(folder):
+        raise UsageError(f"the folder {shown} does not exist", remedy="create it")
+    if not folder.is_dir():
+        raise UsageError(f"{shown} is not a folder", remedy="name a file in a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"the folder {shown} is not writable", remedy="check its permissions")
 
 
 def write_output(path: Path, data: bytes | memoryview, *, overwrite: bool = False) -> None:

@@ -265,7 +265,7 @@ class Admission:
             return claim.refuse(wanted, now=created, **options)
         folders, config = self._state.folders, self._state.config
         try:
-            settings, outputs = resolve_job(config, wanted.settings)
+            settings, outputs = resolve_job(config, wanted.settings, wanted.places)
             weights = weights_digest(
                 config
             )  # before the copies, which an unexpected error would leave behind

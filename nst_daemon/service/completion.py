@@ -16,6 +16,7 @@ from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.hooks import HookRunner
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.state import Moment, State
+from nst_daemon.units import count
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,15 @@ class Completion:
 
     @property
     def summary(self) -> str:
-        """How many jobs have ended in each state since the start: "2 done, 1 cancelled"."""
-        return ", ".join(f"{number} {state}" for state, number in sorted(self.ended.items()))
+        """How many jobs have ended in each state since the start: "2 painted, 1 cancelled", "1 job failed"."""
+        found = [
+            (number, "painted" if state is S.DONE else state.value)
+            for state, number in sorted(self.ended.items())
+        ]
+        if len(found) == 1:
+            ((number, what),) = found
+            return f"{count(number, 'picture' if what == 'painted' else 'job')} {what}"
+        return ", ".join(f"{number:,} {what}" for number, what in found)
 
     def holds(self, job_id: str) -> bool:
         """Whether a job is still to be finished."""

@@ -58,7 +58,7 @@ def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
         if isinstance(wanted, Rejection):
             place = printable(str(folders.failed / job.archive))
             raise InputError(wanted.reason, remedy=f"its files are in {place}")
-        resolve_job(config, wanted.settings)
+        resolve_job(config, wanted.settings, wanted.places)
     except ChangedMeanwhile:
         return None
     except SettingsError as error:

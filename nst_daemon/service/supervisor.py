@@ -329,7 +329,7 @@ class Supervisor:
         self._page.close()
         self._completion.close()
         if self._state.drain and self._completion.ended:
-            log.info("jobs that have ended: %s", self._completion.summary)
+            log.info("%s", self._completion.summary)
 
     # For `loop.serve`
 

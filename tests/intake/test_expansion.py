@@ -353,8 +353,8 @@ def test_what_cannot_be_read_is_one_refusal(reach: Reach, tmp_path: Path) -> Non
             "(did you mean starry?); name one, or write a glob of files",
         ),
         (
-            Batch(("a.jpg",), ("starry",), {}, {"sizes": (1,)}),
-            "batch night: unknown setting 'sizes'; did you mean size?",
+            Batch(("a.jpg",), ("starry",), {}, {"sizes": (1,)}, label="night.batch.yaml"),
+            "night.batch.yaml: unknown setting 'sizes'; did you mean size?",
         ),
     ],
 )

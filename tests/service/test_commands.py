@@ -152,7 +152,7 @@ def test_a_cancelled_job_is_no_failure_of_once(root: Root) -> None:
         ledger.request(job.id, "cancel", now=1.0)
     assert root.run() == 0, root.text()
     assert state_of(root, "dog") is S.CANCELLED
-    assert "jobs that have ended: 1 cancelled" in root.text()
+    assert "1 job cancelled" in root.text()
 
 
 def test_an_empty_inbox_is_mentioned(root: Root) -> None:
