@@ -130,7 +130,9 @@ def _problem(key: Key, error: Any, keys: Mapping[str, ConfigKey]) -> Problem:
         return Problem(key, f"{name}: {first_line(error['ctx']['error'])}", "")
     if error["type"] in {"string_type", "path_type"} and not isinstance(value, list | dict | None):
         # YAML reads yes and 007 as other things than text.
-        return Problem(key, f"{name}: {shown} is not text", "write it in quotes")
+        plain = known.allowed in {"text", "a path"}
+        remedy = "write it in quotes" if plain else f"write {known.allowed}, in quotes"
+        return Problem(key, f"{name}: {shown} is not text", remedy)
     hint = did_you_mean(value, known.choices) if isinstance(value, str) else ""
     remedy = f"write {known.allowed}" + (f" ({hint})" if hint else "")
     return Problem(key, f"{name}: {shown} is not allowed", remedy)

@@ -114,6 +114,8 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
         remedy = "check its permissions" if denied or _is_file(path) else "name a regular file"
         raise ConfigError(f"{label} cannot be read: {error.strerror}", remedy=remedy) from error
     except SettingsError as error:
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            raise ConfigError(f"{label} is not a text file", remedy="name a YAML file") from error
         raise ConfigError(error.message, remedy=error.remedy) from error
 
 

@@ -98,7 +98,7 @@ class SettingsError(InputError):
     key = ""
 
     def placed(self, places: Mapping[str, str]) -> Self:
-        """This error with the file of its setting before the message. places: the file of each setting, "" if unknown."""
+        """This error with the file of its setting before the message. places: the file of each setting."""
         files = list(dict.fromkeys(filter(None, places.values())))
         place = places.get(self.key) or (" and ".join(files) if len(files) <= 2 else "")
         error = type(self)(

@@ -406,11 +406,11 @@ def test_the_suffix_chooses_the_format(
 @pytest.mark.parametrize(
     ("name", "keywords", "reason"),
     [
-        ("a.bmp", {}, "a.bmp has no known picture format; use one of the suffixes .png"),
-        ("a", {}, "has no known picture format"),
+        ("a.bmp", {}, "a.bmp: .bmp is not an output format; use one of .png"),
+        ("a", {}, "a: it has no suffix; use one of .png"),
         ("a.jpg", {"depth": 16}, "jpg has 8 bits per channel, not 16"),
         ("a.jpg", {"quality": 101}, "quality: 101 is not allowed"),
-        ("missing/a.png", {}, "missing is not a writable folder; create it"),
+        ("missing/a.png", {}, "missing does not exist; create it"),
         ("folder.png", {"overwrite": True}, "is a folder; name a file in it"),
         ("old.png", {}, "old.png exists; choose another name, or use overwrite=True"),
         ("dangling.png", {}, "dangling.png exists"),

@@ -27,7 +27,7 @@ from nst_daemon.names import printable
 from nst_daemon.painter import Rendering
 from nst_daemon.pictures.decode import reading
 from nst_daemon.pictures.destination import check_output, write_output
-from nst_daemon.pictures.output_formats import OUTPUT_SUFFIXES, format_of_suffix
+from nst_daemon.pictures.output_formats import format_of_file
 from nst_daemon.report import history, loss_plot, sidecar
 from nst_daemon.report.time_lapse import TimeLapse
 
@@ -208,12 +208,7 @@ class Result:
 
     @staticmethod
     def _outputs(path: Path, quality: int | None, depth: int | None, outputs: Outputs) -> Outputs:
-        known = format_of_suffix(path.suffix)
-        if known is None:
-            raise UsageError(
-                f"{printable(str(path))} has no known picture format",
-                remedy=f"use one of the suffixes {', '.join(OUTPUT_SUFFIXES)}",
-            )
+        known = format_of_file(path)
         given = {"format": known.name, "quality": quality, "depth": depth}
         return with_overrides(outputs, {k: v for k, v in given.items() if v is not None})
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from nst_daemon import strict_yaml
 from nst_daemon.errors import SettingsError, UsageError
-from nst_daemon.pictures.output_formats import OUTPUT_SUFFIXES, format_of_suffix, named_format
+from nst_daemon.names import printable
+from nst_daemon.pictures.output_formats import format_of_file, named_format
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, Any]:
@@ -35,12 +36,7 @@ def with_output_file(settings: Mapping[str, object], path: Path) -> dict[str, ob
     Raises:
         UsageError: The suffix means no format, or another one than the settings.
     """
-    known = format_of_suffix(path.suffix)
-    if known is None:
-        raise UsageError(
-            f"{path} has no known picture format",
-            remedy=f"use one of the suffixes {', '.join(OUTPUT_SUFFIXES)}, or {path}/ for a folder",
-        )
+    known = format_of_file(path, or_else=f", or {printable(str(path))}/ for a folder")
     asked = settings.get("format", known.name)
     if named_format(asked) != known.name:
         raise UsageError(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
-from nst_daemon.errors import PictureError
+from nst_daemon.errors import PictureError, UsageError
+from nst_daemon.names import printable
 
 #: Names of formats in `outputs.format`; a result has the suffix `.NAME`.
 OutputName = Literal["png", "jpg", "webp", "tiff", "avif", "jxl"]
@@ -91,6 +93,18 @@ def output_format(name: str) -> OutputFormat:
 def format_of_suffix(suffix: str) -> OutputFormat | None:
     """The format that a file's suffix means, in upper or lower case; None for other suffixes."""
     return _BY_SUFFIX.get(suffix.lower())
+
+
+def format_of_file(path: Path, or_else: str = "") -> OutputFormat:
+    """The format that a file's suffix means. or_else: the end of the remedy. Raises UsageError for another suffix."""
+    known = format_of_suffix(path.suffix)
+    if known is None:
+        label = printable(str(path))
+        problem = f"{path.suffix} is not an output format" if path.suffix else "it has no suffix"
+        raise UsageError(
+            f"{label}: {problem}", remedy=f"use one of {', '.join(OUTPUT_SUFFIXES)}{or_else}"
+        )
+    return known
 
 
 def named_format(value: object) -> object:

@@ -483,4 +483,5 @@ def _file_identity(job: Job) -> tuple[object, ...]:
 def _facts(info: Mapping[str, object]) -> str:
     """The short facts of a worker in one line."""
     wanted = {"device_name": "{}", "threads": "{} threads", "weights_description": "{}"}
-    return ", ".join(form.format(info[key]) for key, form in wanted.items() if info.get(key))
+    told = ", ".join(form.format(info[key]) for key, form in wanted.items() if info.get(key))
+    return told.replace(", 1 threads", ", 1 thread")

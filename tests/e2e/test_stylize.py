@@ -120,9 +120,10 @@ def test_a_failure_is_json_too(folder: Path) -> None:
     ("words", "reason"),
     [
         ("dog.png", "no style was named; write nst-daemon stylize CONTENT STYLE, or"),
-        ("dog.png swirls.png -o gone/a.png", "gone is not a writable folder; create it"),
-        ("dog.png swirls.png -o a", "suffixes .png, .jpg, .jpeg, .jpe, .jfif, .webp, .tiff, .tif"),
+        ("dog.png swirls.png -o gone/a.png", "gone does not exist; create it"),
+        ("dog.png swirls.png -o a", "a: it has no suffix; use one of .png, .jpg, .jpeg, .jpe, .jfif, .webp, .tiff"),
         ("dog.png swirls.png -o a", "or a/ for a folder"),
+        ("dog.png swirls.png -o a.gif", "a.gif: .gif is not an output format; use one of .png, .jpg"),
         ("dog.png swirls.png -o -", "not written to the standard output; name a file"),
         ("dog.png swirls.png -o embers.png", "embers.png exists; choose another name, or use --over"),
         ("dog.png swirls.png -o pipe.png --overwrite", "pipe.png is a named pipe; name a file"),

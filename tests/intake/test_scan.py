@@ -228,11 +228,11 @@ def test_special_files_of_others_are_left_alone(house: House, tmp_path: Path) ->
     scan = house.settled()
     assert (scan.requests, scan.rejections, scan.settling) == ((), (), ())
     assert sorted(scan.problems) == [
-        "inbox/dangling is left where it is: dangling is a symbolic link; drop a copy of the file itself",
-        "inbox/folder is left where it is: folder is a symbolic link; drop a copy of the file itself",
-        "inbox/hard.txt is left where it is: hard.txt has 2 hard links, so another name may change its "
+        "left alone: inbox/dangling is a symbolic link; drop a copy of the file itself",
+        "left alone: inbox/folder is a symbolic link; drop a copy of the file itself",
+        "left alone: inbox/hard.txt has 2 hard links, so another name may change its "
         "contents; drop a copy",
-        "inbox/pipe is left where it is: pipe is a named pipe; drop a copy of the file itself",
+        "left alone: inbox/pipe is a named pipe; drop a copy of the file itself",
     ]
 
 
@@ -257,9 +257,7 @@ def test_many_files_of_others_are_a_few_lines(house: House) -> None:
     scan = house.settled()
     assert len(scan.left_alone) == 500
     assert len(scan.problems) == 21
-    assert scan.problems[2].startswith(
-        "inbox/starry/MVI_2.mov is left where it is: MVI_2.mov is a video"
-    )
+    assert scan.problems[2].startswith("left alone: inbox/starry/MVI_2.mov is a video")
     assert scan.problems[20] == (
         "at least 100 more files in inbox/starry stay where they are: they are not image files"
     )
@@ -275,7 +273,7 @@ def test_many_folders_of_others_are_a_few_lines(house: House) -> None:
     scan = house.settled()
     assert len(scan.left_alone) == 300
     assert len(scan.problems) == 21
-    assert scan.problems[2].startswith("inbox/project-2/readme.txt is left where it is: ")
+    assert scan.problems[2].startswith("left alone: inbox/project-2/readme.txt is ")
     assert scan.problems[20] == (
         "at least 100 more files in other folders of the inbox stay where they are: "
         "they are not image files"
@@ -338,7 +336,7 @@ def test_an_empty_picture_stays(house: House) -> None:
     assert house.settled().settling == ("starry/a.png",)
     scan = house.scan(60)
     assert (scan.requests, scan.rejections, scan.settling) == ((), (), ())
-    assert scan.problems[0].startswith("inbox/starry/a.png is left where it is: a.png is empty")
+    assert scan.problems[0].startswith("left alone: inbox/starry/a.png is empty")
     house.drop("starry/a.png")
     assert names(house.settled()) == ["starry/a"]
 

@@ -134,9 +134,7 @@ def test_what_is_left_alone_is_logged_once_and_shown(
     bench.step(3.0, times=6)
     lines = [record.message for record in caplog.records if "notes.txt" in record.message]
     assert len(lines) == 1
-    assert lines[0].startswith(
-        "inbox/notes.txt is left where it is: notes.txt is not an image file"
-    )
+    assert lines[0].startswith("left alone: inbox/notes.txt is not an image file")
     live = json.loads(bench.folders.status.read_text())
     assert list(live["inbox"]["left_alone"]) == ["notes.txt"]
     assert notes.exists() and bench.ledger.jobs() == []
