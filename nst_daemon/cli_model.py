@@ -62,7 +62,9 @@ def model_fetch(
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
     from nst_daemon.export.fetch import fetch
+    from nst_daemon.weights_file import check_network
 
+    check_network(network)  # before a progress bar is shown
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(network, total=None)

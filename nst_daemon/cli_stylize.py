@@ -220,6 +220,9 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
         as_json,
         quiet,
     )
+    for path in [*contents, *others]:
+        if path.is_fifo() and path.parts[1:2] not in {("dev",), ("proc",)}:
+            how.note(f"reading the pipe {path}: it waits for the program that writes into it")
     _paint_all(_stylizer(loaded, device), named, how)
 
 

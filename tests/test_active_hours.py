@@ -101,6 +101,7 @@ def test_in_the_morning_the_devices_are_let_go(tmp_path: Path) -> None:
     live = LiveStatus.read(bench.folders.status)
     assert live is not None
     assert (live.state, live.reason) == ("resting", "until Wed 22:00 UTC")
+    assert live.headline.startswith("outside active hours: until Wed 22:00 UTC")
     bench.drop("cat")
     assert [job.state for job in bench.ledger.jobs()] == [JobState.QUEUED] * 2
     assert bench.executor.tasks == []

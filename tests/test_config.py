@@ -225,7 +225,9 @@ def test_a_wrong_variable_is_named(name: str, text: str, complaint: str) -> None
 
 def test_text_that_yaml_reads_as_a_number_needs_quotes(tmp_path: Path) -> None:
     """In the file, a style called 2024 is refused with the remedy, and a token is not shown."""
-    with pytest.raises(ConfigError, match=r"default_style.*write it in quotes"):
+    with pytest.raises(
+        ConfigError, match=r"default_style.*write the name of a library style, in quotes"
+    ):
         config.load(write(tmp_path, "default_style: 2024"), {})
     with pytest.raises(ConfigError, match="status_page_token") as caught:
         config.load(write(tmp_path, "status_page_token: 1234567812345678"), {})
@@ -292,6 +294,20 @@ def test_unknown_variable_is_refused() -> None:
     """A misspelt NST_ variable is an error and not silently ignored."""
     with pytest.raises(ConfigError, match=r"service\.settel_seconds is not a setting"):
         config.load(None, {"NST_SERVICE__SETTEL_SECONDS": "3"})
+
+
+def test_a_picture_is_not_a_configuration(tmp_path: Path) -> None:
+    """A picture that is named as the configuration is not text, and the remedy asks for a YAML file."""
+    picture = tmp_path / "c.yaml"
+    picture.write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF")
+    with pytest.raises(ConfigError, match=r"c\.yaml is not a text file; name a YAML file"):
+        config.load(picture, {})
+
+
+def test_a_number_instead_of_text_is_answered_with_the_allowed_form(tmp_path: Path) -> None:
+    """`status_page: 8787` asks for HOST:PORT at once, and not only for quotes."""
+    with pytest.raises(ConfigError, match="status_page: 8787 is not text; write HOST:PORT"):
+        config.load(write(tmp_path, "status_page: 8787"), {})
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:

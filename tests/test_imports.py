@@ -98,7 +98,7 @@ ALLOWED: dict[str, set[str]] = {
         "suggestions",
     },
     "pictures.formats": {"suggestions"},
-    "pictures.output_formats": {"errors"},
+    "pictures.output_formats": {"errors", "names"},
     "pictures": LEAVES | FILES | {"pictures", "suggestions"},
     "overlaps": {"config", "errors", "mounts", "names"},
     "engine": LEAVES | FILES | {"engine", "pictures", "suggestions"},

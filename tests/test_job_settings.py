@@ -78,6 +78,38 @@ def test_what_is_not_allowed_is_named(settings: dict[str, Any], words: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("settings", "places", "words"),
+    [
+        (
+            {"sizes": 3},
+            {"sizes": "set.yaml"},
+            "set.yaml: unknown setting 'sizes'; did you mean size?",
+        ),
+        ({"size": -3}, {"size": "set.yaml"}, "set.yaml: size: -3 is not allowed"),
+        ({"quality": 0}, {"quality": "set.yaml"}, "set.yaml: quality: 0 is not allowed"),
+        (
+            {"size": 9, "seed": "x"},
+            {"size": "a.yaml", "seed": "b.yaml"},
+            "b.yaml: seed: 'x' is not",
+        ),
+        (
+            {"content_weight": 1, "content_style_ratio": 1},
+            {"content_weight": "a.yaml", "content_style_ratio": "b.yaml"},
+            "a.yaml and b.yaml: content_weight and content_style_ratio are both set",
+        ),
+        ({"sizes": 3}, {}, "unknown setting 'sizes'"),
+    ],
+)
+def test_the_settings_file_is_named(
+    settings: dict[str, Any], places: dict[str, str], words: str
+) -> None:
+    """An error begins with the file of the setting, with both files of a contradiction, or with none."""
+    with pytest.raises(SettingsError) as caught:
+        resolve_job(CONFIG, settings, places)
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(
     ("written", "named"),
     [("tif", "tiff"), ("JPEG", "jpg"), ("jpe", "jpg"), ("Png", "png"), ("jxl", "jxl")],
 )

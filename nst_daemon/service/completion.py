@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 
 from nst_daemon import files
@@ -23,6 +24,18 @@ log = logging.getLogger(__name__)
 S = JobState
 #: Seconds that hooks still get when the daemon ends.
 HOOKS_GRACE = 10.0
+
+
+def ended_jobs(ended: Mapping[JobState, int]) -> str:
+    """How many jobs have ended in each state: "3 painted, 1 failed", or "1 job failed" for a single state."""
+    found = [
+        (number, "painted" if state is S.DONE else state.value)
+        for state, number in sorted(ended.items())
+    ]
+    if len(found) == 1:
+        ((number, what),) = found
+        return f"{count(number, 'picture' if what == 'painted' else 'job')} {what}"
+    return ", ".join(f"{number:,} {what}" for number, what in found)
 
 
 class Completion:
@@ -53,15 +66,8 @@ class Completion:
 
     @property
     def summary(self) -> str:
-        """How many jobs have ended in each state since the start: "2 painted, 1 cancelled", "1 job failed"."""
-        found = [
-            (number, "painted" if state is S.DONE else state.value)
-            for state, number in sorted(self.ended.items())
-        ]
-        if len(found) == 1:
-            ((number, what),) = found
-            return f"{count(number, 'picture' if what == 'painted' else 'job')} {what}"
-        return ", ".join(f"{number:,} {what}" for number, what in found)
+        """How many jobs have ended in each state since the start."""
+        return ended_jobs(self.ended)
 
     def holds(self, job_id: str) -> bool:
         """Whether a job is still to be finished."""

@@ -160,5 +160,6 @@ class Reporting:
         counts = self._state.ledger.counts()
         queued = counts[S.QUEUED] + counts[S.RETRYING] + counts[S.RUNNING] - len(paintings)
         what = ", ".join(f"{job.name} {job.percent} %" for job in paintings)
-        line = f"{state} {what}".rstrip() + (f": {reason}" if reason else "")
+        shown = "outside active hours" if state == "resting" else state
+        line = f"{shown} {what}".rstrip() + (f": {reason}" if reason else "")
         return f"{line}, {queued} waiting" if queued else line

@@ -40,7 +40,8 @@ function show(data) {
   const { status } = data, { live, jobs } = status;
   const state = !status.running ? "away" : live ? live.state : "loading";
   $("state").dataset.state = state;
-  $("state").textContent = state === "away" ? "not running" : state;
+  const names = { away: "not running", resting: "outside active hours", lost: "no device" };
+  $("state").textContent = names[state] || state;
   const reason = live && live.reason ? live.reason : "";
   $("headline").textContent = state === "away" ? "The daemon is not running. Start it with nst-daemon run." : reason;
   $("counts").textContent = ["queued", "running", "retrying", "done", "failed", "quarantined"]

@@ -166,7 +166,7 @@ def test_mistakes_are_refused_before_anything_is_loaded(
 
 def test_pictures_come_from_pipes(folder: Path) -> None:
     """`-` is the standard input and a named pipe is read: both give the picture of the file, with its digest."""
-    words = ("swirls.png", "-q", *SMALL)
+    words = ("swirls.png", *SMALL)
     os.mkfifo(folder / "pipe")
     plain = nst(folder, "stylize", "dog.png", *words).stdout.strip()
     with (folder / "dog.png").open("rb") as file:
@@ -175,7 +175,9 @@ def test_pictures_come_from_pipes(folder: Path) -> None:
             command, cwd=folder, stdin=file, capture_output=True, text=True, check=True
         ).stdout.strip()
     with subprocess.Popen(["cp", "dog.png", "pipe"], cwd=folder):
-        named = nst(folder, "stylize", "pipe", *words).stdout.strip()
+        done = nst(folder, "stylize", "pipe", *words)
+    assert "nst-daemon: reading the pipe pipe: it waits for the program that writes" in done.stderr
+    named = done.stdout.strip()
     assert (plain, piped, named) == ("dog.swirls.png", "stdin.swirls.png", "pipe.swirls.png")
     assert {(folder / name).read_bytes() for name in (piped, named)} == {
         (folder / plain).read_bytes()

@@ -195,6 +195,16 @@ def style(name: str, pictures: int = 1, **settings: object) -> Style:
     return Style(name, tuple(Drop(Role.STYLE, path, MARK, "styles") for path in paths), settings)
 
 
+def test_a_setting_of_a_style_is_placed_in_its_file(house: House) -> None:
+    """A request knows the file of each setting: the style's, or its own, which overrides it."""
+    house.style("s.jpg")
+    (house.styles / "s.yml").write_text("seed: 1\nsizes: 9\n")
+    house.drop("s/a.jpg")
+    house.drop("s/a.yaml", b"seed: 2")
+    (request,) = house.settled().requests
+    assert request.places == {"seed": "a.yaml", "sizes": "styles/s.yml"}
+
+
 def test_a_single_style_brings_all_its_settings() -> None:
     """Settings of one style apply, with its style_weights, and the job overrides them."""
     monet = style("monet", 2, seed=1, size=9, style_weights=[3, 1])

@@ -165,6 +165,7 @@ def test_a_lack_of_memory_is_one_line_with_the_limit() -> None:
         (["foo"], "no such command 'foo'; see `nst-daemon --help`"),
         (["statu"], "no such command 'statu' (did you mean 'status'?); see `nst-daemon --help`"),
         (["stylize"], "missing argument 'CONTENT STYLE'; see `nst-daemon stylize --help`"),
+        (["submit"], "missing argument 'CONTENT'; see `nst-daemon submit --help`"),
         (
             ["history", "--limit", "x"],
             "invalid value for '--limit': it is not a whole number; see `nst-daemon history --help`",
