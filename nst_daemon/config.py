@@ -55,7 +55,7 @@ from nst_daemon.engine.device_names import checked_devices
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve, settings_problems
 from nst_daemon.errors import ConfigError, SettingsError
-from nst_daemon.key_types import choices, describe
+from nst_daemon.key_types import choices, describe, without_booleans
 from nst_daemon.names import shortened
 from nst_daemon.pictures.output_formats import OUTPUT_KEYS, depth_problem, formats_with
 
@@ -303,6 +303,7 @@ def _validate(written: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
         said = f"render is a section, and {shortened(repr(render))} is not a mapping"
         problems.append(Problem(("render",), said, "write its keys below it"))
         render = {}
+    written = without_booleans(written, Config)
     try:
         config = _ADAPTER.validate_python(written)
     except ValidationError as error:

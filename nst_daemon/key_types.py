@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, ByteSize
@@ -47,6 +48,37 @@ def choices(kind: Any) -> tuple[str, ...]:
     if bool in _parts(kind):
         found += ["true", "false"]
     return tuple(found)
+
+
+def without_booleans(values: Mapping[str, Any], section: type) -> dict[str, Any]:
+    """The values, with words instead of booleans where a key is a number, so that pydantic refuses them.
+
+    It takes true for the number 1, and `keep.done_days: yes` would delete files after one day. A key with the choice
+    "off" keeps false, because YAML 1.1 reads a bare `off` as that.
+
+    Args:
+        values: What is written for the section.
+        section: A dataclass; its fields are keys, or sections that are dataclasses.
+    """
+    kinds = _kinds(section)
+    return {key: _without_booleans(value, kinds.get(key)) for key, value in values.items()}
+
+
+def _without_booleans(value: Any, kind: Any) -> Any:
+    if isinstance(value, dict) and isinstance(kind, type) and is_dataclass(kind):
+        return without_booleans(value, kind)
+    refused = isinstance(value, bool) and _is_number(kind)
+    return str(value).lower() if refused and (value or "off" not in choices(kind)) else value
+
+
+def _is_number(kind: Any) -> bool:
+    parts = _parts(kind)
+    return bool not in parts and any(part in parts for part in (int, float, ByteSize))
+
+
+@cache
+def _kinds(section: type) -> dict[str, Any]:
+    return get_type_hints(section, include_extras=True)
 
 
 def _parts(kind: Any) -> list[Any]:

@@ -438,3 +438,24 @@ def test_a_current_folder_that_may_not_be_searched_has_no_configuration(
         assert config.load(None, {"NST_FOLDERS__ROOT": "/srv/nst"}).source is None
 
     User(12345, 12345).run(part)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_boolean_is_not_a_number(tmp_path: Path, value: str) -> None:
+    """`true` and `false` are refused by every key of numbers, with the values that it allows."""
+    file = tmp_path / "config.yaml"
+    numbers = {
+        n: k
+        for n, k in config.config_keys().items()
+        if re.search("number|seconds|days|size", k.allowed)
+    }
+    assert {"keep.done_days", "limits.max_bytes", "render.size", "batch"} < set(numbers)
+    for name, key in numbers.items():
+        section, _, leaf = name.rpartition(".")
+        file.write_text(f"{section}: {{{leaf}: {value}}}" if section else f"{leaf}: {value}")
+        if value == "false" and "off" in key.choices:
+            config.load(file)
+            continue
+        with pytest.raises(ConfigError, match=f"config.yaml:1: {name}: ") as refused:
+            config.load(file)
+        assert key.allowed in str(refused.value)

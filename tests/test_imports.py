@@ -101,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
     "pictures.output_formats": {"errors", "names"},
     "pictures": LEAVES | FILES | {"pictures", "suggestions"},
     "overlaps": {"config", "errors", "mounts", "names"},
-    "engine": LEAVES | FILES | {"engine", "pictures", "suggestions"},
+    "engine": LEAVES | FILES | {"engine", "key_types", "pictures", "suggestions"},
     "weights_file": LEAVES | FILES | {"engine.networks", "suggestions"},
     "export": LEAVES | FILES | {"engine", "export", "managed_process", "pictures", "weights_file"},
     "painter": LEAVES

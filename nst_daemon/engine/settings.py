@@ -22,6 +22,7 @@ from pydantic.config import ExtraValues
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.engine.presets import PRESETS, STATISTICS
 from nst_daemon.errors import SettingsError
+from nst_daemon.key_types import without_booleans
 from nst_daemon.names import printable, shortened
 from nst_daemon.suggestions import did_you_mean
 
@@ -302,7 +303,7 @@ def resolve(*overrides: Mapping[str, object], network: str = "vgg19") -> RenderS
         preset[key] = NETWORKS[network].translated(layers)
     chosen = preset | given
     try:
-        settings: RenderSettings = _adapter().validate_python(chosen)
+        settings: RenderSettings = _validated(chosen)
     except ValidationError as error:
         raise _as_settings_error(error.errors()[0]) from None
     settings = _with_one_content_weight(settings)
@@ -322,7 +323,7 @@ def settings_problems(
     yield from ((str(key), _unknown(key)) for key in unknown)
     allowed = {key: value for key, value in override.items() if key in known}
     try:
-        _adapter().validate_python(allowed)
+        _validated(allowed)
     except ValidationError as error:
         wrong: set[str] = set()
         for found in error.errors():
@@ -334,6 +335,10 @@ def settings_problems(
         resolve(allowed, network=network)
     except SettingsError as refused:
         yield refused.key, refused
+
+
+def _validated(values: Mapping[str, object]) -> RenderSettings:
+    return _adapter().validate_python(without_booleans(values, RenderSettings))
 
 
 def restore(values: Mapping[str, object]) -> RenderSettings:
