@@ -132,7 +132,7 @@ def rerun(
         streams.notice(printable(weights.warning), level=6)
     if weights.sha256 != recipe.weights_sha256:
         said = (
-            f"{printable(result.name)} was painted with the weights {recipe.weights}, "
+            f"{printable(str(result))} was painted with the weights {recipe.weights}, "
             f"and the configured weights are {weights.description} ({weights.sha256[:12]})"
         )
         if not other_weights:

@@ -82,10 +82,22 @@ def as_yaml(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
+def _size(value: int) -> str | int:
+    """A size in its largest unit that is exact: 4GiB, 1234567890."""
+    if not value:
+        return 0
+    power = next(p for p in range(5, -1, -1) if value % 1024**p == 0)
+    return (
+        f"{value // 1024**power}{('', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
+        if power
+        else int(value)
+    )
+
+
 def plain(value: Any) -> Any:
     """A value as plain data: sizes with their unit, paths as text, tuples as lists."""
     if isinstance(value, ByteSize):
-        return value.human_readable().replace(".0", "") if value else 0
+        return _size(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, list | tuple):

@@ -136,6 +136,15 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     assert document["status_page_token"] == "********"
     section = nst("config", "show", "log", cwd=tmp_path).stdout
     assert yaml.safe_load(section) == {"log": {"format": "auto", "level": "info"}}
+    for size in ("1234567890", "1536MiB", "4GiB"):
+        shown = nst(
+            "config",
+            "show",
+            "limits.max_memory",
+            cwd=tmp_path,
+            env={"NST_LIMITS__MAX_MEMORY": size},
+        )
+        assert size in shown.stdout
     one = nst("config", "show", "batch", cwd=tmp_path).stdout
     assert one == "batch: 2  # config.yaml:2\n"
 

@@ -189,7 +189,7 @@ class Recipe:
 
 def read(path: Path) -> Recipe:
     """Read the recipe in a sidecar or a picture. Raises InputError if there is none, or if its schema is newer."""
-    label = printable(path.name)
+    label = printable(str(path))
     try:
         found = _parsed(path)
         if found["schema"] > SIDECAR_SCHEMA:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from nst_daemon import files, rights
 from nst_daemon.config import Config
@@ -34,6 +34,9 @@ from nst_daemon.workers.executor import Executor
 from nst_daemon.workers.picture_check import PictureCheck
 
 log = logging.getLogger(__name__)
+
+#: How often the lock of a root is asked for, within half a second.
+LOCK_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +195,26 @@ def _sole_owner(state: Path) -> Iterator[None]:
     with files.storage(path):
         file = os.fdopen(files.open_file(path, os.O_RDWR | os.O_CREAT), "r+")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise BusyError(
-                f"process {file.read().strip() or '?'} already serves {state.parent}",
-                remedy="drop files into its inbox, or stop it first",
-            ) from error
+        _lock(file, state)
         files.share(path)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _lock(file: TextIO, state: Path) -> None:
+    """Take the lock. `ops.status.served` holds it for an instant, so it is asked for several times."""
+    for _ in range(LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
+    file.seek(0)
+    raise BusyError(
+        f"process {file.read().strip() or '?'} already serves {state.parent}",
+        remedy="drop files into its inbox, or stop it first",
+    )
 
 
 class _Signals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 from pathlib import Path
@@ -116,6 +117,19 @@ def test_a_second_daemon_is_refused(daemon: Daemon) -> None:
     assert second.process.wait(60) == 6
     assert "serves" in second.text()
     assert daemon.end() == 0
+
+
+def test_a_daemon_starts_while_its_status_is_asked_for(daemon: Daemon) -> None:
+    """A command that looks whether a daemon runs, and so holds the lock for an instant, does not stop its start."""
+    daemon.start("once")
+    assert daemon.process is not None and daemon.process.wait(60) == 0
+    lock = Path(daemon.environment["NST_FOLDERS__STATE"]) / "lock"
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as `ops.status.served` does
+        daemon.start("once")
+        descriptors = Path(f"/proc/{daemon.process.pid}/fd")
+        daemon.until(lambda: lock in {fd.resolve() for fd in descriptors.iterdir()}, "its lock")
+    assert daemon.process.wait(60) == 0, daemon.text()
 
 
 def test_an_existing_result_is_not_overwritten(daemon: Daemon) -> None:
