@@ -76,7 +76,7 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     """Copy pictures into the inbox under the right names, and print the name of the job.
 
     With --wait, print the path of the picture. Exit code 0: the job was submitted, or with --wait its picture is
-    there; 1: the job failed; 130: it was cancelled, or the waiting was interrupted, and the job goes on.
+    there; 1: the job failed; 130: it was cancelled, or the waiting was interrupted, and the job continues.
     """
     from nst_daemon.intake.library import list_styles, merge_settings
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names

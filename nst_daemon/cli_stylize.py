@@ -182,8 +182,8 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
 
     Several: nst-daemon stylize photos/*.jpg --style hokusai.jpg -o out/
 
-    In a folder, a picture is called like its content, with a number if a file of that name exists. Exit code 1: some of
-    several pictures failed.
+    In a folder, a picture has the name of its content, with a number if a file of that name exists. Exit code 1: some
+    of several pictures failed.
     """
     loaded = configured(config)
     contents, styles = _contents_and_styles(pictures, style or [])

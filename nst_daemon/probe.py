@@ -106,7 +106,8 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
             size = units.size(torch.cuda.get_device_properties(device).total_memory)
         else:
             threads = options["threads"]
-            size = f"{useful_threads(threads_per_worker(len(names)) if threads == 'auto' else threads)} threads"
+            number = threads_per_worker(len(names)) if threads == "auto" else threads
+            size = units.count(useful_threads(number), "thread")
         yield (
             "good",
             "device",
