@@ -136,7 +136,7 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     assert document["status_page_token"] == "********"
     section = nst("config", "show", "log", cwd=tmp_path).stdout
     assert yaml.safe_load(section) == {"log": {"format": "auto", "level": "info"}}
-    for size in ("1234567890", "1536MiB", "4GiB"):
+    for size in ("2345678901", "1536MiB", "4GiB"):
         shown = nst(
             "config",
             "show",
