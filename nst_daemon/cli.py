@@ -129,7 +129,7 @@ def batch(
 ) -> None:
     """Paint every content in every style with every setting of a sweep, skip existing pictures, then exit.
 
-    Exit code 0: all pictures exist; 1: some are missing; 6: a daemon is running on this root: drop the file into
+    Exit code 0: all pictures exist or were cancelled; 1: others are missing; 6: a daemon is running on this root: drop the file into
     its inbox.
     """
     from nst_daemon.intake.batch import name_of, read

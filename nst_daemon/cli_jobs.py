@@ -30,7 +30,7 @@ from nst_daemon.config import Config
 from nst_daemon.errors import Cancelled, InputError, UsageError
 from nst_daemon.intake.drops import MAX_PRIORITY
 from nst_daemon.job_settings import resolve_job
-from nst_daemon.jobs import Changes, Job, JobState
+from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import composed, printable
 from nst_daemon.ops import completion, requests, streams
@@ -294,9 +294,11 @@ def retry(  # noqa: PLR0917 (a command line, not a call)
     states = (JobState.FAILED, JobState.QUARANTINED) if failed else ()
     with LedgerReader.attach(loaded.folders.ledger) as ledger:
         found = requests.selected(ledger, "retry", jobs or [], states, loaded.folders.results)
-        problems = {
-            job.id: problem for job in found if (problem := _retry_problem(loaded, job, changes))
-        }
+        asked = {r.job_id: r.changes for r in ledger.pending_requests() if r.verb == "retry"}
+        problems = {}
+        for job in found:
+            if problem := _retry_problem(loaded, job, asked.get(job.id, NO_CHANGES).then(changes)):
+                problems[job.id] = problem
         if problems and not failed:
             raise next(iter(problems.values()))
         possible = [job for job in found if job.id not in problems]

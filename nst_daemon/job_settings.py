@@ -6,6 +6,8 @@ A settings file, a style's settings, a batch's `settings` and `sweep`, and `--se
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 
@@ -23,7 +25,7 @@ from nst_daemon.pictures.output_formats import (
     named_format,
     output_format,
 )
-from nst_daemon.suggestions import did_you_mean
+from nst_daemon.suggestions import did_you_mean, similar
 
 #: Every key of a job's settings.
 JOB_KEYS = (*(field.name for field in fields(RenderSettings)), *OUTPUT_KEYS)
@@ -87,6 +89,23 @@ def with_overrides(outputs: Outputs, written: Mapping[str, object]) -> Outputs:
             remedy=f"set depth to {listed(depths)}, or format to {formats_with(chosen.depth)}",
         )
     return chosen
+
+
+def correction(name: str, key: str, settings: Mapping[str, object]) -> str:
+    """The command that retries a job without an unknown setting of its file; "" if the key is not one.
+
+    Args:
+        name: The name of the job.
+        key: The setting that was refused.
+        settings: Those of the file.
+    """
+    if key in JOB_KEYS or key not in settings:
+        return ""
+    words = ["nst-daemon", "retry", name, "--unset", key]
+    meant, value = similar(key, JOB_KEYS), settings[key]
+    if len(meant) == 1 and not isinstance(value, Mapping):
+        words += ["--set", f"{meant[0]}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(map(printable, words))
 
 
 def _allowed(key: str, value: object) -> bool:

@@ -257,12 +257,18 @@ class LedgerReader:
     def request(self, job_id: str, verb: str, *, now: float, changes: Changes = NO_CHANGES) -> None:
         """Ask the daemon to "cancel" a job, or to "retry" it with changed settings.
 
+        A retry after one that the daemon has not done yet replaces it, with the changes of both.
+
         Raises LedgerError for another verb or an unknown job.
         """
         if verb not in {"cancel", "retry"}:
             raise LedgerError(f"{verb!r} is not a request")
         with self._transaction():
             self._require(job_id)
+            last = [r for r in self.pending_requests() if r.job_id == job_id][-1:]
+            if verb == "retry" and last and last[0].verb == "retry":
+                changes = last[0].changes.then(changes)
+                self._db.execute("DELETE FROM requests WHERE number = ?", (last[0].number,))
             self._db.execute(
                 "INSERT INTO requests (job, verb, at, changes) VALUES (?, ?, ?, ?)",
                 (job_id, verb, now, json.dumps(asdict(changes))),

@@ -8,7 +8,7 @@ import pytest
 
 from nst_daemon.config import Config, Outputs, load
 from nst_daemon.errors import SettingsError
-from nst_daemon.job_settings import resolve_job
+from nst_daemon.job_settings import correction, resolve_job
 
 CONFIG = Config(render={"size": 100}, outputs=Outputs(quality=80, loss_plot=False))
 
@@ -128,3 +128,20 @@ def test_a_configured_depth_is_lowered_to_what_the_format_of_a_job_can_hold(
     assert resolve_job(deep, {"format": name})[1].depth == depth
     with pytest.raises(SettingsError, match="bits per channel, not"):
         resolve_job(deep, {"format": name, "depth": 16 if depth < 16 else 10})
+
+
+@pytest.mark.parametrize(
+    ("key", "settings", "command"),
+    [
+        ("sizee", {"sizee": 96}, "nst-daemon retry dog --unset sizee --set size=96"),
+        ("sizee", {"sizee": "auto"}, "nst-daemon retry dog --unset sizee --set size=auto"),
+        ("zzzz", {"zzzz": 1}, "nst-daemon retry dog --unset zzzz"),
+        ("size", {"size": "huge"}, ""),
+        ("sizee", {}, ""),
+    ],
+)
+def test_an_unknown_setting_is_corrected_by_a_command(
+    key: str, settings: dict[str, Any], command: str
+) -> None:
+    """The command has the value of the file; no key that exists, or that the file does not have, gets one."""
+    assert correction("dog", key, settings) == command

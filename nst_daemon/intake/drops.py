@@ -242,6 +242,12 @@ class Request:
     places: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def own_settings(self) -> Mapping[str, object]:
+        """The settings of the job's own file, without those of the library's styles."""
+        styles = {key for key, place in self.places.items() if place.startswith("styles/")}
+        return {key: value for key, value in self.settings.items() if key not in styles}
+
+    @property
     def is_batch_file(self) -> bool:
         """Whether this asks for all pictures of a batch."""
         return self.source == "batch" and self.batch is None

@@ -8,7 +8,7 @@ from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import composed, printable
-from nst_daemon.suggestions import did_you_mean
+from nst_daemon.suggestions import MOST, did_you_mean, question
 from nst_daemon.units import when
 
 #: Digits of an id that tables and messages show.
@@ -86,7 +86,9 @@ def _listed(jobs: Sequence[Job]) -> str:
 
 
 def _unknown(ledger: LedgerReader, text: str) -> UsageError:
-    guess = did_you_mean(composed(text), map(printable, ledger.names()))
+    wanted, names = composed(text), ledger.names()
+    inside = [printable(name) for name in names if name.endswith(f"/{wanted}")]  # in a folder
+    guess = question(inside[:MOST]) or did_you_mean(wanted, map(printable, names))
     return UsageError(
         f"there is no job {printable(text)}",
         remedy=guess or "`nst-daemon history` lists names and ids",

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from nst_daemon import files
-from nst_daemon.errors import InputError, StorageError
+from nst_daemon.errors import InputError, SettingsError, StorageError
 from nst_daemon.identity import picture_identity
 from nst_daemon.intake import claim
 from nst_daemon.intake.drops import ANYWHERE, Drop, Rejection, Request
@@ -22,7 +22,7 @@ from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.strays import Strays
-from nst_daemon.job_settings import resolve_job
+from nst_daemon.job_settings import correction, resolve_job
 from nst_daemon.jobs import Job, JobState, Role
 from nst_daemon.names import printable
 from nst_daemon.ops.logs import job_logger
@@ -295,6 +295,9 @@ class Admission:
                 self._postpone(wanted, now, str(error))
                 return None
             reason = f"{error}; run the batch again"
+        except SettingsError as error:
+            command = correction(wanted.name, error.key, wanted.own_settings)
+            reason = f"{error} To do that: {command}" if command else str(error)
         except InputError as error:
             reason = str(error)
         return claim.refuse(wanted.refuse(reason), now=created, **options)

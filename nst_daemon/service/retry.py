@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from nst_daemon.intake.drops import JobSettings, Rejection, Request
 from nst_daemon.intake.library import list_styles
 from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.job_settings import resolve_job
+from nst_daemon.job_settings import correction, resolve_job
 from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, Role
 from nst_daemon.names import composed, printable
 from nst_daemon.ops.logs import job_logger
@@ -39,6 +40,7 @@ def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
     If this user may not read the files of the job, only the changes are checked: the daemon checks the rest.
     """
     folders, name = config.folders, printable(job.name)
+    own: Mapping[str, object] = {}
     try:
         if is_batch_file(job):
             return _refused_batch(job, folders.failed, changes)
@@ -58,15 +60,26 @@ def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
         if isinstance(wanted, Rejection):
             place = printable(str(folders.failed / job.archive))
             raise InputError(wanted.reason, remedy=f"its files are in {place}")
+        own = wanted.own_settings
         resolve_job(config, wanted.settings, wanted.places)
     except ChangedMeanwhile:
         return None
     except SettingsError as error:
-        remedy = f"{error.remedy} (--set KEY=VALUE and --unset KEY change it)".strip()
+        remedy = _settings_remedy(job, error, changes, own)
         return SettingsError(f"{name} would be refused again: {error.message}", remedy=remedy)
     except InputError as error:
         return InputError(f"{name} would be refused again: {error.message}", remedy=error.remedy)
     return None
+
+
+def _settings_remedy(
+    job: Job, error: SettingsError, changes: Changes, own: Mapping[str, object]
+) -> str:
+    """How to correct a setting of a job. changes: of the request; own: the settings of the job and the changes."""
+    if error.key in changes.written:
+        return error.remedy
+    command = correction(job.name, error.key, own)
+    return f"{error.remedy} ({command or '--set KEY=VALUE and --unset KEY change it'})".strip()
 
 
 def _may_read(folder: Path) -> bool:
@@ -164,7 +177,7 @@ class Retries:
             self._refuse_again(job, again.error, now)
         else:
             again = replace(again, changes=changes)
-            note = f"retried by request with {changes}" if changes else "retried by request"
+            note = f"retried by request {'with ' if changes.written else ''}{changes}".strip()
             job = self._state.ledger.readmit(again, now=now.wall, note=note)
             job_logger(log, job.name, job.id).info("%s", note)
             self._leave_archive(job, now)

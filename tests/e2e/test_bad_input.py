@@ -40,6 +40,8 @@ def test_each_bad_drop_is_told_what_is_wrong_and_good_ones_finish(
     wrong = {name: told[name] for name, said in expected.items() if not re.search(said, told[name])}
     assert wrong == {}
     assert not [line for line in told.values() if "Traceback" in line or "/state/" in line]
+    files = [daemon.root / "failed" / name / "error.txt" for name in expected]
+    assert not [path for path in files if "Traceback" in path.read_text()]
     assert {name for name in GOOD if (daemon.root / "results" / f"{name}.png").is_file()} == set(
         GOOD
     )

@@ -102,3 +102,10 @@ def test_a_job_that_is_being_cancelled_can_be_retried(ledger: Ledger, tmp_path: 
     job = add(ledger, 1, "dog", S.QUEUED)
     ledger.request(job.id, "cancel", now=1.0)
     assert selected(ledger, "retry", ["dog"], (), tmp_path) == [job]
+
+
+def test_a_name_inside_a_folder_is_suggested(ledger: Ledger) -> None:
+    """The name of a picture without its hot folder is answered with the whole name."""
+    add(ledger, 1, "monet/IMG_1", S.FAILED)
+    with pytest.raises(UsageError, match=r"there is no job IMG_1; did you mean monet/IMG_1\?"):
+        find_job(ledger, "IMG_1")

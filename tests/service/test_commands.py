@@ -77,7 +77,7 @@ def test_a_job_with_a_bad_settings_file_is_retried(daemon: Victim, root: Root) -
     code, out, said = call(root, "retry", "dog")
     assert (code, out) == (4, "")
     assert "unknown setting 'sizee'; did you mean size?" in said
-    assert "--unset KEY" in said
+    assert "nst-daemon retry dog --unset sizee --set size=80" in said
     for wrong, hint in (("size=huge", "'auto'"), ("sede=1", "seed"), ("format=gif", "png")):
         code, out, said = call(root, "retry", "dog", "--unset", "sizee", "--set", wrong)
         assert (code, out) == (4, "")

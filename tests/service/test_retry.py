@@ -384,6 +384,33 @@ def test_the_way_to_try_again_is_in_the_folder(bench: Bench) -> None:
     assert "nst-daemon retry 'my dog'" in text
 
 
+def test_the_command_that_corrects_a_setting_is_in_the_reason(bench: Bench) -> None:
+    """The reason of an unknown setting ends with a command, and this command paints the picture."""
+    bench.drop("my dog", yaml=b"iteration: [7]\nseed: 3")
+    command = "nst-daemon retry 'my dog' --unset iteration --set 'iterations=[7]'"
+    assert bench.job().error.endswith(f"did you mean iterations? To do that: {command}")
+    job = change(bench, ("iteration",), iterations=[7])
+    assert job.state is S.RUNNING
+
+
+def test_two_requests_are_one_retry_with_the_changes_of_both(bench: Bench) -> None:
+    """A retry that is asked for again before the daemon has done it adds its changes."""
+    bench.drop()
+    fail(bench)
+    for changes in (Changes({"seed": 5, "size": 80}), Changes({"size": 96}), NO_CHANGES):
+        bench.ledger.request(bench.job().id, "retry", now=bench.now.wall, changes=changes)
+    assert len(bench.ledger.pending_requests()) == 1
+    bench.step(2, times=2)
+    assert (bench.job().settings["size"], bench.job().settings["seed"]) == (96, 5)
+
+
+def test_the_note_of_a_retry_without_a_key_reads_well(bench: Bench) -> None:
+    """A retry that only removes a key is noted as "without" it."""
+    bench.drop(yaml=b"sizee: 80")
+    job = change(bench, ("sizee",))
+    assert "retried by request without sizee" in [e.note for e in bench.ledger.events(job.id)]
+
+
 def test_a_job_that_is_painted_is_changed_by_cancel_and_retry(bench: Bench) -> None:
     """A retry that is asked for right after a cancel waits until the worker has ended the job."""
     bench.drop()

@@ -25,7 +25,15 @@ from dataclasses import dataclass, replace
 from nst_daemon import machine, managed_process
 from nst_daemon.config import MINIMUM_MEMORY
 from nst_daemon.engine.device_names import OPEN
-from nst_daemon.errors import Cancelled, DeviceError, NoDevice, NstError, OutOfMemory, Retry
+from nst_daemon.errors import (
+    Cancelled,
+    DeviceError,
+    InputError,
+    NoDevice,
+    NstError,
+    OutOfMemory,
+    Retry,
+)
 from nst_daemon.unexpected import kind_and_message
 from nst_daemon.units import size
 from nst_daemon.workers import messages
@@ -297,7 +305,8 @@ class Worker:
             message = f"unexpected error: {kind_and_message(error)}"
             failed = Failed(self._name, job.task.job_id, Retry.NEVER, message, _trace(error))
         else:
-            failed = Failed(self._name, job.task.job_id, known.retry, str(known), _trace(error))
+            detail = "" if isinstance(known, InputError) else _trace(error)
+            failed = Failed(self._name, job.task.job_id, known.retry, str(known), detail)
         if isinstance(known, DeviceError) and not isinstance(known, OutOfMemory):
             self._leave(messages.Leaving(str(known), permanent=False))
         self._answer(job, failed)
