@@ -129,8 +129,8 @@ def batch(
 ) -> None:
     """Paint every content in every style with every setting of a sweep, skip existing pictures, then exit.
 
-    Exit code 0: all pictures exist or were cancelled; 1: others are missing; 6: a daemon is running on this root: drop the file into
-    its inbox.
+    Exit code 0: all pictures exist or were cancelled; 1: others are missing; 6: a daemon is running on this root: drop
+    the file into its inbox.
     """
     from nst_daemon.intake.batch import name_of, read
     from nst_daemon.intake.expansion import Expansion

@@ -32,7 +32,7 @@ from nst_daemon.ledger_file import (
     other_version,
     translated,
 )
-from nst_daemon.names import printable
+from nst_daemon.names import clean_name, printable
 
 # Selects the first queued jobs of each group, then orders these. The cost grows with the groups and not with the jobs,
 # because each step uses the index `jobs_in_queue`; SQLite does not choose it for MIN without INDEXED BY.
@@ -180,6 +180,12 @@ class LedgerReader:
             states,
         )
         return rows[0][0] if rows else None
+
+    def has_jobs_in(self, folder: str) -> bool:
+        """Whether there is a job whose files were below a folder of the inbox."""
+        prefix = "/".join(map(clean_name, folder.split("/"))) + "/"
+        sql = "SELECT 1 FROM jobs WHERE substr(name, 1, length(?)) = ? LIMIT 1"
+        return bool(self._read(sql, (prefix, prefix)))
 
     def ids(self) -> set[str]:
         """The ids of all jobs."""

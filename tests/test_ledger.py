@@ -334,6 +334,13 @@ def test_others_read_while_the_daemon_writes(ledger: Ledger) -> None:
     assert found == added
 
 
+def test_jobs_are_known_by_their_folder(ledger: Ledger) -> None:
+    """Only a folder whose files became a job has jobs; a folder with a similar name has none."""
+    ledger.add(job(name="trip/dog"))
+    assert ledger.has_jobs_in("trip")
+    assert not any(map(ledger.has_jobs_in, ("tri", "trip/dog", "trip2", "tri?")))
+
+
 def test_attaching_needs_a_ledger(tmp_path: Path) -> None:
     """Where no daemon has run, and in a wrong folder, the usage is wrong, and nothing is created."""
     with pytest.raises(UsageError, match=r"no daemon has run here yet, so there are no jobs"):

@@ -56,6 +56,8 @@ def read(
             remedy="leave those of one job there, or drop them into the inbox",
         )
     (wanted,) = found
+    if job.source == "order":  # their names still do not say their roles
+        wanted = replace(wanted, source="order")
     if isinstance(wanted, Request):
         places = {**wanted.places, **dict.fromkeys(own.settings, own.label)}
         wanted = replace(wanted, places=places)
@@ -116,7 +118,8 @@ class _Archive:
             problem = file_problem(status, name, self._max_bytes)
             role = file.role if file else Role.UNKNOWN
             self.entries[path] = Entry(path, mark, settled=True, age=math.inf, problem=problem)
-            self.drops[path] = Drop(role, f"{self._job.archive}/{name}", mark, "failed", path)
+            origin = file.origin if file and file.origin else path
+            self.drops[path] = Drop(role, f"{self._job.archive}/{name}", mark, "failed", origin)
 
     def _path(self, file: JobInput | None, name: str) -> str:
         if file and file.origin and self._job.source == "order":

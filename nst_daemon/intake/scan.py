@@ -109,6 +109,7 @@ class Intake:
         partner_grace: how long a picture whose name may be half of a pair waits for the other half, in seconds.
         order_window: seconds within which two pictures without roles must arrive to be a pair; None: never.
         read_only: whether a scan changes nothing: it creates no hot folders and removes no empty ones.
+        had_jobs: whether files of a folder, given by its path below the inbox, became jobs before this start.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Intake:
         partner_grace: float = 0.0,
         order_window: float | None = None,
         read_only: bool = False,
+        had_jobs: Callable[[str], bool] = lambda path: False,
     ) -> None:
         self.inbox = inbox
         self.styles = styles
@@ -136,11 +138,13 @@ class Intake:
         self.partner_grace = partner_grace
         self.order_window = order_window
         self.read_only = read_only
+        self._had_jobs = had_jobs
         self._settler = Settler(settle_seconds, truncated_grace)
         self._settings: dict[str, tuple[Fingerprint, dict[str, Any] | SettingsError]] = {}
         self._left: dict[str, Fingerprint] = {}
-        #: Folders that have held files, and may be removed when they are empty.
+        #: Folders that have held files, and may be removed when they are empty; and those that have held none.
         self._filled: set[str] = set()
+        self._never_filled: set[str] = set()
         #: Since when paths have been arriving, in monotonic seconds.
         self._arriving: dict[str, float] = {}
 
@@ -261,6 +265,9 @@ class Intake:
 
     def _visit_empty(self, folder: WalkedFolder, look: Look, rules: Rules, visit: _Visit) -> None:
         """Remove a folder whose files were taken long ago; mention one that never had any."""
+        if folder.path not in self._filled | self._never_filled:
+            known = self._filled if self._had_jobs(folder.path) else self._never_filled
+            known.add(folder.path)
         if folder.path in self._filled:
             if look.quiet > self.pair_timeout and not self.read_only:
                 remove_if_empty(self.inbox / folder.path)
@@ -329,6 +336,7 @@ class Intake:
         self._settings = {key: value for key, value in self._settings.items() if key in seen}
         self._left = {path: mark for path, mark in self._left.items() if f"inbox/{path}" in seen}
         self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
+        self._never_filled = {path for path in self._never_filled if f"inbox/{path}/" in seen}
 
 
 def look_once(
@@ -339,6 +347,7 @@ def look_once(
     default_style: str,
     order_window: float | None,
     wall: float,
+    had_jobs: Callable[[str], bool] = lambda path: False,
 ) -> Scan:
     """What the inbox holds at the moment, as if every file had settled. Nothing is changed.
 
@@ -349,6 +358,7 @@ def look_once(
         default_style: name of a library style, or "".
         order_window: see `Intake`.
         wall: seconds since the epoch.
+        had_jobs: see `Intake`.
 
     Raises:
         StorageError: the inbox or the library is not there.
@@ -364,6 +374,7 @@ def look_once(
         default_style=default_style,
         order_window=order_window,
         read_only=True,
+        had_jobs=had_jobs,
     )
     intake.scan(0.0, wall)
     return intake.scan(0.0, wall)

@@ -268,7 +268,7 @@ def recipe_parts(
             raise InputError(
                 f"{printable(str(i.get('name', i['role'])))} is in none of "
                 + ", ".join(printable(str(place)) for place in places),
-                remedy="name it, or the folder that it is in, with --input",
+                remedy="name it, or the folder that it is in, with --input (or another root with --config)",
             )
     return _numbered([(Role(str(i["role"])), found[str(i["sha256"])]) for i in wanted])
 

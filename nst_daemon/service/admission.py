@@ -109,6 +109,7 @@ class Admission:
             default_style=config.default_style,
             partner_grace=0.0 if self._state.drain else config.service.truncated_grace,
             order_window=config.service.order_window,
+            had_jobs=self._state.ledger.has_jobs_in,
         )
 
     @property

@@ -447,6 +447,18 @@ def test_what_is_left_stays_unseen_until_it_changes(house: House) -> None:
     assert names(house.settled()) == ["starry/a"]
 
 
+def test_a_folder_that_was_emptied_before_a_restart_is_not_mentioned(tmp_path: Path) -> None:
+    """Only a folder that never had a job is said to be empty; the other one is removed after pair_timeout."""
+    house = House(tmp_path, had_jobs=lambda path: path == "trip")
+    for name in ("trip", "new"):
+        (house.inbox / name).mkdir()
+    assert house.settled().problems == (
+        "inbox/new is an empty folder; put content.jpg and style.jpg into it",
+    )
+    house.scan(3700.0)
+    assert [path.name for path in house.inbox.iterdir()] == ["new"]
+
+
 def test_a_dropped_folder_goes_when_it_has_long_been_empty(house: House) -> None:
     """A folder whose files were taken is removed once it was quiet for pair_timeout; hot folders stay."""
     house.style("starry.jpg")

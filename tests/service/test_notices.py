@@ -13,6 +13,7 @@ import pytest
 from nst_daemon.config import Folders, load
 from nst_daemon.intake.drops import Waiting
 from nst_daemon.intake.strays import Strays
+from nst_daemon.jobs import Changes, JobState
 from nst_daemon.ops import status, tables
 from nst_daemon.service.inbox_now import inbox_now
 from nst_daemon.service.live_status import LISTED
@@ -106,6 +107,27 @@ def test_a_pair_by_order_is_named_as_one(tmp_path: Path, caplog: pytest.LogCaptu
         ("style", "hokusai.png"),
     ]
     assert "paired by order: dog.png is the content, hokusai.png is the style" in caplog.text
+
+
+def test_a_retried_pair_by_order_keeps_its_names(tmp_path: Path) -> None:
+    """The inputs of a retry have the names of the files as they were dropped, however often it is retried."""
+    bench = Bench(tmp_path)
+    bench.change(service={"pair_by_order": True})
+    (bench.folders.inbox / "dog.yaml").write_bytes(b"sizee: 80")
+    for name in ("dog.png", "hokusai.png"):
+        (bench.folders.inbox / name).write_bytes(PNG)
+    bench.step(3.0, times=4)
+    for removed in (("seed",), ("sizee",)):
+        changes = Changes({}, removed)
+        bench.ledger.request(bench.job().id, "retry", now=bench.now.wall, changes=changes)
+        bench.step(2, times=2)
+    job = bench.job()
+    assert (job.state, job.source) == (JobState.RUNNING, "order")
+    assert {i.role.value: i.name for i in job.inputs} == {
+        "content": "dog.png",
+        "style": "hokusai.png",
+        "settings": "dog.yaml",
+    }
 
 
 def test_the_status_is_bounded(tmp_path: Path) -> None:
