@@ -34,7 +34,7 @@ from nst_daemon.cli_options import (
 from nst_daemon.cli_stylize import StylizeCommand, stylize
 from nst_daemon.config import Config, find_file, load
 from nst_daemon.config_search import NAMES
-from nst_daemon.errors import LEFT_OVER, InputError
+from nst_daemon.errors import LEFT_OVER, Cancelled, InputError
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import completion, failures, logs, streams
@@ -161,7 +161,7 @@ def _serve(
     reload: Callable[[], Config] | None = None,
     batch: Expansion | None = None,
 ) -> Served:
-    """Run the daemon with the configured executor."""
+    """Run the daemon with the configured executor. Raises Cancelled if Ctrl-C ends it before the inbox is empty."""
     from nst_daemon.ops.progress_bars import Bars
     from nst_daemon.service.loop import serve
     from nst_daemon.workers.executor import make_executor
@@ -170,7 +170,7 @@ def _serve(
     logs.setup(config.log.format, config.log.level)
     executor = make_executor(config, await_device=not drain)
     with Bars(enabled=drain and sys.stderr.isatty()) as bars:
-        return serve(
+        served = serve(
             config,
             executor,
             DecodingCheck.on_this_machine(config.folders.logs),
@@ -180,6 +180,9 @@ def _serve(
             reload=reload,
             batch=batch,
         )
+    if drain and served.interrupted:
+        raise Cancelled("interrupted", remedy="the next start continues what is not finished")
+    return served
 
 
 def _show(config: Config, expansion: Expansion, roots: Sequence[Path]) -> None:

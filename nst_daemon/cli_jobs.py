@@ -169,6 +169,11 @@ def _submitted(config: Config, name: str, began: float, *, wait: bool) -> None:
             folders, name, began, lambda reason: streams.notice(printable(reason), level=6)
         )
     except KeyboardInterrupt as error:
+        if not served(folders.state):
+            raise Cancelled(
+                f"stopped waiting; no daemon is running, and {shown} stays in the inbox",
+                remedy="`nst-daemon run` or `nst-daemon once` paints it",
+            ) from error
         raise Cancelled(
             f"stopped waiting; {shown} goes on",
             remedy=f"see nst-daemon history {shlex.quote(shown)}",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nst_daemon import files
 from nst_daemon.errors import SettingsError
@@ -52,6 +52,8 @@ from nst_daemon.names import clean_name, composed, natural_key, printable
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.unexpected import explain_one
 
+T = TypeVar("T")
+
 #: Files of one folder that the log mentions one by one, because they are left alone; also the most such folders.
 MAX_MENTIONED = 20
 #: How long a file may arrive before the log mentions it.
@@ -63,9 +65,9 @@ class Scan:
     """The result of one look at the inbox.
 
     requests: jobs to claim, in natural order of their names within a group and in turns between groups; rejections:
-    drops that cannot become jobs; waiting: incomplete sets; settling: paths that may still change; left_alone: paths
-    of files that are not drops and stay where they are, with the reasons; problems: what could not be read and what is
-    left alone, for the log; notes: the first of these problems, without the files that are left alone.
+    drops that cannot become jobs; waiting: incomplete sets, in natural order and in turns between folders; settling:
+    paths that may still change; left_alone: paths of files that are not drops and stay where they are, with the
+    reasons; problems: what could not be read and what is left alone, for the log; notes: the first of these problems, without the files that are left alone.
     """
 
     requests: tuple[Request, ...] = ()
@@ -168,9 +170,11 @@ class Intake:
         outcome = visit.outcome
         visit.problems += self._slow_arrivals(outcome.settling, now)
         return Scan(
-            requests=tuple(_in_turns(sorted(outcome.requests, key=_by_name))),
+            requests=tuple(
+                _in_turns(sorted(outcome.requests, key=_by_name), lambda found: found.group)
+            ),
             rejections=tuple(sorted(outcome.rejections, key=_by_name)),
-            waiting=tuple(outcome.waiting),
+            waiting=tuple(_in_turns(sorted(outcome.waiting, key=_by_name), _folder)),
             settling=tuple(outcome.settling),
             left_alone=outcome.left_alone,
             problems=(*visit.problems, *_about(outcome.left_alone)),
@@ -423,14 +427,19 @@ def _too_deep(folder: WalkedFolder) -> Rejection:
     return Rejection(name, "refused", "", (drop,), reason)
 
 
-def _by_name(found: Request | Rejection) -> list[tuple[bool, int, str]]:
+def _folder(found: Waiting) -> str:
+    """The folder of a drop that waits. A status that lists only the first drops then has some of each folder."""
+    return found.paths[0].rpartition("/")[0]
+
+
+def _by_name(found: Request | Rejection | Waiting) -> list[tuple[bool, int, str]]:
     return natural_key(found.name)
 
 
-def _in_turns(requests: Iterable[Request]) -> Iterator[Request]:
+def _in_turns(found: Iterable[T], group: Callable[[T], str]) -> Iterator[T]:
     """The first of each group, then the second of each, so that a full folder does not delay the others."""
-    groups: Mapping[str, list[Request]] = defaultdict(list)
-    for request in requests:
-        groups[request.group].append(request)
+    groups: Mapping[str, list[T]] = defaultdict(list)
+    for one in found:
+        groups[group(one)].append(one)
     for turn in zip_longest(*groups.values()):
-        yield from (request for request in turn if request is not None)
+        yield from (one for one in turn if one is not None)

@@ -99,8 +99,11 @@ def write(folder: Path, places: Sequence[Path], limits: PictureLimits = DEFAULT_
     """
     found = [entry for entry in gallery.found(folder) if not entry["group"]]
     if not found:
+        shown = printable(str(folder))
         raise InputError(
-            f"there are no results in {printable(str(folder))}",
+            f"there are no results in {shown}"
+            if folder.is_dir()
+            else f"there is no folder {shown}",
             remedy="name the folder of a batch, such as results/night",
         )
     if (folder / SHEET).with_suffix(".json").exists():

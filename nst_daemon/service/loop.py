@@ -43,12 +43,14 @@ LOCK_TRIES = 10
 class Served:
     """The end of `serve`.
 
-    ended: number of jobs that have ended; failures: how many of them failed or were quarantined; inbox: what is left.
+    ended: number of jobs that have ended; failures: how many of them failed or were quarantined; inbox: what is left;
+    interrupted: whether SIGINT (Ctrl-C) ended it.
     """
 
     ended: int
     failures: int
     inbox: InboxStatus
+    interrupted: bool
 
 
 def serve(
@@ -133,7 +135,7 @@ def serve(
             log.info("stopping")
             notifier.stopping()
             supervisor.stop(Moment.now())
-        return Served(supervisor.ended, supervisor.failures, supervisor.inbox)
+        return Served(supervisor.ended, supervisor.failures, supervisor.inbox, signals.interrupted)
 
 
 def _loop(
@@ -221,7 +223,7 @@ class _Signals:
     """Makes SIGTERM, SIGINT and SIGHUP something to wait for. The handlers only set flags."""
 
     def __enter__(self) -> Self:
-        self.end = False
+        self.end = self.interrupted = False
         self._reload = False
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
@@ -253,5 +255,6 @@ class _Signals:
             self._reload = True
             return
         self.end = True
+        self.interrupted |= number == signal.SIGINT
         # The second SIGINT raises KeyboardInterrupt, wherever the shutdown is.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -76,7 +76,7 @@ def _settings_remedy(
     job: Job, error: SettingsError, changes: Changes, own: Mapping[str, object]
 ) -> str:
     """How to correct a setting of a job. changes: of the request; own: the settings of the job and the changes."""
-    if error.key in changes.written:
+    if not error.key or error.key in changes.written:
         return error.remedy
     command = correction(job.name, error.key, own)
     return f"{error.remedy} ({command or '--set KEY=VALUE and --unset KEY change it'})".strip()

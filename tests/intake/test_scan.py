@@ -447,6 +447,14 @@ def test_what_is_left_stays_unseen_until_it_changes(house: House) -> None:
     assert names(house.settled()) == ["starry/a"]
 
 
+def test_drops_that_wait_are_in_natural_order_and_each_folder_in_its_turn(house: House) -> None:
+    """The first drops of a long list are those of all folders, not of one."""
+    for path in ("d10.content.png", "d9.content.png", "d1.content.png", "trip/cat.content.png"):
+        house.drop(path)
+    names = [waiting.name for waiting in house.settled().waiting]
+    assert names == ["d1", "trip/cat", "d9", "d10"]
+
+
 def test_a_folder_that_was_emptied_before_a_restart_is_not_mentioned(tmp_path: Path) -> None:
     """Only a folder that never had a job is said to be empty; the other one is removed after pair_timeout."""
     house = House(tmp_path, had_jobs=lambda path: path == "trip")

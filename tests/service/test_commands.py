@@ -175,3 +175,30 @@ def test_status_without_a_daemon_lists_what_would_be_refused(root: Root) -> None
         "will be refused: cod.content.jepg is not an image file; did you mean cod.content.jpg?"
         in out
     )
+
+
+def test_an_interrupted_once_ends_with_130(root: Root) -> None:
+    """Ctrl-C ends `once` with its own code, and no line says that there was nothing to paint."""
+    (root.path / "styles").mkdir()
+    (root.inbox / "lone.content.png").write_bytes(b"\x89PNG still arriving")  # it is waited for
+    process = start(root, "once")
+    assert process.stderr is not None
+    while "serving" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert said.endswith("interrupted; the next start continues what is not finished\n")
+
+
+def test_an_interrupted_wait_without_a_daemon_says_where_the_drop_is(root: Root) -> None:
+    """A drop that no daemon has seen does not "go on": it stays in the inbox."""
+    style = picture(root, "style.png")
+    waiting = start(root, "submit", picture(root, "dog.png"), style, "--wait")
+    assert waiting.stderr is not None
+    while "no daemon is running" not in waiting.stderr.readline():
+        assert waiting.poll() is None
+    waiting.send_signal(signal.SIGINT)
+    out, said = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out) == (130, "")
+    assert "no daemon is running, and dog stays in the inbox" in said

@@ -359,6 +359,8 @@ def test_the_picture_of_a_batch_is_painted_with_other_settings(tmp_path: Path) -
     fail(bench)
     assert change(bench, style="one").state is S.FAILED
     assert "style cannot be changed" in bench.ledger.events(bench.job().id)[-1].note
+    refused = str(refusal(bench.config, bench.job(), Changes({"style": "one"})))
+    assert refused.endswith("change the batch file, and run it again")
 
 
 def test_a_refusal_is_known_before_it_is_asked_for(bench: Bench) -> None:
