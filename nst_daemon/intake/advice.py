@@ -94,6 +94,10 @@ class _Folder:
             if guess := guess_role(lack.picture.entry.stem, misspelt=len(lacks) <= MOST_SPELLED):
                 self._guesses[path] = guess
                 self._meant.setdefault((guess.stem.casefold(), guess.kind), path)
+        #: The pictures that are probably a pair, if they are two.
+        self._two = self._lones
+        if len(lacks) > 2:
+            self._two = [one for one in self._lones if one.picture.entry.path not in self._guesses]
         #: Halves with a role, by (stem, role).
         self._halves = {
             (lack.files.stem.casefold(), part.role.value): part.entry.path
@@ -199,8 +203,8 @@ class _Folder:
         guess = self._guesses.get(entry.path)
         if guess and (advice := self._guessed(lack, guess)):
             return advice
-        if len(self._lones) == len(self._lacks) == 2:
-            return self._two()
+        if len(self._two) == 2 and lack in self._two:
+            return self._two_pictures()
         if top and len(self._lones) > 1:
             return self._folder_of_pictures(files.folder)
         remedy = f"add {_target(files, Role.STYLE)}"
@@ -254,11 +258,12 @@ class _Folder:
             )
         return None
 
-    def _two(self) -> Advice:
-        """Two pictures, and no other drop waits in this folder."""
-        first, second = self._lones
-        one, two = (printable(lack.picture.entry.path) for lack in self._lones)
-        paths = [lack.picture.entry.path for lack in self._lones]
+    def _two_pictures(self) -> Advice:
+        """Two pictures whose names resemble no role, and no other such picture waits in this folder."""
+        first, second = self._two
+        paths = [lack.picture.entry.path for lack in self._two]
+        one, two = map(printable, paths)
+        not_by_order = _NOT_BY_ORDER if len(self._lacks) == 2 else self._order
         if first.files.folder:
             (suffix1, suffix2), folder = map(suffix_of, paths), printable(first.files.folder)
             ways = (
@@ -275,7 +280,7 @@ class _Folder:
         return Advice(
             f"{one} and {two} have no roles",
             f"{ways}; or put the style into styles/ and the other picture into its folder in the inbox"
-            + (_NOT_BY_ORDER if self._by_order else "; or set service.pair_by_order: true"),
+            + (not_by_order if self._by_order else "; or set service.pair_by_order: true"),
         )
 
     def _folder_of_pictures(self, folder: str) -> Advice:

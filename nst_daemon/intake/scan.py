@@ -67,7 +67,8 @@ class Scan:
     requests: jobs to claim, in natural order of their names within a group and in turns between groups; rejections:
     drops that cannot become jobs; waiting: incomplete sets, in natural order and in turns between folders; settling:
     paths that may still change; left_alone: paths of files that are not drops and stay where they are, with the
-    reasons; problems: what could not be read and what is left alone, for the log; notes: the first of these problems, without the files that are left alone.
+    reasons; problems: what could not be read and what is left alone, for the log; notes: the first of these problems,
+    without the files that are left alone.
     """
 
     requests: tuple[Request, ...] = ()

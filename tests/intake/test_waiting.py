@@ -128,6 +128,16 @@ def test_two_pictures_alone_say_how_to_pair_them_both_ways_round() -> None:
     assert waiting.remedy.endswith("or set service.pair_by_order: true")
 
 
+def test_two_pictures_are_a_pair_although_another_drop_waits() -> None:
+    """A misspelt drop beside two pictures does not hide how to pair them; three pictures are no pair."""
+    lines = texts(of("dog.jpg", "hokusai.jpg", "eel.contnet.jpg"))
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        "dog.jpg and hokusai.jpg have no roles: rename dog.jpg to dog.content.jpg"
+    )
+    assert len(texts(of("dog.jpg", "hokusai.jpg", "cat.jpg"))) == 3
+
+
 def test_names_in_advice_make_the_drop_complete() -> None:
     """A drop whose files get the names of the advice is a request."""
     assert of("dog.content.jpg", "dog.style.png").requests
