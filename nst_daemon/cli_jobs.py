@@ -252,7 +252,11 @@ def history(  # noqa: PLR0917 (a command line, not a call)
         else:
             moment = report.parse_since(since)
             jobs = ledger.history(*(state or []), since=moment, name=name, limit=limit)
-            show(partial(tables.history, jobs), [report.brief(j) for j in jobs], as_json)
+            if jobs or as_json:
+                show(partial(tables.history, jobs), [report.brief(j) for j in jobs], as_json)
+            else:
+                matching = " that match" if state or since or name != "*" else ""
+                streams.notice(f"there are no jobs{matching}", level=6)
 
 
 def retry(  # noqa: PLR0917 (a command line, not a call)

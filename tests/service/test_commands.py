@@ -163,6 +163,9 @@ def test_an_empty_inbox_is_mentioned(root: Root) -> None:
     code, out, said = call(root, "once")
     assert (code, out) == (0, "")
     assert said.endswith(f"nst-daemon: nothing to paint: {root.inbox} is empty\n")
+    assert call(root, "history") == (0, "", "nst-daemon: there are no jobs\n")
+    assert call(root, "history", "--name", "d*")[2] == "nst-daemon: there are no jobs that match\n"
+    assert call(root, "history", "--json") == (0, "[]\n", "")
 
 
 def test_status_without_a_daemon_lists_what_would_be_refused(root: Root) -> None:
