@@ -67,7 +67,7 @@ def pillow(format: str, mode: str = "RGB", **options: object) -> Encoder:
 def palette(pixels: Array) -> bytes:
     """A PNG of 64 colours, one of which is transparent."""
     out = io.BytesIO()
-    Image.fromarray((pixels[..., :3] * 255).astype(np.uint8)).quantize(64, method=FAST).save(
+    Image.fromarray((pixels[..., :3] * 255).astype(np.uint8)).quantize(64).save(
         out, "PNG", transparency=0
     )
     return out.getvalue()
