@@ -180,7 +180,9 @@ def test_a_folder_that_is_not_writable_is_replaced_by_a_temporary_one(
     there = OnnxFiles(reachable).make(painting, bundled, state)
 
     def use() -> None:
-        torch.set_num_threads(1)  # a forked process does not have the threads of its parent, and would wait for them
+        torch.set_num_threads(
+            1
+        )  # a forked process does not have the threads of its parent, and would wait for them
         files = OnnxFiles(reachable)
         made = files.make(gatys, bundled, state)
         assert made.exists()
