@@ -1,14 +1,13 @@
 """Seconds, memory and disk for each size: the tables of docs/sizes.md.
 
-    python -m benchmarks.sizes                                  # 7 minutes on two quiet cores; prints Markdown
+    python -m benchmarks.sizes                                  # 9 minutes on two quiet cores; prints Markdown
     python -m benchmarks.sizes --page docs/sizes.md             # the same, and replaces the tables of the page
     python -m benchmarks.sizes --sizes 128 256 --presets painting   # a smaller table
 
 Each row is one 4:3 picture, painted in a process of its own: seconds from the start of the process to the saved
 picture, and the peak of its memory. The first preset is painted at all sizes. The others are painted at the size
-`--compare-at`, and their seconds at the other sizes follow from the first preset's by that ratio (marked ≈). The row
-of `--estimate` is computed from the iterations at the largest size. `--predict` writes the memory that the program
-expects on a GPU.
+`--compare-at`, and their seconds at the other sizes follow from the first preset's by that ratio (marked ≈).
+`--predict` writes the memory that the program expects on a GPU.
 """
 
 from __future__ import annotations
@@ -49,8 +48,6 @@ class Painted:
         memory: Peak of the process in bytes; on a GPU, of torch's allocations.
         png: Size of the picture as PNG in bytes.
         jpg: Size of the picture as JPEG in bytes.
-        prepared: Seconds for decoding and for the targets.
-        steps: (scale, seconds) of each iteration; the first one of a scale or pass includes its search.
         about: `Painter.info()`, and how the memory was used.
     """
 
@@ -58,8 +55,6 @@ class Painted:
     memory: int
     png: int
     jpg: int
-    prepared: float
-    steps: Sequence[tuple[int, float]]
     about: Mapping[str, object]
 
 
@@ -72,15 +67,8 @@ def paint_here(
         chosen["iterations"] = iterations
     settings = resolve(chosen)
     painter = Painter(device=device, cache_bytes=0)
-    began = time.perf_counter()
     prepared = painter.prepare(folder / f"content-{size}.png", [folder / "style.png"], settings)
-    now = time.perf_counter()
-    seconds_to_prepare, steps = now - began, []
-    for step in painter.paint(prepared):
-        if painter.device.type == "cuda":
-            torch.cuda.synchronize(painter.device)
-        before, now = now, time.perf_counter()
-        steps.append((step.scale, now - before))
+    *_, step = painter.paint(prepared)
     rendering = painter.finish(prepared, step)
     written = {}
     for name in ("png", "jpg"):
@@ -90,8 +78,6 @@ def paint_here(
     return {
         **written,
         "memory": peak(painter.device),
-        "prepared": seconds_to_prepare,
-        "steps": steps,
         "about": {**painter.info(), "notes": rendering.notes},
     }
 
@@ -116,25 +102,6 @@ def paint(folder: Path, size: int, preset: str, device: str, iterations: int = 0
     answer = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 (this module)
     seconds = time.perf_counter() - began
     return Painted(seconds=seconds, **json.loads(answer.stdout.splitlines()[-1]))
-
-
-def estimate(known: Painted, factor: float) -> float:
-    """Seconds at a larger size whose coarser scales are all scales of a known painting.
-
-    At the added scale an iteration takes `factor` times as long as at the known painting's last scale, in proportion
-    to the pixels; the search for neighbours compares all parts of the picture with all of the style, so it takes
-    `factor`² times as long. The last scale is followed by the passes at full size, which are part of it here.
-
-    Args:
-        known: A painting at a half of the wanted size.
-        factor: Ratio of the pixels, 4.
-    """
-    last = max(scale for scale, _ in known.steps)
-    final = [seconds for scale, seconds in known.steps if scale == last]
-    typical = sorted(final)[len(final) // 2]
-    searches = sum(seconds - typical for seconds in final if seconds > 2 * typical)
-    before = known.seconds + (factor - 1) * known.prepared
-    return before + factor * typical * len(final) + factor**2 * searches
 
 
 def predicted(sizes: Sequence[int], settings: RenderSettings) -> str:
@@ -182,32 +149,13 @@ def measure(folder: Path, args: argparse.Namespace) -> str:
         cells = ["–"] * len(cells) if args.iterations else cells
         cells += [units.size(row.memory), units.size(row.png), units.size(row.jpg)]
         lines.append(f"| {size:,} px | {' | '.join(cells)} |")
-    largest = rows[args.sizes[-1]]
-    if args.estimate == 2 * args.sizes[-1]:
-        seconds = estimate(largest, 4.0)
-        cells = [shown(seconds * r, estimated=True) for r in (1.0, *ratios.values())]
-        cells = ["–"] * len(cells) if args.iterations else cells
-        plan = predicted_whole(args.estimate, first, str(largest.about["precision"]))
-        cells += [
-            f"≈ {units.size(plan)}",
-            *(f"≈ {units.size(4 * n)}" for n in (largest.png, largest.jpg)),
-        ]
-        lines.append(f"| {args.estimate:,} px | {' | '.join(cells)} |")
     if memory:
         each = ", ".join(f"{units.size(m)} with `{p}`" for p, m in memory.items())
         lines += [
             "",
             f"At {at} px the memory is {units.size(rows[at].memory)} with `{first}`, {each}.",
         ]
-    return "\n".join([*lines, "", *machine_lines(largest.about)])
-
-
-def predicted_whole(size: int, preset: str, precision: str) -> float:
-    """Bytes that the program expects for a 4:3 picture that is painted as a whole, with the program itself."""
-    settings = resolve({"preset": preset, "size": size})
-    network = Painter(device="cpu", cache_bytes=0).network(settings)
-    network = network.computing_in(torch.bfloat16 if precision == "bfloat16" else torch.float32)
-    return _expected(memory_plans(settings)[0], size, network) + PROGRAM_BYTES
+    return "\n".join([*lines, "", *machine_lines(rows[args.sizes[-1]].about)])
 
 
 def machine_lines(about: Mapping[str, object]) -> list[str]:
@@ -274,7 +222,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 384, 512, 768, 1024])
     parser.add_argument("--presets", nargs="+", default=["painting", "bold", "sketch"])
     parser.add_argument("--compare-at", type=int, default=512, help="size for the other presets")
-    parser.add_argument("--estimate", type=int, default=2048, help="twice the largest size")
     parser.add_argument("--iterations", type=int, default=0, help="of each scale, for memory only")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--predict", type=int, nargs="*", help="sizes; paints nothing")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sizes import Painted, estimate, write
+from benchmarks.sizes import write
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
 
@@ -32,10 +32,3 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="measured"):
         write(page, "measured", "table")
     assert page.read_text(encoding="utf-8") == "text"
-
-
-def test_an_estimate_counts_iterations_by_pixels_and_searches_by_their_square() -> None:
-    """At twice the size, an iteration of the last scale takes 4 times as long, and its search 16 times."""
-    steps = [(1, 1.0)] * 5 + [(2, 3.0), *[(2, 2.0)] * 9, (2, 7.0), *[(2, 2.0)] * 9]
-    known = Painted(seconds=60, memory=0, png=0, jpg=0, prepared=2, steps=steps, about={})
-    assert estimate(known, 4.0) == pytest.approx(60 + 3 * 2 + 4 * 2 * 20 + 16 * 5)
