@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 
 ROOT = Path(__file__).parent.parent
@@ -155,7 +156,8 @@ def test_nothing_runs_in_folders_that_contain_one_another(
 def test_a_reader_that_ends_first_is_no_error(tmp_path: Path, line: str) -> None:
     """`nst-daemon … | true` is quiet and ends with 0, and with --watch it ends at all."""
     (tmp_path / "nst" / "state").mkdir(parents=True)
-    Ledger.open(tmp_path / "nst" / "state" / "ledger.sqlite").close()
+    with Ledger.open(tmp_path / "nst" / "state" / "ledger.sqlite") as ledger:
+        ledger.add(Job("0" * 32, "dog", "pair", JobState.CLAIMED, (), created=1.0, updated=1.0))
     gone = Surroundings(shell='("$@"; echo $? >code) | true; sleep 0.1; cat code')
     for more in ("", " --watch", " --watch --json") if line == "status" else ("",):
         run = gone.run(tmp_path, line + more)

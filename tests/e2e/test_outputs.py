@@ -46,7 +46,7 @@ def test_stylize_writes_what_the_suffix_says(
         ("a.tif --size 40000000", 4, "a.tif may need"),
         ("a.jpg --set depth=16", 4, "jpg has 8 bits per channel, not 16"),
         ("a.jpg --set format=png", 2, "remove one of them"),
-        ("a.bmp", 2, "use one of the suffixes .png, .jpg, .jpeg"),
+        ("a.bmp", 2, "use one of .png, .jpg, .jpeg"),
         ("a.jpg --set fromat=png", 4, "did you mean format"),
     ],
 )
