@@ -48,7 +48,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise unreadable(path, error) from error
 
 
-#: Of files of weights, for people; others are tried as .pth.
+#: The formats of weights files, by suffix; a file with another suffix is read as .pth.
 _SUFFIXES = (".pth", ".pt", ".safetensors", ".mat", ".h5")
 
 

@@ -198,7 +198,7 @@ def settings(
 
 
 def _setting(name: str, key: ConfigKey, value: object, width: int | None) -> str:
-    """A setting for people: its value with the preset, its values and its meaning."""
+    """A setting as text: its value with the preset, its allowed values and its meaning."""
     default = "" if value == key.default else f"  (default: {as_yaml(key.default)})"
     return "\n".join(
         [

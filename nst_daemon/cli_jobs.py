@@ -355,7 +355,7 @@ def cancel(
         requests.store(ledger, "cancel", found)
     before = [job for job in found if job.state is JobState.CANCELLED]
     for job in before:
-        streams.notice(f"{printable(job.name)} ({job.id[:8]}) was cancelled before", level=6)
+        streams.notice(f"{printable(job.name)} ({job.short_id}) was cancelled before", level=6)
     _tell("cancel", [job for job in found if job not in before], loaded)
     if not found:
         streams.notice("there are no jobs to cancel", level=6)
@@ -367,7 +367,8 @@ def _tell(verb: Verb, jobs: Sequence[Job], config: Config, how: str = "") -> Non
 
     for job in jobs:
         print(
-            f"{verb}: {printable(job.name)} ({job.id[:8]})" + (f", {printable(how)}" if how else "")
+            f"{verb}: {printable(job.name)} ({job.short_id})"
+            + (f", {printable(how)}" if how else "")
         )
         if job.state is JobState.QUARANTINED:
             streams.notice(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 import typer
 
@@ -24,7 +24,7 @@ from nst_daemon.cli_options import (
     configured,
 )
 from nst_daemon.config import Config, Outputs
-from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.settings import RenderSettings, StartName
 from nst_daemon.errors import (
     Cancelled,
     InputError,
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 
 #: The options whose file may be left out, with the suffix of that file.
 OPTIONAL_FILES = {"--loss-plot": ".png", "--time-lapse": ".webp"}
-#: The initial images that have a name (`engine.keywords.StartName`).
-STARTS = ("content", "noise", "mix", "style", "grey")
+#: The initial images that have a name.
+STARTS = tuple(name for name in get_args(StartName) if name != "given")
 
 
 class StylizeCommand(Command):

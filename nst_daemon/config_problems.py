@@ -44,7 +44,7 @@ class Origins:
     """Where values come from.
 
     Attributes:
-        source: The configuration file, as messages call it; "" if there is none.
+        source: The configuration file, as messages name it; "" without a file.
         lines: The line of each key and section in it.
         names: The variable of each key that is set by one.
     """

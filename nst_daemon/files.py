@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -340,7 +340,7 @@ def write_atomic(path: Path, data: bytes | memoryview, *, replace: bool = True) 
                 os.fsync(file.fileno())
             if replace:
                 temporary.replace(path)
-            placed = replace or _link_new(temporary, path)
+            placed = replace or link_new(temporary, path, Path.replace)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -350,8 +350,8 @@ def write_atomic(path: Path, data: bytes | memoryview, *, replace: bool = True) 
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
-def _link_new(source: Path, target: Path) -> bool:
-    """Give a file another name; False if a file has that name. Without hard links, it is renamed."""
+def link_new(source: Path, target: Path, otherwise: Callable[[Path, Path], object]) -> bool:
+    """Give a file another name; False if something has that name. otherwise: called if there are no hard links."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -362,7 +362,7 @@ def _link_new(source: Path, target: Path) -> bool:
         # Python has no atomic "rename unless it exists".
         if os.path.lexists(target):
             return False
-        source.replace(target)
+        otherwise(source, target)
     return True
 
 

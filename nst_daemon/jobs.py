@@ -190,6 +190,15 @@ class Changes:
 NO_CHANGES = Changes()
 
 
+#: The digits of an id that are shown.
+ID_DIGITS = 8
+
+
+def short_id(job_id: str) -> str:
+    """The first digits of a job's id."""
+    return job_id[:ID_DIGITS]
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A row of the ledger.
@@ -226,3 +235,8 @@ class Job:
     weights: str = ""  # SHA-256 of the weights that the identity was made with
     outputs: Mapping[str, object] = field(default_factory=dict)
     changes: Changes = NO_CHANGES  # what retries have changed in its settings file
+
+    @property
+    def short_id(self) -> str:
+        """The id as tables and messages show it."""
+        return short_id(self.id)

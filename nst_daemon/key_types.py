@@ -1,9 +1,9 @@
-"""The types of configuration keys, described for people: "a whole number from 1 to 100", "png, jpg or webp"."""
+"""The types of configuration keys, and their values in words: "a whole number from 1 to 100", "png, jpg or webp"."""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, ByteSize
 
-from nst_daemon.durations import counted_in
 from nst_daemon.pictures.output_formats import listed
+from nst_daemon.units import SECONDS, parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,16 @@ class Allowed:
     """Metadata of an annotation: the text that describes its values."""
 
     text: str
+
+
+def counted_in(unit: str) -> Callable[[object], object]:
+    """A validator that turns a text with a unit into a number of `unit`; other values stay as they are."""
+
+    def convert(value: object) -> object:
+        found = parse_duration(value) if isinstance(value, str) else None
+        return value if found is None else found / SECONDS[unit]
+
+    return convert
 
 
 Seconds = Annotated[
@@ -44,8 +54,10 @@ def describe(kind: Any) -> str:
 
 def choices(kind: Any) -> tuple[str, ...]:
     """The words among the values that an annotation allows."""
-    found = [str(v) for part in _parts(kind) if get_origin(part) is Literal for v in get_args(part)]
-    if bool in _parts(kind):
+    found = [
+        str(v) for part in members(kind) if get_origin(part) is Literal for v in get_args(part)
+    ]
+    if bool in members(kind):
         found += ["true", "false"]
     return tuple(found)
 
@@ -72,7 +84,7 @@ def _without_booleans(value: Any, kind: Any) -> Any:
 
 
 def _is_number(kind: Any) -> bool:
-    parts = _parts(kind)
+    parts = members(kind)
     return bool not in parts and any(part in parts for part in (int, float, ByteSize))
 
 
@@ -81,13 +93,13 @@ def _kinds(section: type) -> dict[str, Any]:
     return get_type_hints(section, include_extras=True)
 
 
-def _parts(kind: Any) -> list[Any]:
-    """The members of unions, without annotations."""
+def members(kind: Any) -> list[Any]:
+    """The types that an annotation allows: the members of unions, without metadata."""
     origin = get_origin(kind)
     if origin is Annotated:
-        return _parts(get_args(kind)[0])
+        return members(get_args(kind)[0])
     if origin in (Union, types.UnionType):
-        return [part for member in get_args(kind) for part in _parts(member)]
+        return [part for member in get_args(kind) for part in members(member)]
     return [kind]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from nst_daemon.config import Folders, config_keys, find_file
 from nst_daemon.config_search import NAMES, SHARED_NAME
 from nst_daemon.errors import UsageError
-from nst_daemon.files import storage
+from nst_daemon.files import make_folder, storage
 from nst_daemon.names import printable
 
 #: config.yaml as it is shipped: every key behind a #, with its default.
@@ -53,13 +53,11 @@ def make_root(folder: Path) -> NewRoot:
                     remedy="move it, or choose another folder",
                 )
         config, kept = _config_file(folder)
-    with storage(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     created = [(config.name, "every setting, with its default; remove the # of those you change")]
     for name, place in folders.items():
         if not place.is_dir():
-            with storage(place, folder):
-                place.mkdir(parents=True, exist_ok=True)
+            make_folder(place, folder)
             created.append((f"{place.name}/", config_keys()[f"folders.{name}"].help))
     text = _TEMPLATE.read_text(encoding="utf-8").replace(_ROOT_LINE, "\n  root: .\n", 1)
     with storage(config), config.open("x", encoding="utf-8") as file:

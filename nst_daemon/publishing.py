@@ -15,6 +15,7 @@ from nst_daemon.files import (
     NO_LINKS,
     fsync_file,
     fsync_folder,
+    link_new,
     make_folder,
     missing_folder,
     storage,
@@ -114,19 +115,8 @@ def _place_all(pairs: Iterable[tuple[Path, Path]]) -> bool:
 
 
 def _place(source: Path, target: Path) -> bool:
-    """Link `source` to `target`; False if another file has that name."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return _same(source, target)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        # Python has no atomic "rename unless it exists"; only this daemon writes into the folder.
-        if os.path.lexists(target):
-            return _same(source, target)
-        _place_over(source, target)
-    return True
+    """Link `source` to `target`, or copy it where links do not exist; False if another file has that name."""
+    return link_new(source, target, _place_over) or _same(source, target)
 
 
 def _place_over(source: Path, target: Path) -> None:

@@ -1,16 +1,27 @@
-"""Times, durations, sizes, rates and counts for people, each written in one way everywhere."""
+"""Times, durations, sizes, rates and counts in messages, each written in one way everywhere."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
 
+#: Seconds of each unit of a duration that people write.
+SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?([a-z]+)", re.IGNORECASE)
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
 def when(seconds: float) -> str:
     """A local date and time, from seconds since the epoch."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def parse_duration(text: str) -> float | None:
+    """The seconds of a text such as `90s`, `5m`, `1.5h`, `7d` or `2w`; None for other texts."""
+    match = _DURATION.fullmatch(text.strip())
+    unit = SECONDS.get(match[2].lower()) if match else None
+    return float(match[1]) * unit if match and unit else None
 
 
 def duration(seconds: float) -> str:

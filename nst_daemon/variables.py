@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
 from nst_daemon import strict_yaml
+from nst_daemon.config_problems import EVERY_KEY
 from nst_daemon.errors import ConfigError, SettingsError
+from nst_daemon.key_types import members
 from nst_daemon.names import printable
 from nst_daemon.suggestions import did_you_mean, question, similar_keys
 
@@ -117,37 +119,27 @@ def _kinds(config: type, free: tuple[tuple[str, type], ...]) -> dict[Key, Any]:
 def _value(name: str, text: str, kind: Any) -> Any:
     if kind is str:
         return text
-    members = _members(kind)
+    allowed = members(kind)
     if not text.strip():
         return _UNSET
-    if types.NoneType in members and text == "null":
+    if types.NoneType in allowed and text == "null":
         return None
-    if Path in members:
+    if Path in allowed:
         return text
-    if list[str] in members or list[Path] in members:
-        return _texts(name, text, members)
+    if list[str] in allowed or list[Path] in allowed:
+        return _texts(name, text, allowed)
     return _yaml(name, text)
 
 
-def _texts(name: str, text: str, members: Sequence[Any]) -> Any:
+def _texts(name: str, text: str, allowed: Sequence[Any]) -> Any:
     """The value of a key that is a list of texts, or one of some words."""
     value = _yaml(name, text) if text.lstrip().startswith("[") else None
     if isinstance(value, list):
         return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (every scalar is text)
-    words = [word for m in members if get_origin(m) is Literal for word in get_args(m)]
+    words = [word for m in allowed if get_origin(m) is Literal for word in get_args(m)]
     # One device or folder needs no brackets. A command does, or its arguments would be part of its name.
-    single = text not in words and members != [list[str]]
+    single = text not in words and allowed != [list[str]]
     return [text] if single else text
-
-
-def _members(kind: Any) -> list[Any]:
-    """The types that a type allows."""
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return _members(get_args(kind)[0])
-    if origin in (Union, types.UnionType):
-        return [member for part in get_args(kind) for member in _members(part)]
-    return [kind]
 
 
 def _yaml(name: str, text: str) -> Any:
@@ -179,8 +171,7 @@ def _unknown(name: str, key: Key, kinds: Mapping[Key, Any]) -> ConfigError:
     meant = similar_keys(".".join(key), [".".join(known) for known in kinds])
     return ConfigError(
         f"{printable(name)}: {printable('.'.join(key))} is not a setting",
-        remedy=question([name_of(tuple(m.split("."))) for m in meant])
-        or "`nst-daemon config show` lists every key",
+        remedy=question([name_of(tuple(m.split("."))) for m in meant]) or EVERY_KEY,
     )
 
 

@@ -35,9 +35,9 @@ from nst_daemon import (
     UsageError,
     stylize,
 )
-from nst_daemon.engine.keywords import SettingKeywords, StartName
+from nst_daemon.engine.keywords import SettingKeywords
 from nst_daemon.engine.scene import Scene
-from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.settings import StartName, resolve
 from nst_daemon.pictures.decode import decode_file
 from nst_daemon.report import sidecar
 from tests.conftest import largest_file

@@ -56,9 +56,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "active_hours": {"errors"},
     "suggestions": set(),
-    "durations": set(),
-    "key_types": {"durations", "pictures.output_formats"},
-    "variables": {"errors", "names", "strict_yaml", "suggestions"},
+    "key_types": {"pictures.output_formats", "units"},
+    "variables": {"config_problems", "errors", "key_types", "names", "strict_yaml", "suggestions"},
     "config_paths": {"errors", "names"},
     "config_problems": {"errors", "names", "pictures.output_formats", "suggestions"},
     "config_search": {"errors", "names", "strict_yaml", "suggestions", "variables"},
@@ -139,7 +138,6 @@ ALLOWED: dict[str, set[str]] = {
     "ops": LEAVES
     | FILES
     | {
-        "durations",
         "ledger_reader",
         "rights",
         "config",

@@ -18,8 +18,8 @@ import torch
 from nst_daemon.api.result import Result
 from nst_daemon.api.sources import ImageSource, Inputs, single_pictures
 from nst_daemon.config import Limits, Outputs
-from nst_daemon.engine.keywords import SettingKeywords, StartName
-from nst_daemon.engine.settings import RenderSettings, resolve
+from nst_daemon.engine.keywords import SettingKeywords
+from nst_daemon.engine.settings import RenderSettings, StartName, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import SettingsError, UsageError
 from nst_daemon.jobs import Role
@@ -105,7 +105,7 @@ class Stylizer:
         start: StartName | ImageSource | None = None,
         content_mask: ImageSource | None = None,
         style_masks: ImageSource | Sequence[ImageSource] = (),
-        progress: bool | Watch | StepProgress = False,
+        progress: bool | Watch = False,
         time_lapse: bool = False,
         destination: Destination | None = None,
         **keywords: Unpack[SettingKeywords],
@@ -256,7 +256,7 @@ def _shared(network: str, weights: str, device: str) -> Stylizer:
 
 
 def _paint(
-    painter: Painter, prepared: Prepared, progress: bool | Watch | StepProgress, time_lapse: bool
+    painter: Painter, prepared: Prepared, progress: bool | Watch, time_lapse: bool
 ) -> tuple[Rendering, Recorder, list[str]]:
     """Paint to the end, or until the watcher returns False: the picture, what was recorded, and notes on that."""
     notes: list[str] = []
@@ -277,12 +277,12 @@ def _paint(
 
 
 @contextmanager
-def _watching(prepared: Prepared, progress: bool | Watch | StepProgress) -> Iterator[Watch]:
+def _watching(prepared: Prepared, progress: bool | Watch) -> Iterator[Watch]:
     """What is called after each iteration."""
-    bar = StepProgress("painting") if progress is True else progress
-    if not isinstance(bar, StepProgress):
-        yield bar or (lambda step: None)
+    if progress is not True:
+        yield progress or (lambda step: None)
         return
+    bar = StepProgress("painting")
     bar.start(prepared.settings)
     try:
         yield bar.update

@@ -46,7 +46,7 @@ def find_devices(name: str) -> tuple[str, ...]:
 
 
 def no_gpu_reason() -> str:
-    """Why torch uses no GPU, or not all, for people."""
+    """Why torch uses no GPU, or not all of them, in one line."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:

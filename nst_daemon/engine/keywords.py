@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
-#: The names of initial images; `start` may also be a picture.
-StartName = Literal["content", "noise", "mix", "style", "grey", "given"]
-
 
 class SettingKeywords(TypedDict, total=False):
     """Every field of `RenderSettings` but `start`. `nst-daemon settings` and docs/objective.md explain them."""

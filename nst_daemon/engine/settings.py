@@ -45,6 +45,8 @@ def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+#: The names of initial images.
+StartName = Literal["content", "noise", "mix", "style", "grey", "given"]
 Weight = Annotated[float, Ge(0), Lt(float("inf"))]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Layers = Annotated[Mapping[str, Weight], MinLen(1)]
@@ -162,7 +164,7 @@ class RenderSettings:
         "allowed": "'auto', 'float32' or 'bfloat16'"})
 
     # Where it starts
-    start: Literal["content", "noise", "mix", "style", "grey", "given"] = field(default="content", metadata={
+    start: StartName = field(default="content", metadata={
         "help": "The initial image: the content, noise, a mix of both, the first style, plain grey, or a picture that "
                 "is given with the job.",
         "allowed": "'content', 'noise', 'mix', 'style', 'grey' or 'given'"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from nst_daemon.errors import SettingsError
 from nst_daemon.jobs import BatchCell, Fingerprint, Role
 from nst_daemon.names import composed, printable
 from nst_daemon.pictures.formats import titles
+from nst_daemon.suggestions import similar
 
 SETTINGS_SUFFIXES = frozenset({".yaml", ".yml"})
 #: Suffixes of placeholders: cloud clients show them for files that are not on the computer.
@@ -68,7 +68,7 @@ def unknown_kind(name: str) -> str:
         return f"{label} is a text file; did you mean {printable(stem)}?"
     if suffix == ".batch":
         return f"{label} is not an image file; did you mean {label}.yaml?"
-    close = get_close_matches(suffix[1:], _USUAL_SUFFIXES, 1, 0.75) if len(suffix) > 4 else ()
+    close = similar(suffix[1:], _USUAL_SUFFIXES, cutoff=0.75) if len(suffix) > 4 else ()
     if close:
         return f"{label} is not an image file; did you mean {printable(stem)}.{close[0]}?"
     return f"{label} is not an image file; known formats are {titles()}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Literal
 
@@ -117,7 +116,7 @@ def _role_of_word(word: str, misspelt: bool) -> tuple[str, bool]:
     if word in {*_SPELLED, "start"}:
         return word, True
     misspelt = misspelt and 4 <= len(word) <= 9
-    found = get_close_matches(word, _SPELLED, 1, _CUTOFF) if misspelt else []
+    found = similar(word, _SPELLED, cutoff=_CUTOFF) if misspelt else []
     return (found[0], False) if found else ("", False)
 
 

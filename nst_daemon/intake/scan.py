@@ -51,6 +51,7 @@ from nst_daemon.jobs import Fingerprint, Role
 from nst_daemon.names import clean_name, composed, natural_key, printable
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.unexpected import explain_one
+from nst_daemon.units import count
 
 T = TypeVar("T")
 
@@ -416,8 +417,7 @@ def _about_more(number: int, where: str) -> Iterator[str]:
     """A line about further files, which stays the same while their number grows a little."""
     if number > 0:
         least = 10 ** (len(str(number)) - 1)
-        files = "1 more file" if least == 1 else f"{least:,} more files"
-        yield f"at least {files} in {where} stay where they are: they are not image files"
+        yield f"at least {count(least, 'more file')} in {where} stay where they are: they are not image files"
 
 
 def _too_deep(folder: WalkedFolder) -> Rejection:

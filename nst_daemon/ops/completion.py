@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from nst_daemon import config
 from nst_daemon.config import Config
 from nst_daemon.config_report import setting_keys
 from nst_daemon.engine.presets import PRESETS
-from nst_daemon.jobs import TRANSITIONS, Job
+from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.ops.requests import possible
 
 Found = list[tuple[str, str]]
 #: The variable in which a shell says which completion it wants; see typer's documentation.
@@ -159,7 +161,7 @@ def jobs(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
 @_silent
 def jobs_to_retry(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """Names of jobs that have ended without a picture."""
-    return _jobs(ctx, incomplete, lambda job: job.state.terminal and bool(TRANSITIONS[job.state]))
+    return _jobs(ctx, incomplete, partial(possible, "retry"))
 
 
 @_silent
@@ -181,6 +183,6 @@ def _jobs(
     for job in found:
         if job.name not in seen:
             seen.add(job.name)
-            yield job.name, f"{job.state}, {job.id[:8]}"
+            yield job.name, f"{job.state}, {job.short_id}"
     if incomplete:
-        yield from ((job.id[:8], f"{job.state}, {job.name}") for job in found)
+        yield from ((job.short_id, f"{job.state}, {job.name}") for job in found)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nst_daemon.errors import UsageError
-from nst_daemon.jobs import Job
+from nst_daemon.jobs import ID_DIGITS, Job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import composed, printable
 from nst_daemon.suggestions import MOST, did_you_mean, question
 from nst_daemon.units import when
 
-#: Digits of an id that tables and messages show.
-ID_DIGITS = 8
 #: Jobs that a message lists.
 MOST_LISTED = 8
 WILDCARDS = frozenset("*?[")
@@ -68,7 +66,7 @@ def find_jobs(ledger: LedgerReader, text: str, wanted: Callable[[Job], bool]) ->
     return candidates
 
 
-def short_id(job: Job, others: Sequence[Job] = ()) -> str:
+def _distinct_id(job: Job, others: Sequence[Job]) -> str:
     """The first digits of an id, as many as the ids of other jobs need."""
     digits = ID_DIGITS
     while any(o.id != job.id and o.id.startswith(job.id[:digits]) for o in others):
@@ -78,7 +76,7 @@ def short_id(job: Job, others: Sequence[Job] = ()) -> str:
 
 def _listed(jobs: Sequence[Job]) -> str:
     shown = [
-        f"{short_id(job, jobs)} ({printable(job.name)}, {job.state}, {when(job.updated)})"
+        f"{_distinct_id(job, jobs)} ({printable(job.name)}, {job.state}, {when(job.updated)})"
         for job in jobs[:MOST_LISTED]
     ]
     more = f", and {len(jobs) - MOST_LISTED} more" if len(jobs) > MOST_LISTED else ""

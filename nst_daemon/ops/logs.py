@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
 
+from nst_daemon.jobs import short_id
 from nst_daemon.names import printable
 from nst_daemon.ops.streams import is_journal
 
@@ -54,7 +55,7 @@ class _Formatter(logging.Formatter):
             return json.dumps(_as_mapping(record, job, job_id, self), ensure_ascii=True)
         text = printable(record.getMessage())
         if job:
-            text = f"{printable(job)} [{job_id[:8]}]: {text}"
+            text = f"{printable(job)} [{short_id(job_id)}]: {text}"
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         if self.kind == "journal":
             # journald stores each line as an entry, so each line of a traceback needs a prefix.

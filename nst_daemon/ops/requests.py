@@ -13,7 +13,7 @@ from nst_daemon.errors import UsageError
 from nst_daemon.jobs import NO_CHANGES, TRANSITIONS, Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.ops.job_names import find_jobs, short_id
+from nst_daemon.ops.job_names import find_jobs
 
 Verb = Literal["retry", "cancel"]
 
@@ -73,7 +73,7 @@ def store(
 
 
 def _impossible(verb: Verb, job: Job, results: Path) -> UsageError:
-    name = f"{printable(job.name)} ({short_id(job)})"
+    name = f"{printable(job.name)} ({job.short_id})"
     if verb == "cancel":
         return UsageError(f"{name} has ended already ({job.state}): there is nothing to cancel")
     if job.state is S.DONE:
@@ -84,5 +84,5 @@ def _impossible(verb: Verb, job: Job, results: Path) -> UsageError:
         )
     return UsageError(
         f"{name} has not ended ({job.state}); only a job that has ended can be retried",
-        remedy=f"to change its settings, cancel it first: nst-daemon cancel {short_id(job)}",
+        remedy=f"to change its settings, cancel it first: nst-daemon cancel {job.short_id}",
     )

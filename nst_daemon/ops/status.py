@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from nst_daemon import durations, rights
+from nst_daemon import rights
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
 from nst_daemon.files import open_file
@@ -24,6 +24,7 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import JobEvent, LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
+from nst_daemon.units import parse_duration
 
 S = JobState
 #: Length of the lists of next, failed and finished jobs.
@@ -39,7 +40,7 @@ class Status:
         root: the root folder.
         live: what the running daemon reports; None if no daemon is running.
         running: whether a daemon is running.
-        inbox: what lies in the inbox, by the daemon's last scan; if no daemon is running, at the moment (`looking_at`),
+        inbox: what is in the inbox, by the daemon's last scan; if no daemon is running, at the moment (`looking_at`),
             or None.
         counts: number of jobs in each state.
         next: jobs in a worker that are not being painted yet, then the queue, then jobs to be retried. If no daemon is
@@ -60,7 +61,7 @@ class Status:
     inbox: InboxStatus | None = None
 
     def looking_at(self, look: Callable[[], InboxStatus | None]) -> Self:
-        """This state with what lies in the inbox at the moment, if no daemon reports it. look: reads the inbox."""
+        """This state with what is in the inbox at the moment, if no daemon reports it. look: reads the inbox."""
         return self if self.running else replace(self, inbox=look())
 
     def as_json(self) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def parse_since(text: str, now: float | None = None) -> float:
     """
     if not text:
         return 0.0
-    ago = durations.seconds(text)
+    ago = parse_duration(text)
     if ago is not None:
         return (time.time() if now is None else now) - ago
     try:

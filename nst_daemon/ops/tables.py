@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nst_daemon.engine.settings import own_settings
-from nst_daemon.jobs import Job, JobState, listed
+from nst_daemon.jobs import Job, JobState, listed, short_id
 from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
 from nst_daemon.ops.layout import Row, facts, table, wrapped
 from nst_daemon.ops.status import Status, resident
 from nst_daemon.service.live_status import LISTED, LiveStatus
-from nst_daemon.units import duration, rate, size, when
+from nst_daemon.units import count, duration, rate, size, when
 
 
 def status_page(status: Status, width: int | None, now: float | None = None) -> str:
@@ -35,7 +35,7 @@ def history(jobs: Sequence[Job], width: int | None) -> str:
     """The output of `nst-daemon history`."""
     rows = [
         Row(
-            (job.name, job.id[:8], job.state, when(job.updated), job.attempts),
+            (job.name, job.short_id, job.state, when(job.updated), job.attempts),
             job.result or job.error,
         )
         for job in jobs
@@ -70,7 +70,7 @@ def batch_table(summary: Mapping[str, Any], width: int | None) -> str:
     for job in summary["jobs"]:
         exists = job["skipped"] and job["state"] == JobState.DONE
         state = "exists" if exists else job["state"]
-        rows.append(Row((job["name"], job["id"][:8], state), job["result"] or job["error"]))
+        rows.append(Row((job["name"], short_id(job["id"]), state), job["result"] or job["error"]))
     counts = "{batch}: {painted} of {asked} painted, {skipped} skipped, {missing} missing"
     if summary["cancelled"]:
         counts += ", {cancelled} cancelled"
@@ -137,7 +137,7 @@ def _workers(live: LiveStatus, width: int | None) -> str:
 
 
 def _inbox(status: Status) -> list[str]:
-    """What lies in the inbox; without a daemon, what it holds at the moment."""
+    """What is in the inbox; without a daemon, what it holds at the moment."""
     if not status.inbox:
         return []
     lines = [printable(line) for line in status.inbox.lines()]
@@ -146,8 +146,7 @@ def _inbox(status: Status) -> list[str]:
             f"… and {len(lines) - LISTED} more lines; `nst-daemon status --json` has them"
         ]
     if not status.running and status.inbox.ready:
-        number = status.inbox.ready
-        drops = "1 drop" if number == 1 else f"{number:,} drops"
+        drops = count(status.inbox.ready, "drop")
         lines.insert(0, f"ready: {drops}; `nst-daemon run` or `nst-daemon once` paints them")
     if lines and not status.running:
         lines.insert(0, "in the inbox now:")
@@ -163,5 +162,5 @@ def _jobs(jobs: Sequence[Job], asked: Mapping[str, str], width: int | None) -> s
     rows = []
     for job in jobs:
         note = f"{asked[job.id]} requested" if job.id in asked else job.error
-        rows.append(Row((job.name, job.id[:8], job.state, when(job.updated)), note))
+        rows.append(Row((job.name, job.short_id, job.state, when(job.updated)), note))
     return table(("name", "id", "state", "since"), rows, width, "reason")

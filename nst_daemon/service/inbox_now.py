@@ -1,4 +1,4 @@
-"""What lies in the inbox while no daemon is running."""
+"""What is in the inbox while no daemon is running."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class WaitingStatus:
 
 @dataclass(frozen=True, slots=True)
 class InboxStatus:
-    """What lies in the inbox. Lists end after `LISTED` items.
+    """What is in the inbox. Lists end after `LISTED` items.
 
     ready: number of drops that are complete and not picked up yet; waiting: drops that cannot be painted yet;
     settling: files that are still being written; left_alone: files that are not drops, with the reasons; notes: what
@@ -127,7 +127,7 @@ class LiveStatus:
     since, at: when it started and when this was written, seconds since the epoch; state: `painting`, `loading`,
     `idle`, `paused`, `resting` (outside of its hours), `lost` (no device is left) or `stopped`; reason: why, for
     `loading`, `paused`, `resting` and `lost`; headline: all of it in one line; paused_since: seconds since the epoch,
-    None if the queue is not paused; workers: name, state, pid, facts and note of each; inbox: what lies in the inbox.
+    None if the queue is not paused; workers: name, state, pid, facts and note of each; inbox: what is in the inbox.
     """
 
     pid: int

@@ -211,7 +211,7 @@ def _lock(file: TextIO, state: Path) -> None:
         with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process holds the lock, and nothing tells when it releases it
     file.seek(0)
     raise BusyError(
         f"process {file.read().strip() or '?'} already serves {state.parent}",

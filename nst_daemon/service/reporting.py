@@ -87,7 +87,7 @@ class Reporting:
         )
 
     def inbox(self) -> InboxStatus:
-        """What lies in the inbox, and why it is not painted."""
+        """What is in the inbox, and why it is not painted."""
         postponed = {name: p.reason for name, p in self._admission.postponed.items()}
         others = {**postponed, **self._admission.held}
         return InboxStatus.of(

@@ -343,7 +343,7 @@ class Supervisor:
 
     @property
     def inbox(self) -> InboxStatus:
-        """What lies in the inbox, by the last scan."""
+        """What is in the inbox, by the last scan."""
         return self._reporting.inbox()
 
     @property
