@@ -32,7 +32,7 @@ def main() -> None:
     """Serve until SIGTERM, or until the daemon has ended."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's signal is meant for the daemon
     options = PageOptions.decode(sys.stdin.buffer.readline())
-    logs.setup(options.log.format, options.log.level)
+    logs.setup(options.config.log.format, options.config.log.level)
     server_log = logging.getLogger("uvicorn")
     server_log.handlers[:] = logging.getLogger("nst_daemon").handlers
     server_log.propagate = False

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
+from importlib.metadata import version
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -27,7 +28,6 @@ from starlette.routing import Route
 
 from nst_daemon import files
 from nst_daemon.config import Limits
-from nst_daemon.errors import InputError, NstError, StorageError, UsageError
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, usable
 from nst_daemon.jobs import Job
@@ -38,9 +38,12 @@ from nst_daemon.pictures.formats import suffixes
 from nst_daemon.pictures.output_formats import OUTPUT_FORMATS
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.thumbnails import ResultLimits, reduced
+from nst_daemon.web import error_bodies
+from nst_daemon.web.context import Context
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
-from nst_daemon.web.upload import TooLargeError, drop
+from nst_daemon.web.routes import status
+from nst_daemon.web.upload import drop
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +61,23 @@ CACHE_HEADERS = {"Cache-Control": "private, max-age=86400"}
 IMAGES = {suffix: known.media_type for known in OUTPUT_FORMATS for suffix in known.suffixes}
 TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
 
-#: HTTP status by exception; 503 for all other errors of ours.
-CODES = {TooLargeError: 413, InputError: 400, UsageError: 400, StorageError: 507}
+#: The prefix of the REST API.
+API = "/api/v1"
 
 #: Decoding needs memory, so pictures are decoded one at a time.
 _decoding = threading.Lock()
 
 
-def make_app(options: PageOptions) -> Starlette:
+def make_app(options: PageOptions) -> FastAPI:
     """The application that serves the page of a root."""
     page = _Page(options)
-    return Starlette(
+    app = FastAPI(
+        title="nst-daemon",
+        version=version("nst-daemon"),
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,  # its pages load scripts from other sites
+        redoc_url=None,
+        separate_input_output_schemas=False,
         routes=[
             Route("/", page.static("page.html")),
             Route("/page.css", page.static("page.css")),
@@ -90,8 +99,12 @@ def make_app(options: PageOptions) -> Starlette:
                 login=Response(_text("login.html"), 401, media_type="text/html"),
             )
         ],
-        exception_handlers={NstError: _error},
     )
+    app.state.context = Context(options)
+    error_bodies.install(app)
+    for routes in (status,):
+        app.include_router(routes.router, prefix=API, responses=error_bodies.RESPONSES)
+    return app
 
 
 class _Page:
@@ -265,9 +278,3 @@ def _text(name: str, package: str = "nst_daemon.web") -> str:
 def _json(values: dict[str, Any], status: int = 200) -> Response:
     """A JSON response in ASCII, because names that are not UTF-8 cannot be encoded otherwise."""
     return Response(json.dumps(values), status, media_type="application/json")
-
-
-def _error(_: Request, error: Exception) -> Response:
-    """The response for an exception of ours."""
-    status = next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
-    return _json({"error": printable(str(error))}, status)

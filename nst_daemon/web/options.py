@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from pydantic import TypeAdapter
 
 from nst_daemon.addresses import is_local, split_address
-from nst_daemon.config import Config, Folders, Limits, Log
+from nst_daemon.config import Config, Folders, Hooks, Limits
 from nst_daemon.errors import ConfigError
 
 #: The modules that the extra `web` installs.
-NEEDED = ("starlette", "uvicorn", "python_multipart")
+NEEDED = ("fastapi", "starlette", "uvicorn", "python_multipart")
 INSTALL = f"install it: {sys.executable} -m pip install 'nst-daemon[web]'"
 
 
@@ -22,29 +22,37 @@ class PageOptions:
     """The options of the status page.
 
     Attributes:
+        config: the configuration of the daemon. Its hooks are left out: they may contain secrets.
         address: HOST:PORT; empty for no page.
-        token: the token that visitors must show; empty for none.
-        folders: the folders of the root.
-        limits: for uploads, thumbnails and the disk.
-        log: format and level of log lines.
     """
 
+    config: Config
     address: str
-    token: str
-    folders: Folders
-    limits: Limits
-    log: Log
 
     @classmethod
     def of(cls, config: Config, *, serve: bool) -> PageOptions:
         """The configured options; without an address if the page is not served."""
-        return cls(
-            address=config.status_page if serve else "",
-            token=config.status_page_token,
-            folders=config.folders,
-            limits=config.limits,
-            log=config.log,
-        )
+        kept = replace(config, hooks=Hooks())
+        return cls(kept, config.status_page if serve else "")
+
+    @property
+    def token(self) -> str:
+        """The token that visitors must show; empty for none."""
+        return self.config.status_page_token
+
+    @property
+    def folders(self) -> Folders:
+        """The folders of the root."""
+        return self.config.folders
+
+    @property
+    def limits(self) -> Limits:
+        """For uploads, thumbnails and the disk."""
+        return self.config.limits
+
+    def with_token(self, token: str) -> PageOptions:
+        """The same options with another token."""
+        return replace(self, config=replace(self.config, status_page_token=token))
 
     def encode(self) -> bytes:
         """One line of JSON."""

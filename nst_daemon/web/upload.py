@@ -17,7 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from nst_daemon import files
-from nst_daemon.errors import InputError, StorageError, UsageError
+from nst_daemon.errors import StorageError, UsageError
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, style_problem
 from nst_daemon.intake.submit import Delivery, check_format, picture_suffix
@@ -25,6 +25,7 @@ from nst_daemon.jobs import Role
 from nst_daemon.mounts import free_bytes
 from nst_daemon.names import composed, printable
 from nst_daemon.units import size
+from nst_daemon.web.error_bodies import TooLargeError
 from nst_daemon.web.options import PageOptions
 
 #: Limits: files and fields in one request, and bytes of a field.
@@ -34,10 +35,6 @@ UPLOAD_TIMEOUT = 60.0
 
 #: Two requests must not choose the same name.
 _naming = asyncio.Lock()
-
-
-class TooLargeError(InputError):
-    """A picture exceeds the size limit of the inbox."""
 
 
 @dataclass(frozen=True, slots=True)

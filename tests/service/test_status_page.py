@@ -153,7 +153,7 @@ def test_this_machine_needs_none(options: PageOptions, address: str) -> None:
     """What only this machine can reach is served without a token; with one anything is."""
     far = replace(options, address="0.0.0.0:80")
     replace(options, address=address).check()
-    replace(far, token=TOKEN).check()
+    far.with_token(TOKEN).check()
     with pytest.raises(ConfigError):
         far.check()
 
@@ -185,7 +185,7 @@ def test_it_changes_with_the_configuration(page: StatusPage, options: PageOption
     """A new token, another port and no port take effect; a port that is taken changes nothing."""
     page.tend(0)
     assert answer(port_of(options)) == 200
-    asking = replace(options, token=TOKEN)
+    asking = options.with_token(TOKEN)
     page.change(asking)
     see_end(page, 1)
     assert answer(port_of(options)) == 401
@@ -208,7 +208,7 @@ def test_one_that_does_not_end_is_killed(page: StatusPage, options: PageOptions)
     assert answer(port_of(options)) == 200
     assert page.pid is not None
     os.kill(page.pid, signal.SIGSTOP)
-    page.change(replace(options, token=TOKEN))
+    page.change(options.with_token(TOKEN))
     page.tend(1)
     assert not gone(page.pid)
     page.tend(1 + STOP_SECONDS)

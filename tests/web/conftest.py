@@ -36,7 +36,8 @@ def options(tmp_path: Path) -> PageOptions:
 
 def limited(options: PageOptions, **limits: Any) -> PageOptions:
     """The options with other limits."""
-    return replace(options, limits=replace(options.limits, **limits))
+    config = replace(options.config, limits=replace(options.limits, **limits))
+    return replace(options, config=config)
 
 
 @pytest.fixture

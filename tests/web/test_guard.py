@@ -17,7 +17,7 @@ PAIR = {"content": ("dog.png", b"dog"), "style": ("s.png", b"style")}
 @pytest.fixture
 def stranger(options: PageOptions) -> TestClient:
     """A visitor from another machine, of a page with a token."""
-    asked = replace(options, address="0.0.0.0:8787", token=TOKEN)
+    asked = replace(options, address="0.0.0.0:8787").with_token(TOKEN)
     return client(asked, host="nas.local:8787")
 
 

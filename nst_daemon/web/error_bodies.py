@@ -1,0 +1,90 @@
+"""Errors as JSON, with the words of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from nst_daemon.errors import BusyError, InputError, NstError, StorageError, UsageError
+from nst_daemon.web.models import ErrorBody
+
+
+class NotFoundError(UsageError):
+    """There is no such job, style, upload, batch or file."""
+
+
+class ConflictError(UsageError):
+    """The request is not possible in the present state."""
+
+
+class TooLargeError(InputError):
+    """A picture exceeds the size limit of the inbox."""
+
+
+#: HTTP status by exception, the most specific first; 503 for all other errors of ours.
+CODES: Mapping[type[NstError], int] = {
+    NotFoundError: 404,
+    ConflictError: 409,
+    TooLargeError: 413,
+    InputError: 400,
+    UsageError: 400,
+    BusyError: 409,
+    StorageError: 507,
+}
+#: The error responses that every route may have, for the OpenAPI description.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"model": ErrorBody, "description": HTTPStatus(code).phrase}
+    for code in (400, 401, 403, 404, 409, 411, 413, 421, 422, 429, 503, 507)
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application with an `ErrorBody`."""
+    app.add_exception_handler(NstError, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def body(error: NstError, field: str = "") -> ErrorBody:
+    """The JSON form of an error of ours. field: the part of the request that it is about."""
+    return ErrorBody(error=str(error), cause=error.message, remedy=error.remedy, field=field)
+
+
+def response(status: int, error: ErrorBody) -> Response:
+    """An error response."""
+    return JSONResponse(error.model_dump(), status)
+
+
+def plain(status: int, cause: str, remedy: str = "") -> Response:
+    """An error response without an exception."""
+    text = f"{cause}; {remedy}" if remedy else cause
+    return response(status, ErrorBody(error=text, cause=cause, remedy=remedy, field=""))
+
+
+def _ours(_: Request, error: Exception) -> Response:
+    assert isinstance(error, NstError)
+    status = next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
+    return response(status, body(error))
+
+
+def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = plain(error.status_code, str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    """The first problem that pydantic has found in a request."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    # The first part says where the value is: body, query or path.
+    field = ".".join(str(part) for part in first["loc"][1:])
+    cause = f"{field}: {first['msg']}" if field else str(first["msg"])
+    return response(422, ErrorBody(error=cause, cause=cause, field=field))

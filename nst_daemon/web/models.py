@@ -1,0 +1,427 @@
+"""The JSON of the REST API: every request and every response. The OpenAPI description is made from these models.
+
+The server (`web.routes`) and the client (`nst_daemon.client`) share them. Times are seconds since the epoch; sizes are
+bytes unless a field says otherwise. Names are printable: characters that cannot be shown are escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from nst_daemon.intake.drops import MAX_PRIORITY, MAX_STYLE_PICTURES
+from nst_daemon.jobs import JobState, Role
+from nst_daemon.names import printable
+
+#: The most contents of one submission, and the most jobs of one action.
+MAX_CONTENTS, MAX_ACTED = 200, 1000
+
+PrintableText = Annotated[str, AfterValidator(printable)]
+Identifier = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Priority = Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+Settings = Mapping[str, Any]
+Action = Literal["cancel", "retry", "priority", "delete"]
+Access = Literal["full", "read"]
+#: The state of a job. "inbox": its files are in the inbox, and the daemon has not taken them yet.
+State = Literal["inbox"] | JobState
+
+
+class RequestBody(BaseModel):
+    """A request. Unknown keys are errors, so that a misspelt key is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ResponseBody(BaseModel):
+    """A response. Clients must ignore keys that they do not know."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorBody(ResponseBody):
+    """An error. `error` is one line with cause and remedy, in the words of the commands."""
+
+    error: PrintableText
+    cause: PrintableText
+    remedy: PrintableText = ""
+    field: PrintableText = Field("", description="The part of the request, such as settings.size.")
+
+
+# Status
+
+
+class PaintingInfo(ResponseBody):
+    """A job that a worker is painting."""
+
+    id: str
+    name: PrintableText
+    worker: str
+    done: int = Field(description="Finished iterations.")
+    total: int = Field(description="All iterations; 0 while they are unknown.")
+    percent: int
+    speed: float | None = Field(description="Iterations per second.")
+    left: float | None = Field(description="Seconds.")
+    curve: list[tuple[int, float]] = Field(description="Iteration and total loss.")
+    preview: int = Field(
+        description="Changes with the preview (milliseconds since the epoch); 0: there is none."
+    )
+
+
+class WorkerInfo(ResponseBody):
+    """A worker of the daemon. `note` says what it waits for, or why it cannot work."""
+
+    worker: str
+    state: str
+    note: PrintableText
+
+
+class WaitingInfo(ResponseBody):
+    """A drop that waits in the inbox."""
+
+    name: PrintableText
+    cause: PrintableText
+    remedy: PrintableText
+    files: list[PrintableText]
+    left: float | None = Field(description="Seconds until it is given up.")
+
+
+class InboxInfo(ResponseBody):
+    """What is in the inbox. `more`: the number of items that are not listed."""
+
+    waiting: list[WaitingInfo]
+    settling: list[PrintableText]
+    left_alone: dict[str, PrintableText]
+    notes: list[PrintableText]
+    more: int
+
+
+class StatusInfo(ResponseBody):
+    """The state of the daemon."""
+
+    version: str
+    running: bool
+    state: str = Field(
+        description="painting, loading, idle, paused, resting, lost, stopped, or away: no daemon is running."
+    )
+    reason: PrintableText
+    counts: dict[JobState, int]
+    paintings: list[PaintingInfo]
+    workers: list[WorkerInfo]
+    inbox: InboxInfo | None
+    changed: float = Field(
+        description="The latest change of any job; lists of jobs are out of date after it."
+    )
+
+
+# Jobs
+
+
+class BatchPlace(ResponseBody):
+    """Which picture of its batch a job is."""
+
+    name: PrintableText
+    style: PrintableText
+    swept: dict[str, Any]
+
+
+class JobInfo(ResponseBody):
+    """A job in a list.
+
+    title tells jobs apart: the name, and for a picture of a batch its style and its swept settings.
+    """
+
+    id: str
+    short_id: str
+    name: PrintableText
+    title: PrintableText
+    source: str
+    state: State
+    created: float
+    updated: float
+    priority: int
+    attempts: int
+    error: PrintableText
+    result: PrintableText = Field(description="The path below results/; empty: there is none.")
+    batch: BatchPlace | None
+    styles: list[PrintableText] = Field(description="The names of the style pictures.")
+    requested: Literal["", "retry", "cancel", "priority", "delete"] = Field(
+        description="A request that the daemon has not handled yet."
+    )
+    actions: list[Action] = Field(description="What can be requested now.")
+
+
+class JobInputInfo(ResponseBody):
+    """A file of a job."""
+
+    role: Role
+    name: PrintableText
+    bytes: int
+    sha256: str
+    available: bool = Field(
+        description="Whether /jobs/{id}/inputs/{number} has it; the first has the number 0."
+    )
+
+
+class JobEventInfo(ResponseBody):
+    """A change of a job's state."""
+
+    at: float
+    state: JobState
+    attempt: int
+    note: PrintableText
+
+
+class JobDetails(JobInfo):
+    """Everything about a job."""
+
+    inputs: list[JobInputInfo]
+    settings: dict[str, Any] = Field(description="Every setting of the painting.")
+    outputs: dict[str, Any]
+    events: list[JobEventInfo]
+    files: list[Literal["result", "sidecar", "loss-plot", "time-lapse", "preview"]] = Field(
+        description="Files that exist: /jobs/{id}/{file}."
+    )
+
+
+class JobPage(ResponseBody):
+    """A part of a list of jobs."""
+
+    jobs: list[JobInfo]
+    next: str = Field("", description="The cursor of the next part; empty: this is the last one.")
+    total: int = Field(description="The number of jobs in the whole list.")
+
+
+class ContentRef(RequestBody):
+    """A content picture that was uploaded."""
+
+    upload: Identifier
+    name: str = Field("", max_length=200, description="Of the job; default: the name of the file.")
+    mask: Identifier | None = Field(None, description="The upload of the content's mask.")
+
+
+class StyleRef(RequestBody):
+    """A style: either of the library, or an uploaded picture."""
+
+    library: str | None = Field(None, max_length=1000)
+    upload: Identifier | None = None
+    mask: Identifier | None = Field(None, description="The upload of the style's mask.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.library is None) == (self.upload is None):
+            raise ValueError("a style needs either library or upload")
+        if self.library is not None and self.mask is not None:
+            raise ValueError("a library style cannot have a mask")
+        return self
+
+
+class Submission(RequestBody):
+    """One job for each content. Several styles are blended in each picture; a batch paints each by itself."""
+
+    contents: Annotated[list[ContentRef], Field(min_length=1, max_length=MAX_CONTENTS)]
+    styles: Annotated[list[StyleRef], Field(max_length=MAX_STYLE_PICTURES)] = Field(
+        default=[], description="Empty: the default style of the configuration."
+    )
+    settings: Settings = Field(
+        {}, description="Settings of the painting, and format, depth and quality."
+    )
+    priority: Priority = 0
+
+
+class SubmittedJob(ResponseBody):
+    """A job that is in the inbox now."""
+
+    id: str
+    name: PrintableText
+
+
+class Submitted(ResponseBody):
+    """The jobs of a submission, in the order of its contents."""
+
+    jobs: list[SubmittedJob]
+
+
+class Estimate(ResponseBody):
+    """What a submission or a batch means."""
+
+    pictures: int
+    seconds: float | None = Field(
+        description="Painting time, from earlier pictures; null: it is unknown."
+    )
+
+
+class CheckResult(ResponseBody):
+    """What would be refused; nothing was submitted."""
+
+    problems: list[ErrorBody]
+    estimate: Estimate
+
+
+class Repeat(RequestBody):
+    """A job to paint again, with the inputs of an earlier one."""
+
+    set: Settings = Field({}, description="Settings that replace those of the earlier job.")
+    unset: list[str] = Field([], description="Settings that take their defaults.")
+    styles: Annotated[list[StyleRef], Field(max_length=MAX_STYLE_PICTURES)] = Field(
+        default=[], description="Styles that replace those of the earlier job."
+    )
+    name: str = Field("", max_length=200)
+    priority: Priority = 0
+    other_weights: bool = Field(
+        False, description="Also with weights that differ from those of the picture."
+    )
+
+
+class ActionRequest(RequestBody):
+    """Something that the daemon is asked to do with jobs."""
+
+    action: Action
+    ids: Annotated[list[Identifier], Field(max_length=MAX_ACTED)] = []
+    states: list[JobState] = Field([], description="All jobs in these states.")
+    set: Settings = Field({}, description="For retry: changed settings.")
+    unset: list[str] = Field([], description="For retry: settings that are not written any more.")
+    priority: Priority | None = Field(None, description="For retry and priority.")
+
+
+class ActionProblem(ErrorBody):
+    """Why the action is not possible for a job."""
+
+    id: str
+
+
+class ActionResult(ResponseBody):
+    """What was requested. If nothing was, the response is an error instead."""
+
+    requested: list[str] = Field(description="Ids of jobs.")
+    problems: list[ActionProblem]
+
+
+# Uploads, styles, settings
+
+
+class UploadInfo(ResponseBody):
+    """An uploaded picture, for jobs, batches and the style library."""
+
+    id: str
+    name: PrintableText
+    bytes: int
+    format: str
+    width: int
+    height: int
+    expires: float = Field(description="It is removed then, unless it is used.")
+
+
+class StyleInfo(ResponseBody):
+    """A style of the library. A style with a problem cannot be used."""
+
+    name: PrintableText
+    pictures: int
+    problem: PrintableText
+    settings: dict[str, Any]
+    version: int = Field(description="Changes with the first picture.")
+
+
+class NewStyle(RequestBody):
+    """Uploaded pictures that become a style of the library: a file, or a folder if there are several."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    uploads: Annotated[list[Identifier], Field(min_length=1, max_length=MAX_STYLE_PICTURES)]
+    settings: Settings = {}
+
+
+class SettingInfo(ResponseBody):
+    """A setting of the painting or of its file."""
+
+    name: str
+    kind: Literal["integer", "number", "boolean", "choice", "text", "list", "mapping"]
+    default: Any = Field(description="With the configuration of this daemon.")
+    allowed: str
+    help: str
+    choices: list[str]
+    minimum: float | None
+    maximum: float | None
+    main: bool = Field(description="Whether forms show it first; the others are for experts.")
+
+
+class PresetInfo(ResponseBody):
+    """A named set of settings."""
+
+    name: str
+    summary: str
+    source: str
+    values: dict[str, Any]
+
+
+class SettingsInfo(ResponseBody):
+    """Settings and presets."""
+
+    settings: list[SettingInfo]
+    presets: list[PresetInfo]
+
+
+class LimitsInfo(ResponseBody):
+    """What the daemon accepts."""
+
+    max_bytes: int
+    max_pixels: int
+    max_side: int
+    suffixes: list[str]
+    max_contents: int = MAX_CONTENTS
+    max_style_pictures: int = MAX_STYLE_PICTURES
+    max_batch_pictures: int
+    max_priority: int = MAX_PRIORITY
+    default_style: PrintableText
+
+
+# Batches
+
+
+class BatchRequest(RequestBody):
+    """Every content in every style with every combination of the swept settings."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    contents: Annotated[list[ContentRef], Field(min_length=1, max_length=MAX_CONTENTS)]
+    styles: Annotated[list[StyleRef], Field(min_length=1, max_length=MAX_CONTENTS)]
+    settings: Settings = {}
+    sweep: Mapping[str, list[Any]] = {}
+    priority: Priority = 0
+
+
+class BatchInfo(ResponseBody):
+    """A batch of the ledger, or one that is still in the inbox."""
+
+    name: PrintableText
+    created: float
+    updated: float
+    counts: dict[JobState, int]
+    sheet: bool = Field(description="Whether /batches/{name}/sheet has the contact sheet.")
+
+
+class BatchList(ResponseBody):
+    """Batches, newest first."""
+
+    batches: list[BatchInfo]
+
+
+# Access
+
+
+class Login(RequestBody):
+    """A token, for a cookie."""
+
+    token: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class SessionInfo(ResponseBody):
+    """Who asks."""
+
+    name: PrintableText = Field(description="Of the token; empty: no token is needed.")
+    access: Access
+
+
+class HealthInfo(ResponseBody):
+    """Whether a daemon is running."""
+
+    status: Literal["ok", "away"]

@@ -1,0 +1,107 @@
+"""The state of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+
+from nst_daemon.config import Folders
+from nst_daemon.ops.status import Status, gather, served
+from nst_daemon.service.live_status import InboxStatus, LiveStatus
+from nst_daemon.web.context import Shared
+from nst_daemon.web.models import (
+    HealthInfo,
+    InboxInfo,
+    PaintingInfo,
+    StatusInfo,
+    WaitingInfo,
+    WorkerInfo,
+)
+
+router = APIRouter(tags=["status"])
+
+
+@router.get("/status")
+def status(shared: Shared) -> StatusInfo:
+    """What the daemon is doing."""
+    return describe(gather(shared.folders, shown=1), shared.folders)
+
+
+@router.get("/health")
+def health(shared: Shared, response: Response) -> HealthInfo:
+    """Whether a daemon is running: status code 200 or 503. This needs no token."""
+    if served(shared.folders.state):
+        return HealthInfo(status="ok")
+    response.status_code = 503
+    return HealthInfo(status="away")
+
+
+def describe(found: Status, folders: Folders) -> StatusInfo:
+    """The JSON form of a status."""
+    live = found.live
+    latest = [job.updated for job in (*found.done, *found.failed, *found.next)]
+    return StatusInfo(
+        version=version("nst-daemon"),
+        running=found.running,
+        state=("away" if not found.running else live.state if live else "loading"),
+        reason=live.reason if live else "",
+        counts=dict(found.counts),
+        paintings=_paintings(live, folders.results) if live else [],
+        workers=[_worker(worker) for worker in live.workers] if live else [],
+        inbox=_inbox(found.inbox) if found.inbox else None,
+        changed=max(latest, default=0.0),
+    )
+
+
+def _paintings(live: LiveStatus, results: Path) -> list[PaintingInfo]:
+    return [
+        PaintingInfo(
+            id=painting.id,
+            name=painting.name,
+            worker=painting.worker,
+            done=painting.done,
+            total=painting.total,
+            percent=painting.percent,
+            speed=painting.speed,
+            left=painting.left,
+            curve=list(painting.curve),
+            preview=_modified(results / painting.preview) if painting.preview else 0,
+        )
+        for painting in live.paintings
+    ]
+
+
+def _worker(worker: Mapping[str, object]) -> WorkerInfo:
+    return WorkerInfo(
+        worker=str(worker["worker"]), state=str(worker["state"]), note=str(worker["note"] or "")
+    )
+
+
+def _inbox(inbox: InboxStatus) -> InboxInfo:
+    return InboxInfo(
+        waiting=[
+            WaitingInfo(
+                name=drop.name,
+                cause=drop.cause,
+                remedy=drop.remedy,
+                files=list(drop.files),
+                left=drop.left,
+            )
+            for drop in inbox.waiting
+        ],
+        settling=list(inbox.settling),
+        left_alone=dict(inbox.left_alone),
+        notes=list(inbox.notes),
+        more=sum(inbox.more.values()),
+    )
+
+
+def _modified(path: Path) -> int:
+    """The modification time of a file in milliseconds since the epoch; 0 if it does not exist."""
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return 0
