@@ -173,6 +173,15 @@ class LedgerReader:
         found = dict(self._read("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
         return {state: found.get(state.value, 0) for state in JobState}
 
+    def changed(self) -> float:
+        """The latest change of any job, or the latest request; seconds since the epoch, 0.0 if there is none."""
+        # One look into the index jobs_by_state for each state; MAX over all jobs would read all of them.
+        latest = " UNION ALL ".join(
+            ["SELECT MAX(updated) AS at FROM jobs WHERE state = ?"] * len(JobState)
+        )
+        sql = f"SELECT MAX(at) FROM ({latest} UNION ALL SELECT MAX(at) FROM requests)"  # noqa: S608 (question marks)
+        return self._read(sql, tuple(JobState))[0][0] or 0.0
+
     def oldest(self, *states: JobState) -> float | None:
         """The time at which the oldest job in these states was created; None if there is none."""
         rows = self._read(

@@ -42,6 +42,7 @@ class Status:
         running: whether a daemon is running.
         inbox: what is in the inbox, by the daemon's last scan; if no daemon is running, at the moment (`looking_at`),
             or None.
+        changed: the latest change of any job, or the latest request; seconds since the epoch.
         counts: number of jobs in each state.
         next: jobs in a worker that are not being painted yet, then the queue, then jobs to be retried. If no daemon is
             running, the jobs that it will continue come first.
@@ -59,6 +60,7 @@ class Status:
     done: Sequence[Job]
     asked: Mapping[str, str]
     inbox: InboxStatus | None = None
+    changed: float = 0.0
 
     def looking_at(self, look: Callable[[], InboxStatus | None]) -> Self:
         """This state with what is in the inbox at the moment, if no daemon reports it. look: reads the inbox."""
@@ -133,6 +135,7 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
             done=ledger.history(S.DONE, limit=shown),
             asked={asked.job_id: asked.verb for asked in ledger.pending_requests()},
             inbox=inbox,
+            changed=ledger.changed(),
         )
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 
 import uvicorn
+from fastapi import FastAPI
 
 from nst_daemon import machine
 from nst_daemon.intake import submit
@@ -28,6 +29,16 @@ MAX_MEMORY = 2 << 30
 CONNECTIONS = 100
 
 
+class Server(uvicorn.Server):
+    """A server that ends event streams when it stops, instead of waiting for their clients."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all connections."""
+        assert isinstance(self.config.app, FastAPI)
+        self.config.app.state.context.feed.close()
+        await super().shutdown(sockets)
+
+
 def main() -> None:
     """Serve until SIGTERM, or until the daemon has ended."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's signal is meant for the daemon
@@ -39,7 +50,7 @@ def main() -> None:
     server_log.setLevel(logging.WARNING)
     machine.limit_memory(min(options.limits.max_memory or MAX_MEMORY, MAX_MEMORY))
     submit.sweep(options.folders.inbox, time.time() - ABANDONED_SECONDS)
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             make_app(options),
             loop="asyncio",

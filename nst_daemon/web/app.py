@@ -42,7 +42,7 @@ from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
-from nst_daemon.web.routes import status
+from nst_daemon.web.routes import events, status
 from nst_daemon.web.upload import drop
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def make_app(options: PageOptions) -> FastAPI:
     )
     app.state.context = Context(options)
     error_bodies.install(app)
-    for routes in (status,):
+    for routes in (status, events):
         app.include_router(routes.router, prefix=API, responses=error_bodies.RESPONSES)
     return app
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from nst_daemon.config import Folders
+from nst_daemon.web.feed import Feed
 from nst_daemon.web.options import PageOptions
 
 
@@ -17,9 +18,11 @@ class Context:
 
     Attributes:
         options: folders, limits and the configuration of the page.
+        feed: server-sent events.
     """
 
     options: PageOptions
+    feed: Feed = field(default_factory=Feed)
 
     @property
     def folders(self) -> Folders:

@@ -43,6 +43,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for code in (400, 401, 403, 404, 409, 411, 413, 421, 422, 429, 503, 507)
 }
 
+#: For errors of this program.
+INTERNAL = ErrorBody(
+    error="internal error; look at the log of the daemon",
+    cause="internal error",
+    remedy="look at the log of the daemon",
+    field="",
+)
+
 
 def install(app: FastAPI) -> None:
     """Answer every error of the application with an `ErrorBody`."""

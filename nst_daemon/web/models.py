@@ -111,7 +111,7 @@ class StatusInfo(ResponseBody):
     workers: list[WorkerInfo]
     inbox: InboxInfo | None
     changed: float = Field(
-        description="The latest change of any job; lists of jobs are out of date after it."
+        description="The latest change or request of any job. When it differs, lists of jobs are out of date."
     )
 
 

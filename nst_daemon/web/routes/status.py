@@ -27,7 +27,7 @@ router = APIRouter(tags=["status"])
 @router.get("/status")
 def status(shared: Shared) -> StatusInfo:
     """What the daemon is doing."""
-    return describe(gather(shared.folders, shown=1), shared.folders)
+    return present(shared.folders)
 
 
 @router.get("/health")
@@ -39,10 +39,14 @@ def health(shared: Shared, response: Response) -> HealthInfo:
     return HealthInfo(status="away")
 
 
+def present(folders: Folders) -> StatusInfo:
+    """The present status of a root. Raises LedgerError, StorageError."""
+    return describe(gather(folders, shown=0), folders)
+
+
 def describe(found: Status, folders: Folders) -> StatusInfo:
     """The JSON form of a status."""
     live = found.live
-    latest = [job.updated for job in (*found.done, *found.failed, *found.next)]
     return StatusInfo(
         version=version("nst-daemon"),
         running=found.running,
@@ -52,7 +56,7 @@ def describe(found: Status, folders: Folders) -> StatusInfo:
         paintings=_paintings(live, folders.results) if live else [],
         workers=[_worker(worker) for worker in live.workers] if live else [],
         inbox=_inbox(found.inbox) if found.inbox else None,
-        changed=max(latest, default=0.0),
+        changed=found.changed,
     )
 
 
