@@ -1,0 +1,150 @@
+// The frame of the page: navigation, the state of the daemon, language, colours, and which view is shown.
+//
+// A view is a module with
+//   show(place, params)  fill the empty element `place`; `params.parts`: the path after the view's name, decoded
+//                        (#/jobs/ID: ["ID"]); `params.query`: URLSearchParams of what follows "?" in the hash
+//   leave()              end what it has begun: subscriptions, streams, timers
+//   title                optional: a function that returns the title of the document
+// The router calls leave() and show() again when the hash changes. A view that changes its own query without being shown
+// again uses history.replaceState.
+import { get, remove } from "./api.js";
+import * as batches from "./batches.js";
+import { button, icon, list, make, setText } from "./dom.js";
+import * as job from "./job.js";
+import * as jobs from "./jobs.js";
+import * as paint from "./paint.js";
+import * as results from "./results.js";
+import { follow, store, subscribe } from "./store.js";
+import { language, LANGUAGES, setLanguage, t } from "./texts.js";
+
+const VIEWS = { "": paint, jobs, results, batches };
+const NAVIGATION = [["", "paint"], ["jobs", "jobs"], ["results", "results"], ["batches", "batches"]];
+const OPEN_STATES = ["claimed", "queued", "running", "staged", "published", "retrying"];
+const SCHEMES = ["system", "light", "dark"];
+const SCHEME = "nst-daemon-scheme";
+
+/** The name of the view, the rest of the path and the query of a hash such as #/jobs?state=failed. */
+function parse(hash) {
+  const [path, query = ""] = hash.replace(/^#?\/?/, "").split("?");
+  const parts = path.split("/").map((part) => { try { return decodeURIComponent(part); } catch { return part; } });
+  return { name: parts[0], parts: parts.slice(1).filter(Boolean), query: new URLSearchParams(query) };
+}
+
+const place = make("main", { id: "main", tabIndex: -1 });
+let shown = null, wanted = 0;
+
+async function route() {
+  const turn = ++wanted;
+  const { name, parts, query } = parse(location.hash);
+  const view = name === "jobs" && parts.length ? job : VIEWS[name];
+  if (!view) return location.replace("#/");
+  shown?.leave();
+  const first = shown === null;
+  shown = view;
+  // A new element for each view: what an earlier one still adds to its own is not seen.
+  const inside = make("div", { class: `view view-${name || "paint"}` });
+  place.replaceChildren(inside);
+  for (const link of document.querySelectorAll(".navigation a")) {
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  scrollTo(0, 0);
+  if (!first) place.focus({ preventScroll: true });
+  try {
+    await view.show(inside, { parts, query });
+  } catch (error) {
+    if (turn === wanted) inside.replaceChildren(failure(error));
+  }
+  retitle();
+}
+
+/** A view that could not be shown. */
+const failure = (error) => make("div", { class: "empty", role: "alert" },
+  make("p", {}, error.message), button(t("frame.again"), { icon: "retry", on: () => route() }));
+
+/** The title of the document: the progress, and the view. */
+function retitle() {
+  const painting = store.status?.paintings[0];
+  const progress = painting ? `${painting.percent} % ${painting.name} · ` : "";
+  document.title = `${progress}${shown?.title?.() || "nst-daemon"}`;
+}
+
+function showState({ status, connected }) {
+  const state = !connected ? "away" : status.state;
+  chip.dataset.state = state;
+  setText(chip.lastChild, t(`state.${state}`));
+  chip.title = status?.reason || "";
+  const open = status ? OPEN_STATES.reduce((sum, name) => sum + (status.counts[name] || 0), 0) : 0;
+  const badge = document.querySelector("[data-view=jobs] .badge");
+  badge.hidden = !open;
+  setText(badge, String(open));
+  badge.title = t("frame.open_jobs", { count: open });
+  list(banners, complaints(status, connected), (text) => text[0], ([key, text]) =>
+    make("p", { class: `banner ${key}` }, make("span", {}, text), key === "renewed" && button(t("frame.reload"), { on: () => location.reload() })),
+  (element, [, text]) => setText(element.firstChild, text));
+  retitle();
+}
+
+let version = "";
+/** What a visitor must know in every view. */
+function complaints(status, connected) {
+  if (!connected) return [["lost", t("frame.lost")]];
+  version ||= status.version;
+  const found = [];
+  if (status.state === "away") found.push(["away", t("frame.away")]);
+  else if (["paused", "lost"].includes(status.state) && status.reason) found.push(["reason", status.reason]);
+  if (status.version !== version) found.push(["renewed", t("frame.renewed")]);
+  return found;
+}
+
+// Language, colours, sign out
+
+function scheme() {
+  try { return localStorage.getItem(SCHEME) || "system"; } catch { return "system"; }
+}
+
+function useScheme(chosen) {
+  try { localStorage.setItem(SCHEME, chosen); } catch { /* it lasts until the page is closed */ }
+  if (chosen === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = chosen;
+}
+
+function menu() {
+  const choice = (label, values, chosen, change) => make("label", {}, make("span", {}, label),
+    make("select", { on: { change: (event) => change(event.target.value) } }, ...values.map(([value, text]) => make("option", { value, selected: value === chosen }, text))));
+  const panel = make("div", { class: "menu", id: "menu", popover: "auto" },
+    choice(t("frame.language"), Object.entries(LANGUAGES), language, setLanguage),
+    choice(t("frame.colours"), SCHEMES.map((name) => [name, t(`frame.${name}`)]), scheme(), useScheme),
+    store.session.name && make("p", { class: "help" }, t(store.session.access === "read" ? "frame.signed_in_read" : "frame.signed_in", { name: store.session.name })),
+    store.session.name && button(t("frame.sign_out"), { on: signOut }));
+  return panel;
+}
+
+async function signOut() {
+  await remove("/session");
+  location.reload();
+}
+
+const chip = make("a", { href: "#/", class: "chip" }, make("span", { class: "unseen" }, `${t("frame.state")}: `), make("span", {}, t("state.loading")));
+const banners = make("div", { class: "banners", role: "status" });
+
+async function start() {
+  useScheme(scheme());
+  await get("/session").then((session) => { store.session = session; }, () => {}); // the banner says that nothing answers
+  const links = NAVIGATION.map(([name, key]) => make("a", { href: `#/${name}`, data: { view: name } },
+    icon(key), make("span", {}, t(`${key}.title`)), name === "jobs" && make("span", { class: "badge", hidden: true })));
+  const opener = button("", { icon: "menu", label: t("frame.menu"), kind: "quiet", id: "menu-button" });
+  opener.setAttribute("popovertarget", "menu");
+  const skip = make("a", { class: "skip", href: "#main", on: { click: (event) => { event.preventDefault(); place.focus(); } } }, t("frame.skip"));
+  document.body.append(skip,
+    make("header", { class: "frame" },
+      make("a", { href: "#/", class: "brand", "aria-label": "nst-daemon" }, make("img", { src: new URL("icon.svg", import.meta.url).href, alt: "", width: 28, height: 28 }), make("span", {}, "nst-daemon")),
+      make("nav", { class: "navigation", "aria-label": t("frame.navigation") }, ...links), chip, opener, menu()),
+    banners, place);
+  subscribe(showState);
+  follow();
+  addEventListener("hashchange", route);
+  await route();
+}
+
+start();

@@ -1,0 +1,70 @@
+// What all views share: the state of the daemon, kept up to date while the tab is visible, and lists that seldom change.
+import { address, get } from "./api.js";
+
+const FIRST_PAUSE = 1000, LONGEST_PAUSE = 15000; // milliseconds between two attempts to connect
+
+/** `status`: StatusInfo, or null before the first one. `connected`: whether it is up to date. `session`: SessionInfo. */
+export const store = { status: null, connected: true, session: { name: "", access: "full" } };
+
+const listeners = new Set();
+
+/** Call `listener(store)` now, if there is a status, and after every change. Returns a function that ends this. */
+export function subscribe(listener) {
+  listeners.add(listener);
+  if (store.status) listener(store);
+  return () => listeners.delete(listener);
+}
+
+const tell = () => { for (const listener of [...listeners]) listener(store); };
+
+/** Whether the visitor may change anything; with a read-only token, views hide what would be refused. */
+export const mayChange = () => store.session.access === "full";
+
+let source = null, timer = 0, pause = FIRST_PAUSE;
+
+/** Follow the state of the daemon while the tab is visible (browsers allow only six connections to a host). */
+export function follow() {
+  document.addEventListener("visibilitychange", () => document.hidden ? stop() : connect());
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
+  addEventListener("online", connect);
+  connect();
+}
+
+function stop() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+}
+
+function connect() {
+  stop();
+  if (document.hidden) return;
+  source = new EventSource(address("/events"));
+  source.addEventListener("status", (event) => {
+    pause = FIRST_PAUSE;
+    Object.assign(store, { status: JSON.parse(event.data), connected: true });
+    tell();
+  });
+  source.addEventListener("error", lost);
+}
+
+function lost() {
+  stop();
+  Object.assign(store, { connected: false });
+  tell();
+  get("/session").catch(() => {}); // 401: the login page is shown
+  timer = setTimeout(connect, pause);
+  pause = Math.min(pause * 2, LONGEST_PAUSE);
+}
+
+/** Lists that are requested once and again after `forget(name)`. */
+const kept = new Map();
+const once = (path) => () => {
+  if (!kept.has(path)) kept.set(path, get(path).catch((error) => { kept.delete(path); throw error; }));
+  return kept.get(path);
+};
+export const settings = once("/settings");
+export const limits = once("/limits");
+export const styles = once("/styles");
+export const forget = (name) => kept.delete(`/${name}`);
