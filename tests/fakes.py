@@ -1,6 +1,7 @@
 """A renderer that paints in milliseconds and misbehaves on demand, for workers: `renderer="tests.fakes:Renderer"`.
 
-What it does with a job stands in the job's content file, as JSON (anything else is a picture to be painted well):
+What it does with a job stands in the job's content file, as JSON, or as JSON in the text "script" of a PNG file (anything
+else is a picture to be painted well):
 
     iterations: 20            how many steps
     seconds: 0.0              how long each takes
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import io
 import json
 import math
 import mmap
@@ -248,10 +250,15 @@ def hanging_renderer(options: WorkerOptions, device: str, report: Report) -> Ren
 
 def _script(data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found = json.loads(_text_of(data) if data.startswith(b"\x89PNG") else data)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _text_of(png: bytes) -> str:
+    with Image.open(io.BytesIO(png)) as image:
+        return str(image.info.get("script", ""))
 
 
 def _obey(script: Mapping[str, Any], iteration: int | str) -> None:

@@ -10,11 +10,9 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import version
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -43,6 +41,7 @@ from nst_daemon.web.context import Context
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.routes import events, status
+from nst_daemon.web.static_files import StaticFiles
 from nst_daemon.web.upload import drop
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,6 @@ LOGIN_BYTES, COOKIE_SECONDS = 1000, 30 * 86400
 CACHE_HEADERS = {"Cache-Control": "private, max-age=86400"}
 #: Python's table lacks some of these on some systems.
 IMAGES = {suffix: known.media_type for known in OUTPUT_FORMATS for suffix in known.suffixes}
-TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
 
 #: The prefix of the REST API.
 API = "/api/v1"
@@ -70,7 +68,8 @@ _decoding = threading.Lock()
 
 def make_app(options: PageOptions) -> FastAPI:
     """The application that serves the page of a root."""
-    page = _Page(options)
+    static = StaticFiles()
+    page = _Page(options, static)
     app = FastAPI(
         title="nst-daemon",
         version=version("nst-daemon"),
@@ -79,12 +78,7 @@ def make_app(options: PageOptions) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
         routes=[
-            Route("/", page.static("page.html")),
-            Route("/page.css", page.static("page.css")),
-            Route("/page.js", page.static("page.js")),
-            Route("/icon.svg", page.static("icon.svg")),
-            Route("/theme.css", page.static("theme.css", "nst_daemon.report")),
-            Route("/units.js", page.static("units.js", "nst_daemon.report")),
+            *static.routes(),
             Route("/status.json", page.status),
             Route("/drop", page.drop, methods=["POST"]),
             *([Route("/login", page.login, methods=["POST"])] if options.token else []),
@@ -96,7 +90,7 @@ def make_app(options: PageOptions) -> FastAPI:
                 Guard,
                 address=options.address,
                 token=options.token,
-                login=Response(_text("login.html"), 401, media_type="text/html"),
+                login=static.page("login.html", 401),
             )
         ],
     )
@@ -110,13 +104,8 @@ def make_app(options: PageOptions) -> FastAPI:
 class _Page:
     """The handlers. Those that are not coroutines read files, and run in threads."""
 
-    def __init__(self, options: PageOptions) -> None:
-        self._options, self._folders = options, options.folders
-
-    def static(self, name: str, package: str = "nst_daemon.web") -> Callable[[Request], Response]:
-        """A handler that returns a file of the package."""
-        text, kind = _text(name, package), TYPES[name.rpartition(".")[2]]
-        return lambda _: Response(text, media_type=kind)
+    def __init__(self, options: PageOptions, static: StaticFiles) -> None:
+        self._options, self._folders, self._static = options, options.folders, static
 
     def status(self, _: Request) -> Response:
         """The output of `nst-daemon status --json`, previews, styles, and what may be uploaded."""
@@ -163,7 +152,7 @@ class _Page:
         given = parse_qs(body.decode(errors="replace")).get("token", [""])[0]
         if not matches(given.strip(), self._options.token):
             log.warning("wrong token from %s", request.client.host if request.client else "?")
-            return Response(_text("login.html"), 401, media_type="text/html")
+            return self._static.page("login.html", 401)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             COOKIE,
@@ -269,10 +258,6 @@ def _modified(path: Path) -> int:
         return path.stat().st_mtime_ns // 1_000_000
     except OSError:
         return 0
-
-
-def _text(name: str, package: str = "nst_daemon.web") -> str:
-    return (resources(package) / name).read_text(encoding="utf-8")
 
 
 def _json(values: dict[str, Any], status: int = 200) -> Response:

@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 
 COOKIE = "nst-daemon"
 #: Paths that need no token.
-PUBLIC = frozenset({"/login", "/theme.css", "/page.css", "/icon.svg"})
+PUBLIC = frozenset({"/login"})
+#: The files of the page need no token: they are the same for everybody.
+STATIC = "/static/"
 #: Nothing from other sites, nothing inline, no frames.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -69,8 +71,10 @@ class Guard:
             return PlainTextResponse("Unknown host name.", 421)
         if request.method not in ("GET", "HEAD") and not _same_origin(request):
             return PlainTextResponse("Cross-site request.", 403)
-        if self._token and request.url.path not in PUBLIC and not self._is_known(request):
-            wants_page = request.url.path == "/" and request.method == "GET"
+        path = request.url.path
+        public = path in PUBLIC or path.startswith(STATIC)
+        if self._token and not public and not self._is_known(request):
+            wants_page = path == "/" and request.method == "GET"
             return self._login if wants_page else PlainTextResponse("A token is required.", 401)
         return None
 

@@ -215,7 +215,15 @@ def test_the_live_preview(visitor: TestClient, options: PageOptions) -> None:
 def test_there_is_no_other_way_in(options: PageOptions) -> None:
     """Only GET and HEAD are allowed, and POST for the form; without a token there is no login."""
     visitor = client(options)
-    for path in ("/", "/status.json", "/jobs/1/result", "/styles/x", "/page.js", "/drop", "/login"):
+    for path in (
+        "/",
+        "/status.json",
+        "/jobs/1/result",
+        "/styles/x",
+        "/static/x/app.js",
+        "/drop",
+        "/login",
+    ):
         for method in ("PUT", "PATCH", "DELETE", "POST"):
             if (method, path) != ("POST", "/drop"):
                 code = visitor.request(method, path).status_code

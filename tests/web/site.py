@@ -1,0 +1,68 @@
+"""A daemon with a page, for tests in a browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL.PngImagePlugin import PngInfo
+
+from benchmarks.drawings import draw_painting
+from tests.service.conftest import Served
+from tests.service.test_status_page import answer, free_port
+
+SCRIPT, UNICODE = "<script>alert(1)<_script>", "Ünïcode “quotes”"
+
+
+class Site(Served):
+    """A daemon with a page, a library style, and files for uploads."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.port = free_port()
+        self.environment["NST_STATUS_PAGE"] = f"127.0.0.1:{self.port}"
+        self.environment["NST_OUTPUTS__LOSS_PLOT"] = (
+            "false"  # drawing it takes longer than the rest
+        )
+        self.environment["NST_OUTPUTS__PROGRESS"] = "false"
+        self.gate = root / "gate"
+        (root / "styles").mkdir(parents=True)
+        draw_painting(64, 48).save(root / "styles" / f"{UNICODE}.png")
+
+    @property
+    def address(self) -> str:
+        """The address of the page."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    def serve(self) -> None:
+        """Start the daemon, and wait for its page."""
+        self.start()
+        self.until(lambda: answer(self.port) in (200, 401), "page")
+
+    def kill(self) -> None:
+        """End the daemon at once."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def picture(self, name: str, **script: object) -> str:
+        """Write a PNG file for the fake painter outside the root, with its script. Returns its path."""
+        path = self.root / "disk" / name
+        path.parent.mkdir(exist_ok=True)
+        texts = PngInfo()
+        texts.add_text("script", json.dumps({"tag": name, **script}))
+        draw_painting(160, 120, seed=len(name)).save(path, "PNG", pnginfo=texts)
+        return str(path)
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[Site]:
+    """A daemon that is killed at the end."""
+    made = Site(root)
+    made.serve()
+    try:
+        yield made
+    finally:
+        made.kill()
