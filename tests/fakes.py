@@ -1,7 +1,7 @@
 """A renderer that paints in milliseconds and misbehaves on demand, for workers: `renderer="tests.fakes:Renderer"`.
 
-What it does with a job stands in the job's content file, as JSON, or as JSON in the text "script" of a PNG file (anything
-else is a picture to be painted well):
+What it does with a job stands in the job's content file, as JSON, or as JSON in the text "script" of a PNG file
+(anything else is a picture to be painted well):
 
     iterations: 20            how many steps
     seconds: 0.0              how long each takes
