@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,7 +28,7 @@ from nst_daemon.config import Config
 from nst_daemon.errors import Cancelled, InputError, UsageError
 from nst_daemon.intake.drops import MAX_PRIORITY
 from nst_daemon.job_settings import resolve_job
-from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState
+from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, short_id
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import composed, printable
 from nst_daemon.ops import completion, requests, streams
@@ -39,6 +37,7 @@ from nst_daemon.ops.job_names import find_job
 from nst_daemon.ops.layout import terminal_width
 
 if TYPE_CHECKING:
+    from nst_daemon.intake.submit import DroppedJob
     from nst_daemon.ops.requests import Verb
 
 WaitOption = Annotated[
@@ -72,11 +71,13 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     ] = 0,
     wait: WaitOption = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy pictures into the inbox under the right names, and print the name of the job.
 
-    With --wait, print the path of the picture. Exit code 0: the job was submitted, or with --wait its picture is
-    there; 1: the job failed; 130: it was cancelled, or the waiting was interrupted, and the job continues.
+    With --wait, print the path of the picture. With --json, print the id and the name of the job, and with --wait
+    the path of the picture. Exit code 0: the job was submitted, or with --wait its picture is there; 1: the job
+    failed; 130: it was cancelled, or the waiting was interrupted, and the job continues.
     """
     from nst_daemon.intake.library import list_styles, merge_settings
     from nst_daemon.intake.submit import drop, job_parts, styles_and_names
@@ -97,12 +98,12 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
             remedy="name its picture as a file, with a --style-mask",
         )
     parts = job_parts(content, pictures, content_mask, style_mask or ())
-    formats, began = loaded.limits.formats, time.time()
+    formats = loaded.limits.formats
     dropped = drop(loaded.folders.inbox, name or content.stem, parts, wanted, formats)
-    _submitted(loaded, dropped, began, wait=wait)
+    _submitted(loaded, dropped, wait=wait, as_json=as_json)
 
 
-def rerun(
+def rerun(  # noqa: PLR0917 (a command line, not a call)
     result: Annotated[Path, typer.Argument(help="A result, or its .json file.")],
     inputs: Annotated[
         list[Path] | None,
@@ -116,6 +117,7 @@ def rerun(
     ] = False,
     wait: WaitOption = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Submit the job that made a picture again. Its inputs are found by their contents."""
     from nst_daemon.intake.submit import drop, recipe_parts
@@ -145,28 +147,32 @@ def rerun(
     noted = noted_inputs(loaded.folders.results / THUMBNAILS).values()
     places = input_places(loaded, inputs or [])
     parts = recipe_parts(recipe.inputs, places, noted)
-    name, formats, began = recipe.name.replace("/", "-"), loaded.limits.formats, time.time()
+    name, formats = recipe.name.replace("/", "-"), loaded.limits.formats
     dropped = drop(loaded.folders.inbox, name, parts, settings, formats)
-    _submitted(loaded, dropped, began, wait=wait)
+    _submitted(loaded, dropped, wait=wait, as_json=as_json)
 
 
-def _submitted(config: Config, name: str, began: float, *, wait: bool) -> None:
+def _submitted(config: Config, dropped: DroppedJob, *, wait: bool, as_json: bool) -> None:
     """Print the name of a job that was dropped; or wait for it, and print the path of its picture."""
     from nst_daemon.ops.status import served
     from nst_daemon.ops.wait import wait_for
 
-    folders, shown = config.folders, printable(name)
+    folders, shown = config.folders, printable(dropped.name)
+    identity = {"id": dropped.id, "name": dropped.name}
     if not wait:
-        print(name)
+        print(json.dumps(identity) if as_json else dropped.name)
         if not served(folders.state):
             streams.notice(
                 "no daemon is running; `nst-daemon once` paints what is in the inbox", level=6
             )
         return
-    streams.notice(f"submitted as {shown}", level=6)
+    streams.notice(f"submitted as {shown} ({short_id(dropped.id)})", level=6)
     try:
         job = wait_for(
-            folders, name, began, lambda reason: streams.notice(printable(reason), level=6)
+            folders,
+            dropped.id,
+            dropped.name,
+            lambda reason: streams.notice(printable(reason), level=6),
         )
     except KeyboardInterrupt as error:
         if not served(folders.state):
@@ -176,14 +182,15 @@ def _submitted(config: Config, name: str, began: float, *, wait: bool) -> None:
             ) from error
         raise Cancelled(
             f"stopped waiting; {shown} goes on",
-            remedy=f"see nst-daemon history {shlex.quote(shown)}",
+            remedy=f"see nst-daemon history {short_id(dropped.id)}",
         ) from error
     if job.state is JobState.CANCELLED:
         raise Cancelled(f"{shown} was cancelled")
     if job.state is not JobState.DONE:
         streams.notice(f"{shown} {job.state}: {printable(job.error)}")
         raise typer.Exit(1)
-    print(folders.results / job.result)
+    result = folders.results / job.result
+    print(json.dumps({**identity, "result": str(result)}) if as_json else result)
 
 
 def status(

@@ -138,6 +138,7 @@ ALLOWED: dict[str, set[str]] = {
     "ops": LEAVES
     | FILES
     | {
+        "intake.dropped",
         "ledger_reader",
         "rights",
         "config",

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from nst_daemon.intake.drops import suffix_of
+from nst_daemon.intake.drops import JobSettings, suffix_of
 from nst_daemon.intake.parts import BARE, DropPart, DropSet
 from nst_daemon.intake.role_words import Guess, close_name, guess_role
 from nst_daemon.jobs import Role
@@ -35,13 +35,13 @@ _BATCH_KEYS = frozenset({"contents", "styles", "sweep"})
 class Lack:
     """A settled set of files that cannot be painted yet.
 
-    role, number: of the file that is missing; settings: those of its settings file.
+    role, number: of the file that is missing; job: what its settings file says.
     """
 
     files: DropSet
     role: Role
     number: int = 0
-    settings: Mapping[str, object] = field(default_factory=dict)
+    job: JobSettings = JobSettings()
 
     @property
     def picture(self) -> DropPart:
@@ -147,14 +147,14 @@ class _Folder:
         if lack.files.source == "folder":
             targets = [_target(lack.files, role) for role in (Role.CONTENT, Role.STYLE)]
             return Advice(f"{label} has no picture", f"add {' and '.join(targets)}")
-        if _BATCH_KEYS & lack.settings.keys():
+        if _BATCH_KEYS & lack.job.settings.keys():
             stem, suffix = _shown(lack.files.stem), suffix_of(name)
             for end in ("batch", ".", "_", "-", " "):
                 stem = stem.removesuffix(end)
             new = _join(lack.files.folder, f"{stem or 'NAME'}.batch{suffix}")
             return Advice(f"{label} has the keys of a batch file", f"rename it to {new}")
         stem = _join(lack.files.folder, _shown(lack.files.stem))
-        named = bool(lack.files.style) or "style" in lack.settings
+        named = bool(lack.files.style) or bool(lack.job.styles)
         pictures = f"{stem}.jpg" if named else f"{stem}.content.jpg and {stem}.style.jpg"
         return Advice(f"{label} has no picture", f"add {pictures}")
 

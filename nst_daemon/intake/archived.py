@@ -10,7 +10,8 @@ from pathlib import Path
 from nst_daemon import files
 from nst_daemon.engine.settings import own_settings
 from nst_daemon.errors import InputError, SettingsError
-from nst_daemon.intake.claim import CARD, ERROR_FILE, RESULT, card_id, move_original
+from nst_daemon.intake.archive import CARD, ERROR_FILE, RESULT, card_id
+from nst_daemon.intake.claim import move_original
 from nst_daemon.intake.drops import Drop, Entry, JobSettings, Rejection, Request, suffix_of
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
@@ -42,7 +43,7 @@ def read(
     folder = _Archive(job, failed, max_bytes, changes)
     if job.source == "batch":
         return folder.cell()
-    own = JobSettings.parse(changes.written, "--set")
+    own = JobSettings.changes(changes.written)
     rules = replace(rules, read_settings=folder.settings, without_file=own, order_window=None)
     outcome = interpret(folder.top, list(folder.entries.values()), True, rules)
     if outcome.settling:
@@ -161,9 +162,8 @@ class _Archive:
                 f"{', '.join(missing) or 'the inputs'} of {job.name} cannot be found in {self.path}",
                 remedy="run the batch again",
             )
-        changed = JobSettings.parse(
-            self._changes.apply({**_open_settings(job, self._changes), "priority": job.priority}),
-            "--set",
+        changed = JobSettings.changes(
+            self._changes.apply({**_open_settings(job, self._changes), "priority": job.priority})
         )
         if changed.styles:
             raise SettingsError(

@@ -1,10 +1,10 @@
-"""From the inbox into the spool, and from the spool into the archive. Every step can be interrupted and repeated.
+"""From the inbox into the spool. Every step can be interrupted and repeated.
 
     claim            copies by descriptor into spool/ID/, hashes and fsyncs; .job.json comes last
     ledger.add       the ledger has the job
     remove_originals removes the originals from the inbox
-    archive          renames spool/ID/ to done/NAME/ or failed/NAME/
 
+`archive` then moves spool/ID/ to done/NAME/ or failed/NAME/.
 Refused files are not copied: their originals move into spool/ID/, and then on to failed/NAME/.
 """
 
@@ -12,39 +12,29 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import logging
 import os
-import shlex
 import shutil
 import stat
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from nst_daemon import files
 from nst_daemon.errors import InputError, Retry, StorageError
-from nst_daemon.intake.drops import Drop, Rejection, Request, Root
+from nst_daemon.intake.archive import CARD, ERROR_FILE, RESULT, card_json, read_card
+from nst_daemon.intake.drops import Drop, Rejection, Request, Root, new_job_id
 from nst_daemon.intake.ignore import is_litter
 from nst_daemon.intake.settle import Arrival, ChangedMeanwhile
 from nst_daemon.intake.walk import file_arrival
 from nst_daemon.intake.writers import Writers
-from nst_daemon.jobs import BatchCell, Changes, Fingerprint, Job, JobInput, JobState, Role
-from nst_daemon.names import clean_name, numbered, portable, printable, spellings
-from nst_daemon.publishing import move_folder
+from nst_daemon.jobs import Job, JobInput, JobState
+from nst_daemon.names import clean_name, numbered, portable, printable
 
 log = logging.getLogger(__name__)
 
-#: The job as it was claimed. It is written last, so a folder of the spool without it is an unfinished copy. It stays in
-#: the archive, so that only the job's own folder is pruned or retried.
-CARD = ".job.json"
-ERROR_FILE = "error.txt"
-#: A folder in the archive, with a finished picture that could not be published.
-RESULT = "result"
 _REMOVAL_REMEDIES = {
     errno.EACCES: "give the daemon's group the right to write to its folder",
     errno.EPERM: "remove its attributes i and a (chattr -ia), or the sticky bit of its folder",
@@ -70,7 +60,7 @@ def claim(
     *,
     max_bytes: int,
     now: float,
-    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    job_id: str = "",
 ) -> Job:
     """Copy the files of a request into spool/ID/. After an error nothing is left there.
 
@@ -80,7 +70,7 @@ def claim(
         roots: the folder of each root that a drop of the request has.
         max_bytes: the largest size of a file.
         now: seconds since the epoch.
-        make_id: makes the job's id.
+        job_id: the job's id; "" for a new one.
 
     Returns:
         The job in state `claimed`, which is not in the ledger yet.
@@ -92,7 +82,7 @@ def claim(
         StorageError: the spool cannot be written.
     """
     job = Job(
-        id=make_id(),
+        id=job_id or new_job_id(),
         name=request.name,
         source=request.source,
         state=JobState.CLAIMED,
@@ -116,7 +106,7 @@ def claim(
         )
         job = replace(job, inputs=inputs)
         # This fsyncs the folder, and with it the copies' names.
-        files.write_atomic(folder / CARD, _to_json(job))
+        files.write_atomic(folder / CARD, card_json(job))
     except BaseException:
         try:
             files.remove_tree(folder)
@@ -127,13 +117,14 @@ def claim(
     return job
 
 
-def refuse(
-    rejection: Rejection, *, now: float, make_id: Callable[[], str] = lambda: uuid.uuid4().hex
-) -> Job:
-    """The job that represents a rejection: in state `claimed`, with its error, without copies."""
+def refuse(rejection: Rejection, *, now: float, job_id: str = "") -> Job:
+    """The job that represents a rejection: in state `claimed`, with its error, without copies.
+
+    job_id: as in `claim`.
+    """
     names = _spool_names(rejection.files)
     return Job(
-        id=make_id(),
+        id=job_id or new_job_id(),
         name=rejection.name,
         source=rejection.source,
         state=JobState.CLAIMED,
@@ -386,120 +377,6 @@ def remove_if_empty(folder: Path) -> None:
             folder.rmdir()
 
 
-# Spool -> archive
-
-
-def archive(
-    job: Job,
-    spool: Path,
-    root: Path,
-    *,
-    error: str = "",
-    detail: str = "",
-    pictures: Sequence[Path] = (),
-) -> str:
-    """Move spool/ID/ to root/NAME/; may be repeated.
-
-    Args:
-        job: a job that has ended.
-        spool: the spool folder.
-        root: done/ or failed/.
-        error: first line of error.txt; "" for a finished job, whose copies of library files are not archived.
-        detail: further lines of error.txt.
-        pictures: finished files to move into its folder `RESULT`, as far as they exist.
-
-    Returns:
-        The path of the archive below `root`.
-
-    Raises:
-        StorageError: a folder cannot be written.
-    """
-    folder = spool / job.id
-    if not folder.is_dir():
-        if found := _find_archive(job, root):
-            return found
-        files.make_folder(folder)
-    elif job.archive and card_id(root / job.archive) == job.id:
-        _add_to_archive(job, folder, root / job.archive)
-        return job.archive
-    kept = {file.spooled for file in job.inputs if error or file.origin} | {CARD, RESULT}
-    with files.storage(folder):
-        for path in list(folder.iterdir()):
-            if path.name not in kept:
-                files.remove(path)
-        for path in pictures:
-            if path.is_file():
-                (folder / RESULT).mkdir(exist_ok=True)
-                path.replace(folder / RESULT / path.name)
-    if not (folder / CARD).exists():  # the job was refused
-        files.write_atomic(folder / CARD, _to_json(job))
-    if error:
-        write_error(folder, error, detail, name=job.name)
-    return str(move_folder(folder, root, job.name).relative_to(root))
-
-
-def _add_to_archive(job: Job, folder: Path, target: Path) -> None:
-    """Move inputs that came into the spool later, such as an original that could not be moved before.
-
-    What else is there are copies for a retry that was interrupted. Raises StorageError.
-    """
-    with files.storage(target):
-        for name in (file.spooled for file in job.inputs):
-            if os.path.lexists(folder / name) and not os.path.lexists(target / name):
-                shutil.move(folder / name, target / name)
-    files.remove_tree(folder)
-
-
-def write_error(folder: Path, error: str, detail: str = "", *, name: str) -> None:
-    """Write error.txt: one line for people, what they can do, and the detail. Raises StorageError.
-
-    name: of the job.
-    """
-    command = f"nst-daemon retry {shlex.quote(printable(name))}"
-    ways = (
-        f"To try again: {command} (--set KEY=VALUE changes a setting), or drop these files again."
-    )
-    text = "\n\n".join(filter(None, (printable(error), ways, detail.rstrip()))) + "\n"
-    files.write_atomic(folder / ERROR_FILE, text.encode(errors="backslashreplace"))
-
-
-def _find_archive(job: Job, root: Path) -> str:
-    """The archive of an earlier call, "" if there is none."""
-    for spelling in spellings(job.name):
-        for name in numbered(spelling):
-            if not os.path.lexists(root / name):
-                break
-            if card_id(root / name) == job.id:
-                return name
-    return ""
-
-
-def prune_archive(job: Job, root: Path) -> bool:
-    """Remove the job's files from root/ARCHIVE/; files that people have added stay.
-
-    Returns whether anything was removed. Raises StorageError.
-    """
-    folder = root / job.archive
-    card = _read_card(folder) if job.archive else None
-    if card is None or card.id != job.id:
-        return False
-    # After a retry the ledger has other inputs than the card: files that a person has added.
-    names = {file.spooled for file in (*card.inputs, *job.inputs)}
-    problems: list[StorageError] = []
-    for name in (*names, RESULT, ERROR_FILE):
-        try:
-            files.remove(folder / name)
-        except StorageError as error:
-            problems.append(error)
-    if problems:
-        raise problems[0]
-    # The card comes last: it says whose folder this is.
-    files.remove(folder / CARD)
-    with suppress(OSError):  # not empty
-        folder.rmdir()
-    return True
-
-
 # At start
 
 
@@ -527,12 +404,31 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
     with files.storage(spool):
         folders = [path for path in spool.iterdir() if path.is_dir() and path.name not in known]
     for folder in sorted(folders):
-        job = _read_card(folder)
-        if job is None or job.id != folder.name or _can_be_claimed_again(job, inbox):
-            files.remove_tree(folder)
+        if orphan := _orphan(folder, inbox):
+            orphans.append(orphan)
         else:
-            orphans.append(job)
+            files.remove_tree(folder)
     return orphans
+
+
+def is_free(job_id: str, spool: Path, inbox: Path) -> bool:
+    """Whether the spool has no job with an id that the ledger does not know. Removes an unfinished claim.
+
+    Raises StorageError.
+    """
+    folder = spool / job_id
+    if _orphan(folder, inbox):
+        return False
+    files.remove_tree(folder)
+    return True
+
+
+def _orphan(folder: Path, inbox: Path) -> Job | None:
+    """The job of a folder of the spool that the ledger does not know; None for an unfinished claim."""
+    job = read_card(folder)
+    if job is None or job.id != folder.name or _can_be_claimed_again(job, inbox):
+        return None
+    return job
 
 
 def spooled(spool: Path) -> list[str]:
@@ -545,39 +441,3 @@ def _can_be_claimed_again(job: Job, inbox: Path) -> bool:
     """Whether it has originals in the inbox, and all of them are still there."""
     dropped = [file for file in job.inputs if file.origin]
     return bool(dropped) and all(_find_original(f, inbox) is Original.SAME for f in dropped)
-
-
-# The card
-
-
-def _to_json(job: Job) -> bytes:
-    return json.dumps(
-        asdict(replace(job, settings=dict(job.settings), outputs=dict(job.outputs)))
-    ).encode()
-
-
-def _read_card(folder: Path) -> Job | None:
-    """The job whose files are in a folder, in state `claimed`; None if the card is missing or damaged."""
-    try:
-        card = json.loads(files.read_file(folder / CARD))
-        inputs = tuple(_input_from_json(file) for file in card.pop("inputs"))
-        card["staged_files"] = tuple(card["staged_files"])
-        card["changes"] = Changes.from_json(card.get("changes", {}))
-        card["batch"] = BatchCell.from_json(card.get("batch"))
-        return replace(Job(inputs=inputs, **card), state=JobState.CLAIMED)
-    except Exception:  # noqa: BLE001 (a damaged card may hold anything)
-        return None
-
-
-def card_id(folder: Path) -> str:
-    """The id of the job whose files are in a folder of the spool or the archive; "" if there is no card."""
-    job = _read_card(folder)
-    return job.id if job else ""
-
-
-def _input_from_json(values: dict[str, Any]) -> JobInput:
-    mark = values.pop("fingerprint")
-    return JobInput(
-        **{**values, "role": Role(values["role"])},
-        fingerprint=None if mark is None else Fingerprint.from_json(mark),
-    )

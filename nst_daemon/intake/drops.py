@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,20 +176,21 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """The contents of `NAME.yaml` or `job.yaml`: library styles by name, a priority and settings.
+    """The contents of `NAME.yaml` or `job.yaml`: library styles by name, a priority, an id and settings.
 
     The settings are those of the painting, and format, depth and quality of the picture. label: the printable name of
-    the file, for messages.
+    the file, for messages; job_id: the id that the job gets, "" for a new one.
     """
 
     styles: tuple[str, ...] = ()
     priority: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    job_id: str = ""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], label: str) -> JobSettings:
-        """Split a settings file into the inbox's own keys (`style`, `priority`) and the other settings.
+        """Split a settings file into the inbox's own keys (`style`, `priority`, `id`) and the other settings.
 
         Raises SettingsError. The other settings are checked by `job_settings.resolve_job`. label: printable file name.
         """
@@ -199,7 +202,30 @@ class JobSettings:
                 f"{label}: style must be the name of a style in the library, or a list of names"
             )
         priority = checked_priority(settings.pop("priority", 0), label)
-        return cls(tuple(styles), priority, settings, label)
+        job_id = settings.pop("id", "")
+        if "id" in values and not is_job_id(job_id):
+            raise SettingsError(
+                f"{label}: id must be 32 hex digits (0-9, a-f)",
+                remedy="remove it: the job gets a new id; quote an id that has no letter",
+            )
+        return cls(tuple(styles), priority, settings, label, job_id)
+
+    @classmethod
+    def changes(cls, values: Mapping[str, Any]) -> JobSettings:
+        """The settings of `--set`. Raises SettingsError."""
+        if "id" in values:
+            raise SettingsError("--set: a job keeps its id", remedy="remove id")
+        return cls.parse(values, "--set")
+
+
+def new_job_id() -> str:
+    """An id that no other job has."""
+    return uuid.uuid4().hex
+
+
+def is_job_id(value: object) -> bool:
+    """Whether a value has the form of a job's id."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value) is not None
 
 
 def checked_priority(value: object, label: str) -> int:
@@ -213,13 +239,17 @@ def checked_priority(value: object, label: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Files that cannot become a job. name: where they go below failed/; reason: one line with the remedy."""
+    """Files that cannot become a job. name: where they go below failed/; reason: one line with the remedy.
+
+    job_id: as in `Request`.
+    """
 
     name: str
     source: Source
     group: str
     files: tuple[Drop, ...]
     reason: str
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +257,7 @@ class Request:
     """A job to be claimed. The fields are those of `Job`; `files` are the files to copy.
 
     settings: of the drop, or resolved; those of the drop hold the outputs too (`OUTPUT_KEYS`); places: the settings
-    file of each, for messages.
+    file of each, for messages; job_id: the id that the settings file asks for, "" for a new one.
     """
 
     name: str
@@ -240,6 +270,7 @@ class Request:
     batch: BatchCell | None = None
     outputs: Mapping[str, object] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    job_id: str = ""
 
     @property
     def own_settings(self) -> Mapping[str, object]:
@@ -255,7 +286,7 @@ class Request:
     def refuse(self, reason: str) -> Rejection:
         """The rejection of this request; files outside of the inbox are not part of it."""
         own = tuple(file for file in self.files if file.root == "inbox")
-        return Rejection(self.name, self.source, self.group, own, reason)
+        return Rejection(self.name, self.source, self.group, own, reason, self.job_id)
 
 
 @dataclass(frozen=True, slots=True)

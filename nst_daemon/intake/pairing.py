@@ -309,7 +309,7 @@ def _judge(files: DropSet, rules: Rules, outcome: Outcome) -> Lack | None:
         reason = reason or name_fault(entry.stem[: -len(SUFFIX)], entry.name)
     reason = reason or _style_fault(files, names, rules) or _mask_fault(files, names)
     if not reason and (missing := _missing(files, bool(names))):
-        return Lack(files, *missing, settings=job.settings)
+        return Lack(files, *missing, job=job)
     if reason:
         outcome.rejections.append(_request(files, [], job).refuse(reason))
     elif not all(part.explicit for part in files.parts if files.source == "default") and (
@@ -339,7 +339,7 @@ def _add_lacks(lacks: Sequence[Lack], rules: Rules, outcome: Outcome, arriving: 
         else:
             waited = f"(waited for {duration(rules.pair_timeout)})"
             reason = f"{advice.cause}: {advice.remedy} {waited}"
-            request = _request(lack.files, [], JobSettings())
+            request = _request(lack.files, [], lack.job)
             outcome.rejections.append(request.refuse(reason))
     for advice, alike in waiting.items():
         outcome.waiting.append(_waiting(advice, alike, rules.pair_timeout, arriving))
@@ -362,12 +362,14 @@ def _read_job(files: DropSet, rules: Rules) -> tuple[str, JobSettings | None]:
     """Why the files cannot be a job, "" if they can; and their settings, None while these are changing."""
     reason = _fault(files)
     job = rules.without_file
-    if not reason and files.source != "batch":
+    # Settings are read for the id of a job that is refused, too.
+    readable = [part.entry for part in files.of(Role.SETTINGS) if not part.entry.problem]
+    if files.source != "batch":
         try:
-            for part in files.of(Role.SETTINGS):
-                job = rules.read_settings(part.entry)
+            for entry in readable:
+                job = rules.read_settings(entry)
         except SettingsError as error:
-            reason = str(error)
+            reason = reason or str(error)
         except ChangedMeanwhile:
             return "", None
     return reason, job
@@ -401,6 +403,7 @@ def _request(files: DropSet, styles: Sequence[Style], job: JobSettings) -> Reque
         settings=merge_settings(styles, job.settings, own=len(files.of(Role.STYLE))),
         priority=job.priority,
         places=setting_places(styles, job.settings, job.label),
+        job_id=job.job_id,
     )
 
 

@@ -21,6 +21,7 @@ from nst_daemon.errors import InputError, UsageError
 from nst_daemon.intake.drops import (
     MAX_STYLE_PICTURES,
     Style,
+    new_job_id,
     suffix_of,
     too_many_pictures,
     unknown_kind,
@@ -31,6 +32,14 @@ from nst_daemon.jobs import PICTURE_ROLES, Role
 from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
 from nst_daemon.pictures.camera_raw import recognise
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES, LIST_IT, NAMES, not_listed
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedJob:
+    """A job that is in the inbox now. id: the one that it gets when the daemon takes it."""
+
+    id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +65,8 @@ def drop(
     parts: Sequence[Part],
     settings: Mapping[str, object],
     formats: Collection[str] = NAMES,
-) -> str:
-    """Copy the pictures of one job into the inbox, and its settings as NAME.yaml.
+) -> DroppedJob:
+    """Copy the pictures of one job into the inbox, and its id and settings as NAME.yaml.
 
     Args:
         inbox: the inbox.
@@ -67,7 +76,7 @@ def drop(
         formats: those of `limits.formats`.
 
     Returns:
-        The name of the job.
+        The name and the id of the job.
 
     Raises:
         UsageError: a file does not exist, is not an image file, has another format, or cannot be read.
@@ -76,13 +85,18 @@ def drop(
     for part in parts:
         _check(part.path, formats)
     with Delivery(inbox) as delivery, files.storage(inbox):
-        if settings:
-            text = yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False)
-            delivery.file(".yaml").write(text.encode())
+        job_id = new_job_id()
+        delivery.file(".yaml").write(settings_file(settings, job_id))
         for part in parts:
             with part.path.open("rb") as source:
                 shutil.copyfileobj(source, delivery.file(part.ending), files.CHUNK)
-        return delivery.appear(name)
+        return DroppedJob(job_id, delivery.appear(name))
+
+
+def settings_file(settings: Mapping[str, object], job_id: str) -> bytes:
+    """The contents of NAME.yaml: first the id of the job, then its settings."""
+    values = {"id": job_id, **settings}
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode()
 
 
 class Delivery:

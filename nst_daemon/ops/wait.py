@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
+from nst_daemon.intake import dropped
 from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.names import composed, printable
+from nst_daemon.names import printable
 from nst_daemon.ops.status import read_live, served
 
 #: Seconds between two looks.
@@ -20,8 +21,8 @@ PATIENCE = 6
 
 def wait_for(
     folders: Folders,
+    job_id: str,
     name: str,
-    since: float,
     tell: Callable[[str], object],
     pause: Callable[[float], object] = time.sleep,
 ) -> Job:
@@ -29,8 +30,8 @@ def wait_for(
 
     Args:
         folders: The folders of the root.
-        name: The name of the job, as it was dropped.
-        since: When it was dropped, in seconds since the epoch; older jobs of this name do not count.
+        job_id: The id of the job.
+        name: The name of the job, for messages.
         tell: Told each new reason why nothing happens.
         pause: Sleeps for a number of seconds.
 
@@ -39,10 +40,11 @@ def wait_for(
     """
     said, missing = "", 0
     while True:
-        job = _find(folders, name, since)
+        job = _find(folders, job_id)
         if job is not None and job.state.terminal and (job.archive or job.result):
             return job
-        missing = missing + 1 if job is None and not _dropped(folders, name) else 0
+        is_missing = job is None and not dropped.find(folders.inbox, job_id)
+        missing = missing + 1 if is_missing else 0
         if missing > PATIENCE:
             raise UsageError(f"the files of {printable(name)} were removed from the inbox")
         reason = _reason(folders, name)
@@ -52,16 +54,11 @@ def wait_for(
         pause(PAUSE)
 
 
-def _find(folders: Folders, name: str, since: float) -> Job | None:
+def _find(folders: Folders, job_id: str) -> Job | None:
     if not folders.ledger.exists():
         return None
     with LedgerReader.attach(folders.ledger) as ledger:
-        found = [job for job in ledger.find(name) if job.name == name and job.created >= since]
-    return found[0] if found else None
-
-
-def _dropped(folders: Folders, name: str) -> bool:
-    return any(composed(path.name).startswith(f"{name}.") for path in folders.inbox.iterdir())
+        return ledger.get(job_id)
 
 
 def _reason(folders: Folders, name: str) -> str:

@@ -246,11 +246,12 @@ class Admission:
         """Copy into the spool, add to the ledger, take out of the inbox; in this order."""
         if self._claimed_before(wanted):
             return
-        job = self.claim(wanted, now)
+        job_id, note = self._id_for(wanted)
+        job = self.claim(wanted, now, job_id)
         if job is None:
             return
         try:
-            self._state.ledger.add(job)
+            self._state.ledger.add(job, note=note)
         except StorageError:
             if self._state.ledger.get(job.id) is None:  # the next round claims the files again
                 files.remove_tree(self._state.folders.spool / job.id)
@@ -259,11 +260,13 @@ class Admission:
         self._enter(job, now)
 
     def claim(self, wanted: Request | Rejection, now: Moment, job_id: str = "") -> Job | None:
-        """The job for what is wanted: with an error if it is refused; None if its files have just changed."""
-        options = {"make_id": lambda: job_id} if job_id else {}
+        """The job for what is wanted: with an error if it is refused; None if its files have just changed.
+
+        job_id: of the job; "" for a new one.
+        """
         created = self._last_created = max(now.wall, self._last_created + CREATION_STEP)
         if isinstance(wanted, Rejection):
-            return claim.refuse(wanted, now=created, **options)
+            return claim.refuse(wanted, now=created, job_id=job_id)
         folders, config = self._state.folders, self._state.config
         try:
             settings, outputs = resolve_job(config, wanted.settings, wanted.places)
@@ -281,7 +284,7 @@ class Admission:
                 },
                 max_bytes=config.limits.max_bytes,
                 now=created,
-                **options,
+                job_id=job_id,
             )
             digests = [(file.role.value, file.sha256) for file in job.inputs]
             identity = picture_identity(digests, settings, config.model.network, weights)
@@ -301,7 +304,18 @@ class Admission:
             reason = f"{error} To do that: {command}" if command else str(error)
         except InputError as error:
             reason = str(error)
-        return claim.refuse(wanted.refuse(reason), now=created, **options)
+        return claim.refuse(wanted.refuse(reason), now=created, job_id=job_id)
+
+    def _id_for(self, wanted: Request | Rejection) -> tuple[str, str]:
+        """The id that a settings file asks for, "" for a new one; and a note for the history. Raises StorageError."""
+        job_id, folders = wanted.job_id, self._state.folders
+        if not job_id:
+            return "", ""
+        if not self._state.ledger.get(job_id) and claim.is_free(
+            job_id, folders.spool, folders.inbox
+        ):
+            return job_id, ""
+        return "", f"its settings file has the id of another job ({job_id}): it got a new id"
 
     def _claimed_before(self, wanted: Request | Rejection) -> bool:
         """Whether the files were claimed already and are still there: not removable, or back after a power cut."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from nst_daemon import files
-from nst_daemon.intake import claim
+from nst_daemon.intake import archive
 from nst_daemon.jobs import TRANSITIONS, Job, JobState, Role
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.publishing import publish
@@ -197,7 +197,7 @@ class Completion:
         """Move the inputs to done/ or failed/, and remove what only the work needed."""
         folders, painted = self._state.folders, job.state in {S.PUBLISHED, S.DONE}
         stage = folders.stage / job.id
-        archive = claim.archive(
+        place = archive.archive(
             job,
             folders.spool,
             folders.done if painted else folders.failed,
@@ -214,11 +214,11 @@ class Completion:
             (folders.checkpoints / job.id).unlink(missing_ok=True)
         ended_before = job.state is S.DONE or (job.archive and not painted)
         if ended_before:  # only some inputs could not be moved then
-            self._state.ledger.note(job.id, now=now.wall, archive=archive)
+            self._state.ledger.note(job.id, now=now.wall, archive=place)
         elif painted:
-            self._ended(self._state.move(job, S.DONE, now, archive=archive))
+            self._ended(self._state.move(job, S.DONE, now, archive=place))
         else:
-            self._ended(self._state.ledger.note(job.id, now=now.wall, archive=archive))
+            self._ended(self._state.ledger.note(job.id, now=now.wall, archive=place))
 
     def _ended(self, job: Job) -> None:
         """Nothing more happens to the job: tell the log, the gallery, the batch, metrics and hooks."""

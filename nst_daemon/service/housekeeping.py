@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nst_daemon import files
 from nst_daemon.errors import StorageError
-from nst_daemon.intake import claim
+from nst_daemon.intake import archive
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
 from nst_daemon.ops.logs import job_logger
@@ -105,6 +105,6 @@ class Housekeeping:
         for job in ledger.history(*states, since=since, before=before, limit=-1):
             said = job_logger(log, job.name, job.id)
             with contained(job.name, warn(said, "its inputs cannot be removed: %s")):
-                if claim.prune_archive(job, root):
+                if archive.prune_archive(job, root):
                     said.info("removed its inputs from %s", root)
         self._removed_until[root] = before

@@ -12,7 +12,7 @@ from typing import Protocol
 from nst_daemon import files
 from nst_daemon.config import Config
 from nst_daemon.errors import InputError, SettingsError
-from nst_daemon.intake import archived, claim
+from nst_daemon.intake import archive, archived
 from nst_daemon.intake.drops import JobSettings, Rejection, Request
 from nst_daemon.intake.library import list_styles
 from nst_daemon.intake.pairing import Rules
@@ -46,7 +46,7 @@ def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
             return _refused_batch(job, folders.failed, changes)
         if not job.archive or not _may_read(folders.failed / job.archive):
             # It has just ended, or only the daemon can say more.
-            resolve_job(config, JobSettings.parse(changes.written, "--set").settings)
+            resolve_job(config, JobSettings.changes(changes.written).settings)
             return None
         styles = list_styles(folders.styles, config.limits.max_bytes)
         default = composed(config.default_style)
@@ -192,7 +192,7 @@ class Retries:
 
     def _refuse_again(self, job: Job, reason: str, now: Moment) -> None:
         """The job stays in failed/, with the reason of today."""
-        claim.write_error(self._state.folders.failed / job.archive, reason, name=job.name)
+        archive.write_error(self._state.folders.failed / job.archive, reason, name=job.name)
         note = f"retried by request: {reason}"
         self._state.ledger.note(job.id, now=now.wall, note=note, error=reason)
         job_logger(log, job.name, job.id).error("refused again: %s", reason)
@@ -201,7 +201,7 @@ class Retries:
         """Remove the files of a job from failed/; those that cannot be removed stay there. Raises StorageError."""
         said = job_logger(log, job.name, job.id)
         with contained(job.name, warn(said, "files stay in failed/: %s")):
-            claim.prune_archive(job, self._state.folders.failed)
+            archive.prune_archive(job, self._state.folders.failed)
 
     def _leave_archive(self, job: Job, now: Moment) -> None:
         """The inputs are in the spool and in the ledger again: remove them from failed/."""

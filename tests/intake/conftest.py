@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from nst_daemon.intake import claim
+from nst_daemon.intake import archive, claim
 from nst_daemon.intake.drops import Rejection, Request, Root
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import Job, JobState
@@ -103,7 +103,7 @@ class House:
         if not job.error:
             return self.ledger.move(job.id, JobState.QUEUED, now=self.wall)
         self.ledger.move(job.id, JobState.FAILED, now=self.wall)
-        place = claim.archive(job, self.spool, self.failed, error=job.error)
+        place = archive.archive(job, self.spool, self.failed, error=job.error)
         return self.ledger.note(job.id, now=self.wall, archive=place)
 
     def remove(self, job: Job) -> list[str]:

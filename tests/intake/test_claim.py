@@ -15,7 +15,7 @@ import pytest
 
 from nst_daemon import files
 from nst_daemon.errors import InputError, StorageError
-from nst_daemon.intake import claim
+from nst_daemon.intake import archive, claim
 from nst_daemon.intake.drops import Drop, Request
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import BatchCell, Job, JobState, Role
@@ -116,7 +116,7 @@ def test_the_original_goes_after_the_ledger_knows(pair: House) -> None:
     job = pair.take(ask(pair))
     assert tree(pair.inbox) == set()
     assert pair.ledger.next_queued() == job
-    assert {file.spooled for file in job.inputs} < tree(pair.spool / job.id) | {claim.CARD}
+    assert {file.spooled for file in job.inputs} < tree(pair.spool / job.id) | {archive.CARD}
 
 
 def test_a_new_version_is_not_removed(pair: House) -> None:
@@ -161,7 +161,7 @@ def test_library_files_stay_where_they_are(house: House) -> None:
     job = house.take(ask(house))
     assert tree(house.styles) == {"starry.png"}
     assert (house.spool / job.id / "starry.png").read_bytes() == PNG + b"style"
-    assert claim.archive(job, house.spool, house.done) == "starry/a"
+    assert archive.archive(job, house.spool, house.done) == "starry/a"
     assert tree(house.done) == {"starry/", "starry/a/", "starry/a/a.png"}
 
 
@@ -210,7 +210,7 @@ def test_archives_never_merge(house: House) -> None:
         house.drop("dog.content.png", PNG + bytes([number]))
         house.drop("dog.style.png")
         job = house.take(ask(house))
-        claim.archive(job, house.spool, house.done)
+        archive.archive(job, house.spool, house.done)
     assert {path.name for path in house.done.iterdir()} == {"dog", "dog-2", "dog-3"}
     contents = {(path / "dog.content.png").read_bytes()[-1] for path in house.done.iterdir()}
     assert contents == {0, 1, 2}
@@ -219,20 +219,22 @@ def test_archives_never_merge(house: House) -> None:
 def test_archiving_again_finds_what_is_there(pair: House) -> None:
     """An archive that was finished before a crash is recognised, also behind others of that name."""
     first = pair.take(ask(pair))
-    claim.archive(first, pair.spool, pair.done)
+    archive.archive(first, pair.spool, pair.done)
     pair.drop("dog.content.png")
     pair.drop("dog.style.png")
     second = pair.take(ask(pair))
-    assert claim.archive(second, pair.spool, pair.done) == "dog-2"
-    assert claim.archive(second, pair.spool, pair.done) == "dog-2"
-    assert claim.archive(first, pair.spool, pair.done) == "dog"
+    assert archive.archive(second, pair.spool, pair.done) == "dog-2"
+    assert archive.archive(second, pair.spool, pair.done) == "dog-2"
+    assert archive.archive(first, pair.spool, pair.done) == "dog"
     assert {path.name for path in pair.done.iterdir()} == {"dog", "dog-2"}
 
 
 def test_error_txt_is_one_safe_line_and_then_the_detail(pair: House) -> None:
     """The first line of error.txt is the escaped reason; the way to try again and the detail follow."""
     job = pair.take(ask(pair))
-    claim.archive(job, pair.spool, pair.failed, error="bad\x1b[31m\nline", detail="Traceback\n  x")
+    archive.archive(
+        job, pair.spool, pair.failed, error="bad\x1b[31m\nline", detail="Traceback\n  x"
+    )
     text = (pair.failed / "dog" / "error.txt").read_text()
     first, way, detail = text.split("\n\n")
     assert first == "bad\\x1b[31m\\x0aline"
@@ -243,7 +245,7 @@ def test_error_txt_is_one_safe_line_and_then_the_detail(pair: House) -> None:
 def archived(house: House) -> Request:
     """A request for the files of a failed job, which lie in failed/dog/."""
     job = house.take(ask(house))
-    place = claim.archive(job, house.spool, house.failed, error="x")
+    place = archive.archive(job, house.spool, house.failed, error="x")
     drops = []
     for file in job.inputs:
         mark = files.fingerprint((house.failed / place / file.spooled).stat())
@@ -265,7 +267,7 @@ def test_files_of_failed_are_claimed_like_those_of_the_inbox(pair: House) -> Non
     assert pair.remove(job) == []
     assert tree(pair.failed) == before
     assert claim.recover_spool(pair.spool, set(), pair.inbox) == [job]
-    claim.archive(job, pair.spool, pair.done)
+    archive.archive(job, pair.spool, pair.done)
     assert tree(pair.done / "dog") == {"dog.content.png", "dog_style.png", "dog.yaml"}
 
 
@@ -294,11 +296,11 @@ def test_the_cell_of_a_batch_is_on_the_card(pair: House) -> None:
 def test_pruning_takes_only_what_is_the_jobs(pair: House) -> None:
     """Pruning removes the job's own files; a person's file beside them stays, and so does another's folder."""
     job = pair.take(ask(pair))
-    job = pair.ledger.note(job.id, now=1.0, archive=claim.archive(job, pair.spool, pair.done))
+    job = pair.ledger.note(job.id, now=1.0, archive=archive.archive(job, pair.spool, pair.done))
     (pair.done / "dog" / "mine.txt").write_text("keep")
-    assert claim.prune_archive(job, pair.done)
+    assert archive.prune_archive(job, pair.done)
     assert tree(pair.done) == {"dog/", "dog/mine.txt"}
-    assert not claim.prune_archive(job, pair.done)
+    assert not archive.prune_archive(job, pair.done)
 
 
 def test_an_unfinished_claim_is_swept_and_claimed_again(pair: House) -> None:
@@ -306,7 +308,7 @@ def test_an_unfinished_claim_is_swept_and_claimed_again(pair: House) -> None:
     request = ask(pair)
     whole = pair.claim(request)
     torn = pair.claim(request)
-    (pair.spool / torn.id / claim.CARD).unlink()
+    (pair.spool / torn.id / archive.CARD).unlink()
     assert claim.recover_spool(pair.spool, pair.ledger.ids(), pair.inbox) == []
     assert tree(pair.spool) == set()
     assert {whole.name} == {request.name for request in pair.settled().requests}
@@ -348,7 +350,7 @@ def test_a_full_disk_is_not_the_files_fault(pair: House) -> None:
 def test_the_card_tells_the_whole_job(pair: House) -> None:
     """What is written beside the copies is the job, readable for people and complete."""
     job = pair.claim(ask(pair))
-    card = json.loads((pair.spool / job.id / claim.CARD).read_text())
+    card = json.loads((pair.spool / job.id / archive.CARD).read_text())
     assert card["name"] == "dog"
     assert {file["origin"] for file in card["inputs"]} == tree(pair.inbox)
     recovered: list[Job] = []

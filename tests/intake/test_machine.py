@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nst_daemon.errors import InputError
-from nst_daemon.intake import claim
+from nst_daemon.intake import archive, claim
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Job, JobState
 from tests.intake.conftest import PNG, House
@@ -182,7 +182,7 @@ class Inbox(RuleBasedStateMachine):
         house = self.house
         assert house.remove(job) == []
         if job.error:
-            place = claim.archive(job, house.spool, house.failed, error=job.error)
+            place = archive.archive(job, house.spool, house.failed, error=job.error)
             house.ledger.move(job.id, JobState.FAILED, now=house.wall, archive=place)
         else:
             house.ledger.move(job.id, JobState.QUEUED, now=house.wall)

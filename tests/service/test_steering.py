@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from nst_daemon import cli
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import InputError, UsageError
+from nst_daemon.intake.dropped import find
 from nst_daemon.intake.library import list_styles
 from nst_daemon.intake.scan import Intake
 from nst_daemon.intake.submit import (
@@ -139,7 +140,9 @@ def test_submitted_files_form_the_job(root: Root, tmp_path: Path) -> None:
             (Role.SETTINGS, "dog.yaml"),
         ]
     }
-    assert yaml.safe_load((root.inbox / "dog.yaml").read_text()) == {"seed": 4, "priority": 7}
+    written = yaml.safe_load((root.inbox / "dog.yaml").read_text())
+    assert {**written, "id": ""} == {"id": "", "seed": 4, "priority": 7}
+    assert find(root.inbox, written["id"]) == "dog"
     shared = (root.inbox / "dog.yaml").stat().st_mode
     assert stat.S_IMODE((root.inbox / "dog.content.jpg").stat().st_mode) == stat.S_IMODE(shared)
     assert {p.name for p in root.inbox.iterdir() if p.name.startswith(".")} == set()
