@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -204,12 +205,15 @@ def status(
     """
     from nst_daemon.ops import status as report
     from nst_daemon.ops import tables
+    from nst_daemon.ops.estimates import QueueEstimate
     from nst_daemon.service.inbox_now import inbox_now
 
     loaded = configured(config)
+    queue = QueueEstimate(loaded.folders)
 
     def gathered() -> report.Status:
-        return report.gather(loaded.folders).looking_at(partial(inbox_now, loaded))
+        found = report.gather(loaded.folders).looking_at(partial(inbox_now, loaded))
+        return replace(found, queue_seconds=queue.seconds(found))
 
     def page() -> str:
         return tables.status_page(gathered(), terminal_width())

@@ -67,6 +67,16 @@ class JobEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PaintingTime:
+    """When a finished picture was painted: from `began` to `ended`, seconds since the epoch."""
+
+    settings: Mapping[str, Any]
+    result: str
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
 class SteeringRequest:
     """A request of another process: verb is "cancel" or "retry"; changes: of the job's settings, for a retry."""
 
@@ -167,6 +177,33 @@ class LedgerReader:
             "SELECT at, state, attempt, note FROM events WHERE job = ? ORDER BY number", (job_id,)
         )
         return [JobEvent(at, JobState(state), attempt, note) for at, state, attempt, note in rows]
+
+    def painting_times(self, limit: int) -> list[PaintingTime]:
+        """The latest finished pictures that were painted in one attempt without interruption, newest first."""
+        rows = self._read(
+            """
+            SELECT settings, result, began, ended FROM (
+                SELECT settings, result, updated,
+                    (SELECT COUNT(*) FROM events WHERE job = jobs.id AND state = 'queued') AS queued,
+                    (SELECT MAX(at) FROM events WHERE job = jobs.id AND state = 'running') AS began,
+                    (SELECT MAX(at) FROM events WHERE job = jobs.id AND state = 'staged') AS ended
+                FROM jobs WHERE state = 'done' ORDER BY updated DESC LIMIT ?
+            ) WHERE queued = 1 AND ended > began ORDER BY updated DESC
+            """,
+            (limit,),
+        )
+        return [
+            PaintingTime(json.loads(settings), *others) for settings, *others in map(tuple, rows)
+        ]
+
+    def queued_settings(self) -> list[tuple[dict[str, Any], int]]:
+        """The settings of the jobs that will be painted, and how many jobs have each."""
+        states = (JobState.CLAIMED, JobState.QUEUED, JobState.RETRYING)
+        rows = self._read(
+            f"SELECT settings, COUNT(*) FROM jobs WHERE state IN ({marks(states)}) AND error = '' GROUP BY settings",  # noqa: S608 (question marks)
+            states,
+        )
+        return [(json.loads(settings), number) for settings, number in rows]
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state; every state is a key."""

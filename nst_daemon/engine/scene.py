@@ -18,13 +18,11 @@ from nst_daemon.engine.memory import free_memory, memory_plans, out_of_memory
 from nst_daemon.engine.neighbours import Matching, StyleMaps, cell_labels
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
-from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.settings import AUTO_SIZE, RenderSettings, scale_fractions
 from nst_daemon.engine.vgg import MEAN
 from nst_daemon.errors import PictureError, SettingsError
 from nst_daemon.pictures.raster import Size
 
-#: The longer side in pixels that `size: auto` does not exceed.
-AUTO_SIZE = {"cuda": 1280, "cpu": 512}
 #: The least sum of a style region's weights at its deepest layer, in positions.
 MINIMUM_REGION = 0.1
 
@@ -167,13 +165,7 @@ def scale_sizes(size: Size, settings: RenderSettings) -> list[Size]:
             f"{max(settings.layers, key=lambda name: minimum_side([name]))}",
             remedy=f"its shorter side must be at least {least} pixels: set a larger size",
         )
-    if isinstance(settings.scales, str):
-        ratio = 2.0 if settings.scales == "halves" else sqrt(2)
-        fractions = [1.0]
-        while max(size) * fractions[0] / ratio >= settings.coarsest:
-            fractions.insert(0, fractions[0] / ratio)
-    else:
-        fractions = list(settings.scales)
+    fractions = scale_fractions(settings.scales, max(size), settings.coarsest)
     sizes = [(round(size[0] * f), round(size[1] * f)) for f in fractions]
     return [s for s in sizes if min(s) >= least]
 

@@ -53,6 +53,8 @@ Layers = Annotated[Mapping[str, Weight], MinLen(1)]
 
 #: How many times `style_loss: neighbours` matches each layer by itself at full size.
 LAYER_PASSES = 2
+#: The longer side in pixels that `size: auto` does not exceed, by the type of the device.
+AUTO_SIZE: Mapping[str, int] = {"cuda": 1280, "cpu": 512}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +265,23 @@ class RenderSettings:
         weights = {f"content {k}": self.content_weight * w for k, w in content.items()}
         weights |= {f"style {k}": self.style_weight * w for k, w in self.style_layers.items()}
         return weights | {"tv": self.tv_weight}
+
+
+def scale_fractions(scales: str | Sequence[float], side: float, coarsest: float) -> list[float]:
+    """The sizes to paint at as fractions of the final size, from coarse to fine; the last one is 1.
+
+    Args:
+        scales: `RenderSettings.scales`.
+        side: The longer side of the picture in pixels.
+        coarsest: `RenderSettings.coarsest`.
+    """
+    if not isinstance(scales, str):
+        return list(scales)
+    ratio = 2.0 if scales == "halves" else math.sqrt(2)
+    fractions = [1.0]
+    while side * fractions[0] / ratio >= coarsest:
+        fractions.insert(0, fractions[0] / ratio)
+    return fractions
 
 
 _DEFAULTS = RenderSettings()

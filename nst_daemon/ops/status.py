@@ -42,6 +42,7 @@ class Status:
         running: whether a daemon is running.
         inbox: what is in the inbox, by the daemon's last scan; if no daemon is running, at the moment (`looking_at`),
             or None.
+        queue_seconds: painting time until the queue is empty (`ops.estimates`); None if it is unknown.
         changed: the latest change of any job, or the latest request; seconds since the epoch.
         counts: number of jobs in each state.
         next: jobs in a worker that are not being painted yet, then the queue, then jobs to be retried. If no daemon is
@@ -60,6 +61,7 @@ class Status:
     done: Sequence[Job]
     asked: Mapping[str, str]
     inbox: InboxStatus | None = None
+    queue_seconds: float | None = None
     changed: float = 0.0
 
     def looking_at(self, look: Callable[[], InboxStatus | None]) -> Self:
@@ -85,6 +87,7 @@ class Status:
             "failed": [brief(job) for job in self.failed],
             "done": [brief(job) for job in self.done],
             "asked": dict(self.asked),
+            "queue_seconds": self.queue_seconds,
         }
 
 

@@ -24,7 +24,7 @@ def status_page(status: Status, width: int | None, now: float | None = None) -> 
         parts += _paintings(status.live, width)
         parts += [_workers(status.live, width)]
     parts += [wrapped(line, width, rest="    ") for line in _inbox(status)]
-    parts.append(wrapped(_counts(status.counts), width, rest="    "))
+    parts.append(wrapped(_counts(status), width, rest="    "))
     for title, jobs in (("Next", status.next), ("Recent failures", status.failed)):
         if jobs:
             parts += [f"\n{title}", _jobs(jobs, status.asked, width)]
@@ -153,9 +153,12 @@ def _inbox(status: Status) -> list[str]:
     return lines
 
 
-def _counts(counts: Mapping[JobState, int]) -> str:
-    present = [f"{number} {state}" for state, number in counts.items() if number]
-    return "jobs: " + (", ".join(present) or "none")
+def _counts(status: Status) -> str:
+    present = [f"{number} {state}" for state, number in status.counts.items() if number]
+    left = (
+        f" (the queue takes about {duration(status.queue_seconds)})" if status.queue_seconds else ""
+    )
+    return "jobs: " + (", ".join(present) or "none") + left
 
 
 def _jobs(jobs: Sequence[Job], asked: Mapping[str, str], width: int | None) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from nst_daemon.config import Folders
+from nst_daemon.ops.estimates import QueueEstimate
 from nst_daemon.web.feed import Feed
 from nst_daemon.web.options import PageOptions
 
@@ -23,6 +25,11 @@ class Context:
 
     options: PageOptions
     feed: Feed = field(default_factory=Feed)
+
+    @cached_property
+    def queue(self) -> QueueEstimate:
+        """When the queue will be empty."""
+        return QueueEstimate(self.folders)
 
     @property
     def folders(self) -> Folders:

@@ -110,6 +110,9 @@ class StatusInfo(ResponseBody):
     paintings: list[PaintingInfo]
     workers: list[WorkerInfo]
     inbox: InboxInfo | None
+    queue_seconds: float | None = Field(
+        description="Painting time until the queue is empty, from earlier pictures; null: it is unknown."
+    )
     changed: float = Field(
         description="The latest change or request of any job. When it differs, lists of jobs are out of date."
     )

@@ -28,4 +28,4 @@ async def events(shared: Shared) -> EventStream:
     If it cannot be read, there is an event `problem` with an error. The stream ends when the server restarts; clients
     then connect again.
     """
-    return shared.feed.response("status", lambda: Event("status", present(shared.folders)))
+    return shared.feed.response("status", lambda: Event("status", present(shared)))

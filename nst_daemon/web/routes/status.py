@@ -8,10 +8,9 @@ from pathlib import Path
 
 from fastapi import APIRouter, Response
 
-from nst_daemon.config import Folders
-from nst_daemon.ops.status import Status, gather, served
+from nst_daemon.ops.status import gather, served
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
-from nst_daemon.web.context import Shared
+from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.models import (
     HealthInfo,
     InboxInfo,
@@ -27,7 +26,7 @@ router = APIRouter(tags=["status"])
 @router.get("/status")
 def status(shared: Shared) -> StatusInfo:
     """What the daemon is doing."""
-    return present(shared.folders)
+    return present(shared)
 
 
 @router.get("/health")
@@ -39,13 +38,9 @@ def health(shared: Shared, response: Response) -> HealthInfo:
     return HealthInfo(status="away")
 
 
-def present(folders: Folders) -> StatusInfo:
+def present(context: Context) -> StatusInfo:
     """The present status of a root. Raises LedgerError, StorageError."""
-    return describe(gather(folders, shown=0), folders)
-
-
-def describe(found: Status, folders: Folders) -> StatusInfo:
-    """The JSON form of a status."""
+    found = gather(context.folders, shown=0)
     live = found.live
     return StatusInfo(
         version=version("nst-daemon"),
@@ -53,9 +48,10 @@ def describe(found: Status, folders: Folders) -> StatusInfo:
         state=("away" if not found.running else live.state if live else "loading"),
         reason=live.reason if live else "",
         counts=dict(found.counts),
-        paintings=_paintings(live, folders.results) if live else [],
+        paintings=_paintings(live, context.folders.results) if live else [],
         workers=[_worker(worker) for worker in live.workers] if live else [],
         inbox=_inbox(found.inbox) if found.inbox else None,
+        queue_seconds=context.queue.seconds(found),
         changed=found.changed,
     )
 
