@@ -55,7 +55,7 @@ from nst_daemon.engine.device_names import checked_devices
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.engine.settings import RenderSettings, resolve, settings_problems
 from nst_daemon.errors import ConfigError, SettingsError
-from nst_daemon.key_types import choices, describe, without_booleans
+from nst_daemon.key_types import bounds, choices, describe, kind_of, without_booleans
 from nst_daemon.names import shortened
 from nst_daemon.pictures.output_formats import OUTPUT_KEYS, depth_problem, formats_with
 
@@ -277,7 +277,8 @@ def _described(name: str, default: Any, kind: Any, f: dataclasses.Field[Any]) ->
     allowed = f.metadata["allowed"] or describe(kind)
     secret = tuple(name.split(".")) in SECRETS
     words = tuple(PRESETS) if name == "render.preset" else choices(kind)
-    return ConfigKey(name, default, f.metadata["help"], allowed, words, secret)
+    form = (kind_of(kind) if name != "render.preset" else "choice", *bounds(kind))
+    return ConfigKey(name, default, f.metadata["help"], allowed, words, secret, *form)
 
 
 def _fields(section: Any) -> dict[str, dataclasses.Field[Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nst_daemon.errors import ConfigError, first_line
+from nst_daemon.key_types import Kind
 from nst_daemon.names import printable, shortened
 from nst_daemon.pictures.output_formats import listed
 from nst_daemon.suggestions import did_you_mean, question, similar_keys
@@ -29,6 +30,8 @@ class ConfigKey:
         allowed: Its values, in words.
         choices: The words among its values.
         secret: Whether its value is never shown.
+        kind: Of its values, for forms.
+        minimum, maximum: Of its values, if they are numbers; they may be excluded (`allowed`).
     """
 
     name: str
@@ -37,6 +40,9 @@ class ConfigKey:
     allowed: str
     choices: tuple[str, ...] = ()
     secret: bool = False
+    kind: Kind = "text"
+    minimum: float | None = None
+    maximum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,11 @@ class Folders(Section):
         return self.state / "checkpoints"
 
     @property
+    def uploads(self) -> Path:
+        """Pictures that were uploaded to the page, until they expire."""
+        return self.state / "uploads"
+
+    @property
     def logs(self) -> Path:
         """The output of each worker since its last start."""
         return self.state / "logs"

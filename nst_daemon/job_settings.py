@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 
 from nst_daemon.config import Config, Outputs, config_keys
@@ -51,6 +51,24 @@ def resolve_job(
         return config.render_settings(render), job_outputs(config, settings)
     except SettingsError as error:
         raise error.placed(places or {}) from error
+
+
+def job_problems(
+    config: Config, settings: Mapping[str, object], places: Mapping[str, str] | None = None
+) -> Iterator[SettingsError]:
+    """Every reason for which `resolve_job` refuses settings, each with its key. The arguments are those of it."""
+    left = dict(settings)
+    while True:
+        try:
+            resolve_job(config, left, places)
+        except SettingsError as error:
+            yield error
+            # Without the setting that is wrong, the others can be checked.
+            if error.key not in left:
+                return
+            del left[error.key]
+        else:
+            return
 
 
 def job_outputs(config: Config, settings: Mapping[str, object]) -> Outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -60,6 +61,46 @@ def choices(kind: Any) -> tuple[str, ...]:
     if bool in members(kind):
         found += ["true", "false"]
     return tuple(found)
+
+
+#: The kinds of values, as forms need them.
+Kind = Literal["integer", "number", "boolean", "choice", "text", "list", "mapping"]
+
+
+def kind_of(annotation: Any) -> Kind:
+    """The main kind of value that an annotation allows; a number that may also be a word is a number."""
+    parts = members(annotation)
+    origins = [get_origin(part) or part for part in parts]
+    literals = [v for part in parts if get_origin(part) is Literal for v in get_args(part)]
+    if any(isinstance(origin, type) and issubclass(origin, Mapping) for origin in origins):
+        return "mapping"
+    if any(origin in (list, tuple) for origin in origins):
+        return "list"
+    if bool in parts:
+        return "boolean"
+    if float in parts:
+        return "number"
+    if int in parts or (literals and all(isinstance(v, int) for v in literals)):
+        return "integer"
+    return "choice" if literals else "text"
+
+
+def bounds(annotation: Any) -> tuple[float | None, float | None]:
+    """The least and the greatest number that an annotation allows; also bounds that are excluded."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        found = [bounds(member) for member in get_args(annotation)]
+        return next((pair for pair in found if pair != (None, None)), (None, None))
+    if origin is not Annotated:
+        return None, None
+    inner, *metadata = get_args(annotation)
+    low, high = bounds(inner)
+    for item in metadata:
+        if isinstance(item, Ge | Gt):
+            low = float(f"{item.ge if isinstance(item, Ge) else item.gt}")
+        elif isinstance(item, Le | Lt):
+            high = float(f"{item.le if isinstance(item, Le) else item.lt}")
+    return low, None if high == math.inf else high
 
 
 def without_booleans(values: Mapping[str, Any], section: type) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
     """The style that consists of these files. Settings are read once everything has settled."""
     pictures = tuple(next(iter(part.sources.values())))
     settled, settings = part.settled, {}
-    problem = part.problem or _name_problem(name) or _files_problem(part)
+    problem = part.problem or name_problem(name) or _files_problem(part)
     if part.settings and settled and not problem:
         try:
             settings = dict(read(part.settings[0]))
@@ -207,10 +207,10 @@ def _style(name: str, part: _Parts, read: ReadSettings) -> Style:
             problem = explain_one(error)
     file = part.settings[0].path if part.settings else ""
     style = Style(name, pictures, settings, problem, settled, file)
-    return replace(style, problem=problem or _weights_problem(style))
+    return replace(style, problem=problem or weights_problem(settings, len(pictures)))
 
 
-def _name_problem(name: str) -> str:
+def name_problem(name: str) -> str:
     """Why a style of this name has no folder in the inbox, "" if it has one."""
     if not ignored(name, folder=True):
         return ""
@@ -322,13 +322,13 @@ def _are_numbers(value: object) -> TypeGuard[list[float]]:
     )
 
 
-def _weights_problem(style: Style) -> str:
-    """What is wrong with the `style_weights` of a style, "" if nothing is."""
-    given = style.settings.get("style_weights")
+def weights_problem(settings: Mapping[str, object], pictures: int) -> str:
+    """What is wrong with `style_weights` in the settings of a style with so many pictures, "" if nothing is."""
+    given = settings.get("style_weights")
     if not given:
         return ""
-    if not _are_numbers(given) or len(given) != len(style.pictures):
-        return f"its style_weights must be a list of {len(style.pictures)}: one for each picture"
+    if not _are_numbers(given) or len(given) != pictures:
+        return f"its style_weights must be a list of {pictures}: one for each picture"
     if min(given) < 0 or not 0 < sum(given) < math.inf:
         return "its style_weights must be numbers ≥ 0, and one of them > 0"
     return ""

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -99,6 +100,10 @@ def settings_file(settings: Mapping[str, object], job_id: str) -> bytes:
     return yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode()
 
 
+#: Two jobs must not choose the same name.
+_naming = threading.Lock()
+
+
 class Delivery:
     """The files of one job on their way into the inbox. They are hidden from the scan until `appear` names them.
 
@@ -113,6 +118,7 @@ class Delivery:
             )
         self._inbox = inbox
         self._files: list[tuple[BinaryIO, Path, str]] = []
+        self._placed: list[Path] = []
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +139,30 @@ class Delivery:
         self._files.append((file, hidden, ending))
         return file
 
+    def check_name(self, name: str) -> None:
+        """Raise UsageError if the inbox ignores files of this name."""
+        for _, _, ending in self._files:
+            check_name(name, ending)
+
+    def complete(self) -> None:
+        """Make the contents of the files durable, and close them. Raises StorageError."""
+        with files.storage(self._inbox):
+            for file, _, _ in self._files:
+                if not file.closed:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    file.close()
+
+    def withdraw(self) -> bool:
+        """Remove the files after `appear`; False if the daemon has taken one of them already."""
+        complete = True
+        while self._placed:
+            try:
+                self._placed.pop().unlink()
+            except OSError:
+                complete = False
+        return complete
+
     def appear(self, name: str, folder: str = "") -> str:
         """Give the files their names, so that the scan sees them.
 
@@ -148,20 +178,15 @@ class Delivery:
             StorageError: the inbox cannot be written.
         """
         place = self._place(folder)
-        name = _free_name(place, clean_name(name))
-        for _, _, ending in self._files:
-            if ignored(name + ending):
-                raise UsageError(
-                    f"{printable(name + ending)} has the name of a temporary file, which the inbox ignores",
-                    remedy="give it another name",
-                )
-        with files.storage(place):
-            for file, _, _ in self._files:
-                file.flush()
-                os.fsync(file.fileno())
+        self.check_name(name)
+        self.complete()
+        with _naming, files.storage(place):
+            name = _free_name(place, clean_name(name))
             # The content comes last: the other files wait for it.
             for _, hidden, ending in sorted(self._files, key=lambda f: f[2].startswith(".content")):
-                hidden.rename(place / f"{name}{ending}")
+                target = place / f"{name}{ending}"
+                hidden.rename(target)
+                self._placed.append(target)
             files.fsync_folder(place)
         return name
 
@@ -315,6 +340,16 @@ def check_format(path: Path, label: str, formats: Collection[str]) -> None:
         known = recognise(file)
     if known and known.name not in formats:
         raise UsageError(f"{label} {not_listed(known)}", remedy=LIST_IT)
+
+
+def check_name(name: str, ending: str = ".content.jpg") -> None:
+    """Raise UsageError if the inbox ignores files of this name. ending: what follows it."""
+    file = clean_name(name) + ending
+    if ignored(file):
+        raise UsageError(
+            f"{printable(file)} has the name of a temporary file, which the inbox ignores",
+            remedy="give it another name",
+        )
 
 
 def _free_name(inbox: Path, name: str) -> str:

@@ -122,10 +122,37 @@ def decode_file(
     """
     label = name or label_of(source)
     with reading(label), _opened(source, limits.max_bytes, label) as file:
-        stored = _header(file, limits, label)
+        stored, _ = _header(file, limits, label)
         with _damage(label, file):
             raster, reduced = _decode(stored, label, used, exact)
         return _converted(stored, raster, label, reduced)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureHeader:
+    """What the header of an image file says.
+
+    Attributes:
+        format: Of the file.
+        size: Of the picture, upright.
+    """
+
+    format: Format
+    size: Size
+
+
+def read_header(
+    source: Source, limits: PictureLimits = DEFAULT_LIMITS, *, name: str | None = None
+) -> PictureHeader:
+    """Check format and dimensions of an image file against limits. No pixel is decoded.
+
+    The arguments and errors are those of `decode_file`.
+    """
+    label = name or label_of(source)
+    with reading(label), _opened(source, limits.max_bytes, label) as file:
+        stored, known = _header(file, limits, label)
+        turned = read_exif(stored.exif)[0] in TURNED
+        return PictureHeader(known, stored.size[::-1] if turned else stored.size)
 
 
 def decode_stored(stored: StoredPicture, label: str) -> DecodedFile:
@@ -168,8 +195,8 @@ def _opened(source: Source, max_bytes: int, label: str) -> IO[bytes]:
         return copied(file, max_bytes, label)
 
 
-def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture:
-    """The header of a file that is within the limits."""
+def _header(file: IO[bytes], limits: PictureLimits, label: str) -> tuple[StoredPicture, Format]:
+    """The header and the format of a file that is within the limits."""
     if not file.read(1):
         raise PictureError(f"{label} is empty", remedy="copy the file again")
     known = _allowed(recognise(file), limits.formats, label)
@@ -177,7 +204,7 @@ def _header(file: IO[bytes], limits: PictureLimits, label: str) -> StoredPicture
     with _damage(label, file):
         stored = reader.open_picture(file)
     _check_limits(stored.size, limits, label)
-    return stored
+    return stored, known
 
 
 def _allowed(known: Format | None, formats: Sequence[str], label: str) -> Format:

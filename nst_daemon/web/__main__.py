@@ -14,10 +14,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from nst_daemon import machine
-from nst_daemon.intake import submit
+from nst_daemon.errors import NstError
+from nst_daemon.intake import new_style, submit
 from nst_daemon.ops import logs
 from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
+from nst_daemon.web.uploads import Uploads
 
 #: Seconds that requests have to finish at the end, and until the process ends in any case.
 SHUTDOWN_SECONDS, EXIT_SECONDS = 2, 3.5
@@ -27,6 +29,10 @@ ABANDONED_SECONDS = 3600.0
 MAX_MEMORY = 2 << 30
 #: Simultaneous connections; further ones get status 503.
 CONNECTIONS = 100
+#: Seconds between two searches for expired uploads.
+SWEEP_SECONDS = 600.0
+
+log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -49,10 +55,16 @@ def main() -> None:
     server_log.propagate = False
     server_log.setLevel(logging.WARNING)
     machine.limit_memory(min(options.limits.max_memory or MAX_MEMORY, MAX_MEMORY))
-    submit.sweep(options.folders.inbox, time.time() - ABANDONED_SECONDS)
+    abandoned = time.time() - ABANDONED_SECONDS
+    submit.sweep(options.folders.inbox, abandoned)
+    new_style.sweep(options.folders.styles, abandoned)
+    app = make_app(options)
+    uploads = app.state.context.uploads
+    uploads.sweep(start=True)
+    threading.Thread(target=_sweep, args=(uploads,), daemon=True).start()
     server = Server(
         uvicorn.Config(
-            make_app(options),
+            app,
             loop="asyncio",
             http="h11",
             ws="none",
@@ -66,6 +78,16 @@ def main() -> None:
     )
     threading.Thread(target=_end_with_the_daemon, args=(server,), daemon=True).start()
     server.run([socket.socket(fileno=int(sys.argv[1]))])
+
+
+def _sweep(uploads: Uploads) -> None:
+    """Remove expired uploads from time to time."""
+    while True:
+        time.sleep(SWEEP_SECONDS)
+        try:
+            uploads.sweep()
+        except NstError as error:
+            log.warning("%s", error)
 
 
 def _end_with_the_daemon(server: uvicorn.Server) -> None:

@@ -40,7 +40,7 @@ from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
-from nst_daemon.web.routes import events, status
+from nst_daemon.web.routes import events, settings, status, styles, submissions, uploads
 from nst_daemon.web.static_files import StaticFiles
 from nst_daemon.web.upload import drop
 
@@ -96,7 +96,7 @@ def make_app(options: PageOptions) -> FastAPI:
     )
     app.state.context = Context(options)
     error_bodies.install(app)
-    for routes in (status, events):
+    for routes in (status, events, uploads, submissions, styles, settings):
         app.include_router(routes.router, prefix=API, responses=error_bodies.RESPONSES)
     return app
 

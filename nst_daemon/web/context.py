@@ -8,10 +8,14 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from nst_daemon.config import Folders
+from nst_daemon.config import Config, Folders
+from nst_daemon.intake.drops import Style
+from nst_daemon.intake.library import list_styles
 from nst_daemon.ops.estimates import QueueEstimate
+from nst_daemon.web.disk_space import DiskSpace
 from nst_daemon.web.feed import Feed
 from nst_daemon.web.options import PageOptions
+from nst_daemon.web.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,24 @@ class Context:
     Attributes:
         options: folders, limits and the configuration of the page.
         feed: server-sent events.
+        space: of the disks, for all that is written.
+        uploads: the uploaded pictures.
     """
 
     options: PageOptions
     feed: Feed = field(default_factory=Feed)
+    space: DiskSpace = field(init=False)
+    uploads: Uploads = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits, folder = self.options.limits, self.options.folders.uploads
+        object.__setattr__(self, "space", DiskSpace(limits.min_free_disk))
+        object.__setattr__(self, "uploads", Uploads(folder, limits, self.space))
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the daemon, without its hooks."""
+        return self.options.config
 
     @cached_property
     def queue(self) -> QueueEstimate:
@@ -35,6 +53,10 @@ class Context:
     def folders(self) -> Folders:
         """The folders of the root."""
         return self.options.folders
+
+    def library(self) -> dict[str, Style]:
+        """The style library as it is now."""
+        return list_styles(self.folders.styles, self.options.limits.max_bytes)
 
 
 def _context(request: Request) -> Context:

@@ -27,6 +27,19 @@ class TooLargeError(InputError):
     """A picture exceeds the size limit of the inbox."""
 
 
+class FieldError(UsageError):
+    """A part of a request is not possible. field: its path, such as settings.size."""
+
+    field = ""
+
+    @classmethod
+    def of(cls, error: NstError, field: str) -> FieldError:
+        """An error of ours that is about a part of a request."""
+        found = cls(error.message, remedy=error.remedy)
+        found.field = field
+        return found
+
+
 #: HTTP status by exception, the most specific first; 503 for all other errors of ours.
 CODES: Mapping[type[NstError], int] = {
     NotFoundError: 404,
@@ -78,7 +91,7 @@ def plain(status: int, cause: str, remedy: str = "") -> Response:
 def _ours(_: Request, error: Exception) -> Response:
     assert isinstance(error, NstError)
     status = next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
-    return response(status, body(error))
+    return response(status, body(error, error.field if isinstance(error, FieldError) else ""))
 
 
 def _http(_: Request, error: Exception) -> Response:

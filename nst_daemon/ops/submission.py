@@ -1,0 +1,220 @@
+"""New jobs: checked as the daemon will check them, and put into the inbox. For `nst-daemon submit` and the REST API."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from nst_daemon import files
+from nst_daemon.config import Config
+from nst_daemon.errors import NstError, SettingsError, UsageError
+from nst_daemon.intake.drops import MAX_STYLE_PICTURES, Style, new_job_id, too_many_pictures
+from nst_daemon.intake.library import merge_settings, setting_places, style_problem
+from nst_daemon.intake.submit import Delivery, Dropped, check_name, job_parts, settings_file
+from nst_daemon.job_settings import job_problems
+from nst_daemon.names import composed, printable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StyleChoice:
+    """A style of a new job: the name of one in the library, or a picture and perhaps its mask."""
+
+    library: str = ""
+    picture: Path | None = None
+    mask: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobContent:
+    """The content of a new job. name: of the job; it is made safe, and numbered if it is in use."""
+
+    name: str
+    picture: Path
+    mask: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJobs:
+    """Jobs with the same styles and settings, one for each content.
+
+    Attributes:
+        contents: pictures that exist.
+        styles: blended in each picture, in the order of `style_weights`.
+        settings: of the painting, and format, depth and quality.
+        priority: of each job.
+    """
+
+    contents: Sequence[JobContent]
+    styles: Sequence[StyleChoice]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """Why jobs cannot be submitted. field: the part of the request, such as settings.size or styles.0."""
+
+    field: str
+    error: NstError
+
+
+def problems(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> Iterator[FieldProblem]:
+    """Everything for which the daemon would refuse these jobs.
+
+    Args:
+        config: of the daemon.
+        library: its styles.
+        jobs: with pictures that exist.
+    """
+    for number, content in enumerate(jobs.contents):
+        try:
+            check_name(content.name)
+        except UsageError as error:
+            yield FieldProblem(f"contents.{number}.name", error)
+    yield from _style_problems(library, jobs)
+    found = [library.get(composed(style.library)) for style in jobs.styles if style.library]
+    named = [style for style in found if style and not style.problem]
+    own = sum(style.picture is not None for style in jobs.styles)
+    known = len(named) == len(found) and bool(jobs.styles)
+    settings = dict(jobs.settings)
+    if known:
+        if weights := _weights_problem(library, jobs):
+            yield FieldProblem("settings.style_weights", weights)
+            settings.pop("style_weights")
+        pictures = own + sum(len(style.pictures) for style in named)
+        if pictures > MAX_STYLE_PICTURES:
+            yield FieldProblem("styles", UsageError(too_many_pictures(pictures, "this job")))
+    merged = merge_settings(named, settings, own=own) if known else settings
+    places = setting_places(named, {}, "")
+    for refused in job_problems(config, merged, places):
+        wrong = f"settings.{refused.key}" if refused.key in jobs.settings else "settings"
+        yield FieldProblem("styles" if refused.key in places else wrong, refused)
+
+
+def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[Dropped]:
+    """Put jobs into the inbox: all of them, or none.
+
+    Args:
+        config: of the daemon.
+        library: its styles.
+        jobs: without `problems`.
+
+    Returns:
+        The jobs, in the order of their contents.
+
+    Raises:
+        UsageError: there is no inbox.
+        StorageError: the inbox cannot be written.
+    """
+    ordered = _own_first(jobs.styles, jobs.styles)
+    names = [style.library for style in ordered if style.library]
+    pictures = [style.picture for style in ordered if style.picture]
+    masks = [style.mask for style in ordered if style.mask]
+    settings = dict(jobs.settings)
+    if weights := settings.get("style_weights"):
+        settings["style_weights"] = _ordered_weights(library, jobs, weights)
+    if names:
+        settings["style"] = names
+    if jobs.priority:
+        settings["priority"] = jobs.priority
+    submitted: list[Dropped] = []
+    with ExitStack() as stack:
+        deliveries: list[Delivery] = []
+        for content in jobs.contents:
+            delivery = stack.enter_context(Delivery(config.folders.inbox))
+            deliveries.append(delivery)
+            job_id = new_job_id()
+            submitted.append(Dropped(job_id, content.name))
+            with files.storage(config.folders.inbox):
+                delivery.file(".yaml").write(settings_file(settings, job_id))
+            for part in job_parts(content.picture, pictures, content.mask, masks):
+                with part.path.open("rb") as source, files.storage(config.folders.inbox):
+                    shutil.copyfileobj(source, delivery.file(part.ending), files.CHUNK)
+            delivery.check_name(content.name)
+            delivery.complete()
+        return _appear(deliveries, submitted)
+
+
+def _appear(deliveries: Sequence[Delivery], wanted: Sequence[Dropped]) -> list[Dropped]:
+    """Make jobs visible to the daemon, all or none."""
+    appeared: list[Dropped] = []
+    try:
+        for delivery, job in zip(deliveries, wanted, strict=True):
+            appeared.append(Dropped(job.id, delivery.appear(job.name)))
+    except NstError as error:
+        # zip: a delivery that failed halfway is behind those that appeared.
+        kept = [
+            printable(job.name)
+            for delivery, job in zip(deliveries, [*appeared, None], strict=False)
+            if not delivery.withdraw() and job
+        ]
+        if kept:
+            said = f"{error.message}; {', '.join(kept)} had been submitted before"
+            raise type(error)(said, remedy=error.remedy) from error
+        raise
+    return appeared
+
+
+def _style_problems(library: Mapping[str, Style], jobs: NewJobs) -> Iterator[FieldProblem]:
+    if not jobs.styles:
+        yield FieldProblem(
+            "styles",
+            UsageError(
+                "there is no style, and no default_style is configured",
+                remedy="choose a style of the library, or upload one",
+            ),
+        )
+    masked = any(content.mask for content in jobs.contents) or any(s.mask for s in jobs.styles)
+    for number, style in enumerate(jobs.styles):
+        if style.library and (problem := style_problem(library, composed(style.library))):
+            yield FieldProblem(f"styles.{number}.library", UsageError(problem))
+        elif style.library and masked:
+            said = f"the library style {printable(style.library)} cannot have a mask"
+            error = UsageError(said, remedy="use its picture as a file, with a mask")
+            yield FieldProblem(f"styles.{number}.library", error)
+        elif masked and not style.mask:
+            error = UsageError(
+                f"style {number + 1} has no mask, and other pictures of the job have one",
+                remedy="add a mask for each style, or use none",
+            )
+            yield FieldProblem(f"styles.{number}.mask", error)
+
+
+def _own_first(styles: Sequence[StyleChoice], values: Sequence[T]) -> list[T]:
+    """One value for each style, in the order in which a drop has them: pictures before styles of the library."""
+    pairs = list(zip(styles, values, strict=True))
+    return [v for s, v in pairs if s.picture] + [v for s, v in pairs if not s.picture]
+
+
+def _counts(library: Mapping[str, Style], styles: Sequence[StyleChoice]) -> list[int]:
+    """The number of pictures of each style."""
+    return [1 if s.picture else len(library[composed(s.library)].pictures) for s in styles]
+
+
+def _weights_problem(library: Mapping[str, Style], jobs: NewJobs) -> SettingsError | None:
+    """Why the number of `style_weights` is wrong. Their values are checked as those of all settings."""
+    weights = jobs.settings.get("style_weights")
+    total = sum(_counts(library, jobs.styles))
+    if not isinstance(weights, list | tuple) or len(weights) in {0, len(jobs.styles), total}:
+        return None
+    number = len(jobs.styles)
+    each = f"one for each style ({number})" if number > 1 else "one for the style"
+    each += f", or one for each picture ({total})" if total != number else ""
+    return SettingsError(f"style_weights has {len(weights)} weights", remedy=f"give {each}")
+
+
+def _ordered_weights(library: Mapping[str, Style], jobs: NewJobs, weights: object) -> object:
+    """The weights in the order in which the drop has the styles."""
+    if not isinstance(weights, list | tuple):
+        return weights
+    if len(weights) == len(jobs.styles):
+        return _own_first(jobs.styles, weights)
+    left = iter(weights)
+    blocks = [[next(left) for _ in range(count)] for count in _counts(library, jobs.styles)]
+    return [weight for block in _own_first(jobs.styles, blocks) for weight in block]

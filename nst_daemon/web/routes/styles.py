@@ -1,0 +1,64 @@
+"""The style library: its styles, and new ones from uploaded pictures."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import APIRouter
+
+from nst_daemon.config import Config
+from nst_daemon.config_report import plain
+from nst_daemon.errors import UsageError
+from nst_daemon.intake.drops import Style
+from nst_daemon.intake.library import weights_problem
+from nst_daemon.intake.new_style import add_style
+from nst_daemon.job_settings import job_problems
+from nst_daemon.names import composed, printable
+from nst_daemon.web.context import Shared
+from nst_daemon.web.error_bodies import FieldError
+from nst_daemon.web.models import NewStyle, StyleInfo
+
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/styles", tags=["styles"])
+
+
+@router.get("")
+def styles(shared: Shared) -> list[StyleInfo]:
+    """All styles of the library, those that cannot be used too."""
+    return [describe(style) for style in shared.library().values()]
+
+
+@router.post("", status_code=201)
+def add(body: NewStyle, shared: Shared) -> StyleInfo:
+    """Make uploaded pictures a style of the library. The name is made safe; the response has it."""
+    with shared.uploads.used(body.uploads) as found:
+        pictures = [(found[i].name, found[i].path) for i in body.uploads]
+        needed = sum(found[i].bytes for i in body.uploads)
+        _check_settings(body, shared.config)
+        folder = shared.folders.styles
+        with shared.space.reserved(folder, needed):
+            name = add_style(folder, body.name, pictures, body.settings)
+    log.info("the style %s was added on the page", printable(name))
+    return describe(shared.library()[composed(name)])
+
+
+def _check_settings(body: NewStyle, config: Config) -> None:
+    """Raise FieldError for settings that the daemon would refuse."""
+    if problem := weights_problem(body.settings, len(body.uploads)):
+        wrong = UsageError(f"the style cannot be used: {problem}")
+        raise FieldError.of(wrong, "settings.style_weights")
+    for error in job_problems(config, body.settings):
+        field = f"settings.{error.key}" if error.key in body.settings else "settings"
+        raise FieldError.of(error, field)
+
+
+def describe(style: Style) -> StyleInfo:
+    """The JSON form of a style."""
+    changed = style.pictures[0].fingerprint.mtime_ns // 1_000_000 if style.pictures else 0
+    return StyleInfo(
+        name=style.name,
+        pictures=len(style.pictures),
+        problem=style.problem,
+        settings={key: plain(value) for key, value in style.settings.items()},
+        version=changed,
+    )
