@@ -14,7 +14,7 @@ from nst_daemon.config import Config
 from nst_daemon.errors import NstError, SettingsError, UsageError
 from nst_daemon.intake.drops import MAX_STYLE_PICTURES, Style, new_job_id, too_many_pictures
 from nst_daemon.intake.library import merge_settings, setting_places, style_problem
-from nst_daemon.intake.submit import Delivery, Dropped, check_name, job_parts, settings_file
+from nst_daemon.intake.submit import Delivery, DroppedJob, check_name, job_parts, settings_file
 from nst_daemon.job_settings import job_problems
 from nst_daemon.names import composed, printable
 
@@ -97,7 +97,7 @@ def problems(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> Ite
         yield FieldProblem("styles" if refused.key in places else wrong, refused)
 
 
-def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[Dropped]:
+def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[DroppedJob]:
     """Put jobs into the inbox: all of them, or none.
 
     Args:
@@ -123,14 +123,14 @@ def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[
         settings["style"] = names
     if jobs.priority:
         settings["priority"] = jobs.priority
-    submitted: list[Dropped] = []
+    submitted: list[DroppedJob] = []
     with ExitStack() as stack:
         deliveries: list[Delivery] = []
         for content in jobs.contents:
             delivery = stack.enter_context(Delivery(config.folders.inbox))
             deliveries.append(delivery)
             job_id = new_job_id()
-            submitted.append(Dropped(job_id, content.name))
+            submitted.append(DroppedJob(job_id, content.name))
             with files.storage(config.folders.inbox):
                 delivery.file(".yaml").write(settings_file(settings, job_id))
             for part in job_parts(content.picture, pictures, content.mask, masks):
@@ -141,12 +141,12 @@ def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[
         return _appear(deliveries, submitted)
 
 
-def _appear(deliveries: Sequence[Delivery], wanted: Sequence[Dropped]) -> list[Dropped]:
+def _appear(deliveries: Sequence[Delivery], wanted: Sequence[DroppedJob]) -> list[DroppedJob]:
     """Make jobs visible to the daemon, all or none."""
-    appeared: list[Dropped] = []
+    appeared: list[DroppedJob] = []
     try:
         for delivery, job in zip(deliveries, wanted, strict=True):
-            appeared.append(Dropped(job.id, delivery.appear(job.name)))
+            appeared.append(DroppedJob(job.id, delivery.appear(job.name)))
     except NstError as error:
         # zip: a delivery that failed halfway is behind those that appeared.
         kept = [
