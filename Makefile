@@ -85,7 +85,7 @@ install-files:
 	done
 	install -D -m 644 systemd/nst-daemon.sysusers $(LIB)/sysusers.d/nst-daemon.conf
 	install -D -m 644 systemd/nst-daemon.tmpfiles $(LIB)/tmpfiles.d/nst-daemon.conf
-	for drop_in in cpu-only.conf status-page.conf; do \
+	for drop_in in cpu-only.conf notify.conf status-page.conf; do \
 		install -D -m 644 systemd/$$drop_in $(DESTDIR)$(PREFIX)/share/nst-daemon/$$drop_in || exit 1; \
 	done
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e environment || install -m 640 $(CURDIR)/systemd/environment .

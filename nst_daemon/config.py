@@ -45,6 +45,7 @@ from nst_daemon.config_sections import (
     Log,
     Metrics,
     Model,
+    Notify,
     Outputs,
     Ray,
     Section,
@@ -70,6 +71,7 @@ __all__ = [
     "Log",
     "Metrics",
     "Model",
+    "Notify",
     "Outputs",
     "Ray",
     "Service",
@@ -80,7 +82,7 @@ __all__ = [
 TOKEN_LENGTH = 16
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled")
 #: Keys whose values are never shown or passed to another process.
-SECRETS = frozenset({("status_page_token",)})
+SECRETS = frozenset({("status_page_token",), ("notify", "urls")})
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Config(Section):
     metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)
     hooks: Hooks = field(default_factory=Hooks)
+    notify: Notify = field(default_factory=Notify)
     status_page: str = setting(
         "",
         "the address of the status page, such as 127.0.0.1:8787; empty: no page",
@@ -137,6 +140,11 @@ class Config(Section):
         "the token of the status page; needed if other machines can reach the page; better set it as the variable "
         "NST_STATUS_PAGE_TOKEN",
         f"at least {TOKEN_LENGTH} ASCII characters without spaces",
+    )
+    status_page_url: str = setting(
+        "",
+        "the address at which people open the status page, for links in messages; empty: that of status_page",
+        "a URL such as https://pictures.example.org/",
     )
     source: Path | None = field(default=None, metadata={"internal": True})
     warnings: tuple[str, ...] = field(default=(), metadata={"internal": True}, compare=False)
@@ -384,6 +392,9 @@ def contradictions(config: Config) -> Iterator[Problem]:
     if token and not re.fullmatch(rf"[!-~]{{{TOKEN_LENGTH},}}", token):
         said = f"status_page_token is too short: use at least {TOKEN_LENGTH} ASCII characters without spaces"
         yield Problem(("status_page_token",), said, "create one with `openssl rand -hex 16`")
+    if config.status_page_url and not re.fullmatch(r"https?://[!-~]+", config.status_page_url):
+        said = f"status_page_url: {shortened(config.status_page_url)} is not a URL"
+        yield Problem(("status_page_url",), said, "write https://HOST/ or http://HOST:PORT/")
     for key, check, value in (
         (("status_page",), split_address, config.status_page),
         (("service", "active_hours"), active_hours.parse, config.service.active_hours),

@@ -6,6 +6,7 @@ them, and a test compares the two.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -313,6 +314,63 @@ class Hooks(Section):
         [],
         "the tokens, keys and passwords in the daemon's environment that commands get; all others are removed",
         "a list of variables such as [SMTP_PASSWORD]",
+    )
+
+
+#: What a message can be about.
+NotifyEvent = Literal["done", "failed", "batch", "paused", "resumed"]
+#: The number of `notify.urls`, and the characters of each: what a message needs must fit into a pipe.
+MOST_URLS, URL_CHARACTERS = 30, 1000
+
+
+def _words(value: object) -> object:
+    """Words in a text, as a variable has them, become a list."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _lines(value: object) -> object:
+    """A single URL, or several with spaces between them, become a list."""
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        return value
+    return [url for text in found for url in text.split()]
+
+
+def _checked_urls(urls: list[str]) -> list[str]:
+    # No message may contain a URL: it is a secret.
+    if len(urls) > MOST_URLS:
+        raise ValueError(f"at most {MOST_URLS} URLs are possible")
+    for number, url in enumerate(urls, 1):
+        if len(url) > URL_CHARACTERS:
+            raise ValueError(f"URL {number} has more than {URL_CHARACTERS} characters")
+        if not re.fullmatch(r"[A-Za-z][\w+.-]*://[!-~]+", url, re.ASCII):
+            raise ValueError(f"URL {number} is not SCHEME://…; write it as Apprise documents it")
+    return urls
+
+
+@dataclass(frozen=True)
+class Notify(Section):
+    """Messages by mail, chat, push services and webhooks, with the extra `notify`; see docs/notifications.md."""
+
+    urls: Annotated[list[str], BeforeValidator(_lines), AfterValidator(_checked_urls)] = setting(
+        [],
+        "where messages go, as URLs of Apprise; they contain passwords and keys, so better set them as the variable "
+        "NST_NOTIFY__URLS, with spaces between them; empty: no messages",
+        "a list of URLs such as [mailtos://NAME:PASSWORD@example.org, ntfy://TOPIC]",
+    )
+    events: Annotated[list[NotifyEvent], BeforeValidator(_words)] = setting(
+        ["done", "failed", "batch", "paused", "resumed"],
+        "what messages are about: a painted picture, a failed job, the end of a batch (its pictures get no messages of "
+        "their own then), the queue paused, the queue resumed",
+        "a list among done, failed, batch, paused, resumed",
+    )
+    interval: Seconds = setting(
+        60.0,
+        "what happens within this time after a message becomes one message; while messages follow each other without "
+        "a break the time doubles, up to an hour",
+    )
+    attach_picture: bool = setting(
+        True, "attach a reduced copy of the picture to a message about a single picture"
     )
 
 

@@ -114,6 +114,7 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     """Values come from defaults, lines of the file, variables and presets, and the token is masked."""
     (tmp_path / "config.yaml").write_text(
         f"# mine\nbatch: 2\nrender:\n  preset: bold\n  keep_colors: off\nstatus_page_token: {TOKEN}\n"
+        f"notify: {{urls: [json://example.org/{TOKEN}]}}\n"
     )
     env = {"NST_SERVICE__SETTLE_SECONDS": "5m"}
     shown = nst("config", "show", "--json", cwd=tmp_path, env=env)
@@ -134,6 +135,7 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     document = yaml.safe_load(text)
     assert document["render"]["preset"] == "bold"
     assert document["status_page_token"] == "********"
+    assert document["notify"]["urls"] == "********"
     section = nst("config", "show", "log", cwd=tmp_path).stdout
     assert yaml.safe_load(section) == {"log": {"format": "auto", "level": "info"}}
     for size in ("2345678901", "1536MiB", "4GiB"):

@@ -243,7 +243,13 @@ def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 def test_only_settings_are_passed_on_and_no_secret() -> None:
     """What a command of ours inherits are the settings, without the token and without variables of others."""
-    given = {"NST_STATUS_PAGE_TOKEN": "t" * 16, "NST_PORT": "1", "NST_BATCH": "2", "HOME": "/h"}
+    given = {
+        "NST_STATUS_PAGE_TOKEN": "t" * 16,
+        "NST_NOTIFY__URLS": "json://x",
+        "NST_PORT": "1",
+        "NST_BATCH": "2",
+        "HOME": "/h",
+    }
     assert config.setting_variables(given) == {"NST_BATCH": "2"}
 
 
@@ -459,3 +465,53 @@ def test_a_boolean_is_not_a_number(tmp_path: Path, value: str) -> None:
         with pytest.raises(ConfigError, match=f"config.yaml:1: {name}: ") as refused:
             config.load(file)
         assert key.allowed in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("json://a/b", ["json://a/b"]),
+        ("json://a/b  mailto://c?to=d,e ", ["json://a/b", "mailto://c?to=d,e"]),
+        ("['json://a/b', 'json://c']", ["json://a/b", "json://c"]),
+        ("", []),
+    ],
+)
+def test_a_variable_has_urls_with_spaces_between_them(text: str, urls: list[str]) -> None:
+    """NST_NOTIFY__URLS is one URL, several with spaces between them, or a list."""
+    assert config.load(None, {"NST_NOTIFY__URLS": text}).notify.urls == urls
+
+
+def test_a_variable_has_events_as_words() -> None:
+    """NST_NOTIFY__EVENTS is one word, several, or a list."""
+    for text in ("failed, paused", "failed paused", "[failed, paused]"):
+        assert config.load(None, {"NST_NOTIFY__EVENTS": text}).notify.events == ["failed", "paused"]
+    with pytest.raises(ConfigError, match=r"notify\.events: .* is not allowed"):
+        config.load(None, {"NST_NOTIFY__EVENTS": "failed, started"})
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("[hunter2]", "URL 1 is not SCHEME://"),
+        ("['json://a', 'hunter2:/x']", "URL 2 is not SCHEME://"),
+        ("[json://a/hunter2é]", "URL 1 is not SCHEME://"),
+        (f"[json://hunter2{'x' * 1000}]", "URL 1 has more than 1000 characters"),
+        (f"[{', '.join(['json://hunter2'] * 31)}]", "at most 30 URLs"),
+        ("{hunter2: 1}", "its value is not allowed"),
+        ("[[hunter2]]", "its value is not allowed"),
+        ("5", "its value is not allowed"),
+    ],
+)
+def test_no_url_of_notify_is_in_a_message(tmp_path: Path, value: str, reason: str) -> None:
+    """A wrong value of notify.urls is refused with its place, and no part of it is shown."""
+    with pytest.raises(ConfigError, match=re.escape(reason)) as caught:
+        config.load(write(tmp_path, f"notify:\n  urls: {value}\n"), {})
+    assert "hunter2" not in str(caught.value)
+    assert "notify.urls" in str(caught.value)
+
+
+def test_the_address_of_the_page_is_a_url() -> None:
+    """status_page_url without http:// is refused with the form that is right."""
+    assert config.load(None, {"NST_STATUS_PAGE_URL": "https://x.org/a"}).status_page_url
+    with pytest.raises(ConfigError, match=r"status_page_url: x.org is not a URL; write https://"):
+        config.load(None, {"NST_STATUS_PAGE_URL": "x.org"})

@@ -114,7 +114,13 @@ def test_each_example_of_the_environment_works(name: str, value: str, tmp_path: 
 def test_the_examples_are_found() -> None:
     """The test above sees the variables of the environment file and of the drop-in for machines without a GPU."""
     names = [name for name, _ in examples()]
-    assert names == ["NST_DEVICES", "NST_LOG__LEVEL", "NST_STATUS_PAGE_TOKEN", "NST_DEVICES"]
+    assert names == [
+        "NST_DEVICES",
+        "NST_LOG__LEVEL",
+        "NST_STATUS_PAGE_TOKEN",
+        "NST_NOTIFY__URLS",
+        "NST_DEVICES",
+    ]
 
 
 def test_extras_are_installed_on_request() -> None:
@@ -221,6 +227,7 @@ def test_everything_is_in_place(installed: Path) -> None:
         "opt/nst/lib/sysusers.d/nst-daemon.conf",
         "opt/nst/lib/tmpfiles.d/nst-daemon.conf",
         "opt/nst/share/nst-daemon/cpu-only.conf",
+        "opt/nst/share/nst-daemon/notify.conf",
         "opt/nst/share/nst-daemon/status-page.conf",
         "etc/nst-daemon/environment",
     }

@@ -32,10 +32,11 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.managed_process import child_environment, own_module
 from nst_daemon.mounts import free_bytes, network_file_system
 from nst_daemon.names import printable
+from nst_daemon.notify_process import unusable
 from nst_daemon.ops.layout import wrapped
 from nst_daemon.ops.status import read_live
 from nst_daemon.overlaps import overlaps
-from nst_daemon.units import duration, size
+from nst_daemon.units import count, duration, size
 from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
 
 Level = Literal["good", "warning", "bad"]
@@ -86,6 +87,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         check_watching(config.folders.inbox),
         check_disk(config.folders.state, config.limits.min_free_disk),
         *check_status_page(PageOptions.of(config, serve=True), missing_packages()),
+        *check_notifications(config.notify.urls),
         *check_daemon(config.folders),
     ]
 
@@ -327,6 +329,24 @@ def check_status_page(page: PageOptions, missing: Sequence[str]) -> Iterator[Fin
         yield Finding("warning", "status page", error.message, error.remedy)
     else:
         yield Finding("good", "status page", f"at http://{page.address}/ while the daemon runs")
+
+
+def check_notifications(urls: Sequence[str]) -> Iterator[Finding]:
+    """Check that the URLs of `notify.urls` can be used. They are secrets, so only their places are named."""
+    if not urls:
+        return
+    try:
+        wrong = [f"{index + 1} ({urls[index].partition('://')[0]})" for index in unusable(urls)]
+    except ConfigError as error:
+        yield Finding("bad", "notifications", error.message, error.remedy)
+        return
+    if wrong:
+        message = f"Apprise does not understand these entries of notify.urls: {', '.join(wrong)}"
+        remedy = "write them as https://github.com/caronc/apprise/wiki describes their service"
+        yield Finding("bad", "notifications", message, remedy)
+    else:
+        remedy = "`nst-daemon notify test` sends a message"
+        yield Finding("good", "notifications", f"{count(len(urls), 'URL')}; {remedy}")
 
 
 def check_daemon(folders: Folders) -> Iterator[Finding]:

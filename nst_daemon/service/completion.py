@@ -15,6 +15,7 @@ from nst_daemon.publishing import publish
 from nst_daemon.service.chores import Chores
 from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.hooks import HookRunner
+from nst_daemon.service.notifications import Notifications
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.state import Moment, State
 from nst_daemon.units import count
@@ -45,12 +46,22 @@ class Completion:
         state: What the parts share.
         chores: Runs the gallery and the contact sheets.
         previews: The previews to remove.
+        notifications: Messages about what has ended.
         sheets: Whether a batch that has ended gets a contact sheet. (The command `batch` makes its own: only it knows
             where the contents are.)
     """
 
-    def __init__(self, state: State, chores: Chores, previews: Previews, *, sheets: bool) -> None:
+    def __init__(
+        self,
+        state: State,
+        chores: Chores,
+        previews: Previews,
+        notifications: Notifications,
+        *,
+        sheets: bool,
+    ) -> None:
         self._state, self._previews, self._sheets = state, previews, sheets
+        self._notifications = notifications
         self.chores = chores
         #: How many jobs have ended in each state since the start.
         self.ended: Counter[JobState] = Counter()
@@ -165,6 +176,7 @@ class Completion:
             return
         said = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
         log.info("batch %s has ended: %s", batch, said)
+        self._notifications.batch_ended(batch, counts)
         if self._sheets and self._state.config.outputs.contact_sheet and counts.get(S.DONE):
             self.chores.request("contact-sheet", str(self._state.folders.results / batch))
 
@@ -240,10 +252,11 @@ class Completion:
         self._details.pop(job.id, None)
 
     def _tell(self, job: Job) -> None:
-        """Tell metrics and hooks how a job has ended."""
+        """Tell metrics, notifications and hooks how a job has ended."""
         folders, hooks = self._state.folders, self._state.config.hooks
         if self._state.metrics:
             self._state.metrics.ended.labels(job.state.value).inc()
+        self._notifications.job_ended(job)
         if job.state is not S.CANCELLED:
             painted = job.state is S.DONE
             self._hooks.add(

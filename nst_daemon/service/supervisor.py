@@ -34,6 +34,8 @@ from nst_daemon.service.containment import contained
 from nst_daemon.service.dispatch import Dispatch, Observer
 from nst_daemon.service.housekeeping import Housekeeping
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
+from nst_daemon.service.notifications import Notifications
+from nst_daemon.service.outbox import Outbox
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.recovery import recover
 from nst_daemon.service.reporting import Reporting
@@ -55,6 +57,8 @@ NEEDS_RESTART = (
 )  # fmt: skip
 #: Seconds between two looks for what else may have changed: requests, free space, folders.
 HOUSEKEEPING_SECONDS = 1.0
+#: Seconds that notifications still get when the daemon ends, and when `once` or a batch does.
+NOTIFY_GRACE, NOTIFY_GRACE_DRAIN = 5.0, 20.0
 #: The longest time in seconds between two attempts to continue while the queue is paused.
 LONGEST_WAIT = 16.0
 
@@ -72,6 +76,7 @@ class Supervisor:
         drain: End when the inbox is empty, and start the workers only once there is work.
         batch: Paint this instead of what is in the inbox.
         chores: Runs the gallery and the contact sheets; commands of this program unless given.
+        outbox: Sends the messages of `notify`.
         pacing: How much is done at once, and how soon again.
     """
 
@@ -87,13 +92,17 @@ class Supervisor:
         drain: bool = False,
         batch: Expansion | None = None,
         chores: Chores | None = None,
+        outbox: Outbox | None = None,
         pacing: Pacing | None = None,
     ) -> None:
         metrics = make_metrics(config)
         self._state = State(config, ledger, now, drain, metrics, pacing or Pacing())
         previews = Previews(config.folders.previews)
         chores = chores or Chores.of(config.source)
-        self._completion = Completion(self._state, chores, previews, sheets=batch is None)
+        self._notifications = Notifications(config, outbox or Outbox())
+        self._completion = Completion(
+            self._state, chores, previews, self._notifications, sheets=batch is None
+        )
         self._check = check
         self._admission = Admission(self._state, self._completion, check, batch)
         self._retries = Retries(self._state, self._admission)
@@ -160,6 +169,7 @@ class Supervisor:
         self._state.config = config
         self._dispatch.reconfigure()
         self._admission.reconfigure()
+        self._notifications.reconfigure(config)
         try:
             self._page.change(PageOptions.of(config, serve=not self._state.drain))
         except ConfigError as error:
@@ -184,6 +194,8 @@ class Supervisor:
         if tidy:
             self._last_housekeeping = now.steady
             self._report(now, lambda now: self._reporting.publish(now, self.pause))
+            trouble = self.paused or self._dispatch.devices.lost
+            self._notify(lambda: self._notifications.tend(now.steady, trouble))
 
     def _work(self, now: Moment, tidy: bool) -> bool:
         """Do the parts of a round until one fails; whether all of them were done."""
@@ -235,6 +247,13 @@ class Supervisor:
             if isinstance(error, DamagedLedger):
                 raise
             log.debug("the status cannot be written: %s", error)
+
+    def _notify(self, part: Callable[[], None]) -> None:
+        """Do a part of the notifications; none of their problems stops the daemon."""
+        try:
+            part()
+        except Exception as error:  # noqa: BLE001
+            explain(error)  # the traceback goes to the log, once
 
     def _keep_house(self, now: Moment) -> None:
         """Do what need not happen in every round. Raises StorageError."""
@@ -328,6 +347,8 @@ class Supervisor:
         self._report(now, self._reporting.publish_end)
         self._page.close()
         self._completion.close()
+        grace = NOTIFY_GRACE_DRAIN if self._state.drain else NOTIFY_GRACE
+        self._notify(lambda: self._notifications.close(now.steady, grace))
         if self._state.drain and self._completion.ended:
             log.info("%s", self._completion.summary)
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pydantic import TypeAdapter
 
 from nst_daemon.addresses import is_local, split_address
-from nst_daemon.config import Config, Folders, Hooks, Limits
+from nst_daemon.config import Config, Folders, Hooks, Limits, Notify
 from nst_daemon.errors import ConfigError
 
 #: The modules that the extra `web` installs.
@@ -22,7 +22,7 @@ class PageOptions:
     """The options of the status page.
 
     Attributes:
-        config: the configuration of the daemon. Its hooks are left out: they may contain secrets.
+        config: the configuration of the daemon. Its hooks and `notify` are left out: they may contain secrets.
         address: HOST:PORT; empty for no page.
     """
 
@@ -32,7 +32,7 @@ class PageOptions:
     @classmethod
     def of(cls, config: Config, *, serve: bool) -> PageOptions:
         """The configured options; without an address if the page is not served."""
-        kept = replace(config, hooks=Hooks())
+        kept = replace(config, hooks=Hooks(), notify=Notify())
         return cls(kept, config.status_page if serve else "")
 
     @property

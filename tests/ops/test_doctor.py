@@ -317,6 +317,15 @@ def test_the_token_of_the_status_page() -> None:
     assert only(doctor.check_status_page(page_at("0.0.0.0:8787", "a" * 16), [])).level == "good"
 
 
+def test_the_urls_of_notifications() -> None:
+    """Without URLs nothing is checked; one that Apprise does not understand is bad, and only its scheme is shown."""
+    assert list(doctor.check_notifications([])) == []
+    assert only(doctor.check_notifications(["json://localhost/x"])).level == "good"
+    finding = only(doctor.check_notifications(["json://localhost/x", "nonsense://hunter2"]))
+    assert (finding.level, "2 (nonsense)" in finding.message) == ("bad", True)
+    assert "hunter2" not in finding.message + finding.remedy
+
+
 @needs_root
 def test_an_inbox_that_may_not_be_reached_counts_as_missing(tmp_path: Path) -> None:
     """Watching and the ledger are checked without an error for a user who may not enter a parent folder."""
