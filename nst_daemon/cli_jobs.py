@@ -39,7 +39,7 @@ from nst_daemon.ops.layout import terminal_width
 
 if TYPE_CHECKING:
     from nst_daemon.intake.submit import DroppedJob
-    from nst_daemon.ops.requests import Verb
+    from nst_daemon.ledger_reader import Verb
 
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait for the picture, and print its path.")

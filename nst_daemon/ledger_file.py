@@ -118,6 +118,8 @@ def connect(
         name = path.absolute().as_uri() + ("?immutable=1" if unchanged else "")
         database = sqlite3.connect(name, uri=True, timeout=busy_seconds, isolation_level=None)
         database.row_factory = sqlite3.Row
+        # SQLite's own functions ignore the case of ASCII letters only.
+        database.create_function("casefold", 1, str.casefold, deterministic=True)
         if unchanged:
             return database
         # WAL needs shared memory, which network file systems do not have; the rollback journal works there.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from nst_daemon import rights
 from nst_daemon.errors import LedgerError, UsageError
@@ -32,6 +32,7 @@ from nst_daemon.ledger_file import (
     other_version,
     translated,
 )
+from nst_daemon.ledger_listing import JobFilter
 from nst_daemon.names import clean_name, printable
 
 # Selects the first queued jobs of each group, then orders these. The cost grows with the groups and not with the jobs,
@@ -66,6 +67,10 @@ class JobEvent:
     note: str
 
 
+#: What another process can request for a job.
+Verb = Literal["cancel", "retry", "priority", "delete"]
+
+
 @dataclass(frozen=True, slots=True)
 class PaintingTime:
     """When a finished picture was painted: from `began` to `ended`, seconds since the epoch."""
@@ -78,11 +83,11 @@ class PaintingTime:
 
 @dataclass(frozen=True, slots=True)
 class SteeringRequest:
-    """A request of another process: verb is "cancel" or "retry"; changes: of the job's settings, for a retry."""
+    """A request of another process. changes: of the job's settings file, for a retry; for "priority" the new one."""
 
     number: int
     job_id: str
-    verb: str
+    verb: Verb
     at: float
     changes: Changes = NO_CHANGES
 
@@ -170,6 +175,33 @@ class LedgerReader:
             (*states, since, before, name),
             f"updated DESC, id LIMIT {limit:d}",
         )
+
+    def count(self, wanted: JobFilter) -> int:
+        """The number of jobs that a filter selects."""
+        where, values = wanted.where()
+        return int(self._read(f"SELECT COUNT(*) FROM jobs WHERE {where}", values)[0][0])  # noqa: S608 (our own text)
+
+    def part(
+        self,
+        wanted: JobFilter,
+        *,
+        newest: bool = True,
+        after: tuple[float, str] | None = None,
+        limit: int,
+    ) -> list[Job]:
+        """A part of the list of jobs by their latest change.
+
+        Args:
+            wanted: Which jobs.
+            newest: Whether the latest changes come first.
+            after: `updated` and `id` of the last job of the part before; None for the first part.
+            limit: The most jobs.
+        """
+        where, values = wanted.where()
+        order, less = ("DESC", "<") if newest else ("ASC", ">")
+        if after:
+            where, values = f"{where} AND (updated, id) {less} (?, ?)", [*values, *after]
+        return self._select(where, values, f"updated {order}, id {order} LIMIT {limit:d}")
 
     def events(self, job_id: str) -> list[JobEvent]:
         """All events of a job, in order."""
@@ -306,19 +338,28 @@ class LedgerReader:
         )
         return [row[0] for row in rows]
 
-    def request(self, job_id: str, verb: str, *, now: float, changes: Changes = NO_CHANGES) -> None:
-        """Ask the daemon to "cancel" a job, or to "retry" it with changed settings.
+    def request(
+        self, job_id: str, verb: Verb, *, now: float, changes: Changes = NO_CHANGES
+    ) -> None:
+        """Ask the daemon to do something with a job.
 
-        A retry after one that the daemon has not done yet replaces it, with the changes of both.
+        A retry or a priority replaces the one before it that the daemon has not handled yet, with the changes of both.
 
-        Raises LedgerError for another verb or an unknown job.
+        Args:
+            job_id: The job.
+            verb: What to do.
+            now: Seconds since the epoch.
+            changes: For "retry", of the settings file; for "priority", {"priority": N}.
+
+        Raises:
+            LedgerError: The job is unknown, or there is no such request.
         """
-        if verb not in {"cancel", "retry"}:
+        if verb not in get_args(Verb):
             raise LedgerError(f"{verb!r} is not a request")
         with self._transaction():
             self._require(job_id)
             last = [r for r in self.pending_requests() if r.job_id == job_id][-1:]
-            if verb == "retry" and last and last[0].verb == "retry":
+            if verb in {"retry", "priority"} and last and last[0].verb == verb:
                 changes = last[0].changes.then(changes)
                 self._db.execute("DELETE FROM requests WHERE number = ?", (last[0].number,))
             self._db.execute(

@@ -36,7 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     "strict_yaml": {"errors", "names", "units"},
     "ledger_file": LEAVES | FILES,
     "rights": {"config", "errors", "files", "ledger_file", "names"},
-    "ledger_reader": LEAVES | FILES | {"ledger_file", "rights"},
+    "ledger_listing": {"jobs", "names"},
+    "ledger_reader": LEAVES | FILES | {"ledger_file", "ledger_listing", "rights"},
     "ledger": LEAVES | FILES | {"ledger_file", "ledger_reader"},
     "intake.ignore": set(),
     "intake": LEAVES
@@ -208,6 +209,7 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | {
         "ledger",
+        "ledger_listing",
         "ledger_reader",
         "addresses",
         "config",
@@ -222,6 +224,7 @@ ALLOWED: dict[str, set[str]] = {
         "report",
         "service.live_status",
         "suggestions",
+        "unexpected",
         "web",
     },
     "service": LEAVES

@@ -1,4 +1,4 @@
-"""Requests to retry or cancel jobs. They are stored in the ledger; only the daemon changes the state of a job."""
+"""Requests to the daemon about jobs. They are stored in the ledger; only the daemon changes a job."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from nst_daemon import rights
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import NO_CHANGES, TRANSITIONS, Changes, Job, JobState
-from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.ledger_reader import LedgerReader, Verb
 from nst_daemon.names import printable
 from nst_daemon.ops.job_names import find_jobs
-
-Verb = Literal["retry", "cancel"]
 
 S = JobState
 #: States of jobs that no worker has.
@@ -40,42 +38,78 @@ def selected(
 
     Raises:
         StorageError: This user may not change the ledger.
-        UsageError: A name matches no job or several, or a job cannot be retried or cancelled.
+        UsageError: A name matches no job or several, or the request is not possible for a job.
     """
     rights.check_member(ledger.path, write=True)
-    cancelled = {r.job_id for r in ledger.pending_requests() if r.verb == "cancel"}
+    asked = pending(ledger)
 
     def wanted(job: Job) -> bool:
-        return possible(verb, job) or (verb == "retry" and job.id in cancelled)
+        return possible(verb, job, asked.get(job.id, ()))
 
     jobs = [job for text in named for job in find_jobs(ledger, text, wanted)]
     jobs += ledger.jobs(*states) if states else []
     for job in jobs:
         if not wanted(job):
-            raise _impossible(verb, job, results)
+            raise impossible(verb, job, results)
     return list({job.id: job for job in jobs}.values())
 
 
-def possible(verb: Verb, job: Job) -> bool:
-    """Whether a job can be retried or cancelled in its state. A cancelled one may be cancelled again."""
+def pending(ledger: LedgerReader) -> dict[str, list[Verb]]:
+    """The requests that the daemon has not handled yet, in order, by the job's id."""
+    found: dict[str, list[Verb]] = {}
+    for request in ledger.pending_requests():
+        found.setdefault(request.job_id, []).append(request.verb)
+    return found
+
+
+def possible(verb: Verb, job: Job, asked: Sequence[Verb] = ()) -> bool:
+    """Whether something can be requested for a job in its state.
+
+    Args:
+        verb: The request. A cancelled job may be cancelled again.
+        job: As the ledger has it.
+        asked: Requests that the daemon has not handled yet. A job that will be cancelled can be retried.
+    """
     if verb == "retry":
-        return job.state.terminal and bool(TRANSITIONS[job.state])
-    return not job.state.terminal or job.state is S.CANCELLED
+        return (job.state.terminal and bool(TRANSITIONS[job.state])) or "cancel" in asked
+    if verb == "cancel":
+        return not job.state.terminal or job.state is S.CANCELLED
+    if verb == "delete":
+        return job.state.terminal and bool(job.result or job.archive)
+    return not job.state.terminal
+
+
+def actions(job: Job, asked: Sequence[Verb] = ()) -> list[Verb]:
+    """What is useful to request for a job now. For the arguments see `possible`."""
+    if "delete" in asked:
+        return []
+    useless = {"cancel"} if job.state is S.CANCELLED else set(asked) - {"priority"}
+    return [v for v in get_args(Verb) if v not in useless and possible(v, job, asked)]
 
 
 def store(
     ledger: LedgerReader, verb: Verb, jobs: Sequence[Job], changes: Changes = NO_CHANGES
 ) -> None:
-    """Store a request for each job that is not cancelled already. changes: of the settings, for a retry."""
+    """Store a request for each job, but do not cancel a job twice. changes: of its settings file."""
     for job in jobs:
-        if verb == "retry" or job.state is not S.CANCELLED:
+        if verb != "cancel" or job.state is not S.CANCELLED:
             ledger.request(job.id, verb, now=time.time(), changes=changes)
 
 
-def _impossible(verb: Verb, job: Job, results: Path) -> UsageError:
+def impossible(verb: Verb, job: Job, results: Path) -> UsageError:
+    """Why something cannot be requested for a job. results: the folder of results."""
     name = f"{printable(job.name)} ({job.short_id})"
     if verb == "cancel":
         return UsageError(f"{name} has ended already ({job.state}): there is nothing to cancel")
+    if verb == "priority":
+        return UsageError(f"{name} has ended already ({job.state}): it is not in the queue")
+    if verb == "delete" and job.state.terminal:
+        return UsageError(f"the files of {name} were deleted before")
+    if verb == "delete":
+        return UsageError(
+            f"{name} has not ended ({job.state}); only the files of a job that has ended can be deleted",
+            remedy=f"cancel it first: nst-daemon cancel {job.short_id}",
+        )
     if job.state is S.DONE:
         picture = shlex.quote(printable(str(results / job.result)))
         return UsageError(

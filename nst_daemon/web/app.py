@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import threading
 from dataclasses import asdict
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,8 +21,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from nst_daemon import files
-from nst_daemon.config import Limits
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles, usable
 from nst_daemon.jobs import Job
@@ -35,23 +30,30 @@ from nst_daemon.ops.status import gather, read_live
 from nst_daemon.pictures.formats import suffixes
 from nst_daemon.pictures.output_formats import OUTPUT_FORMATS
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
-from nst_daemon.report.thumbnails import ResultLimits, reduced
+from nst_daemon.report.thumbnails import ResultLimits
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
-from nst_daemon.web.routes import events, settings, status, styles, submissions, uploads
+from nst_daemon.web.routes import (
+    events,
+    job_files,
+    jobs,
+    settings,
+    status,
+    styles,
+    submissions,
+    uploads,
+)
 from nst_daemon.web.static_files import StaticFiles
+from nst_daemon.web.stored_files import Delivery, StoredFile
+from nst_daemon.web.thumbnails import send_picture
 from nst_daemon.web.upload import drop
 
 log = logging.getLogger(__name__)
 
 #: Length of each list of jobs.
 LISTED = 24
-#: The longer side of a thumbnail in pixels, and the number of cached thumbnails.
-FACE_SIDE, CACHED_FACES = 360, 300
-#: The longer side in pixels of the copy of a result that browsers cannot show.
-VIEW_SIDE = 1600
 #: Size limit of the login form in bytes, and lifetime of the cookie in seconds.
 LOGIN_BYTES, COOKIE_SECONDS = 1000, 30 * 86400
 #: Pictures may be cached: their addresses change with their contents.
@@ -61,9 +63,6 @@ IMAGES = {suffix: known.media_type for known in OUTPUT_FORMATS for suffix in kno
 
 #: The prefix of the REST API.
 API = "/api/v1"
-
-#: Decoding needs memory, so pictures are decoded one at a time.
-_decoding = threading.Lock()
 
 
 def make_app(options: PageOptions) -> FastAPI:
@@ -96,7 +95,16 @@ def make_app(options: PageOptions) -> FastAPI:
     )
     app.state.context = Context(options)
     error_bodies.install(app)
-    for routes in (status, events, uploads, submissions, styles, settings):
+    for routes in (
+        status,
+        events,
+        jobs,
+        job_files,
+        uploads,
+        submissions,
+        styles,
+        settings,
+    ):
         app.include_router(routes.router, prefix=API, responses=error_bodies.RESPONSES)
     return app
 
@@ -172,9 +180,9 @@ class _Page:
         result = self._folders.results / self._job(job_id).result
         if what in ("thumbnail", "view"):
             real = self._inside(result)
-            side = FACE_SIDE if what == "thumbnail" else VIEW_SIDE
-            version, limits = real.stat().st_mtime_ns, ResultLimits.of(self._options.limits)
-            return _thumbnail(real.parent, real.name, version, side, limits)
+            limits = ResultLimits.of(self._options.limits)
+            file = StoredFile(real.parent, real.name)
+            return send_picture(Delivery(request, False, "1"), file, what, limits)
         suffix = {"result": result.suffix, "curve": LOSS_PLOT, "lapse": TIME_LAPSE}.get(what)
         if suffix is None:
             raise HTTPException(404)
@@ -186,9 +194,9 @@ class _Page:
         if style is None:
             raise HTTPException(404)
         face = style.pictures[0]
-        version = face.fingerprint.mtime_ns
+        file = StoredFile(self._folders.styles, face.path)
         limits = self._options.limits
-        return _thumbnail(self._folders.styles, face.path, version, FACE_SIDE, limits)
+        return send_picture(Delivery(request, False, "1"), file, "thumbnail", limits)
 
     def _library(self) -> dict[str, Style]:
         return list_styles(self._folders.styles, self._options.limits.max_bytes)
@@ -219,37 +227,6 @@ class _Page:
         if not real.is_file() or not real.is_relative_to(self._folders.results.resolve()):
             raise HTTPException(404)
         return real
-
-
-def _thumbnail(
-    root: Path, path: str, version: int, side: int, limits: Limits | ResultLimits
-) -> Response:
-    try:
-        small = _reduced(root, path, version, side, limits)
-    except Exception as error:
-        log.debug("no thumbnail of %s: %r", printable(path), error)
-        raise HTTPException(404) from error
-    return Response(small, media_type="image/webp", headers=CACHE_HEADERS)
-
-
-@lru_cache(maxsize=CACHED_FACES)
-def _reduced(
-    root: Path, path: str, version: int, side: int, limits: Limits | ResultLimits
-) -> bytes:
-    """A thumbnail of `root/path`; no link below `root` is followed.
-
-    Args:
-        root: a folder.
-        path: below it.
-        version: the modification time of the picture, part of the cache's key.
-        side: see `report.thumbnails.load`.
-        limits: for decoding.
-    """
-    with files.folder_of(root, path) as (folder, name):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(name, flags, dir_fd=folder)
-    with os.fdopen(descriptor, "rb") as file, _decoding:
-        return reduced(file.fileno(), side, limits)
 
 
 def _modified(path: Path) -> int:

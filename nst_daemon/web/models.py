@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from nst_daemon.intake.drops import MAX_PRIORITY, MAX_STYLE_PICTURES
 from nst_daemon.jobs import JobState, Role
+from nst_daemon.ledger_reader import Verb
 from nst_daemon.names import printable
 
 #: The most contents of one submission, and the most jobs of one action.
@@ -22,10 +23,11 @@ PrintableText = Annotated[str, AfterValidator(printable)]
 Identifier = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Priority = Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 Settings = Mapping[str, Any]
-Action = Literal["cancel", "retry", "priority", "delete"]
 Access = Literal["full", "read"]
 #: The state of a job. "inbox": its files are in the inbox, and the daemon has not taken them yet.
 State = Literal["inbox"] | JobState
+#: The files of a job: /jobs/{id}/{file}.
+JobFile = Literal["result", "sidecar", "loss-plot", "time-lapse", "preview"]
 
 
 class RequestBody(BaseModel):
@@ -149,10 +151,10 @@ class JobInfo(ResponseBody):
     result: PrintableText = Field(description="The path below results/; empty: there is none.")
     batch: BatchPlace | None
     styles: list[PrintableText] = Field(description="The names of the style pictures.")
-    requested: Literal["", "retry", "cancel", "priority", "delete"] = Field(
+    requested: Verb | Literal[""] = Field(
         description="A request that the daemon has not handled yet."
     )
-    actions: list[Action] = Field(description="What can be requested now.")
+    actions: list[Verb] = Field(description="What can be requested now.")
 
 
 class JobInputInfo(ResponseBody):
@@ -183,16 +185,16 @@ class JobDetails(JobInfo):
     settings: dict[str, Any] = Field(description="Every setting of the painting.")
     outputs: dict[str, Any]
     events: list[JobEventInfo]
-    files: list[Literal["result", "sidecar", "loss-plot", "time-lapse", "preview"]] = Field(
-        description="Files that exist: /jobs/{id}/{file}."
-    )
+    files: list[JobFile] = Field(description="Files that exist: /jobs/{id}/{file}.")
 
 
 class JobPage(ResponseBody):
     """A part of a list of jobs."""
 
     jobs: list[JobInfo]
-    next: str = Field("", description="The cursor of the next part; empty: this is the last one.")
+    next: str = Field(
+        default="", description="The cursor of the next part; empty: this is the last one."
+    )
     total: int = Field(description="The number of jobs in the whole list.")
 
 
@@ -280,7 +282,7 @@ class Repeat(RequestBody):
 class ActionRequest(RequestBody):
     """Something that the daemon is asked to do with jobs."""
 
-    action: Action
+    action: Verb
     ids: Annotated[list[Identifier], Field(max_length=MAX_ACTED)] = []
     states: list[JobState] = Field([], description="All jobs in these states.")
     set: Settings = Field({}, description="For retry: changed settings.")

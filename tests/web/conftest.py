@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from nst_daemon.config import load
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
 
+S = JobState
 TOKEN = "0123456789abcdef"
 HOST = "127.0.0.1:8787"
 
@@ -44,6 +47,51 @@ def limited(options: PageOptions, **limits: Any) -> PageOptions:
 def visitor(options: PageOptions) -> TestClient:
     """A visitor of a page without a token."""
     return client(options)
+
+
+WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)
+
+
+def add(
+    options: PageOptions,
+    name: str,
+    *,
+    result: str = "",
+    error: str = "",
+    archive: str = "",
+    now: float = 2.0,
+    **fields: Any,
+) -> str:
+    """Add a job that is done, has failed, or is queued. Returns its id.
+
+    Args:
+        options: Of the page.
+        name: Of the job.
+        result: The path below results/ of a job that is done.
+        error: Of a job that has failed.
+        archive: Where its inputs are, below done/ or failed/.
+        now: The time of its last change but one.
+        fields: More fields of the job.
+    """
+    with Ledger.open(options.folders.ledger) as ledger:
+        number = f"{len(ledger.ids()) + 1:032x}"
+        fields = {"source": "pair", "inputs": ()} | fields
+        ledger.add(Job(number, name, state=S.CLAIMED, created=1.0, updated=1.0, **fields))
+        if error:
+            ledger.move(number, S.FAILED, now=now, error=error, archive=archive)
+        elif result:
+            for state in WAY:
+                ledger.move(number, state, now=now)
+            ledger.move(number, S.DONE, now=now + 1, result=result, archive=archive)
+        else:
+            ledger.move(number, S.QUEUED, now=now)
+        return number
+
+
+def picture(path: Path, size: tuple[int, int] = (800, 400)) -> None:
+    """A picture's file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "orange").save(path)
 
 
 def inbox(options: PageOptions) -> dict[str, bytes]:

@@ -15,37 +15,10 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from nst_daemon.jobs import Job, JobState
-from nst_daemon.ledger import Ledger
 from nst_daemon.ops import status
 from nst_daemon.service.live_status import InboxStatus, LiveStatus, PaintingStatus
 from nst_daemon.web.options import PageOptions
-from tests.web.conftest import client, limited
-
-S = JobState
-WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)
-
-
-def add(options: PageOptions, name: str, result: str = "", error: str = "") -> str:
-    """Add a job that is done, has failed, or is queued. Returns its id."""
-    with Ledger.open(options.folders.ledger) as ledger:
-        number = f"{len(ledger.ids()) + 1:032x}"
-        ledger.add(Job(number, name, "pair", S.CLAIMED, (), 1.0, 1.0))
-        if error:
-            ledger.move(number, S.FAILED, now=2.0, error=error)
-        elif result:
-            for state in WAY:
-                ledger.move(number, state, now=2.0)
-            ledger.move(number, S.DONE, now=3.0, result=result)
-        else:
-            ledger.move(number, S.QUEUED, now=2.0)
-        return number
-
-
-def picture(path: Path, size: tuple[int, int] = (800, 400)) -> None:
-    """A picture's file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, "orange").save(path)
+from tests.web.conftest import add, client, limited, picture
 
 
 def test_the_page_tells_what_status_tells(visitor: TestClient, options: PageOptions) -> None:
@@ -68,48 +41,6 @@ def test_a_damaged_ledger_is_said(visitor: TestClient, options: PageOptions) -> 
     answer = visitor.get("/status.json")
     assert answer.status_code == 503
     assert answer.json()["error"]
-
-
-def test_pictures_of_a_job(visitor: TestClient, options: PageOptions) -> None:
-    """A finished job has a result, a thumbnail, a curve and a time-lapse; what does not exist is 404."""
-    results = options.folders.results
-    picture(results / "starry" / "Ünïcode “q”.v2.png")
-    picture(results / "starry" / "Ünïcode “q”.v2.loss.png", (10, 10))
-    job = add(options, "x", result="starry/Ünïcode “q”.v2.png")
-    whole = visitor.get(f"/jobs/{job}/result")
-    assert whole.content == (results / "starry" / "Ünïcode “q”.v2.png").read_bytes()
-    assert whole.headers["content-type"] == "image/png"
-    small = visitor.get(f"/jobs/{job}/thumbnail")
-    with Image.open(io.BytesIO(small.content)) as image:
-        assert (image.format, image.size) == ("WEBP", (360, 180))
-    assert visitor.get(f"/jobs/{job}/curve").status_code == 200
-    for path in (f"/jobs/{job}/lapse", f"/jobs/{job}/preview", f"/jobs/{job}/other"):
-        assert visitor.get(path).status_code == 404, path
-    for other in ("0" * 32, job[:8], add(options, "waits"), "../results", "%2e%2e"):
-        assert visitor.get(f"/jobs/{other}/result").status_code == 404, other
-
-
-def test_a_result_that_browsers_cannot_show_is_shown_reduced(
-    visitor: TestClient, options: PageOptions
-) -> None:
-    """A TIFF result is sent as it is with its type, and as a WebP of at most 1600 pixels for the page."""
-    picture(options.folders.results / "dog.tiff", (3200, 1600))
-    job = add(options, "dog", result="dog.tiff")
-    assert visitor.get(f"/jobs/{job}/result").headers["content-type"] == "image/tiff"
-    with Image.open(io.BytesIO(visitor.get(f"/jobs/{job}/view").content)) as image:
-        assert (image.format, image.size) == ("WEBP", (1600, 800))
-
-
-@pytest.mark.parametrize(
-    ("suffix", "kind"), [("avif", "avif"), ("jxl", "jxl"), ("webp", "webp"), ("jpg", "jpeg")]
-)
-def test_results_have_their_types(
-    visitor: TestClient, options: PageOptions, suffix: str, kind: str
-) -> None:
-    """A result in any format is sent with the type of its format."""
-    (options.folders.results / f"dog.{suffix}").write_bytes(b"a picture")
-    job = add(options, "dog", result=f"dog.{suffix}")
-    assert visitor.get(f"/jobs/{job}/result").headers["content-type"] == f"image/{kind}"
 
 
 def test_the_page_offers_the_formats_that_are_read(options: PageOptions) -> None:

@@ -1,0 +1,143 @@
+"""The files of jobs: results and what is beside them, inputs, previews, and archives of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from starlette.responses import Response
+
+from nst_daemon.jobs import Job
+from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.names import printable
+from nst_daemon.report.thumbnails import ResultLimits
+from nst_daemon.web import job_places
+from nst_daemon.web.context import Context, Shared
+from nst_daemon.web.error_bodies import NotFoundError
+from nst_daemon.web.models import Identifier, JobFile
+from nst_daemon.web.stored_files import Delivered, StoredFile, disposition
+from nst_daemon.web.thumbnails import Size, send_picture
+from nst_daemon.web.zip_stream import Member, zip_stream
+
+router = APIRouter(tags=["files"])
+
+#: The most jobs of an archive.
+MAX_ZIPPED = 200
+SizeQuery = Annotated[Size, Query(description="The reduced sizes are WebP, for any format.")]
+
+
+def _binary(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The description of a response with bytes of these media types."""
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"content": dict.fromkeys(kinds, schema), "description": "The file"}}
+
+
+PICTURE, ANY = _binary("image/*"), _binary("*/*")
+
+
+@router.get("/jobs/{id}/result", response_class=Response, responses=PICTURE)
+def result(
+    id: Identifier, shared: Shared, delivery: Delivered, size: SizeQuery = "original"
+) -> Response:
+    """The picture of a job."""
+    file = job_places.result_of(find_job(shared, id), shared.folders)
+    return send_picture(delivery, file, size, ResultLimits.of(shared.options.limits))
+
+
+@router.get("/jobs/{id}/inputs/{number}", response_class=Response, responses=ANY)
+def job_input(
+    id: Identifier,
+    number: int,
+    shared: Shared,
+    delivery: Delivered,
+    size: SizeQuery = "original",
+) -> Response:
+    """An input of a job; the first has the number 0."""
+    job, limits = find_job(shared, id), shared.options.limits
+    file = job_places.input_of(job, number, shared.folders, limits)
+    return send_picture(delivery, file, size, limits, job.inputs[number].name)
+
+
+@router.get("/jobs/{id}/preview", response_class=Response, responses=PICTURE)
+def preview(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+    """The picture as it is now, while the job is painted."""
+    return delivery.send(job_places.preview_of(id, shared.folders))
+
+
+@router.get("/jobs/{id}/sidecar", response_class=Response, responses=_binary("application/json"))
+def sidecar(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+    """Everything that produced the picture, as JSON."""
+    return delivery.send(_beside(shared, id, "sidecar"))
+
+
+@router.get("/jobs/{id}/loss-plot", response_class=Response, responses=PICTURE)
+def loss_plot(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+    """The diagram of the losses."""
+    return delivery.send(_beside(shared, id, "loss-plot"))
+
+
+@router.get("/jobs/{id}/time-lapse", response_class=Response, responses=PICTURE)
+def time_lapse(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+    """The animation of the painting."""
+    return delivery.send(_beside(shared, id, "time-lapse"))
+
+
+@router.get("/jobs/{id}/zip", response_class=Response, responses=_binary("application/zip"))
+def job_zip(id: Identifier, shared: Shared) -> Response:
+    """The picture of a job and its sidecar in a ZIP file."""
+    job = find_job(shared, id)
+    job_places.result_of(job, shared.folders).status()
+    return _zip([job], shared, f"{PurePath(job.result).stem}.zip")
+
+
+@router.get("/results.zip", response_class=Response, responses=_binary("application/zip"))
+def results_zip(
+    id: Annotated[list[Identifier], Query(min_length=1, max_length=MAX_ZIPPED)],
+    shared: Shared,
+) -> Response:
+    """The pictures of several jobs and their sidecars in a ZIP file. Files that were removed are left out."""
+    with LedgerReader.attach(shared.folders.ledger) as ledger:
+        jobs = [_found(ledger.get(one), one) for one in dict.fromkeys(id)]
+    kept = [job for job in jobs if job_places.files_of(job, shared.folders)]
+    if not kept:
+        raise NotFoundError("none of these jobs has a result")
+    return _zip(kept, shared, "results.zip")
+
+
+def find_job(shared: Context, job_id: str) -> Job:
+    """The job of the ledger with this id. Raises NotFoundError."""
+    if not shared.folders.ledger.exists():
+        raise _unknown(job_id)
+    with LedgerReader.attach(shared.folders.ledger) as ledger:
+        return _found(ledger.get(job_id), job_id)
+
+
+def _found(job: Job | None, job_id: str) -> Job:
+    if job is None:
+        raise _unknown(job_id)
+    return job
+
+
+def _unknown(job_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no job {job_id}")
+
+
+def _beside(shared: Context, job_id: str, what: JobFile) -> StoredFile:
+    return job_places.file_of(find_job(shared, job_id), shared.folders, what)
+
+
+def _zip(jobs: Sequence[Job], shared: Context, name: str) -> Response:
+    members = []
+    for job in jobs:
+        whole = PurePath(job.result) if len(jobs) > 1 else PurePath(PurePath(job.result).name)
+        names = {"result": whole, "sidecar": whole.with_suffix(".json")}
+        for what in ("result", "sidecar"):
+            with suppress(NotFoundError):
+                file = job_places.file_of(job, shared.folders, what)
+                members.append(Member(file, printable(str(names[what]))))
+    headers = {"Content-Disposition": disposition("attachment", name)}
+    return StreamingResponse(zip_stream(members), media_type="application/zip", headers=headers)

@@ -1,0 +1,135 @@
+"""Jobs: lists, one job, and requests to the daemon about them."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import Annotated, Literal
+
+import anyio
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from nst_daemon.errors import UsageError
+from nst_daemon.jobs import JobState
+from nst_daemon.ledger_listing import JobFilter
+from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.ops import requests
+from nst_daemon.web import job_bodies
+from nst_daemon.web.context import Context, Shared
+from nst_daemon.web.error_bodies import NotFoundError
+from nst_daemon.web.models import Identifier, JobDetails, JobPage
+
+router = APIRouter(tags=["jobs"])
+
+#: The longest wait for the end of a job in seconds, and the time between two looks at the ledger.
+MAX_WAIT, LOOK_SECONDS = 60, 0.5
+MAX_LISTED = 200
+Order = Literal["newest", "oldest", "queue"]
+Moment = Annotated[
+    float | None, Query(description="Of the latest change.", ge=0, allow_inf_nan=False)
+]
+_CURSOR = re.compile(r"([0-9.e+-]{1,40})_([0-9a-f]{32})")
+
+
+@router.get("/jobs")
+def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
+    shared: Shared,
+    state: Annotated[list[JobState], Query(description="Any of these states.", max_length=20)] = [],  # noqa: B006
+    q: Annotated[
+        str, Query(description="A part of the name; case is ignored.", max_length=200)
+    ] = "",
+    batch: Annotated[str, Query(description="The name of a batch.", max_length=1000)] = "",
+    group: Annotated[
+        str, Query(description="A folder of the inbox, or a batch.", max_length=1000)
+    ] = "",
+    result: Annotated[bool, Query(description="Only jobs with a result.")] = False,
+    since: Moment = None,
+    before: Moment = None,
+    order: Annotated[
+        Order,
+        Query(
+            description="By the latest change; or the jobs that have not ended, as they will be painted."
+        ),
+    ] = "newest",
+    cursor: Annotated[str, Query(description="`next` of the part before.", max_length=100)] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+) -> JobPage:
+    """A part of the list of jobs."""
+    wanted = JobFilter(
+        states=state,
+        part=q,
+        batch=batch,
+        group=group,
+        with_result=result,
+        since=-math.inf if since is None else since,
+        before=math.inf if before is None else before,
+    )
+    after = _position(cursor)
+    if not shared.folders.ledger.exists():
+        return JobPage(jobs=[], total=0)
+    with LedgerReader.attach(shared.folders.ledger) as ledger:
+        if order == "queue":
+            jobs = ledger.queue(-1)
+        else:
+            jobs = ledger.part(wanted, newest=order == "newest", after=after, limit=limit + 1)
+        asked = requests.pending(ledger)
+        total = ledger.count(wanted)
+    shown = jobs[:limit]
+    last = shown[-1] if len(jobs) > limit else None
+    return JobPage(
+        jobs=[job_bodies.describe(job, asked.get(job.id, ())) for job in shown],
+        next=f"{last.updated!r}_{last.id}" if last else "",
+        total=total,
+    )
+
+
+@router.get("/jobs/{id}")
+async def job(
+    id: Identifier,
+    request: Request,
+    shared: Shared,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for the end of the job.")
+    ] = 0,
+) -> JobDetails:
+    """Everything about a job. With `wait`, the response comes when the job has ended, or after this time."""
+    until = time.monotonic() + wait
+    while True:
+        found = await run_in_threadpool(find_details, shared, id)
+        left = until - time.monotonic()
+        if _has_ended(found) or left <= 0 or await request.is_disconnected():
+            return found
+        await anyio.sleep(min(LOOK_SECONDS, left))
+
+
+def find_details(shared: Context, job_id: str) -> JobDetails:
+    """Everything about a job. Raises NotFoundError."""
+    folders = shared.folders
+    if folders.ledger.exists():
+        with LedgerReader.attach(folders.ledger) as ledger:
+            found = ledger.get(job_id)
+            events = ledger.events(job_id)
+            asked = requests.pending(ledger).get(job_id, ())
+        if found:
+            return job_bodies.details(found, asked, events, folders, shared.options.limits)
+    raise NotFoundError(f"there is no job {job_id}")
+
+
+def _has_ended(job: JobDetails) -> bool:
+    """Whether nothing more happens. A job that will be retried has not ended."""
+    return job.state != "inbox" and job.state.terminal and job.requested != "retry"
+
+
+def _position(cursor: str) -> tuple[float, str] | None:
+    """What `next` of a part holds: the latest change and the id of its last job. Raises UsageError."""
+    if not cursor:
+        return None
+    found = _CURSOR.fullmatch(cursor)
+    try:
+        if found:
+            return float(found[1]), found[2]
+    except ValueError:
+        pass
+    raise UsageError("cursor is not `next` of an earlier response", remedy="leave it out")

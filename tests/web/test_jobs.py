@@ -1,0 +1,140 @@
+"""Lists of jobs, and one job."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from starlette.testclient import TestClient
+
+from nst_daemon.jobs import BatchCell, JobInput, Role
+from nst_daemon.ledger import Ledger
+from nst_daemon.web.options import PageOptions
+from tests.web.conftest import add
+
+API = "/api/v1"
+
+
+def names(visitor: TestClient, query: str) -> list[str]:
+    """The names of the jobs that are listed."""
+    answer = visitor.get(f"{API}/jobs?{query}")
+    assert answer.status_code == 200, answer.text
+    return [job["name"] for job in answer.json()["jobs"]]
+
+
+def test_filters(visitor: TestClient, options: PageOptions) -> None:
+    """Jobs are found by state, by a part of the name in any case, by result, by group and by time."""
+    add(options, "Ärger/waits", now=10.0, group="Ärger")
+    add(options, "50%_a", error="no", now=20.0)
+    add(options, "dog", result="dog.png", now=30.0)
+    assert names(visitor, "") == ["dog", "50%_a", "Ärger/waits"]
+    assert names(visitor, "order=oldest") == ["Ärger/waits", "50%_a", "dog"]
+    assert names(visitor, "state=failed&state=queued") == ["50%_a", "Ärger/waits"]
+    assert names(visitor, "q=ärGER") == ["Ärger/waits"]
+    assert names(visitor, "q=DO") == ["dog"]
+    assert names(visitor, "q=%25_") == ["50%_a"]
+    assert names(visitor, "q=_o") == []
+    assert names(visitor, "result=true") == ["dog"]
+    assert names(visitor, "group=Ärger") == ["Ärger/waits"]
+    assert names(visitor, "since=20&before=31") == ["50%_a"]
+
+
+def test_parts_of_a_list(visitor: TestClient, options: PageOptions) -> None:
+    """The parts of a list hold every job once, also jobs with the same time; the total counts all."""
+    for number in range(7):
+        add(options, f"job-{number}", now=float(number // 3))
+    for order in ("newest", "oldest"):
+        found, cursor = [], ""
+        while True:
+            query = f"order={order}&limit=2&cursor={cursor}"
+            page = visitor.get(f"{API}/jobs?{query}").json()
+            assert page["total"] == 7
+            found += [job["name"] for job in page["jobs"]]
+            cursor = page["next"]
+            if not cursor:
+                break
+        assert len(found) == 7
+        assert sorted(found) == [f"job-{number}" for number in range(7)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("cursor=x", "cursor=1_2", "cursor=._" + "0" * 32, "limit=0", "limit=201", "state=odd"),
+        *("since=nan", "before=inf", "order=other", "q=" + "x" * 201),
+    ],
+)
+def test_invalid_queries_are_refused(visitor: TestClient, query: str) -> None:
+    """A query that means nothing is an error with the reason."""
+    answer = visitor.get(f"{API}/jobs?{query}")
+    assert answer.status_code in {400, 422}
+    assert answer.json()["error"]
+
+
+def test_titles_tell_pictures_of_a_batch_apart(visitor: TestClient, options: PageOptions) -> None:
+    """The title of a picture of a batch has its content, its style and its swept settings."""
+    cell = BatchCell("holiday", "starry", {"size": 512, "clamp": True}, (0, 0, 0))
+    inputs = (JobInput(Role.CONTENT, "dog.jpg", "dog.jpg", "0" * 64, 1),)
+    add(options, "holiday/x", source="batch", group="holiday", batch=cell, inputs=inputs)
+    add(options, "dog")
+    by_name = {job["name"]: job for job in visitor.get(f"{API}/jobs").json()["jobs"]}
+    assert by_name["holiday/x"]["title"] == "dog, starry, size: 512, clamp: true"
+    assert by_name["holiday/x"]["batch"]["swept"] == {"size": 512, "clamp": True}
+    assert by_name["dog"]["title"] == "dog"
+    assert names(visitor, "batch=holiday") == ["holiday/x"]
+
+
+def test_actions_follow_the_state_and_the_requests(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """A job says what can be requested, and what was requested and is not handled yet."""
+    waits = add(options, "waits")
+    failed = add(options, "failed", error="no", archive="failed")
+    done = add(options, "done", result="done.png")
+    actions = {job["id"]: job["actions"] for job in visitor.get(f"{API}/jobs").json()["jobs"]}
+    assert actions == {
+        waits: ["cancel", "priority"],
+        failed: ["retry", "delete"],
+        done: ["delete"],
+    }
+    with Ledger.open(options.folders.ledger) as ledger:
+        ledger.request(waits, "cancel", now=9.0)
+    job = visitor.get(f"{API}/jobs/{waits}").json()
+    assert (job["requested"], job["actions"]) == ("cancel", ["retry", "priority"])
+
+
+def test_details_of_a_job(visitor: TestClient, options: PageOptions) -> None:
+    """A job has its inputs, settings and history."""
+    inputs = (JobInput(Role.CONTENT, "dog.jpg", "dog.jpg", "0" * 64, 123),)
+    job = add(options, "dog", error="no <picture>", inputs=inputs, settings={"size": 64})
+    found = visitor.get(f"{API}/jobs/{job}").json()
+    assert found["inputs"] == [
+        {"role": "content", "name": "dog.jpg", "bytes": 123, "sha256": "0" * 64, "available": False}
+    ]
+    assert found["settings"] == {"size": 64}
+    assert [event["state"] for event in found["events"]] == ["claimed", "failed"]
+    assert (found["short_id"], found["error"]) == (job[:8], "no <picture>")
+
+
+def test_without_a_ledger_there_are_no_jobs(visitor: TestClient, options: PageOptions) -> None:
+    """Before the first start of a daemon the list is empty, and a job is unknown."""
+    options.folders.ledger.unlink()
+    assert visitor.get(f"{API}/jobs").json() == {"jobs": [], "next": "", "total": 0}
+    assert visitor.get(f"{API}/jobs/{'0' * 32}").status_code == 404
+
+
+def test_a_ledger_that_cannot_be_read_is_said(visitor: TestClient, options: PageOptions) -> None:
+    """With a damaged ledger or one of another version, every route responds with the reason."""
+    job = add(options, "dog", result="dog.png")
+    paths = ("jobs", f"jobs/{job}", f"jobs/{job}/result", f"results.zip?id={job}")
+    database = sqlite3.connect(options.folders.ledger)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    for path in paths:
+        answer = visitor.get(f"{API}/{path}")
+        assert (answer.status_code, "newer version" in answer.json()["error"]) == (503, True)
+    options.folders.ledger.write_bytes(b"this is no ledger" * 100)
+    for path in paths:
+        answer = visitor.get(f"{API}/{path}")
+        assert answer.status_code == 503, path
+        assert "damaged" in answer.json()["error"], path
