@@ -46,7 +46,7 @@ from nst_daemon.web.routes import (
     uploads,
 )
 from nst_daemon.web.static_files import StaticFiles
-from nst_daemon.web.stored_files import Delivery, StoredFile
+from nst_daemon.web.stored_files import FileRequest, StoredFile
 from nst_daemon.web.thumbnails import send_picture
 from nst_daemon.web.upload import drop
 
@@ -182,7 +182,7 @@ class _Page:
             real = self._inside(result)
             limits = ResultLimits.of(self._options.limits)
             file = StoredFile(real.parent, real.name)
-            return send_picture(Delivery(request, False, "1"), file, what, limits)
+            return send_picture(FileRequest(request, False, "1"), file, what, limits)
         suffix = {"result": result.suffix, "curve": LOSS_PLOT, "lapse": TIME_LAPSE}.get(what)
         if suffix is None:
             raise HTTPException(404)
@@ -196,7 +196,7 @@ class _Page:
         face = style.pictures[0]
         file = StoredFile(self._folders.styles, face.path)
         limits = self._options.limits
-        return send_picture(Delivery(request, False, "1"), file, "thumbnail", limits)
+        return send_picture(FileRequest(request, False, "1"), file, "thumbnail", limits)
 
     def _library(self) -> dict[str, Style]:
         return list_styles(self._folders.styles, self._options.limits.max_bytes)

@@ -106,7 +106,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class FileRequest:
     """How a file is sent.
 
     Attributes:
@@ -164,7 +164,7 @@ class Delivery:
         return answer
 
 
-def _delivery(
+def _file_request(
     request: Request,
     download: Annotated[bool, Query(description="Let browsers save it.")] = False,
     v: Annotated[
@@ -174,11 +174,11 @@ def _delivery(
             description="Any text that changes with the file, such as `updated`: then caches may keep it.",
         ),
     ] = "",
-) -> Delivery:
-    return Delivery(request, download, v)
+) -> FileRequest:
+    return FileRequest(request, download, v)
 
 
-Delivered = Annotated[Delivery, Depends(_delivery)]
+RequestedFile = Annotated[FileRequest, Depends(_file_request)]
 
 
 class OpenFileResponse(FileResponse):

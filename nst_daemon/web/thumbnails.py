@@ -18,7 +18,7 @@ from nst_daemon.names import printable
 from nst_daemon.report.thumbnails import ResultLimits, reduced
 from nst_daemon.unexpected import explain
 from nst_daemon.web.error_bodies import NotFoundError
-from nst_daemon.web.stored_files import Delivery, StoredFile, etag_of
+from nst_daemon.web.stored_files import FileRequest, StoredFile, etag_of
 
 #: The longer side in pixels of each reduced size.
 SIDES: Mapping[str, int] = {"thumbnail": 360, "view": 1600}
@@ -32,7 +32,7 @@ _decoding = threading.Lock()
 
 
 def send_picture(
-    delivery: Delivery,
+    wanted: FileRequest,
     file: StoredFile,
     size: Size,
     limits: Limits | ResultLimits,
@@ -41,7 +41,7 @@ def send_picture(
     """A picture in one of the sizes.
 
     Args:
-        delivery: How it is sent.
+        wanted: How the client wants it.
         file: The picture.
         size: "original" for the file as it is.
         limits: For decoding.
@@ -51,10 +51,10 @@ def send_picture(
         NotFoundError: The file does not exist, or it cannot be decoded.
     """
     if size == "original":
-        return delivery.send(file, name)
+        return wanted.send(file, name)
     status = file.status()
     etag = etag_of(status, size)
-    if answer := delivery.unchanged(etag):
+    if answer := wanted.unchanged(etag):
         return answer
     try:
         small = _reduced(file, files.fingerprint(status), SIDES[size], limits)
@@ -63,7 +63,7 @@ def send_picture(
     except Exception as error:
         cause = error.message if isinstance(error, NstError) else explain(error)
         raise NotFoundError(f"{printable(file.path)} cannot be shown: {cause}") from error
-    return Response(small, media_type="image/webp", headers=delivery.caching(etag))
+    return Response(small, media_type="image/webp", headers=wanted.caching(etag))
 
 
 @lru_cache(maxsize=CACHED)

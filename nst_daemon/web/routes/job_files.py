@@ -19,7 +19,7 @@ from nst_daemon.web import job_places
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import Identifier, JobFile
-from nst_daemon.web.stored_files import Delivered, StoredFile, disposition
+from nst_daemon.web.stored_files import RequestedFile, StoredFile, disposition
 from nst_daemon.web.thumbnails import Size, send_picture
 from nst_daemon.web.zip_stream import Member, zip_stream
 
@@ -41,11 +41,11 @@ PICTURE, ANY = _binary("image/*"), _binary("*/*")
 
 @router.get("/jobs/{id}/result", response_class=Response, responses=PICTURE)
 def result(
-    id: Identifier, shared: Shared, delivery: Delivered, size: SizeQuery = "original"
+    id: Identifier, shared: Shared, wanted: RequestedFile, size: SizeQuery = "original"
 ) -> Response:
     """The picture of a job."""
     file = job_places.result_of(find_job(shared, id), shared.folders)
-    return send_picture(delivery, file, size, ResultLimits.of(shared.options.limits))
+    return send_picture(wanted, file, size, ResultLimits.of(shared.options.limits))
 
 
 @router.get("/jobs/{id}/inputs/{number}", response_class=Response, responses=ANY)
@@ -53,37 +53,37 @@ def job_input(
     id: Identifier,
     number: int,
     shared: Shared,
-    delivery: Delivered,
+    wanted: RequestedFile,
     size: SizeQuery = "original",
 ) -> Response:
     """An input of a job; the first has the number 0."""
     job, limits = find_job(shared, id), shared.options.limits
     file = job_places.input_of(job, number, shared.folders, limits)
-    return send_picture(delivery, file, size, limits, job.inputs[number].name)
+    return send_picture(wanted, file, size, limits, job.inputs[number].name)
 
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=PICTURE)
-def preview(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+def preview(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
     """The picture as it is now, while the job is painted."""
-    return delivery.send(job_places.preview_of(id, shared.folders))
+    return wanted.send(job_places.preview_of(id, shared.folders))
 
 
 @router.get("/jobs/{id}/sidecar", response_class=Response, responses=_binary("application/json"))
-def sidecar(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+def sidecar(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
     """Everything that produced the picture, as JSON."""
-    return delivery.send(_beside(shared, id, "sidecar"))
+    return wanted.send(_beside(shared, id, "sidecar"))
 
 
 @router.get("/jobs/{id}/loss-plot", response_class=Response, responses=PICTURE)
-def loss_plot(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+def loss_plot(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
     """The diagram of the losses."""
-    return delivery.send(_beside(shared, id, "loss-plot"))
+    return wanted.send(_beside(shared, id, "loss-plot"))
 
 
 @router.get("/jobs/{id}/time-lapse", response_class=Response, responses=PICTURE)
-def time_lapse(id: Identifier, shared: Shared, delivery: Delivered) -> Response:
+def time_lapse(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
     """The animation of the painting."""
-    return delivery.send(_beside(shared, id, "time-lapse"))
+    return wanted.send(_beside(shared, id, "time-lapse"))
 
 
 @router.get("/jobs/{id}/zip", response_class=Response, responses=_binary("application/zip"))
