@@ -31,7 +31,7 @@ from nst_daemon.intake.drops import MAX_PRIORITY
 from nst_daemon.job_settings import resolve_job
 from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, short_id
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.names import composed, printable
+from nst_daemon.names import printable
 from nst_daemon.ops import completion, requests, streams
 from nst_daemon.ops.arguments import assignments
 from nst_daemon.ops.job_names import find_job
@@ -80,27 +80,20 @@ def submit(  # noqa: PLR0917 (a command line, not a call)
     the path of the picture. Exit code 0: the job was submitted, or with --wait its picture is there; 1: the job
     failed; 130: it was cancelled, or the waiting was interrupted, and the job continues.
     """
-    from nst_daemon.intake.library import list_styles, merge_settings
-    from nst_daemon.intake.submit import drop, job_parts, styles_and_names
+    from nst_daemon.intake.library import list_styles
+    from nst_daemon.ops import submission
 
     loaded = for_drops(config)
-    wanted = assignments(settings or [])
     library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
-    pictures, names = styles_and_names(style, library)
-    named = [library[composed(style_name)] for style_name in names]
-    resolve_job(loaded, merge_settings(named, wanted, own=len(pictures)))
-    if names:
-        wanted["style"] = names
-    if priority:
-        wanted["priority"] = priority
-    if (content_mask or style_mask) and names:
-        raise UsageError(
-            f"the library style {names[0]} cannot have a mask",
-            remedy="name its picture as a file, with a --style-mask",
-        )
-    parts = job_parts(content, pictures, content_mask, style_mask or ())
-    formats = loaded.limits.formats
-    dropped = drop(loaded.folders.inbox, name or content.stem, parts, wanted, formats)
+    jobs = submission.NewJobs(
+        [submission.JobContent(name or content.stem, content, content_mask)],
+        submission.style_choices(style, library, style_mask or (), masked=bool(content_mask)),
+        assignments(settings or []),
+        priority,
+    )
+    for problem in submission.problems(loaded, library, jobs):
+        raise problem.error
+    (dropped,) = submission.submit(loaded, library, jobs)
     _submitted(loaded, dropped, wait=wait, as_json=as_json)
 
 

@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -18,7 +18,7 @@ import yaml
 
 from nst_daemon import files
 from nst_daemon.digests import find_files
-from nst_daemon.errors import InputError, UsageError
+from nst_daemon.errors import InputError, NstError, UsageError
 from nst_daemon.intake.drops import (
     MAX_STYLE_PICTURES,
     Style,
@@ -67,31 +67,64 @@ def drop(
     settings: Mapping[str, object],
     formats: Collection[str] = NAMES,
 ) -> DroppedJob:
-    """Copy the pictures of one job into the inbox, and its id and settings as NAME.yaml.
+    """Put one job into the inbox: the arguments and errors are those of `drop_all`."""
+    return drop_all(inbox, [(name, parts)], settings, formats)[0]
+
+
+def drop_all(
+    inbox: Path,
+    jobs: Sequence[tuple[str, Sequence[Part]]],
+    settings: Mapping[str, object],
+    formats: Collection[str] = NAMES,
+) -> list[DroppedJob]:
+    """Copy the pictures of jobs into the inbox, and the id and the settings of each as NAME.yaml: all jobs, or none.
 
     Args:
         inbox: the inbox.
-        name: the wanted name; it is made safe, and numbered if the inbox has that name already.
-        parts: the pictures.
-        settings: of this job, `style` and `priority` included.
+        jobs: the wanted name and the pictures of each; the name is made safe, and numbered if the inbox has it already.
+        settings: of each job, `style` and `priority` included.
         formats: those of `limits.formats`.
 
     Returns:
-        The name and the id of the job.
+        The name and the id of each job.
 
     Raises:
         UsageError: a file does not exist, is not an image file, has another format, or cannot be read.
         StorageError: the inbox cannot be written.
     """
-    for part in parts:
+    for part in {part.path: part for _, parts in jobs for part in parts}.values():
         _check(part.path, formats)
-    with Delivery(inbox) as delivery, files.storage(inbox):
-        job_id = new_job_id()
-        delivery.file(".yaml").write(settings_file(settings, job_id))
-        for part in parts:
-            with part.path.open("rb") as source:
-                shutil.copyfileobj(source, delivery.file(part.ending), files.CHUNK)
-        return DroppedJob(job_id, delivery.appear(name))
+    with ExitStack() as stack, files.storage(inbox):
+        wanted: list[DroppedJob] = []
+        deliveries: list[Delivery] = []
+        for name, parts in jobs:
+            delivery = stack.enter_context(Delivery(inbox))
+            wanted.append(DroppedJob(new_job_id(), name))
+            deliveries.append(delivery)
+            delivery.file(".yaml").write(settings_file(settings, wanted[-1].id))
+            for part in parts:
+                with part.path.open("rb") as source:
+                    shutil.copyfileobj(source, delivery.file(part.ending), files.CHUNK)
+            delivery.check_name(name)
+            delivery.complete()
+        return _appear(deliveries, wanted)
+
+
+def _appear(deliveries: Sequence[Delivery], wanted: Sequence[DroppedJob]) -> list[DroppedJob]:
+    """Make jobs visible to the daemon, all or none."""
+    appeared: list[DroppedJob] = []
+    try:
+        for delivery, job in zip(deliveries, wanted, strict=True):
+            appeared.append(DroppedJob(job.id, delivery.appear(job.name)))
+    except NstError as error:
+        # The delivery that failed may have placed some of its files.
+        complete = [delivery.withdraw() for delivery in deliveries[: len(appeared) + 1]]
+        pairs = zip(appeared, complete, strict=False)
+        if taken := [printable(job.name) for job, removed in pairs if not removed]:
+            said = f"{error.message}; the daemon has taken {', '.join(taken)} already"
+            raise type(error)(said, remedy=error.remedy) from error
+        raise
+    return appeared
 
 
 def settings_file(settings: Mapping[str, object], job_id: str) -> bytes:
@@ -181,7 +214,7 @@ class Delivery:
         self.check_name(name)
         self.complete()
         with _naming, files.storage(place):
-            name = _free_name(place, clean_name(name))
+            name = _free_name(place, job_name(name))
             # The content comes last: the other files wait for it.
             for _, hidden, ending in sorted(self._files, key=lambda f: f[2].startswith(".content")):
                 target = place / f"{name}{ending}"
@@ -342,9 +375,15 @@ def check_format(path: Path, label: str, formats: Collection[str]) -> None:
         raise UsageError(f"{label} {not_listed(known)}", remedy=LIST_IT)
 
 
+def job_name(name: str) -> str:
+    """A wanted name, made safe: "night.batch" would have the settings file of a batch."""
+    name = clean_name(name)
+    return f"{name[:-6]}_batch" if name.lower().endswith(".batch") else name
+
+
 def check_name(name: str, ending: str = ".content.jpg") -> None:
     """Raise UsageError if the inbox ignores files of this name. ending: what follows it."""
-    file = clean_name(name) + ending
+    file = job_name(name) + ending
     if ignored(file):
         raise UsageError(
             f"{printable(file)} has the name of a temporary file, which the inbox ignores",

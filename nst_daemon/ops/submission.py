@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from nst_daemon import files
 from nst_daemon.config import Config
 from nst_daemon.errors import NstError, SettingsError, UsageError
-from nst_daemon.intake.drops import MAX_STYLE_PICTURES, Style, new_job_id, too_many_pictures
+from nst_daemon.intake.drops import MAX_STYLE_PICTURES, Style, too_many_pictures
 from nst_daemon.intake.library import merge_settings, setting_places, style_problem
-from nst_daemon.intake.submit import Delivery, DroppedJob, check_name, job_parts, settings_file
+from nst_daemon.intake.submit import DroppedJob, check_name, drop_all, job_parts, styles_and_names
 from nst_daemon.job_settings import job_problems
 from nst_daemon.names import composed, printable
 
@@ -123,42 +120,43 @@ def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[
         settings["style"] = names
     if jobs.priority:
         settings["priority"] = jobs.priority
-    submitted: list[DroppedJob] = []
-    with ExitStack() as stack:
-        deliveries: list[Delivery] = []
-        for content in jobs.contents:
-            delivery = stack.enter_context(Delivery(config.folders.inbox))
-            deliveries.append(delivery)
-            job_id = new_job_id()
-            submitted.append(DroppedJob(job_id, content.name))
-            with files.storage(config.folders.inbox):
-                delivery.file(".yaml").write(settings_file(settings, job_id))
-            for part in job_parts(content.picture, pictures, content.mask, masks):
-                with part.path.open("rb") as source, files.storage(config.folders.inbox):
-                    shutil.copyfileobj(source, delivery.file(part.ending), files.CHUNK)
-            delivery.check_name(content.name)
-            delivery.complete()
-        return _appear(deliveries, submitted)
+    parts = [(c.name, job_parts(c.picture, pictures, c.mask, masks)) for c in jobs.contents]
+    return drop_all(config.folders.inbox, parts, settings, config.limits.formats)
 
 
-def _appear(deliveries: Sequence[Delivery], wanted: Sequence[DroppedJob]) -> list[DroppedJob]:
-    """Make jobs visible to the daemon, all or none."""
-    appeared: list[DroppedJob] = []
-    try:
-        for delivery, job in zip(deliveries, wanted, strict=True):
-            appeared.append(DroppedJob(job.id, delivery.appear(job.name)))
-    except NstError as error:
-        # zip: a delivery that failed halfway is behind those that appeared.
-        kept = [
-            printable(job.name)
-            for delivery, job in zip(deliveries, [*appeared, None], strict=False)
-            if not delivery.withdraw() and job
-        ]
-        if kept:
-            said = f"{error.message}; {', '.join(kept)} had been submitted before"
-            raise type(error)(said, remedy=error.remedy) from error
-        raise
-    return appeared
+def style_choices(
+    styles: Sequence[str],
+    library: Mapping[str, Style],
+    masks: Sequence[Path] = (),
+    *,
+    masked: bool = False,
+) -> list[StyleChoice]:
+    """The styles that a command line names: image files, folders of them, and styles of the library.
+
+    Args:
+        styles: arguments.
+        library: the styles by their names.
+        masks: one for each picture among the styles, or none.
+        masked: whether the content has a mask.
+
+    Raises:
+        UsageError: an argument is none of these, a style cannot be used, or the number of masks is wrong.
+    """
+    found = []
+    for style in styles:
+        pictures, names = styles_and_names([style], library)
+        found += [StyleChoice(library=name) for name in names]
+        found += [StyleChoice(picture=picture) for picture in pictures]
+    own = [choice.picture for choice in found if choice.picture]
+    if (masks or (masked and own)) and len(masks) != len(own):
+        raise UsageError(
+            f"there are {len(masks)} masks for {len(own)} style pictures",
+            remedy="give one --style-mask for each, in their order",
+        )
+    left = iter(masks)
+    return [
+        replace(choice, mask=next(left, None)) if choice.picture else choice for choice in found
+    ]
 
 
 def _style_problems(library: Mapping[str, Style], jobs: NewJobs) -> Iterator[FieldProblem]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -35,6 +35,7 @@ from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context
 from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
 from nst_daemon.web.options import PageOptions
+from nst_daemon.web.parameters import check_parameters
 from nst_daemon.web.routes import (
     events,
     job_files,
@@ -105,7 +106,12 @@ def make_app(options: PageOptions) -> FastAPI:
         styles,
         settings,
     ):
-        app.include_router(routes.router, prefix=API, responses=error_bodies.RESPONSES)
+        app.include_router(
+            routes.router,
+            prefix=API,
+            responses=error_bodies.RESPONSES,
+            dependencies=[Depends(check_parameters)],
+        )
     return app
 
 

@@ -107,5 +107,6 @@ def _invalid(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     # The first part says where the value is: body, query or path.
     field = ".".join(str(part) for part in first["loc"][1:])
-    cause = f"{field}: {first['msg']}" if field else str(first["msg"])
+    said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+    cause = f"{field}: {said}" if field else str(said)
     return response(422, ErrorBody(error=cause, cause=cause, field=field))

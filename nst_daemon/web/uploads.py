@@ -26,7 +26,6 @@ from nst_daemon.errors import InputError, UsageError
 from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.intake.submit import picture_suffix
 from nst_daemon.names import clean_name, printable
-from nst_daemon.pictures.decode import read_header
 from nst_daemon.units import size
 from nst_daemon.web.disk_space import DiskSpace, Reservation
 from nst_daemon.web.error_bodies import ConflictError, NotFoundError, TooLargeError
@@ -205,6 +204,9 @@ class Uploads:
 
     def _complete(self, arriving: _Arriving, name: str) -> Upload:
         """Check a picture that has arrived, and make it an upload."""
+        # The readers need much memory: the process stays small until the first upload.
+        from nst_daemon.pictures.decode import read_header  # noqa: PLC0415
+
         label = printable(name)
         arriving.write()
         arriving.flush()

@@ -21,7 +21,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/events", response_class=EventStream, responses=STREAM)
+@router.get("/events", status_code=200, response_class=EventStream, responses=STREAM)
 async def events(shared: Shared) -> EventStream:
     """The status as an event `status` at the start and after each change, at most once a second.
 
