@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nst_daemon import __version__, cli_config, cli_jobs, cli_model, cli_notify, machine, rights
+from nst_daemon import (
+    __version__,
+    cli_config,
+    cli_jobs,
+    cli_model,
+    cli_notify,
+    cli_token,
+    machine,
+    rights,
+)
 from nst_daemon.cli_help import Commands
 from nst_daemon.cli_options import (
     ConfigOption,
@@ -55,6 +64,7 @@ app = Commands(
 app.add_typer(cli_model.app, name="model")
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_notify.app, name="notify")
+app.add_typer(cli_token.app, name="token")
 
 
 def main() -> None:

@@ -318,13 +318,22 @@ def share(path: Path) -> None:
             path.chmod(wanted)
 
 
-def write_atomic(path: Path, data: bytes | memoryview, *, replace: bool = True) -> None:
+def write_atomic(
+    path: Path,
+    data: bytes | memoryview,
+    *,
+    replace: bool = True,
+    mode: int = 0o666,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Write a file atomically and durably: other programs see the old file, or the complete new one.
 
     Args:
         path: The file.
         data: Its contents.
         replace: Whether an existing file is replaced.
+        mode: Its rights, before the umask.
+        owner: User and group of a file that root writes for another user; None for those of this process.
 
     Raises:
         FileExistsError: The file exists, and `replace` is false.
@@ -334,7 +343,10 @@ def write_atomic(path: Path, data: bytes | memoryview, *, replace: bool = True) 
     with storage(path):
         try:
             # Not `mkstemp`: its mode 0600 ignores the umask, and the group could not read the file.
-            with temporary.open("xb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
+                if owner and owner[0] != os.geteuid():
+                    os.fchown(file.fileno(), *owner)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -159,6 +159,26 @@ def daemon_user(folders: Folders) -> int:
     return os.geteuid() or _owner(folders.root)
 
 
+def private_owner(folders: Folders) -> tuple[int, int]:
+    """User and group of a file in the state folder that only the daemon may read. This user may write it.
+
+    Raises UsageError for everybody but the user of the daemon, and root: the daemon could not read the file.
+    """
+    # The daemon creates the lock; others of the group of a shared folder do not.
+    place = nearest(folders.state / "lock")
+    exists = place in {folders.state, folders.state / "lock"}
+    if os.geteuid() and not exists:
+        return os.geteuid(), os.getegid()
+    status = place.stat()
+    if os.geteuid() == status.st_uid or (os.geteuid() == 0 and exists):
+        return status.st_uid, status.st_gid
+    raise UsageError(
+        f"{printable(str(place))} belongs to {user_name(status.st_uid)}, whose daemon could not read files of "
+        f"{user_name(os.geteuid())}",
+        remedy=f"run the command as that user: {_sudo(status.st_uid)} nst-daemon …",
+    )
+
+
 def check_inbox(inbox: Path) -> None:
     """Raise StorageError with the remedy if this user may not create files in the inbox."""
     place = nearest(inbox)

@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "rights": {"config", "errors", "files", "ledger_file", "names"},
     "ledger_listing": {"jobs", "names"},
     "ledger_reader": LEAVES | FILES | {"ledger_file", "ledger_listing", "rights"},
+    "tokens": {"config", "errors", "files", "names", "rights"},
     "ledger": LEAVES | FILES | {"ledger_file", "ledger_reader"},
     "intake.ignore": set(),
     "intake": LEAVES
@@ -166,6 +167,7 @@ ALLOWED: dict[str, set[str]] = {
         "service.progress_estimate",
         "strict_yaml",
         "suggestions",
+        "tokens",
         "unexpected",
         "web.options",
     },
@@ -204,7 +206,7 @@ ALLOWED: dict[str, set[str]] = {
         "unexpected",
         "workers",
     },
-    "web.options": {"addresses", "config", "errors"},
+    "web.options": {"addresses", "config", "errors", "tokens"},
     "web": LEAVES
     | FILES
     | {
@@ -224,6 +226,7 @@ ALLOWED: dict[str, set[str]] = {
         "report",
         "service.live_status",
         "suggestions",
+        "tokens",
         "unexpected",
         "web",
     },
@@ -262,6 +265,7 @@ ENTRY = {
     "cli_notify",
     "cli_options",
     "cli_stylize",
+    "cli_token",
     "__main__",
     "__init__",
 }

@@ -21,6 +21,7 @@ from nst_daemon.engine.presets import PRESETS
 from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.ops.requests import possible
+from nst_daemon.tokens import listed
 
 Found = list[tuple[str, str]]
 #: The variable in which a shell says which completion it wants; see typer's documentation.
@@ -73,6 +74,12 @@ def _silent(
 def _loaded(ctx: typer.Context) -> Config:
     named: Any = ctx.params.get("config")
     return config.load(Path(named) if named else None)
+
+
+@_silent
+def tokens(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """Names of the tokens of the page."""
+    yield from ((token.name, "") for token in listed(_loaded(ctx).folders))
 
 
 @_silent

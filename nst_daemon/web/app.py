@@ -12,13 +12,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from nst_daemon.intake.drops import Style
@@ -33,13 +32,14 @@ from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.report.thumbnails import ResultLimits
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context
-from nst_daemon.web.guard import COOKIE, Guard, cookie_of, matches
+from nst_daemon.web.guard import Guard
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.parameters import check_parameters
 from nst_daemon.web.routes import (
     events,
     job_files,
     jobs,
+    session,
     settings,
     status,
     styles,
@@ -55,8 +55,6 @@ log = logging.getLogger(__name__)
 
 #: Length of each list of jobs.
 LISTED = 24
-#: Size limit of the login form in bytes, and lifetime of the cookie in seconds.
-LOGIN_BYTES, COOKIE_SECONDS = 1000, 30 * 86400
 #: Pictures may be cached: their addresses change with their contents.
 CACHE_HEADERS = {"Cache-Control": "private, max-age=86400"}
 #: Python's table lacks some of these on some systems.
@@ -69,7 +67,7 @@ API = "/api/v1"
 def make_app(options: PageOptions) -> FastAPI:
     """The application that serves the page of a root."""
     static = StaticFiles()
-    page = _Page(options, static)
+    page, context = _Page(options), Context(options)
     app = FastAPI(
         title="nst-daemon",
         version=version("nst-daemon"),
@@ -81,7 +79,6 @@ def make_app(options: PageOptions) -> FastAPI:
             *static.routes(),
             Route("/status.json", page.status),
             Route("/drop", page.drop, methods=["POST"]),
-            *([Route("/login", page.login, methods=["POST"])] if options.token else []),
             Route("/jobs/{id}/{what}", page.picture),
             Route("/styles/{name}", page.style),
         ],
@@ -89,12 +86,13 @@ def make_app(options: PageOptions) -> FastAPI:
             Middleware(
                 Guard,
                 address=options.address,
-                token=options.token,
+                tokens=context.tokens,
+                wrong_tokens=context.wrong_tokens,
                 login=static.page("login.html", 401),
             )
         ],
     )
-    app.state.context = Context(options)
+    app.state.context = context
     error_bodies.install(app)
     for routes in (
         status,
@@ -105,6 +103,7 @@ def make_app(options: PageOptions) -> FastAPI:
         submissions,
         styles,
         settings,
+        session,
     ):
         app.include_router(
             routes.router,
@@ -118,8 +117,8 @@ def make_app(options: PageOptions) -> FastAPI:
 class _Page:
     """The handlers. Those that are not coroutines read files, and run in threads."""
 
-    def __init__(self, options: PageOptions, static: StaticFiles) -> None:
-        self._options, self._folders, self._static = options, options.folders, static
+    def __init__(self, options: PageOptions) -> None:
+        self._options, self._folders = options, options.folders
 
     def status(self, _: Request) -> Response:
         """The output of `nst-daemon status --json`, previews, styles, and what may be uploaded."""
@@ -155,28 +154,6 @@ class _Page:
             return Response(status_code=408)  # the client has probably gone
         log.info("%s was uploaded on the status page", ", ".join(map(printable, dropped.names)))
         return _json(asdict(dropped), 201)
-
-    async def login(self, request: Request) -> Response:
-        """Handle the login form: set a cookie if the token is right."""
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LOGIN_BYTES:
-                raise HTTPException(413)
-        given = parse_qs(body.decode(errors="replace")).get("token", [""])[0]
-        if not matches(given.strip(), self._options.token):
-            log.warning("wrong token from %s", request.client.host if request.client else "?")
-            return self._static.page("login.html", 401)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            COOKIE,
-            cookie_of(self._options.token),
-            max_age=COOKIE_SECONDS,
-            secure=request.url.scheme == "https",
-            httponly=True,
-            samesite="strict",
-        )
-        return answer
 
     def picture(self, request: Request) -> Response:
         """A picture of a job: `preview` while it is painted; later `result`, `thumbnail`, `view`, `curve`, `lapse`."""

@@ -12,10 +12,12 @@ from nst_daemon.config import Config, Folders
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import list_styles
 from nst_daemon.ops.estimates import QueueEstimate
+from nst_daemon.tokens import AcceptedTokens
 from nst_daemon.web.disk_space import DiskSpace
 from nst_daemon.web.feed import Feed
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.uploads import Uploads
+from nst_daemon.web.wrong_tokens import WrongTokens
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,12 @@ class Context:
         feed: server-sent events.
         space: of the disks, for all that is written.
         uploads: the uploaded pictures.
+        wrong_tokens: slows down clients that try tokens.
     """
 
     options: PageOptions
     feed: Feed = field(default_factory=Feed)
+    wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
     space: DiskSpace = field(init=False)
     uploads: Uploads = field(init=False)
 
@@ -48,6 +52,11 @@ class Context:
     def queue(self) -> QueueEstimate:
         """When the queue will be empty."""
         return QueueEstimate(self.folders)
+
+    @cached_property
+    def tokens(self) -> AcceptedTokens:
+        """The tokens that the page accepts."""
+        return self.options.accepted_tokens()
 
     @property
     def folders(self) -> Folders:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import asyncio
 import logging
+import time
+from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nst_daemon.addresses import split_address
+from nst_daemon.tokens import AcceptedTokens, Token
+from nst_daemon.web import error_bodies, forwarded
+from nst_daemon.web.wrong_tokens import WrongTokens
 
 log = logging.getLogger(__name__)
 
 COOKIE = "nst-daemon"
+API = "/api/v1"
+SESSION = f"{API}/session"
+#: Where bytes of any number are received. All other bodies are limited.
+UPLOADS = f"{API}/uploads"
 #: Paths that need no token.
-PUBLIC = frozenset({"/login"})
+PUBLIC = frozenset({f"{API}/health"})
 #: The files of the page need no token: they are the same for everybody.
 STATIC = "/static/"
+#: What a read-only token may request besides GET and HEAD.
+CHECKS = frozenset({f"{API}/jobs/check", f"{API}/batches/check"})
+SAFE = frozenset({"GET", "HEAD"})
+#: Limits of a body that is not an upload, of one of a login, in bytes, and of the time until it has arrived.
+MAX_BODY, MAX_LOGIN, BODY_SECONDS = 1 << 20, 4096, 30.0
+#: Seconds between checks whether the token of an open request was revoked.
+RECHECK_SECONDS = 1.0
 #: Nothing from other sites, nothing inline, no frames.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -36,63 +52,235 @@ HEADERS = {
 class Guard:
     """Middleware that refuses requests and adds headers to responses.
 
+    It stores the token of a request in `request.state.token`; None: no token is needed.
+
     Args:
         address: HOST:PORT that the server listens on.
-        token: the token that visitors must show; empty for none.
-        login: the response for visitors without the token.
+        tokens: those that the page accepts.
+        wrong_tokens: slows down clients that try tokens.
+        login: the response at / for visitors without a token.
     """
 
-    def __init__(self, app: ASGIApp, *, address: str, token: str, login: Response) -> None:
-        self._app, self._token, self._login = app, token, login
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        address: str,
+        tokens: AcceptedTokens,
+        wrong_tokens: WrongTokens,
+        login: Response,
+    ) -> None:
+        self._app, self._tokens, self._wrong = app, tokens, wrong_tokens
+        self._login = login
         self._hosts = {split_address(address)[0].lower(), "localhost", "127.0.0.1", "::1"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         assert scope["type"] == "http", "websockets and lifespan events are switched off"
+        scope.setdefault("state", {}).update(token=None, forwarded=forwarded.resolve(scope))
+        exchange = _Exchange(receive, send, _body_limit(scope))
+        refusal = await self._refusal(Request(scope))
+        if refusal:
+            await refusal(scope, receive, exchange.send)
+            return
+        token: Token | None = scope["state"]["token"]
+        if token is None:
+            await self._app(scope, exchange.receive, exchange.send)
+            return
+        if self._tokens.note_use(token, time.time()):
+            asyncio.get_running_loop().run_in_executor(None, self._tokens.store_uses)
+        await self._while_accepted(token, scope, exchange)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        answer = self._refusal(Request(scope)) or self._app
-        await answer(scope, receive, send_with_headers)
-
-    def _refusal(self, request: Request) -> Response | None:
+    async def _refusal(self, request: Request) -> Response | None:
         """The response that refuses a request; None to accept it."""
+        needed = self._tokens.needed
         if (
-            not self._token
+            not needed
             and _split("//" + request.headers.get("host", "")).hostname not in self._hosts
         ):
             # In DNS rebinding, the name of the attacker's site resolves to this machine and is the request's host.
-            return PlainTextResponse("Unknown host name.", 421)
-        if request.method not in ("GET", "HEAD") and not _same_origin(request):
-            return PlainTextResponse("Cross-site request.", 403)
-        path = request.url.path
-        public = path in PUBLIC or path.startswith(STATIC)
-        if self._token and not public and not self._is_known(request):
-            wants_page = path == "/" and request.method == "GET"
-            return self._login if wants_page else PlainTextResponse("A token is required.", 401)
+            return error_bodies.plain(
+                421,
+                "the host name is unknown",
+                "use 127.0.0.1 or localhost, or create a token for other names",
+            )
+        if not needed and request.state.forwarded:
+            return error_bodies.plain(
+                403,
+                "the request comes from another machine, and there is no token",
+                "create one with `nst-daemon token create NAME`",
+            )
+        if request.method not in SAFE and not _same_origin(request):
+            return error_bodies.plain(
+                403,
+                "the request comes from another site",
+                "send it from the page itself; behind a proxy, pass the Host header on",
+            )
+        return await self._no_access(request) if needed else None
+
+    async def _no_access(self, request: Request) -> Response | None:
+        """The response for a request that its token does not allow; None to accept it."""
+        path = _path(request)
+        if path in PUBLIC or path.startswith(STATIC):
+            return None
+        if self._tokens.problem:
+            return error_bodies.plain(
+                503,
+                "no token can be checked",
+                "read the log of the daemon, or run `nst-daemon doctor`",
+            )
+        if path == SESSION and request.method in {"POST", "DELETE"}:  # login and logout
+            return None
+        token, given = self._identify(request)
+        if token is None:
+            return await self._unknown(request, given=given)
+        request.state.token = token
+        if token.access == "read" and not _changes_nothing(request):
+            return error_bodies.plain(
+                403,
+                f"the token {token.name} is read-only",
+                "use one that was created without --read-only",
+            )
         return None
 
-    def _is_known(self, request: Request) -> bool:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return matches(given.strip(), self._token)
-        return matches(request.cookies.get(COOKIE, ""), cookie_of(self._token))
+    def _identify(self, request: Request) -> tuple[Token | None, bool]:
+        """The token of a request, and whether the request has one at all, right or wrong."""
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and bearer.strip():
+            return self._tokens.find(token=bearer.strip()), True
+        cookie = request.cookies.get(COOKIE, "")
+        return self._tokens.find(cookie=cookie), bool(cookie)
+
+    async def _unknown(self, request: Request, *, given: bool) -> Response:
+        """The response for a request without a right token."""
+        response = (
+            await wrong_token(request, self._wrong) if given else unauthorized("a token is needed")
+        )
+        return self._login if _path(request) == "/" and request.method in SAFE else response
+
+    async def _while_accepted(self, token: Token, scope: Scope, exchange: _Exchange) -> None:
+        """Handle a request, and end it when its token is revoked meanwhile."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        revoked = False
+
+        def check() -> None:
+            nonlocal revoked
+            if self._tokens.accepts(token) or exchange.has_length:
+                timers[0] = loop.call_later(RECHECK_SECONDS, check)
+            else:
+                revoked = True
+                task.cancel()
+
+        timers = [loop.call_later(RECHECK_SECONDS, check)]
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            if not revoked or task.uncancel():
+                raise
+            await exchange.end(scope)
+        finally:
+            timers[0].cancel()
 
 
-def matches(given: str, expected: str) -> bool:
-    """Compare in constant time."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+@dataclass(slots=True)
+class _Exchange:
+    """The body of one request and its response.
+
+    Attributes:
+        max_body: limit of the body in bytes; None: the route limits it.
+        started: whether the response has begun.
+        has_length: whether its length was announced, so that it ends by itself.
+    """
+
+    original_receive: Receive
+    original_send: Send
+    max_body: int | None
+    started: bool = False
+    has_length: bool = False
+    received: int = 0
+    complete: bool = False  # the body
+    finished: bool = False  # the response
+    deadline: float | None = None
+
+    async def receive(self) -> Message:
+        """The next message of the client. Raises HTTPException if the body is too long or too slow."""
+        if self.max_body is None or self.complete:
+            return await self.original_receive()
+        loop = asyncio.get_running_loop()
+        self.deadline = self.deadline or loop.time() + BODY_SECONDS
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                message = await self.original_receive()
+        except TimeoutError:
+            raise HTTPException(408, "the body of the request did not arrive in time") from None
+        self.received += len(message.get("body", b""))
+        if self.received > self.max_body:
+            raise HTTPException(413, f"the body of the request has more than {self.max_body} bytes")
+        self.complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a message with the security headers."""
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+            if message["status"] in {408, 413}:
+                headers["Connection"] = "close"  # the rest of the body is not read
+            self.started, self.has_length = True, "content-length" in headers
+        elif not message.get("more_body", False):
+            self.finished = True
+        await self.original_send(message)
+
+    async def end(self, scope: Scope) -> None:
+        """End the response to a request whose token was revoked."""
+        if self.finished:
+            return
+        if self.started:
+            await self.original_send(
+                {"type": "http.response.body", "body": b"", "more_body": False}
+            )
+        else:
+            await unauthorized("the token was revoked")(scope, self.receive, self.send)
 
 
-def cookie_of(token: str) -> str:
-    """The value of the cookie, from which the token cannot be derived."""
-    return hmac.new(token.encode(), b"status page", hashlib.sha256).hexdigest()
+def unauthorized(cause: str) -> Response:
+    """Status 401."""
+    response = error_bodies.plain(
+        401, cause, "log in, or send the header `Authorization: Bearer TOKEN`"
+    )
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+async def wrong_token(request: Request, wrong_tokens: WrongTokens) -> Response:
+    """The response for a wrong token: 401, and 429 for clients that try too many."""
+    seconds = await wrong_tokens.slow_down(request.client.host if request.client else "")
+    if not seconds:
+        return unauthorized("the token is wrong")
+    response = error_bodies.plain(
+        429, "too many wrong tokens", f"try again in {seconds} s, with a right one"
+    )
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
+def _body_limit(scope: Scope) -> int | None:
+    if scope["path"] == SESSION:
+        return MAX_LOGIN
+    return None if scope["path"] in {UPLOADS, "/drop"} else MAX_BODY
+
+
+def _path(request: Request) -> str:
+    """The path that chooses the route. `request.url` is not used: its path can come from a wrong Host header."""
+    path: str = request.scope["path"]
+    return path
+
+
+def _changes_nothing(request: Request) -> bool:
+    return request.method in SAFE or (request.method == "POST" and _path(request) in CHECKS)
 
 
 def _same_origin(request: Request) -> bool:

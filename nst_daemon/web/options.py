@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from nst_daemon.addresses import is_local, split_address
 from nst_daemon.config import Config, Folders, Hooks, Limits, Notify
-from nst_daemon.errors import ConfigError
+from nst_daemon.errors import ConfigError, StorageError
+from nst_daemon.tokens import AcceptedTokens, listed
 
 #: The modules that the extra `web` installs.
 NEEDED = ("fastapi", "starlette", "uvicorn", "python_multipart")
@@ -36,9 +37,13 @@ class PageOptions:
         return cls(kept, config.status_page if serve else "")
 
     @property
-    def token(self) -> str:
-        """The token that visitors must show; empty for none."""
-        return self.config.status_page_token
+    def far(self) -> bool:
+        """Whether other machines can reach the page."""
+        return bool(self.address) and not is_local(split_address(self.address)[0])
+
+    def accepted_tokens(self) -> AcceptedTokens:
+        """The tokens of the configuration and of the file."""
+        return AcceptedTokens(self.folders, self.config.status_page_token, far=self.far)
 
     @property
     def folders(self) -> Folders:
@@ -65,11 +70,18 @@ class PageOptions:
 
     def check(self) -> None:
         """Raise ConfigError if other machines can reach the page and there is no token."""
-        if self.address and not self.token and not is_local(split_address(self.address)[0]):
-            raise ConfigError(
-                f"status_page {self.address} can be reached from other machines, and there is no status_page_token",
-                remedy="set NST_STATUS_PAGE_TOKEN to the output of `openssl rand -hex 16`, or listen on 127.0.0.1",
-            )
+        if not self.far or self.config.status_page_token:
+            return
+        try:
+            if listed(self.folders):
+                return
+        except StorageError:  # the page refuses everybody, and says why
+            return
+        raise ConfigError(
+            f"status_page {self.address} can be reached from other machines, and there is no token",
+            remedy="create one with `nst-daemon token create NAME`, set NST_STATUS_PAGE_TOKEN to the output of "
+            "`openssl rand -hex 16`, or listen on 127.0.0.1",
+        )
 
 
 def missing_packages() -> list[str]:

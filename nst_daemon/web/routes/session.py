@@ -1,0 +1,55 @@
+"""Login and logout with a cookie, for browsers."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from fastapi import APIRouter, Request, Response
+
+from nst_daemon.tokens import Token, cookie_of
+from nst_daemon.web.context import Shared
+from nst_daemon.web.guard import COOKIE, wrong_token
+from nst_daemon.web.models import Login, SessionInfo
+
+router = APIRouter(tags=["session"])
+
+#: Lifetime of the cookie in seconds.
+COOKIE_SECONDS = 30 * 86400
+
+
+@router.post("/session", status_code=204, response_class=Response)
+async def log_in(login: Login, shared: Shared, request: Request) -> Response:
+    """Exchange a token for a cookie. A page that needs no token sets none."""
+    if not shared.tokens.needed:
+        return Response(status_code=204)
+    given = login.token.strip()
+    if shared.tokens.find(token=given) is None:
+        return await wrong_token(request, shared.wrong_tokens)
+    response = Response(status_code=204)
+    response.set_cookie(
+        COOKIE,
+        cookie_of(given),
+        max_age=COOKIE_SECONDS,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return response
+
+
+@router.get("/session")
+async def session(request: Request) -> SessionInfo:
+    """The token of this request, and what it may do."""
+    token = cast(Token | None, request.state.token)
+    if token is None:
+        return SessionInfo(name="", access="full")
+    return SessionInfo(name=token.name, access=token.access)
+
+
+@router.delete("/session", status_code=204, response_class=Response)
+async def log_out(request: Request) -> Response:
+    """Remove the cookie from the browser."""
+    response = Response(status_code=204)
+    secure = request.url.scheme == "https"
+    response.delete_cookie(COOKIE, secure=secure, httponly=True, samesite="strict")
+    return response
