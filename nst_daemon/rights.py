@@ -164,8 +164,7 @@ def private_owner(folders: Folders) -> tuple[int, int]:
 
     Raises UsageError for everybody but the user of the daemon, and root: the daemon could not read the file.
     """
-    # The daemon creates the lock; others of the group of a shared folder do not.
-    place = nearest(folders.state / "lock")
+    place = _place_of_daemon(folders)
     exists = place in {folders.state, folders.state / "lock"}
     if os.geteuid() and not exists:
         return os.geteuid(), os.getegid()
@@ -177,6 +176,29 @@ def private_owner(folders: Folders) -> tuple[int, int]:
         f"{user_name(os.geteuid())}",
         remedy=f"run the command as that user: {_sudo(status.st_uid)} nst-daemon …",
     )
+
+
+def private_problem(folders: Folders, path: Path) -> tuple[str, str] | None:
+    """The message and the remedy for a private file that the daemon cannot read, or that others can; else None."""
+    try:
+        status, daemon = path.lstat(), _place_of_daemon(folders).stat()
+    except OSError:
+        return None
+    name, place = printable(str(path)), shlex.quote(str(path))
+    if status.st_uid != daemon.st_uid:
+        owner, user = user_name(status.st_uid), user_name(daemon.st_uid)
+        names = f"{user}:{group_name(daemon.st_gid)}"
+        message = f"{name} belongs to {owner}, and the daemon of {user} cannot read it"
+        return message, f"sudo chown {names} {place}"
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+        return f"{name} can be read by other users", f"chmod 600 {place}"
+    return None
+
+
+def _place_of_daemon(folders: Folders) -> Path:
+    """The file or folder whose owner is the user of the daemon."""
+    # The daemon creates the lock; others of the group of a shared folder do not.
+    return nearest(folders.state / "lock")
 
 
 def check_inbox(inbox: Path) -> None:

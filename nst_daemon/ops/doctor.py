@@ -24,7 +24,7 @@ from watchdog.events import FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from nst_daemon import rights
+from nst_daemon import rights, tokens
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import ConfigError, NstError, StorageError
 from nst_daemon.files import nearest
@@ -327,8 +327,31 @@ def check_status_page(page: PageOptions, missing: Sequence[str]) -> Iterator[Fin
     except ConfigError as error:
         # A warning: the service may get the token from an environment file that this user may not read.
         yield Finding("warning", "status page", error.message, error.remedy)
-    else:
-        yield Finding("good", "status page", f"at http://{page.address}/ while the daemon runs")
+        return
+    yield Finding("good", "status page", f"at http://{page.address}/ while the daemon runs")
+    yield from _check_tokens(page)
+
+
+def _check_tokens(page: PageOptions) -> Iterator[Finding]:
+    """Check the file of the tokens, if there is one and this user may read it."""
+    path = tokens.path_of(page.folders)
+    if problem := rights.private_problem(page.folders, path):
+        yield Finding("bad", "tokens", *problem)
+        return
+    if not os.access(path, os.R_OK) and os.path.lexists(path):
+        return  # another user than the daemon's
+    try:
+        found = tokens.read(path)
+    except StorageError as error:
+        yield Finding("bad", "tokens", f"{error.message}: the page refuses everybody", error.remedy)
+        return
+    if found:
+        yield Finding("good", "tokens", f"{len(found)} in {path}")
+    elif found is not None and not page.config.status_page_token:
+        message = "every token was revoked: the page refuses everybody"
+        yield Finding(
+            "warning", "tokens", message, "create one with `nst-daemon token create NAME`"
+        )
 
 
 def check_notifications(urls: Sequence[str]) -> Iterator[Finding]:

@@ -76,7 +76,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
-        assert scope["type"] == "http", "websockets and lifespan events are switched off"
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        assert scope["type"] == "http", "websockets are switched off"
         scope.setdefault("state", {}).update(token=None, forwarded=forwarded.resolve(scope))
         exchange = _Exchange(receive, send, _body_limit(scope))
         refusal = await self._refusal(Request(scope))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers.api import BaseObserver, EventEmitter
 
-from nst_daemon import rights
+from nst_daemon import rights, tokens
 from nst_daemon.config import Config, load
 from nst_daemon.errors import StorageError
 from nst_daemon.ledger import Ledger
@@ -296,8 +296,9 @@ def test_the_doctor_stays_light() -> None:
     assert not {"torch", "onnxruntime", "onnx"} & set(json.loads(done.stdout))
 
 
-def page_at(address: str, token: str = "") -> PageOptions:
-    config = Config(status_page=address, status_page_token=token)
+def page_at(address: str, token: str = "", root: Path = Path("/nonexistent")) -> PageOptions:
+    config = load(None, {"NST_FOLDERS__ROOT": str(root)}, search=())
+    config = replace(config, status_page=address, status_page_token=token)
     return PageOptions.of(config, serve=True)
 
 
@@ -324,6 +325,36 @@ def test_the_urls_of_notifications() -> None:
     finding = only(doctor.check_notifications(["json://localhost/x", "nonsense://hunter2"]))
     assert (finding.level, "2 (nonsense)" in finding.message) == ("bad", True)
     assert "hunter2" not in finding.message + finding.remedy
+
+
+def test_the_tokens_of_the_status_page(tmp_path: Path) -> None:
+    """A file of tokens is counted, one that is damaged is bad, and one without tokens is a warning."""
+    page = page_at("0.0.0.0:8787", root=tmp_path)
+    page.folders.state.mkdir()
+    assert only(doctor.check_status_page(page, [])).level == "warning"
+    tokens.create(page.folders, "phone", "full")
+    _, finding = doctor.check_status_page(page, [])
+    assert (finding.level, finding.message[:2]) == ("good", "1 ")
+    tokens.revoke(page.folders, "phone")
+    _, finding = doctor.check_status_page(page_at("127.0.0.1:8787", root=tmp_path), [])
+    assert (finding.level, "token create" in finding.remedy) == ("warning", True)
+    tokens.path_of(page.folders).write_text("{")
+    _, finding = doctor.check_status_page(page, [])
+    assert (finding.level, "damaged" in finding.message) == ("bad", True)
+    tokens.path_of(page.folders).chmod(0o644)
+    _, finding = doctor.check_status_page(page, [])
+    assert (finding.level, "chmod 600" in finding.remedy) == ("bad", True)
+
+
+@needs_root
+def test_tokens_of_another_user(tmp_path: Path) -> None:
+    """A file of tokens that the daemon's user does not own is bad, and the command that repairs it is the remedy."""
+    page = page_at("127.0.0.1:8787", root=tmp_path)
+    page.folders.state.mkdir()
+    tokens.create(page.folders, "phone", "full")
+    os.chown(page.folders.state, 12345, 12345)
+    _, finding = doctor.check_status_page(page, [])
+    assert (finding.level, "chown 12345:12345" in finding.remedy) == ("bad", True)
 
 
 @needs_root

@@ -140,11 +140,11 @@ def test_without_the_extra_it_is_refused(
 def test_other_machines_need_a_token(options: PageOptions, address: str) -> None:
     """A page that other machines could reach is refused without a token, at the start and later, with the remedy."""
     far = replace(options, address=address)
-    with pytest.raises(ConfigError, match="no status_page_token") as caught:
+    with pytest.raises(ConfigError, match="no token") as caught:
         StatusPage(far)
     assert "openssl rand" in str(caught.value.remedy)
     page = StatusPage(replace(options, address=""))
-    with pytest.raises(ConfigError, match="no status_page_token"):
+    with pytest.raises(ConfigError, match="no token"):
         page.change(far)
 
 

@@ -21,9 +21,10 @@ TOKEN = "0123456789abcdef"
 HOST = "127.0.0.1:8787"
 
 
-def client(options: PageOptions, host: str = HOST) -> TestClient:
-    """A visitor of the page."""
-    return TestClient(make_app(options), base_url=f"http://{host}", follow_redirects=False)
+def client(options: PageOptions, host: str = HOST, peer: str = "testclient") -> TestClient:
+    """A visitor of the page, connected from the address `peer`."""
+    app, address = make_app(options), f"http://{host}"
+    return TestClient(app, base_url=address, follow_redirects=False, client=(peer, 50000))
 
 
 @pytest.fixture
