@@ -91,6 +91,12 @@ const ICONS = {
   more: "M5 12h.01M12 12h.01M19 12h.01",
   clock: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 8v4l3 2",
   up: "M12 19V5M6 11l6-6 6 6",
+  minus: "M5 12h14",
+  compare: "M12 3v18M9 7H4v10h5M15 7h5v10h-5",
+  info: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 11v5M12 8h.01",
+  fit: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
+  pixels: "M6 8l2-1v10M16 8l2-1v10M12 10h.01M12 14h.01",
+  expand: "M14 4h6v6M20 4l-6 6M10 20H4v-6M4 20l6-6",
 };
 
 /** A decorative icon: the button that holds it needs a text or an `aria-label`. */

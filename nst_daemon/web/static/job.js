@@ -1,11 +1,210 @@
-// The view of job.
-import { make } from "./dom.js";
-import { t } from "./texts.js";
+// One job: its picture while it is painted and afterwards, its failure, history, inputs and settings.
+import { address, get } from "./api.js";
+import { button, icon, make, picture, redraw } from "./dom.js";
+import { changesOf, failureOf, smaller } from "./failures.js";
+import { act, download, imageOf, requestedText, shownValue, stateChip, variant } from "./job_parts.js";
+import { paintingFacts } from "./progress.js";
+import { paintAgain, retryWithChanges } from "./repeat.js";
+import { mayChange, settings, store, subscribe } from "./store.js";
+import { bytes, date, t } from "./texts.js";
+import { closeViewer, openViewer } from "./viewer.js";
 
-export const title = () => t("job.title");
+const PAINTED = ["running", "staged", "published"];
+const SAVED = { result: "result", sidecar: "sidecar", "loss-plot": "loss-plot", "time-lapse": "time-lapse" };
+const INBOX_PAUSE = 2000; // milliseconds between two looks for a job that the daemon has not taken yet
 
-export function show(place) {
-  place.append(make("h1", {}, title()));
+let view = null;
+
+export const title = () => view?.job ? view.job.title : t("job.title");
+
+/** Show the job whose id is in the address. */
+export async function show(place, { parts }) {
+  view = new JobView(place, parts[0]);
+  await view.start();
 }
 
-export function leave() {}
+export function leave() {
+  closeViewer();
+  view?.end();
+  view = null;
+}
+
+class JobView {
+  constructor(place, id) {
+    Object.assign(this, { place, id, job: null, changed: 0, defaults: {} });
+    this.parts = Object.fromEntries(["head", "reason", "pictures", "painting", "downloads", "inputs", "settings", "history"].map((part) => [part, make("section", { class: `job-${part}` })]));
+    const { head, reason, pictures, painting, downloads, inputs, settings: chosen, history } = this.parts;
+    place.classList.add("job");
+    place.append(head, reason, make("div", { class: "job-columns" }, make("div", {}, pictures, painting, downloads, inputs), make("div", {}, history, chosen)));
+    this.unsubscribe = subscribe(() => this.follow());
+  }
+
+  async start() {
+    await settings().then(({ settings: known }) => { this.defaults = Object.fromEntries(known.map((one) => [one.name, one.default])); }, () => {});
+    await this.load();
+  }
+
+  end() {
+    this.ended = true;
+    clearTimeout(this.timer);
+    this.unsubscribe();
+  }
+
+  async load() {
+    try {
+      this.job = await get(`/jobs/${this.id}`);
+    } catch (error) {
+      if (!this.ended) this.fail(error);
+      return;
+    }
+    if (this.ended) return;
+    this.draw();
+    clearTimeout(this.timer);
+    if (this.job.state === "inbox") this.timer = setTimeout(() => this.load(), INBOX_PAUSE);
+  }
+
+  fail(error) {
+    redraw(this.parts.head, error.message, () => [back(), make("h1", { tabIndex: -1 }, t(error.status === 404 ? "job.unknown" : "job.trouble")),
+      make("p", { class: "problem", role: "alert" }, error.message), error.status === 404 ? null : button(t("jobs.again"), { icon: "retry", on: () => this.load() })]);
+  }
+
+  follow() {
+    const { status } = store;
+    if (this.changed && status.changed !== this.changed) this.load();
+    this.changed = status.changed;
+    if (this.job) this.drawPainting();
+  }
+
+  draw() {
+    const { job, parts } = this;
+    redraw(parts.head, [job.title, job.state, job.requested, job.actions, job.priority, job.updated], () => this.head());
+    this.show("reason", ["failed", "quarantined", "retrying"].includes(job.state) && job.error !== "", [job.error, job.state, job.actions], () => this.reason());
+    this.show("pictures", true, [job.files, job.result, PAINTED.includes(job.state), job.inputs], () => this.pictures());
+    const files = job.files.filter((file) => file in SAVED);
+    this.show("downloads", files.length > 0, files, () => this.downloads(files));
+    this.show("inputs", job.inputs.length > 0, job.inputs, () => [make("h2", {}, t("job.inputs")), make("ul", { class: "job-files" }, job.inputs.map((input, number) => this.input(input, number)))]);
+    this.show("settings", Object.keys(job.settings).length > 0, [job.settings, job.outputs, this.defaults], () => this.settings());
+    this.show("history", job.events.length > 0, job.events, () => [make("h2", {}, t("job.history")), make("ol", { class: "job-events" }, job.events.map(event))]);
+    this.drawPainting();
+  }
+
+  show(part, visible, values, build) {
+    this.parts[part].hidden = !visible;
+    if (visible) redraw(this.parts[part], values, build);
+  }
+
+  head() {
+    const { job } = this, more = mayChange();
+    const facts = [
+      [t("job.id"), make("code", {}, job.short_id)],
+      job.batch ? [t("job.batch"), make("a", { href: `#/jobs?${new URLSearchParams({ filter: "all", batch: job.batch.name })}` }, job.batch.name)] : null,
+      [t("job.variant"), variant(job)],
+      [t("job.created"), date(job.created)], [t("job.updated"), date(job.updated)],
+      job.priority ? [t("job.priority"), String(job.priority)] : null,
+      job.attempts > 1 ? [t("job.attempts"), String(job.attempts)] : null,
+    ];
+    return [back(), make("h1", { class: "job-heading", tabIndex: -1 }, job.name),
+      make("p", { class: "job-line", role: "status" }, stateChip(job), job.requested ? make("span", { class: "jobs-requested" }, requestedText(job)) : null, deleted(job) ? make("span", {}, t("job.deleted")) : null),
+      make("div", { class: "job-actions" },
+        job.result ? button(t("job.view"), { kind: "primary", icon: "results", on: () => this.view() }) : null,
+        more && job.result ? button(t("job.repeat"), { icon: "paint", on: () => paintAgain(job) }) : null,
+        more && job.actions.includes("retry") ? button(t("job.retry_changed"), { icon: "retry", on: () => this.retry({}) }) : null,
+        more ? ["cancel", "priority", "delete"].filter((action) => job.actions.includes(action)).map((action) => button(t(`job.do_${action}`), {
+          icon: { cancel: "close", priority: "up", delete: "trash" }[action], kind: action === "delete" ? "danger" : "", on: () => this.perform(action) })) : null),
+      make("dl", { class: "job-facts" }, facts.filter((fact) => fact && fact[1]).map(([term, value]) => make("div", {}, make("dt", {}, term), make("dd", {}, value))))];
+  }
+
+  async perform(action, more) {
+    if (await act(action, [this.job], more ? { more } : {})) await this.load();
+  }
+
+  async retry(changes) {
+    if (await retryWithChanges([this.job], changes)) await this.load();
+  }
+
+  /** The reason of a failure, with the buttons that help. */
+  reason() {
+    const { job } = this, { kind, helps } = failureOf(job);
+    const buttons = {
+      smaller: () => button(t("job.help_smaller", { size: smaller(job) }), { on: () => this.perform("retry", { set: changesOf(job, "smaller") }) }),
+      float32: () => button(t("job.help_float32"), { on: () => this.perform("retry", { set: changesOf(job, "float32") }) }),
+      change: () => button(t("job.help_change"), { on: () => this.retry({}) }),
+      style: () => button(t("job.help_style"), { on: () => this.retry({ style: true }) }),
+      retry: () => button(t("job.help_retry"), { icon: "retry", on: () => this.perform("retry") }),
+      again: () => make("a", { class: "button", href: "#/" }, icon("upload"), make("span", {}, t("job.help_again"))),
+    };
+    const waits = job.state === "retrying";
+    return [make("h2", {}, icon("warning"), make("span", {}, t(`job.failure_${kind}`))),
+      make("p", {}, t(waits ? "job.will_retry" : `job.advice_${kind}`)),
+      !waits && mayChange() ? make("div", { class: "buttons" }, helps.map((help, number) => {
+        const element = buttons[help]();
+        if (!number) element.classList.add("primary");
+        return element;
+      })) : null,
+      make("details", { open: kind === "other" }, make("summary", {}, t("job.message")), make("p", { class: "job-message" }, job.error))];
+  }
+
+  /** The content beside the result, or beside the picture that is being painted. */
+  pictures() {
+    const { job } = this, content = job.inputs.findIndex((input) => input.role === "content");
+    const figure = (image, caption) => make("figure", {}, image, make("figcaption", {}, caption));
+    this.preview = null;
+    const figures = [];
+    if (content >= 0 && job.inputs[content].available) figures.push(figure(picture(imageOf(job, `inputs/${content}`, "view"), { alt: t("job.content_of", { name: job.title }) }), t("job.content")));
+    if (job.result) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(address(`/jobs/${job.id}/result`, { size: "view", version: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
+    else if (PAINTED.includes(job.state)) {
+      this.preview = make("div", { class: "job-preview" }, t("job.no_preview"));
+      figures.push(figure(this.preview, t("job.preview")));
+    }
+    return figures.length ? [make("h2", { class: "unseen" }, t("job.pictures")), make("div", { class: "job-pair" }, figures)] : [];
+  }
+
+  /** Progress, speed, curve and preview of a job that is being painted. */
+  drawPainting() {
+    const painting = store.status?.paintings.find((one) => one.id === this.id);
+    this.show("painting", Boolean(painting), painting, () => paintingFacts(painting));
+    if (!painting?.preview || !this.preview || this.preview.dataset.version === String(painting.preview)) return;
+    const { preview } = this;
+    preview.dataset.version = painting.preview;
+    const image = make("img", { alt: t("job.preview_of", { name: this.job.title }), src: `${imageOf(this.job, "preview")}?version=${painting.preview}` });
+    image.addEventListener("load", () => preview.replaceChildren(image)); // the older one stays until then
+  }
+
+  downloads(files) {
+    const { id } = this;
+    return [make("h2", {}, t("job.downloads")), make("div", { class: "buttons" },
+      files.map((file) => download(t(`job.file_${file}`), address(`/jobs/${id}/${SAVED[file]}`))),
+      files.includes("result") ? download(t("job.file_zip"), address(`/jobs/${id}/zip`)) : null)];
+  }
+
+  input(input, number) {
+    const { job } = this, href = imageOf(job, `inputs/${number}`);
+    const shown = input.available && !["settings", "batch", "unknown"].includes(input.role);
+    return make("li", {}, shown ? picture(imageOf(job, `inputs/${number}`, "thumbnail"), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
+      make("div", {}, make("small", {}, t(`job.role_${input.role}`)), input.available ? make("a", { href, download: "" }, input.name) : make("span", {}, input.name),
+        make("small", {}, input.available ? bytes(input.bytes) : t("job.file_gone"))));
+  }
+
+  /** All settings; those that differ from the defaults of the configuration come first. */
+  settings() {
+    const all = Object.entries({ ...this.job.settings, ...this.job.outputs });
+    const known = Object.keys(this.defaults).length > 0;
+    const differs = ([key, value]) => known && JSON.stringify(value) !== JSON.stringify(this.defaults[key]);
+    const rows = (entries) => make("dl", { class: "job-settings-list" }, entries.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, shownValue(value)))));
+    const changed = all.filter(differs), same = all.filter((entry) => !differs(entry));
+    return [make("h2", {}, t("job.settings")), changed.length ? rows(changed) : make("p", {}, t("job.settings_default")),
+      same.length ? make("details", {}, make("summary", {}, t("job.settings_same", { count: same.length })), rows(same)) : null];
+  }
+
+  view() {
+    openViewer([this.job], 0, { changed: () => this.load() });
+  }
+}
+
+const back = () => make("a", { class: "button quiet job-back", href: "#/jobs" }, icon("back"), make("span", {}, t("job.back")));
+const deleted = (job) => job.state === "done" && !job.result;
+
+function event({ at, state, attempt, note }) {
+  return make("li", {}, make("time", { dateTime: new Date(at * 1000).toISOString() }, date(at)), stateChip({ state }),
+    attempt > 1 ? make("small", {}, t("job.attempt", { number: attempt })) : null, note ? make("p", {}, note) : null);
+}

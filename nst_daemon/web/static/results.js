@@ -1,11 +1,269 @@
-// The view of results.
-import { make } from "./dom.js";
-import { t } from "./texts.js";
+// The results: a grid of pictures with search and filters, a selection for zip and delete, and the viewer.
+import { address, get } from "./api.js";
+import { announce, button, list, make, redraw, setText, toast } from "./dom.js";
+import { act, name, requestedText, thumbnail, variant } from "./job_parts.js";
+import { Selection } from "./selection.js";
+import { mayChange, store, styles, subscribe } from "./store.js";
+import { date, t } from "./texts.js";
+import { closeViewer, openViewer } from "./viewer.js";
+
+const PART = 60; // results of one request
+const MOST_REFRESHED = 200; // results that are requested again after a change
+const MOST_ZIPPED = 200;
+const TYPING = 300; // milliseconds without a key until a search begins
+const AHEAD = "1200px"; // further results are requested so far before the end is in sight
+
+let view = null, remembered = null;
 
 export const title = () => t("results.title");
 
-export function show(place) {
-  place.append(make("h1", {}, title()));
+/** Show the results; parameters of the address: q, batch, style. */
+export function show(place, { query }) {
+  view = new ResultsView(place, query);
 }
 
-export function leave() {}
+export function leave() {
+  closeViewer();
+  view?.end();
+  view = null;
+}
+
+class ResultsView {
+  constructor(place, parameters) {
+    Object.assign(this, { place, query: parameters.get("q") || "", batch: parameters.get("batch") || "", style: parameters.get("style") || "", changed: 0 });
+    Object.assign(this, { jobs: [], next: null, total: 0, current: "" });
+    this.selection = new Selection(() => this.showSelection());
+    this.build();
+    this.unsubscribe = subscribe(() => this.follow());
+    this.fillFilters();
+    this.restore();
+  }
+
+  end() {
+    remembered = { key: this.key(), jobs: this.jobs, next: this.next, total: this.total, current: this.current, top: scrollY };
+    this.unsubscribe();
+    this.observer.disconnect();
+    clearTimeout(this.typing);
+    this.request?.abort();
+  }
+
+  key() { return JSON.stringify([this.query, this.batch, this.style]); }
+
+  build() {
+    this.search = make("input", { id: "results-search", type: "search", value: this.query, placeholder: t("results.search"), "aria-label": t("results.search"), autocomplete: "off", on: { input: () => this.typed() } });
+    const choice = (key, change) => make("select", { id: `results-${key}`, "aria-label": t(`results.${key}`), on: { change: (event) => change(event.target.value) } }, make("option", { value: "" }, t(`results.every_${key}`)));
+    this.batches = choice("batch", (batch) => this.choose({ batch }));
+    this.styles = choice("style", (style) => this.choose({ style }));
+    this.count = make("p", { class: "results-count", role: "status" });
+    this.grid = make("ul", { class: "results-grid", "aria-label": t("results.title"), on: { keydown: (event) => this.move(event), focusin: (event) => this.focused(event) } });
+    this.empty = make("div", { class: "empty", hidden: true });
+    this.further = button(t("results.more"), { on: () => this.more(), hidden: true });
+    this.bar = make("div", { class: "jobs-selected", role: "region", "aria-label": t("jobs.selection"), hidden: true });
+    this.place.append(make("div", { class: "results-top" }, make("h1", {}, t("results.title")), this.count, make("div", { class: "results-filters" }, this.search, this.batches, this.styles)),
+      this.grid, this.empty, make("div", { class: "results-more" }, this.further), this.bar);
+    this.observer = new IntersectionObserver(([seen]) => { if (seen.isIntersecting) this.more(); }, { rootMargin: AHEAD });
+  }
+
+  async fillFilters() {
+    const [{ batches }, library] = await Promise.all([get("/batches").catch(() => ({ batches: [] })), styles().catch(() => [])]);
+    fill(this.batches, batches.map((batch) => batch.name), this.batch);
+    fill(this.styles, library.map((style) => style.name), this.style);
+  }
+
+  // Loading
+
+  /** Show what was loaded before another view was shown, at the same place; else the first part. */
+  async restore() {
+    if (remembered?.key !== this.key()) return this.load();
+    const { jobs, next, total, current, top } = remembered;
+    Object.assign(this, { jobs, next, total, current });
+    this.draw();
+    scrollTo(0, top);
+    await this.refresh();
+  }
+
+  parameters(more) {
+    return { result: true, state: "done", order: "newest", q: this.query, batch: this.batch, style: this.style, limit: PART, ...more };
+  }
+
+  async load() {
+    Object.assign(this, { jobs: [], next: null });
+    this.grid.setAttribute("aria-busy", "true");
+    const page = await this.fetch({});
+    this.grid.removeAttribute("aria-busy");
+    if (!page) return;
+    Object.assign(this, { jobs: page.jobs, next: page.next, total: page.total });
+    this.draw();
+  }
+
+  /** Load the next part. Returns all results, or null if there are no more. */
+  async more() {
+    if (!this.next || this.loading) return null;
+    this.loading = true;
+    const page = await this.fetch({ cursor: this.next });
+    this.loading = false;
+    if (!page) return null;
+    const known = new Set(this.jobs.map((job) => job.id));
+    this.jobs = [...this.jobs, ...page.jobs.filter((job) => !known.has(job.id))];
+    Object.assign(this, { next: page.next, total: page.total });
+    this.draw();
+    announce(t("results.loaded", { count: this.jobs.length, total: this.total }));
+    return this.jobs;
+  }
+
+  /** Request the newest results again; those that were loaded after them stay. */
+  async refresh() {
+    const limit = Math.min(MOST_REFRESHED, Math.max(PART, this.jobs.length));
+    const page = await this.fetch({ limit });
+    if (!page) return;
+    const fresh = new Set(page.jobs.map((job) => job.id)), oldest = page.jobs.at(-1)?.updated ?? Infinity;
+    const later = page.next ? this.jobs.filter((job) => !fresh.has(job.id) && job.updated <= oldest) : [];
+    Object.assign(this, { jobs: [...page.jobs, ...later], total: page.total, next: later.length ? this.next : page.next });
+    this.draw();
+  }
+
+  async fetch(more) {
+    this.request?.abort();
+    const request = this.request = new AbortController();
+    try {
+      return await get("/jobs", this.parameters(more), { signal: request.signal });
+    } catch (error) {
+      if (!request.signal.aborted) this.fail(error);
+      return null;
+    }
+  }
+
+  fail(error) {
+    this.empty.hidden = false;
+    redraw(this.empty, error.message, () => [make("p", { class: "problem", role: "alert" }, error.message), button(t("jobs.again"), { icon: "retry", on: () => this.load() })]);
+  }
+
+  follow() {
+    const { changed } = store.status;
+    if (this.changed && changed !== this.changed && !this.loading) this.refresh();
+    this.changed = changed;
+  }
+
+  typed() {
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => this.choose({ query: this.search.value.trim() }), TYPING);
+  }
+
+  choose(change) {
+    Object.assign(this, change);
+    this.selection.clear();
+    const query = new URLSearchParams(Object.entries({ q: this.query, batch: this.batch, style: this.style }).filter(([, value]) => value));
+    history.replaceState(null, "", `#/results${query.size ? `?${query}` : ""}`);
+    return this.load();
+  }
+
+  // Showing
+
+  draw() {
+    setText(this.count, t("results.count", { count: this.total }));
+    this.selection.refresh(this.jobs);
+    list(this.grid, this.jobs, (job) => job.id, () => make("li", { class: "results-tile" }), (tile, job) => this.showTile(tile, job));
+    this.empty.hidden = this.jobs.length > 0;
+    if (!this.jobs.length) redraw(this.empty, this.key(), () => this.nothing());
+    this.further.hidden = !this.next;
+    this.observer.disconnect();
+    if (this.next) this.observer.observe(this.further); // anew: it may still be in sight
+    this.rove();
+    this.showSelection();
+  }
+
+  nothing() {
+    if (this.key() === JSON.stringify(["", "", ""])) return [make("p", {}, t("results.none")), make("a", { class: "button primary", href: "#/" }, t("jobs.paint"))];
+    return [make("p", {}, t("results.no_matches")), button(t("jobs.clear_search"), { on: () => {
+      this.search.value = this.batches.value = this.styles.value = "";
+      this.choose({ query: "", batch: "", style: "" });
+    } })];
+  }
+
+  showTile(tile, job) {
+    tile.job = job;
+    redraw(tile, [job.title, job.result, job.updated, job.requested], () => [
+      make("button", { type: "button", class: "results-open", "aria-label": t("results.open", { name: job.title }), title: job.title, on: { click: () => this.open(job) } },
+        thumbnail(job, { class: "results-face" }),
+        make("span", { class: "results-text" }, name(job.name), make("small", {}, job.requested ? requestedText(job) : job.batch ? variant(job) : date(job.updated)))),
+      make("label", { class: "results-select" }, make("input", { type: "checkbox", "aria-label": t("jobs.select", { name: job.title }), on: { click: (event) => this.selection.toggle(tile.job, event.target.checked, this.jobs, event.shiftKey) } }))]);
+  }
+
+  open(job) {
+    this.current = job.id;
+    openViewer(this.jobs, this.jobs.findIndex((one) => one.id === job.id), {
+      total: this.total,
+      more: () => this.more(),
+      changed: () => this.refresh(),
+      closed: (last) => this.focus(last.id),
+    });
+  }
+
+  focus(id) {
+    const tile = [...this.grid.children].find((one) => one.dataset.key === id);
+    tile?.querySelector("button").focus();
+  }
+
+  // Keyboard: one tile is in the order of the Tab key; arrow keys move to the others
+
+  rove() {
+    const tiles = [...this.grid.children], chosen = tiles.find((tile) => tile.dataset.key === this.current) || tiles[0];
+    for (const tile of tiles) for (const part of tile.querySelectorAll("button, input")) part.tabIndex = tile === chosen ? 0 : -1;
+  }
+
+  focused(event) {
+    const tile = event.target.closest(".results-tile");
+    if (!tile || tile.dataset.key === this.current) return;
+    this.current = tile.dataset.key;
+    this.rove();
+  }
+
+  move(event) {
+    const tile = event.target.closest(".results-tile");
+    if (!tile || event.ctrlKey || event.metaKey || event.altKey) return;
+    const columns = getComputedStyle(this.grid).gridTemplateColumns.split(" ").length, tiles = [...this.grid.children];
+    const position = tiles.indexOf(tile);
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -position, End: tiles.length - 1 - position };
+    if (event.key === "x") return tile.querySelector("input").click();
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    tiles[Math.min(tiles.length - 1, position + moves[event.key])]?.querySelector("button").focus();
+  }
+
+  // Selecting
+
+  showSelection() {
+    for (const tile of this.grid.children) {
+      const on = this.selection.has(tile.dataset.key);
+      tile.classList.toggle("selected", on);
+      tile.querySelector("input").checked = on;
+    }
+    const { size } = this.selection, deletable = this.selection.with("delete").length;
+    this.grid.classList.toggle("selecting", size > 0);
+    this.bar.hidden = !size;
+    redraw(this.bar, [size, deletable], () => [make("b", { role: "status" }, t("jobs.selected", { count: size })),
+      button(t("results.zip", { count: size }), { icon: "download", on: () => this.zip() }),
+      button(t("results.all"), { kind: "quiet", on: () => this.selection.all(this.jobs, true) }),
+      mayChange() && deletable ? button(t("jobs.delete_selected", { count: deletable }), { icon: "trash", kind: "danger", on: () => this.remove() }) : null,
+      button(t("jobs.select_none"), { kind: "quiet", on: () => { this.selection.clear(); this.focus(this.current); } })]);
+  }
+
+  /** Save the selected results in one file. */
+  zip() {
+    const ids = [...this.selection.jobs.keys()];
+    if (ids.length > MOST_ZIPPED) return toast("bad", t("results.too_many", { most: MOST_ZIPPED }));
+    make("a", { href: address("/results.zip", { id: ids }), download: "" }).click();
+  }
+
+  async remove() {
+    if (!await act("delete", this.selection.with("delete"))) return;
+    this.selection.clear();
+    await this.refresh();
+  }
+}
+
+function fill(select, names, chosen) {
+  if (chosen && !names.includes(chosen)) names = [chosen, ...names];
+  select.append(...names.map((one) => make("option", { value: one, selected: one === chosen }, one)));
+  select.hidden = !names.length;
+}

@@ -1,1 +1,239 @@
-// A result beside its content.
+// One result in the whole window: compared with its content, zoomed, saved, deleted, painted again.
+import { address, get } from "./api.js";
+import { button, icon, make, picture, redraw, setText } from "./dom.js";
+import { act, download, imageOf, name, shownValue, variant } from "./job_parts.js";
+import { paintAgain } from "./repeat.js";
+import { Stage } from "./stage.js";
+import { mayChange } from "./store.js";
+import { bytes, date, percent, t } from "./texts.js";
+
+const COMPARING = "nst-daemon-compare", INFORMED = "nst-daemon-details";
+const NEAR_END = 5; // so many pictures before the end, more are requested
+const MAIN = ["preset", "size", "content_weight", "style_scale", "keep_colors", "seed", "iterations"]; // in this order
+
+let viewer = null;
+
+/**
+ * Show results in the whole window, beginning with one of them.
+ * jobs: JobInfo, the first ones of `total`; more(): a promise of all jobs, with further ones, or null; changed(): a job was changed;
+ * closed(job): the viewer was closed, and this was the last picture.
+ */
+export function openViewer(jobs, position, { total = jobs.length, more = null, changed = () => {}, closed = () => {} } = {}) {
+  viewer?.close();
+  viewer = new Viewer(jobs, position, { total, more, changed, closed });
+}
+
+/** Close it, where the view is left. */
+export function closeViewer() {
+  viewer?.close();
+}
+
+class Viewer {
+  constructor(jobs, position, callbacks) {
+    Object.assign(this, { jobs, position, ...callbacks });
+    this.stage = new Stage({ swipe: (step) => this.step(step), zoomed: () => this.showZoom() });
+    this.stage.compare(stored(COMPARING, true));
+    this.build();
+    this.address = location.href;
+    history.pushState({ viewer: true }, "");
+    this.back = () => this.close();
+    addEventListener("popstate", this.back);
+    document.body.append(this.dialog);
+    document.documentElement.classList.add("viewing");
+    this.dialog.showModal();
+    this.load();
+  }
+
+  build() {
+    const tool = (key, shape, act, more = {}) => button("", { icon: shape, label: t(`viewer.${key}`), kind: "quiet", on: act, ...more });
+    this.title = make("h2", { id: "viewer-title", class: "viewer-title" });
+    this.place = make("span", { class: "viewer-place" });
+    this.zoomText = make("span", { class: "viewer-zoom" });
+    this.compareTool = tool("compare", "compare", () => this.toggleCompare());
+    this.detailsTool = tool("details", "info", () => this.toggleDetails());
+    this.previous = tool("previous", "back", () => this.step(-1), { className: "button quiet only-icon viewer-step previous" });
+    this.next = tool("next", "forward", () => this.step(1), { className: "button quiet only-icon viewer-step next" });
+    this.details = make("aside", { class: "viewer-details", "aria-label": t("viewer.details"), tabIndex: 0 });
+    this.said = make("p", { class: "viewer-said", role: "status" });
+    const bar = make("div", { class: "viewer-bar" }, tool("close", "close", () => this.close()), make("div", { class: "viewer-names" }, this.title, this.place),
+      make("div", { class: "viewer-tools" }, this.compareTool, tool("zoom_out", "minus", () => this.stage.zoomOut()), this.zoomText, tool("zoom_in", "plus", () => this.stage.zoomIn()),
+        tool("fit", "fit", () => this.stage.fit()), tool("full_size", "pixels", () => this.stage.full()),
+        document.fullscreenEnabled ? tool("full_screen", "expand", () => this.toggleFullScreen()) : null, this.detailsTool));
+    this.slide = make("div", { class: "viewer-slide" }, make("label", { for: "viewer-slider", "aria-hidden": "true" }, t("job.content")), this.stage.slider, make("span", { "aria-hidden": "true" }, t("job.result")));
+    this.dialog = make("dialog", { class: "viewer", "aria-labelledby": "viewer-title", on: { keydown: (event) => this.key(event), close: () => this.ended() } },
+      bar, make("div", { class: "viewer-middle" }, this.stage.element, this.previous, this.next, this.slide, this.said), this.details);
+    this.showDetails(stored(INFORMED, matchMedia("(min-width: 64rem)").matches));
+  }
+
+  get job() { return this.jobs[this.position]; }
+
+  /** Show the current picture. */
+  async load() {
+    const { job } = this, turn = this.turn = {};
+    redraw(this.title, job.title, () => [name(job.name)]);
+    setText(this.place, [variant(job), this.jobs.length > 1 ? t("viewer.position", { number: this.position + 1, total: this.total }) : ""].filter(Boolean).join(" · "));
+    this.previous.disabled = this.position === 0;
+    this.next.disabled = this.position === this.jobs.length - 1;
+    this.details.replaceChildren();
+    let whole;
+    try {
+      whole = await get(`/jobs/${job.id}`);
+    } catch (error) {
+      if (turn === this.turn) this.stage.say(error.message);
+      return;
+    }
+    if (turn !== this.turn) return;
+    this.whole = whole;
+    this.draw();
+    if (!whole.result) return this.stage.say(t("viewer.deleted"));
+    const content = whole.inputs.findIndex((input) => input.role === "content" && input.available);
+    await this.stage.show({
+      name: whole.title,
+      result: address(`/jobs/${whole.id}/result`, { size: "view", version: whole.updated }),
+      original: address(`/jobs/${whole.id}/result`, { size: "original", version: whole.updated }),
+      content: content < 0 ? null : imageOf(whole, `inputs/${content}`, "view"),
+    });
+    if (turn === this.turn) this.showCompare();
+    this.ahead();
+  }
+
+  /** Request further jobs, and the next picture, before they are needed. */
+  async ahead() {
+    const after = this.jobs[this.position + 1];
+    if (after?.result) new Image().src = address(`/jobs/${after.id}/result`, { size: "view", version: after.updated });
+    if (!this.more || this.position < this.jobs.length - NEAR_END) return;
+    const { id } = this.job, jobs = await this.more().catch(() => null);
+    if (!jobs) return;
+    this.jobs = jobs;
+    this.position = Math.max(0, jobs.findIndex((job) => job.id === id));
+    this.next.disabled = this.position === jobs.length - 1;
+  }
+
+  step(by) {
+    const position = this.position + by;
+    if (position < 0 || position >= this.jobs.length) return;
+    this.position = position;
+    this.say("");
+    this.load();
+  }
+
+  // Tools
+
+  toggleCompare() {
+    this.stage.compare(!this.stage.comparing);
+    store(COMPARING, this.stage.comparing);
+    this.showCompare();
+  }
+
+  showCompare() {
+    const { hasContent, comparing } = this.stage;
+    this.compareTool.disabled = !hasContent;
+    this.compareTool.setAttribute("aria-pressed", String(hasContent && comparing));
+    this.slide.hidden = !(hasContent && comparing);
+    this.showZoom();
+  }
+
+  showZoom() {
+    setText(this.zoomText, this.stage.wide ? percent(this.stage.zoomPart) : "");
+  }
+
+  toggleDetails() {
+    store(INFORMED, this.details.hidden);
+    this.showDetails(this.details.hidden);
+  }
+
+  showDetails(on) {
+    this.details.hidden = !on;
+    this.detailsTool.setAttribute("aria-expanded", String(on));
+  }
+
+  toggleFullScreen() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else this.dialog.requestFullscreen().catch(() => {}); // the browser may forbid it
+  }
+
+  key(event) {
+    if (event.target.matches("input, select, textarea") && !["c", "f", "i", "PageUp", "PageDown"].includes(event.key)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog") !== this.dialog) return;
+    const arrow = (right, down) => this.stage.canPan ? this.stage.pan(right, down) : right && this.step(right);
+    const acts = {
+      ArrowLeft: () => arrow(-1, 0), ArrowRight: () => arrow(1, 0), ArrowUp: () => arrow(0, -1), ArrowDown: () => arrow(0, 1),
+      PageUp: () => this.step(-1), PageDown: () => this.step(1), "+": () => this.stage.zoomIn(), "=": () => this.stage.zoomIn(), "-": () => this.stage.zoomOut(),
+      0: () => this.stage.fit(), 1: () => this.stage.full(), c: () => this.toggleCompare(), f: () => this.toggleFullScreen(), i: () => this.toggleDetails(),
+    };
+    const scrolls = this.details.contains(event.target) && event.key.startsWith("Arrow") || event.key.startsWith("Page") && this.details.contains(event.target);
+    if (!(event.key in acts) || scrolls) return;
+    event.preventDefault();
+    acts[event.key]();
+  }
+
+  // Details
+
+  draw() {
+    const { whole: job } = this, url = (file) => address(`/jobs/${job.id}/${file}`);
+    const files = job.result ? [
+      download(t("viewer.save_picture"), url("result")), job.files.includes("sidecar") ? download(t("viewer.save_settings"), url("sidecar")) : null, download(t("viewer.save_zip"), url("zip"))] : [];
+    const chosen = MAIN.filter((key) => key in job.settings);
+    const values = [...chosen.map((key) => [key, shownValue(job.settings[key])]), ...Object.entries(job.outputs).map(([key, value]) => [key, shownValue(value)])];
+    const shown = (key, file) => job.files.includes(file) ? make("figure", {}, make("h3", {}, t(`viewer.${key}`)), picture(url(file), { alt: t(`viewer.${key}`) })) : null;
+    this.details.replaceChildren(
+      make("p", { class: "viewer-full" }, make("b", { class: "name" }, job.name), make("small", {}, variant(job)), make("small", {}, date(job.updated))),
+      make("div", { class: "viewer-actions" }, ...files.filter(Boolean),
+        mayChange() ? button(t("job.repeat"), { icon: "paint", kind: "primary", on: () => this.repeat() }) : null,
+        make("a", { class: "button quiet", href: `#/jobs/${job.id}`, on: { click: () => this.leave() } }, icon("jobs"), make("span", {}, t("viewer.open_job"))),
+        mayChange() && job.actions.includes("delete") ? button(t("job.do_delete"), { icon: "trash", kind: "danger quiet", on: () => this.remove() }) : null),
+      make("ul", { class: "job-files" }, ...job.inputs.map((input, number) => ["content", "style"].includes(input.role) ? make("li", {},
+        input.available ? picture(imageOf(job, `inputs/${number}`, "thumbnail"), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
+        make("div", {}, make("small", {}, t(`job.role_${input.role}`)), make("span", { class: "name" }, input.name), make("small", {}, bytes(input.bytes)))) : null).filter(Boolean)),
+      make("dl", { class: "job-settings-list" }, values.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, value)))),
+      ...[shown("time_lapse", "time-lapse"), shown("loss_plot", "loss-plot")].filter(Boolean),
+      make("p", { class: "viewer-keys" }, t("viewer.keys")));
+  }
+
+  async repeat() {
+    const made = await paintAgain(this.whole);
+    if (made) this.say(`${t("repeat.added")} `, make("a", { href: `#/jobs/${made.id}`, on: { click: () => this.leave() } }, made.name));
+  }
+
+  async remove() {
+    if (!await act("delete", [this.whole])) return;
+    this.say(t("viewer.delete_requested"));
+    this.changed();
+  }
+
+  say(...children) {
+    this.said.replaceChildren(...children);
+  }
+
+  // Closing
+
+  /** A link leads away: the address must stay that of the link. */
+  leave() {
+    this.left = true;
+    this.dialog.close();
+  }
+
+  close() {
+    if (this.dialog.open) this.dialog.close();
+  }
+
+  ended() {
+    removeEventListener("popstate", this.back);
+    if (document.fullscreenElement) document.exitFullscreen();
+    this.turn = null;
+    this.stage.end();
+    this.dialog.remove();
+    document.documentElement.classList.remove("viewing");
+    if (viewer === this) viewer = null;
+    if (!this.left && history.state?.viewer && location.href === this.address) history.back();
+    this.closed(this.job);
+  }
+}
+
+function stored(key, otherwise) {
+  try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; }
+}
+
+function store(key, value) {
+  try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* it lasts until the viewer is closed */ }
+}
