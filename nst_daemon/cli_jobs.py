@@ -29,10 +29,10 @@ from nst_daemon.config import Config
 from nst_daemon.errors import Cancelled, InputError, UsageError
 from nst_daemon.intake.drops import MAX_PRIORITY
 from nst_daemon.job_settings import resolve_job
-from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, short_id
+from nst_daemon.jobs import Job, JobState, short_id
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.ops import completion, requests, streams
+from nst_daemon.ops import completion, requests, retry_check, streams
 from nst_daemon.ops.arguments import assignments
 from nst_daemon.ops.job_names import find_job
 from nst_daemon.ops.layout import terminal_width
@@ -297,21 +297,12 @@ def retry(  # noqa: PLR0917 (a command line, not a call)
     if failed == bool(jobs):
         raise UsageError("name the jobs to retry, or use --failed")
     loaded = configured(config)
-    named = {"preset": preset, "priority": priority}
-    written = assignments(settings or []) | {k: v for k, v in named.items() if v is not None}
-    changes = Changes(written, tuple(unset or ()))
-    if both := written.keys() & set(changes.removed):
-        raise UsageError(
-            f"{', '.join(sorted(both))} is both set and unset", remedy="use one of them"
-        )
+    written = assignments(settings or []) | ({} if preset is None else {"preset": preset})
+    changes = retry_check.changes_of(written, unset or (), priority)
     states = (JobState.FAILED, JobState.QUARANTINED) if failed else ()
     with LedgerReader.attach(loaded.folders.ledger) as ledger:
         found = requests.selected(ledger, "retry", jobs or [], states, loaded.folders.results)
-        asked = {r.job_id: r.changes for r in ledger.pending_requests() if r.verb == "retry"}
-        problems = {}
-        for job in found:
-            if problem := _retry_problem(loaded, job, asked.get(job.id, NO_CHANGES).then(changes)):
-                problems[job.id] = problem
+        problems = retry_check.refused(loaded, ledger, found, changes)
         if problems and not failed:
             raise next(iter(problems.values()))
         possible = [job for job in found if job.id not in problems]
@@ -322,13 +313,6 @@ def retry(  # noqa: PLR0917 (a command line, not a call)
             streams.notice(printable(str(problems[job.id])), level=4)
     if problems:
         raise typer.Exit(InputError.exit_code)
-
-
-def _retry_problem(config: Config, job: Job, changes: Changes) -> InputError | None:
-    """Why a retry would fail again before anything is painted; None if it would not, or only the daemon can tell."""
-    from nst_daemon.service.retry import refusal
-
-    return refusal(config, job, job.changes.then(changes))
 
 
 def cancel(

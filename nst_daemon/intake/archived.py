@@ -65,6 +65,11 @@ def read(
     return replace(wanted, files=tuple(map(folder.archived, wanted.files)))
 
 
+def is_batch_file(job: Job) -> bool:
+    """Whether a job stands for a batch file that was refused."""
+    return [file.role for file in job.inputs] == [Role.BATCH]
+
+
 def put_back(job: Job, failed: Path, inbox: Path) -> None:
     """Move the file of a batch from failed/ to where it was in the inbox; may be called again.
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from nst_daemon import files
-from nst_daemon.config import Config
-from nst_daemon.errors import InputError, SettingsError
+from nst_daemon.errors import InputError
 from nst_daemon.intake import archive, archived
-from nst_daemon.intake.drops import JobSettings, Rejection, Request
-from nst_daemon.intake.library import list_styles
+from nst_daemon.intake.drops import Rejection, Request
 from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.job_settings import correction, resolve_job
-from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, Role
-from nst_daemon.names import composed, printable
+from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.state import Moment, State
@@ -27,85 +20,6 @@ from nst_daemon.service.state import Moment, State
 log = logging.getLogger(__name__)
 
 S = JobState
-
-
-def refusal(config: Config, job: Job, changes: Changes) -> InputError | None:
-    """Why an ended job would be refused again if it were retried now; None if it would be admitted.
-
-    Args:
-        config: The configuration.
-        job: As the ledger has it.
-        changes: Of its settings, with those of earlier retries.
-
-    If this user may not read the files of the job, only the changes are checked: the daemon checks the rest.
-    """
-    folders, name = config.folders, printable(job.name)
-    own: Mapping[str, object] = {}
-    try:
-        if is_batch_file(job):
-            return _refused_batch(job, folders.failed, changes)
-        if not job.archive or not _may_read(folders.failed / job.archive):
-            # It has just ended, or only the daemon can say more.
-            resolve_job(config, JobSettings.changes(changes.written).settings)
-            return None
-        styles = list_styles(folders.styles, config.limits.max_bytes)
-        default = composed(config.default_style)
-        rules = Rules(
-            styles=styles,
-            read_settings=lambda entry: JobSettings(),
-            default_style=default if default in styles else "",
-            pair_timeout=config.service.pair_timeout,
-        )
-        wanted = archived.read(job, folders.failed, rules, config.limits.max_bytes, changes)
-        if isinstance(wanted, Rejection):
-            place = printable(str(folders.failed / job.archive))
-            raise InputError(wanted.reason, remedy=f"its files are in {place}")
-        own = wanted.own_settings
-        resolve_job(config, wanted.settings, wanted.places)
-    except ChangedMeanwhile:
-        return None
-    except SettingsError as error:
-        remedy = _settings_remedy(job, error, changes, own)
-        return SettingsError(f"{name} would be refused again: {error.message}", remedy=remedy)
-    except InputError as error:
-        return InputError(f"{name} would be refused again: {error.message}", remedy=error.remedy)
-    return None
-
-
-def _settings_remedy(
-    job: Job, error: SettingsError, changes: Changes, own: Mapping[str, object]
-) -> str:
-    """How to correct a setting of a job. changes: of the request; own: the settings of the job and the changes."""
-    if not error.key or error.key in changes.written:
-        return error.remedy
-    command = correction(job.name, error.key, own)
-    return f"{error.remedy} ({command or '--set KEY=VALUE and --unset KEY change it'})".strip()
-
-
-def _may_read(folder: Path) -> bool:
-    """Whether this user may read a folder and its files; also if it does not exist."""
-    try:
-        return all(os.access(path, os.R_OK, follow_symlinks=False) for path in folder.iterdir())
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-
-
-def is_batch_file(job: Job) -> bool:
-    """Whether a job stands for a batch file that was refused."""
-    return [file.role for file in job.inputs] == [Role.BATCH]
-
-
-def _refused_batch(job: Job, failed: Path, changes: Changes) -> InputError | None:
-    """Why the file of a batch is refused again."""
-    place = failed / job.archive / job.inputs[0].spooled
-    if changes:
-        return InputError(
-            f"{printable(job.name)} is a batch file, which --set does not change",
-            remedy=f"correct {printable(str(place))}, and retry it without --set",
-        )
-    return None
 
 
 class Claims(Protocol):
@@ -163,7 +77,7 @@ class Retries:
     def _readmit(self, job: Job, now: Moment, changes: Changes) -> None:
         """Do what `readmit` says. Raises InputError if the inputs are gone."""
         folders, config = self._state.folders, self._state.config
-        if is_batch_file(job):
+        if archived.is_batch_file(job):
             self._put_batch_back(job)
             return
         rules = self._admission.rules(now)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.jobs import NO_CHANGES, Changes, Job, JobState, Role
-from nst_daemon.service.retry import refusal
+from nst_daemon.ops.retry_check import refusal
 from nst_daemon.workers.messages import Failed, Retry, Stopped
 from tests.bench import PNG, Bench
 from tests.users import User, needs_root
@@ -359,7 +359,7 @@ def test_the_picture_of_a_batch_is_painted_with_other_settings(tmp_path: Path) -
     fail(bench)
     assert change(bench, style="one").state is S.FAILED
     assert "style cannot be changed" in bench.ledger.events(bench.job().id)[-1].note
-    refused = str(refusal(bench.config, bench.job(), Changes({"style": "one"})))
+    refused = str(refusal(bench.config, bench.job(), Changes({"style": "one"}), {}))
     assert refused.endswith("change the batch file, and run it again")
 
 
@@ -367,16 +367,16 @@ def test_a_refusal_is_known_before_it_is_asked_for(bench: Bench) -> None:
     """What a retry would be refused for is known without the daemon, and nothing changes."""
     bench.drop(yaml=b"size: enormous")
     job = bench.job()
-    problem = refusal(bench.config, job, NO_CHANGES)
+    problem = refusal(bench.config, job, NO_CHANGES, {})
     assert "would be refused again" in str(problem)
     assert "enormous" in str(problem)
-    assert refusal(bench.config, job, Changes({"size": 80})) is None
-    problem = refusal(bench.config, job, Changes({"size": 80, "seeed": 1}))
+    assert refusal(bench.config, job, Changes({"size": 80}), {}) is None
+    problem = refusal(bench.config, job, Changes({"size": 80, "seeed": 1}), {})
     assert "did you mean seed?" in str(problem)
     assert bench.job() == job
     for path in (bench.folders.failed / "dog").iterdir():
         path.unlink()
-    assert "drop them again" in str(refusal(bench.config, job, NO_CHANGES))
+    assert "drop them again" in str(refusal(bench.config, job, NO_CHANGES, {}))
 
 
 def test_the_way_to_try_again_is_in_the_folder(bench: Bench) -> None:
@@ -460,7 +460,7 @@ def test_only_the_daemon_knows_what_a_user_may_not_read(bench: Bench) -> None:
         parent.chmod(parent.stat().st_mode | 0o755)
 
     def ask(known: bool) -> None:
-        assert (refusal(bench.config, job, NO_CHANGES) is not None) == known
+        assert (refusal(bench.config, job, NO_CHANGES, {}) is not None) == known
 
     outsider = User(3, 3)
     outsider.run(partial(ask, True))
