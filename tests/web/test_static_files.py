@@ -16,13 +16,13 @@ MODULES = sorted(STATIC.glob("*.js"))
 LANGUAGES = ("en", "de")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 #: Comments, then strings in any quotes. A comment never begins in a string here, except after "http:".
-COMMENT = re.compile(r"/\*.*?\*/|(?<![:\w\"'`])//[^\n]*", re.DOTALL)
+COMMENT = re.compile(r"(?<![\w\"'`])/\*.*?\*/|(?<![:\w\"'`])//[^\n]*", re.DOTALL)
 STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|`(?:[^`\\]|\\.)*`')
 #: A sentence: two words in a row of which the first has a capital letter, or a word alone with one.
 SENTENCE = re.compile(r"\b[A-Z][a-z]+\b[ .!?:…]|^[A-Z][a-z]+$")
 #: Names of keys, headers and types that are not texts.
 NAMES = re.compile(
-    r"^(Enter|Escape|Tab|Home|End|Delete|Backspace|Accept|Arrow\w+|Page\w+|[A-Z]\w+-Type|\w*Error|Esc|Shift|Control|Space|English|Deutsch)$"
+    r"^(Enter|Escape|Tab|Home|End|Delete|Backspace|Accept|Arrow\w+|Page\w+|[A-Z]\w+-Type|\w*Error|Esc|Shift|Control|Space|Files|English|Deutsch)$"
 )
 #: What a visitor reads or hears must come from texts/*.json.
 SHOWN = re.compile(

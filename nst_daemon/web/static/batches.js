@@ -1,11 +1,82 @@
-// The view of batches.
-import { make } from "./dom.js";
-import { t } from "./texts.js";
+// The view of batches: the list with their progress, and the form for a new one (#/batches/new).
+import { address, get } from "./api.js";
+import { batchForm } from "./batch_form.js";
+import { ask, icon, list, make, setText } from "./dom.js";
+import { resetTargets } from "./dropping.js";
+import { limits, mayChange, settings, subscribe } from "./store.js";
+import { ago, enumeration, percent, t } from "./texts.js";
+
+/** States as a visitor thinks of them. */
+const GROUPS = { done: ["done"], painting: ["running", "staged", "published"], waiting: ["claimed", "queued", "retrying"], failed: ["failed", "quarantined"], cancelled: ["cancelled"] };
+let ends = [];
 
 export const title = () => t("batches.title");
 
-export function show(place) {
-  place.append(make("h1", {}, title()));
+export async function show(place, { parts }) {
+  if (parts[0] === "new") await showForm(place);
+  else await showList(place);
 }
 
-export function leave() {}
+export function leave() {
+  ends.splice(0).forEach((end) => end());
+  resetTargets();
+}
+
+async function showForm(place) {
+  place.append(make("p", {}, make("a", { class: "button quiet back", href: "#/batches" }, icon("back"), t("batches.title"))), make("h1", {}, t("batches.new")));
+  if (!mayChange()) return place.append(make("p", { class: "empty" }, t("frame.read_only")));
+  const [info, known] = await Promise.all([settings(), limits()]);
+  const form = batchForm(info, known);
+  place.append(form.element);
+  ends.push(form.end);
+}
+
+async function showList(place) {
+  const items = make("ul", { class: "batches" });
+  const start = () => make("a", { class: "button primary", href: "#/batches/new" }, icon("plus"), t("batches.new"));
+  const empty = make("div", { class: "empty", hidden: true }, make("p", {}, t("batches.none")), mayChange() && start());
+  place.append(make("div", { class: "heading" }, make("h1", {}, title()), mayChange() && start()), empty, items);
+
+  let changed = null;
+  async function refresh() {
+    const { batches } = await get("/batches");
+    empty.hidden = batches.length > 0;
+    list(items, batches, (batch) => batch.name, build, update);
+  }
+  await refresh();
+  ends.push(subscribe(({ status, connected }) => {
+    if (!connected || changed === status.changed) return;
+    changed = status.changed;
+    refresh().catch(() => { changed = null; });
+  }));
+}
+
+function build(batch) {
+  const jobs = `#/jobs?batch=${encodeURIComponent(batch.name)}`;
+  return make("li", { class: "card batch" },
+    make("div", { class: "heading" }, make("h2", {}, make("a", { class: "name", href: jobs }, batch.name)), make("b", { class: "percent" })),
+    make("progress", { max: 1, "aria-label": t("now.progress", { name: batch.name }) }),
+    make("p", { class: "help" }),
+    make("div", { class: "buttons" },
+      make("button", { type: "button", class: "button sheet", on: { click: () => showSheet(batch) } }, icon("batches"), t("batches.sheet")),
+      make("a", { class: "button", href: jobs }, icon("jobs"), t("jobs.title"))));
+}
+
+function update(element, batch) {
+  const part = (css) => element.querySelector(css);
+  const sum = (group) => GROUPS[group].reduce((total, state) => total + (batch.counts[state] || 0), 0);
+  const ended = sum("done") + sum("failed") + sum("cancelled"), all = ended + sum("painting") + sum("waiting");
+  setText(part(".percent"), all ? percent(ended / all) : "");
+  part("progress").value = all ? ended / all : 0;
+  const counts = Object.keys(GROUPS).filter((group) => sum(group)).map((group) => t(`batches.count_${group}`, { count: sum(group) }));
+  setText(part(".help"), `${counts.length ? enumeration(counts) : t("batches.waits")} · ${ago(batch.updated)}`);
+  part(".sheet").hidden = !batch.sheet;
+}
+
+function showSheet(batch) {
+  const source = address(`/batches/${encodeURIComponent(batch.name)}/sheet`, { version: batch.updated });
+  return ask({
+    title: t("batches.sheet_of", { name: batch.name }), wide: true, action: t("frame.close"), cancel: "",
+    body: make("a", { href: source, target: "_blank", rel: "noopener" }, make("img", { class: "whole", src: source, alt: t("batches.sheet_of", { name: batch.name }) })),
+  });
+}

@@ -1,11 +1,167 @@
-// The view of paint.
-import { make } from "./dom.js";
-import { t } from "./texts.js";
+// The view for new pictures: contents, styles, settings, and what is being painted now.
+import { post } from "./api.js";
+import { checker, problemOf } from "./checker.js";
+import { button, icon, make, setText } from "./dom.js";
+import { setTargets } from "./dropping.js";
+import { nowPainting } from "./now.js";
+import { pictureZone } from "./pictures.js";
+import { settingsForm } from "./settings_form.js";
+import { limits, mayChange, settings } from "./store.js";
+import { stylePicker } from "./style_picker.js";
+import { duration, t } from "./texts.js";
+import { Tray } from "./uploads.js";
+
+// What a visitor has entered stays while another view is shown.
+const contents = new Tray((known) => known.max_contents);
+const styles = new Tray((known) => known.max_style_pictures);
+const chosen = new Set();
+const written = { settings: {}, priority: 0 };
+let end = () => {};
 
 export const title = () => t("paint.title");
 
-export function show(place) {
-  place.append(make("h1", {}, title()));
+setTargets([
+  { text: t("upload.drop_contents"), take: (files) => arrive(() => contents.add(files)) },
+  { text: t("upload.drop_styles"), take: (files) => arrive(() => shownPicker ? shownPicker.add(files) : styles.add(files)) },
+], { forAllViews: true });
+let shownPicker = null;
+
+/** Files that were dropped in another view belong to this one. */
+function arrive(add) {
+  if (!mayChange()) return;
+  add();
+  if (location.hash.replace(/^#\/?/, "")) location.hash = "#/";
 }
 
-export function leave() {}
+export async function show(place) {
+  const now = nowPainting();
+  const left = make("div", { class: "paint-form" });
+  place.append(make("h1", {}, title()), make("div", { class: "paint" }, left, now.element));
+  const ends = [now.end];
+  end = () => ends.splice(0).forEach((one) => one());
+  if (!mayChange()) return left.append(make("p", { class: "empty" }, t("frame.read_only")));
+  const [info, known] = await Promise.all([settings(), limits()]);
+  const form = paintForm(info, known);
+  left.append(form.element);
+  ends.push(form.end);
+}
+
+export function leave() {
+  shownPicker = null;
+  end();
+}
+
+function paintForm(info, known) {
+  const zone = pictureZone({ tray: contents, id: "contents", onchange: changed });
+  const picker = shownPicker = stylePicker({ tray: styles, id: "styles", several: "blend", chosen, onchange: changed });
+  const form = settingsForm({ info, values: written.settings, onchange: changed });
+  const priority = make("input", { type: "number", id: "priority", value: written.priority, min: -known.max_priority, max: known.max_priority, step: 1, "aria-describedby": "priority-help priority-problem", on: { input: changed } });
+  const priorityProblem = make("p", { class: "problem", id: "priority-problem" });
+  const contentProblem = make("p", { class: "problem", id: "contents-problem" });
+  const general = make("ul", { class: "problem-list", role: "alert" });
+  const estimate = make("p", { class: "help estimate" });
+  const send = make("button", { class: "button primary large", type: "submit" }, icon("paint"), make("span", {}, t("paint.send")));
+  const confirmation = make("div", { class: "confirmation", role: "status", tabIndex: -1 });
+  const element = make("form", { noValidate: true, on: { submit } },
+    confirmation,
+    part("1", t("paint.contents"), zone.element, contentProblem),
+    part("2", t("paint.styles"), picker.element),
+    part("3", t("settings.title"), form.element,
+      make("details", { class: "priority", open: written.priority !== 0 }, make("summary", {}, icon("down"), t("paint.priority")),
+        make("div", { class: "setting" }, make("label", { for: "priority", class: "unseen" }, t("paint.priority")), priority, make("p", { class: "help", id: "priority-help" }, t("paint.priority_help", { limit: known.max_priority })), priorityProblem))),
+    make("div", { class: "submit card" }, general, estimate, send));
+  const ends = [contents.subscribe(() => { zone.show(); changed(); }), styles.subscribe(() => { picker.show(); changed(); })];
+
+  const body = () => ({
+    contents: contents.done.map((item) => ({ upload: item.info.id, name: item.name.trim() })),
+    styles: picker.refs(),
+    settings: form.values(),
+    priority: Number(priority.value) || 0,
+  });
+
+  /** Ask the server, when the form has not changed for a moment, whether it would accept it. */
+  function changed() {
+    Object.assign(written, { settings: form.values(), priority: Number(priority.value) || 0 });
+    if (contents.kept.length) setText(contentProblem, "");
+    checks.changed();
+  }
+
+  const checks = checker({
+    path: "/jobs/check",
+    body: () => contents.done.length ? body() : null,
+    answered(result) {
+      show(result?.problems || []);
+      setText(estimate, contents.busy ? t("upload.unfinished") : result?.estimate ? estimateText(result.estimate) : "");
+    },
+  });
+
+  /** Show each problem where it belongs. Returns whether there are any. */
+  function show(problems) {
+    const left = [], ofStyles = [], ofItems = new Map();
+    for (const problem of form.problems(problems)) {
+      const [kind, which] = problem.field.split(".");
+      if (kind === "contents" && contents.done[which]) ofItems.set(contents.done[which], problem.error);
+      else if (kind === "styles") ofStyles.push(problem.error);
+      else if (kind === "priority") left.priority = problem.error;
+      else left.push(problem.error);
+    }
+    for (const item of contents.items) item.problem = ofItems.get(item) || "";
+    zone.show();
+    picker.problem(ofStyles.join(" "));
+    setText(priorityProblem, left.priority || "");
+    general.replaceChildren(...left.map((text) => make("li", { class: "problem" }, text)));
+    return problems.length > 0;
+  }
+
+  async function submit(event) {
+    event.preventDefault();
+    checks.stop();
+    const missing = contents.kept.length ? "" : t("paint.no_contents");
+    setText(contentProblem, missing);
+    if (missing) return document.getElementById("contents").focus();
+    if (contents.items.some((item) => item.state === "failed")) return focusOn(element.querySelector(".picture[data-state=failed] .again"));
+    if (contents.busy) return setText(estimate, t("upload.unfinished"));
+    picker.problem(picker.missing());
+    if (picker.missing()) return element.querySelector(".styles input").focus();
+    send.disabled = true;
+    try {
+      const { jobs } = await post("/jobs", body());
+      confirm(jobs);
+      contents.clear();
+      show([]);
+      setText(estimate, "");
+    } catch (error) {
+      show([problemOf(error)]);
+      focusOn(element.querySelector("[aria-invalid=true]"));
+    } finally {
+      send.disabled = false;
+    }
+  }
+
+  function confirm(jobs) {
+    const links = jobs.slice(0, 5).map((job) => make("a", { href: `#/jobs/${job.id}`, class: "name" }, job.name));
+    const rest = jobs.length - links.length;
+    confirmation.replaceChildren(icon("check"), make("div", {},
+      make("b", {}, t("paint.sent", { count: jobs.length })), make("p", { class: "links" }, ...links, rest > 0 && make("a", { href: "#/jobs" }, t("now.more", { count: rest })))),
+      button("", { icon: "close", label: t("frame.close"), kind: "quiet", on: () => confirmation.replaceChildren() }));
+    confirmation.focus();
+  }
+
+  picker.loaded.then(changed);
+  return {
+    element,
+    end() {
+      checks.stop();
+      ends.forEach((one) => one());
+    },
+  };
+}
+
+const focusOn = (element) => element?.focus();
+
+/** A numbered part of the form. */
+const part = (number, heading, ...children) => make("fieldset", { class: "card part" },
+  make("legend", { class: "unseen" }, heading), make("h2", { "aria-hidden": "true" }, make("span", { class: "step" }, number), heading), ...children);
+
+/** "3 pictures, about 4 minutes", from an Estimate. */
+export const estimateText = (found) => [t("paint.pictures", { count: found.pictures }), found.seconds ? t("paint.about", { time: duration(found.seconds) }) : ""].filter(Boolean).join(" · ");

@@ -1,0 +1,40 @@
+// Asks the server, while a form is edited, whether it would accept it.
+import { post } from "./api.js";
+
+const PAUSE = 350; // milliseconds after the last change
+
+/**
+ * {changed(), stop()}. path: "/jobs/check" or "/batches/check". body(): the request; null: there is nothing to check yet.
+ * answered(result): with the CheckResult of the latest request; a request that fails is a problem of it. null: nothing was checked.
+ */
+export function checker({ path, body, answered }) {
+  let timer = 0, controller = null;
+
+  function stop() {
+    clearTimeout(timer);
+    controller?.abort();
+  }
+
+  async function check() {
+    const asked = body();
+    if (!asked) return answered(null);
+    const mine = controller = new AbortController();
+    try {
+      const result = await post(path, asked, { signal: mine.signal });
+      if (!mine.signal.aborted) answered(result);
+    } catch (error) {
+      if (!mine.signal.aborted) answered({ problems: [problemOf(error)], estimate: null });
+    }
+  }
+
+  return {
+    changed() {
+      stop();
+      timer = setTimeout(check, PAUSE);
+    },
+    stop,
+  };
+}
+
+/** An ApiError as one of the problems of a CheckResult. */
+export const problemOf = (error) => ({ error: error.message, field: error.field || "" });

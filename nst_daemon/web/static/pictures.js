@@ -1,0 +1,66 @@
+// A zone for pictures: chosen in a dialog, dropped or pasted; with their thumbnails, names and the progress of their upload.
+import { button, icon, list, make, setText } from "./dom.js";
+import { limits } from "./store.js";
+import { bytes, percent, t } from "./texts.js";
+
+/** {element, problems(map)}: the zone and list of a tray. problems: texts by the id of an item. named: with fields for names. */
+export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
+  const input = make("input", { type: "file", id, multiple: true, class: "unseen", on: { change: () => { tray.add(input.files); input.value = ""; } } });
+  limits().then((known) => { input.accept = ["image/*", ...known.suffixes].join(); }, () => {});
+  const zone = make("label", { class: "zone", for: id }, icon("upload"),
+    make("span", { class: "zone-text" }, make("b", {}, t("upload.choose")), make("small", { class: "help" }, t("upload.hint"))));
+  const items = make("ul", { class: "pictures" });
+  const refused = make("ul", { class: "refused", role: "alert" });
+  const element = make("div", { class: "picture-zone" }, input, zone, refused, items);
+
+  function show() {
+    list(items, tray.kept, (item) => item.id, (item) => card(tray, item, named, onchange), update);
+    items.hidden = !tray.kept.length;
+    zone.classList.toggle("small", tray.kept.length > 0);
+    setText(zone.querySelector("b"), t(tray.kept.length ? "upload.more" : "upload.choose"));
+    list(refused, tray.items.filter((item) => item.state === "refused"), (item) => item.id, (item) => make("li", {},
+      icon("warning"), make("span", { class: "name" }, make("b", {}, item.label), ` ${item.error}`),
+      button("", { icon: "close", label: t("upload.dismiss", { name: item.label }), kind: "quiet", on: () => tray.drop(item) })));
+  }
+  show();
+  return { element, show };
+}
+
+function card(tray, item, named, onchange) {
+  const name = make("input", { type: "text", value: item.name, placeholder: stem(item.label), maxLength: 200, "aria-label": t("upload.name_of", { name: item.label }), autocomplete: "off", on: {
+    input: () => { item.name = name.value; onchange(); } } });
+  return make("li", { class: "picture" },
+    make("div", { class: "face" }),
+    make("progress", { max: 1, "aria-label": t("upload.progress_of", { name: item.label }) }),
+    button("", { icon: "close", label: t("upload.remove", { name: item.label }), kind: "overlay", on: () => tray.drop(item) }),
+    make("div", { class: "picture-text" }, named ? name : make("span", { class: "name cut", title: item.label }, item.label), make("small", { class: "help facts" }), make("p", { class: "problem" })),
+    button(t("upload.again"), { icon: "retry", kind: "again", on: () => tray.retry(item) }));
+}
+
+function update(element, item) {
+  const part = (css) => element.querySelector(css);
+  element.dataset.state = item.state;
+  showFace(part(".face"), item);
+  const bar = part("progress");
+  bar.hidden = item.state !== "sending" && item.state !== "waiting";
+  bar.value = item.part;
+  part(".again").hidden = item.state !== "failed";
+  setText(part(".problem"), item.error || item.problem);
+  setText(part(".facts"), item.state === "done" ? `${item.info.width} × ${item.info.height} · ${bytes(item.info.bytes)}`
+    : item.state === "sending" ? t("upload.sent", { part: percent(item.part), size: bytes(item.file.size) })
+      : item.state === "waiting" ? t("upload.waits") : "");
+}
+
+/** The thumbnail: of the file if the browser can show it, and of the server when it has the file. */
+export function showFace(face, item) {
+  const source = item.thumbnail;
+  if (face.dataset.source === source) return;
+  face.dataset.source = source;
+  if (!source) return face.replaceChildren(icon("results"));
+  const image = make("img", { alt: "", decoding: "async", src: source });
+  image.addEventListener("load", () => face.replaceChildren(image));
+  image.addEventListener("error", () => { if (!face.querySelector("img")) face.replaceChildren(icon("results")); });
+}
+
+/** A file's name without its suffix. */
+export const stem = (name) => name.replace(/(.)\.[^.]*$/, "$1");

@@ -1,0 +1,141 @@
+// Styles: of the library, or uploaded. One of them, several blended in each picture, or (in a batch) each by itself.
+import { address, post } from "./api.js";
+import { announce, ask, button, icon, list, make, picture, setText } from "./dom.js";
+import { showFace, stem } from "./pictures.js";
+import { forget, limits, styles } from "./store.js";
+import { percent, t } from "./texts.js";
+
+const SEARCH_FROM = 12; // styles
+
+/**
+ * {element, refs(), problem(text), show(), busy}. tray: uploaded styles. several: "blend" (a switch chooses between one and several) or
+ * "each". chosen: a set of keys ("library:NAME", "upload:ID of an item") that outlives the view. onchange(): after each choice.
+ */
+export function stylePicker({ tray, id, several, chosen, onchange }) {
+  let known = [], standard = "", many = several === "each" || chosen.size > 1;
+  const input = make("input", { type: "file", id: `${id}-file`, multiple: true, class: "unseen", on: { change: () => { add(input.files); input.value = ""; } } });
+  const search = make("input", { type: "search", placeholder: t("styles.search"), "aria-label": t("styles.search"), hidden: true, autocomplete: "off", on: { input: () => show() } });
+  const grid = make("div", { class: "styles", role: "group", "aria-label": t("styles.title") });
+  const wrong = make("p", { class: "problem", id: `${id}-problem` });
+  const blend = make("input", { type: "checkbox", checked: many, on: { change: () => {
+    many = blend.checked;
+    if (!many) for (const key of [...chosen].slice(0, -1)) chosen.delete(key);
+    for (const tile of [...grid.children]) if (tile.dataset.key !== "add") tile.remove(); // the kind of their inputs changes
+    show();
+    onchange();
+  } } });
+  const summary = make("p", { class: "help" });
+  const element = make("div", { class: "style-picker" }, input, search, grid,
+    make("div", { class: "style-foot" }, several === "blend" && make("label", { class: "check" }, blend, t("styles.blend")), summary), wrong);
+
+  async function load() {
+    const [found, { suffixes, default_style: usual }] = await Promise.all([styles(), limits()]);
+    input.accept = ["image/*", ...suffixes].join();
+    known = found;
+    for (const key of [...chosen]) if (key.startsWith("library:") && !known.some((style) => key === `library:${style.name}` && !style.problem)) chosen.delete(key);
+    standard = known.some((style) => style.name === usual && !style.problem) ? usual : "";
+    if (!chosen.size && several === "blend" && standard) chosen.add(`library:${standard}`);
+    show();
+    onchange();
+  }
+
+  /** Uploaded styles are chosen at once. */
+  async function add(files) {
+    const added = (await tray.add(files)).filter((item) => item.state !== "refused");
+    if (!many) chosen.clear();
+    for (const item of many ? added : added.slice(0, 1)) chosen.add(`upload:${item.id}`);
+    show();
+    onchange();
+  }
+
+  function choose(key, yes) {
+    if (!many) chosen.clear();
+    if (yes) chosen.add(key);
+    else chosen.delete(key);
+    show();
+    onchange();
+  }
+
+  function show() {
+    for (const key of [...chosen]) if (key.startsWith("upload:") && !tray.items.some((item) => `upload:${item.id}` === key)) chosen.delete(key);
+    search.hidden = known.length <= SEARCH_FROM;
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = known.filter((style) => chosen.has(`library:${style.name}`) || words.every((word) => style.name.toLowerCase().includes(word)));
+    const tiles = [{ key: "add" }, ...tray.items.map((item) => ({ key: `upload:${item.id}`, item })), ...found.map((style) => ({ key: `library:${style.name}`, style }))];
+    list(grid, tiles, (tile) => tile.key, build, update);
+    setText(summary, chosen.size > 1 ? t(several === "each" ? "styles.chosen" : "styles.blended", { count: chosen.size }) : !known.length && !tray.items.length ? t("styles.none") : "");
+  }
+
+  function build({ key, item, style }) {
+    if (key === "add") return make("label", { class: "style add", for: input.id }, make("span", { class: "face" }, icon("plus")), make("span", { class: "label" }, t("styles.upload")));
+    const name = item ? stem(item.label) : style.name;
+    const box = make("input", { type: many ? "checkbox" : "radio", name: `${id}-style`, class: "unseen", on: { change: () => choose(key, box.checked) } });
+    const face = style ? picture(address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { version: style.version }), { class: "face" }) : make("span", { class: "face" });
+    return make("div", { class: "style" },
+      make("label", { title: name }, box, style?.problem ? make("span", { class: "face missing" }, icon("warning")) : face, make("span", { class: "tick" }, icon("check")), make("span", { class: "label name" }, name)),
+      item && make("progress", { max: 1, "aria-label": t("upload.progress_of", { name }) }),
+      item && button("", { icon: "close", label: t("upload.remove", { name }), kind: "overlay", on: () => { tray.drop(item); chosen.delete(key); show(); onchange(); } }),
+      item && button(t("styles.keep"), { kind: "keep small", on: () => keep(item, show) }),
+      item && button(t("upload.again"), { icon: "retry", kind: "again small", on: () => tray.retry(item) }),
+      make("p", { class: "problem" }));
+  }
+
+  function update(element, { key, item, style }) {
+    if (key === "add") return;
+    const box = element.querySelector("input");
+    box.checked = chosen.has(key);
+    box.disabled = Boolean(style?.problem) || item?.state === "refused";
+    element.classList.toggle("unusable", box.disabled);
+    const note = style?.problem || item?.error || "";
+    setText(element.querySelector(".problem"), note);
+    if (!item) return;
+    showFace(element.querySelector(".face"), item);
+    const bar = element.querySelector("progress");
+    bar.hidden = !["waiting", "sending"].includes(item.state);
+    bar.value = item.part;
+    bar.title = percent(item.part);
+    element.querySelector(".keep").hidden = item.state !== "done";
+    element.querySelector(".again").hidden = item.state !== "failed";
+  }
+
+  /** Ask for a name and put an uploaded style into the library. */
+  async function keep(item) {
+    const name = make("input", { type: "text", id: `${id}-keep`, value: stem(item.label), maxLength: 200, required: true, autocomplete: "off", "aria-describedby": `${id}-keep-problem` });
+    const problem = make("p", { class: "problem", id: `${id}-keep-problem`, role: "alert" });
+    await ask({
+      title: t("styles.keep_title"), action: t("styles.keep"), cancel: t("frame.cancel"),
+      body: [make("p", { class: "help" }, t("styles.keep_help")), make("label", { for: name.id }, t("styles.keep_name")), name, problem],
+      async accept() {
+        try {
+          const style = await post("/styles", { name: name.value.trim(), uploads: [item.info.id] });
+          forget("styles");
+          const was = chosen.delete(`upload:${item.id}`);
+          tray.drop(item);
+          if (was) chosen.add(`library:${style.name}`);
+          await load();
+          announce(t("styles.kept", { name: style.name }));
+          return true;
+        } catch (error) {
+          problem.textContent = error.message;
+          name.focus();
+          return false;
+        }
+      },
+    });
+  }
+
+  const loaded = load().catch((error) => setText(wrong, error.message));
+  return {
+    element, add, loaded, show,
+    /** The chosen styles as StyleRefs. */
+    refs: () => [...chosen].map((key) => key.startsWith("library:") ? { library: key.slice(8) } : { upload: tray.items.find((item) => `upload:${item.id}` === key)?.info?.id }).filter((ref) => ref.library !== undefined || ref.upload),
+    /** What prevents that the choice is used, or "". */
+    missing() {
+      const items = tray.items.filter((item) => chosen.has(`upload:${item.id}`));
+      if (items.some((item) => item.state === "failed")) return t("styles.failed");
+      if (items.some((item) => item.state !== "done")) return t("upload.unfinished");
+      return chosen.size || (several === "blend" && standard) ? "" : t("styles.missing");
+    },
+    problem(text) { setText(wrong, text); },
+  };
+}
