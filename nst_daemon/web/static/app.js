@@ -14,6 +14,7 @@ import * as job from "./job.js";
 import * as jobs from "./jobs.js";
 import * as paint from "./paint.js";
 import * as results from "./results.js";
+import { listen } from "./dropping.js";
 import { follow, store, subscribe } from "./store.js";
 import { language, LANGUAGES, setLanguage, t } from "./texts.js";
 
@@ -143,6 +144,7 @@ async function start() {
     banners, place);
   subscribe(showState);
   follow();
+  listen();
   addEventListener("hashchange", route);
   await route();
 }

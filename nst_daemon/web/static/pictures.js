@@ -5,7 +5,7 @@ import { bytes, percent, t } from "./texts.js";
 
 /** {element, problems(map)}: the zone and list of a tray. problems: texts by the id of an item. named: with fields for names. */
 export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
-  const input = make("input", { type: "file", id, multiple: true, class: "unseen", on: { change: () => { tray.add(input.files); input.value = ""; } } });
+  const input = make("input", { type: "file", id, multiple: true, class: "unseen", on: { change: () => { tray.add([...input.files]); input.value = ""; } } });
   limits().then((known) => { input.accept = ["image/*", ...known.suffixes].join(); }, () => {});
   const zone = make("label", { class: "zone", for: id }, icon("upload"),
     make("span", { class: "zone-text" }, make("b", {}, t("upload.choose")), make("small", { class: "help" }, t("upload.hint"))));
