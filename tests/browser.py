@@ -66,6 +66,12 @@ class Page:
         )
         return found
 
+    def click(self, css: str) -> None:
+        """Click on the first element for a selector, scrolled to the middle of the window."""
+        element = self.find(css)[0]
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
     def press(self, *keys: str) -> None:
         """Type into the element that has the focus."""
         self.driver.switch_to.active_element.send_keys(*keys)

@@ -50,7 +50,7 @@ export function nowPainting() {
     setText(more, t("now.more", { count: next.total - next.jobs.length }));
     latest.hidden = !done.jobs.length;
     list(tiles, done.jobs, (job) => job.id, (job) => make("a", { href: `#/jobs/${job.id}`, title: job.title, "aria-label": job.title },
-      picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", version: job.updated }))));
+      picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", v: job.updated }))));
   }
 
   function showInbox(found) {
@@ -109,7 +109,7 @@ function update(card, painting) {
 function showPreview(canvas, painting) {
   if (!painting.preview || canvas.dataset.version === String(painting.preview)) return;
   canvas.dataset.version = painting.preview;
-  const image = make("img", { alt: t("now.preview_of", { name: painting.name }), src: address(`/jobs/${painting.id}/preview`, { version: painting.preview }) });
+  const image = make("img", { alt: t("now.preview_of", { name: painting.name }), src: address(`/jobs/${painting.id}/preview`, { v: painting.preview }) });
   image.addEventListener("load", () => { if (canvas.dataset.version === String(painting.preview)) canvas.replaceChildren(image); });
 }
 

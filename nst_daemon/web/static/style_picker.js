@@ -70,7 +70,7 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     if (key === "add") return make("label", { class: "style add", for: input.id }, make("span", { class: "face" }, icon("plus")), make("span", { class: "label" }, t("styles.upload")));
     const name = item ? stem(item.label) : style.name;
     const box = make("input", { type: many ? "checkbox" : "radio", name: `${id}-style`, class: "unseen", on: { change: () => choose(key, box.checked) } });
-    const face = style ? picture(address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { version: style.version }), { class: "face" }) : make("span", { class: "face" });
+    const face = style ? picture(address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version }), { class: "face" }) : make("span", { class: "face" });
     return make("div", { class: "style" },
       make("label", { title: name }, box, style?.problem ? make("span", { class: "face missing" }, icon("warning")) : face, make("span", { class: "tick" }, icon("check")), make("span", { class: "label name" }, name)),
       item && make("progress", { max: 1, "aria-label": t("upload.progress_of", { name }) }),
