@@ -209,6 +209,7 @@ ALLOWED: dict[str, set[str]] = {
         "unexpected",
         "workers",
     },
+    "client": {"client", "errors", "names", "web.models"},
     "web.options": {"addresses", "config", "errors", "tokens"},
     "web": LEAVES
     | FILES
@@ -274,6 +275,7 @@ ENTRY = {
 }
 LAZY_IN_ENTRY = ("api", "engine", "export", "painter", "report", "samples", "workers", "ops.doctor")
 LIGHT = [
+    "client",
     "engine.device_names",
     "cli",
     "cli_config",
