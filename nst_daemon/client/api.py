@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -78,6 +79,7 @@ class Client:
         timeout: Seconds without any data after which a request fails.
         retries: How often a request is repeated after a connection error; requests that change something only if they
             have not arrived.
+        retry_pause: Seconds before the first repetition, doubled with each further one.
         http: An `httpx2.Client` that sends the requests, for proxies and certificates of your own.
 
     Raises:
@@ -91,9 +93,12 @@ class Client:
         *,
         timeout: float = 30.0,
         retries: int = 3,
+        retry_pause: float = 0.5,
         http: httpx2.Client | None = None,
     ) -> None:
-        self._transport = Transport(url, token, timeout=timeout, retries=retries, http=http)
+        self._transport = Transport(
+            url, token, timeout=timeout, retries=retries, pause=retry_pause, http=http
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -281,16 +286,18 @@ class Client:
             page = self._transport.get(
                 JobPage,
                 "/jobs",
-                state=list(state),
-                q=name,
-                batch=batch,
-                group=group,
-                since=since,
-                before=before,
-                result=result,
-                order=order,
-                cursor=cursor,
-                limit=200,
+                params={
+                    "state": list(state),
+                    "q": name,
+                    "batch": batch,
+                    "group": group,
+                    "since": since,
+                    "before": before,
+                    "result": result,
+                    "order": order,
+                    "cursor": cursor,
+                    "limit": 200,
+                },
             )
             yield from page.jobs
             if not page.next:
@@ -316,7 +323,7 @@ class Client:
             left = LONG_POLL if end is None else end - time.monotonic()
             seconds = int(max(0, min(LONG_POLL, left)))
             path = f"/jobs/{_id(job)}"
-            found = self._transport.get(JobDetails, path, wait=seconds, **{"wait": seconds})
+            found = self._transport.get(JobDetails, path, params={"wait": seconds}, wait=seconds)
             if found.state in ENDED:
                 return found
             if end is not None and time.monotonic() >= end:
@@ -326,8 +333,6 @@ class Client:
 
     def progress(self, job: JobLike) -> Iterator[Mapping[str, Any]]:
         """The events of a job until it has ended: each is a JobInfo as a mapping, with its progress."""
-        import json  # noqa: PLC0415
-
         for event in self._transport.events(f"/jobs/{_id(job)}/events", silence=HEARTBEAT):
             if event.name == "job":
                 yield json.loads(event.data)
@@ -365,7 +370,7 @@ class Client:
     def _save(
         self, path: str, target: str | os.PathLike[str], default: str, params: Mapping[str, Any]
     ) -> Path:
-        with self._transport.stream(path, **params) as response:
+        with self._transport.stream(path, params=params) as response:
             place = Path(target)
             if place.is_dir():
                 place /= _file_name(response.headers.get("content-disposition", "")) or default

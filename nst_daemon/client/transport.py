@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 API = "/api/v1"
 INSTALL = "install it: pip install 'nst-daemon[client]'"
-#: Seconds before the first retry, doubled with each further one, and the longest pause that a server may ask for.
-RETRY_SECONDS, LONGEST_RETRY = 0.5, 30.0
+#: The longest pause in seconds that a server may ask for with Retry-After.
+LONGEST_RETRY = 30.0
 #: Idle connections are closed before the server does it.
 KEEP_ALIVE = 2.0
 #: Methods that can be repeated although the first request may have arrived.
@@ -67,6 +67,7 @@ class Transport:
         token: A token, or "".
         timeout: Seconds without any data after which a request fails.
         retries: How often a request is repeated after a connection error.
+        pause: Seconds before the first repetition, doubled with each further one.
         http: Sends the requests instead of a client of its own.
 
     Raises:
@@ -74,10 +75,17 @@ class Transport:
     """
 
     def __init__(
-        self, url: str, token: str, *, timeout: float, retries: int, http: httpx2.Client | None
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout: float,
+        retries: int,
+        pause: float,
+        http: httpx2.Client | None,
     ) -> None:
         self.url = _base(url)
-        self.timeout, self._retries = timeout, retries
+        self.timeout, self._retries, self._pause = timeout, retries, pause
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = http if http is not None else _http(timeout)
         self._headers = headers
@@ -86,8 +94,15 @@ class Transport:
         """Close all connections."""
         self._http.close()
 
-    def get(self, kind: type[T], path: str, *, wait: float = 0.0, **params: Any) -> T:
-        """GET, and the response as `kind`. wait: seconds that the server may take in addition."""
+    def get(
+        self,
+        kind: type[T],
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        wait: float = 0.0,
+    ) -> T:
+        """GET, and the response as `kind`; the arguments and errors are those of `call`."""
         return self.call(kind, "GET", path, params=params, wait=wait)
 
     def call(
@@ -118,7 +133,7 @@ class Transport:
         Raises:
             ApiError: The server has refused the request, or was not reached.
         """
-        import httpx2  # noqa: PLC0415 (an optional package)
+        import httpx2
 
         options: dict[str, Any] = {"params": _given(params or {})}
         if json is not None:
@@ -126,7 +141,8 @@ class Transport:
             options["headers"] = {"Content-Type": "application/json"}
         elif body is not None:
             options["headers"] = {"Content-Type": "application/octet-stream"}
-        timeout = httpx2.Timeout(self.timeout, read=self.timeout + wait)
+        if wait:
+            options["timeout"] = httpx2.Timeout(self.timeout, read=self.timeout + wait)
 
         def send() -> httpx2.Response:
             content = {"content": body() if callable(body) else body} if body is not None else {}
@@ -135,13 +151,12 @@ class Transport:
                 method,
                 self.url + API + path,
                 **{**options, **content, "headers": headers},
-                timeout=timeout,
             )
 
         response = self._retried(method, send)
         _check(response)
         if kind is type(None):
-            return None  # type: ignore[return-value]
+            return None
         try:
             return TypeAdapter(kind).validate_json(response.content)
         except ValidationError as error:
@@ -149,16 +164,16 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, path: str, *, wait: float | None = 0.0, **params: Any
+        self, path: str, *, params: Mapping[str, Any] | None = None, wait: float | None = 0.0
     ) -> Iterator[httpx2.Response]:
         """A response whose body is read in parts. wait: as in `call`; None for no limit of time between parts."""
-        import httpx2  # noqa: PLC0415
+        import httpx2
 
         read = None if wait is None else self.timeout + wait
         request = self._http.build_request(
             "GET",
             self.url + API + path,
-            params=_given(params),
+            params=_given(params or {}),
             headers=self._headers,
             timeout=httpx2.Timeout(self.timeout, read=read),
         )
@@ -193,11 +208,11 @@ class Transport:
 
     def _retried(self, method: str, send: Callable[[], httpx2.Response]) -> httpx2.Response:
         """Send a request again after connection errors, and when the server asks for that (429)."""
-        import httpx2  # noqa: PLC0415
+        import httpx2
 
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
-            pause = RETRY_SECONDS * 2**attempt
+            pause = self._pause * 2**attempt
             try:
                 response = send()
             except httpx2.UnsupportedProtocol as error:
@@ -237,7 +252,7 @@ def _base(url: str) -> str:
 
 def _http(timeout: float) -> httpx2.Client:
     try:
-        import httpx2  # noqa: PLC0415
+        import httpx2
     except ImportError as error:
         raise UsageError("nst_daemon.client needs httpx2", remedy=INSTALL) from error
     return httpx2.Client(timeout=timeout, limits=httpx2.Limits(keepalive_expiry=KEEP_ALIVE))

@@ -48,7 +48,9 @@ class ErrorBody(ResponseBody):
     error: PrintableText
     cause: PrintableText
     remedy: PrintableText = ""
-    field: PrintableText = Field("", description="The part of the request, such as settings.size.")
+    field: PrintableText = Field(
+        default="", description="The part of the request, such as settings.size."
+    )
 
 
 # Status
@@ -202,16 +204,18 @@ class ContentRef(RequestBody):
     """A content picture that was uploaded."""
 
     upload: Identifier
-    name: str = Field("", max_length=200, description="Of the job; default: the name of the file.")
-    mask: Identifier | None = Field(None, description="The upload of the content's mask.")
+    name: str = Field(
+        default="", max_length=200, description="Of the job; default: the name of the file."
+    )
+    mask: Identifier | None = Field(default=None, description="The upload of the content's mask.")
 
 
 class StyleRef(RequestBody):
     """A style: either of the library, or an uploaded picture."""
 
-    library: str | None = Field(None, max_length=1000)
+    library: str | None = Field(default=None, max_length=1000)
     upload: Identifier | None = None
-    mask: Identifier | None = Field(None, description="The upload of the style's mask.")
+    mask: Identifier | None = Field(default=None, description="The upload of the style's mask.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -230,7 +234,7 @@ class Submission(RequestBody):
         default=[], description="Empty: the default style of the configuration."
     )
     settings: Settings = Field(
-        {}, description="Settings of the painting, and format, depth and quality."
+        default={}, description="Settings of the painting, and format, depth and quality."
     )
     priority: Priority = 0
 
@@ -267,15 +271,15 @@ class CheckResult(ResponseBody):
 class Repeat(RequestBody):
     """A job to paint again, with the inputs of an earlier one."""
 
-    set: Settings = Field({}, description="Settings that replace those of the earlier job.")
-    unset: list[str] = Field([], description="Settings that take their defaults.")
+    set: Settings = Field(default={}, description="Settings that replace those of the earlier job.")
+    unset: list[str] = Field(default=[], description="Settings that take their defaults.")
     styles: Annotated[list[StyleRef], Field(max_length=MAX_STYLE_PICTURES)] = Field(
         default=[], description="Styles that replace those of the earlier job."
     )
-    name: str = Field("", max_length=200)
+    name: str = Field(default="", max_length=200)
     priority: Priority = 0
     other_weights: bool = Field(
-        False, description="Also with weights that differ from those of the picture."
+        default=False, description="Also with weights that differ from those of the picture."
     )
 
 
@@ -284,10 +288,12 @@ class ActionRequest(RequestBody):
 
     action: Verb
     ids: Annotated[list[Identifier], Field(max_length=MAX_ACTED)] = []
-    states: list[JobState] = Field([], description="All jobs in these states.")
-    set: Settings = Field({}, description="For retry: changed settings.")
-    unset: list[str] = Field([], description="For retry: settings that are not written any more.")
-    priority: Priority | None = Field(None, description="For retry and priority.")
+    states: list[JobState] = Field(default=[], description="All jobs in these states.")
+    set: Settings = Field(default={}, description="For retry: changed settings.")
+    unset: list[str] = Field(
+        default=[], description="For retry: settings that are not written any more."
+    )
+    priority: Priority | None = Field(default=None, description="For retry and priority.")
 
 
 class ActionProblem(ErrorBody):
