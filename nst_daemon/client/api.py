@@ -8,14 +8,21 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import quote, unquote
+from typing import Any, Literal
+from urllib.parse import unquote
 
-from pydantic import BaseModel
-
-from nst_daemon.client.transport import ApiError, Transport
-from nst_daemon.errors import UsageError
-from nst_daemon.names import clean_name, printable
+from nst_daemon.client.base import (
+    HEARTBEAT,
+    ClientBase,
+    ContentLike,
+    JobLike,
+    PictureLike,
+    References,
+    StyleLike,
+    id_of,
+    segment,
+)
+from nst_daemon.names import clean_name
 from nst_daemon.web.models import (
     ActionRequest,
     ActionResult,
@@ -23,173 +30,42 @@ from nst_daemon.web.models import (
     BatchList,
     BatchRequest,
     CheckResult,
-    ContentRef,
-    HealthInfo,
     JobDetails,
     JobInfo,
     JobPage,
-    LimitsInfo,
     NewStyle,
     Repeat,
-    SessionInfo,
-    SettingsInfo,
-    StatusInfo,
     StyleInfo,
-    StyleRef,
     Submission,
     Submitted,
     SubmittedJob,
-    UploadInfo,
 )
 
-if TYPE_CHECKING:
-    import httpx2
-
-#: A picture: the path of a file, or an earlier upload.
-Picture = str | os.PathLike[str] | UploadInfo
-#: A content, if it has a name or a mask of its own.
-Content = Picture | ContentRef
-#: A style: the name of a library style as text, a file as a Path, or an earlier upload.
-StyleChoice = str | Path | UploadInfo | StyleRef
-#: A job, or its id.
-JobLike = str | JobInfo | SubmittedJob
 FileOfJob = Literal["result", "sidecar", "loss-plot", "time-lapse", "preview", "zip"]
 PictureSize = Literal["original", "view", "thumbnail"]
 
 #: The longest time in seconds that one request waits for the end of a job; the limit of the server.
 LONG_POLL = 60
-#: The server sends a comment at least this often, in seconds.
-HEARTBEAT = 15.0
 #: Seconds between two looks at a batch.
 BATCH_POLL = 2.0
 ENDED = frozenset({"done", "failed", "quarantined", "cancelled"})
 
 
-class Client:
+class Client(ClientBase):
     """A client of one daemon. Use it as a context manager, or call `close`.
 
-        with Client("http://nas.local:8787", token="…") as client:
-            (job,) = client.submit(["dog.jpg"], ["starry"], {"size": 1024})
-            client.wait(job)
-            client.download(job, "dog-in-starry.png")
-
-    Args:
-        url: The address of the status page.
-        token: A token of the page, or "" if it has none.
-        timeout: Seconds without any data after which a request fails.
-        retries: How often a request is repeated after a connection error; requests that change something only if they
-            have not arrived.
-        retry_pause: Seconds before the first repetition, doubled with each further one.
-        http: An `httpx2.Client` that sends the requests, for proxies and certificates of your own.
-
-    Raises:
-        UsageError: httpx2 is not installed, or `url` is not an address.
+    with Client("http://nas.local:8787", token="…") as client:
+        (job,) = client.submit(["dog.jpg"], ["starry"], {"size": 1024})
+        client.wait(job)
+        client.download(job, "dog-in-starry.png")
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str = "",
-        *,
-        timeout: float = 30.0,
-        retries: int = 3,
-        retry_pause: float = 0.5,
-        http: httpx2.Client | None = None,
-    ) -> None:
-        self._transport = Transport(
-            url, token, timeout=timeout, retries=retries, pause=retry_pause, http=http
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._transport.close()
-
-    # The daemon
-
-    def status(self) -> StatusInfo:
-        """What the daemon is doing."""
-        return self._transport.get(StatusInfo, "/status")
-
-    def health(self) -> HealthInfo:
-        """Whether a daemon is running. This needs no token."""
-        try:
-            return self._transport.get(HealthInfo, "/health")
-        except ApiError as error:
-            if error.status != 503:
-                raise
-            return HealthInfo(status="away")
-
-    def session(self) -> SessionInfo:
-        """The name and the rights of the token."""
-        return self._transport.get(SessionInfo, "/session")
-
-    def limits(self) -> LimitsInfo:
-        """What the daemon accepts."""
-        return self._transport.get(LimitsInfo, "/limits")
-
-    def settings(self) -> SettingsInfo:
-        """All settings and presets."""
-        return self._transport.get(SettingsInfo, "/settings")
-
-    def events(self) -> Iterator[StatusInfo]:
-        """The status now and after each change, without an end. It connects again if the server was restarted.
-
-        Raises:
-            ApiError: The server cannot be reached any more.
-        """
-        while True:
-            for event in self._transport.events("/events", silence=HEARTBEAT):
-                if event.name == "status":
-                    yield StatusInfo.model_validate_json(event.data)
-            time.sleep(1.0)
-
-    # Uploads and submissions
-
-    def upload(self, picture: str | os.PathLike[str] | bytes, name: str = "") -> UploadInfo:
-        """Upload a picture. The daemon removes it some time after its last use.
-
-        Args:
-            picture: A file, or the bytes of one.
-            name: Of the file, with its suffix; needed for bytes.
-
-        Raises:
-            ApiError: The daemon does not accept the picture.
-            OSError: The file cannot be read.
-        """
-        if isinstance(picture, bytes):
-            if not name:
-                raise UsageError(
-                    "bytes need a name", remedy="give one with a suffix, such as dog.jpg"
-                )
-            return self._upload(picture, name)
-        path = Path(picture)
-        with path.open("rb") as file:
-
-            def rewound() -> Any:
-                file.seek(0)
-                return file
-
-            # An empty file has no length for the library.
-            return self._upload(rewound if path.stat().st_size else b"", name or path.name)
-
-    def _upload(self, body: Any, name: str) -> UploadInfo:
-        params = {"name": printable(name)}
-        return self._transport.call(UploadInfo, "POST", "/uploads", params=params, body=body)
-
-    def remove_upload(self, upload: str | UploadInfo) -> None:
-        """Remove an upload. Jobs that were submitted with it keep their copies."""
-        self._transport.call(type(None), "DELETE", f"/uploads/{_id(upload)}")
+    # Submissions
 
     def submit(
         self,
-        contents: Content | Sequence[Content],
-        styles: StyleChoice | Sequence[StyleChoice] = (),
+        contents: ContentLike | Sequence[ContentLike],
+        styles: StyleLike | Sequence[StyleLike] = (),
         settings: Mapping[str, Any] | None = None,
         *,
         priority: int = 0,
@@ -211,8 +87,8 @@ class Client:
 
     def check(
         self,
-        contents: Content | Sequence[Content],
-        styles: StyleChoice | Sequence[StyleChoice] = (),
+        contents: ContentLike | Sequence[ContentLike],
+        styles: StyleLike | Sequence[StyleLike] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> CheckResult:
         """Everything for which `submit` would be refused, and the estimated time. Files are uploaded."""
@@ -221,39 +97,18 @@ class Client:
 
     def _submission(
         self,
-        contents: Content | Sequence[Content],
-        styles: StyleChoice | Sequence[StyleChoice],
+        contents: ContentLike | Sequence[ContentLike],
+        styles: StyleLike | Sequence[StyleLike],
         settings: Mapping[str, Any] | None,
         priority: int,
     ) -> Submission:
-        uploaded: dict[Path, UploadInfo] = {}
+        references = References(self.upload)
         return Submission(
-            contents=[self._content(content, uploaded) for content in _listed(contents)],
-            styles=[self._style(style, uploaded) for style in _listed(styles)],
+            contents=references.contents(contents),
+            styles=references.styles(styles),
             settings=settings or {},
             priority=priority,
         )
-
-    def _content(self, content: Any, uploaded: dict[Path, UploadInfo]) -> ContentRef:
-        if isinstance(content, ContentRef):
-            return content
-        return ContentRef(upload=self._uploaded(content, uploaded).id)
-
-    def _style(self, style: Any, uploaded: dict[Path, UploadInfo]) -> StyleRef:
-        if isinstance(style, StyleRef):
-            return style
-        if isinstance(style, str):
-            return StyleRef(library=style)
-        return StyleRef(upload=self._uploaded(style, uploaded).id)
-
-    def _uploaded(self, picture: Any, uploaded: dict[Path, UploadInfo]) -> UploadInfo:
-        """The upload of a picture; a file that is named twice is uploaded once."""
-        if isinstance(picture, UploadInfo):
-            return picture
-        path = Path(picture)
-        if path not in uploaded:
-            uploaded[path] = self.upload(path)
-        return uploaded[path]
 
     # Jobs
 
@@ -306,7 +161,7 @@ class Client:
 
     def job(self, job: JobLike) -> JobDetails:
         """Everything about a job."""
-        return self._transport.get(JobDetails, f"/jobs/{_id(job)}")
+        return self._transport.get(JobDetails, f"/jobs/{id_of(job)}")
 
     def wait(self, job: JobLike, timeout: float | None = None) -> JobDetails:
         """Wait until a job has ended: done, failed, quarantined or cancelled. Its `state` and `error` tell how.
@@ -322,7 +177,7 @@ class Client:
         while True:
             left = LONG_POLL if end is None else end - time.monotonic()
             seconds = int(max(0, min(LONG_POLL, left)))
-            path = f"/jobs/{_id(job)}"
+            path = f"/jobs/{id_of(job)}"
             found = self._transport.get(JobDetails, path, params={"wait": seconds}, wait=seconds)
             if found.state in ENDED:
                 return found
@@ -333,7 +188,7 @@ class Client:
 
     def progress(self, job: JobLike) -> Iterator[Mapping[str, Any]]:
         """The events of a job until it has ended: each is a JobInfo as a mapping, with its progress."""
-        for event in self._transport.events(f"/jobs/{_id(job)}/events", silence=HEARTBEAT):
+        for event in self._transport.events(f"/jobs/{id_of(job)}/events", silence=HEARTBEAT):
             if event.name == "job":
                 yield json.loads(event.data)
 
@@ -360,11 +215,11 @@ class Client:
             ApiError: There is no such file (yet).
         """
         params = {"size": size} if size != "original" else {}
-        return self._save(f"/jobs/{_id(job)}/{file}", target, f"{_id(job)}-{file}", params)
+        return self._save(f"/jobs/{id_of(job)}/{file}", target, f"{id_of(job)}-{file}", params)
 
     def download_all(self, jobs: Iterable[JobLike], target: str | os.PathLike[str]) -> Path:
         """Write the results of several jobs and their settings as one zip file. Returns its path."""
-        ids = {"id": [_id(job) for job in jobs]}
+        ids = {"id": [id_of(job) for job in jobs]}
         return self._save("/results.zip", target, "results.zip", ids)
 
     def _save(
@@ -386,7 +241,7 @@ class Client:
 
     def cancel(self, *jobs: JobLike) -> ActionResult:
         """Ask the daemon to cancel jobs."""
-        return self._act(ActionRequest(action="cancel", ids=list(map(_id, jobs))))
+        return self._act(ActionRequest(action="cancel", ids=list(map(id_of, jobs))))
 
     def retry(
         self,
@@ -403,7 +258,7 @@ class Client:
             unset: Settings that take their defaults.
             priority: A new one.
         """
-        ids = list(map(_id, jobs))
+        ids = list(map(id_of, jobs))
         return self._act(
             ActionRequest(
                 action="retry", ids=ids, set=set or {}, unset=list(unset), priority=priority
@@ -412,12 +267,12 @@ class Client:
 
     def set_priority(self, priority: int, *jobs: JobLike) -> ActionResult:
         """Ask the daemon to paint jobs earlier or later."""
-        ids = list(map(_id, jobs))
+        ids = list(map(id_of, jobs))
         return self._act(ActionRequest(action="priority", ids=ids, priority=priority))
 
     def delete(self, *jobs: JobLike) -> ActionResult:
         """Ask the daemon to delete the results and inputs of jobs that have ended."""
-        return self._act(ActionRequest(action="delete", ids=list(map(_id, jobs))))
+        return self._act(ActionRequest(action="delete", ids=list(map(id_of, jobs))))
 
     def _act(self, request: ActionRequest) -> ActionResult:
         return self._transport.call(ActionResult, "POST", "/jobs/actions", json=request)
@@ -428,7 +283,7 @@ class Client:
         *,
         set: Mapping[str, Any] | None = None,
         unset: Sequence[str] = (),
-        styles: StyleChoice | Sequence[StyleChoice] = (),
+        styles: StyleLike | Sequence[StyleLike] = (),
         name: str = "",
         priority: int = 0,
         other_weights: bool = False,
@@ -447,12 +302,12 @@ class Client:
         body = Repeat(
             set=set or {},
             unset=list(unset),
-            styles=[self._style(style, {}) for style in _listed(styles)],
+            styles=References(self.upload).styles(styles),
             name=name,
             priority=priority,
             other_weights=other_weights,
         )
-        path = f"/jobs/{_id(job)}/repeat"
+        path = f"/jobs/{id_of(job)}/repeat"
         (submitted,) = self._transport.call(Submitted, "POST", path, json=body).jobs
         return submitted
 
@@ -465,7 +320,7 @@ class Client:
     def add_style(
         self,
         name: str,
-        pictures: Picture | Sequence[Picture],
+        pictures: PictureLike | Sequence[PictureLike],
         settings: Mapping[str, Any] | None = None,
     ) -> StyleInfo:
         """Add a style to the library.
@@ -475,15 +330,15 @@ class Client:
             pictures: Its pictures: files or uploads.
             settings: Of the jobs that use it.
         """
-        uploads = [self._uploaded(picture, {}).id for picture in _listed(pictures)]
+        uploads = References(self.upload).pictures(pictures)
         body = NewStyle(name=name, uploads=uploads, settings=settings or {})
         return self._transport.call(StyleInfo, "POST", "/styles", json=body)
 
     def submit_batch(
         self,
         name: str,
-        contents: Content | Sequence[Content],
-        styles: StyleChoice | Sequence[StyleChoice],
+        contents: ContentLike | Sequence[ContentLike],
+        styles: StyleLike | Sequence[StyleLike],
         settings: Mapping[str, Any] | None = None,
         sweep: Mapping[str, Sequence[Any]] | None = None,
         *,
@@ -499,11 +354,11 @@ class Client:
             sweep: The values of each swept setting.
             priority: Of all jobs.
         """
-        uploaded: dict[Path, UploadInfo] = {}
+        references = References(self.upload)
         body = BatchRequest(
             name=name,
-            contents=[self._content(content, uploaded) for content in _listed(contents)],
-            styles=[self._style(style, uploaded) for style in _listed(styles)],
+            contents=references.contents(contents),
+            styles=references.styles(styles),
             settings=settings or {},
             sweep={key: list(values) for key, values in (sweep or {}).items()},
             priority=priority,
@@ -516,7 +371,7 @@ class Client:
 
     def batch(self, name: str) -> BatchInfo:
         """A batch with the number of its jobs in each state; `jobs(batch=name)` has the jobs."""
-        return self._transport.get(BatchInfo, f"/batches/{_segment(name)}")
+        return self._transport.get(BatchInfo, f"/batches/{segment(name)}")
 
     def wait_batch(self, name: str, timeout: float | None = None) -> BatchInfo:
         """Wait until all jobs of a batch have ended. Raises TimeoutError after `timeout` seconds."""
@@ -528,21 +383,6 @@ class Client:
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(f"the batch {name} has not ended after {timeout:g} s")
             time.sleep(BATCH_POLL)
-
-
-def _listed(values: Any) -> list[Any]:
-    """A single value as a list."""
-    single = isinstance(values, str | os.PathLike | bytes) or not isinstance(values, Iterable)
-    return [values] if single or isinstance(values, BaseModel) else list(values)
-
-
-def _id(job: str | JobInfo | SubmittedJob | UploadInfo) -> str:
-    """An id, which becomes a part of a path."""
-    return _segment(job if isinstance(job, str) else job.id)
-
-
-def _segment(text: str) -> str:
-    return quote(text, safe="")
 
 
 def _file_name(disposition: str) -> str:
