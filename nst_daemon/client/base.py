@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from nst_daemon.client.transport import ApiError, Transport
+from nst_daemon.client.transport import ApiError, HttpTransport
 from nst_daemon.errors import UsageError
 from nst_daemon.names import printable
 from nst_daemon.web.models import (
@@ -68,7 +68,7 @@ class ClientBase:
         retry_pause: float = 0.5,
         http: httpx2.Client | None = None,
     ) -> None:
-        self._transport = Transport(
+        self._transport = HttpTransport(
             url, token, timeout=timeout, retries=retries, pause=retry_pause, http=http
         )
 

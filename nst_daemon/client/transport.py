@@ -59,7 +59,7 @@ class StreamedEvent(NamedTuple):
     id: str
 
 
-class Transport:
+class HttpTransport:
     """Requests to one server.
 
     Args:
