@@ -30,7 +30,7 @@ from nst_daemon.intake.drops import (
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import style_problem
 from nst_daemon.jobs import PICTURE_ROLES, Role
-from nst_daemon.names import clean_name, composed, natural_key, numbered, printable
+from nst_daemon.names import NAME_BYTES, clean_name, composed, natural_key, numbered, printable
 from nst_daemon.pictures.camera_raw import recognise
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES, LIST_IT, NAMES, not_listed
 
@@ -107,11 +107,20 @@ def drop_all(
                     shutil.copyfileobj(source, delivery.file(part.ending), files.CHUNK)
             delivery.check_name(name)
             delivery.complete()
-        return _appear(deliveries, wanted)
+        return appear_all(deliveries, wanted)
 
 
-def _appear(deliveries: Sequence[Delivery], wanted: Sequence[DroppedJob]) -> list[DroppedJob]:
-    """Make jobs visible to the daemon, all or none."""
+def appear_all(deliveries: Sequence[Delivery], wanted: Sequence[DroppedJob]) -> list[DroppedJob]:
+    """Make jobs visible to the daemon: all, or none.
+
+    Args:
+        deliveries: complete ones.
+        wanted: the id and the wanted name of each.
+
+    Raises:
+        StorageError: the inbox cannot be written. The message names the jobs that the daemon has taken before they
+            could be removed again.
+    """
     appeared: list[DroppedJob] = []
     try:
         for delivery, job in zip(deliveries, wanted, strict=True):
@@ -133,6 +142,8 @@ def settings_file(settings: Mapping[str, object], job_id: str) -> bytes:
     return yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode()
 
 
+#: The length of the number of a job whose name is in use: "-12345".
+_NUMBER_BYTES = 6
 #: Two jobs must not choose the same name.
 _naming = threading.Lock()
 
@@ -376,8 +387,12 @@ def check_format(path: Path, label: str, formats: Collection[str]) -> None:
 
 
 def job_name(name: str) -> str:
-    """A wanted name, made safe: "night.batch" would have the settings file of a batch."""
-    name = clean_name(name)
+    """A wanted name, made safe.
+
+    "night.batch" would have the settings file of a batch. A number fits behind the name: `clean_name`, which the
+    intake uses too, would cut it off.
+    """
+    name = clean_name(name).encode()[: NAME_BYTES - _NUMBER_BYTES].decode(errors="ignore")
     return f"{name[:-6]}_batch" if name.lower().endswith(".batch") else name
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from nst_daemon.config import Config
+from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import NstError, SettingsError, UsageError
 from nst_daemon.intake.drops import MAX_STYLE_PICTURES, Style, too_many_pictures
 from nst_daemon.intake.library import merge_settings, setting_places, style_problem
 from nst_daemon.intake.submit import DroppedJob, check_name, drop_all, job_parts, styles_and_names
-from nst_daemon.job_settings import job_problems
+from nst_daemon.job_settings import job_problems, resolve_job
 from nst_daemon.names import composed, printable
 
 T = TypeVar("T")
@@ -92,6 +93,13 @@ def problems(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> Ite
     for refused in job_problems(config, merged, places):
         wrong = f"settings.{refused.key}" if refused.key in jobs.settings else "settings"
         yield FieldProblem("styles" if refused.key in places else wrong, refused)
+
+
+def resolved(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> RenderSettings:
+    """All settings of the painting of jobs without `problems`."""
+    named = [library[composed(style.library)] for style in jobs.styles if style.library]
+    own = sum(style.picture is not None for style in jobs.styles)
+    return resolve_job(config, merge_settings(named, jobs.settings, own=own))[0]
 
 
 def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[DroppedJob]:

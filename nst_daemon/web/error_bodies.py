@@ -65,6 +65,14 @@ INTERNAL = ErrorBody(
 )
 
 
+#: What pydantic says of a body that is not JSON, or not an object, and what we say.
+_NOT_JSON = {
+    "json_invalid": "the body is not valid JSON",
+    "model_attributes_type": "the body is not a JSON object",
+    "missing_body": "there is no body",
+}
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the application with an `ErrorBody`."""
     app.add_exception_handler(NstError, _ours)
@@ -105,6 +113,10 @@ def _invalid(_: Request, error: Exception) -> Response:
     """The first problem that pydantic has found in a request."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["loc"][:1] == ("body",) and first["type"] in _NOT_JSON:
+        return plain(
+            422, _NOT_JSON[first["type"]], "send JSON, with Content-Type: application/json"
+        )
     # The first part says where the value is: body, query or path.
     field = ".".join(str(part) for part in first["loc"][1:])
     said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.responses import Response
 
@@ -26,6 +26,14 @@ SIDES: Mapping[str, int] = {"thumbnail": 360, "view": 1600}
 CACHED = 300
 #: The sizes of a picture: reduced, or the file as it is.
 Size = Literal["thumbnail", "view", "original"]
+
+#: The description of a response with a reduced picture.
+WEBP: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The picture",
+    }
+}
 
 #: Decoding needs memory, so pictures are decoded one at a time.
 _decoding = threading.Lock()

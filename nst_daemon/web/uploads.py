@@ -7,7 +7,6 @@ modification time is that of the last use. So a restart of the page's process lo
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import secrets
@@ -16,9 +15,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Self
+
+from pydantic import TypeAdapter
 
 from nst_daemon import files
 from nst_daemon.config import Limits
@@ -68,6 +69,20 @@ class Upload:
     def stem(self) -> str:
         """The name without its suffix."""
         return PurePath(self.name).stem
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """The contents of ID.json: attributes of an `Upload`."""
+
+    name: str
+    bytes: int
+    format: str
+    width: int
+    height: int
+
+
+_NOTES = TypeAdapter(_Notes)
 
 
 class Uploads:
@@ -136,12 +151,12 @@ class Uploads:
         """The upload with this id. Raises NotFoundError."""
         try:
             path = self._folder / f"{upload_id}.json"
-            noted = json.loads(files.read_file(path))
+            noted = _NOTES.validate_json(files.read_file(path))
             expires = path.stat().st_mtime + LIFETIME
-            picture = self._folder / f"{upload_id}{noted.pop('suffix')}"
+            picture = self._folder / f"{upload_id}{picture_suffix(noted.name)}"
             if expires > self._clock() and picture.is_file():
-                return Upload(id=upload_id, path=picture, expires=expires, **noted)
-        except (OSError, ValueError, TypeError, KeyError):
+                return Upload(id=upload_id, path=picture, expires=expires, **asdict(noted))
+        except (OSError, ValueError, UsageError):
             pass
         raise NotFoundError(f"there is no upload {upload_id}", remedy="upload the picture again")
 
@@ -216,16 +231,9 @@ class Uploads:
             if not looks_whole(file.fileno(), arriving.received):
                 raise InputError(f"{label} is truncated", remedy="upload the complete file")
         height, width = header.size
-        noted = {
-            "name": name,
-            "bytes": arriving.received,
-            "format": header.format.name,
-            "width": width,
-            "height": height,
-        }
+        noted = _Notes(name, arriving.received, header.format.name, width, height)
         with arriving.placed():
-            text = json.dumps({**noted, "suffix": arriving.suffix})
-            files.write_atomic(self._folder / f"{arriving.id}.json", text.encode())
+            files.write_atomic(self._folder / f"{arriving.id}.json", _NOTES.dump_json(noted))
             self._touch(arriving.id)
         return self.get(arriving.id)
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 
 from fastapi import APIRouter
+from starlette.responses import Response
 
 from nst_daemon.config import Config
 from nst_daemon.config_report import plain
 from nst_daemon.errors import UsageError
 from nst_daemon.intake.drops import Style
-from nst_daemon.intake.library import weights_problem
+from nst_daemon.intake.library import usable, weights_problem
 from nst_daemon.intake.new_style import add_style
 from nst_daemon.job_settings import job_problems
 from nst_daemon.names import composed, printable
 from nst_daemon.web.context import Shared
-from nst_daemon.web.error_bodies import FieldError
+from nst_daemon.web.error_bodies import FieldError, NotFoundError
 from nst_daemon.web.models import NewStyle, StyleInfo
+from nst_daemon.web.stored_files import RequestedFile, StoredFile
+from nst_daemon.web.thumbnails import WEBP, send_picture
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/styles", tags=["styles"])
@@ -26,6 +29,16 @@ router = APIRouter(prefix="/styles", tags=["styles"])
 def styles(shared: Shared) -> list[StyleInfo]:
     """All styles of the library, those that cannot be used too."""
     return [describe(style) for style in shared.library().values()]
+
+
+@router.get("/{name}/thumbnail", response_class=Response, responses=WEBP)
+def thumbnail(name: str, shared: Shared, wanted: RequestedFile) -> Response:
+    """The first picture of a style, reduced."""
+    style = usable(shared.library()).get(composed(name))
+    if style is None:
+        raise NotFoundError(f"there is no style {printable(name)} that can be used")
+    file = StoredFile(shared.folders.styles, style.pictures[0].path)
+    return send_picture(wanted, file, "thumbnail", shared.options.limits)
 
 
 @router.post("", status_code=201)
@@ -39,7 +52,10 @@ def add(body: NewStyle, shared: Shared) -> StyleInfo:
         with shared.space.reserved(folder, needed):
             name = add_style(folder, body.name, pictures, body.settings)
     log.info("the style %s was added on the page", printable(name))
-    return describe(shared.library()[composed(name)])
+    style = shared.library().get(composed(name))
+    if style is None:
+        raise NotFoundError(f"the style {printable(name)} was removed again")
+    return describe(style)
 
 
 def _check_settings(body: NewStyle, config: Config) -> None:

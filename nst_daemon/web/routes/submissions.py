@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from fastapi import APIRouter
 
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import LedgerError, StorageError, UsageError
 from nst_daemon.names import printable
 from nst_daemon.ops import submission
+from nst_daemon.ops.estimates import Estimates, Planned
 from nst_daemon.ops.submission import FieldProblem, JobContent, NewJobs, StyleChoice
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context, Shared
@@ -53,10 +55,18 @@ def check(body: Submission, shared: Shared) -> CheckResult:
     """Everything for which the submission would be refused. Nothing is submitted."""
     found, problems = _uploads(body, shared)
     jobs = _jobs(body, shared, found)
-    problems += submission.problems(shared.config, shared.library(), jobs)
+    library = shared.library()
+    problems += submission.problems(shared.config, library, jobs)
+    seconds = None
+    if not problems:
+        settings = submission.resolved(shared.config, library, jobs)
+        contents = [found[content.upload] for content in body.contents]
+        planned = [Planned(settings, (upload.width, upload.height)) for upload in contents]
+        with suppress(LedgerError, StorageError):
+            seconds = Estimates.read(shared.folders).seconds(planned)
     return CheckResult(
         problems=[error_bodies.body(problem.error, problem.field) for problem in problems],
-        estimate=Estimate(pictures=len(body.contents), seconds=None),
+        estimate=Estimate(pictures=len(body.contents), seconds=seconds),
     )
 
 

@@ -8,10 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from nst_daemon.names import printable
 from nst_daemon.web.context import Shared
 from nst_daemon.web.models import Identifier, UploadInfo
+from nst_daemon.web.stored_files import RequestedFile, StoredFile
+from nst_daemon.web.thumbnails import WEBP, send_picture
 from nst_daemon.web.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,14 @@ async def upload(name: FileName, request: Request, shared: Shared) -> UploadInfo
 def get(id: Identifier, shared: Shared) -> UploadInfo:
     """An uploaded picture."""
     return describe(shared.uploads.get(id))
+
+
+@router.get("/{id}/thumbnail", response_class=Response, responses=WEBP)
+def thumbnail(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
+    """An uploaded picture, reduced."""
+    picture = shared.uploads.get(id).path
+    file = StoredFile(picture.parent, picture.name)
+    return send_picture(wanted, file, "thumbnail", shared.options.limits)
 
 
 @router.delete("/{id}", status_code=204)

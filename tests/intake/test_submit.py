@@ -1,0 +1,99 @@
+"""Jobs are put into the inbox completely, all or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nst_daemon.errors import StorageError, UsageError
+from nst_daemon.intake.submit import Delivery, DroppedJob, Part, appear_all, drop_all
+from nst_daemon.jobs import Role
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    """An empty inbox."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Part]:
+    """The pictures of a job."""
+    parts = []
+    for role in (Role.CONTENT, Role.STYLE):
+        path = tmp_path / f"any {role}.PNG"
+        path.write_bytes(role.encode())
+        parts.append(Part(role, path))
+    return parts
+
+
+def names(inbox: Path) -> set[str]:
+    """The names of all files in the inbox."""
+    return {path.name for path in inbox.iterdir()}
+
+
+def test_several_jobs(inbox: Path, pair: list[Part]) -> None:
+    """Each job has its files under its own name, and jobs of the same name are numbered."""
+    found = drop_all(inbox, [("dog", pair), ("cat", pair), ("dog", pair)], {"size": 64})
+    assert [job.name for job in found] == ["dog", "cat", "dog-2"]
+    assert names(inbox) == {
+        f"{job.name}.{ending}" for job in found for ending in ("yaml", "content.png", "style.png")
+    }
+
+
+@pytest.mark.parametrize("bad", ["name", "suffix", "missing", "format"])
+def test_none_if_one_is_refused(inbox: Path, pair: list[Part], tmp_path: Path, bad: str) -> None:
+    """If one of several jobs is refused, nothing is in the inbox."""
+    other = tmp_path / {"suffix": "a.txt", "format": "b.jpg"}.get(bad, "c.png")
+    if bad != "missing":
+        other.write_bytes(b"GIF89a" + bytes(20))
+    jobs = [("dog", pair), ("~cat" if bad == "name" else "cat", [Part(Role.CONTENT, other)])]
+    with pytest.raises(UsageError):
+        drop_all(inbox, jobs, {}, ("jpeg", "png") if bad == "format" else ("jpeg", "png", "gif"))
+    assert names(inbox) == set()
+
+
+def two_deliveries(inbox: Path) -> list[Delivery]:
+    """Two jobs of one file each; the file of the second has been lost."""
+    deliveries = [Delivery(inbox), Delivery(inbox)]
+    for delivery in deliveries:
+        hidden = Path(delivery.file(".content.png").name)
+        delivery.complete()
+    hidden.unlink()
+    return deliveries
+
+
+WANTED = [DroppedJob("1" * 32, "dog"), DroppedJob("2" * 32, "cat")]
+
+
+def test_jobs_are_withdrawn_if_a_later_one_cannot_appear(inbox: Path) -> None:
+    """If the second of two jobs cannot get its name, the first is removed again."""
+    with pytest.raises(StorageError) as refused:
+        appear_all(two_deliveries(inbox), WANTED)
+    assert names(inbox) == set()
+    assert "has taken" not in str(refused.value)
+
+
+def test_a_job_that_was_taken_is_named(inbox: Path) -> None:
+    """If the daemon has taken the first job when the second fails, the message says so."""
+    first, second = two_deliveries(inbox)
+
+    class TakenDelivery(Delivery):
+        """A job that the daemon takes at once."""
+
+        def appear(self, name: str, folder: str = "") -> str:
+            """Give the files their names, and move them away."""
+            found = first.appear(name, folder)
+            (inbox / f"{found}.content.png").unlink()
+            return found
+
+        def withdraw(self) -> bool:
+            """Remove the files."""
+            return first.withdraw()
+
+    with pytest.raises(StorageError, match="the daemon has taken dog already"):
+        appear_all([TakenDelivery(inbox), second], WANTED)
+    assert names(inbox) == set()
