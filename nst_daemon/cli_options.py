@@ -82,7 +82,8 @@ def show(text: Callable[[int | None], str], document: object, as_json: bool) -> 
 def input_places(config: Config, first: Sequence[Path]) -> list[Path]:
     """The folders that `rerun`, the gallery and contact sheets search for inputs, in this order."""
     folders = config.folders
-    return [*first, folders.done, folders.styles, *config.batch_roots, folders.failed]
+    pictures = (folders.done, folders.styles, *config.batch_roots, folders.batches)
+    return [*first, *pictures, folders.failed]
 
 
 def rerun_command(config: Config, inputs: Sequence[Path]) -> RerunCommand:

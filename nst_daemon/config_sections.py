@@ -91,6 +91,11 @@ class Folders(Section):
         return self.state / "uploads"
 
     @property
+    def batches(self) -> Path:
+        """The pictures that were uploaded for batches, in folders named after them."""
+        return self.state / "batches"
+
+    @property
     def logs(self) -> Path:
         """The output of each worker since its last start."""
         return self.state / "logs"

@@ -90,6 +90,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE jobs ADD COLUMN changes TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE requests ADD COLUMN changes TEXT NOT NULL DEFAULT '{}';
     """,
+    """
+    CREATE INDEX jobs_by_batch ON jobs ("group", state, created, updated) WHERE source = 'batch';
+    """,
 )
 
 #: The tables of every version.

@@ -82,6 +82,25 @@ class PaintingTime:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """The jobs of all batches of one name.
+
+    created: of the first job; updated: the latest change; seconds since the epoch. counts: the jobs in each state, without
+    states that have none.
+    """
+
+    name: str
+    created: float
+    updated: float
+    counts: Mapping[JobState, int]
+
+    def with_more(self, other: BatchCounts) -> BatchCounts:
+        """These jobs and others in other states."""
+        created, updated = min(self.created, other.created), max(self.updated, other.updated)
+        return BatchCounts(self.name, created, updated, {**self.counts, **other.counts})
+
+
+@dataclass(frozen=True, slots=True)
 class SteeringRequest:
     """A request of another process. changes: of the job's settings file, for a retry; for "priority" the new one."""
 
@@ -330,6 +349,27 @@ class LedgerReader:
             (name,),
         )
         return {JobState(state): number for state, number in rows}
+
+    def batch_changed(self, name: str) -> float:
+        """The latest change of a job of the batches of this name, in seconds since the epoch; 0.0 without jobs."""
+        sql = "SELECT MAX(updated) FROM jobs WHERE \"group\" = ? AND source = 'batch'"
+        return self._read(sql, (name,))[0][0] or 0.0
+
+    def batches(self, name: str | None = None) -> list[BatchCounts]:
+        """The batches with jobs, or those of this name, the one that began last first."""
+        named = "" if name is None else 'AND "group" = :name'
+        rows = self._read(
+            f"""
+            SELECT "group", state, COUNT(*), MIN(created), MAX(updated) FROM jobs
+            WHERE source = 'batch' {named} GROUP BY "group", state
+            """,  # noqa: S608 (our own text)
+            {"name": name},
+        )
+        found: dict[str, BatchCounts] = {}
+        for group, state, number, created, updated in rows:
+            new = BatchCounts(group, created, updated, {JobState(state): number})
+            found[group] = found[group].with_more(new) if group in found else new
+        return sorted(found.values(), key=lambda batch: batch.created, reverse=True)
 
     def names(self, limit: int = 10_000) -> list[str]:
         """The names of jobs, the latest first."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nst_daemon import files
 from nst_daemon.digests import sha256_stream
@@ -45,6 +45,13 @@ from nst_daemon.unexpected import explain_one
 MAX_PICTURES = 10_000
 #: Stands for the version of a file until it is read.
 _NOT_READ_YET = Fingerprint(0, 0, 0, 0)
+
+
+class Finder(Protocol):
+    """What finds the files of a batch: `globs.Search`."""
+
+    def find(self, globs: Iterable[str]) -> list[Path]:
+        """The image files that these globs match. Raises InputError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class Combination:
     cell: BatchCell
 
 
-def plan(batch: Batch, name: str, reach: Reach, search: Search | None = None) -> list[Combination]:
+def plan(batch: Batch, name: str, reach: Reach, search: Finder | None = None) -> list[Combination]:
     """Every picture that a batch asks for, content by content. Their number is checked before they are listed.
 
     Args:
@@ -151,7 +158,7 @@ def _drop(role: Role, path: Path) -> Drop:
     return Drop(role, str(path.relative_to(ANYWHERE)), _NOT_READ_YET, "anywhere")
 
 
-def _find_styles(words: Iterable[str], reach: Reach, search: Search) -> list[Style]:
+def _find_styles(words: Iterable[str], reach: Reach, search: Finder) -> list[Style]:
     """The styles that these names and globs mean, each once, in order. Raises InputError."""
     library = list_styles(reach.library, reach.max_bytes)
     folder = reach.library.resolve()

@@ -81,7 +81,7 @@ class Batches:
             )
             asked = batches.parse(values, file.path)
             since = file.fingerprint.ctime_ns / 1e9
-            reach = batch_reach(config, config.batch_roots)
+            reach = batch_reach(config, [*_uploads(config, wanted.name), *config.batch_roots])
             expansion = Expansion(wanted.name, asked, reach, since=since, file=file)
         except ChangedMeanwhile as error:
             log.debug("%s", error)
@@ -173,6 +173,12 @@ class Batches:
                 expansion.name,
                 len(others),
             )
+
+
+def _uploads(config: Config, name: str) -> list[Path]:
+    """The folder of the pictures that were uploaded for this batch, if there are any. Other batches cannot read it."""
+    folder = config.folders.batches / name
+    return [folder] if folder.is_dir() and not folder.is_symlink() else []
 
 
 def weights_digest(config: Config) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from nst_daemon import files
 from nst_daemon.errors import StorageError
 from nst_daemon.intake import archive
+from nst_daemon.intake.batch import SUFFIX
+from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
 from nst_daemon.ops.logs import job_logger
@@ -23,6 +26,8 @@ MiB = 1024 * 1024
 DAY = 86400.0
 #: Seconds between two looks for what has been kept for long enough.
 RETENTION_SECONDS = 3600.0
+#: Pictures that are being copied for a batch are kept for so many seconds at least.
+COPYING_SECONDS = 3600.0
 
 
 class Housekeeping:
@@ -87,6 +92,7 @@ class Housekeeping:
         ):
             if days is not None:
                 self._remove_archives(root, states, now.wall - days * DAY)
+        self._remove_uploads(now)
         if keep.previews_days is not None:
             with contained("previews", warn(log, "a preview cannot be removed: %s")):
                 files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)
@@ -108,3 +114,29 @@ class Housekeeping:
                 if archive.prune_archive(job, root):
                     said.info("removed its inputs from %s", root)
         self._removed_until[root] = before
+
+    def _remove_uploads(self, now: Moment) -> None:
+        """Remove the pictures that were uploaded for batches which ended more than `keep.done_days` ago."""
+        root, days = self._state.folders.batches, self._state.config.keep.done_days
+        if not root.is_dir():
+            return
+        for folder in root.iterdir():
+            with contained(folder.name, warn(log, "uploads of a batch cannot be removed: %s")):
+                interrupted = folder.name.startswith(".")
+                kept = COPYING_SECONDS if interrupted else None if days is None else days * DAY
+                if kept is None or (not interrupted and self._is_open(folder.name)):
+                    continue
+                ended = max(
+                    folder.lstat().st_mtime,
+                    self._state.ledger.batch_changed(folder.name),
+                )
+                if ended < now.wall - max(kept, COPYING_SECONDS):
+                    files.remove_tree(folder)
+                    log.info("removed the uploads of batch %s from %s", folder.name, root)
+
+    def _is_open(self, batch: str) -> bool:
+        """Whether the file of a batch is in the inbox, or one of its jobs has not ended."""
+        names = (f"{batch}{SUFFIX}{suffix}" for suffix in SETTINGS_SUFFIXES)
+        if any(os.path.lexists(self._state.folders.inbox / name) for name in names):
+            return True
+        return not all(state.terminal for state in self._state.ledger.batch_counts(batch))

@@ -36,6 +36,7 @@ from nst_daemon.web.guard import Guard
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.parameters import check_parameters
 from nst_daemon.web.routes import (
+    batches,
     events,
     job_files,
     jobs,
@@ -104,6 +105,7 @@ def make_app(options: PageOptions) -> FastAPI:
         styles,
         settings,
         session,
+        batches,
     ):
         app.include_router(
             routes.router,

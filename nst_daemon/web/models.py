@@ -407,6 +407,12 @@ class BatchInfo(ResponseBody):
     created: float
     updated: float
     counts: dict[JobState, int]
+    pictures: int | None = Field(
+        description="All of the batch, also those that are no jobs yet; null: their number is unknown yet."
+    )
+    waiting: bool = Field(
+        description="Whether its file is still in the inbox, so that more jobs will come."
+    )
     sheet: bool = Field(description="Whether /batches/{name}/sheet has the contact sheet.")
 
 

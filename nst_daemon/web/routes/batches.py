@@ -1,0 +1,216 @@
+"""Batches: every content in every style with every combination of the swept settings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from nst_daemon.errors import UsageError
+from nst_daemon.jobs import JobState
+from nst_daemon.ledger_reader import BatchCounts, LedgerReader
+from nst_daemon.names import printable
+from nst_daemon.ops import batch_submission
+from nst_daemon.ops.batch_submission import BatchPicture, NameInUseError, NewBatch
+from nst_daemon.ops.estimates import Estimates
+from nst_daemon.ops.submission import FieldProblem
+from nst_daemon.web import error_bodies
+from nst_daemon.web.context import Context, Shared
+from nst_daemon.web.error_bodies import ConflictError, FieldError, NotFoundError
+from nst_daemon.web.models import (
+    BatchInfo,
+    BatchList,
+    BatchRequest,
+    CheckResult,
+    ContentRef,
+    Estimate,
+    StyleRef,
+)
+from nst_daemon.web.uploads import Upload
+
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/batches", tags=["batches"])
+
+#: The contact sheet of a batch, in its folder of results.
+SHEET = "contact-sheet.jpg"
+
+
+@router.post("", status_code=201)
+def submit(body: BatchRequest, shared: Shared) -> BatchInfo:
+    """Submit a batch: all of it, or nothing if something is refused. The uploads can be used again."""
+    uploads, problems = _uploads(body, shared)
+    _refuse(problems)
+    with shared.uploads.used(uploads) as found:
+        batch = _batch(body, found)
+        checked = batch_submission.check(shared.config, shared.library(), batch)
+        _refuse(checked.problems)
+        needed = sum(picture.path.stat().st_size for picture in _pictures(batch))
+        with shared.space.reserved(shared.folders.state, needed):
+            name = batch_submission.submit(shared.config, batch)
+    log.info(
+        "batch %s was submitted on the page: %d pictures", printable(name), len(checked.pictures)
+    )
+    return _find(shared, name)
+
+
+@router.post("/check")
+def check(body: BatchRequest, shared: Shared) -> CheckResult:
+    """How many pictures a batch has, how long they take, and everything for which it would be refused."""
+    uploads, problems = _uploads(body, shared)
+    number, seconds = 0, None
+    if not problems:
+        batch = _batch(body, uploads)
+        checked = batch_submission.check(shared.config, shared.library(), batch)
+        problems += checked.problems
+        number = len(checked.pictures)
+        seconds = Estimates.read(shared.folders).seconds(checked.planned(batch)) if number else None
+    return CheckResult(
+        problems=[error_bodies.body(problem.error, problem.field) for problem in problems],
+        estimate=Estimate(pictures=number, seconds=seconds),
+    )
+
+
+@router.get("")
+def batches(shared: Shared) -> BatchList:
+    """All batches, also those whose file is still in the inbox; the latest first."""
+    waiting = batch_submission.waiting_batches(shared.folders)
+    found = {batch.name: batch for batch in _counted(shared)}
+    described = [
+        _describe(shared, name, found.get(name), waiting.get(name)) for name in {**found, **waiting}
+    ]
+    return BatchList(batches=sorted(described, key=lambda batch: batch.created, reverse=True))
+
+
+@router.get("/{name:path}/sheet", response_class=FileResponse)
+def sheet(name: str, shared: Shared) -> FileResponse:
+    """The contact sheet of a batch. It is made when the batch ends."""
+    path = _sheet(shared, name)
+    if path is None:
+        raise NotFoundError(f"the batch {printable(name)} has no contact sheet")
+    return FileResponse(
+        path, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"}
+    )
+
+
+@router.get("/{name:path}")
+def batch(name: str, shared: Shared) -> BatchInfo:
+    """A batch. GET /jobs?batch=NAME lists its jobs."""
+    return _find(shared, name)
+
+
+def _find(shared: Context, name: str) -> BatchInfo:
+    """The batch of this name. Raises NotFoundError."""
+    # The inbox comes first: what leaves it between the two is in the ledger.
+    file = batch_submission.waiting_batches(shared.folders).get(name)
+    counted = next(iter(_counted(shared, name)), None)
+    if file is None and counted is None:
+        raise NotFoundError(f"there is no batch {printable(name)}")
+    return _describe(shared, name, counted, file)
+
+
+def _uploads(body: BatchRequest, shared: Context) -> tuple[dict[str, Upload], list[FieldProblem]]:
+    """The uploads by their ids, and a problem for each that does not exist and for masks."""
+    found: dict[str, Upload] = {}
+    problems = []
+    for field, reference in _references(body):
+        if reference.mask is not None:
+            error = UsageError(
+                "the pictures of a batch cannot have masks",
+                remedy="submit jobs, or remove the mask",
+            )
+            problems.append(FieldProblem(f"{field}.mask", error))
+        try:
+            if reference.upload is not None:
+                found[reference.upload] = shared.uploads.get(reference.upload)
+        except NotFoundError as missing:
+            problem = UsageError(missing.message, remedy=missing.remedy)
+            problems.append(FieldProblem(f"{field}.upload", problem))
+    return found, problems
+
+
+def _references(body: BatchRequest) -> Iterator[tuple[str, ContentRef | StyleRef]]:
+    """The contents and the styles, with their fields."""
+    yield from ((f"contents.{number}", content) for number, content in enumerate(body.contents))
+    yield from ((f"styles.{number}", style) for number, style in enumerate(body.styles))
+
+
+def _batch(body: BatchRequest, uploads: Mapping[str, Upload]) -> NewBatch:
+    def picture(upload_id: str, name: str = "") -> BatchPicture:
+        upload = uploads[upload_id]
+        return BatchPicture(name or upload.stem, upload.path, (upload.width, upload.height))
+
+    return NewBatch(
+        name=body.name,
+        contents=[picture(content.upload, content.name) for content in body.contents],
+        styles=[style.library or picture(style.upload or "") for style in body.styles],
+        settings=body.settings,
+        sweep=body.sweep,
+        priority=body.priority,
+    )
+
+
+def _pictures(batch: NewBatch) -> list[BatchPicture]:
+    styles = [style for style in batch.styles if not isinstance(style, str)]
+    return [*batch.contents, *styles]
+
+
+def _refuse(problems: Iterable[FieldProblem]) -> None:
+    """Raise the first problem."""
+    for problem in problems:
+        if isinstance(problem.error, NameInUseError):
+            raise ConflictError(problem.error.message, remedy=problem.error.remedy)
+        raise FieldError.of(problem.error, problem.field)
+
+
+def _counted(shared: Context, name: str | None = None) -> list[BatchCounts]:
+    if not shared.folders.ledger.exists():
+        return []
+    with LedgerReader.attach(shared.folders.ledger) as ledger:
+        return ledger.batches(name)
+
+
+def _describe(
+    shared: Context, name: str, counted: BatchCounts | None, file: Path | None
+) -> BatchInfo:
+    """The JSON form of a batch.
+
+    Args:
+        shared: the context.
+        name: of the batch.
+        counted: its jobs, if it has some.
+        file: its file in the inbox, if it is there.
+    """
+    if counted is None:
+        at = _modified(file) if file else time.time()
+        counted = BatchCounts(name, at, at, {})
+    number: int | None = sum(counted.counts.values())
+    if file:
+        number = batch_submission.pictures_of(shared.folders, name, file)
+    return BatchInfo(
+        name=name,
+        created=counted.created,
+        updated=counted.updated,
+        counts={state: counted.counts.get(state, 0) for state in JobState},
+        pictures=number,
+        waiting=file is not None,
+        sheet=_sheet(shared, name) is not None,
+    )
+
+
+def _modified(file: Path) -> float:
+    """When a file was changed; now, if the daemon has taken it."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _sheet(shared: Context, name: str) -> Path | None:
+    """The contact sheet of a batch, if there is one in results/ after links have been resolved."""
+    results = shared.folders.results.resolve()
+    path = (results / name / SHEET).resolve()
+    return path if path.is_file() and path.is_relative_to(results) else None
