@@ -85,8 +85,8 @@ class PaintingTime:
 class BatchCounts:
     """The jobs of all batches of one name.
 
-    created: of the first job; updated: the latest change; seconds since the epoch. counts: the jobs in each state, without
-    states that have none.
+    created: of the first job; updated: the latest change; seconds since the epoch. counts: the jobs in each state,
+    without states that have none.
     """
 
     name: str

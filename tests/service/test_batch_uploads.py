@@ -1,0 +1,233 @@
+"""Batches of uploaded pictures: who may read them, how long they are kept, and a daemon that is killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from nst_daemon import cli
+from nst_daemon.cli_options import input_places
+from nst_daemon.config import Keep
+from nst_daemon.jobs import JobState
+from nst_daemon.ops.batch_submission import BatchPicture, NewBatch, submit
+from nst_daemon.service.housekeeping import DAY
+from nst_daemon.service.state import Pacing
+from tests.bench import PNG, Bench
+from tests.service.conftest import Served, served
+from tests.service.test_status_page import answer, free_port
+
+__all__ = ["served"]
+
+S = JobState
+HOUR = 3600.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A supervisor of a root with a library style, that keeps inputs for ten days."""
+    bench = Bench(tmp_path / "nst", keep=Keep(done_days=10), pacing=Pacing(claims_a_round=1))
+    (bench.folders.styles / "one.png").write_bytes(PNG)
+    bench.step(3, times=3)
+    return bench
+
+
+def ask(bench: Bench, folder: Path, name: str = "night", **changes: Any) -> None:
+    """Submit a batch of two contents in a library style and an uploaded style."""
+    folder.mkdir(exist_ok=True)
+    for stem in ("a", "b", "style"):
+        (folder / f"{stem}.png").write_bytes(PNG + stem.encode())
+    pictures = {
+        stem: BatchPicture(stem, folder / f"{stem}.png", (4, 3)) for stem in ("a", "b", "style")
+    }
+    values = {
+        "contents": [pictures["b"], pictures["a"]],
+        "styles": ["one", pictures["style"]],
+        **changes,
+    }
+    submit(bench.config, NewBatch(name, **values))
+
+
+def paint_all(bench: Bench) -> None:
+    """Paint everything."""
+    while bench.executor.tasks or bench.ledger.open_ids():
+        if bench.executor.tasks:
+            bench.executor.paint()
+        bench.step(1.5)
+
+
+def test_a_batch_reads_its_own_uploads(bench: Bench, tmp_path: Path) -> None:
+    """The pictures are painted in the order of the request, also after a restart in the middle."""
+    ask(bench, tmp_path / "uploads")
+    bench.step(1.5, times=3)
+    assert len(bench.ledger.jobs()) == 1
+    bench.begin()
+    bench.step(1.5, times=6)
+    paint_all(bench)
+    assert [job.name for job in bench.ledger.jobs()] == [
+        "night/b_one",
+        "night/b_style",
+        "night/a_one",
+        "night/a_style",
+    ]
+    assert {job.state for job in bench.ledger.jobs()} == {S.DONE}
+    assert not list(bench.folders.inbox.glob("*.yaml"))
+
+
+def test_another_batch_cannot_read_them(bench: Bench, tmp_path: Path) -> None:
+    """A batch file of another name that asks for uploaded pictures is refused, with an absolute and a relative glob."""
+    ask(bench, tmp_path / "uploads")
+    bench.step(1.5, times=8)
+    own = bench.folders.batches / "night"
+    for number, glob in enumerate((f"{own}/contents/*/*", "contents/*/*", "../night/contents/*/*")):
+        name = f"other{number}"
+        (bench.folders.inbox / f"{name}.batch.yaml").write_text(f"contents: '{glob}'\nstyles: one")
+        bench.step(1.5, times=5)
+        assert "batch_roots is empty" in bench.error(name) or "not a valid glob" in bench.error(
+            name
+        )
+
+
+def test_a_link_is_not_the_folder_of_a_batch(bench: Bench, tmp_path: Path) -> None:
+    """A symbolic link in state/batches gives a batch no right to read where it leads."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "a.png").write_bytes(PNG)
+    bench.folders.batches.mkdir()
+    (bench.folders.batches / "night").symlink_to(tmp_path / "secret")
+    (bench.folders.inbox / "night.batch.yaml").write_text("contents: '*.png'\nstyles: one")
+    bench.step(1.5, times=5)
+    assert "batch_roots is empty" in bench.error("night")
+
+
+def test_uploads_are_removed_some_days_after_the_batch(bench: Bench, tmp_path: Path) -> None:
+    """They stay while a job is open and for keep.done_days after the last change; those of other batches stay."""
+    ask(bench, tmp_path / "uploads")
+    kept = bench.folders.batches / "night"
+    bench.step(1.5, times=8)
+    bench.step(20 * DAY, times=2)
+    assert kept.exists(), "jobs are open"
+    paint_all(bench)
+    bench.step(9.9 * DAY)
+    assert kept.exists()
+    ask(bench, tmp_path / "uploads", "later")
+    bench.step(0.2 * DAY)
+    assert not kept.exists()
+    assert (bench.folders.batches / "later").exists(), "its file is in the inbox"
+
+
+def test_uploads_stay_for_ever_where_inputs_do(tmp_path: Path) -> None:
+    """With keep.done_days: null uploads of batches are never removed."""
+    bench = Bench(tmp_path / "nst", keep=Keep(done_days=None))
+    (bench.folders.styles / "one.png").write_bytes(PNG)
+    ask(bench, tmp_path / "uploads")
+    bench.step(1.5, times=8)
+    paint_all(bench)
+    bench.step(1000 * DAY)
+    assert (bench.folders.batches / "night").exists()
+
+
+def test_interrupted_copies_are_removed(tmp_path: Path) -> None:
+    """What an interrupted submission has copied is removed after an hour; pictures that are being copied stay."""
+    bench = Bench(tmp_path / "nst", keep=Keep(done_days=0))
+    old, new = (bench.folders.batches / f".{c * 16}.part" for c in "ab")
+    named = bench.folders.batches / "night"
+    for folder in (old, new, named):
+        folder.mkdir(parents=True)
+        (folder / "dog.png").write_bytes(PNG)
+    bench.time += 2 * HOUR
+    for folder, age in ((old, 1.1 * HOUR), (new, 0.9 * HOUR), (named, 0.9 * HOUR)):
+        os.utime(folder, (bench.now.wall - age, bench.now.wall - age))
+    bench.step()
+    assert (old.exists(), new.exists(), named.exists()) == (False, True, True)
+    bench.step(HOUR)
+    assert not named.exists(), "no batch file has come"
+
+
+def test_rerun_and_contact_sheets_look_there(bench: Bench) -> None:
+    """The folders of uploads are among those that commands search for inputs."""
+    assert bench.folders.batches in input_places(bench.config, ())
+
+
+def picture(color: str) -> bytes:
+    """A small picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20), color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def post(port: int, path: str, body: bytes) -> Any:
+    """The response of the API."""
+    sent = urllib.request.Request(f"http://127.0.0.1:{port}/api/v1{path}", body)
+    sent.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(sent, timeout=30) as found:
+        return json.load(found)
+
+
+@pytest.mark.timeout(180)
+def test_a_batch_of_the_page_survives_a_crash(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is killed in the middle of a batch paints the rest after a restart, and each picture once."""
+    port = free_port()
+    served.environment |= {
+        "NST_STATUS_PAGE": f"127.0.0.1:{port}",
+        "NST_OUTPUTS__LOSS_PLOT": "false",
+        "NST_OUTPUTS__PROGRESS": "false",
+    }
+    (served.root / "styles").mkdir()
+    (served.root / "styles" / "one.png").write_bytes(picture("green"))
+    served.start()
+    served.until(lambda: answer(port, "/api/v1/health") == 200, "page")
+    colors = {"dog.png": "red", "cat.png": "blue", "mine.png": "white"}
+    ids = {
+        name: post(port, f"/uploads?name={name}", picture(color))["id"]
+        for name, color in colors.items()
+    }
+    body = {
+        "name": "night",
+        "contents": [{"upload": ids["dog.png"]}, {"upload": ids["cat.png"]}],
+        "styles": [{"library": "one"}, {"upload": ids["mine.png"]}],
+        "sweep": {"seed": list(range(8))},
+        "settings": {"iterations": 3},
+    }
+    assert post(port, "/batches", json.dumps(body).encode())["pictures"] == 32
+    results = served.root / "results" / "night"
+    served.until(lambda: list(results.glob("*.png")), "first result")
+    assert served.process is not None
+    served.process.send_signal(signal.SIGKILL)
+    served.process.wait()
+    assert len(list(results.glob("*.png"))) < 32
+    served.start()
+    served.until((results / "contact-sheet.jpg").exists, "contact sheet")
+    expected = {
+        f"{content}_{style}_seed={seed}"
+        for content in ("dog", "cat")
+        for style in ("one", "mine")
+        for seed in range(8)
+    }
+    assert {path.stem for path in results.glob("*.png")} == expected
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/api/v1/batches/night", timeout=30
+    ) as found:
+        told = json.load(found)
+    assert (told["pictures"], told["counts"]["done"], told["waiting"]) == (32, 32, False)
+    assert told["sheet"]
+    assert served.end() == 0
+    uploads = served.root / "state" / "batches" / "night"
+    assert len([path for path in uploads.rglob("*") if path.is_file()]) == 3
+    for key, value in served.environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(served.root)
+    again = CliRunner().invoke(
+        cli.app, ["rerun", str(results / "dog_mine_seed=3.png"), "--other-weights"]
+    )
+    assert again.exit_code == 0, again.output
+    assert len(list((served.root / "inbox").glob("*.content.png"))) == 1
