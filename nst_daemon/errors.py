@@ -72,6 +72,10 @@ class UsageError(NstError):
     exit_code = 2
 
 
+class NameInUseError(UsageError):
+    """Another thing has the name that a new one should get."""
+
+
 class ConfigError(NstError):
     """The configuration, an environment variable or a configured folder is invalid."""
 

@@ -146,6 +146,7 @@ ALLOWED: dict[str, set[str]] = {
     "ops": LEAVES
     | FILES
     | {
+        "intake.batch",
         "intake.dropped",
         "ledger_reader",
         "rights",
@@ -155,6 +156,7 @@ ALLOWED: dict[str, set[str]] = {
         "engine.settings",
         "intake.archived",
         "intake.drops",
+        "intake.expansion",
         "intake.library",
         "intake.pairing",
         "intake.settle",

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 import yaml
 
 from nst_daemon import files
-from nst_daemon.errors import BusyError, UsageError
+from nst_daemon.errors import NameInUseError, UsageError
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES, stem_of, suffix_of
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import name_problem
@@ -25,10 +25,6 @@ from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 _naming = threading.Lock()
 #: Hidden files and folders of styles that were not completed.
 _HIDDEN = re.compile(r"\.[0-9a-f]{16}\.part")
-
-
-class NameInUseError(BusyError):
-    """The library has a style, or settings of a style, with this name."""
 
 
 def add_style(

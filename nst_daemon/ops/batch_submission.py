@@ -22,7 +22,7 @@ import yaml
 
 from nst_daemon import files, strict_yaml
 from nst_daemon.config import Config, Folders
-from nst_daemon.errors import InputError, NstError, SettingsError, UsageError
+from nst_daemon.errors import InputError, NameInUseError, NstError, SettingsError, UsageError
 from nst_daemon.intake import batch as batch_files
 from nst_daemon.intake.batch import Batch
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES, Style
@@ -70,10 +70,6 @@ class NewBatch:
     settings: Mapping[str, Any] = field(default_factory=dict)
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     priority: int = 0
-
-
-class NameInUseError(UsageError):
-    """There is a batch of this name, or a folder of results."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from nst_daemon.errors import BusyError, InputError, NstError, StorageError, UsageError
+from nst_daemon.errors import (
+    BusyError,
+    InputError,
+    NameInUseError,
+    NstError,
+    StorageError,
+    UsageError,
+)
 from nst_daemon.web.models import ErrorBody
 
 
@@ -46,6 +53,7 @@ CODES: Mapping[type[NstError], int] = {
     ConflictError: 409,
     TooLargeError: 413,
     InputError: 400,
+    NameInUseError: 409,
     UsageError: 400,
     BusyError: 409,
     StorageError: 507,

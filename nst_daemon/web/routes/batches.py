@@ -10,17 +10,17 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import NameInUseError, UsageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_reader import BatchCounts, LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import batch_submission
-from nst_daemon.ops.batch_submission import BatchPicture, NameInUseError, NewBatch
+from nst_daemon.ops.batch_submission import BatchPicture, NewBatch
 from nst_daemon.ops.estimates import Estimates
 from nst_daemon.ops.submission import FieldProblem
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import ConflictError, FieldError, NotFoundError
+from nst_daemon.web.error_bodies import FieldError, NotFoundError
 from nst_daemon.web.models import (
     BatchInfo,
     BatchList,
@@ -162,7 +162,7 @@ def _refuse(problems: Iterable[FieldProblem]) -> None:
     """Raise the first problem."""
     for problem in problems:
         if isinstance(problem.error, NameInUseError):
-            raise ConflictError(problem.error.message, remedy=problem.error.remedy)
+            raise problem.error
         raise FieldError.of(problem.error, problem.field)
 
 
