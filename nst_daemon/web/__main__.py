@@ -18,6 +18,14 @@ from nst_daemon.errors import NstError
 from nst_daemon.intake import new_style, submit
 from nst_daemon.ops import logs
 from nst_daemon.web.app import make_app
+from nst_daemon.web.connections import (
+    DEFAULT_LIMITS,
+    ConnectionLimits,
+    Connections,
+    WithoutNoise,
+    protocol_of,
+    raise_file_limit,
+)
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.uploads import Uploads
 
@@ -27,8 +35,6 @@ SHUTDOWN_SECONDS, EXIT_SECONDS = 2, 3.5
 ABANDONED_SECONDS = 3600.0
 #: The memory of the process in bytes. Decoding one picture for a thumbnail may take half of it.
 MAX_MEMORY = 2 << 30
-#: Simultaneous connections; further ones get status 503.
-CONNECTIONS = 100
 #: Seconds between two searches for expired uploads.
 SWEEP_SECONDS = 600.0
 
@@ -45,7 +51,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def main() -> None:
+def main(limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     """Serve until SIGTERM, or until the daemon has ended."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's signal is meant for the daemon
     options = PageOptions.decode(sys.stdin.buffer.readline())
@@ -54,6 +60,7 @@ def main() -> None:
     server_log.handlers[:] = logging.getLogger("nst_daemon").handlers
     server_log.propagate = False
     server_log.setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(WithoutNoise())
     machine.limit_memory(min(options.limits.max_memory or MAX_MEMORY, MAX_MEMORY))
     abandoned = time.time() - ABANDONED_SECONDS
     submit.sweep(options.folders.inbox, abandoned)
@@ -66,13 +73,14 @@ def main() -> None:
         uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=protocol_of(Connections(limits.within(raise_file_limit()))),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=CONNECTIONS,
+            proxy_headers=False,  # the guard reads them
+            timeout_keep_alive=int(limits.idle_seconds),
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
