@@ -89,14 +89,14 @@ class Connections:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._by_address: defaultdict[str, dict[Connection, None]] = defaultdict(dict)
+        self._by_address: defaultdict[str, dict[LimitedConnection, None]] = defaultdict(dict)
         self._count = 0
         self._sweeping = False
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, connection: Connection, address: str) -> bool:
+    def add(self, connection: LimitedConnection, address: str) -> bool:
         """Add a connection; False if there are too many. A connection without a request may be closed for it."""
         most = self.limits.total if is_local(address) else self.limits.per_address
         own = self._by_address[address]
@@ -113,7 +113,7 @@ class Connections:
             connection.loop.call_later(self.limits.sweep_seconds, self._sweep, connection.loop)
         return True
 
-    def remove(self, connection: Connection, address: str) -> None:
+    def remove(self, connection: LimitedConnection, address: str) -> None:
         """Forget a connection, if it was added."""
         own = self._by_address.get(address, {})
         if connection in own:
@@ -186,7 +186,7 @@ def _check(request: h11.Request) -> None:
             raise h11.RemoteProtocolError("Transfer-Encoding needs HTTP/1.1")
 
 
-class Connection(H11Protocol):
+class LimitedConnection(H11Protocol):
     """One connection. `connections` is set by `protocol_of`."""
 
     connections_of_server: Connections
@@ -310,9 +310,9 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-def protocol_of(connections: Connections) -> type[Connection]:
+def protocol_of(connections: Connections) -> type[LimitedConnection]:
     """The protocol of a server with these connections, for uvicorn."""
-    return type("BoundConnection", (Connection,), {"connections_of_server": connections})
+    return type("BoundConnection", (LimitedConnection,), {"connections_of_server": connections})
 
 
 class WithoutNoise(logging.Filter):
