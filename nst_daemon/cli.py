@@ -30,7 +30,7 @@ from nst_daemon import (
     machine,
     rights,
 )
-from nst_daemon.cli_help import Commands
+from nst_daemon.cli_help import Commands, NumberCommand
 from nst_daemon.cli_options import (
     ConfigOption,
     InputsOption,
@@ -225,6 +225,8 @@ for command in (
     cli_jobs.cancel,
 ):
     app.command()(command)
+app.command(cls=NumberCommand)(cli_jobs.priority)
+app.command()(cli_jobs.delete)
 
 
 app.command()(cli_config.settings)

@@ -1,4 +1,4 @@
-"""The commands for jobs: submit, rerun, status, history, retry, cancel."""
+"""The commands for jobs: submit, rerun, status, history, retry, cancel, priority, delete."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import completion, requests, retry_check, streams
 from nst_daemon.ops.arguments import assignments
-from nst_daemon.ops.job_names import find_job
+from nst_daemon.ops.job_names import MOST_LISTED, find_job
 from nst_daemon.ops.layout import terminal_width
+from nst_daemon.units import count
 
 if TYPE_CHECKING:
     from nst_daemon.intake.submit import DroppedJob
@@ -115,8 +116,8 @@ def rerun(  # noqa: PLR0917 (a command line, not a call)
 ) -> None:
     """Submit the job that made a picture again. Its inputs are found by their contents."""
     from nst_daemon.intake.submit import drop, recipe_parts
+    from nst_daemon.publishing import THUMBNAILS
     from nst_daemon.report import sidecar
-    from nst_daemon.report.gallery import THUMBNAILS
     from nst_daemon.report.rerun_command import noted_inputs
     from nst_daemon.weights_file import configured_weights
 
@@ -180,6 +181,8 @@ def _submitted(config: Config, dropped: DroppedJob, *, wait: bool, as_json: bool
         ) from error
     if job.state is JobState.CANCELLED:
         raise Cancelled(f"{shown} was cancelled")
+    if job.state is JobState.DONE and not job.result:
+        raise InputError(f"the files of {shown} were deleted by request")
     if job.state is not JobState.DONE:
         streams.notice(f"{shown} {job.state}: {printable(job.error)}")
         raise typer.Exit(1)
@@ -308,6 +311,7 @@ def retry(  # noqa: PLR0917 (a command line, not a call)
         possible = [job for job in found if job.id not in problems]
         requests.store(ledger, "retry", possible, changes)
     _tell("retry", possible, loaded, str(changes))
+    _tell_none("to retry", found)
     for job in found:
         if job.id in problems:
             streams.notice(printable(str(problems[job.id])), level=4)
@@ -336,17 +340,105 @@ def cancel(
     if bool(jobs) + queued + everything != 1:
         raise UsageError("name the jobs to cancel, or use --queued or --all")
     loaded = configured(config)
-    unfinished = [state for state in JobState if not state.terminal]
-    states = requests.QUEUED if queued else unfinished if everything else ()
+    states = requests.QUEUED if queued else requests.UNFINISHED if everything else ()
     with LedgerReader.attach(loaded.folders.ledger) as ledger:
         found = requests.selected(ledger, "cancel", jobs or [], states, loaded.folders.results)
         requests.store(ledger, "cancel", found)
-    before = [job for job in found if job.state is JobState.CANCELLED]
-    for job in before:
-        streams.notice(f"{printable(job.name)} ({job.short_id}) was cancelled before", level=6)
-    _tell("cancel", [job for job in found if job not in before], loaded)
+    _tell("cancel", _not_before("cancel", found), loaded)
+    _tell_none("to cancel", found)
+
+
+def priority(
+    value: Annotated[
+        int,
+        typer.Argument(metavar="N", min=-MAX_PRIORITY, max=MAX_PRIORITY, help="The new priority."),
+    ],
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(help=JOBS_HELP, autocompletion=completion.jobs_to_cancel),
+    ] = None,
+    queued: Annotated[
+        bool, typer.Option("--queued", help="All jobs that no worker paints yet.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Change the priority of jobs that have not ended (if no daemon is running, at its next start).
+
+    Jobs with a higher priority are painted first; N is from -1000 to 1000, and 0 is the priority of a job that names
+    none. Jobs of equal priority keep their order. Exit code 0: requested; 2: a job is unknown, or has ended.
+    """
+    if bool(jobs) == queued:
+        raise UsageError("name the jobs, or use --queued")
+    loaded = configured(config)
+    states = requests.QUEUED if queued else ()
+    with LedgerReader.attach(loaded.folders.ledger) as ledger:
+        found = requests.selected(ledger, "priority", jobs or [], states, loaded.folders.results)
+        requests.store(ledger, "priority", found, requests.priority_of(value))
+    _tell("priority", found, loaded, str(value))
+    _tell_none("in the queue", found)
+
+
+def delete(
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(help=JOBS_HELP, autocompletion=completion.jobs_to_delete),
+    ] = None,
+    state: Annotated[
+        list[JobState] | None,
+        typer.Option(help="All jobs that have ended in this state; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Delete the files of jobs that have ended: pictures, and inputs in done/ or failed/ (if no daemon is running, at
+    its next start).
+
+    The jobs stay in the history. Files that are not a job's own any more are left alone. The command asks before,
+    unless --yes is given. Exit code 0: requested, or deleted before; 2: a job is unknown or has not ended, or --yes is
+    missing where nothing can be asked; 130: the answer was no.
+    """
+    states = state or []
+    if bool(jobs) == bool(states):
+        raise UsageError("name the jobs to delete, or use --state")
+    if running := [s for s in states if not s.terminal]:
+        raise UsageError(
+            f"jobs in the state {running[0]} have not ended", remedy="cancel them first"
+        )
+    loaded = configured(config)
+    with LedgerReader.attach(loaded.folders.ledger) as ledger:
+        found = requests.selected(ledger, "delete", jobs or [], states, loaded.folders.results)
+        new = _not_before("delete", found)
+        if new and not yes:
+            _confirm_deletion(new)
+        requests.store(ledger, "delete", new)
+    _tell("delete", new, loaded)
+    _tell_none("to delete", found)
+
+
+def _tell_none(what: str, found: Sequence[Job]) -> None:
     if not found:
-        streams.notice("there are no jobs to cancel", level=6)
+        streams.notice(f"there are no jobs {what}", level=6)
+
+
+def _confirm_deletion(jobs: Sequence[Job]) -> None:
+    """Ask on the terminal. Raises Cancelled for no, UsageError without a terminal."""
+    if not sys.stdin.isatty():
+        raise UsageError("files cannot be restored once they are deleted", remedy="add --yes")
+    for job in jobs[:MOST_LISTED]:
+        print(f"{printable(job.name)} ({job.short_id}), {job.state}")
+    if (more := len(jobs) - MOST_LISTED) > 0:
+        print(f"and {more} more")
+    if not typer.confirm(f"Delete the files of {count(len(jobs), 'job')}?"):
+        raise Cancelled("nothing was deleted")
+
+
+def _not_before(verb: Verb, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of which something is requested for the first time; the others are named."""
+    before = [job for job in jobs if requests.done_before(verb, job)]
+    for job in before:
+        what = "cancelled" if verb == "cancel" else "deleted"
+        streams.notice(f"{printable(job.name)} ({job.short_id}) was {what} before", level=6)
+    return [job for job in jobs if job not in before]
 
 
 def _tell(verb: Verb, jobs: Sequence[Job], config: Config, how: str = "") -> None:
@@ -358,7 +450,7 @@ def _tell(verb: Verb, jobs: Sequence[Job], config: Config, how: str = "") -> Non
             f"{verb}: {printable(job.name)} ({job.short_id})"
             + (f", {printable(how)}" if how else "")
         )
-        if job.state is JobState.QUARANTINED:
+        if verb == "retry" and job.state is JobState.QUARANTINED:
             streams.notice(
                 f"{printable(job.name)} ended its worker {job.deaths} times, and is tried again from the beginning",
                 level=6,

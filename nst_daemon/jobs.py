@@ -154,7 +154,7 @@ def listed(settings: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What `retry --set` and `--unset` change in the settings of a job.
+    """What `retry --set` and `--unset`, and `priority`, change in the settings of a job.
 
     written: keys of a settings file (`priority` and `style` too) with their values; removed: keys that do not count.
     """
@@ -234,7 +234,8 @@ class Job:
     batch: BatchCell | None = None  # which picture of its batch it is
     weights: str = ""  # SHA-256 of the weights that the identity was made with
     outputs: Mapping[str, object] = field(default_factory=dict)
-    changes: Changes = NO_CHANGES  # what retries have changed in its settings file
+    changes: Changes = NO_CHANGES  # what requests have changed in its settings file
+    deleted: bool = False  # its files were deleted by request
 
     @property
     def short_id(self) -> str:

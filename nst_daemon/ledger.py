@@ -50,6 +50,8 @@ _CHANGEABLE = frozenset(
         "staged_files",
         "staged_sha256",
         "archive",
+        "changes",
+        "deleted",
     }
 )
 #: What is reset when an ended job goes back to the queue.

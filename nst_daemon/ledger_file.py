@@ -93,6 +93,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE INDEX jobs_by_batch ON jobs ("group", state, created, updated) WHERE source = 'batch';
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 #: The tables of every version.

@@ -371,6 +371,15 @@ class LedgerReader:
             found[group] = found[group].with_more(new) if group in found else new
         return sorted(found.values(), key=lambda batch: batch.created, reverse=True)
 
+    def batch_has_results(self, name: str) -> bool:
+        """Whether a batch of this name has a picture that was not deleted."""
+        return bool(
+            self._read(
+                "SELECT 1 FROM jobs WHERE \"group\" = ? AND source = 'batch' AND result <> '' LIMIT 1",
+                (name,),
+            )
+        )
+
     def names(self, limit: int = 10_000) -> list[str]:
         """The names of jobs, the latest first."""
         rows = self._read(
@@ -383,7 +392,7 @@ class LedgerReader:
     ) -> None:
         """Ask the daemon to do something with a job.
 
-        A retry or a priority replaces the one before it that the daemon has not handled yet, with the changes of both.
+        It replaces an equal one before it that the daemon has not handled yet, with the changes of both.
 
         Args:
             job_id: The job.
@@ -399,7 +408,7 @@ class LedgerReader:
         with self._transaction():
             self._require(job_id)
             last = [r for r in self.pending_requests() if r.job_id == job_id][-1:]
-            if verb in {"retry", "priority"} and last and last[0].verb == verb:
+            if last and last[0].verb == verb:
                 changes = last[0].changes.then(changes)
                 self._db.execute("DELETE FROM requests WHERE number = ?", (last[0].number,))
             self._db.execute(
@@ -481,6 +490,7 @@ def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:
     values["outputs"] = json.loads(row["outputs"])
     values["staged_files"] = tuple(json.loads(row["staged_files"]))
     values["changes"] = Changes.from_json(json.loads(row["changes"]))
+    values["deleted"] = bool(row["deleted"])
     values["batch"] = BatchCell.from_json(json.loads(row["batch"]))
     return Job(inputs=inputs, **values)
 

@@ -25,6 +25,10 @@ from nst_daemon.pictures.output_formats import RESULT_SUFFIXES
 
 #: What follows the stem of a result in the names of its files.
 LOSS_PLOT, TIME_LAPSE = ".loss.png", ".progress.webp"
+#: The contact sheet in the folder of a batch.
+SHEET = "contact-sheet.jpg"
+#: The gallery's folder of thumbnails in results/, and the digits of a picture's digest that their names begin with.
+THUMBNAILS, KEY_DIGITS = ".gallery", 24
 _RESULT = (LOSS_PLOT, TIME_LAPSE, *RESULT_SUFFIXES)
 
 

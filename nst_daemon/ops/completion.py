@@ -20,7 +20,7 @@ from nst_daemon.config_report import setting_keys
 from nst_daemon.engine.presets import PRESETS
 from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.ops.requests import possible
+from nst_daemon.ops.requests import actions, possible
 from nst_daemon.tokens import listed
 
 Found = list[tuple[str, str]]
@@ -175,6 +175,12 @@ def jobs_to_retry(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, st
 def jobs_to_cancel(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """Names of jobs that have not ended."""
     return _jobs(ctx, incomplete, lambda job: not job.state.terminal)
+
+
+@_silent
+def jobs_to_delete(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """Names of jobs that have ended and have files."""
+    return _jobs(ctx, incomplete, lambda job: "delete" in actions(job))
 
 
 def _jobs(

@@ -18,6 +18,7 @@ from nst_daemon.ops.job_names import find_jobs
 S = JobState
 #: States of jobs that no worker has.
 QUEUED = (S.CLAIMED, S.QUEUED, S.RETRYING)
+UNFINISHED = tuple(state for state in JobState if not state.terminal)
 
 
 def selected(
@@ -33,7 +34,7 @@ def selected(
         ledger: The ledger.
         verb: What is requested.
         named: Ids, prefixes of ids, names or patterns.
-        states: Of jobs that need no name.
+        states: Of jobs that need no name. Jobs that were deleted are left out.
         results: The folder of results, for messages.
 
     Raises:
@@ -44,12 +45,12 @@ def selected(
     asked = pending(ledger)
 
     def wanted(job: Job) -> bool:
-        return possible(verb, job, asked.get(job.id, ()))
+        return possible(verb, job, asked.get(job.id, ())) and not done_before(verb, job)
 
     jobs = [job for text in named for job in find_jobs(ledger, text, wanted)]
-    jobs += ledger.jobs(*states) if states else []
+    jobs += [job for job in ledger.jobs(*states) if not job.deleted] if states else []
     for job in jobs:
-        if not wanted(job):
+        if not possible(verb, job, asked.get(job.id, ())):
             raise impossible(verb, job, results)
     return list({job.id: job for job in jobs}.values())
 
@@ -63,37 +64,57 @@ def pending(ledger: LedgerReader) -> dict[str, list[Verb]]:
 
 
 def possible(verb: Verb, job: Job, asked: Sequence[Verb] = ()) -> bool:
-    """Whether something can be requested for a job in its state.
+    """Whether something can be requested for a job. What was done before can be requested again, and is not done.
 
     Args:
-        verb: The request. A cancelled job may be cancelled again.
+        verb: The request.
         job: As the ledger has it.
-        asked: Requests that the daemon has not handled yet. A job that will be cancelled can be retried.
+        asked: Requests that the daemon has not handled yet. A job that will be cancelled can be retried and deleted.
     """
     if verb == "retry":
-        return (job.state.terminal and bool(TRANSITIONS[job.state])) or "cancel" in asked
-    if verb == "cancel":
-        return not job.state.terminal or job.state is S.CANCELLED
+        retried = bool(job.state.terminal and TRANSITIONS[job.state] and not job.deleted)
+        return (retried or "cancel" in asked) and "delete" not in asked
     if verb == "delete":
-        return job.state.terminal and bool(job.result or job.archive)
-    return not job.state.terminal
+        return job.state.terminal or "cancel" in asked
+    return not job.state.terminal or done_before(verb, job)
+
+
+def done_before(verb: Verb, job: Job) -> bool:
+    """Whether a job was cancelled or deleted before, so that requesting it again does nothing."""
+    return job.state is S.CANCELLED if verb == "cancel" else verb == "delete" and job.deleted
 
 
 def actions(job: Job, asked: Sequence[Verb] = ()) -> list[Verb]:
     """What is useful to request for a job now. For the arguments see `possible`."""
     if "delete" in asked:
         return []
-    useless = {"cancel"} if job.state is S.CANCELLED else set(asked) - {"priority"}
-    return [v for v in get_args(Verb) if v not in useless and possible(v, job, asked)]
+    useless = set(asked) - {"priority"}
+    return [
+        verb
+        for verb in get_args(Verb)
+        if verb not in useless and possible(verb, job, asked) and not done_before(verb, job)
+    ]
 
 
 def store(
     ledger: LedgerReader, verb: Verb, jobs: Sequence[Job], changes: Changes = NO_CHANGES
 ) -> None:
-    """Store a request for each job, but do not cancel a job twice. changes: of its settings file."""
+    """Store a request for each job, unless it was done before.
+
+    Args:
+        ledger: The ledger.
+        verb: What is requested.
+        jobs: Those of `selected`.
+        changes: For a retry, of the settings; for a priority, `priority_of`.
+    """
     for job in jobs:
-        if verb != "cancel" or job.state is not S.CANCELLED:
+        if not done_before(verb, job):
             ledger.request(job.id, verb, now=time.time(), changes=changes)
+
+
+def priority_of(priority: int) -> Changes:
+    """The changes of a request for a priority."""
+    return Changes({"priority": priority})
 
 
 def impossible(verb: Verb, job: Job, results: Path) -> UsageError:
@@ -103,18 +124,21 @@ def impossible(verb: Verb, job: Job, results: Path) -> UsageError:
         return UsageError(f"{name} has ended already ({job.state}): there is nothing to cancel")
     if verb == "priority":
         return UsageError(f"{name} has ended already ({job.state}): it is not in the queue")
-    if verb == "delete" and job.state.terminal:
-        return UsageError(f"the files of {name} were deleted before")
     if verb == "delete":
         return UsageError(
             f"{name} has not ended ({job.state}); only the files of a job that has ended can be deleted",
             remedy=f"cancel it first: nst-daemon cancel {job.short_id}",
         )
-    if job.state is S.DONE:
+    if job.state is S.DONE and not job.deleted:
         picture = shlex.quote(printable(str(results / job.result)))
         return UsageError(
             f"{name} is done; only a job without a picture can be retried",
             remedy=f"to paint it again: nst-daemon rerun {picture}",
+        )
+    if job.state.terminal:
+        when = "were" if job.deleted else "are being"
+        return UsageError(
+            f"the files of {name} {when} deleted by request", remedy="drop its pictures again"
         )
     return UsageError(
         f"{name} has not ended ({job.state}); only a job that has ended can be retried",

@@ -49,7 +49,7 @@ class Status:
             running, the jobs that it will continue come first.
         failed: jobs that failed or are quarantined, newest first.
         done: finished jobs, newest first.
-        asked: requests (`retry`, `cancel`) that no daemon has handled yet, by job id.
+        asked: requests (`retry`, `cancel`, `priority`, `delete`) that no daemon has handled yet, by job id.
     """
 
     root: Path
@@ -103,6 +103,7 @@ def brief(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "attempts": job.attempts,
         "result": job.result,
+        "deleted": job.deleted,
         "error": job.error,
     }
 

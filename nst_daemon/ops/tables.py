@@ -36,7 +36,7 @@ def history(jobs: Sequence[Job], width: int | None) -> str:
     rows = [
         Row(
             (job.name, job.short_id, job.state, when(job.updated), job.attempts),
-            job.result or job.error,
+            job.result or job.error or ("deleted by request" if job.deleted else ""),
         )
         for job in jobs
     ]
@@ -53,7 +53,7 @@ def story(job: Job, events: Sequence[JobEvent], width: int | None) -> str:
         "state": job.state,
         "inputs": files,
         "settings": settings,
-        "changed by retry": str(job.changes),
+        "changed by request": str(job.changes),
         "picture": outputs,
         "result": job.result,
         "inputs are in": job.archive,

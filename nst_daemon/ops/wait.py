@@ -41,7 +41,7 @@ def wait_for(
     said, missing = "", 0
     while True:
         job = _find(folders, job_id)
-        if job is not None and job.state.terminal and (job.archive or job.result):
+        if job is not None and job.state.terminal and (job.archive or job.result or job.deleted):
             return job
         is_missing = job is None and not dropped.find(folders.inbox, job_id)
         missing = missing + 1 if is_missing else 0

@@ -18,10 +18,10 @@ from nst_daemon.digests import find_files
 from nst_daemon.errors import InputError
 from nst_daemon.names import printable
 from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits
+from nst_daemon.publishing import KEY_DIGITS, SHEET
 from nst_daemon.report import gallery
 from nst_daemon.report.contact_sheet import Label, grid
 
-SHEET = "contact-sheet.jpg"
 #: Width of a sheet in pixels, as far as its cells stay within MIN_SIDE and MAX_SIDE.
 SHEET_WIDTH = 1800
 MIN_SIDE, MAX_SIDE = 96, 320
@@ -113,9 +113,7 @@ def write(folder: Path, places: Sequence[Path], limits: PictureLimits = DEFAULT_
         )
     found.sort(key=lambda entry: str(entry["finished"]))
     inputs = {t.sha256: t.size for entry in found for t in entry["thumbnails"] if not t.source}
-    sources = {
-        sha256[: gallery.KEY_DIGITS]: path for sha256, path in find_files(inputs, places).items()
-    }
+    sources = {sha256[:KEY_DIGITS]: path for sha256, path in find_files(inputs, places).items()}
     files.write_atomic(folder / SHEET, table(found, sources).draw(limits))
     return folder / SHEET
 

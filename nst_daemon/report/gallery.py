@@ -34,18 +34,16 @@ from nst_daemon.machine import usable_cpus
 from nst_daemon.names import printable
 from nst_daemon.pictures.decode import DEFAULT_LIMITS, PictureLimits
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES
-from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
+from nst_daemon.publishing import KEY_DIGITS, LOSS_PLOT, THUMBNAILS, TIME_LAPSE
 from nst_daemon.report.rerun_command import RerunCommand, known_inputs
 from nst_daemon.report.sidecar import SIDECAR_SCHEMA, completed
 from nst_daemon.report.thumbnails import ResultLimits, reduced
 
 log = logging.getLogger(__name__)
 
-PAGE, THUMBNAILS = "index.html", ".gallery"
+PAGE = "index.html"
 #: Keys of an entry that the script does not get as they are.
 _NOT_SHOWN = frozenset({"thumbnails", "settings", "batch", "sidecar", "inputs"})
-#: Hex digits of a digest that identify a picture (96 bits).
-KEY_DIGITS = 24
 #: Longer sides in pixels: of a thumbnail on the page, and of the content under the slider.
 THUMBNAIL_SIDE, SLIDER_SIDE = 360, 1024
 #: Suffixes of results that all browsers show. Of others the page shows a reduced copy.

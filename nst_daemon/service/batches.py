@@ -133,7 +133,7 @@ class Batches:
                 continue
             if job.name != wanted.name and job.name in expansion.names:
                 continue
-            if job.state is S.DONE:
+            if job.state is S.DONE and job.result:
                 known = (self._state.folders.results / job.result).exists()
             else:
                 known = not job.state.terminal or job.created >= expansion.since

@@ -11,7 +11,7 @@ from nst_daemon import files
 from nst_daemon.intake import archive
 from nst_daemon.jobs import TRANSITIONS, Job, JobState, Role
 from nst_daemon.ops.logs import job_logger
-from nst_daemon.publishing import publish
+from nst_daemon.publishing import SHEET, publish
 from nst_daemon.service.chores import Chores
 from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.hooks import HookRunner
@@ -180,6 +180,16 @@ class Completion:
         if self._sheets and self._state.config.outputs.contact_sheet and counts.get(S.DONE):
             self.chores.request("contact-sheet", str(self._state.folders.results / batch))
 
+    def results_changed(self, job: Job) -> None:
+        """The files of a job were deleted: have the gallery and the sheet of its batch written without them."""
+        outputs, batch = self._state.config.outputs, self._state.folders.results / job.group
+        if outputs.gallery and job.state is S.DONE:
+            self.chores.request("gallery")
+        if job.source != "batch" or not outputs.contact_sheet or not (batch / SHEET).exists():
+            return
+        if self._state.ledger.batch_has_results(job.group):
+            self.chores.request("contact-sheet", str(batch))
+
     # One job
 
     def _publish(self, job: Job, now: Moment) -> Job | None:
@@ -224,9 +234,9 @@ class Completion:
             self._previews.forget(job, remove=painted or job.state is S.CANCELLED)
             files.remove_tree(stage)
             (folders.checkpoints / job.id).unlink(missing_ok=True)
-        ended_before = job.state is S.DONE or (job.archive and not painted)
+        ended_before = job.state is S.DONE or job.deleted or (job.archive and not painted)
         if ended_before:  # only some inputs could not be moved then
-            self._state.ledger.note(job.id, now=now.wall, archive=place)
+            self._state.ledger.note(job.id, now=now.wall, archive=place, deleted=False)
         elif painted:
             self._ended(self._state.move(job, S.DONE, now, archive=place))
         else:

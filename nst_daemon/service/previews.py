@@ -32,6 +32,11 @@ class Previews:
         path = self._paths.get(job_id)
         return str(path.relative_to(self._folder.parent)) if path else ""
 
+    def left_by(self, job: Job) -> Path | None:
+        """The last preview of a job that ended without a picture; None while another job writes there."""
+        path = self._folder / f"{job.name}.jpg"
+        return None if path in self._paths.values() else path
+
     def forget(self, job: Job, *, remove: bool) -> None:
         """The job has ended. remove: delete the file as well; one that cannot be deleted is left for `keep`."""
         if remove:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Set
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 
 from nst_daemon import files
@@ -45,7 +46,7 @@ def recover(
     for job in ledger.jobs(S.STAGED, S.PUBLISHED):
         completion.add(job)
     for job in ledger.jobs(S.FAILED, S.QUARANTINED, S.CANCELLED):
-        if not job.archive:
+        if not job.archive and not job.deleted:
             completion.add(job)
     in_use = ledger.open_ids()
     ended = (ledger.get(job_id) for job_id in claim.spooled(folders.spool) if job_id not in in_use)
@@ -61,7 +62,7 @@ def _sweep(root: Path, in_use: Set[str], ledger: Ledger) -> None:
         paths = [path for path in root.iterdir() if path.name not in in_use]
     for path in paths:
         job = ledger.get(path.name)
-        if job is None or job.archive:
+        if job is None or job.archive or job.deleted:
             with contained(path.name, warn(log, "a temporary file cannot be removed: %s")):
                 files.remove(path)
 
@@ -94,7 +95,11 @@ def _made_progress(state: State, job: Job) -> bool:
         written = (state.folders.checkpoints / job.id).stat().st_mtime
     except OSError:
         return False
-    return written >= job.updated
+    # A new priority is an event, too.
+    events = takewhile(
+        lambda event: event.state is S.RUNNING, reversed(state.ledger.events(job.id))
+    )
+    return written >= min((event.at for event in events), default=job.updated)
 
 
 def _resolve_old_settings(state: State, now: Moment) -> None:

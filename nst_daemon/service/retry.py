@@ -59,7 +59,11 @@ class Retries:
             StorageError: The disk.
         """
         said = job_logger(log, job.name, job.id)
-        if job.state is S.QUEUED and job.archive:  # a crash interrupted an earlier call
+        if job.deleted:
+            reason = "its files were deleted by request; drop its pictures again"
+            said.warning("the retry failed: %s", reason)
+            self._state.ledger.note(job.id, now=now.wall, note=f"the retry failed: {reason}")
+        elif job.state is S.QUEUED and job.archive:  # a crash interrupted an earlier call
             self._leave_archive(job, now)
         elif job.state.terminal and not job.archive and job.state is not S.DONE:
             raise ChangedMeanwhile(f"{job.name} is not in failed/ yet")

@@ -11,7 +11,6 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -23,14 +22,11 @@ from nst_daemon.errors import (
     StorageError,
 )
 from nst_daemon.intake.expansion import Expansion
-from nst_daemon.intake.settle import ChangedMeanwhile
-from nst_daemon.jobs import Job, JobState
+from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.ledger_reader import SteeringRequest
 from nst_daemon.service.admission import Admission
 from nst_daemon.service.chores import Chores
 from nst_daemon.service.completion import Completion
-from nst_daemon.service.containment import contained
 from nst_daemon.service.dispatch import Dispatch, Observer
 from nst_daemon.service.housekeeping import Housekeeping
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
@@ -39,9 +35,9 @@ from nst_daemon.service.outbox import Outbox
 from nst_daemon.service.previews import Previews
 from nst_daemon.service.recovery import recover
 from nst_daemon.service.reporting import Reporting
-from nst_daemon.service.retry import Retries
 from nst_daemon.service.state import Moment, Pacing, Pause, State, make_metrics
 from nst_daemon.service.status_page import StatusPage
+from nst_daemon.service.steering import Steering
 from nst_daemon.unexpected import explain
 from nst_daemon.web.options import PageOptions
 from nst_daemon.workers.executor import Executor
@@ -105,8 +101,10 @@ class Supervisor:
         )
         self._check = check
         self._admission = Admission(self._state, self._completion, check, batch)
-        self._retries = Retries(self._state, self._admission)
         self._dispatch = Dispatch(self._state, executor, self._completion, previews, observer)
+        self._steering = Steering(
+            self._state, self._completion, self._dispatch, self._admission, previews
+        )
         self._housekeeping = Housekeeping(self._state)
         self._reporting = Reporting(self._state, self._admission, self._dispatch, previews)
         # `once` and batches end too soon for a page.
@@ -116,9 +114,6 @@ class Supervisor:
         # While paused: when to copy and publish again, in seconds of the monotonic clock, and the pause before that.
         self._next_try, self._wait = -math.inf, 0.0
         self._recovered = False
-        self._retry_waits = False
-        #: Jobs whose workers were asked to end them.
-        self._cancelling: set[str] = set()
         self._next_housekeeping = -math.inf
         self._last_housekeeping = now.steady
 
@@ -262,68 +257,11 @@ class Supervisor:
         self._dispatch.keep_hours(now)
         self._housekeeping.check_folders()
         # Before space is asked for: some of this frees some.
-        self._steer(now)
+        self._steering.steer(now)
         self._housekeeping.retain_when_due(now)
         self._housekeeping.check_space()
         self._dispatch.release_due(now)
         self._housekeeping.back_up(now)
-
-    def _steer(self, now: Moment) -> None:
-        """Do what other processes have requested through the ledger."""
-        self._retry_waits = False
-        retries, waiting = 0, set[str]()
-        for request in self._state.ledger.pending_requests():
-            if request.job_id in waiting:  # requests of one job keep their order
-                continue
-            retries += request.verb == "retry"
-            # Each retry copies files; the rest follows in a second.
-            if request.verb == "retry" and retries > self._state.pacing.claims_a_round:
-                self._retry_waits = True
-                continue
-            with contained(
-                f"the {request.verb} of {request.job_id}", partial(self._refuse, request)
-            ):
-                if self._obey(request, now):
-                    self._state.ledger.finish_request(request.number)
-                else:
-                    self._retry_waits = True
-                    waiting.add(request.job_id)
-
-    def _obey(self, request: SteeringRequest, now: Moment) -> bool:
-        """Do what one request says; False if it has to wait."""
-        job = self._state.ledger.get(request.job_id)
-        if job is None:
-            return True
-        if request.verb == "retry":
-            if self._completion.holds(job.id):
-                return False  # until its inputs are in failed/
-            try:
-                self._retries.readmit(job, now, request.changes)
-            except ChangedMeanwhile as error:
-                log.debug("the retry of %s has to wait: %s", job.name, error)
-                return False
-        else:
-            return self._cancel(job, now)
-        return True
-
-    def _cancel(self, job: Job, now: Moment) -> bool:
-        """Cancel a job; False while its pictures are checked, or its worker has not ended it yet."""
-        if job.state.terminal:
-            self._cancelling.discard(job.id)
-            return True
-        if job.state is S.CLAIMED or job.id in self._cancelling & self._dispatch.running.keys():
-            return False
-        if self._dispatch.cancel(job):
-            self._cancelling.add(job.id)
-            return False
-        self._cancelling.discard(job.id)
-        self._completion.cancel(job, now)
-        return True
-
-    def _refuse(self, request: SteeringRequest, reason: str, detail: str) -> None:
-        """A request cannot be done."""
-        log.warning("the %s of %s failed: %s", request.verb, request.job_id, reason)
-        self._state.ledger.finish_request(request.number)
 
     def _pause(self, reason: str, now: Moment) -> None:
         """The queue waits. The log has the first reason only; the status has the present one."""
@@ -379,9 +317,9 @@ class Supervisor:
 
     @property
     def settling(self) -> bool:
-        """Whether something in the inbox, or what a retry needs, is still being written."""
+        """Whether something in the inbox, or what a request needs, is still being written."""
         seen = self._admission.seen
-        return seen is None or bool(seen.settling) or self._retry_waits
+        return seen is None or bool(seen.settling) or self._steering.waits
 
     @property
     def drained(self) -> bool:

@@ -315,4 +315,4 @@ def test_settings_are_shown_as_in_a_file() -> None:
     """The story of a job writes values as a settings file does."""
     changed = replace(job(1, "dog"), changes=Changes({"clamp": True, "style": ["a"]}, ("seed",)))
     text = tables.story(changed, [], None)
-    assert 'changed by retry  clamp: true, style: ["a"], without seed' in text
+    assert 'changed by request  clamp: true, style: ["a"], without seed' in text

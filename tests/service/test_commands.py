@@ -97,7 +97,7 @@ def test_a_job_with_a_bad_settings_file_is_retried(daemon: Victim, root: Root) -
         "preset": "bold",
     }
     _, out, _ = call(root, "history", "dog")
-    assert "changed by retry" in out
+    assert "changed by request" in out
     assert "retried by request with size: 96, preset: bold, without sizee" in out
     code, _, said = call(root, "retry", "dog")
     assert code == 2

@@ -1,0 +1,129 @@
+"""What other processes request through the ledger: to cancel and retry jobs, to delete their files, new priorities."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from nst_daemon.intake.drops import checked_priority
+from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.jobs import Changes, Job, JobState
+from nst_daemon.ledger_reader import SteeringRequest
+from nst_daemon.ops.logs import job_logger
+from nst_daemon.service.completion import Completion
+from nst_daemon.service.containment import contained
+from nst_daemon.service.deletion import Deletions
+from nst_daemon.service.dispatch import Dispatch
+from nst_daemon.service.previews import Previews
+from nst_daemon.service.retry import Claims, Retries
+from nst_daemon.service.state import Moment, State
+
+log = logging.getLogger(__name__)
+
+S = JobState
+
+
+class Steering:
+    """Does what was requested, in the order of the requests of each job.
+
+    Args:
+        state: What the parts share.
+        completion: Has the jobs that are not archived yet.
+        dispatch: Has the jobs that are with a worker.
+        claims: Takes in the files of a retry.
+        previews: The previews of current paintings.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        completion: Completion,
+        dispatch: Dispatch,
+        claims: Claims,
+        previews: Previews,
+    ) -> None:
+        self._state, self._completion, self._dispatch = state, completion, dispatch
+        self._retries = Retries(state, claims)
+        self._deletions = Deletions(state, completion, previews)
+        #: Whether a request waits for files, for a worker, or for the next round.
+        self.waits = False
+        #: Jobs whose workers were asked to end them.
+        self._cancelling: set[str] = set()
+
+    def steer(self, now: Moment) -> None:
+        """Do what other processes have requested through the ledger."""
+        self.waits = False
+        slow, waiting = 0, set[str]()
+        for request in self._state.ledger.pending_requests():
+            if request.job_id in waiting:  # requests of one job keep their order
+                continue
+            # These copy or remove files; the rest follows in a second.
+            is_slow = request.verb in {"retry", "delete"}
+            slow += is_slow
+            if is_slow and slow > self._state.pacing.claims_a_round:
+                self.waits = True
+                waiting.add(request.job_id)
+                continue
+            with contained(
+                f"the {request.verb} of {request.job_id}", partial(self._refuse, request)
+            ):
+                if self._obey(request, now):
+                    self._state.ledger.finish_request(request.number)
+                else:
+                    self.waits = True
+                    waiting.add(request.job_id)
+
+    def _obey(self, request: SteeringRequest, now: Moment) -> bool:
+        """Do what one request says; False if it has to wait."""
+        job = self._state.ledger.get(request.job_id)
+        if job is None:
+            return True
+        if request.verb in {"retry", "delete"} and self._completion.holds(job.id):
+            return False  # until its inputs are in done/ or failed/
+        match request.verb:
+            case "retry":
+                try:
+                    self._retries.readmit(job, now, request.changes)
+                except ChangedMeanwhile as error:
+                    log.debug("the retry of %s has to wait: %s", job.name, error)
+                    return False
+            case "delete":
+                self._deletions.delete(job, now)
+            case "priority":
+                self._set_priority(job, request.changes, now)
+            case _:
+                return self._cancel(job, now)
+        return True
+
+    def _set_priority(self, job: Job, changes: Changes, now: Moment) -> None:
+        """Change a job's place in the queue; a later retry keeps it."""
+        said = job_logger(log, job.name, job.id)
+        priority = checked_priority(changes.written.get("priority"), "the request")
+        if job.state.terminal:
+            said.warning("it has ended: its priority is not changed")
+        elif job.priority != priority:
+            note = f"priority {priority} by request"
+            changes = job.changes.then(changes)
+            self._state.ledger.note(
+                job.id, now=now.wall, note=note, priority=priority, changes=changes
+            )
+            said.info("%s", note)
+
+    def _cancel(self, job: Job, now: Moment) -> bool:
+        """Cancel a job; False while its pictures are checked, or its worker has not ended it yet."""
+        if job.state.terminal:
+            self._cancelling.discard(job.id)
+            return True
+        if job.state is S.CLAIMED or job.id in self._cancelling & self._dispatch.running.keys():
+            return False
+        if self._dispatch.cancel(job):
+            self._cancelling.add(job.id)
+            return False
+        self._cancelling.discard(job.id)
+        self._completion.cancel(job, now)
+        return True
+
+    def _refuse(self, request: SteeringRequest, reason: str, detail: str) -> None:
+        """A request cannot be done."""
+        log.warning("the %s of %s failed: %s", request.verb, request.job_id, reason)
+        self._state.ledger.finish_request(request.number)
