@@ -100,7 +100,10 @@ def test_actions_follow_the_state_and_the_requests(
     with Ledger.open(options.folders.ledger) as ledger:
         ledger.request(waits, "cancel", now=9.0)
     job = visitor.get(f"{API}/jobs/{waits}").json()
-    assert (job["requested"], job["actions"]) == ("cancel", ["retry", "priority"])
+    assert (job["requested"], job["actions"]) == (
+        "cancel",
+        ["retry", "priority", "delete"],
+    )
 
 
 def test_details_of_a_job(visitor: TestClient, options: PageOptions) -> None:
