@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from nst_daemon.jobs import BatchCell, JobInput, Role
@@ -141,3 +142,81 @@ def test_a_ledger_that_cannot_be_read_is_said(visitor: TestClient, options: Page
         answer = visitor.get(f"{API}/{path}")
         assert answer.status_code == 503, path
         assert "damaged" in answer.json()["error"], path
+
+
+def act(visitor: TestClient, action: str, **body: object) -> Response:
+    """The response to the request of an action."""
+    return visitor.post(f"{API}/jobs/actions", json={"action": action, **body})
+
+
+def requests(options: PageOptions) -> list[tuple[str, str, dict[str, object]]]:
+    """The requests in the ledger: job, verb and what is written."""
+    with Ledger.open(options.folders.ledger) as ledger:
+        return [(r.job_id, r.verb, dict(r.changes.written)) for r in ledger.pending_requests()]
+
+
+def test_actions_are_stored_for_the_daemon(visitor: TestClient, options: PageOptions) -> None:
+    """An action stores a request for each job for which it is possible, and says why not for the others."""
+    waits, done = add(options, "waits"), add(options, "done", result="done.png")
+    unknown = "f" * 32
+    answer = act(visitor, "cancel", ids=[waits, done, unknown, waits])
+    assert answer.status_code == 202
+    assert answer.json()["requested"] == [waits]
+    problems = {problem["id"]: problem["cause"] for problem in answer.json()["problems"]}
+    assert problems.keys() == {done, unknown}
+    assert "has ended already (done)" in problems[done]
+    assert requests(options) == [(waits, "cancel", {})]
+    assert act(visitor, "delete", ids=[done]).json() == {"requested": [done], "problems": []}
+    assert requests(options)[1:] == [(done, "delete", {})]
+
+
+def test_a_retry_with_changes(visitor: TestClient, options: PageOptions) -> None:
+    """A retry is checked at once: settings that would be refused are an error, others are stored."""
+    failed = add(options, "dog", error="no")
+    refused = act(visitor, "retry", ids=[failed], set={"seeed": 1})
+    assert refused.status_code == 400
+    assert "did you mean seed?" in refused.json()["error"]
+    assert requests(options) == []
+    body = {"set": {"size": 80}, "unset": ["seed"], "priority": 5}
+    assert act(visitor, "retry", states=["failed"], **body).status_code == 202
+    assert requests(options) == [(failed, "retry", {"size": 80, "priority": 5})]
+    both = act(visitor, "retry", ids=[failed], set={"size": 80}, unset=["size"])
+    assert both.status_code == 400
+
+
+def test_a_priority_is_requested_for_jobs_that_have_not_ended(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """The latest priority counts; a job that has ended has none to change."""
+    waits, failed = add(options, "waits"), add(options, "failed", error="no")
+    for priority in (3, -4):
+        answer = act(visitor, "priority", states=["queued", "failed"], priority=priority)
+        assert answer.json() == {"requested": [waits], "problems": []}
+    assert requests(options) == [(waits, "priority", {"priority": -4})]
+    assert act(visitor, "priority", ids=[failed], priority=1).status_code == 409
+    assert act(visitor, "priority", ids=[waits], priority=1001).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"action": "cancel"},
+        {"action": "cancel", "states": ["failed"]},
+        {"action": "cancel", "ids": ["0" * 32]},
+        {"action": "cancel", "states": ["queued"], "set": {"size": 1}},
+        {"action": "delete", "states": ["queued"], "priority": 1},
+        {"action": "priority", "states": ["queued"]},
+        {"action": "retry", "ids": ["0" * 31]},
+        {"action": "explode", "states": ["queued"]},
+        {"action": "cancel", "state": ["queued"]},
+    ],
+)
+def test_actions_that_mean_nothing_are_refused(
+    visitor: TestClient, options: PageOptions, body: dict[str, object]
+) -> None:
+    """Without a job, with changes that do not belong to it, or with a misspelt key nothing is stored."""
+    add(options, "waits")
+    answer = visitor.post(f"{API}/jobs/actions", json=body)
+    assert answer.status_code in {400, 409, 422}
+    assert answer.json()["error"]
+    assert requests(options) == []

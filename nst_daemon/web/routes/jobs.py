@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
@@ -11,21 +12,33 @@ import anyio
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import InputError, NstError, UsageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_listing import JobFilter
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.ops import requests
-from nst_daemon.web import job_bodies
+from nst_daemon.names import printable
+from nst_daemon.ops import job_actions, requests
+from nst_daemon.ops.job_actions import ActionOutcome
+from nst_daemon.web import error_bodies, job_bodies
 from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import NotFoundError
-from nst_daemon.web.models import Identifier, JobDetails, JobPage
+from nst_daemon.web.error_bodies import ConflictError, NotFoundError
+from nst_daemon.web.models import (
+    ActionProblem,
+    ActionRequest,
+    ActionResult,
+    Identifier,
+    JobDetails,
+    JobPage,
+)
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 
 #: The longest wait for the end of a job in seconds, and the time between two looks at the ledger.
 MAX_WAIT, LOOK_SECONDS = 60, 0.5
 MAX_LISTED = 200
+#: Names of jobs in one line of the log.
+LOGGED = 10
 Order = Literal["newest", "oldest", "queue"]
 Moment = Annotated[
     float | None, Query(description="Of the latest change.", ge=0, allow_inf_nan=False)
@@ -102,6 +115,45 @@ async def job(
         if _has_ended(found) or left <= 0 or await request.is_disconnected():
             return found
         await anyio.sleep(min(LOOK_SECONDS, left))
+
+
+@router.post("/jobs/actions", status_code=202)
+def request_action(body: ActionRequest, shared: Shared) -> ActionResult:
+    """Cancel, retry or delete jobs, or change their priority. The daemon does it within seconds."""
+    changes = job_actions.changes_for(body.action, body.set, body.unset, body.priority)
+    if not body.ids and not body.states:
+        raise UsageError("no job is named", remedy="give ids or states")
+    with LedgerReader.attach(shared.folders.ledger) as ledger:
+        outcome = job_actions.act(
+            shared.config,
+            ledger,
+            body.action,
+            ids=list(dict.fromkeys(body.ids)),
+            states=body.states,
+            changes=changes,
+        )
+    if not outcome.requested:
+        raise _nothing_requested(outcome, body)
+    names = ", ".join(printable(job.name) for job in outcome.requested[:LOGGED])
+    log.info("%s of %d jobs was requested: %s", body.action, len(outcome.requested), names)
+    return ActionResult(
+        requested=[job.id for job in outcome.requested],
+        problems=[
+            ActionProblem(id=job_id, **dict(error_bodies.body(error)))
+            for job_id, error in outcome.problems.items()
+        ],
+    )
+
+
+def _nothing_requested(outcome: ActionOutcome, body: ActionRequest) -> NstError:
+    """The first problem, as the error of the whole request."""
+    first = next(iter(outcome.problems.values()), None)
+    if first is None:
+        states = ", ".join(body.states)
+        return ConflictError(f"{body.action} is not possible for any job that is {states}")
+    if isinstance(first, InputError):
+        return first
+    return ConflictError(first.message, remedy=first.remedy)
 
 
 def find_details(shared: Context, job_id: str) -> JobDetails:

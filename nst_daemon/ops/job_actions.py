@@ -1,0 +1,82 @@
+"""Requests for several jobs at once: each that is possible is stored, and the others are listed with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nst_daemon import rights
+from nst_daemon.config import Config
+from nst_daemon.errors import NstError, UsageError
+from nst_daemon.jobs import Changes, Job, JobState
+from nst_daemon.ledger_reader import LedgerReader, Verb
+from nst_daemon.ops import requests, retry_check
+
+
+@dataclass(slots=True)
+class ActionOutcome:
+    """What was requested.
+
+    Attributes:
+        requested: Jobs for which a request was stored, or which had been cancelled before.
+        problems: Why the request is not possible for a job, by its id.
+    """
+
+    requested: list[Job] = field(default_factory=list)
+    problems: dict[str, NstError] = field(default_factory=dict)
+
+
+def act(
+    config: Config,
+    ledger: LedgerReader,
+    verb: Verb,
+    *,
+    ids: Sequence[str] = (),
+    states: Sequence[JobState] = (),
+    changes: Changes,
+) -> ActionOutcome:
+    """Store a request for each job for which it is possible.
+
+    Args:
+        config: The configuration.
+        ledger: The ledger.
+        verb: What is requested.
+        ids: Of jobs.
+        states: Also all jobs in these states for which the request is possible.
+        changes: For "retry", of the settings file; for "priority", the new one.
+
+    Raises:
+        StorageError: This user may not change the ledger.
+    """
+    rights.check_member(ledger.path, write=True)
+    asked, outcome = requests.pending(ledger), ActionOutcome()
+    chosen: dict[str, Job] = {}
+    for job_id in ids:
+        job = ledger.get(job_id)
+        if job is None:
+            outcome.problems[job_id] = UsageError(f"there is no job {job_id}")
+        elif requests.possible(verb, job, asked.get(job_id, ())):
+            chosen[job_id] = job
+        else:
+            outcome.problems[job_id] = requests.impossible(verb, job, config.folders.results)
+    for job in ledger.jobs(*states) if states else ():
+        if verb in requests.actions(job, asked.get(job.id, ())):
+            chosen[job.id] = job
+    if verb == "retry":
+        outcome.problems |= retry_check.refused(config, ledger, list(chosen.values()), changes)
+    outcome.requested = [job for job in chosen.values() if job.id not in outcome.problems]
+    requests.store(ledger, verb, outcome.requested, changes)
+    return outcome
+
+
+def changes_for(
+    verb: Verb, written: Mapping[str, object], removed: Sequence[str], priority: int | None
+) -> Changes:
+    """The changes of a request. Raises UsageError for changes that do not belong to it."""
+    if verb != "retry" and (written or removed):
+        raise UsageError(f"{verb} does not change settings", remedy="leave them out")
+    if verb in {"cancel", "delete"} and priority is not None:
+        raise UsageError(f"{verb} does not change the priority", remedy="leave it out")
+    if verb == "priority" and priority is None:
+        raise UsageError("the new priority is missing", remedy="give a number")
+    return retry_check.changes_of(written, removed, priority)
