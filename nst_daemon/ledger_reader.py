@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -32,26 +32,25 @@ from nst_daemon.ledger_file import (
     other_version,
     translated,
 )
-from nst_daemon.ledger_listing import JobFilter
+from nst_daemon.ledger_listing import (
+    QUEUE_HEADS,
+    QUEUED_GROUPS,
+    JobFilter,
+    QueuedJob,
+    painting_order,
+)
 from nst_daemon.names import clean_name, printable
 
-# Selects the first queued jobs of each group, then orders these. The cost grows with the groups and not with the jobs,
-# because each step uses the index `jobs_in_queue`; SQLite does not choose it for MIN without INDEXED BY.
-_QUEUE = """
-    WITH RECURSIVE groups (name) AS (
-        SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue WHERE state = 'queued'
-        UNION ALL
-        SELECT (SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue
-                WHERE state = 'queued' AND "group" > groups.name)
-        FROM groups WHERE groups.name IS NOT NULL
-    )
+# Selects the first queued jobs of each group, then orders these.
+_QUEUE = f"""
+    {QUEUED_GROUPS}
     SELECT jobs.id FROM groups CROSS JOIN jobs LEFT JOIN turns ON turns."group" = groups.name
     WHERE jobs.id IN (
         SELECT id FROM jobs WHERE state = 'queued' AND "group" = groups.name
         ORDER BY priority DESC, created, id LIMIT :limit
     )
     ORDER BY priority DESC, COALESCE(turn, 0), created, jobs.id LIMIT :limit
-"""
+"""  # noqa: S608 (our own text)
 
 #: The states of jobs that have not ended.
 _OPEN = tuple(state for state in JobState if not state.terminal)
@@ -221,6 +220,38 @@ class LedgerReader:
         if after:
             where, values = f"{where} AND (updated, id) {less} (?, ?)", [*values, *after]
         return self._select(where, values, f"updated {order}, id {order} LIMIT {limit:d}")
+
+    def in_painting_order(self, wanted: JobFilter, limit: int) -> list[str]:
+        """The ids of jobs that have not ended, in the order in which they will be finished if nothing changes.
+
+        Args:
+            wanted: Which of them.
+            limit: The most ids.
+        """
+        states = set(_OPEN if wanted.states is None else wanted.states)
+        everything = wanted.selects_all()
+        found: list[str] = []
+
+        def add(state: JobState, order: str) -> None:
+            if state in states:
+                sql = f"SELECT id FROM jobs WHERE state = ? ORDER BY {order}, id LIMIT ?"  # noqa: S608 (our own text)
+                found.extend(
+                    row[0] for row in self._read(sql, (state, limit if everything else -1))
+                )
+
+        for state in (JobState.PUBLISHED, JobState.STAGED, JobState.RUNNING):
+            add(state, "updated")
+        if JobState.QUEUED in states:
+            rows = self._read(QUEUE_HEADS, {"limit": limit if everything else -1})
+            (last,) = self._read("SELECT COALESCE(MAX(turn), 0) FROM turns")
+            found += painting_order((QueuedJob(*row) for row in rows), last[0])
+        add(JobState.RETRYING, "not_before")
+        add(JobState.CLAIMED, "created")
+        if not everything:
+            where, values = replace(wanted, states=tuple(states & set(_OPEN))).where()
+            kept = {row[0] for row in self._read(f"SELECT id FROM jobs WHERE {where}", values)}  # noqa: S608 (our own text)
+            found = [job_id for job_id in found if job_id in kept]
+        return found[:limit]
 
     def events(self, job_id: str) -> list[JobEvent]:
         """All events of a job, in order."""

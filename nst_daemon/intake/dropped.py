@@ -4,33 +4,57 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from nst_daemon import files
-from nst_daemon.intake.drops import SETTINGS_SUFFIXES, stem_of, suffix_of
+from nst_daemon.errors import InputError
+from nst_daemon.intake.drops import SETTINGS_SUFFIXES, JobSettings, stem_of, suffix_of
 from nst_daemon.intake.ignore import ignored
-from nst_daemon.intake.parts import job_name
-from nst_daemon.intake.walk import opened
+from nst_daemon.intake.parts import IN_PAIR, job_name
+from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.walk import opened, read_settings
+from nst_daemon.jobs import Role
+from nst_daemon.names import natural_key
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 
 #: The most settings files that `find` opens.
 MOST_OPENED = 50_000
 #: So much of each file is read: `submit` writes the id into the first line.
 _HEAD_BYTES = 1024
+_ID = re.compile(
+    rb"^id:[ \t]+(?P<quote>['\"]?)(?P<id>[0-9a-f]{32})(?P=quote)[ \t]*(?:#|\r?$)", re.MULTILINE
+)
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class InboxJob:
+    """A job in the inbox. file: the name of its settings file."""
+
+    id: str
+    name: str
+    file: str
 
 
 def find(inbox: Path, job_id: str) -> str:
     """The name of the job with this id whose files are directly in the inbox; "" if there is none.
 
-    A job leaves the inbox after the ledger has it: look into the ledger again if nothing was found. Links are not
-    followed.
+    A job leaves the inbox after the ledger has it: look into the ledger again if nothing was found.
 
     Raises:
         StorageError: The inbox cannot be read.
     """
-    line = re.compile(
-        rb"^id:[ \t]+(['\"]?)%b\1[ \t]*(?:#|\r?$)" % re.escape(job_id.encode()), re.MULTILINE
-    )
+    return next((job.name for job in jobs(inbox) if job.id == job_id), "")
+
+
+def jobs(inbox: Path) -> Iterator[InboxJob]:
+    """The jobs with an id whose files are directly in the inbox. Links are not followed.
+
+    Raises:
+        StorageError: The inbox cannot be read.
+    """
     looked = 0
     with opened(inbox) as folder, files.storage(inbox), os.scandir(folder) as items:
         for item in items:
@@ -39,9 +63,34 @@ def find(inbox: Path, job_id: str) -> str:
             looked += 1
             if looked > MOST_OPENED:
                 break
-            if line.search(_head(item, folder)) and not ignored(item.name):
-                return job_name("", stem_of(item.name))
-    return ""
+            if (found := _ID.search(_head(item, folder))) and not ignored(item.name):
+                name = job_name("", stem_of(item.name))
+                yield InboxJob(found["id"].decode(), name, item.name)
+
+
+def settings_of(job: InboxJob, inbox: Path, max_bytes: int) -> JobSettings:
+    """What the settings file of a job says; nothing if it is invalid or has just been taken."""
+    try:
+        with files.folder_of(inbox, job.file) as (folder, name):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        values = read_settings(inbox, job.file, files.fingerprint(status), max_bytes)
+        return JobSettings.parse(values, job.file)
+    except (OSError, InputError, ChangedMeanwhile):
+        return JobSettings()
+
+
+def pictures_of(job: InboxJob, inbox: Path) -> list[tuple[Role, str]]:
+    """The role and the name of each picture of a job in the inbox, the content first. Raises StorageError."""
+    stem = stem_of(job.file)
+    found = []
+    with files.storage(inbox):
+        names = [path.name for path in inbox.iterdir()]
+    for name in names:
+        part = IN_PAIR.fullmatch(stem_of(name))
+        if part and part["stem"] == stem and suffix_of(name) in IMAGE_SUFFIXES:
+            word = re.sub(r"[-_]?\d+", "", part.group(0)[len(stem) + 1 :].lower())
+            found.append((Role(re.sub("[._]", "-", word)), name))
+    return sorted(found, key=lambda file: (file[0] is not Role.CONTENT, natural_key(file[1])))
 
 
 def _head(item: os.DirEntry[str], folder: int) -> bytes:

@@ -90,11 +90,11 @@ def input_of(job: Job, number: int, folders: Folders, limits: Limits) -> StoredF
     if not wanted.sha256:
         return _refused(job, wanted, folders)
     for file in _own(job, wanted, folders):
-        if _size(file) == wanted.size:
+        if file.size() == wanted.size:
             return file
     for file in _others(job, wanted, folders, limits):
         if (
-            _size(file) == wanted.size
+            file.size() == wanted.size
             and _digest(file, files.fingerprint(file.status())) == wanted.sha256
         ):
             return file
@@ -126,14 +126,6 @@ def _refused(job: Job, wanted: JobInput, folders: Folders) -> StoredFile:
             if file.status().st_nlink == 1:
                 return file
     raise _not_kept(job, wanted)
-
-
-def _size(file: StoredFile) -> int:
-    """Of a file in bytes; -1 if it cannot be opened."""
-    try:
-        return file.status().st_size
-    except NotFoundError:
-        return -1
 
 
 def _not_kept(job: Job, wanted: JobInput) -> NotFoundError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_origin
+
 from fastapi import Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +23,7 @@ def check_parameters(request: Request) -> None:
         if name not in known:
             hint = did_you_mean(name, known)
             raise _error(name, "unknown parameter" + (f" ({hint})" if hint else ""))
-        many = isinstance(known[name].get_default(), list)
+        many = get_origin(known[name].field_info.annotation) is list
         if not many and len(request.query_params.getlist(name)) > 1:
             raise _error(name, "the parameter is given more than once")
 

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -98,11 +97,12 @@ class StoredFile:
         finally:
             os.close(descriptor)
 
-    def exists(self) -> bool:
-        """Whether the file can be opened."""
-        with suppress(NotFoundError):
-            return bool(self.status())
-        return False
+    def size(self) -> int:
+        """In bytes; -1 if the file cannot be opened."""
+        try:
+            return self.status().st_size
+        except NotFoundError:
+            return -1
 
 
 @dataclass(frozen=True)

@@ -285,6 +285,7 @@ def test_archives(visitor: TestClient, options: PageOptions) -> None:
         assert archive.testzip() is None
     ids = [("id", job) for job in (dog, cat, gone, dog)]
     several = visitor.get(f"{API}/results.zip", params=ids)
+    assert several.status_code == 200, several.text
     with zipfile.ZipFile(io.BytesIO(several.content)) as archive:
         assert archive.namelist() == ["starry/dög.png", "starry/dög.json", "cat.png"]
     for wanted in ([gone], ["0" * 32], [cat, "0" * 32]):

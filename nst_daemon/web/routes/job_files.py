@@ -15,7 +15,7 @@ from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.report.thumbnails import ResultLimits
-from nst_daemon.web import job_places
+from nst_daemon.web import inbox_jobs, job_places
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import Identifier, JobFile
@@ -57,7 +57,12 @@ def job_input(
     size: SizeQuery = "original",
 ) -> Response:
     """An input of a job; the first has the number 0."""
-    job, limits = find_job(shared, id), shared.options.limits
+    limits = shared.options.limits
+    try:
+        job = find_job(shared, id)
+    except NotFoundError:
+        file = inbox_jobs.input_of(shared, id, number)
+        return send_picture(wanted, file, size, limits)
     file = job_places.input_of(job, number, shared.folders, limits)
     return send_picture(wanted, file, size, limits, job.inputs[number].name)
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from nst_daemon.errors import InputError, NstError, UsageError
-from nst_daemon.jobs import JobState
 from nst_daemon.ledger_listing import JobFilter
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import job_actions, requests
 from nst_daemon.ops.job_actions import ActionOutcome
-from nst_daemon.web import error_bodies, job_bodies
+from nst_daemon.web import error_bodies, inbox_jobs, job_bodies, job_lists
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import ConflictError, NotFoundError
+from nst_daemon.web.job_lists import Order
 from nst_daemon.web.models import (
     ActionProblem,
     ActionRequest,
@@ -29,6 +28,7 @@ from nst_daemon.web.models import (
     Identifier,
     JobDetails,
     JobPage,
+    State,
 )
 
 log = logging.getLogger(__name__)
@@ -39,17 +39,15 @@ MAX_WAIT, LOOK_SECONDS = 60, 0.5
 MAX_LISTED = 200
 #: Names of jobs in one line of the log.
 LOGGED = 10
-Order = Literal["newest", "oldest", "queue"]
 Moment = Annotated[
     float | None, Query(description="Of the latest change.", ge=0, allow_inf_nan=False)
 ]
-_CURSOR = re.compile(r"([0-9.e+-]{1,40})_([0-9a-f]{32})")
 
 
 @router.get("/jobs")
 def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
     shared: Shared,
-    state: Annotated[list[JobState], Query(description="Any of these states.", max_length=20)] = [],  # noqa: B006
+    state: Annotated[list[State], Query(description="Any of these states.", max_length=20)] = [],  # noqa: B006
     q: Annotated[
         str, Query(description="A part of the name; case is ignored.", max_length=200)
     ] = "",
@@ -71,7 +69,7 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
 ) -> JobPage:
     """A part of the list of jobs."""
     wanted = JobFilter(
-        states=state,
+        states=[one for one in state if one != "inbox"] if state else None,
         part=q,
         batch=batch,
         group=group,
@@ -79,22 +77,13 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
         since=-math.inf if since is None else since,
         before=math.inf if before is None else before,
     )
-    after = _position(cursor)
-    if not shared.folders.ledger.exists():
-        return JobPage(jobs=[], total=0)
-    with LedgerReader.attach(shared.folders.ledger) as ledger:
-        if order == "queue":
-            jobs = ledger.queue(-1)
-        else:
-            jobs = ledger.part(wanted, newest=order == "newest", after=after, limit=limit + 1)
-        asked = requests.pending(ledger)
-        total = ledger.count(wanted)
-    shown = jobs[:limit]
-    last = shown[-1] if len(jobs) > limit else None
-    return JobPage(
-        jobs=[job_bodies.describe(job, asked.get(job.id, ())) for job in shown],
-        next=f"{last.updated!r}_{last.id}" if last else "",
-        total=total,
+    return job_lists.list_part(
+        shared,
+        wanted,
+        order,
+        after=job_lists.position(cursor),
+        limit=limit,
+        with_inbox=not state or "inbox" in state,
     )
 
 
@@ -158,30 +147,28 @@ def _nothing_requested(outcome: ActionOutcome, body: ActionRequest) -> NstError:
 
 def find_details(shared: Context, job_id: str) -> JobDetails:
     """Everything about a job. Raises NotFoundError."""
-    folders = shared.folders
-    if folders.ledger.exists():
-        with LedgerReader.attach(folders.ledger) as ledger:
-            found = ledger.get(job_id)
-            events = ledger.events(job_id)
-            asked = requests.pending(ledger).get(job_id, ())
-        if found:
-            return job_bodies.details(found, asked, events, folders, shared.options.limits)
+    if found := _in_ledger(shared, job_id):
+        return found
+    if waiting := inbox_jobs.find(shared, job_id):
+        return inbox_jobs.details(waiting, shared)
+    if found := _in_ledger(shared, job_id):  # the daemon has just taken it
+        return found
     raise NotFoundError(f"there is no job {job_id}")
+
+
+def _in_ledger(shared: Context, job_id: str) -> JobDetails | None:
+    folders = shared.folders
+    if not folders.ledger.exists():
+        return None
+    with LedgerReader.attach(folders.ledger) as ledger:
+        found = ledger.get(job_id)
+        events = ledger.events(job_id)
+        asked = requests.pending(ledger).get(job_id, ())
+    if found is None:
+        return None
+    return job_bodies.details(found, asked, events, folders, shared.options.limits)
 
 
 def _has_ended(job: JobDetails) -> bool:
     """Whether nothing more happens. A job that will be retried has not ended."""
     return job.state != "inbox" and job.state.terminal and job.requested != "retry"
-
-
-def _position(cursor: str) -> tuple[float, str] | None:
-    """What `next` of a part holds: the latest change and the id of its last job. Raises UsageError."""
-    if not cursor:
-        return None
-    found = _CURSOR.fullmatch(cursor)
-    try:
-        if found:
-            return float(found[1]), found[2]
-    except ValueError:
-        pass
-    raise UsageError("cursor is not `next` of an earlier response", remedy="leave it out")
