@@ -9,20 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from nst_daemon.jobs import JobState
+from nst_daemon.jobs import Job, JobState
+from nst_daemon.ledger_reader import OPEN, QUEUED_GROUPS, LedgerReader
 from nst_daemon.names import composed
 
-# The names of the groups with queued jobs. Each step uses the index `jobs_in_queue`, so that the cost grows with the
-# groups and not with the jobs; SQLite does not choose the index for MIN without INDEXED BY.
-QUEUED_GROUPS = """
-    WITH RECURSIVE groups (name) AS (
-        SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue WHERE state = 'queued'
-        UNION ALL
-        SELECT (SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue
-                WHERE state = 'queued' AND "group" > groups.name)
-        FROM groups WHERE groups.name IS NOT NULL
-    )
-"""
 #: The first queued jobs of each group, as `QueuedJob`, in the order that `painting_order` needs.
 QUEUE_HEADS = f"""
     {QUEUED_GROUPS}
@@ -124,3 +114,66 @@ class JobFilter:
         if self.before < math.inf:
             add("updated < ?", self.before)
         return " AND ".join(terms) or "TRUE", values
+
+
+class JobLists(LedgerReader):
+    """An open ledger, from which lists are read."""
+
+    def count(self, wanted: JobFilter) -> int:
+        """The number of jobs that a filter selects."""
+        where, values = wanted.where()
+        return int(self._read(f"SELECT COUNT(*) FROM jobs WHERE {where}", values)[0][0])  # noqa: S608 (our own text)
+
+    def part(
+        self,
+        wanted: JobFilter,
+        *,
+        newest: bool = True,
+        after: tuple[float, str] | None = None,
+        limit: int,
+    ) -> list[Job]:
+        """A part of the list of jobs by their latest change.
+
+        Args:
+            wanted: Which jobs.
+            newest: Whether the latest changes come first.
+            after: `updated` and `id` of the last job of the part before; None for the first part.
+            limit: The most jobs.
+        """
+        where, values = wanted.where()
+        order, less = ("DESC", "<") if newest else ("ASC", ">")
+        if after:
+            where, values = f"{where} AND (updated, id) {less} (?, ?)", [*values, *after]
+        return self._select(where, values, f"updated {order}, id {order} LIMIT {limit:d}")
+
+    def in_painting_order(self, wanted: JobFilter, limit: int) -> list[str]:
+        """The ids of jobs that have not ended, in the order in which they will be finished if nothing changes.
+
+        Args:
+            wanted: Which of them.
+            limit: The most ids.
+        """
+        states = set(OPEN if wanted.states is None else wanted.states)
+        everything = wanted.selects_all()
+        found: list[str] = []
+
+        def add(state: JobState, order: str) -> None:
+            if state in states:
+                sql = f"SELECT id FROM jobs WHERE state = ? ORDER BY {order}, id LIMIT ?"  # noqa: S608 (our own text)
+                found.extend(
+                    row[0] for row in self._read(sql, (state, limit if everything else -1))
+                )
+
+        for state in (JobState.PUBLISHED, JobState.STAGED, JobState.RUNNING):
+            add(state, "updated")
+        if JobState.QUEUED in states:
+            rows = self._read(QUEUE_HEADS, {"limit": limit if everything else -1})
+            (last,) = self._read("SELECT COALESCE(MAX(turn), 0) FROM turns")
+            found += painting_order((QueuedJob(*row) for row in rows), last[0])
+        add(JobState.RETRYING, "not_before")
+        add(JobState.CLAIMED, "created")
+        if not everything:
+            where, values = replace(wanted, states=tuple(states & set(OPEN))).where()
+            kept = {row[0] for row in self._read(f"SELECT id FROM jobs WHERE {where}", values)}  # noqa: S608 (our own text)
+            found = [job_id for job_id in found if job_id in kept]
+        return found[:limit]

@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -32,15 +32,19 @@ from nst_daemon.ledger_file import (
     other_version,
     translated,
 )
-from nst_daemon.ledger_listing import (
-    QUEUE_HEADS,
-    QUEUED_GROUPS,
-    JobFilter,
-    QueuedJob,
-    painting_order,
-)
 from nst_daemon.names import clean_name, printable
 
+# The names of the groups with queued jobs. Each step uses the index `jobs_in_queue`, so that the cost grows with the
+# groups and not with the jobs; SQLite does not choose the index for MIN without INDEXED BY.
+QUEUED_GROUPS = """
+    WITH RECURSIVE groups (name) AS (
+        SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue WHERE state = 'queued'
+        UNION ALL
+        SELECT (SELECT MIN("group") FROM jobs INDEXED BY jobs_in_queue
+                WHERE state = 'queued' AND "group" > groups.name)
+        FROM groups WHERE groups.name IS NOT NULL
+    )
+"""
 # Selects the first queued jobs of each group, then orders these.
 _QUEUE = f"""
     {QUEUED_GROUPS}
@@ -53,7 +57,7 @@ _QUEUE = f"""
 """  # noqa: S608 (our own text)
 
 #: The states of jobs that have not ended.
-_OPEN = tuple(state for state in JobState if not state.terminal)
+OPEN = tuple(state for state in JobState if not state.terminal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,65 +198,6 @@ class LedgerReader:
             f"updated DESC, id LIMIT {limit:d}",
         )
 
-    def count(self, wanted: JobFilter) -> int:
-        """The number of jobs that a filter selects."""
-        where, values = wanted.where()
-        return int(self._read(f"SELECT COUNT(*) FROM jobs WHERE {where}", values)[0][0])  # noqa: S608 (our own text)
-
-    def part(
-        self,
-        wanted: JobFilter,
-        *,
-        newest: bool = True,
-        after: tuple[float, str] | None = None,
-        limit: int,
-    ) -> list[Job]:
-        """A part of the list of jobs by their latest change.
-
-        Args:
-            wanted: Which jobs.
-            newest: Whether the latest changes come first.
-            after: `updated` and `id` of the last job of the part before; None for the first part.
-            limit: The most jobs.
-        """
-        where, values = wanted.where()
-        order, less = ("DESC", "<") if newest else ("ASC", ">")
-        if after:
-            where, values = f"{where} AND (updated, id) {less} (?, ?)", [*values, *after]
-        return self._select(where, values, f"updated {order}, id {order} LIMIT {limit:d}")
-
-    def in_painting_order(self, wanted: JobFilter, limit: int) -> list[str]:
-        """The ids of jobs that have not ended, in the order in which they will be finished if nothing changes.
-
-        Args:
-            wanted: Which of them.
-            limit: The most ids.
-        """
-        states = set(_OPEN if wanted.states is None else wanted.states)
-        everything = wanted.selects_all()
-        found: list[str] = []
-
-        def add(state: JobState, order: str) -> None:
-            if state in states:
-                sql = f"SELECT id FROM jobs WHERE state = ? ORDER BY {order}, id LIMIT ?"  # noqa: S608 (our own text)
-                found.extend(
-                    row[0] for row in self._read(sql, (state, limit if everything else -1))
-                )
-
-        for state in (JobState.PUBLISHED, JobState.STAGED, JobState.RUNNING):
-            add(state, "updated")
-        if JobState.QUEUED in states:
-            rows = self._read(QUEUE_HEADS, {"limit": limit if everything else -1})
-            (last,) = self._read("SELECT COALESCE(MAX(turn), 0) FROM turns")
-            found += painting_order((QueuedJob(*row) for row in rows), last[0])
-        add(JobState.RETRYING, "not_before")
-        add(JobState.CLAIMED, "created")
-        if not everything:
-            where, values = replace(wanted, states=tuple(states & set(_OPEN))).where()
-            kept = {row[0] for row in self._read(f"SELECT id FROM jobs WHERE {where}", values)}  # noqa: S608 (our own text)
-            found = [job_id for job_id in found if job_id in kept]
-        return found[:limit]
-
     def events(self, job_id: str) -> list[JobEvent]:
         """All events of a job, in order."""
         rows = self._read(
@@ -321,7 +266,7 @@ class LedgerReader:
 
     def open_ids(self) -> set[str]:
         """The ids of the jobs that have not ended."""
-        rows = self._read(f"SELECT id FROM jobs WHERE state IN ({marks(_OPEN)})", _OPEN)  # noqa: S608 (question marks)
+        rows = self._read(f"SELECT id FROM jobs WHERE state IN ({marks(OPEN)})", OPEN)  # noqa: S608 (question marks)
         return {row[0] for row in rows}
 
     def next_queued(self) -> Job | None:
@@ -356,8 +301,8 @@ class LedgerReader:
     def with_partial_settings(self) -> list[Job]:
         """Jobs that have not ended and hold only some settings: release 0.1.0 queued them before resolving any."""
         return self._select(
-            f"state IN ({marks(_OPEN)}) AND json_type(settings, '$.preset') IS NULL AND error = ''",
-            _OPEN,
+            f"state IN ({marks(OPEN)}) AND json_type(settings, '$.preset') IS NULL AND error = ''",
+            OPEN,
         )
 
     def batch(self, name: str, *, since: float = 0.0) -> list[Job]:

@@ -8,8 +8,7 @@ from typing import Literal
 
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import JobState
-from nst_daemon.ledger_listing import JobFilter
-from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.ledger_listing import JobFilter, JobLists
 from nst_daemon.ops import requests
 from nst_daemon.web import inbox_jobs, job_bodies
 from nst_daemon.web.context import Context
@@ -55,7 +54,7 @@ def list_part(
     dropped = inbox_jobs.waiting(shared, wanted) if with_inbox else []
     page = JobPage(jobs=[], total=0)
     if shared.folders.ledger.exists():
-        with LedgerReader.attach(shared.folders.ledger) as ledger:
+        with JobLists.attach(shared.folders.ledger) as ledger:
             dropped = [job for job in dropped if ledger.get(job.id) is None]
             find = _queue_part if order == "queue" else _part
             page = find(ledger, wanted, order, after, limit)
@@ -70,7 +69,7 @@ def list_part(
 
 
 def _part(
-    ledger: LedgerReader, wanted: JobFilter, order: Order, after: Position | None, limit: int
+    ledger: JobLists, wanted: JobFilter, order: Order, after: Position | None, limit: int
 ) -> JobPage:
     jobs = ledger.part(wanted, newest=order == "newest", after=after, limit=limit + 1)
     asked, last = requests.pending(ledger), jobs[limit - 1] if len(jobs) > limit else None
@@ -82,7 +81,7 @@ def _part(
 
 
 def _queue_part(
-    ledger: LedgerReader, wanted: JobFilter, _: Order, after: Position | None, limit: int
+    ledger: JobLists, wanted: JobFilter, _: Order, after: Position | None, limit: int
 ) -> JobPage:
     """A part of the queue. It begins after the job that was last, wherever that is now."""
     begin, last_id = (int(after[0]), after[1]) if after else (0, "")
