@@ -378,7 +378,8 @@ class Client(ClientBase):
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             found = self.batch(name)
-            if found.counts and ENDED.issuperset(found.counts):
+            present = {state for state, number in found.counts.items() if number}
+            if present and not found.waiting and ENDED.issuperset(present):
                 return found
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(f"the batch {name} has not ended after {timeout:g} s")

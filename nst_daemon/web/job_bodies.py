@@ -42,8 +42,15 @@ def describe(job: Job, asked: Sequence[Verb]) -> JobInfo:
     )
 
 
+def has_ended(job: JobInfo) -> bool:
+    """Whether nothing more happens. A job that will be retried has not ended."""
+    return job.state != "inbox" and job.state.terminal and job.requested != "retry"
+
+
 def _place(cell: BatchCell) -> BatchPlace:
-    return BatchPlace(name=cell.name, style=cell.style, swept=dict(cell.swept))
+    return BatchPlace(
+        name=cell.name, style=cell.style, swept=dict(cell.swept), position=cell.position
+    )
 
 
 def title(job: Job) -> str:

@@ -112,7 +112,8 @@ def _own(job: Job, wanted: JobInput, folders: Folders) -> Iterator[StoredFile]:
 def _others(job: Job, wanted: JobInput, folders: Folders, limits: Limits) -> Iterator[StoredFile]:
     """Files that may have the contents of the input: uploads of its batch, and styles of the library."""
     if job.source == "batch":
-        yield StoredFile(folders.state, f"batches/{job.group}/{wanted.name}")
+        for path in (folders.batches / job.group).glob("*/*/*"):
+            yield StoredFile(folders.batches, str(path.relative_to(folders.batches)))
     for style in list_styles(folders.styles, limits.max_bytes).values():
         for picture in style.pictures:
             if picture.fingerprint.size == wanted.size:

@@ -131,6 +131,9 @@ class BatchPlace(ResponseBody):
     name: PrintableText
     style: PrintableText
     swept: dict[str, Any]
+    position: tuple[int, int, int] = Field(
+        description="The numbers of content, style and combination of swept values, from 0."
+    )
 
 
 class JobInfo(ResponseBody):
@@ -157,6 +160,13 @@ class JobInfo(ResponseBody):
         description="A request that the daemon has not handled yet."
     )
     actions: list[Verb] = Field(description="What can be requested now.")
+
+
+class JobProgress(JobInfo):
+    """A job, and its progress while it is being painted."""
+
+    percent: int | None
+    left: float | None = Field(description="Seconds.")
 
 
 class JobInputInfo(ResponseBody):

@@ -171,6 +171,13 @@ def post(port: int, path: str, body: bytes) -> Any:
         return json.load(found)
 
 
+def get(port: int, path: str) -> bytes:
+    """The body of a response of the API."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1{path}", timeout=30) as found:
+        body: bytes = found.read()
+        return body
+
+
 @pytest.mark.timeout(180)
 def test_a_batch_of_the_page_survives_a_crash(
     served: Served, monkeypatch: pytest.MonkeyPatch
@@ -214,12 +221,15 @@ def test_a_batch_of_the_page_survives_a_crash(
         for seed in range(8)
     }
     assert {path.stem for path in results.glob("*.png")} == expected
-    with urllib.request.urlopen(
-        f"http://127.0.0.1:{port}/api/v1/batches/night", timeout=30
-    ) as found:
-        told = json.load(found)
+    told = json.loads(get(port, "/batches/night"))
     assert (told["pictures"], told["counts"]["done"], told["waiting"]) == (32, 32, False)
-    assert told["sheet"]
+    assert get(port, "/batches/night/sheet") == (results / "contact-sheet.jpg").read_bytes()
+    listed = json.loads(get(port, "/jobs?batch=night&limit=200"))["jobs"]
+    positions = sorted(job["batch"]["position"] for job in listed)
+    assert positions == [[c, s, k] for c in range(2) for s in range(2) for k in range(8)]
+    cat = next(job["id"] for job in listed if job["batch"]["position"] == [1, 1, 0])
+    assert get(port, f"/jobs/{cat}/inputs/0") == picture("blue")
+    assert get(port, f"/jobs/{cat}/inputs/1") == picture("white")
     assert served.end() == 0
     uploads = served.root / "state" / "batches" / "night"
     assert len([path for path in uploads.rglob("*") if path.is_file()]) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -18,10 +19,12 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from starlette.testclient import TestClient
 
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.web.app import make_app
 from nst_daemon.web.feed import Event, Feed
 from nst_daemon.web.options import PageOptions
@@ -282,6 +285,61 @@ def test_a_request_is_a_change(options: PageOptions, verb: str) -> None:
         assert ledger.changed() == 9.0
         ledger.finish_request(ledger.pending_requests()[0].number)
         assert ledger.changed() == 2.0
+
+
+def test_a_job_is_followed_until_it_has_ended(options: PageOptions) -> None:
+    """GET /jobs/{id}/events sends each change of the job with its progress; the last event ends the stream for good."""
+    job = f"{1:032x}"
+    path = f"/api/v1/jobs/{job}/events"
+
+    async def run() -> None:
+        with Ledger.open(options.folders.ledger) as ledger:
+            ledger.add(Job(job, "dog", "pair", JobState.CLAIMED, (), 1.0, 1.0))
+            ledger.move(job, JobState.QUEUED, now=2.0)
+            client, gone = Client(), asyncio.Event()
+            task = asyncio.create_task(get(options, path, client, gone))
+            await client.until(lambda: client.events)
+            ledger.move(job, JobState.RUNNING, now=3.0)
+            with (options.folders.state / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                painting = PaintingStatus(job, "dog", "cpu", 4, 10, 40, 2.0, 3.0)
+                live = LiveStatus(1, 0.0, 0.0, "painting", "", "", [painting])
+                live.write(options.folders.status)
+                await client.until(lambda: client.events[-1][1]["percent"] == 40)
+            ledger.move(job, JobState.FAILED, now=4.0, error="no picture")
+            await asyncio.wait_for(task, WAIT)
+        assert client.ended
+        assert {name for name, _ in client.events} == {"job"}
+        states = [data["state"] for _, data in client.events]
+        assert (states[0], states[-1]) == ("queued", "failed")
+        shown = next(data for _, data in client.events if data["percent"] == 40)
+        assert (shown["state"], shown["left"], shown["id"]) == ("running", 3.0, job)
+        assert client.events[-1][1]["percent"] is None
+        assert any(b"id: end" in chunk for chunk in client.received)
+
+    asyncio.run(run())
+    visitor = TestClient(make_app(options), base_url=f"http://{HOST}")
+    assert visitor.get(path).text.count("event: job") == 1
+    assert visitor.get(path, headers={"Last-Event-ID": "end"}).status_code == 204
+    assert visitor.get(f"/api/v1/jobs/{2:032x}/events").status_code == 404
+
+
+def test_a_job_that_is_removed_ends_its_stream(options: PageOptions) -> None:
+    """If a job is removed from the history while it is followed, the stream ends with a problem."""
+    job = f"{1:032x}"
+
+    async def run() -> None:
+        with Ledger.open(options.folders.ledger) as ledger:
+            ledger.add(Job(job, "dog", "pair", JobState.CLAIMED, (), 1.0, 1.0))
+            client = Client()
+            path = f"/api/v1/jobs/{job}/events"
+            task = asyncio.create_task(get(options, path, client, asyncio.Event()))
+            await client.until(lambda: client.events)
+            ledger.forget(job)
+            await asyncio.wait_for(task, WAIT)
+        assert [name for name, _ in client.events] == ["job", "problem"]
+
+    asyncio.run(run())
 
 
 def test_streams_do_not_delay_the_end_of_the_server(options: PageOptions) -> None:

@@ -225,6 +225,18 @@ def test_a_library_style_of_a_finished_job_is_found_in_the_library(
     assert visitor.get(f"{API}/jobs/{job}/inputs/0").status_code == 404
 
 
+def test_inputs_of_a_batch_are_found_among_its_uploads(options: PageOptions) -> None:
+    """The archive has no copies of pictures of a batch: they come from its uploads, not from those of others."""
+    visitor = client(limited(options, max_bytes=100_000))
+    path = options.folders.batches / "night" / "contents" / "2" / "cat.png"
+    picture(path)
+    fields = {"inputs": (given(path, Role.CONTENT),), "archive": "cat", "source": "batch"}
+    ours = add(options, "night/cat", result="cat.png", group="night", **fields)
+    others = add(options, "day/cat", result="cat.png", group="day", **fields)
+    assert visitor.get(f"{API}/jobs/{ours}/inputs/0").content == path.read_bytes()
+    assert visitor.get(f"{API}/jobs/{others}/inputs/0").status_code == 404
+
+
 def test_refused_files_are_shown_unless_they_are_links(
     options: PageOptions, tmp_path: Path
 ) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Response
+from starlette.concurrency import run_in_threadpool
 
-from nst_daemon.web.context import Shared
-from nst_daemon.web.feed import Event, EventStream
+from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.ops import requests
+from nst_daemon.ops.status import read_live
+from nst_daemon.web import error_bodies, job_bodies
+from nst_daemon.web.context import Context, Shared
+from nst_daemon.web.error_bodies import NotFoundError
+from nst_daemon.web.feed import END, Event, EventStream
+from nst_daemon.web.models import Identifier, JobInfo, JobProgress
+from nst_daemon.web.routes.jobs import find_details
 from nst_daemon.web.routes.status import present
 
 router = APIRouter(tags=["events"])
@@ -21,7 +30,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/events", status_code=200, response_class=EventStream, responses=STREAM)
+@router.get("/events", response_class=EventStream, responses=STREAM)
 async def events(shared: Shared) -> EventStream:
     """The status as an event `status` at the start and after each change, at most once a second.
 
@@ -29,3 +38,51 @@ async def events(shared: Shared) -> EventStream:
     then connect again.
     """
     return shared.feed.response("status", lambda: Event("status", present(shared)))
+
+
+@router.get("/jobs/{id}/events", response_class=EventStream, responses={**STREAM, 204: {}})
+async def job_events(
+    id: Identifier, shared: Shared, last_event_id: Annotated[str, Header()] = ""
+) -> Response:
+    """A job as an event `job` at the start and after each change, at most once a second, until it has ended.
+
+    The last event has the id `end`. The response to a client that has it (Last-Event-ID) has status 204, so that
+    browsers do not connect again.
+    """
+    first = await run_in_threadpool(_progress, shared, id)
+    if first.last and last_event_id == END:
+        return Response(status_code=204)
+    return shared.feed.response(f"job {id}", partial(_present_job, shared, id))
+
+
+def _present_job(context: Context, job_id: str) -> Event:
+    """The present event of a job; the last one if its files were removed from the inbox."""
+    try:
+        return _progress(context, job_id)
+    except NotFoundError as error:
+        return Event("problem", error_bodies.body(error), last=True)
+
+
+def _progress(context: Context, job_id: str) -> Event:
+    """The progress of a job. Raises NotFoundError."""
+    folders = context.folders
+    live = read_live(folders)
+    info = _info(context, job_id)
+    painting = next((p for p in live.paintings if p.id == job_id), None) if live else None
+    running = painting if info.state == "running" else None
+    progress = JobProgress(
+        **{name: getattr(info, name) for name in JobInfo.model_fields},
+        percent=running.percent if running else None,
+        left=running.left if running else None,
+    )
+    return Event("job", progress, last=job_bodies.has_ended(info))
+
+
+def _info(context: Context, job_id: str) -> JobInfo:
+    """A job of the ledger or of the inbox. Raises NotFoundError."""
+    ledger_file = context.folders.ledger
+    if ledger_file.exists():
+        with LedgerReader.attach(ledger_file) as ledger:
+            if job := ledger.get(job_id):
+                return job_bodies.describe(job, requests.pending(ledger).get(job_id, ()))
+    return find_details(context, job_id)
