@@ -14,7 +14,7 @@ from nst_daemon.errors import ConfigError, StorageError
 from nst_daemon.tokens import AcceptedTokens, listed
 
 #: The modules that the extra `web` installs.
-NEEDED = ("fastapi", "starlette", "uvicorn", "python_multipart")
+NEEDED = ("fastapi", "starlette", "uvicorn")
 INSTALL = f"install it: {sys.executable} -m pip install 'nst-daemon[web]'"
 
 

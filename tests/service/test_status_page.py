@@ -34,7 +34,7 @@ def free_port() -> int:
         return number
 
 
-def answer(port: int, path: str = "/status.json") -> int:
+def answer(port: int, path: str = "/api/v1/status") -> int:
     """What the page answers; 0 where nobody does."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=DEADLINE) as found:
