@@ -123,6 +123,7 @@ def rerun(  # noqa: PLR0917 (a command line, not a call)
 
     loaded = for_drops(config)
     beside = result.with_suffix(".json")
+    requests.check_not_deleted(loaded.folders, beside)
     recipe = sidecar.read(beside if beside.is_file() else result)
     weights = configured_weights(loaded.model, loaded.folders.cache)
     if weights.warning:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
 from nst_daemon import rights
-from nst_daemon.errors import UsageError
+from nst_daemon.config import Folders
+from nst_daemon.errors import InputError, UsageError
 from nst_daemon.jobs import NO_CHANGES, TRANSITIONS, Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader, Verb
 from nst_daemon.names import printable
@@ -115,6 +118,27 @@ def store(
 def priority_of(priority: int) -> Changes:
     """The changes of a request for a priority."""
     return Changes({"priority": priority})
+
+
+def check_not_deleted(folders: Folders, result: Path) -> None:
+    """Raise InputError if a result is not there because its files were deleted by request.
+
+    Args:
+        folders: The folders of the root.
+        result: A path in results/, of a picture or its sidecar.
+    """
+    if result.exists() or not folders.ledger.exists():
+        return
+    with suppress(ValueError):
+        name = str(result.absolute().relative_to(folders.results.absolute()).with_suffix(""))
+        with LedgerReader.attach(folders.ledger) as ledger:
+            # Publishing may have numbered the name.
+            found = [*ledger.find(name), *ledger.find(re.sub(r"-\d+$", "", name))]
+        if any(job.deleted for job in found):
+            raise InputError(
+                f"{printable(str(result))} was deleted by request, with its inputs",
+                remedy="drop its pictures again",
+            )
 
 
 def impossible(verb: Verb, job: Job, results: Path) -> UsageError:

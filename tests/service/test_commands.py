@@ -1,4 +1,4 @@
-"""retry --set, cancel and submit --wait as processes, against a daemon with a fake painter."""
+"""retry --set, cancel, priority, delete and submit --wait as processes, against a daemon with a fake painter."""
 
 from __future__ import annotations
 
@@ -206,3 +206,70 @@ def test_an_interrupted_wait_without_a_daemon_says_where_the_drop_is(root: Root)
     out, said = waiting.communicate(timeout=60)
     assert (waiting.returncode, out) == (130, "")
     assert "no daemon is running, and dog stays in the inbox" in said
+
+
+def test_priorities_are_changed(root: Root) -> None:
+    """The command takes names, patterns and negative numbers; the next start changes the priority, and then paints."""
+    root.pair("dog")
+    assert root.run(die_at="claimed>queued") == -signal.SIGKILL
+    code, out, said = call(root, "priority", "7", "dog")
+    assert code == 0
+    assert re.fullmatch(r"priority: dog \([0-9a-f]{8}\), 7\n", out)
+    assert "the next one to start does it" in said
+    code, out, _ = call(root, "priority", "-5", "d*")
+    assert (code, out.split(", ")[-1]) == (0, "-5\n")
+    assert root.run() == 0, root.text()
+    with Ledger.attach(root.ledger_path) as ledger:
+        assert ledger.find("dog")[0].priority == -5
+    for arguments, message in (
+        (("priority", "1", "dog"), "has ended already (done): it is not in the queue"),
+        (("priority", "1"), "name the jobs, or use --queued"),
+        (("priority", "1001", "dog"), "1001"),
+        (("priority", "1", "x"), "there is no job x"),
+    ):
+        code, out, said = call(root, *arguments)
+        assert (code, out) == (2, "")
+        assert message in said
+    code, out, said = call(root, "priority", "1", "--queued")
+    assert (code, out) == (0, "")
+    assert "there are no jobs in the queue" in said
+
+
+def test_files_are_deleted(root: Root) -> None:
+    """The command asks, the next start deletes, and later commands say that the files were deleted."""
+    root.pair("dog")
+    root.pair("bad", S.FAILED, do="raise", at=2)
+    root.run()
+    result = root.path / "results" / "dog.png"
+    code, out, said = call(root, "delete", "dog")
+    assert (code, out) == (2, "")
+    assert "add --yes" in said
+    code, out, said = call(root, "delete", "--state", "running", "--yes")
+    assert code == 2
+    assert "have not ended" in said
+    code, out, said = call(root, "delete", "--yes")
+    assert code == 2
+    assert result.exists()
+    code, out, _ = call(root, "delete", "dog", "--yes")
+    assert code == 0
+    assert re.fullmatch(r"delete: dog \([0-9a-f]{8}\)\n", out)
+    code, out, _ = call(root, "delete", "--state", "failed", "--state", "cancelled", "--yes")
+    assert re.fullmatch(r"delete: bad \([0-9a-f]{8}\)\n", out)
+    code, out, said = call(root, "retry", "bad")
+    assert (code, out) == (2, "")
+    assert "are being deleted by request" in said
+    assert root.run() == 0, root.text()
+    assert not result.exists()
+    code, out, said = call(root, "delete", "dog", "--yes")
+    assert (code, out) == (0, "")
+    assert "was deleted before" in said
+    code, out, said = call(root, "retry", "bad")
+    assert code == 2
+    assert "were deleted by request; drop its pictures again" in said
+    code, out, said = call(root, "rerun", str(result))
+    assert code == 4
+    assert "dog.json was deleted by request" in said
+    _, out, _ = call(root, "history")
+    assert "deleted by request" in out
+    _, out, _ = call(root, "history", "--json", "bad")
+    assert json.loads(out)["deleted"] is True
