@@ -137,8 +137,8 @@ class Config(Section):
     )
     status_page_token: str = setting(
         "",
-        "the token of the status page; needed if other machines can reach the page; better set it as the variable "
-        "NST_STATUS_PAGE_TOKEN",
+        "a token of the status page with full access, besides those of `nst-daemon token create`; better set it as the "
+        "variable NST_STATUS_PAGE_TOKEN",
         f"at least {TOKEN_LENGTH} ASCII characters without spaces",
     )
     status_page_url: str = setting(
