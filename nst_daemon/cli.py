@@ -36,7 +36,6 @@ from nst_daemon.cli_options import (
     InputsOption,
     JsonOption,
     configured,
-    input_places,
     rerun_command,
     show,
 )
@@ -47,6 +46,7 @@ from nst_daemon.errors import LEFT_OVER, Cancelled, InputError
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import completion, failures, logs, streams
+from nst_daemon.ops.input_places import input_places
 from nst_daemon.ops.layout import Row, table, terminal_width
 from nst_daemon.overlaps import check_separate
 

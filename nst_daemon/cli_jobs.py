@@ -22,7 +22,6 @@ from nst_daemon.cli_options import (
     StyleMaskOption,
     configured,
     for_drops,
-    input_places,
     show,
 )
 from nst_daemon.config import Config
@@ -34,6 +33,7 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import completion, requests, retry_check, streams
 from nst_daemon.ops.arguments import assignments
+from nst_daemon.ops.input_places import input_places
 from nst_daemon.ops.job_names import MOST_LISTED, find_job
 from nst_daemon.ops.layout import terminal_width
 from nst_daemon.units import count
@@ -115,7 +115,9 @@ def rerun(  # noqa: PLR0917 (a command line, not a call)
     as_json: JsonOption = False,
 ) -> None:
     """Submit the job that made a picture again. Its inputs are found by their contents."""
-    from nst_daemon.intake.submit import drop, recipe_parts
+    from nst_daemon.intake.library import list_styles
+    from nst_daemon.ops import rerun as again
+    from nst_daemon.ops import submission
     from nst_daemon.publishing import THUMBNAILS
     from nst_daemon.report import sidecar
     from nst_daemon.report.rerun_command import noted_inputs
@@ -128,23 +130,19 @@ def rerun(  # noqa: PLR0917 (a command line, not a call)
     weights = configured_weights(loaded.model, loaded.folders.cache)
     if weights.warning:
         streams.notice(printable(weights.warning), level=6)
-    if weights.sha256 != recipe.weights_sha256:
-        said = (
-            f"{printable(str(result))} was painted with the weights {recipe.weights}, "
-            f"and the configured weights are {weights.description} ({weights.sha256[:12]})"
-        )
+    if said := again.weights_difference(recipe, weights, printable(str(result))):
         if not other_weights:
             raise UsageError(
                 said, remedy="set model.weights to the same file, or use --other-weights"
             )
         streams.notice(said, level=4)
-    settings = {**recipe.settings, **recipe.outputs}
-    resolve_job(loaded, settings)
+    resolve_job(loaded, {**recipe.settings, **recipe.outputs})
     noted = noted_inputs(loaded.folders.results / THUMBNAILS).values()
-    places = input_places(loaded, inputs or [])
-    parts = recipe_parts(recipe.inputs, places, noted)
-    name, formats = recipe.name.replace("/", "-"), loaded.limits.formats
-    dropped = drop(loaded.folders.inbox, name, parts, settings, formats)
+    jobs = again.prepare(recipe, input_places(loaded, inputs or []), noted)
+    library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
+    for problem in submission.problems(loaded, library, jobs):
+        raise problem.error
+    (dropped,) = submission.submit(loaded, library, jobs)
     _submitted(loaded, dropped, wait=wait, as_json=as_json)
 
 

@@ -79,13 +79,6 @@ def show(text: Callable[[int | None], str], document: object, as_json: bool) -> 
     print(json.dumps(document, indent=2) if as_json else text(terminal_width()))
 
 
-def input_places(config: Config, first: Sequence[Path]) -> list[Path]:
-    """The folders that `rerun`, the gallery and contact sheets search for inputs, in this order."""
-    folders = config.folders
-    pictures = (folders.done, folders.styles, *config.batch_roots, folders.batches)
-    return [*first, *pictures, folders.failed]
-
-
 def rerun_command(config: Config, inputs: Sequence[Path]) -> RerunCommand:
     """The command that paints a result of this configuration again, from any folder."""
     from nst_daemon.report.rerun_command import RerunCommand

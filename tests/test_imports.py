@@ -149,6 +149,7 @@ ALLOWED: dict[str, set[str]] = {
         "intake.batch",
         "intake.dropped",
         "ledger_reader",
+        "report.sidecar",
         "rights",
         "config",
         "config_report",
@@ -174,6 +175,7 @@ ALLOWED: dict[str, set[str]] = {
         "suggestions",
         "tokens",
         "unexpected",
+        "weights_file",
         "web.options",
     },
     "managed_process": set(),
@@ -234,6 +236,7 @@ ALLOWED: dict[str, set[str]] = {
         "suggestions",
         "tokens",
         "unexpected",
+        "weights_file",
         "web",
     },
     "service": LEAVES

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nst_daemon import files
 from nst_daemon.engine.settings import own_settings
@@ -168,7 +170,12 @@ class _Archive:
                 remedy="run the batch again",
             )
         changed = JobSettings.changes(
-            self._changes.apply({**_open_settings(job, self._changes), "priority": job.priority})
+            self._changes.apply(
+                {
+                    **open_settings(job.settings, job.outputs, self._changes),
+                    "priority": job.priority,
+                }
+            )
         )
         if changed.styles:
             raise SettingsError(
@@ -188,14 +195,16 @@ class _Archive:
         )
 
 
-def _open_settings(job: Job, changes: Changes) -> dict[str, object]:
-    """The settings of a job in the queue, without those that would contradict the changes."""
-    settings = {**job.settings, **job.outputs}
+def open_settings(
+    settings: Mapping[str, Any], outputs: Mapping[str, Any], changes: Changes
+) -> dict[str, Any]:
+    """The resolved settings of a job, without those that would contradict the changes."""
+    found = {**settings, **outputs}
     written = changes.written
     if "preset" in written:  # the values of the old one do not count
-        settings = {**own_settings(job.settings), **job.outputs}
-    if "content_style_ratio" in written:
-        settings.pop("content_weight", None)
+        found = {**own_settings(settings), **outputs}
+    if written.get("content_style_ratio") is not None:
+        found.pop("content_weight", None)
     if "format" in written:
-        settings.pop("depth", None)
-    return settings
+        found.pop("depth", None)
+    return found

@@ -12,8 +12,16 @@ from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import NstError, SettingsError, UsageError
 from nst_daemon.intake.drops import MAX_STYLE_PICTURES, Style, too_many_pictures
 from nst_daemon.intake.library import merge_settings, setting_places, style_problem
-from nst_daemon.intake.submit import DroppedJob, check_name, drop_all, job_parts, styles_and_names
+from nst_daemon.intake.submit import (
+    DroppedJob,
+    Part,
+    check_name,
+    drop_all,
+    job_parts,
+    styles_and_names,
+)
 from nst_daemon.job_settings import job_problems, resolve_job
+from nst_daemon.jobs import Role
 from nst_daemon.names import composed, printable
 
 T = TypeVar("T")
@@ -30,11 +38,15 @@ class StyleChoice:
 
 @dataclass(frozen=True, slots=True)
 class JobContent:
-    """The content of a new job. name: of the job; it is made safe, and numbered if it is in use."""
+    """The content of a new job.
+
+    name: of the job; it is made safe, and numbered if it is in use; start: the picture that `start: given` begins with.
+    """
 
     name: str
     picture: Path
     mask: Path | None = None
+    start: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +140,13 @@ def submit(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> list[
         settings["style"] = names
     if jobs.priority:
         settings["priority"] = jobs.priority
-    parts = [(c.name, job_parts(c.picture, pictures, c.mask, masks)) for c in jobs.contents]
+    parts = [(c.name, _parts(c, pictures, masks)) for c in jobs.contents]
     return drop_all(config.folders.inbox, parts, settings, config.limits.formats)
+
+
+def _parts(content: JobContent, styles: Sequence[Path], masks: Sequence[Path]) -> list[Part]:
+    parts = job_parts(content.picture, styles, content.mask, masks)
+    return [*parts, Part(Role.START, content.start)] if content.start else parts
 
 
 def style_choices(

@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from nst_daemon import files
-from nst_daemon.config import Folders, Limits
+from nst_daemon.config import Config, Folders, Limits
 from nst_daemon.digests import sha256_stream
 from nst_daemon.intake.library import list_styles
 from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState
 from nst_daemon.names import printable
+from nst_daemon.ops.input_places import input_places
 from nst_daemon.ops.status import read_live
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
 from nst_daemon.web.error_bodies import NotFoundError
@@ -99,6 +100,19 @@ def input_of(job: Job, number: int, folders: Folders, limits: Limits) -> StoredF
         ):
             return file
     raise _not_kept(job, wanted)
+
+
+def folders_with_inputs(job: Job, config: Config) -> list[Path]:
+    """The folders that are searched for the inputs of a job by their contents, the likely ones first."""
+    folders = config.folders
+    own = [folders.spool / job.id]
+    if job.archive:
+        own.insert(
+            0, (folders.done if job.state is JobState.DONE else folders.failed) / job.archive
+        )
+    if job.source == "batch":
+        own.append(folders.batches / job.group)
+    return [*own, folders.styles, *input_places(config)]
 
 
 def _own(job: Job, wanted: JobInput, folders: Folders) -> Iterator[StoredFile]:

@@ -15,10 +15,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nst_daemon import cli
-from nst_daemon.cli_options import input_places
 from nst_daemon.config import Keep
 from nst_daemon.jobs import JobState
 from nst_daemon.ops.batch_submission import BatchPicture, NewBatch, submit
+from nst_daemon.ops.input_places import input_places
 from nst_daemon.service.housekeeping import DAY
 from nst_daemon.service.state import Pacing
 from tests.bench import PNG, Bench

@@ -76,8 +76,8 @@ def add(
     """
     with Ledger.open(options.folders.ledger) as ledger:
         number = f"{len(ledger.ids()) + 1:032x}"
-        fields = {"source": "pair", "inputs": ()} | fields
-        ledger.add(Job(number, name, state=S.CLAIMED, created=1.0, updated=1.0, **fields))
+        fields = {"source": "pair", "inputs": (), "created": 1.0} | fields
+        ledger.add(Job(number, name, state=S.CLAIMED, updated=1.0, **fields))
         if error:
             ledger.move(number, S.FAILED, now=now, error=error, archive=archive)
         elif result:

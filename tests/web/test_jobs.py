@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 
 import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from nst_daemon.jobs import BatchCell, JobInput, Role
+from nst_daemon.jobs import BatchCell, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
 from nst_daemon.web.options import PageOptions
-from tests.web.conftest import add
+from tests.web.conftest import add, picture
 
 API = "/api/v1"
 
@@ -220,3 +222,89 @@ def test_actions_that_mean_nothing_are_refused(
     assert answer.status_code in {400, 409, 422}
     assert answer.json()["error"]
     assert requests(options) == []
+
+
+def drop_job(options: PageOptions, name: str, text: str) -> str:
+    """Put a job into the inbox. Returns its id."""
+    job = f"{len(list(options.folders.inbox.iterdir())) + 0xA000:032x}"
+    (options.folders.inbox / f"{name}.yaml").write_text(f"id: {job}\n{text}")
+    picture(options.folders.inbox / f"{name}.content.png", (8, 8))
+    picture(options.folders.inbox / f"{name}.style-2.png", (9, 9))
+    return job
+
+
+def test_a_job_in_the_inbox_is_a_job(visitor: TestClient, options: PageOptions) -> None:
+    """A job that the daemon has not taken yet is listed and described, with its pictures."""
+    job = drop_job(options, "my dog", "style: starry\npriority: 3\nsize: 64\n")
+    add(options, "older")
+    found = visitor.get(f"{API}/jobs/{job}").json()
+    assert (found["state"], found["name"], found["priority"]) == ("inbox", "my dog", 3)
+    assert (found["styles"], found["settings"], found["actions"]) == (["starry"], {"size": 64}, [])
+    assert [(i["role"], i["available"]) for i in found["inputs"]] == [
+        ("content", True),
+        ("style", True),
+    ]
+    small = visitor.get(f"{API}/jobs/{job}/inputs/0")
+    assert small.content == (options.folders.inbox / "my dog.content.png").read_bytes()
+    assert visitor.get(f"{API}/jobs/{job}/inputs/2").status_code == 404
+    assert names(visitor, "") == ["my dog", "older"]
+    assert names(visitor, "order=oldest") == ["older", "my dog"]
+    assert names(visitor, "state=inbox") == ["my dog"]
+    assert names(visitor, "state=inbox&state=queued&order=queue") == ["older", "my dog"]
+    assert names(visitor, "state=queued") == ["older"]
+    assert names(visitor, "q=MY") == ["my dog"]
+    assert names(visitor, "result=true") == []
+    assert visitor.get(f"{API}/jobs?limit=1").json()["total"] == 2
+
+
+def test_a_strange_file_in_the_inbox_harms_no_list(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """A settings file that is invalid, a link or not UTF-8 is no error of the page."""
+    job = drop_job(options, "odd", "size: [1\n")
+    (options.folders.inbox / "link.yaml").symlink_to("odd.yaml")
+    with (options.folders.inbox / "name\udcff.yaml").open("wb") as file:
+        file.write(b"id: " + b"b" * 32 + b"\nsize: 8\n\xff")
+    assert len(names(visitor, "")) == 2
+    assert visitor.get(f"{API}/jobs/{job}").json()["settings"] == {}
+    assert visitor.get(f"{API}/jobs/{'b' * 32}").status_code == 200
+
+
+def test_the_queue_is_listed_as_it_will_be_painted(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """Groups take turns within a priority, and the parts of the list continue where the last one ended."""
+    for number in range(3):
+        add(options, f"a{number}", group="a", created=float(number))
+        add(options, f"b{number}", group="b", created=10.0 + number)
+    add(options, "a-first", group="a", priority=5, created=50.0)
+    add(options, "done", result="done.png")
+    wanted = ["a-first", "b0", "a0", "b1", "a1", "b2", "a2"]
+    assert names(visitor, "order=queue") == wanted
+    assert names(visitor, "order=queue&group=b") == ["b0", "b1", "b2"]
+    assert names(visitor, "order=queue&state=done") == []
+    first = visitor.get(f"{API}/jobs?order=queue&limit=3").json()
+    assert ([job["name"] for job in first["jobs"]], first["total"]) == (wanted[:3], 7)
+    with Ledger.open(options.folders.ledger) as ledger:
+        ledger.move(first["jobs"][0]["id"], JobState.RUNNING, now=60.0)
+    assert names(visitor, f"order=queue&cursor={first['next']}") == wanted[3:]
+
+
+def test_the_end_of_a_job_is_waited_for(visitor: TestClient, options: PageOptions) -> None:
+    """`wait` ends with the job, at once for one that has ended, and after its time otherwise."""
+    job, ended = add(options, "waits"), add(options, "done", result="done.png")
+    began = time.monotonic()
+    assert visitor.get(f"{API}/jobs/{ended}?wait=30").json()["state"] == "done"
+    assert visitor.get(f"{API}/jobs/{job}?wait=0.1").json()["state"] == "queued"
+
+    def cancel() -> None:
+        with Ledger.open(options.folders.ledger) as ledger:
+            ledger.move(job, JobState.CANCELLED, now=9.0)
+
+    timer = threading.Timer(0.2, cancel)
+    timer.start()
+    assert visitor.get(f"{API}/jobs/{job}?wait=30").json()["state"] == "cancelled"
+    timer.join()
+    assert time.monotonic() - began < 20
+    for wait in ("61", "-1", "nan"):
+        assert visitor.get(f"{API}/jobs/{job}?wait={wait}").status_code == 422

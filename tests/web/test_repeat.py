@@ -1,0 +1,143 @@
+"""Jobs that are painted again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from nst_daemon.engine.settings import resolve
+from nst_daemon.jobs import JobInput, Role
+from nst_daemon.web.options import PageOptions
+from nst_daemon.weights_file import configured_weights
+from tests.web.conftest import add, client, inbox, limited, picture
+
+API = "/api/v1"
+
+
+@pytest.fixture
+def options(options: PageOptions) -> PageOptions:
+    """A page whose limit allows the pictures of these tests."""
+    return limited(options, max_bytes=1_000_000)
+
+
+@pytest.fixture
+def visitor(options: PageOptions) -> TestClient:
+    """A visitor of the page."""
+    return client(options)
+
+
+def given(path: Path, role: Role, spooled: str) -> JobInput:
+    """The input that this file is."""
+    data = path.read_bytes()
+    return JobInput(role, path.name, spooled, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def done(options: PageOptions, name: str = "holiday/dog", **fields: object) -> str:
+    """A finished job with its content in done/ and its style in the library. Returns its id."""
+    folder = options.folders.done / "dog"
+    picture(folder / "dog.png", (64, 32))
+    picture(options.folders.styles / "dots.png", (32, 32))
+    inputs = (
+        given(folder / "dog.png", Role.CONTENT, "dog.png"),
+        given(options.folders.styles / "dots.png", Role.STYLE, "dots.png"),
+    )
+    config = options.config
+    weights = configured_weights(config.model, config.folders.cache).sha256
+    settings = asdict(resolve({"size": 64, "seed": 7}))
+    values = {"settings": settings, "outputs": {"format": "png", "depth": 8, "quality": 90}}
+    values |= {"inputs": inputs, "weights": weights, "archive": "dog", "result": "dog.png"}
+    return add(options, name, **(values | fields))  # type: ignore[arg-type]
+
+
+def repeat(visitor: TestClient, job: str, **body: object) -> Response:
+    """The response to the request to paint a job again."""
+    return visitor.post(f"{API}/jobs/{job}/repeat", json=body)
+
+
+def test_a_job_is_submitted_again_with_its_inputs_and_settings(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """The inbox gets the same pictures and settings under a name without a folder, and the id of the response."""
+    answer = repeat(visitor, done(options))
+    assert answer.status_code == 201, answer.text
+    (job,) = answer.json()["jobs"]
+    assert job["name"] == "holiday-dog"
+    files = inbox(options)
+    assert files["holiday-dog.content.png"] == (options.folders.done / "dog/dog.png").read_bytes()
+    assert files["holiday-dog.style.png"] == (options.folders.styles / "dots.png").read_bytes()
+    settings = yaml.safe_load(files["holiday-dog.yaml"])
+    assert settings["id"] == job["id"]
+    assert (settings["size"], settings["seed"], settings["format"]) == (64, 7, "png")
+
+
+def test_a_job_is_repeated_with_changes(visitor: TestClient, options: PageOptions) -> None:
+    """Settings are replaced and removed, and so are the styles, the name and the priority."""
+    job = done(options)
+    picture(options.folders.styles / "lines.png", (16, 16))
+    styles = [{"library": "lines"}, {"library": "dots"}]
+    body = {"set": {"size": 80, "format": "jpg"}, "unset": ["seed"], "styles": styles}
+    answer = repeat(visitor, job, **body, name="cat", priority=5)
+    assert answer.status_code == 201, answer.text
+    files = inbox(options)
+    assert files.keys() == {"cat.yaml", "cat.content.png"}
+    settings = yaml.safe_load(files["cat.yaml"])
+    assert (settings["size"], settings["format"], settings["priority"]) == (80, "jpg", 5)
+    assert settings["style"] == ["lines", "dots"]
+    assert "seed" not in settings
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "words"),
+    [
+        ({"set": {"size": -1}}, (400, "set.size"), "size"),
+        ({"set": {"seeed": 1}}, (400, "set.seeed"), "did you mean seed?"),
+        ({"set": {"size": 64}, "unset": ["size"]}, (400, ""), "both set and unset"),
+        ({"styles": [{"library": "none"}]}, (400, "styles.0.library"), "none"),
+        ({"styles": [{"upload": "0" * 32}]}, (404, ""), "no upload"),
+        ({"name": "~dog"}, (400, "name"), "temporary file"),
+        ({"priority": 1001}, (422, "priority"), ""),
+        ({"sets": {}}, (422, "sets"), ""),
+    ],
+)
+def test_changes_that_are_not_possible(
+    visitor: TestClient,
+    options: PageOptions,
+    body: dict[str, object],
+    expected: tuple[int, str],
+    words: str,
+) -> None:
+    """What the daemon would refuse is refused at once, with the part of the request, and nothing is submitted."""
+    answer = repeat(visitor, done(options), **body)
+    assert (answer.status_code, answer.json()["field"]) == expected, answer.text
+    assert words in answer.json()["error"]
+    assert inbox(options) == {}
+
+
+def test_other_weights_must_be_allowed(visitor: TestClient, options: PageOptions) -> None:
+    """A picture of other weights is repeated only if the request says so."""
+    job = done(options, weights="0" * 64)
+    refused = repeat(visitor, job)
+    assert (refused.status_code, refused.json()["field"]) == (400, "other_weights")
+    assert inbox(options) == {}
+    assert repeat(visitor, job, other_weights=True).status_code == 201
+
+
+def test_a_job_whose_inputs_are_gone_is_not_repeated(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """The response names the input that is gone; a job that was refused before has no settings."""
+    job = done(options)
+    (options.folders.done / "dog" / "dog.png").unlink()
+    answer = repeat(visitor, job)
+    assert answer.status_code == 409
+    assert "dog.png of holiday/dog" in answer.json()["cause"]
+    refused = add(options, "refused", error="no")
+    assert repeat(visitor, refused).status_code == 409
+    assert repeat(visitor, "0" * 32).status_code == 404
+    assert inbox(options) == {}
