@@ -29,6 +29,9 @@ RETENTION_SECONDS = 3600.0
 #: Pictures that are being copied for a batch are kept for so many seconds at least.
 COPYING_SECONDS = 3600.0
 
+#: Uploads that were not used for so many days are removed. The page removes them earlier, unless it is switched off.
+UPLOADS_DAYS = 2.0
+
 
 class Housekeeping:
     """Checks the folders, removes what `keep` allows to remove, and renews the copy of the ledger."""
@@ -93,6 +96,8 @@ class Housekeeping:
             if days is not None:
                 self._remove_archives(root, states, now.wall - days * DAY)
         self._remove_uploads(now)
+        with contained("uploads", warn(log, "an upload cannot be removed: %s")):
+            files.remove_older(folders.uploads, now.wall - UPLOADS_DAYS * DAY)
         if keep.previews_days is not None:
             with contained("previews", warn(log, "a preview cannot be removed: %s")):
                 files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)

@@ -50,7 +50,8 @@ def make_app(options: PageOptions) -> FastAPI:
                 tokens=context.tokens,
                 wrong_tokens=context.wrong_tokens,
                 login=static.page("login.html", 401),
-            )
+            ),
+            Middleware(error_bodies.InternalErrors),
         ],
     )
     app.state.context = context

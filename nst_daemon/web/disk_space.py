@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nst_daemon import files
 from nst_daemon.errors import StorageError
 from nst_daemon.mounts import free_bytes
 from nst_daemon.units import size
@@ -31,8 +32,9 @@ class DiskSpace:
     @contextmanager
     def reserved(self, folder: Path, needed: int) -> Iterator[Reservation]:
         """Reserve space in a folder that exists. Raises StorageError if too little is free."""
-        device = folder.stat().st_dev
-        with self._lock:
+        with files.storage(folder):
+            device = folder.stat().st_dev
+        with self._lock, files.storage(folder):
             free = self._free(folder) - self._reserved[device]
             if free - needed < self._min_free:
                 raise StorageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nst_daemon.errors import (
     BusyError,
@@ -19,7 +21,11 @@ from nst_daemon.errors import (
     StorageError,
     UsageError,
 )
+from nst_daemon.names import printable
+from nst_daemon.unexpected import explain
 from nst_daemon.web.models import ErrorBody
+
+log = logging.getLogger(__name__)
 
 
 class NotFoundError(UsageError):
@@ -61,7 +67,7 @@ CODES: Mapping[type[NstError], int] = {
 #: The error responses that every route may have, for the OpenAPI description.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorBody, "description": HTTPStatus(code).phrase}
-    for code in (400, 401, 403, 404, 409, 411, 413, 421, 422, 429, 503, 507)
+    for code in (400, 401, 403, 404, 408, 409, 411, 413, 421, 422, 429, 500, 503, 507)
 }
 
 #: For errors of this program.
@@ -79,6 +85,31 @@ _NOT_JSON = {
     "model_attributes_type": "the body is not a JSON object",
     "missing_body": "there is no body",
 }
+
+
+class InternalErrors:
+    """Middleware that answers an unexpected exception with `INTERNAL`, and logs it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if started:
+                raise
+            explain(error)  # logs the traceback
+            log.error("%s %s: internal error", scope["method"], printable(scope["path"]))
+            await response(500, INTERNAL)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:

@@ -168,8 +168,8 @@ class Uploads:
             found = {upload_id: self.get(upload_id) for upload_id in wanted}
             self._in_use.update(wanted)
         try:
-            for upload_id in wanted:
-                self._touch(upload_id)
+            for upload in found.values():
+                self._touch(upload.path)
             yield found
         finally:
             with self._lock:
@@ -212,10 +212,12 @@ class Uploads:
                 elif start and f"{upload_id}.json" not in names:
                     path.unlink()
 
-    def _touch(self, upload_id: str) -> None:
+    def _touch(self, picture: Path) -> None:
+        """Note that an upload is used now. The daemon looks at both files."""
         now = self._clock()
         with files.storage(self._folder):
-            os.utime(self._folder / f"{upload_id}.json", (now, now))
+            for path in (picture, picture.with_suffix(".json")):
+                os.utime(path, (now, now))
 
     def _complete(self, arriving: _Arriving, name: str) -> Upload:
         """Check a picture that has arrived, and make it an upload."""
@@ -234,7 +236,7 @@ class Uploads:
         noted = _Notes(name, arriving.received, header.format.name, width, height)
         with arriving.placed():
             files.write_atomic(self._folder / f"{arriving.id}.json", _NOTES.dump_json(noted))
-            self._touch(arriving.id)
+            self._touch(self._folder / f"{arriving.id}{arriving.suffix}")
         return self.get(arriving.id)
 
 

@@ -503,6 +503,19 @@ def test_the_preview_of_a_failed_job_stays_for_some_days(tmp_path: Path) -> None
     assert not preview.exists()
 
 
+def test_uploads_are_removed_when_the_page_is_off(tmp_path: Path) -> None:
+    """The daemon removes uploads that the page should have removed a day ago, and no others."""
+    bench = Bench(tmp_path)
+    folder = bench.folders.uploads
+    folder.mkdir()
+    for name, age in (("old.png", 2.1), ("old.json", 2.1), ("used.png", 1.8), ("used.json", 1.8)):
+        (folder / name).write_bytes(b"an upload")
+        at = bench.now.wall - age * DAY
+        os.utime(folder / name, (at, at))
+    bench.step(3700)
+    assert {path.name for path in folder.iterdir()} == {"used.png", "used.json"}
+
+
 def test_previews_can_be_switched_off(tmp_path: Path) -> None:
     """With outputs.preview off the worker is given no place for one."""
     bench = Bench(tmp_path, outputs=configuration.Outputs(preview=False))

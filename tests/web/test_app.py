@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from nst_daemon.service.live_status import InboxStatus, LiveStatus, PaintingStatus
@@ -38,6 +39,24 @@ def test_without_a_daemon(visitor: TestClient, options: PageOptions) -> None:
     assert answer.headers["cache-control"] == "no-store"
     health = visitor.get(f"{API}/health")
     assert (health.status_code, health.json()) == (503, {"status": "away"})
+
+
+def test_an_unexpected_error_has_a_body_too(
+    visitor: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of this program is status 500 with an error in JSON and all headers; the log has the traceback."""
+
+    def fail() -> None:
+        raise LookupError("secret")
+
+    app = visitor.app
+    assert isinstance(app, FastAPI)
+    app.get("/broken")(fail)
+    answer = visitor.get("/broken")
+    assert (answer.status_code, answer.json()["cause"]) == (500, "internal error")
+    assert "secret" not in answer.text
+    assert "Content-Security-Policy" in answer.headers
+    assert "LookupError: secret" in caplog.text
 
 
 @pytest.fixture

@@ -351,6 +351,15 @@ def test_all_jobs_or_none(options: PageOptions) -> None:
     assert inbox(options) == {}
 
 
+def test_a_folder_that_is_missing_is_said(visitor: TestClient, options: PageOptions) -> None:
+    """Without the inbox the error names it, its cause and the remedy."""
+    dog = upload(visitor)
+    options.folders.inbox.rmdir()
+    code, answer = post(visitor, contents=[{"upload": dog}], styles=[{"upload": dog}])
+    assert code == 507
+    assert answer["error"] == f"{options.folders.inbox} does not exist; mount it or create it"
+
+
 def test_an_estimate(visitor: TestClient, options: PageOptions) -> None:
     """Without earlier pictures the time is unknown; the number of pictures is that of the contents."""
     dog = upload(visitor)

@@ -278,6 +278,7 @@ def test_an_upload_expires_after_its_last_use(options: PageOptions, clock: Clock
     with uploads.used([kept]):
         pass
     assert uploads.get(kept).expires == pytest.approx(clock.now + LIFETIME)
+    assert uploads.get(kept).path.stat().st_mtime == clock.now  # the daemon looks at it
     clock.now += 2
     with pytest.raises(NotFoundError):  # also before it is removed
         uploads.get(unused)

@@ -71,10 +71,13 @@ def _check_settings(body: NewStyle, config: Config) -> None:
 def describe(style: Style) -> StyleInfo:
     """The JSON form of a style."""
     changed = style.pictures[0].fingerprint.mtime_ns // 1_000_000 if style.pictures else 0
+    unreadable = (
+        "" if style.name.isprintable() else "its name is not UTF-8, or cannot be shown: rename it"
+    )
     return StyleInfo(
         name=style.name,
         pictures=len(style.pictures),
-        problem=style.problem,
+        problem=style.problem or unreadable,
         settings={key: plain(value) for key, value in style.settings.items()},
         version=changed,
     )
