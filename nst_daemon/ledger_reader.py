@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,35 +72,6 @@ class JobEvent:
 
 #: What another process can request for a job.
 Verb = Literal["cancel", "retry", "priority", "delete"]
-
-
-@dataclass(frozen=True, slots=True)
-class PaintingTime:
-    """When a finished picture was painted: from `began` to `ended`, seconds since the epoch."""
-
-    settings: Mapping[str, Any]
-    result: str
-    began: float
-    ended: float
-
-
-@dataclass(frozen=True, slots=True)
-class BatchCounts:
-    """The jobs of all batches of one name.
-
-    created: of the first job; updated: the latest change; seconds since the epoch. counts: the jobs in each state,
-    without states that have none.
-    """
-
-    name: str
-    created: float
-    updated: float
-    counts: Mapping[JobState, int]
-
-    def with_more(self, other: BatchCounts) -> BatchCounts:
-        """These jobs and others in other states."""
-        created, updated = min(self.created, other.created), max(self.updated, other.updated)
-        return BatchCounts(self.name, created, updated, {**self.counts, **other.counts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,33 +176,6 @@ class LedgerReader:
         )
         return [JobEvent(at, JobState(state), attempt, note) for at, state, attempt, note in rows]
 
-    def painting_times(self, limit: int) -> list[PaintingTime]:
-        """The latest finished pictures that were painted in one attempt without interruption, newest first."""
-        rows = self._read(
-            """
-            SELECT settings, result, began, ended FROM (
-                SELECT settings, result, updated,
-                    (SELECT COUNT(*) FROM events WHERE job = jobs.id AND state = 'queued') AS queued,
-                    (SELECT MAX(at) FROM events WHERE job = jobs.id AND state = 'running') AS began,
-                    (SELECT MAX(at) FROM events WHERE job = jobs.id AND state = 'staged') AS ended
-                FROM jobs WHERE state = 'done' ORDER BY updated DESC LIMIT ?
-            ) WHERE queued = 1 AND ended > began ORDER BY updated DESC
-            """,
-            (limit,),
-        )
-        return [
-            PaintingTime(json.loads(settings), *others) for settings, *others in map(tuple, rows)
-        ]
-
-    def queued_settings(self) -> list[tuple[dict[str, Any], int]]:
-        """The settings of the jobs that will be painted, and how many jobs have each."""
-        states = (JobState.CLAIMED, JobState.QUEUED, JobState.RETRYING)
-        rows = self._read(
-            f"SELECT settings, COUNT(*) FROM jobs WHERE state IN ({marks(states)}) AND error = '' GROUP BY settings",  # noqa: S608 (question marks)
-            states,
-        )
-        return [(json.loads(settings), number) for settings, number in rows]
-
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state; every state is a key."""
         found = dict(self._read("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
@@ -331,22 +275,6 @@ class LedgerReader:
         sql = "SELECT MAX(updated) FROM jobs WHERE \"group\" = ? AND source = 'batch'"
         return self._read(sql, (name,))[0][0] or 0.0
 
-    def batches(self, name: str | None = None) -> list[BatchCounts]:
-        """The batches with jobs, or those of this name, the one that began last first."""
-        named = "" if name is None else 'AND "group" = :name'
-        rows = self._read(
-            f"""
-            SELECT "group", state, COUNT(*), MIN(created), MAX(updated) FROM jobs
-            WHERE source = 'batch' {named} GROUP BY "group", state
-            """,  # noqa: S608 (our own text)
-            {"name": name},
-        )
-        found: dict[str, BatchCounts] = {}
-        for group, state, number, created, updated in rows:
-            new = BatchCounts(group, created, updated, {JobState(state): number})
-            found[group] = found[group].with_more(new) if group in found else new
-        return sorted(found.values(), key=lambda batch: batch.created, reverse=True)
-
     def batch_has_results(self, name: str) -> bool:
         """Whether a batch of this name has a picture that was not deleted."""
         return bool(
@@ -379,18 +307,26 @@ class LedgerReader:
         Raises:
             LedgerError: The job is unknown, or there is no such request.
         """
+        self.request_all([job_id], verb, now=now, changes=changes)
+
+    def request_all(
+        self, job_ids: Iterable[str], verb: Verb, *, now: float, changes: Changes = NO_CHANGES
+    ) -> None:
+        """Ask the same for many jobs, all or none. See `request`."""
         if verb not in get_args(Verb):
             raise LedgerError(f"{verb!r} is not a request")
         with self._transaction():
-            self._require(job_id)
-            last = [r for r in self.pending_requests() if r.job_id == job_id][-1:]
-            if last and last[0].verb == verb:
-                changes = last[0].changes.then(changes)
-                self._db.execute("DELETE FROM requests WHERE number = ?", (last[0].number,))
-            self._db.execute(
-                "INSERT INTO requests (job, verb, at, changes) VALUES (?, ?, ?, ?)",
-                (job_id, verb, now, json.dumps(asdict(changes))),
-            )
+            last = {request.job_id: request for request in self.pending_requests()}
+            for job_id in job_ids:
+                self._require(job_id)
+                wanted, before = changes, last.get(job_id)
+                if before and before.verb == verb:
+                    wanted = before.changes.then(changes)
+                    self._db.execute("DELETE FROM requests WHERE number = ?", (before.number,))
+                self._db.execute(
+                    "INSERT INTO requests (job, verb, at, changes) VALUES (?, ?, ?, ?)",
+                    (job_id, verb, now, json.dumps(asdict(wanted))),
+                )
 
     def pending_requests(self) -> list[SteeringRequest]:
         """Requests that the daemon has not finished yet, in order."""

@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "ledger_file": LEAVES | FILES,
     "rights": {"config", "errors", "files", "ledger_file", "names"},
     "ledger_reader": LEAVES | FILES | {"ledger_file", "rights"},
+    "ledger_figures": {"jobs", "ledger_reader"},
     "ledger_listing": {"jobs", "ledger_reader", "names"},
     "tokens": {"config", "errors", "files", "names", "rights"},
     "ledger": LEAVES | FILES | {"ledger_file", "ledger_reader"},
@@ -148,6 +149,7 @@ ALLOWED: dict[str, set[str]] = {
     | {
         "intake.batch",
         "intake.dropped",
+        "ledger_figures",
         "ledger_reader",
         "report.sidecar",
         "rights",
@@ -219,6 +221,7 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | {
         "ledger",
+        "ledger_figures",
         "ledger_listing",
         "ledger_reader",
         "addresses",

@@ -11,8 +11,9 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import clean_name, composed, numbered, printable
 from nst_daemon.ops.estimates import Planned
 from nst_daemon.ops.submission import FieldProblem
+
+#: Seconds that the daemon needs to make a job of a batch, at most, in nearly all cases.
+STOP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,37 @@ def pictures_of(folders: Folders, name: str, file: Path) -> int | None:
     return number * len(asked.styles) * asked.combinations
 
 
+def withdraw(folders: Folders, name: str, pause: Callable[[float], object] = time.sleep) -> bool:
+    """Remove the file of a batch from the inbox, so that the daemon makes no more jobs of it.
+
+    Args:
+        folders: the folders of the root.
+        name: of the batch.
+        pause: sleeps for a number of seconds, in which the daemon finishes the job that it is making.
+
+    Returns:
+        Whether there was such a file.
+
+    Raises:
+        UsageError: the file is not one of `submit`: it may be the only copy.
+        StorageError: the inbox cannot be written.
+    """
+    file = waiting_batches(folders).get(name)
+    if file is None:
+        return False
+    if not (folders.batches / name).is_dir():
+        raise UsageError(
+            f"{printable(file.name)} is in the inbox, and more jobs of this batch will come",
+            remedy="move the file out of the inbox first",
+        )
+    with files.storage(folders.inbox):
+        file.unlink(missing_ok=True)
+    pause(STOP_SECONDS)
+    if not _has_jobs(folders, name):
+        files.remove_tree(folders.batches / name)
+    return True
+
+
 def _name_problems(folders: Folders, name: str) -> Iterator[FieldProblem]:
     file = f"{name}{batch_files.SUFFIX}.yaml"
     if fault := batch_files.name_fault(name, file):
@@ -202,8 +237,12 @@ def _in_use(folders: Folders, name: str) -> NameInUseError:
 
 def _is_in_use(folders: Folders, name: str) -> bool:
     places = (folders.batches / name, folders.results / name)
-    if any(map(os.path.lexists, places)) or name in waiting_batches(folders):
-        return True
+    taken = any(map(os.path.lexists, places)) or name in waiting_batches(folders)
+    return taken or _has_jobs(folders, name)
+
+
+def _has_jobs(folders: Folders, name: str) -> bool:
+    """Whether the ledger has jobs of a batch."""
     if not folders.ledger.exists():
         return False
     with LedgerReader.attach(folders.ledger) as ledger:

@@ -20,7 +20,7 @@ from nst_daemon.engine.settings import AUTO_SIZE, RenderSettings, restore, scale
 from nst_daemon.errors import SettingsError
 from nst_daemon.files import read_file
 from nst_daemon.jobs import JobState
-from nst_daemon.ledger_reader import LedgerReader, PaintingTime
+from nst_daemon.ledger_figures import LedgerFigures, PaintingTime
 from nst_daemon.ops.status import Status
 
 #: The number of earlier pictures that are looked at, and of those that count for one estimate.
@@ -83,7 +83,7 @@ class Estimates:
         """From the latest pictures of a root. Raises LedgerError, StorageError."""
         if not folders.ledger.exists():
             return cls(())
-        with LedgerReader.attach(folders.ledger) as ledger:
+        with LedgerFigures.attach(folders.ledger) as ledger:
             return cls(earlier_pictures(ledger.painting_times(LOOKED_AT), folders.results))
 
     def seconds(self, planned: Sequence[Planned]) -> float | None:
@@ -173,7 +173,7 @@ class QueueEstimate:
         self._queued, self._running = 0.0, {}
         if not self._folders.ledger.exists():
             return
-        with LedgerReader.attach(self._folders.ledger) as ledger:
+        with LedgerFigures.attach(self._folders.ledger) as ledger:
             queued, running = ledger.queued_settings(), ledger.jobs(JobState.RUNNING)
         if not queued and not running:
             return

@@ -33,6 +33,7 @@ def act(
     *,
     ids: Sequence[str] = (),
     states: Sequence[JobState] = (),
+    batch: str = "",
     changes: Changes,
 ) -> ActionOutcome:
     """Store a request for each job for which it is possible.
@@ -43,6 +44,7 @@ def act(
         verb: What is requested.
         ids: Of jobs.
         states: Also all jobs in these states for which the request is possible.
+        batch: Only those of this batch; without states all of them.
         changes: For "retry", of the settings file; for "priority", the new one.
 
     Raises:
@@ -59,7 +61,7 @@ def act(
             chosen[job_id] = job
         else:
             outcome.problems[job_id] = requests.impossible(verb, job, config.folders.results)
-    for job in ledger.jobs(*states) if states else ():
+    for job in _all_in(ledger, states, batch):
         if verb in requests.actions(job, asked.get(job.id, ())):
             chosen[job.id] = job
     if verb == "retry":
@@ -67,6 +69,13 @@ def act(
     outcome.requested = [job for job in chosen.values() if job.id not in outcome.problems]
     requests.store(ledger, verb, outcome.requested, changes)
     return outcome
+
+
+def _all_in(ledger: LedgerReader, states: Sequence[JobState], batch: str) -> list[Job]:
+    """The jobs in some states, of a batch if one is named."""
+    if batch:
+        return [job for job in ledger.batch(batch) if not states or job.state in states]
+    return ledger.jobs(*states) if states else []
 
 
 def changes_for(

@@ -110,9 +110,8 @@ def store(
         jobs: Those of `selected`.
         changes: For a retry, of the settings; for a priority, `priority_of`.
     """
-    for job in jobs:
-        if not done_before(verb, job):
-            ledger.request(job.id, verb, now=time.time(), changes=changes)
+    ids = [job.id for job in jobs if not done_before(verb, job)]
+    ledger.request_all(ids, verb, now=time.time(), changes=changes)
 
 
 def priority_of(priority: int) -> Changes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,11 @@ class Batches:
     def _expand(self, expansion: Expansion, now: Moment) -> None:
         """Admit the next pictures of a batch, a few at a time, except those that it has already."""
         for _ in range(self._state.pacing.claims_a_round):
+            if self._is_withdrawn(expansion):
+                log.warning("batch %s was stopped: its file is not in the inbox", expansion.name)
+                self._expansions.remove(expansion)
+                self._completion.batch_closed(expansion.name)
+                return
             wanted = expansion.current()
             if wanted is None:
                 self._close_batch(expansion)
@@ -109,6 +115,11 @@ class Batches:
                 else:
                     self._admission.admit(wanted, now)
             expansion.advance()
+
+    def _is_withdrawn(self, expansion: Expansion) -> bool:
+        """Whether somebody has removed the batch file from the inbox: its other pictures are not wanted."""
+        inbox, file = self._state.folders.inbox, expansion.file
+        return file is not None and not os.path.lexists(inbox / file.path)
 
     def _abandon(self, expansion: Expansion, reason: str, detail: str) -> None:
         """A batch cannot continue: its file stays in the inbox until it changes or the daemon starts again."""

@@ -299,6 +299,11 @@ class ActionRequest(RequestBody):
     action: Verb
     ids: Annotated[list[Identifier], Field(max_length=MAX_ACTED)] = []
     states: list[JobState] = Field(default=[], description="All jobs in these states.")
+    batch: str = Field(
+        default="",
+        max_length=1000,
+        description="All jobs of this batch, or those in the states. `cancel` also stops jobs that are still to come.",
+    )
     set: Settings = Field(default={}, description="For retry: changed settings.")
     unset: list[str] = Field(
         default=[], description="For retry: settings that are not written any more."
@@ -423,7 +428,9 @@ class BatchInfo(ResponseBody):
     waiting: bool = Field(
         description="Whether its file is still in the inbox, so that more jobs will come."
     )
-    sheet: bool = Field(description="Whether /batches/{name}/sheet has the contact sheet.")
+    sheet: int = Field(
+        description="Changes with the contact sheet (milliseconds since the epoch); 0: there is none."
+    )
 
 
 class BatchList(ResponseBody):

@@ -82,6 +82,18 @@ def test_a_batch_reads_its_own_uploads(bench: Bench, tmp_path: Path) -> None:
     assert not list(bench.folders.inbox.glob("*.yaml"))
 
 
+def test_a_batch_ends_without_its_file(bench: Bench, tmp_path: Path) -> None:
+    """When its file is removed from the inbox, a batch makes no more jobs; those that it has are painted."""
+    ask(bench, tmp_path / "uploads")
+    bench.step(1.5, times=3)
+    assert len(bench.ledger.jobs()) == 1
+    (bench.folders.inbox / "night.batch.yaml").unlink()
+    bench.step(1.5, times=5)
+    paint_all(bench)
+    assert [job.state for job in bench.ledger.jobs()] == [S.DONE]
+    assert bench.chores.requests == [("contact-sheet", str(bench.folders.results / "night"))]
+
+
 def test_another_batch_cannot_read_them(bench: Bench, tmp_path: Path) -> None:
     """A batch file of another name that asks for uploaded pictures is refused, with an absolute and a relative glob."""
     ask(bench, tmp_path / "uploads")

@@ -232,9 +232,12 @@ def test_batches_are_listed(options: PageOptions) -> None:
     assert {k: n for k, n in second["counts"].items() if n} == {"failed": 1, "claimed": 1}
     assert {k: n for k, n in first["counts"].items() if n} == {"done": 1, "cancelled": 1}
     assert (first["created"], first["updated"], first["pictures"]) == (5.0, 10.0, 2)
-    assert (first["waiting"], first["sheet"], second["sheet"]) == (False, True, False)
+    assert (first["waiting"], second["sheet"]) == (False, 0)
+    version = (options.folders.results / "first" / "contact-sheet.jpg").stat().st_mtime_ns
+    assert first["sheet"] == version // 1_000_000
     assert visitor.get(f"{BATCHES}/first").json() == first
-    sheet = visitor.get(f"{BATCHES}/first/sheet")
+    sheet = visitor.get(f"{BATCHES}/first/sheet", params={"v": first["sheet"]})
+    assert "immutable" in sheet.headers["cache-control"]
     assert (sheet.content, sheet.headers["content-type"]) == (b"a sheet", "image/jpeg")
     for path in ("second/sheet", "third", "third/sheet", "../first", "%2e%2e/sheet"):
         assert visitor.get(f"{BATCHES}/{path}").status_code == 404, path
@@ -247,6 +250,62 @@ def test_a_sheet_is_inside_of_the_results(options: PageOptions, tmp_path: Path) 
     (options.folders.results / "first").symlink_to(tmp_path)
     assert not client(options).get(f"{BATCHES}/first").json()["sheet"]
     assert client(options).get(f"{BATCHES}/first/sheet").status_code == 404
+
+
+def act(visitor: TestClient, **body: Any) -> Any:
+    """Request an action."""
+    return visitor.post("/api/v1/jobs/actions", json=body)
+
+
+def test_a_whole_batch_is_cancelled(options: PageOptions) -> None:
+    """Cancelling a batch requests it for its open jobs and removes its file; other batches stay."""
+    visitor = client(options)
+    assert visitor.post(BATCHES, json=request(visitor)).status_code == 201
+    add(options, "night", 0, S.DONE)
+    open_jobs = [add(options, "night", n, S.QUEUED) for n in (1, 2)]
+    add(options, "other", 0, S.QUEUED)
+    answer = act(visitor, action="cancel", batch="night")
+    assert (answer.status_code, answer.json()) == (202, {"requested": open_jobs, "problems": []})
+    assert not list(options.folders.inbox.iterdir())
+    assert (options.folders.batches / "night").exists(), "its jobs have not ended"
+    assert not visitor.get(f"{BATCHES}/night").json()["waiting"]
+    answer = act(visitor, action="cancel", batch="night")
+    assert (answer.status_code, answer.json()["error"]) == (
+        409,
+        "cancel is not possible for any job of the batch night",
+    )
+
+
+def test_a_batch_without_jobs_is_cancelled(options: PageOptions) -> None:
+    """A batch that the daemon has not begun leaves nothing, so its name is free again."""
+    visitor = client(options)
+    assert visitor.post(BATCHES, json=request(visitor)).status_code == 201
+    assert act(visitor, action="cancel", batch="night").status_code == 202
+    assert visitor.get(f"{BATCHES}/night").status_code == 404
+    assert visitor.post(BATCHES, json=request(visitor)).status_code == 201
+
+
+def test_a_batch_file_of_a_person_is_not_removed(options: PageOptions) -> None:
+    """A batch file that was dropped stays: it may be the only copy."""
+    file = options.folders.inbox / "own.batch.yaml"
+    file.write_text("contents: '*'\nstyles: dots")
+    answer = act(client(options), action="cancel", batch="own")
+    assert (answer.status_code, answer.json()["remedy"]) == (
+        400,
+        "move the file out of the inbox first",
+    )
+    assert file.exists()
+
+
+def test_jobs_of_a_batch_in_a_state_are_retried(options: PageOptions) -> None:
+    """With states and a batch only the jobs of the batch in these states are meant."""
+    add(options, "night", 0, S.QUEUED)
+    add(options, "other", 0, S.QUEUED)
+    second = add(options, "night", 1, S.QUEUED)
+    with Ledger.open(options.folders.ledger) as ledger:
+        ledger.move(second, S.RUNNING, now=90.0)
+    answer = act(client(options), action="priority", batch="night", states=["running"], priority=5)
+    assert answer.json()["requested"] == [second]
 
 
 def test_an_estimate_of_a_batch(options: PageOptions) -> None:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 
 from nst_daemon.errors import NameInUseError, UsageError
 from nst_daemon.jobs import JobState
-from nst_daemon.ledger_reader import BatchCounts, LedgerReader
+from nst_daemon.ledger_figures import BatchCounts, LedgerFigures
 from nst_daemon.names import printable
 from nst_daemon.ops import batch_submission
 from nst_daemon.ops.batch_submission import BatchPicture, NewBatch
@@ -30,6 +30,7 @@ from nst_daemon.web.models import (
     Estimate,
     StyleRef,
 )
+from nst_daemon.web.stored_files import RequestedFile, StoredFile
 from nst_daemon.web.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -86,14 +87,9 @@ def batches(shared: Shared) -> BatchList:
 
 
 @router.get("/{name:path}/sheet", response_class=FileResponse)
-def sheet(name: str, shared: Shared) -> FileResponse:
+def sheet(name: str, shared: Shared, wanted: RequestedFile) -> Response:
     """The contact sheet of a batch. It is made when the batch ends."""
-    path = _sheet(shared, name)
-    if path is None:
-        raise NotFoundError(f"the batch {printable(name)} has no contact sheet")
-    return FileResponse(
-        path, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"}
-    )
+    return wanted.send(_sheet(shared, name), f"{name} {SHEET}")
 
 
 @router.get("/{name:path}")
@@ -169,7 +165,7 @@ def _refuse(problems: Iterable[FieldProblem]) -> None:
 def _counted(shared: Context, name: str | None = None) -> list[BatchCounts]:
     if not shared.folders.ledger.exists():
         return []
-    with LedgerReader.attach(shared.folders.ledger) as ledger:
+    with LedgerFigures.attach(shared.folders.ledger) as ledger:
         return ledger.batches(name)
 
 
@@ -197,7 +193,7 @@ def _describe(
         counts={state: counted.counts.get(state, 0) for state in JobState},
         pictures=number,
         waiting=file is not None,
-        sheet=_sheet(shared, name) is not None,
+        sheet=_sheet_version(shared, name),
     )
 
 
@@ -209,8 +205,14 @@ def _modified(file: Path) -> float:
         return time.time()
 
 
-def _sheet(shared: Context, name: str) -> Path | None:
-    """The contact sheet of a batch, if there is one in results/ after links have been resolved."""
-    results = shared.folders.results.resolve()
-    path = (results / name / SHEET).resolve()
-    return path if path.is_file() and path.is_relative_to(results) else None
+def _sheet(shared: Context, name: str) -> StoredFile:
+    """The contact sheet of a batch. Raises NotFoundError for a link that leads out of results/."""
+    return StoredFile.inside(shared.folders.results, f"{name}/{SHEET}")
+
+
+def _sheet_version(shared: Context, name: str) -> int:
+    """The modification time of a sheet in milliseconds since the epoch; 0 if it does not exist."""
+    try:
+        return _sheet(shared, name).status().st_mtime_ns // 1_000_000
+    except NotFoundError:
+        return 0

@@ -15,7 +15,7 @@ from nst_daemon.errors import InputError, NstError, UsageError
 from nst_daemon.ledger_listing import JobFilter
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.ops import job_actions, requests
+from nst_daemon.ops import batch_submission, job_actions, requests
 from nst_daemon.ops.job_actions import ActionOutcome
 from nst_daemon.web import error_bodies, inbox_jobs, job_bodies, job_lists
 from nst_daemon.web.context import Context, Shared
@@ -101,7 +101,7 @@ async def job(
     while True:
         found = await run_in_threadpool(find_details, shared, id)
         left = until - time.monotonic()
-        if _has_ended(found) or left <= 0 or await request.is_disconnected():
+        if job_bodies.has_ended(found) or left <= 0 or await request.is_disconnected():
             return found
         await anyio.sleep(min(LOOK_SECONDS, left))
 
@@ -110,8 +110,9 @@ async def job(
 def request_action(body: ActionRequest, shared: Shared) -> ActionResult:
     """Cancel, retry or delete jobs, or change their priority. The daemon does it within seconds."""
     changes = job_actions.changes_for(body.action, body.set, body.unset, body.priority)
-    if not body.ids and not body.states:
-        raise UsageError("no job is named", remedy="give ids or states")
+    if not body.ids and not body.states and not body.batch:
+        raise UsageError("no job is named", remedy="give ids, states or a batch")
+    withdrawn = body.action == "cancel" and batch_submission.withdraw(shared.folders, body.batch)
     with LedgerReader.attach(shared.folders.ledger) as ledger:
         outcome = job_actions.act(
             shared.config,
@@ -119,9 +120,10 @@ def request_action(body: ActionRequest, shared: Shared) -> ActionResult:
             body.action,
             ids=list(dict.fromkeys(body.ids)),
             states=body.states,
+            batch=body.batch,
             changes=changes,
         )
-    if not outcome.requested:
+    if not outcome.requested and not withdrawn:
         raise _nothing_requested(outcome, body)
     names = ", ".join(printable(job.name) for job in outcome.requested[:LOGGED])
     log.info("%s of %d jobs was requested: %s", body.action, len(outcome.requested), names)
@@ -138,8 +140,9 @@ def _nothing_requested(outcome: ActionOutcome, body: ActionRequest) -> NstError:
     """The first problem, as the error of the whole request."""
     first = next(iter(outcome.problems.values()), None)
     if first is None:
-        states = ", ".join(body.states)
-        return ConflictError(f"{body.action} is not possible for any job that is {states}")
+        states = f" that is {', '.join(body.states)}" if body.states else ""
+        batch = f" of the batch {printable(body.batch)}" if body.batch else ""
+        return ConflictError(f"{body.action} is not possible for any job{batch}{states}")
     if isinstance(first, InputError):
         return first
     return ConflictError(first.message, remedy=first.remedy)
@@ -167,8 +170,3 @@ def _in_ledger(shared: Context, job_id: str) -> JobDetails | None:
     if found is None:
         return None
     return job_bodies.details(found, asked, events, folders, shared.options.limits)
-
-
-def _has_ended(job: JobDetails) -> bool:
-    """Whether nothing more happens. A job that will be retried has not ended."""
-    return job.state != "inbox" and job.state.terminal and job.requested != "retry"

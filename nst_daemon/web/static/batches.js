@@ -74,7 +74,7 @@ function update(element, batch) {
 }
 
 function showSheet(batch) {
-  const source = address(`/batches/${encodeURIComponent(batch.name)}/sheet`, { v: batch.updated });
+  const source = address(`/batches/${encodeURIComponent(batch.name)}/sheet`, { v: batch.sheet });
   return ask({
     title: t("batches.sheet_of", { name: batch.name }), wide: true, action: t("frame.close"), cancel: "",
     body: make("a", { href: source, target: "_blank", rel: "noopener" }, make("img", { class: "whole", src: source, alt: t("batches.sheet_of", { name: batch.name }) })),
