@@ -117,8 +117,9 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, topic: str, read: ReadEvent) -> None:
-        super().__init__((), headers=STREAM_HEADERS)
+    def __init__(self, feed: Feed, topic: str, read: ReadEvent, status_code: int = 200) -> None:
+        # FastAPI finds the status in this signature.
+        super().__init__((), status_code, headers=STREAM_HEADERS)
         self._feed, self._topic, self._read = feed, topic, read
 
     async def stream_response(self, send: Send) -> None:

@@ -18,7 +18,12 @@ from nst_daemon.web.options import PageOptions
 from tests.web.conftest import add, picture
 
 API = "/api/v1"
-NO_ID = {("get", f"{API}/jobs/{word}") for word in ("check", "actions")}
+#: Where the last word is taken for an id or a name: the code of GET.
+TAKEN_FOR_NAMES = {
+    f"{API}/jobs/check": 422,
+    f"{API}/jobs/actions": 422,
+    f"{API}/batches/check": 404,
+}
 
 
 def test_the_page_starts_without_decoders() -> None:
@@ -100,8 +105,8 @@ def test_there_is_no_other_way_in(visitor: TestClient, description: Any) -> None
         address = path.replace("{id}", "1" * 32)
         for method in {"get", "put", "patch", "delete", "post"} - described.keys():
             code = visitor.request(method, address).status_code
-            # GET /jobs/check asks for a job with the id "check".
-            assert code == (422 if (method, path) in NO_ID else 405), (method, path)
+            expected = TAKEN_FOR_NAMES.get(path, 405) if method == "get" else 405
+            assert code == expected, (method, path)
     for path in ("/", "/static/x/app.js"):
         for method in ("PUT", "PATCH", "DELETE", "POST"):
             assert visitor.request(method, path).status_code == 405, (method, path)
