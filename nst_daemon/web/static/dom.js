@@ -33,6 +33,21 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+const focusable = (place) => [...place.querySelectorAll("a[href], button, input, select, textarea, summary")].filter((one) => !one.disabled);
+const nameOf = (element) => element.getAttribute("aria-label") || element.textContent;
+
+/** Change what is in `place`, and keep the focus. If its element has gone, the one with the same name or place has it. */
+function keepFocus(place, change) {
+  const active = document.activeElement;
+  if (!active || active === place || !place.contains(active)) return change();
+  const name = nameOf(active), position = focusable(place).indexOf(active);
+  change();
+  if (document.activeElement === active) return;
+  const now = focusable(place);
+  const next = active.isConnected && !active.disabled ? active : now.find((one) => one.tagName === active.tagName && nameOf(one) === name) || now[Math.min(position, now.length - 1)];
+  next?.focus({ preventScroll: true });
+}
+
 const drawn = new WeakMap();
 
 /** Replace the children of `place` by those that `build()` returns, if `values` differ from the last call's. */
@@ -40,7 +55,8 @@ export function redraw(place, values, build) {
   const text = JSON.stringify(values);
   if (drawn.get(place) === text) return;
   drawn.set(place, text);
-  place.replaceChildren(...[build()].flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
+  const children = [build()].flat().filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  keepFocus(place, () => place.replaceChildren(...children));
 }
 
 /**
@@ -48,6 +64,10 @@ export function redraw(place, values, build) {
  * `key(item)`: a text; `build(item)`: a new element; `update(element, item)`: called for new and old elements.
  */
 export function list(place, items, key, build, update = () => {}) {
+  keepFocus(place, () => fill(place, items, key, build, update));
+}
+
+function fill(place, items, key, build, update) {
   const old = new Map([...place.children].map((child) => [child.dataset.key, child]));
   const wanted = items.map((item) => {
     const name = String(key(item));

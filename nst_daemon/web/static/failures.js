@@ -37,3 +37,6 @@ export const changesOf = (job, help) => ({ smaller: { size: smaller(job) }, floa
 
 /** Three quarters of the size of a job, a multiple of 16. */
 export const smaller = (job) => Math.floor((job.settings?.size || 0) * 0.75 / 16) * 16;
+
+/** The daemon's message without the remedy, which may name commands. */
+export const causeOf = (job) => job.error.split("; ")[0];

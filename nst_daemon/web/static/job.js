@@ -2,7 +2,7 @@
 import { address, get } from "./api.js";
 import { button, icon, make, picture, redraw } from "./dom.js";
 import { changesOf, failureOf, smaller } from "./failures.js";
-import { act, download, imageOf, requestedText, shownValue, stateChip, variant } from "./job_parts.js";
+import { act, download, heading, imageOf, requestedText, shownValue, stateChip, variant } from "./job_parts.js";
 import { paintingFacts } from "./progress.js";
 import { paintAgain, retryWithChanges } from "./repeat.js";
 import { mayChange, settings, store, subscribe } from "./store.js";
@@ -10,7 +10,7 @@ import { bytes, date, t } from "./texts.js";
 import { closeViewer, openViewer } from "./viewer.js";
 
 const PAINTED = ["running", "staged", "published"];
-const SAVED = { result: "result", sidecar: "sidecar", "loss-plot": "loss-plot", "time-lapse": "time-lapse" };
+const SAVED = ["result", "sidecar", "loss-plot", "time-lapse"];
 const INBOX_PAUSE = 2000; // milliseconds between two looks for a job that the daemon has not taken yet
 
 let view = null;
@@ -80,7 +80,7 @@ class JobView {
     redraw(parts.head, [job.title, job.state, job.requested, job.actions, job.priority, job.updated], () => this.head());
     this.show("reason", ["failed", "quarantined", "retrying"].includes(job.state) && job.error !== "", [job.error, job.state, job.actions], () => this.reason());
     this.show("pictures", true, [job.files, job.result, PAINTED.includes(job.state), job.inputs], () => this.pictures());
-    const files = job.files.filter((file) => file in SAVED);
+    const files = job.files.filter((file) => SAVED.includes(file));
     this.show("downloads", files.length > 0, files, () => this.downloads(files));
     this.show("inputs", job.inputs.length > 0, job.inputs, () => [make("h2", {}, t("job.inputs")), make("ul", { class: "job-files" }, job.inputs.map((input, number) => this.input(input, number)))]);
     this.show("settings", Object.keys(job.settings).length > 0, [job.settings, job.outputs, this.defaults], () => this.settings());
@@ -98,12 +98,12 @@ class JobView {
     const facts = [
       [t("job.id"), make("code", {}, job.short_id)],
       job.batch ? [t("job.batch"), make("a", { href: `#/jobs?${new URLSearchParams({ filter: "all", batch: job.batch.name })}` }, job.batch.name)] : null,
-      [t("job.variant"), variant(job)],
+      [t("job.variant"), job.batch ? variant({ ...job, batch: { ...job.batch, name: "" } }) : variant(job)],
       [t("job.created"), date(job.created)], [t("job.updated"), date(job.updated)],
       job.priority ? [t("job.priority"), String(job.priority)] : null,
       job.attempts > 1 ? [t("job.attempts"), String(job.attempts)] : null,
     ];
-    return [back(), make("h1", { class: "job-heading", tabIndex: -1 }, job.name),
+    return [back(), make("h1", { class: "job-heading", tabIndex: -1 }, heading(job)),
       make("p", { class: "job-line", role: "status" }, stateChip(job), job.requested ? make("span", { class: "jobs-requested" }, requestedText(job)) : null, deleted(job) ? make("span", {}, t("job.deleted")) : null),
       make("div", { class: "job-actions" },
         job.result ? button(t("job.view"), { kind: "primary", icon: "results", on: () => this.view() }) : null,
@@ -151,7 +151,7 @@ class JobView {
     this.preview = null;
     const figures = [];
     if (content >= 0 && job.inputs[content].available) figures.push(figure(picture(imageOf(job, `inputs/${content}`, "view"), { alt: t("job.content_of", { name: job.title }) }), t("job.content")));
-    if (job.result) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(address(`/jobs/${job.id}/result`, { size: "view", version: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
+    if (job.result) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(address(`/jobs/${job.id}/result`, { size: "view", v: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
     else if (PAINTED.includes(job.state)) {
       this.preview = make("div", { class: "job-preview" }, t("job.no_preview"));
       figures.push(figure(this.preview, t("job.preview")));
@@ -166,19 +166,17 @@ class JobView {
     if (!painting?.preview || !this.preview || this.preview.dataset.version === String(painting.preview)) return;
     const { preview } = this;
     preview.dataset.version = painting.preview;
-    const image = make("img", { alt: t("job.preview_of", { name: this.job.title }), src: `${imageOf(this.job, "preview")}?version=${painting.preview}` });
+    const image = make("img", { alt: t("job.preview_of", { name: this.job.title }), src: `${imageOf(this.job, "preview")}?v=${painting.preview}` });
     image.addEventListener("load", () => preview.replaceChildren(image)); // the older one stays until then
   }
 
   downloads(files) {
-    const { id } = this;
     return [make("h2", {}, t("job.downloads")), make("div", { class: "buttons" },
-      files.map((file) => download(t(`job.file_${file}`), address(`/jobs/${id}/${SAVED[file]}`))),
-      files.includes("result") ? download(t("job.file_zip"), address(`/jobs/${id}/zip`)) : null)];
+      files.map((file) => download(t(`job.file_${file}`), this.job, file)), files.includes("result") ? download(t("job.file_zip"), this.job, "zip") : null)];
   }
 
   input(input, number) {
-    const { job } = this, href = imageOf(job, `inputs/${number}`);
+    const { job } = this, href = address(`/jobs/${job.id}/inputs/${number}`, { download: true });
     const shown = input.available && !["settings", "batch", "unknown"].includes(input.role);
     return make("li", {}, shown ? picture(imageOf(job, `inputs/${number}`, "thumbnail"), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
       make("div", {}, make("small", {}, t(`job.role_${input.role}`)), input.available ? make("a", { href, download: "" }, input.name) : make("span", {}, input.name),

@@ -6,8 +6,8 @@ import { enumeration, t } from "./texts.js";
 
 /** The filters of the list of jobs: their states, and the order in which these are listed. */
 export const FILTERS = {
-  open: { states: ["inbox", "claimed", "queued", "running", "retrying", "staged", "published"], order: "queue" },
-  waiting: { states: ["inbox", "claimed", "queued"], order: "queue" },
+  open: { states: ["claimed", "queued", "running", "retrying", "staged", "published"], order: "queue" },
+  waiting: { states: ["claimed", "queued"], order: "queue" },
   painting: { states: ["running", "staged", "published"], order: "queue" },
   retrying: { states: ["retrying"], order: "queue" },
   failed: { states: ["failed", "quarantined"], order: "newest" },
@@ -34,10 +34,19 @@ export function name(text, properties = {}) {
     make("span", { class: "head" }, head), tail ? make("span", { class: "tail" }, characters.slice(-tail).join("")) : null);
 }
 
-/** The settings of a picture of a batch: "swirls · size 512"; of other jobs, their styles. */
+/** The name of a job; of a picture of a batch, that of its content: the line below it has the rest. */
+export function heading(job) {
+  const end = job.batch ? job.title.lastIndexOf(`, ${job.batch.style}`) : -1;
+  return end > 0 ? job.title.slice(0, end) : job.name;
+}
+
+/** The names of the styles of a job, without the endings of their files. */
+export const styleNames = (job) => job.styles.map((style) => style.replace(/\.\w+$/, "")).join(" + ");
+
+/** Of a picture of a batch, its batch, style and swept settings: "coast · swirls · size 512"; of other jobs, their styles. */
 export function variant(job) {
-  if (!job.batch) return job.styles.map((style) => style.replace(/\.\w+$/, "")).join(" + ");
-  return [job.batch.style, ...Object.entries(job.batch.swept).map(([key, value]) => `${key} ${shownValue(value)}`)].join(" · ");
+  if (!job.batch) return styleNames(job);
+  return [job.batch.name, job.batch.style, ...Object.entries(job.batch.swept).map(([key, value]) => `${key} ${shownValue(value)}`)].filter(Boolean).join(" · ");
 }
 
 /** A value of a setting. */
@@ -50,12 +59,13 @@ export const imageOf = (job, what, size) => address(`/jobs/${job.id}/${what}`, {
 export function thumbnail(job, properties = {}) {
   const content = () => picture(imageOf(job, "inputs/0", "thumbnail"), { class: "job-thumb", ...properties });
   if (!job.result) return content();
-  return picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", version: job.updated }), { class: "job-thumb", ...properties });
+  return picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", v: job.updated }), { class: "job-thumb", ...properties });
 }
 
-/** A link that saves a file. */
-export function download(text, href, properties = {}) {
-  return make("a", { class: "button quiet", href, download: "", ...properties }, icon("download"), make("span", {}, text));
+/** A link that saves a file of a job: "result", "sidecar", "loss-plot", "time-lapse" or "zip". */
+export function download(text, job, file) {
+  const href = address(`/jobs/${job.id}/${file}`, file === "zip" ? {} : { download: true });
+  return make("a", { class: "button quiet", href, download: "" }, icon("download"), make("span", {}, text));
 }
 
 /** The first titles of jobs, as a list of elements. */

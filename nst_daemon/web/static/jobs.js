@@ -1,7 +1,8 @@
 // The list of jobs: filters by state, search, pages, and actions for one or several jobs.
 import { get } from "./api.js";
 import { announce, button, list, make, redraw, setText } from "./dom.js";
-import { act, FILTERS, imageOf, name, requestedText, sentence, stateChip, thumbnail, variant } from "./job_parts.js";
+import { causeOf, failureOf } from "./failures.js";
+import { act, FILTERS, heading, imageOf, name, requestedText, sentence, stateChip, thumbnail, variant } from "./job_parts.js";
 import { retryWithChanges } from "./repeat.js";
 import { Selection } from "./selection.js";
 import { mayChange, store, subscribe } from "./store.js";
@@ -202,7 +203,7 @@ class JobsView {
     const useful = action && mayChange() && total > 1 && !this.query && !this.batch;
     redraw(this.everyAction, useful ? [action, total] : null, () => useful ? button(t(`jobs.${action}_all`, { count: total }), {
       icon: ROW_ACTIONS[action], kind: "quiet",
-      on: () => this.perform(action, [], { states: FILTERS[this.filter].states.filter((state) => state !== "inbox"), number: total }),
+      on: () => this.perform(action, [], { states: FILTERS[this.filter].states, number: total }),
     }) : null);
   }
 
@@ -220,12 +221,12 @@ class JobsView {
       on: { click: (event) => this.selection.toggle(job, event.target.checked, this.page.jobs, event.shiftKey) },
     })) : null;
     const text = make("div", { class: "jobs-text" },
-      make("a", { class: "jobs-title", id: title, href: `#/jobs/${job.id}`, "aria-label": job.title }, name(job.name), make("small", { class: "jobs-variant" }, variant(job))),
+      make("a", { class: "jobs-title", id: title, href: `#/jobs/${job.id}`, "aria-label": job.title }, name(heading(job)), make("small", { class: "jobs-variant" }, variant(job))),
       make("p", { class: "jobs-facts" }, stateChip(job), job.requested ? make("span", { class: "jobs-requested" }, requestedText(job)) : null,
         make("span", { class: "jobs-progress" }), make("time", { title: date(job.updated), dateTime: new Date(job.updated * 1000).toISOString() }, when(job)),
         job.attempts > 1 ? make("span", {}, t("jobs.attempts", { count: job.attempts })) : null),
       make("progress", { class: "jobs-done", max: 100, hidden: true, "aria-label": t("job.progress_of", { name: job.title }) }),
-      job.error && job.state !== "done" ? make("p", { class: "jobs-error" }, job.error) : null);
+      job.error && job.state !== "done" ? make("p", { class: "jobs-error" }, make("b", {}, t(`job.failure_${failureOf(job).kind}`)), " ", causeOf(job)) : null);
     return [select, make("a", { class: "jobs-face", href: `#/jobs/${job.id}`, tabIndex: -1, "aria-hidden": "true" }, thumbnail(job)), text,
       make("div", { class: "jobs-actions" }, change ? [priority(job, (value) => this.perform("priority", [job], value === null ? {} : { more: { priority: value } })), ...this.actions(job)] : null)];
   }
@@ -244,7 +245,7 @@ class JobsView {
     if (painting?.preview && row.dataset.preview !== String(painting.preview)) {
       row.dataset.preview = painting.preview;
       const face = row.querySelector(".jobs-face img");
-      if (face) face.src = `${imageOf(row.job, "preview")}?version=${painting.preview}`;
+      if (face) face.src = `${imageOf(row.job, "preview")}?v=${painting.preview}`;
     }
   }
 

@@ -1,7 +1,7 @@
 // The dialogs "paint again" and "retry with changes": the form of the settings, filled in with those of the job.
 import { address, ApiError, get, post } from "./api.js";
 import { ask, make, picture, toast } from "./dom.js";
-import { imageOf, name as shownName } from "./job_parts.js";
+import { heading, imageOf, name as shownName, styleNames } from "./job_parts.js";
 import { settingsForm } from "./settings_form.js";
 import { limits, settings, styles } from "./store.js";
 import { enumeration, t } from "./texts.js";
@@ -73,13 +73,13 @@ async function changesForm(jobs) {
   const values = jobs.length > 1 ? {} : Object.fromEntries(Object.entries({ ...job.settings, ...job.outputs }).filter(([key]) => known.has(key)));
   const form = settingsForm({ info, values, id: "repeat-settings" });
   const select = make("select", { id: "repeat-style", on: { change: () => showFace() } },
-    make("option", { value: "" }, jobs.length > 1 ? t("repeat.same_styles") : t("repeat.same_style", { name: job.styles.join(" + ") || "–" })),
+    make("option", { value: "" }, jobs.length > 1 ? t("repeat.same_styles") : t("repeat.same_style", { name: styleNames(job) || "–" })),
     ...library.filter((style) => !style.problem).map((style) => make("option", { value: style.name }, style.name)));
   const face = make("span", { class: "repeat-face" });
   const own = job.inputs.findIndex((input) => input.role === "style" && input.available);
   const showFace = () => {
     const style = library.find((one) => one.name === select.value);
-    const src = style ? address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { version: style.version }) : own >= 0 && jobs.length === 1 ? imageOf(job, `inputs/${own}`, "thumbnail") : "";
+    const src = style ? address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version }) : own >= 0 && jobs.length === 1 ? imageOf(job, `inputs/${own}`, "thumbnail") : "";
     face.replaceChildren(...(src ? [picture(src, { class: "job-thumb" })] : []));
   };
   showFace();
@@ -94,7 +94,7 @@ async function changesForm(jobs) {
     chosenStyle: () => select.value,
     chosenPriority: () => priority.valueAsNumber || 0,
     about: make("div", { class: "repeat-about" }, jobs.length === 1 && content >= 0 ? picture(imageOf(job, `inputs/${content}`, "thumbnail"), { class: "job-thumb" }) : null,
-      jobs.length === 1 ? shownName(job.name) : make("span", {}, t("jobs.count", { count: jobs.length }))),
+      jobs.length === 1 ? shownName(heading(job)) : make("span", {}, t("jobs.count", { count: jobs.length }))),
     style: field("repeat-style", t("repeat.style"), make("div", { class: "repeat-style" }, face, select)),
     priority: field("repeat-priority", t("job.priority"), priority),
     /** Send; false if something was refused, which is shown at its field. */

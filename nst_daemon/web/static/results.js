@@ -1,7 +1,7 @@
 // The results: a grid of pictures with search and filters, a selection for zip and delete, and the viewer.
 import { address, get } from "./api.js";
 import { announce, button, list, make, redraw, setText, toast } from "./dom.js";
-import { act, name, requestedText, thumbnail, variant } from "./job_parts.js";
+import { act, heading, name, requestedText, thumbnail, variant } from "./job_parts.js";
 import { Selection } from "./selection.js";
 import { mayChange, store, styles, subscribe } from "./store.js";
 import { date, t } from "./texts.js";
@@ -185,7 +185,7 @@ class ResultsView {
     redraw(tile, [job.title, job.result, job.updated, job.requested], () => [
       make("button", { type: "button", class: "results-open", "aria-label": t("results.open", { name: job.title }), title: job.title, on: { click: () => this.open(job) } },
         thumbnail(job, { class: "results-face" }),
-        make("span", { class: "results-text" }, name(job.name), make("small", {}, job.requested ? requestedText(job) : job.batch ? variant(job) : date(job.updated)))),
+        make("span", { class: "results-text" }, name(heading(job)), make("small", {}, job.requested ? requestedText(job) : job.batch ? variant(job) : date(job.updated)))),
       make("label", { class: "results-select" }, make("input", { type: "checkbox", "aria-label": t("jobs.select", { name: job.title }), on: { click: (event) => this.selection.toggle(tile.job, event.target.checked, this.jobs, event.shiftKey) } }))]);
   }
 

@@ -1,7 +1,7 @@
 // One result in the whole window: compared with its content, zoomed, saved, deleted, painted again.
 import { address, get } from "./api.js";
 import { button, icon, make, picture, redraw, setText } from "./dom.js";
-import { act, download, imageOf, name, shownValue, variant } from "./job_parts.js";
+import { act, download, heading, imageOf, name, shownValue, variant } from "./job_parts.js";
 import { paintAgain } from "./repeat.js";
 import { Stage } from "./stage.js";
 import { mayChange } from "./store.js";
@@ -70,7 +70,7 @@ class Viewer {
   /** Show the current picture. */
   async load() {
     const { job } = this, turn = this.turn = {};
-    redraw(this.title, job.title, () => [name(job.name)]);
+    redraw(this.title, job.title, () => [name(heading(job))]);
     setText(this.place, [variant(job), this.jobs.length > 1 ? t("viewer.position", { number: this.position + 1, total: this.total }) : ""].filter(Boolean).join(" · "));
     this.previous.disabled = this.position === 0;
     this.next.disabled = this.position === this.jobs.length - 1;
@@ -89,8 +89,8 @@ class Viewer {
     const content = whole.inputs.findIndex((input) => input.role === "content" && input.available);
     await this.stage.show({
       name: whole.title,
-      result: address(`/jobs/${whole.id}/result`, { size: "view", version: whole.updated }),
-      original: address(`/jobs/${whole.id}/result`, { size: "original", version: whole.updated }),
+      result: address(`/jobs/${whole.id}/result`, { size: "view", v: whole.updated }),
+      original: address(`/jobs/${whole.id}/result`, { size: "original", v: whole.updated }),
       content: content < 0 ? null : imageOf(whole, `inputs/${content}`, "view"),
     });
     if (turn === this.turn) this.showCompare();
@@ -100,7 +100,7 @@ class Viewer {
   /** Request further jobs, and the next picture, before they are needed. */
   async ahead() {
     const after = this.jobs[this.position + 1];
-    if (after?.result) new Image().src = address(`/jobs/${after.id}/result`, { size: "view", version: after.updated });
+    if (after?.result) new Image().src = address(`/jobs/${after.id}/result`, { size: "view", v: after.updated });
     if (!this.more || this.position < this.jobs.length - NEAR_END) return;
     const { id } = this.job, jobs = await this.more().catch(() => null);
     if (!jobs) return;
@@ -172,12 +172,12 @@ class Viewer {
   draw() {
     const { whole: job } = this, url = (file) => address(`/jobs/${job.id}/${file}`);
     const files = job.result ? [
-      download(t("viewer.save_picture"), url("result")), job.files.includes("sidecar") ? download(t("viewer.save_settings"), url("sidecar")) : null, download(t("viewer.save_zip"), url("zip"))] : [];
+      download(t("viewer.save_picture"), job, "result"), job.files.includes("sidecar") ? download(t("viewer.save_settings"), job, "sidecar") : null, download(t("viewer.save_zip"), job, "zip")] : [];
     const chosen = MAIN.filter((key) => key in job.settings);
     const values = [...chosen.map((key) => [key, shownValue(job.settings[key])]), ...Object.entries(job.outputs).map(([key, value]) => [key, shownValue(value)])];
     const shown = (key, file) => job.files.includes(file) ? make("figure", {}, make("h3", {}, t(`viewer.${key}`)), picture(url(file), { alt: t(`viewer.${key}`) })) : null;
     this.details.replaceChildren(
-      make("p", { class: "viewer-full" }, make("b", { class: "name" }, job.name), make("small", {}, variant(job)), make("small", {}, date(job.updated))),
+      make("p", { class: "viewer-full" }, make("b", { class: "name" }, heading(job)), make("small", {}, variant(job)), make("small", {}, date(job.updated))),
       make("div", { class: "viewer-actions" }, ...files.filter(Boolean),
         mayChange() ? button(t("job.repeat"), { icon: "paint", kind: "primary", on: () => this.repeat() }) : null,
         make("a", { class: "button quiet", href: `#/jobs/${job.id}`, on: { click: () => this.leave() } }, icon("jobs"), make("span", {}, t("viewer.open_job"))),
