@@ -2,11 +2,13 @@
 import { address, get } from "./api.js";
 import { button, icon, make, picture, redraw } from "./dom.js";
 import { changesOf, failureOf, smaller } from "./failures.js";
-import { act, download, heading, imageOf, requestedText, shownValue, stateChip, variant } from "./job_parts.js";
-import { paintingFacts } from "./progress.js";
+import { act, changedSettings, download, heading, imageOf, requestedText, stateChip, variant } from "./job_parts.js";
+import { curve } from "./now.js";
 import { paintAgain, retryWithChanges } from "./repeat.js";
 import { mayChange, settings, store, subscribe } from "./store.js";
-import { bytes, date, t } from "./texts.js";
+import { choiceText, label } from "./settings_form.js";
+import { writeValue } from "./setting_values.js";
+import { bytes, date, duration, number, percent, t } from "./texts.js";
 import { closeViewer, openViewer } from "./viewer.js";
 
 const PAINTED = ["running", "staged", "published"];
@@ -31,7 +33,7 @@ export function leave() {
 
 class JobView {
   constructor(place, id) {
-    Object.assign(this, { place, id, job: null, changed: 0, defaults: {} });
+    Object.assign(this, { place, id, job: null, changed: 0, info: null });
     this.parts = Object.fromEntries(["head", "reason", "pictures", "painting", "downloads", "inputs", "settings", "history"].map((part) => [part, make("section", { class: `job-${part}` })]));
     const { head, reason, pictures, painting, downloads, inputs, settings: chosen, history } = this.parts;
     place.classList.add("job");
@@ -40,7 +42,7 @@ class JobView {
   }
 
   async start() {
-    await settings().then(({ settings: known }) => { this.defaults = Object.fromEntries(known.map((one) => [one.name, one.default])); }, () => {});
+    await settings().then((info) => { this.info = info; }, () => {});
     await this.load();
   }
 
@@ -83,7 +85,7 @@ class JobView {
     const files = job.files.filter((file) => SAVED.includes(file));
     this.show("downloads", files.length > 0, files, () => this.downloads(files));
     this.show("inputs", job.inputs.length > 0, job.inputs, () => [make("h2", {}, t("job.inputs")), make("ul", { class: "job-files" }, job.inputs.map((input, number) => this.input(input, number)))]);
-    this.show("settings", Object.keys(job.settings).length > 0, [job.settings, job.outputs, this.defaults], () => this.settings());
+    this.show("settings", Object.keys(job.settings).length > 0, [job.settings, job.outputs, Boolean(this.info)], () => this.settings());
     this.show("history", job.events.length > 0, job.events, () => [make("h2", {}, t("job.history")), make("ol", { class: "job-events" }, job.events.map(event))]);
     this.drawPainting();
   }
@@ -162,7 +164,7 @@ class JobView {
   /** Progress, speed, curve and preview of a job that is being painted. */
   drawPainting() {
     const painting = store.status?.paintings.find((one) => one.id === this.id);
-    this.show("painting", Boolean(painting), painting, () => paintingFacts(painting));
+    this.show("painting", Boolean(painting), painting, () => progress(painting));
     if (!painting?.preview || !this.preview || this.preview.dataset.version === String(painting.preview)) return;
     const { preview } = this;
     preview.dataset.version = painting.preview;
@@ -183,13 +185,14 @@ class JobView {
         make("small", {}, input.available ? bytes(input.bytes) : t("job.file_gone"))));
   }
 
-  /** All settings; those that differ from the defaults of the configuration come first. */
+  /** All settings; the preset and those that differ from it come first. */
   settings() {
-    const all = Object.entries({ ...this.job.settings, ...this.job.outputs });
-    const known = Object.keys(this.defaults).length > 0;
-    const differs = ([key, value]) => known && JSON.stringify(value) !== JSON.stringify(this.defaults[key]);
-    const rows = (entries) => make("dl", { class: "job-settings-list" }, entries.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, shownValue(value)))));
-    const changed = all.filter(differs), same = all.filter((entry) => !differs(entry));
+    const known = new Map(this.info?.settings.map((one) => [one.name, one])), all = Object.entries({ ...this.job.settings, ...this.job.outputs });
+    const differ = this.info ? changedSettings(this.job, this.info) : {};
+    const row = ([key, value]) => make("div", {}, make("dt", { title: key }, known.has(key) ? label(known.get(key)) : key),
+      make("dd", {}, known.has(key) && typeof value === "string" ? choiceText(known.get(key), value) : writeValue(value)));
+    const rows = (entries) => make("dl", { class: "job-settings-list" }, entries.map(row));
+    const changed = all.filter(([key]) => key in differ), same = all.filter(([key]) => !(key in differ));
     return [make("h2", {}, t("job.settings")), changed.length ? rows(changed) : make("p", {}, t("job.settings_default")),
       same.length ? make("details", {}, make("summary", {}, t("job.settings_same", { count: same.length })), rows(same)) : null];
   }
@@ -205,4 +208,10 @@ const deleted = (job) => job.state === "done" && !job.result;
 function event({ at, state, attempt, note }) {
   return make("li", {}, make("time", { dateTime: new Date(at * 1000).toISOString() }, date(at)), stateChip({ state }),
     attempt > 1 ? make("small", {}, t("job.attempt", { number: attempt })) : null, note ? make("p", {}, note) : null);
+}
+
+function progress({ name, percent: part, done, total, speed, left, curve: points }) {
+  const pace = total ? [t("now.iterations", { done, total }), speed ? t("now.speed", { speed: number(speed, { maximumSignificantDigits: 2 }) }) : "", left === null ? "" : t("jobs.left", { time: duration(left) })] : [t("now.starting")];
+  return [make("div", { class: "job-progress" }, make("b", {}, percent(part / 100)), make("progress", { max: 100, value: part, "aria-label": t("job.progress_of", { name }) })),
+    make("p", { class: "help" }, pace.filter(Boolean).join(" · ")), make("figure", { class: "curve" }, curve(points))];
 }

@@ -1,6 +1,7 @@
 // What lists and views of jobs share: names, states, thumbnails, and the actions with their dialogs.
 import { address, ApiError, post } from "./api.js";
 import { ask, icon, make, picture, toast } from "./dom.js";
+import { writeValue } from "./setting_values.js";
 import { limits } from "./store.js";
 import { enumeration, t } from "./texts.js";
 
@@ -46,11 +47,16 @@ export const styleNames = (job) => job.styles.map((style) => style.replace(/\.\w
 /** Of a picture of a batch, its batch, style and swept settings: "coast · swirls · size 512"; of other jobs, their styles. */
 export function variant(job) {
   if (!job.batch) return styleNames(job);
-  return [job.batch.name, job.batch.style, ...Object.entries(job.batch.swept).map(([key, value]) => `${key} ${shownValue(value)}`)].filter(Boolean).join(" · ");
+  return [job.batch.name, job.batch.style, ...Object.entries(job.batch.swept).map(([key, value]) => `${key} ${writeValue(value)}`)].filter(Boolean).join(" · ");
 }
 
-/** A value of a setting. */
-export const shownValue = (value) => typeof value === "string" ? value : JSON.stringify(value).replaceAll(",", ", ");
+/** The preset of a job, and its settings that differ from it. info: SettingsInfo. */
+export function changedSettings(job, info) {
+  const known = Object.fromEntries(info.settings.map((one) => [one.name, one.default]));
+  const preset = info.presets.find((one) => one.name === job.settings.preset), usual = { ...known, ...preset?.values };
+  const all = Object.entries({ ...job.settings, ...job.outputs }).filter(([key]) => key in known);
+  return Object.fromEntries(all.filter(([key, value]) => key === "preset" || JSON.stringify(value) !== JSON.stringify(usual[key])));
+}
 
 /** The address of a picture of a job: "result", "preview" or "inputs/NUMBER". */
 export const imageOf = (job, what, size) => address(`/jobs/${job.id}/${what}`, { size });

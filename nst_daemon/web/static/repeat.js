@@ -1,7 +1,7 @@
 // The dialogs "paint again" and "retry with changes": the form of the settings, filled in with those of the job.
 import { address, ApiError, get, post } from "./api.js";
 import { ask, make, picture, toast } from "./dom.js";
-import { heading, imageOf, name as shownName, styleNames } from "./job_parts.js";
+import { changedSettings, heading, imageOf, name as shownName, styleNames } from "./job_parts.js";
 import { settingsForm } from "./settings_form.js";
 import { limits, settings, styles } from "./store.js";
 import { enumeration, t } from "./texts.js";
@@ -19,7 +19,10 @@ export async function paintAgain(job) {
     action: t("repeat.send"),
     cancel: t("job.dismiss"),
     accept: () => form.send(async () => {
-      const body = { ...form.changes(), name: name.value.trim(), priority: form.chosenPriority(), other_weights: Boolean(others?.checked) };
+      const { set, unset } = form.changes();
+      // The job has every setting; those that came with its preset give way to another one.
+      const replaced = "preset" in set ? Object.keys(form.job.settings).filter((key) => !(key in form.values())) : [];
+      const body = { set, unset: [...new Set([...unset, ...replaced])], name: name.value.trim(), priority: form.chosenPriority(), other_weights: Boolean(others?.checked) };
       if (form.chosenStyle()) body.styles = [{ library: form.chosenStyle() }];
       made = (await post(`/jobs/${form.job.id}/repeat`, body)).jobs[0];
     }, (error) => {
@@ -69,8 +72,7 @@ async function changesForm(jobs) {
     toast("bad", error.message);
     return null;
   }
-  const known = new Set(info.settings.map((one) => one.name));
-  const values = jobs.length > 1 ? {} : Object.fromEntries(Object.entries({ ...job.settings, ...job.outputs }).filter(([key]) => known.has(key)));
+  const values = jobs.length > 1 ? {} : changedSettings(job, info);
   const form = settingsForm({ info, values, id: "repeat-settings" });
   const select = make("select", { id: "repeat-style", on: { change: () => showFace() } },
     make("option", { value: "" }, jobs.length > 1 ? t("repeat.same_styles") : t("repeat.same_style", { name: styleNames(job) || "–" })),
@@ -91,6 +93,7 @@ async function changesForm(jobs) {
     trouble,
     element: form.element,
     changes: () => form.changes(),
+    values: () => form.values(),
     chosenStyle: () => select.value,
     chosenPriority: () => priority.valueAsNumber || 0,
     about: make("div", { class: "repeat-about" }, jobs.length === 1 && content >= 0 ? picture(imageOf(job, `inputs/${content}`, "thumbnail"), { class: "job-thumb" }) : null,

@@ -3,7 +3,7 @@ import { make } from "./dom.js";
 import { t } from "./texts.js";
 
 const STEP = 1.25, MOST = 32; // of one zoom step; the largest zoom
-const LARGEST_FIT = 2; // small pictures are enlarged at most by this to fill the window
+const LARGEST_FIT = 4; // small pictures are enlarged at most by this to fill the window
 const SWIPE = 60; // pixels
 const SAME_SHAPE = 0.02; // sides whose ratios differ less are of one picture
 const KEY_PAN = 80; // pixels

@@ -1,15 +1,16 @@
 // One result in the whole window: compared with its content, zoomed, saved, deleted, painted again.
 import { address, get } from "./api.js";
 import { button, icon, make, picture, redraw, setText } from "./dom.js";
-import { act, download, heading, imageOf, name, shownValue, variant } from "./job_parts.js";
+import { act, changedSettings, download, heading, imageOf, name, variant } from "./job_parts.js";
 import { paintAgain } from "./repeat.js";
+import { choiceText, label } from "./settings_form.js";
+import { writeValue } from "./setting_values.js";
 import { Stage } from "./stage.js";
-import { mayChange } from "./store.js";
+import { mayChange, settings } from "./store.js";
 import { bytes, date, percent, t } from "./texts.js";
 
 const COMPARING = "nst-daemon-compare", INFORMED = "nst-daemon-details";
 const NEAR_END = 5; // so many pictures before the end, more are requested
-const MAIN = ["preset", "size", "content_weight", "style_scale", "keep_colors", "seed", "iterations"]; // in this order
 
 let viewer = null;
 
@@ -75,16 +76,16 @@ class Viewer {
     this.previous.disabled = this.position === 0;
     this.next.disabled = this.position === this.jobs.length - 1;
     this.details.replaceChildren();
-    let whole;
+    let whole, info;
     try {
-      whole = await get(`/jobs/${job.id}`);
+      [whole, info] = await Promise.all([get(`/jobs/${job.id}`), settings()]);
     } catch (error) {
       if (turn === this.turn) this.stage.say(error.message);
       return;
     }
     if (turn !== this.turn) return;
     this.whole = whole;
-    this.draw();
+    this.draw(info);
     if (!whole.result) return this.stage.say(t("viewer.deleted"));
     const content = whole.inputs.findIndex((input) => input.role === "content" && input.available);
     await this.stage.show({
@@ -121,7 +122,7 @@ class Viewer {
 
   toggleCompare() {
     this.stage.compare(!this.stage.comparing);
-    store(COMPARING, this.stage.comparing);
+    keep(COMPARING, this.stage.comparing);
     this.showCompare();
   }
 
@@ -138,7 +139,7 @@ class Viewer {
   }
 
   toggleDetails() {
-    store(INFORMED, this.details.hidden);
+    keep(INFORMED, this.details.hidden);
     this.showDetails(this.details.hidden);
   }
 
@@ -169,19 +170,19 @@ class Viewer {
 
   // Details
 
-  draw() {
+  draw(info) {
     const { whole: job } = this, url = (file) => address(`/jobs/${job.id}/${file}`);
     const files = job.result ? [
       download(t("viewer.save_picture"), job, "result"), job.files.includes("sidecar") ? download(t("viewer.save_settings"), job, "sidecar") : null, download(t("viewer.save_zip"), job, "zip")] : [];
-    const chosen = MAIN.filter((key) => key in job.settings);
-    const values = [...chosen.map((key) => [key, shownValue(job.settings[key])]), ...Object.entries(job.outputs).map(([key, value]) => [key, shownValue(value)])];
+    const known = new Map(info.settings.map((one) => [one.name, one]));
+    const values = Object.entries({ ...changedSettings(job, info), size: job.settings.size ?? "", ...job.outputs }).map(([key, value]) => [known.has(key) ? label(known.get(key)) : key, known.has(key) && typeof value === "string" ? choiceText(known.get(key), value) : writeValue(value)]);
     const shown = (key, file) => job.files.includes(file) ? make("figure", {}, make("h3", {}, t(`viewer.${key}`)), picture(url(file), { alt: t(`viewer.${key}`) })) : null;
     this.details.replaceChildren(
       make("p", { class: "viewer-full" }, make("b", { class: "name" }, heading(job)), make("small", {}, variant(job)), make("small", {}, date(job.updated))),
       make("div", { class: "viewer-actions" }, ...files.filter(Boolean),
         mayChange() ? button(t("job.repeat"), { icon: "paint", kind: "primary", on: () => this.repeat() }) : null,
         make("a", { class: "button quiet", href: `#/jobs/${job.id}`, on: { click: () => this.leave() } }, icon("jobs"), make("span", {}, t("viewer.open_job"))),
-        mayChange() && job.actions.includes("delete") ? button(t("job.do_delete"), { icon: "trash", kind: "danger quiet", on: () => this.remove() }) : null),
+        mayChange() && job.actions.includes("delete") ? button(t("viewer.delete"), { icon: "trash", kind: "danger quiet", on: () => this.remove() }) : null),
       make("ul", { class: "job-files" }, ...job.inputs.map((input, number) => ["content", "style"].includes(input.role) ? make("li", {},
         input.available ? picture(imageOf(job, `inputs/${number}`, "thumbnail"), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
         make("div", {}, make("small", {}, t(`job.role_${input.role}`)), make("span", { class: "name" }, input.name), make("small", {}, bytes(input.bytes)))) : null).filter(Boolean)),
@@ -234,6 +235,6 @@ function stored(key, otherwise) {
   try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; }
 }
 
-function store(key, value) {
+function keep(key, value) {
   try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* it lasts until the viewer is closed */ }
 }
