@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
-from selenium import webdriver  # noqa: E402 (after the check that it is there)
+from axe_core_python.selenium import Axe  # noqa: E402 (after the check that selenium is there)
+from selenium import webdriver  # noqa: E402 (after the check that selenium is there)
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -69,7 +70,9 @@ class Page:
     def click(self, css: str) -> None:
         """Click on the first element for a selector, scrolled to the middle of the window."""
         element = self.find(css)[0]
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        self.driver.execute_script(
+            "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element
+        )
         element.click()
 
     def press(self, *keys: str) -> None:
@@ -110,6 +113,17 @@ class Page:
     def complaints(self) -> list[str]:
         """Messages of the console: script errors, policy violations, missing files."""
         return [line["message"] for line in self.driver.get_log("browser")]
+
+    def violations(self) -> list[str]:
+        """The rules of axe-core that the page breaks, with the elements that break them."""
+        found = Axe().run(self.driver)["violations"]
+        return [f"{v['id']}: {[node['target'] for node in v['nodes']]}" for v in found]
+
+    def too_wide(self) -> bool:
+        """Whether the page is wider than the window, so that it has to be scrolled sideways."""
+        return bool(
+            self.driver.execute_script("return document.documentElement.scrollWidth > innerWidth")
+        )
 
     @contextmanager
     def looking(self, *, width: int, scheme: str) -> Iterator[None]:

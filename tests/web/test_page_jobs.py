@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nst_daemon import tokens
+from nst_daemon.config import load
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_reader import LedgerReader
 from tests.browser import Keys, Page, needs_browser, opened
@@ -86,6 +87,11 @@ def show(page: Page, site: Jobs, hash_: str = "#/jobs", wanted: str = ".jobs-row
     page.until(lambda: page.find(wanted), wanted)
 
 
+def says(page: Page, css: str, text: str) -> None:
+    """Wait until the first element for a selector has a text."""
+    page.until(lambda: page.names(css)[:1] == [text], text)
+
+
 def titles(page: Page) -> list[str]:
     """The titles of the jobs in the list."""
     return page.names(".jobs-title .job-name")
@@ -123,11 +129,11 @@ def test_filters_and_search(page: Page, site: Jobs) -> None:
     page.driver.refresh()
     page.until(lambda: titles(page) == ["typo"], "the match again")
     page.find("#jobs-search")[0].send_keys("x")
-    page.until(lambda: page.text(".jobs-empty p") == "No job matches.", "no match")
+    says(page, ".jobs-empty p", "No job matches.")
     page.click(".jobs-empty .button")
     page.until(lambda: len(titles(page)) == 4, "the failed jobs again")
     page.click(".jobs-filter[data-key=retrying]")
-    page.until(lambda: page.text(".jobs-empty p") == "No job waits for a retry.", "none")
+    says(page, ".jobs-empty p", "No job waits for a retry.")
     assert page.complaints() == []
 
 
@@ -153,7 +159,9 @@ def test_hostile_and_long_names(page: Page, site: Jobs) -> None:
         assert LONG in titles(page)
         box = "const b = document.querySelector(arguments[0]).getBoundingClientRect(); return b.right <= innerWidth && b.width > 0"
         assert page.driver.execute_script(box, f"{row(page, LONG)} .tail")
-        assert page.driver.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
+        assert (
+            page.driver.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
+        )
         assert page.complaints() == []
 
 
@@ -166,7 +174,10 @@ def test_priority_and_cancel(page: Page, site: Jobs) -> None:
     page.press(Keys.ENTER)
     site.until(lambda: site.job("later 2")[1] == 10, "the priority")
     page.until(lambda: titles(page)[1] == "later 2", "the new order")
-    assert page.driver.switch_to.active_element.get_attribute("aria-label") == "Raise the priority of later 2"
+    assert (
+        page.driver.switch_to.active_element.get_attribute("aria-label")
+        == "Raise the priority of later 2"
+    )
     page.click(f"{row(page, 'later 2')} .jobs-priority button:nth-of-type(2)")
     field = page.find("#job-priority")[0]
     field.clear()
@@ -282,7 +293,9 @@ def test_updates_keep_scroll_position_selection_and_focus(page: Page, site: Jobs
     before = titles(page)
     chosen = row(page, "older 60")
     page.click(f"{chosen} input")
-    page.driver.execute_script("document.querySelector(arguments[0]).focus()", f"{chosen} .jobs-title")
+    page.driver.execute_script(
+        "document.querySelector(arguments[0]).focus()", f"{chosen} .jobs-title"
+    )
     place = "return document.activeElement.getBoundingClientRect().top"
     top = page.driver.execute_script(place)
     site.pair("surprise", iterations=2)
@@ -310,7 +323,9 @@ def test_keyboard_alone(page: Page, site: Jobs) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_every_width_and_scheme_is_accessible(page: Page, site: Jobs, width: int, scheme: str) -> None:
+def test_every_width_and_scheme_is_accessible(
+    page: Page, site: Jobs, width: int, scheme: str
+) -> None:
     """In each state nothing is wider than the window, axe-core finds nothing, and targets are large enough."""
     small = (
         "return [...document.querySelectorAll('main button, main .button, main summary, main input')]"
@@ -359,9 +374,7 @@ def test_a_read_only_token_changes_nothing(browser: Page, tmp_path: Path) -> Non
     with history.written():
         failed = history.ended("failed", JobState.FAILED, error=MEMORY)
     made = Site(tmp_path)
-    token = "0123456789abcdef-read"  # noqa: S105 (of a test)
-    made.environment["NST_STATUS_PAGE_TOKEN"] = "0123456789abcdef-full"
-    made.environment["NST_STATUS_PAGE_READ_TOKENS"] = json.dumps([token])
+    token = tokens.create(load(None, {"NST_FOLDERS__ROOT": str(tmp_path)}).folders, "tablet", "read")
     made.serve()
     try:
         browser.driver.get(made.address)
