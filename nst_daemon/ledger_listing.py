@@ -70,6 +70,7 @@ class JobFilter:
         part: Of the name; case is ignored.
         batch: The name of the batch.
         group: The folder of the inbox, or the name of the batch.
+        style: The name of a style: of the library, or of a style picture without its ending.
         with_result: Only jobs with a picture in results/.
         since, before: Of the latest change, in seconds since the epoch; `before` is not included.
     """
@@ -78,6 +79,7 @@ class JobFilter:
     part: str = ""
     batch: str = ""
     group: str = ""
+    style: str = ""
     with_result: bool = False
     since: float = -math.inf
     before: float = math.inf
@@ -99,14 +101,21 @@ class JobFilter:
             add(f"state IN ({', '.join('?' * len(self.states))})", *self.states)
         if part := composed(self.part):
             if part.isascii():  # LIKE ignores the case of ASCII letters only
-                escaped = part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-                add("name LIKE ? ESCAPE '\\'", f"%{escaped}%")
+                add("name LIKE ? ESCAPE '\\'", f"%{_escaped(part)}%")
             else:
                 add("instr(casefold(name), ?)", part.casefold())
         if self.batch:
             add("\"group\" = ? AND source = 'batch'", self.batch)
         if self.group:
             add('"group" = ?', self.group)
+        if self.style:
+            name = _escaped(self.style)
+            add(
+                "(json_extract(batch, '$.style') = ? OR (\"group\" = ? AND source <> 'batch') OR EXISTS (SELECT 1 "
+                "FROM inputs WHERE job = jobs.id AND role = 'style' AND name LIKE ? ESCAPE '\\' AND name NOT LIKE ? "
+                "ESCAPE '\\'))",
+                *(self.style, self.style, f"{name}.%", f"{name}.%.%"),
+            )
         if self.with_result:
             add("result <> ''")
         if self.since > -math.inf:
@@ -114,6 +123,11 @@ class JobFilter:
         if self.before < math.inf:
             add("updated < ?", self.before)
         return " AND ".join(terms) or "TRUE", values
+
+
+def _escaped(text: str) -> str:
+    """A text for LIKE with ESCAPE '\\'."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 class JobLists(LedgerReader):

@@ -42,6 +42,22 @@ def test_filters(visitor: TestClient, options: PageOptions) -> None:
     assert names(visitor, "since=20&before=31") == ["50%_a"]
 
 
+def test_filter_by_style(visitor: TestClient, options: PageOptions) -> None:
+    """Jobs are found by a style picture, by the folder of a style and by the style of a batch, not by a longer name."""
+
+    def styled(*names: str) -> tuple[JobInput, ...]:
+        return tuple(JobInput(Role.STYLE, name, name, "0" * 64, 1) for name in names)
+
+    add(options, "blend", now=10.0, inputs=styled("oil.jpg", "100%_a.png"))
+    add(options, "other", now=20.0, inputs=styled("oil.two.jpg", "100__a.png"))
+    add(options, "oil/hot", now=30.0, source="style", group="oil", inputs=styled("1.png"))
+    cell = BatchCell("oil", "swirls", {}, (0, 0, 0))
+    add(options, "batch", now=40.0, source="batch", group="oil", batch=cell)
+    assert names(visitor, "style=oil") == ["oil/hot", "blend"]
+    assert names(visitor, "style=100%25_a") == ["blend"]
+    assert names(visitor, "style=swirls") == ["batch"]
+
+
 def test_parts_of_a_list(visitor: TestClient, options: PageOptions) -> None:
     """The parts of a list hold every job once, also jobs with the same time; the total counts all."""
     for number in range(7):

@@ -55,6 +55,10 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
     group: Annotated[
         str, Query(description="A folder of the inbox, or a batch.", max_length=1000)
     ] = "",
+    style: Annotated[
+        str,
+        Query(description="A style of the library, or a style picture.", max_length=1000),
+    ] = "",
     result: Annotated[bool, Query(description="Only jobs with a result.")] = False,
     since: Moment = None,
     before: Moment = None,
@@ -73,6 +77,7 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
         part=q,
         batch=batch,
         group=group,
+        style=style,
         with_result=result,
         since=-math.inf if since is None else since,
         before=math.inf if before is None else before,

@@ -7,8 +7,8 @@ import { enumeration, t } from "./texts.js";
 
 /** The filters of the list of jobs: their states, and the order in which these are listed. */
 export const FILTERS = {
-  open: { states: ["claimed", "queued", "running", "retrying", "staged", "published"], order: "queue" },
-  waiting: { states: ["claimed", "queued"], order: "queue" },
+  open: { states: ["inbox", "claimed", "queued", "running", "retrying", "staged", "published"], order: "queue" },
+  waiting: { states: ["inbox", "claimed", "queued"], order: "queue" },
   painting: { states: ["running", "staged", "published"], order: "queue" },
   retrying: { states: ["retrying"], order: "queue" },
   failed: { states: ["failed", "quarantined"], order: "newest" },

@@ -203,7 +203,7 @@ class JobsView {
     const useful = action && mayChange() && total > 1 && !this.query && !this.batch;
     redraw(this.everyAction, useful ? [action, total] : null, () => useful ? button(t(`jobs.${action}_all`, { count: total }), {
       icon: ROW_ACTIONS[action], kind: "quiet",
-      on: () => this.perform(action, [], { states: FILTERS[this.filter].states, number: total }),
+      on: () => this.perform(action, [], { states: FILTERS[this.filter].states.filter((state) => state !== "inbox"), number: total }),
     }) : null);
   }
 
