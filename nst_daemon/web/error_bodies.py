@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nst_daemon.errors import (
@@ -66,7 +67,11 @@ CODES: Mapping[type[NstError], int] = {
 }
 #: The error responses that every route may have, for the OpenAPI description.
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorBody, "description": HTTPStatus(code).phrase}
+    # Not as `model`: an operation that sends files would describe its errors as files too.
+    code: {
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+        "description": HTTPStatus(code).phrase,
+    }
     for code in (400, 401, 403, 404, 408, 409, 411, 413, 421, 422, 429, 500, 503, 507)
 }
 
@@ -141,11 +146,25 @@ def _ours(_: Request, error: Exception) -> Response:
     return response(status, body(error, error.field if isinstance(error, FieldError) else ""))
 
 
-def _http(_: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     answer = plain(error.status_code, str(error.detail))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of an address. The framework names only those of the first route with this address."""
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 def _invalid(_: Request, error: Exception) -> Response:
@@ -159,5 +178,6 @@ def _invalid(_: Request, error: Exception) -> Response:
     # The first part says where the value is: body, query or path.
     field = ".".join(str(part) for part in first["loc"][1:])
     said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+    said = str(said).removeprefix("Value error, ")  # of our own validators
     cause = f"{field}: {said}" if field else str(said)
     return response(422, ErrorBody(error=cause, cause=cause, field=field))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nst_daemon.intake.drops import MAX_PRIORITY, MAX_STYLE_PICTURES
 from nst_daemon.jobs import JobState, Role
@@ -19,9 +19,24 @@ from nst_daemon.names import printable
 #: The most contents of one submission, and the most jobs of one action.
 MAX_CONTENTS, MAX_ACTED = 200, 1000
 
+
+def _number(value: object) -> object:
+    """Refuse true and "1" where a number is needed."""
+    if isinstance(value, bool | str):
+        raise ValueError("a number is needed")
+    return value
+
+
+def _boolean(value: object) -> object:
+    """Refuse 1 and "yes" where true or false is needed."""
+    if value is not None and not isinstance(value, bool):
+        raise ValueError("true or false is needed")
+    return value
+
+
 PrintableText = Annotated[str, AfterValidator(printable)]
 Identifier = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Priority = Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+Priority = Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY), BeforeValidator(_number)]
 Settings = Mapping[str, Any]
 Access = Literal["full", "read"]
 #: The state of a job. "inbox": its files are in the inbox, and the daemon has not taken them yet.
@@ -220,10 +235,24 @@ class ContentRef(RequestBody):
     mask: Identifier | None = Field(default=None, description="The upload of the content's mask.")
 
 
+_NULL: Any = {"type": "null"}
+#: What the validator of `StyleRef` checks, as JSON Schema.
+_LIBRARY_STYLE: Any = {
+    "required": ["library"],
+    "properties": {"library": {"type": "string"}, "upload": _NULL, "mask": _NULL},
+}
+_UPLOADED_STYLE: Any = {
+    "required": ["upload"],
+    "properties": {"upload": {"type": "string"}, "library": _NULL},
+}
+
+
 class StyleRef(RequestBody):
     """A style: either of the library, or an uploaded picture."""
 
-    library: str | None = Field(default=None, max_length=1000)
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_LIBRARY_STYLE, _UPLOADED_STYLE]})
+
+    library: str | None = Field(default=None, min_length=1, max_length=1000)
     upload: Identifier | None = None
     mask: Identifier | None = Field(default=None, description="The upload of the style's mask.")
 
@@ -288,7 +317,7 @@ class Repeat(RequestBody):
     )
     name: str = Field(default="", max_length=200)
     priority: Priority = 0
-    other_weights: bool = Field(
+    other_weights: Annotated[bool, BeforeValidator(_boolean)] = Field(
         default=False, description="Also with weights that differ from those of the picture."
     )
 

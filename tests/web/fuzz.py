@@ -27,6 +27,9 @@ from nst_daemon.web.app import API, make_app
 from nst_daemon.web.options import PageOptions
 from tests.web.conftest import HOST, add, client, picture
 
+#: How a request is refused: those of the first four also if it has the form of the description.
+REFUSED = (400, 401, 403, 404, 405, 409, 415, 422, 429)
+
 
 @dataclass
 class Report:
@@ -117,10 +120,22 @@ def run(root: Path, *, examples: int, seconds: int, seed: int = 1, quick: bool =
             "checks": {
                 # Unknown settings, names in use and the like are refused by the program, not by the description.
                 "positive_data_acceptance": {
-                    "expected-statuses": ["2xx", 400, 401, 403, 404, 409, 411, 413, 416, 503]
+                    "expected-statuses": ["2xx", 409, 411, 413, 416, 503, *REFUSED[:4]]
                 },
+                "negative_data_rejection": {"expected-statuses": [*REFUSED, 411, 413]},
                 "not_a_server_error": {"expected-statuses": ["2xx", "4xx", 503]},
             },
+            "operations": [
+                # GET /jobs/check asks for the job "check", which is no id.
+                {
+                    "include-name": f"POST {API}/{path}",
+                    "checks": {
+                        "unsupported_method": {"enabled": False},
+                        "allow_header_conformance": {"enabled": False},
+                    },
+                }
+                for path in ("jobs/check", "jobs/actions", "batches/check")
+            ],
             "phases": {"stateful": {"enabled": not quick}},
         }
     )

@@ -30,7 +30,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/events", response_class=EventStream, responses=STREAM)
+@router.get("/events", response_class=EventStream, status_code=200, responses=STREAM)
 async def events(shared: Shared) -> EventStream:
     """The status as an event `status` at the start and after each change, at most once a second.
 
@@ -40,7 +40,9 @@ async def events(shared: Shared) -> EventStream:
     return shared.feed.response("status", lambda: Event("status", present(shared)))
 
 
-@router.get("/jobs/{id}/events", response_class=EventStream, responses={**STREAM, 204: {}})
+@router.get(
+    "/jobs/{id}/events", response_class=EventStream, status_code=200, responses={**STREAM, 204: {}}
+)
 async def job_events(
     id: Identifier, shared: Shared, last_event_id: Annotated[str, Header()] = ""
 ) -> Response:

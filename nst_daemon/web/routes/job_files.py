@@ -37,6 +37,12 @@ def _binary(*kinds: str) -> dict[int | str, dict[str, Any]]:
 
 
 PICTURE, ANY = _binary("image/*"), _binary("*/*")
+JSON: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/json": {"schema": {"type": "object"}}},
+        "description": "The sidecar",
+    }
+}
 
 
 @router.get("/jobs/{id}/result", response_class=Response, responses=PICTURE)
@@ -73,7 +79,7 @@ def preview(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
     return wanted.send(job_places.preview_of(id, shared.folders))
 
 
-@router.get("/jobs/{id}/sidecar", response_class=Response, responses=_binary("application/json"))
+@router.get("/jobs/{id}/sidecar", response_class=Response, responses=JSON)
 def sidecar(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
     """Everything that produced the picture, as JSON."""
     return wanted.send(_beside(shared, id, "sidecar"))

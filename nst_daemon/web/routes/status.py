@@ -29,7 +29,7 @@ def status(shared: Shared) -> StatusInfo:
     return present(shared)
 
 
-@router.get("/health")
+@router.get("/health", responses={503: {"model": HealthInfo}})
 def health(shared: Shared, response: Response) -> HealthInfo:
     """Whether a daemon is running: status code 200 or 503. This needs no token."""
     if served(shared.folders.state):
