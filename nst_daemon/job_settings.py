@@ -26,6 +26,7 @@ from nst_daemon.pictures.output_formats import (
     output_format,
 )
 from nst_daemon.suggestions import did_you_mean, similar
+from nst_daemon.units import count
 
 #: Every key of a job's settings.
 JOB_KEYS = (*(field.name for field in fields(RenderSettings)), *OUTPUT_KEYS)
@@ -33,7 +34,10 @@ EVERY_SETTING = "`nst-daemon settings` lists every setting"
 
 
 def resolve_job(
-    config: Config, settings: Mapping[str, object], places: Mapping[str, str] | None = None
+    config: Config,
+    settings: Mapping[str, object],
+    places: Mapping[str, str] | None = None,
+    pictures: int | None = None,
 ) -> tuple[RenderSettings, Outputs]:
     """The complete settings of a job.
 
@@ -41,6 +45,7 @@ def resolve_job(
         config: Its `render` and `outputs` are the defaults.
         settings: What the job changes.
         places: The file of each of these settings, for the message.
+        pictures: The number of style pictures, which `style_weights` has to match; None if it is unknown.
 
     Raises:
         SettingsError: A key or value is not allowed.
@@ -48,19 +53,36 @@ def resolve_job(
     render = {key: value for key, value in settings.items() if key not in OUTPUT_KEYS}
     try:
         check_names(settings)
-        return config.render_settings(render), job_outputs(config, settings)
+        resolved = config.render_settings(render)
+        _check_weights(resolved, pictures)
+        return resolved, job_outputs(config, settings)
     except SettingsError as error:
         raise error.placed(places or {}) from error
 
 
+def _check_weights(settings: RenderSettings, pictures: int | None) -> None:
+    """Raise SettingsError if the number of `style_weights` is not that of the style pictures."""
+    number = len(settings.style_weights)
+    if pictures is not None and number not in {0, pictures}:
+        error = SettingsError(
+            f"style_weights has {count(number, 'weight')}, and the job has {count(pictures, 'style picture')}",
+            remedy="give one weight for each picture, or one for each style",
+        )
+        error.key = "style_weights"
+        raise error
+
+
 def job_problems(
-    config: Config, settings: Mapping[str, object], places: Mapping[str, str] | None = None
+    config: Config,
+    settings: Mapping[str, object],
+    places: Mapping[str, str] | None = None,
+    pictures: int | None = None,
 ) -> Iterator[SettingsError]:
     """Every reason for which `resolve_job` refuses settings, each with its key. The arguments are those of it."""
     left = dict(settings)
     while True:
         try:
-            resolve_job(config, left, places)
+            resolve_job(config, left, places, pictures)
         except SettingsError as error:
             yield error
             # Without the setting that is wrong, the others can be checked.

@@ -279,6 +279,11 @@ class Request:
         return {key: value for key, value in self.settings.items() if key not in styles}
 
     @property
+    def style_pictures(self) -> int:
+        """The number of style pictures."""
+        return sum(file.role is Role.STYLE for file in self.files)
+
+    @property
     def is_batch_file(self) -> bool:
         """Whether this asks for all pictures of a batch."""
         return self.source == "batch" and self.batch is None

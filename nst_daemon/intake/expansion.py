@@ -59,13 +59,14 @@ class Reach:
     """What a batch may read, and what its pictures are painted with.
 
     roots: folders that globs are relative to, and outside of which nothing is read; library: the folder of styles;
-    resolve: turns overrides into complete settings (raises SettingsError); network, weights_sha256: of the feature
-    network; max_bytes: of one file; max_names, max_seconds: limits of the search for the files of a batch.
+    resolve: turns overrides into complete settings, for a number of style pictures (raises SettingsError); network,
+    weights_sha256: of the feature network; max_bytes: of one file; max_names, max_seconds: limits of the search for
+    the files of a batch.
     """
 
     roots: tuple[Path, ...]
     library: Path
-    resolve: Callable[[Mapping[str, Any]], RenderSettings]
+    resolve: Callable[[Mapping[str, Any], int], RenderSettings]
     network: str
     weights_sha256: str
     max_bytes: int
@@ -127,7 +128,10 @@ def plan(batch: Batch, name: str, reach: Reach, search: Finder | None = None) ->
         for (s, style), (k, swept) in product(enumerate(styles), enumerate(sweep))
     }
     try:
-        resolved = {key: reach.resolve(overrides) for key, overrides in settings.items()}
+        resolved = {
+            (s, k): reach.resolve(overrides, len(styles[s].pictures))
+            for (s, k), overrides in settings.items()
+        }
     except SettingsError as error:
         places = setting_places(styles, {**batch.settings, **batch.sweep}, batch.label)
         raise error.placed(places) from error

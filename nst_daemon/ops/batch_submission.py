@@ -117,7 +117,7 @@ def check(config: Config, library: Mapping[str, Style], batch: NewBatch) -> Chec
     reach = Reach(
         roots=(root,),
         library=config.folders.styles,
-        resolve=lambda settings: resolve_job(config, settings)[0],
+        resolve=lambda settings, pictures: resolve_job(config, settings, pictures=pictures)[0],
         network=config.model.network,
         weights_sha256="",  # of identities, which a plan does not need
         max_bytes=config.limits.max_bytes,

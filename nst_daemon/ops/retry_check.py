@@ -96,7 +96,7 @@ def refusal(
             place = printable(str(folders.failed / job.archive))
             raise InputError(wanted.reason, remedy=f"its files are in {place}")
         own = wanted.own_settings
-        resolve_job(config, wanted.settings, wanted.places)
+        resolve_job(config, wanted.settings, wanted.places, wanted.style_pictures)
     except ChangedMeanwhile:
         return None
     except SettingsError as error:

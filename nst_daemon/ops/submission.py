@@ -93,16 +93,16 @@ def problems(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> Ite
     own = sum(style.picture is not None for style in jobs.styles)
     known = len(named) == len(found) and bool(jobs.styles)
     settings = dict(jobs.settings)
+    pictures = own + sum(len(style.pictures) for style in named)
     if known:
         if weights := _weights_problem(library, jobs):
             yield FieldProblem("settings.style_weights", weights)
             settings.pop("style_weights")
-        pictures = own + sum(len(style.pictures) for style in named)
         if pictures > MAX_STYLE_PICTURES:
             yield FieldProblem("styles", UsageError(too_many_pictures(pictures, "this job")))
     merged = merge_settings(named, settings, own=own) if known else settings
     places = setting_places(named, {}, "")
-    for refused in job_problems(config, merged, places):
+    for refused in job_problems(config, merged, places, pictures if known else None):
         wrong = f"settings.{refused.key}" if refused.key in jobs.settings else "settings"
         yield FieldProblem("styles" if refused.key in places else wrong, refused)
 

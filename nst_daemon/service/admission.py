@@ -269,7 +269,9 @@ class Admission:
             return claim.refuse(wanted, now=created, job_id=job_id)
         folders, config = self._state.folders, self._state.config
         try:
-            settings, outputs = resolve_job(config, wanted.settings, wanted.places)
+            settings, outputs = resolve_job(
+                config, wanted.settings, wanted.places, wanted.style_pictures
+            )
             weights = weights_digest(
                 config
             )  # before the copies, which an unexpected error would leave behind

@@ -206,7 +206,7 @@ def batch_reach(config: Config, roots: Sequence[Path]) -> Reach:
     return Reach(
         roots=tuple(roots),
         library=config.folders.styles,
-        resolve=lambda settings: resolve_job(config, settings)[0],
+        resolve=lambda settings, pictures: resolve_job(config, settings, pictures=pictures)[0],
         network=config.model.network,
         weights_sha256=weights_digest(config),
         max_bytes=config.limits.max_bytes,

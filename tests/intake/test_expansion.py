@@ -24,6 +24,11 @@ from nst_daemon.jobs import BatchCell
 from tests.intake.test_any_values import KEYS, VALUES
 
 
+def without_count(values: Mapping[str, Any], pictures: int) -> RenderSettings:
+    """The complete settings, whatever the number of style pictures is."""
+    return resolve(values)
+
+
 @pytest.fixture
 def reach(tmp_path: Path) -> Reach:
     """Two contents in a folder that may be read, two styles in the library, and a picture outside of both."""
@@ -36,7 +41,7 @@ def reach(tmp_path: Path) -> Reach:
     (tmp_path / "photos/.a.jpg.part").touch()
     (tmp_path / "photos/link.jpg").symlink_to(tmp_path / "x.jpg")
     roots = (tmp_path / "photos",)
-    return Reach(roots, tmp_path / "styles", resolve, "vgg19", "0" * 64, 1 << 20)
+    return Reach(roots, tmp_path / "styles", without_count, "vgg19", "0" * 64, 1 << 20)
 
 
 def names(batch: Batch, reach: Reach) -> list[str]:
@@ -198,7 +203,7 @@ def test_an_unexpected_exception_costs_one_picture(reach: Reach) -> None:
         def items(self) -> Any:
             raise ZeroDivisionError("a fault")
 
-    def resolved(values: Mapping[str, Any]) -> RenderSettings:
+    def resolved(values: Mapping[str, Any], pictures: int) -> RenderSettings:
         return replace(resolve(values), style_layers=Broken({"relu1_1": 1.0}))
 
     broken = replace(reach, resolve=resolved)

@@ -130,7 +130,14 @@ def test_a_faulty_style_is_refused_everywhere_in_the_same_words(
         styles_and_names(["s"], library)
     assert str(refused.value) == said
     put(house.root, "photos/a.png")
-    reach = Reach((house.root / "photos",), house.styles, resolve, "vgg19", "", MAX_BYTES)
+    reach = Reach(
+        (house.root / "photos",),
+        house.styles,
+        lambda values, _: resolve(values),
+        "vgg19",
+        "",
+        MAX_BYTES,
+    )
     with pytest.raises(InputError) as failed:
         plan(Batch(("*",), ("s",)), "night", reach)
     assert str(failed.value) == said

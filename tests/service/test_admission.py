@@ -138,3 +138,44 @@ def test_what_is_left_alone_is_logged_once_and_shown(
     live = json.loads(bench.folders.status.read_text())
     assert list(live["inbox"]["left_alone"]) == ["notes.txt"]
     assert notes.exists() and bench.ledger.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("[1, 2, 3]", "dog.yaml: style_weights has 3 weights, and the job has 1 style picture"),
+        ("[2]", ""),
+    ],
+)
+def test_a_wrong_number_of_style_weights_is_refused_at_once(
+    tmp_path: Path, weights: str, said: str
+) -> None:
+    """A drop with too many weights fails before a worker has it, and the message names the settings file."""
+    bench = Bench(tmp_path)
+    bench.drop(yaml=f"style_weights: {weights}".encode())
+    assert bench.job().error[: len(said) or None] == said
+    assert bench.job().attempts == (0 if said else 1)
+
+
+def test_weights_of_several_styles_are_counted(tmp_path: Path) -> None:
+    """Shares of two library styles are accepted for their three pictures, and four weights are not."""
+    bench = Bench(tmp_path)
+    folder = bench.folders.styles / "monet"
+    folder.mkdir()
+    for path in (folder / "a.png", folder / "b.png", bench.folders.styles / "starry.png"):
+        path.write_bytes(PNG)
+    for name, weights in (("good", "[2, 1]"), ("each", "[1, 2, 3]"), ("bad", "[1, 2, 3, 4]")):
+        (bench.folders.inbox / f"{name}.png").write_bytes(PNG)
+        text = f"style: [monet, starry]\nstyle_weights: {weights}"
+        (bench.folders.inbox / f"{name}.yaml").write_text(text)
+    bench.step(1.5, times=5)
+    errors = {job.name: job.error for job in bench.ledger.jobs()}
+    assert errors.pop("bad").startswith("bad.yaml: style_weights has 4 weights, and the job has 3")
+    assert errors == {"good": "", "each": ""}
+
+
+def test_weights_of_the_configuration_are_counted(tmp_path: Path) -> None:
+    """Weights of render: that do not fit a job refuse it, and the remedy says what fits."""
+    bench = Bench(tmp_path, render={"style_weights": [1.0, 2.0]})
+    bench.drop()
+    assert bench.job().error.startswith("style_weights has 2 weights, and the job has 1 style")

@@ -224,7 +224,7 @@ def test_priorities_are_changed(root: Root) -> None:
     for arguments, message in (
         (("priority", "1", "dog"), "has ended already (done): it is not in the queue"),
         (("priority", "1"), "name the jobs, or use --queued"),
-        (("priority", "1001", "dog"), "1001"),
+        (("priority", "1001", "dog"), "the largest value is 1000"),
         (("priority", "1", "x"), "there is no job x"),
     ):
         code, out, said = call(root, *arguments)
