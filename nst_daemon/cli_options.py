@@ -12,6 +12,7 @@ import typer
 
 from nst_daemon import rights
 from nst_daemon.config import Config, load, place_variables
+from nst_daemon.names import printable
 from nst_daemon.ops import completion, failures, streams
 from nst_daemon.ops.layout import terminal_width
 from nst_daemon.overlaps import check_separate
@@ -60,6 +61,7 @@ def configured(path: Path | None) -> Config:
     """The configuration of a command. Its warning is printed."""
     loaded = load(path)
     failures.log_folders[:] = [loaded.folders.logs]
+    streams.named_config[:] = [printable(str(path))] if path else []
     for warning in loaded.warnings:
         streams.notice(f"warning: {warning}", level=4)
     return loaded

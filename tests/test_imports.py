@@ -104,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
         "names",
         "pictures.output_formats",
         "suggestions",
+        "units",
     },
     "pictures.formats": {"suggestions"},
     "pictures.output_formats": {"errors", "names"},

@@ -5,13 +5,23 @@ from __future__ import annotations
 import io
 import locale
 import os
+import re
 import select
+import shlex
 import signal
 import sys
 from contextlib import suppress
 from typing import Any
 
 from nst_daemon.errors import StorageError
+
+#: The configuration that the command line names, if it does.
+named_config: list[str] = []
+#: A command of a root in a message, without its own configuration.
+_COMMAND = re.compile(
+    r"\bnst-daemon (?:run|once|batch|submit|rerun|status|history|retry|cancel|priority|delete|doctor|gallery)\b"
+    r"(?![^`;]* -c )(?! --help)"
+)
 
 
 def prepare() -> None:
@@ -99,7 +109,15 @@ def notice(message: str, *, level: int = 3) -> None:
     level: syslog's severity, which journald reads from a prefix; 3 is an error, 4 a warning, 6 information.
     """
     prefix = f"<{level}>" if is_journal() else ""
-    print(f"{prefix}nst-daemon: {message}", file=sys.stderr, flush=True)
+    print(f"{prefix}nst-daemon: {_with_config(message)}", file=sys.stderr, flush=True)
+
+
+def _with_config(message: str) -> str:
+    """A message whose commands mean the same configuration as this one, from the same folder."""
+    if not named_config:
+        return message
+    option = f" -c {shlex.quote(named_config[0])}"
+    return _COMMAND.sub(lambda found: found[0] + option, message)
 
 
 def is_journal() -> bool:
