@@ -1,8 +1,8 @@
 """How fast does the page answer, and how much memory does it take, with many open pages and uploads?
 
-    python -m benchmarks.page_load [--pages 200] [--uploads 50] [--megabytes 5] [--seconds 30]
+    python -m benchmarks.page_load [--pages 200] [--uploads 50] [--megabytes 5] [--seconds 30] [--picture 10]
 
-A real daemon with a fake painter (`tests.fakes`) paints a picture every few seconds. Each open page is an event stream
+A real daemon with a fake painter (`tests.fakes`) paints a picture every 10 seconds. Each open page is an event stream
 with the requests that the page sends at the start and after each change. Each upload sends a PNG file of random pixels
 again and again, and deletes it. A process of its own asks for /status and /jobs in turn and measures each answer:
 first alone, then beside the open pages, then beside pages and uploads, then alone again. Memory is the resident
@@ -165,8 +165,8 @@ async def phase(
 
 
 @contextlib.contextmanager
-def daemon(root: Path) -> Iterator[tuple[Served, int]]:
-    """A daemon that paints, and the port of its page."""
+def daemon(root: Path, seconds: float) -> Iterator[tuple[Served, int]]:
+    """A daemon that paints a picture in so many seconds, and the port of its page."""
     served, port = Served(root), free_port()
     served.environment |= {
         "NST_STATUS_PAGE": f"127.0.0.1:{port}",
@@ -176,8 +176,9 @@ def daemon(root: Path) -> Iterator[tuple[Served, int]]:
     served.start()
     try:
         served.until(lambda: answer(port, f"{API}/health") == 200, "page")
-        for number in range(400):  # a picture every two seconds
-            served.pair(f"picture-{number}", iterations=20, seconds=0.1)
+        served.pair("first")
+        for number in range(400):
+            served.pair(f"picture-{number}", iterations=100, seconds=seconds / 100)
         served.until(lambda: any((root / "results").glob("*.png")), "picture")
         yield served, port
     finally:
@@ -190,7 +191,10 @@ async def measure(args: argparse.Namespace) -> None:
     """Measure all phases, and print the table."""
     table = Table("", *(f"{path.split('?')[0]}, ms" for path in PROBED), "page, MB", "requests/s")
     body, failures, uploaded = picture(args.megabytes), [], 0
-    with tempfile.TemporaryDirectory() as folder, daemon(Path(folder)) as (served, port):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        daemon(Path(folder), args.picture) as (served, port),
+    ):
         assert served.process is not None
         pid = page_of(served.process.pid)
         for name, pages, uploads in (
@@ -225,6 +229,7 @@ def main() -> None:
     parser.add_argument("--uploads", type=int, default=50)
     parser.add_argument("--megabytes", type=float, default=5)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--picture", type=float, default=10, help="seconds to paint a picture")
     args = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
