@@ -5,99 +5,19 @@ from __future__ import annotations
 import json
 import resource
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import pytest
 
 from nst_daemon import tokens
-from nst_daemon.config import load
-from nst_daemon.ledger import Ledger
 from nst_daemon.ops.status import resident
 from nst_daemon.web.connections import ConnectionLimits
-from nst_daemon.web.options import PageOptions
 from nst_daemon.web.wrong_tokens import SLOW
+from tests.web.page_process import DEADLINE, SOON, STATUS, PageProcess, until_closed
 from tests.web.served_page import LIMITS
-
-DEADLINE = 60.0
-#: The longest time that an answer may take under attack. (Alone it takes a few milliseconds.)
-SOON = 5.0
-STATUS = b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\n"
-
-
-class Server:
-    """A page process, its port, and its tokens."""
-
-    def __init__(self, folder: Path, *, program: str = "tests.web.served_page") -> None:
-        environment = {
-            "NST_FOLDERS__ROOT": str(folder),
-            "NST_STATUS_PAGE": "127.0.0.1:1",
-            "NST_LIMITS__MIN_FREE_DISK": "0",
-        }
-        self.options = PageOptions.of(load(None, environment, search=()), serve=True)
-        for name in ("inbox", "styles", "results", "state"):
-            getattr(self.options.folders, name).mkdir(parents=True)
-        Ledger.open(self.options.folders.ledger).close()
-        self.token = tokens.create(self.options.folders, "test", "full")
-        self.log = folder / "log"
-        listener = socket.create_server(("127.0.0.1", 0), backlog=2000)
-        self.port: int = listener.getsockname()[1]
-        with listener, self.log.open("wb") as log:
-            number = listener.fileno()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", program, str(number)],
-                pass_fds=[number],
-                stdin=subprocess.PIPE,
-                stderr=log,
-            )
-        assert self.process.stdin is not None
-        self.process.stdin.write(self.options.encode())
-        self.process.stdin.flush()
-
-    @property
-    def authorized(self) -> bytes:
-        """The header line with the token."""
-        return f"Authorization: Bearer {self.token}\r\n".encode()
-
-    def connect(self, source: str = "127.0.0.1") -> socket.socket:
-        """A connection from an address of this machine."""
-        return socket.create_connection(
-            ("127.0.0.1", self.port), timeout=DEADLINE, source_address=(source, 0)
-        )
-
-    def ask(self, request: bytes, source: str = "127.0.0.1") -> bytes:
-        """Everything that the server sends after a request, until it closes the connection."""
-        with self.connect(source) as connection:
-            with suppress(ConnectionError):
-                connection.sendall(request)
-            return until_closed(connection)
-
-    def answers(self, source: str = "127.0.0.1") -> bool:
-        """Whether another visitor is served soon."""
-        began = time.monotonic()
-        said = self.ask(STATUS + self.authorized + b"Connection: close\r\n\r\n", source)
-        return said.startswith(b"HTTP/1.1 200") and time.monotonic() - began < SOON
-
-    def end(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-
-def until_closed(connection: socket.socket) -> bytes:
-    """What arrives until the connection ends."""
-    said = b""
-    with suppress(ConnectionError):
-        while more := connection.recv(1 << 16):
-            said += more
-    return said
 
 
 def code(said: bytes) -> int:
@@ -113,23 +33,23 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageProcess]:
     """A page with a token and short time limits."""
-    made = Server(tmp_path_factory.mktemp("page"))
+    made = PageProcess(tmp_path_factory.mktemp("page"))
     assert made.answers()
     yield made
     made.end()
 
 
 @pytest.fixture(autouse=True)
-def still_answers(server: Server) -> Iterator[None]:
+def still_answers(server: PageProcess) -> Iterator[None]:
     """After each attack the page answers, and its log has no traceback."""
     yield
     assert server.answers()
     assert "Traceback" not in server.log.read_text()
 
 
-def test_a_header_that_does_not_end_is_given_up(server: Server) -> None:
+def test_a_header_that_does_not_end_is_given_up(server: PageProcess) -> None:
     """Connections that send nothing, half a header, or a header byte by byte are closed in time."""
 
     def slowly(start: bytes) -> float:
@@ -137,11 +57,11 @@ def test_a_header_that_does_not_end_is_given_up(server: Server) -> None:
             connection.sendall(start)
             connection.settimeout(0.2)
             began = time.monotonic()
-            while time.monotonic() - began < DEADLINE:
-                with suppress(TimeoutError):
-                    if not connection.recv(1):
-                        break
-                with suppress(ConnectionError):
+            with suppress(ConnectionError):
+                while time.monotonic() - began < DEADLINE:
+                    with suppress(TimeoutError):
+                        if not connection.recv(1):
+                            break
                     connection.sendall(b"x" if start else b"")
             return time.monotonic() - began
 
@@ -150,7 +70,7 @@ def test_a_header_that_does_not_end_is_given_up(server: Server) -> None:
     assert all(LIMITS.header_seconds - 0.5 < one < LIMITS.header_seconds + SOON for one in took)
 
 
-def test_the_second_request_has_a_limit_too(server: Server) -> None:
+def test_the_second_request_has_a_limit_too(server: PageProcess) -> None:
     """After a response an idle connection is closed, and so is one whose next header does not end."""
     for start, limit in ((b"", LIMITS.idle_seconds), (STATUS, LIMITS.header_seconds)):
         with server.connect() as connection:
@@ -162,7 +82,7 @@ def test_the_second_request_has_a_limit_too(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/session", "/api/v1/uploads?name=a.png"])
-def test_a_body_that_stalls_is_given_up(server: Server, path: str) -> None:
+def test_a_body_that_stalls_is_given_up(server: PageProcess, path: str) -> None:
     """A connection whose body does not arrive is closed, with and without a token, also for uploads."""
     for line in (b"", server.authorized):
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n".encode() + line
@@ -170,7 +90,7 @@ def test_a_body_that_stalls_is_given_up(server: Server, path: str) -> None:
         assert seconds(lambda r=request: server.ask(r)) < LIMITS.body_seconds + SOON
 
 
-def test_a_client_that_does_not_read_is_given_up(server: Server) -> None:
+def test_a_client_that_does_not_read_is_given_up(server: PageProcess) -> None:
     """A connection whose client sends requests and does not read the responses is dropped."""
     with server.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -184,7 +104,7 @@ def test_a_client_that_does_not_read_is_given_up(server: Server) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", STATUS])
-def test_idle_connections_do_not_shut_the_page_out(server: Server, sent: bytes) -> None:
+def test_idle_connections_do_not_shut_the_page_out(server: PageProcess, sent: bytes) -> None:
     """1,000 connections of one address that send nothing, or half a header, leave room for it and for others."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
@@ -199,7 +119,7 @@ def test_idle_connections_do_not_shut_the_page_out(server: Server, sent: bytes) 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_200_open_pages_of_one_address_work(server: Server) -> None:
+def test_200_open_pages_of_one_address_work(server: PageProcess) -> None:
     """200 event streams of one address stay open and receive, even under 1,000 idle connections, in bounded memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
@@ -229,7 +149,7 @@ def test_200_open_pages_of_one_address_work(server: Server) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_stream_ends_when_its_token_is_revoked(server: Server) -> None:
+def test_a_stream_ends_when_its_token_is_revoked(server: PageProcess) -> None:
     """An open event stream ends within seconds after its token was revoked."""
     secret = tokens.create(server.options.folders, "phone", "read")
     with server.connect() as stream:
@@ -240,7 +160,7 @@ def test_a_stream_ends_when_its_token_is_revoked(server: Server) -> None:
         assert seconds(lambda: stream.recv(1 << 16) and until_closed(stream)) < SOON
 
 
-def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order(server: PageProcess) -> None:
     """Requests that are sent without waiting are answered one after the other, up to the last one."""
     one = STATUS + server.authorized + b"\r\n"
     last = STATUS + server.authorized + b"Connection: close\r\n\r\n"
@@ -248,7 +168,7 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     assert said.count(b"HTTP/1.1 200") == 21
 
 
-def test_a_half_closed_connection_ends(server: Server) -> None:
+def test_a_half_closed_connection_ends(server: PageProcess) -> None:
     """A client that closes its side, with or without a complete request, does not keep the connection."""
     for request in (STATUS, STATUS + b"Content-Length: 5\r\n\r\nab", b"", STATUS + b"\r\n"):
         with server.connect() as connection:
@@ -301,7 +221,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
     ],
 )
 def test_invalid_requests_are_refused(
-    server: Server, request_bytes: bytes, codes: set[int]
+    server: PageProcess, request_bytes: bytes, codes: set[int]
 ) -> None:
     """What is too long, ambiguous or not HTTP is refused once, soon, and the connection is closed."""
     began = time.monotonic()
@@ -314,7 +234,7 @@ def test_invalid_requests_are_refused(
         assert json.loads(said.partition(b"\r\n\r\n")[2])["cause"]
 
 
-def test_a_bad_chunk_after_the_response_is_not_logged(server: Server) -> None:
+def test_a_bad_chunk_after_the_response_is_not_logged(server: PageProcess) -> None:
     """A body that becomes invalid after the response ends the connection without an error in the log."""
     head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     before = server.log.read_text()
@@ -327,7 +247,7 @@ def test_a_bad_chunk_after_the_response_is_not_logged(server: Server) -> None:
     assert server.log.read_text() == before
 
 
-def test_an_upload_needs_its_length(server: Server) -> None:
+def test_an_upload_needs_its_length(server: PageProcess) -> None:
     """A chunked upload is refused: its size is not known before it has arrived."""
     head = b"POST /api/v1/uploads?name=a.png HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     assert (
@@ -344,7 +264,7 @@ def test_an_upload_needs_its_length(server: Server) -> None:
         ("BREW", "/api/v1/jobs"),
     ],
 )
-def test_wrong_methods_are_refused(server: Server, method: str, path: str) -> None:
+def test_wrong_methods_are_refused(server: PageProcess, method: str, path: str) -> None:
     """A method that a path does not have is refused with a reason."""
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
     said = server.ask(head + server.authorized + b"\r\n")
@@ -352,7 +272,7 @@ def test_wrong_methods_are_refused(server: Server, method: str, path: str) -> No
     assert json.loads(said.partition(b"\r\n\r\n")[2])["cause"]
 
 
-def test_wrong_tokens_do_not_shut_out_the_right_one(server: Server) -> None:
+def test_wrong_tokens_do_not_shut_out_the_right_one(server: PageProcess) -> None:
     """While one address tries tokens on many connections, the right token of the same address is answered soon."""
     wrong = STATUS + b"Authorization: Bearer nst_wrong\r\nConnection: close\r\n\r\n"
     with ThreadPoolExecutor(16) as pool:
