@@ -96,6 +96,17 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE jobs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
     """,
+    # Lists are found and counted in these indices alone: rows are large.
+    """
+    CREATE INDEX jobs_by_change ON jobs (updated, id, state, name);
+    CREATE INDEX jobs_with_result ON jobs (updated, id, state, name) WHERE result <> '';
+    CREATE INDEX jobs_by_group ON jobs ("group", updated, id, state, name);
+    DROP INDEX jobs_by_state;
+    CREATE INDEX jobs_by_state ON jobs (state, updated, id);
+    CREATE INDEX jobs_by_style ON jobs (json_extract(batch, '$.style')) WHERE batch <> 'null';
+    CREATE INDEX inputs_by_style ON inputs (name) WHERE role = 'style';
+    CREATE INDEX requests_by_job ON requests (job);
+    """,
 )
 
 #: The tables of every version.

@@ -26,6 +26,22 @@ QUEUE_HEADS = f"""
 """  # noqa: S608 (our own text)
 
 
+#: All queued jobs, likewise.
+WHOLE_QUEUE = """
+    SELECT jobs."group", COALESCE(turn, 0), priority, created, id
+    FROM jobs INDEXED BY jobs_in_queue LEFT JOIN turns ON turns."group" = jobs."group" WHERE state = 'queued'
+    ORDER BY jobs."group", priority DESC, created, id
+"""
+
+
+#: The jobs of a style of the library, of a hot folder, or with a style picture whose stem is the name.
+_OF_STYLE = """id IN (
+    SELECT id FROM jobs WHERE batch <> 'null' AND json_extract(batch, '$.style') = ?
+    UNION SELECT id FROM jobs WHERE "group" = ? AND source <> 'batch'
+    UNION SELECT job FROM inputs WHERE role = 'style' AND name >= ? AND name < ? AND name NOT LIKE ? ESCAPE '\\'
+)"""
+
+
 class QueuedJob(NamedTuple):
     """What the order of the queue depends on. turn: of the group; the lowest is next."""
 
@@ -109,13 +125,8 @@ class JobFilter:
         if self.group:
             add('"group" = ?', self.group)
         if self.style:
-            name = _escaped(self.style)
-            add(
-                "(json_extract(batch, '$.style') = ? OR (\"group\" = ? AND source <> 'batch') OR EXISTS (SELECT 1 "
-                "FROM inputs WHERE job = jobs.id AND role = 'style' AND name LIKE ? ESCAPE '\\' AND name NOT LIKE ? "
-                "ESCAPE '\\'))",
-                *(self.style, self.style, f"{name}.%", f"{name}.%.%"),
-            )
+            begin, end = f"{self.style}.", f"{self.style}/"  # "/" follows "."
+            add(_OF_STYLE, self.style, self.style, begin, end, f"{_escaped(begin)}%.%")
         if self.with_result:
             add("result <> ''")
         if self.since > -math.inf:
@@ -158,7 +169,10 @@ class JobLists(LedgerReader):
         order, less = ("DESC", "<") if newest else ("ASC", ">")
         if after:
             where, values = f"{where} AND (updated, id) {less} (?, ?)", [*values, *after]
-        return self._select(where, values, f"updated {order}, id {order} LIMIT {limit:d}")
+        order = f"updated {order}, id {order}"
+        # The inner query needs no row of the table, only an index.
+        inner = f"SELECT id FROM jobs WHERE {where} ORDER BY {order} LIMIT {limit:d}"  # noqa: S608 (our own text)
+        return self._select(f"id IN ({inner})", values, order)
 
     def in_painting_order(self, wanted: JobFilter, limit: int) -> list[str]:
         """The ids of jobs that have not ended, in the order in which they will be finished if nothing changes.
@@ -181,7 +195,7 @@ class JobLists(LedgerReader):
         for state in (JobState.PUBLISHED, JobState.STAGED, JobState.RUNNING):
             add(state, "updated")
         if JobState.QUEUED in states:
-            rows = self._read(QUEUE_HEADS, {"limit": limit if everything else -1})
+            rows = self._read(*((QUEUE_HEADS, {"limit": limit}) if everything else (WHOLE_QUEUE,)))
             (last,) = self._read("SELECT COALESCE(MAX(turn), 0) FROM turns")
             found += painting_order((QueuedJob(*row) for row in rows), last[0])
         add(JobState.RETRYING, "not_before")

@@ -294,43 +294,48 @@ class LedgerReader:
     def request(
         self, job_id: str, verb: Verb, *, now: float, changes: Changes = NO_CHANGES
     ) -> None:
-        """Ask the daemon to do something with a job.
-
-        It replaces an equal one before it that the daemon has not handled yet, with the changes of both.
-
-        Args:
-            job_id: The job.
-            verb: What to do.
-            now: Seconds since the epoch.
-            changes: For "retry", of the settings file; for "priority", {"priority": N}.
-
-        Raises:
-            LedgerError: The job is unknown, or there is no such request.
-        """
+        """Ask the daemon to do something with a job; see `request_all`."""
         self.request_all([job_id], verb, now=now, changes=changes)
 
     def request_all(
         self, job_ids: Iterable[str], verb: Verb, *, now: float, changes: Changes = NO_CHANGES
     ) -> None:
-        """Ask the same for many jobs, all or none. See `request`."""
+        """Ask the daemon to do something with jobs: all requests are stored, or none.
+
+        A request replaces an equal one before it that the daemon has not handled yet, with the changes of both.
+
+        Args:
+            job_ids: The jobs.
+            verb: What to do.
+            now: Seconds since the epoch.
+            changes: For "retry", of the settings file; for "priority", {"priority": N}.
+
+        Raises:
+            LedgerError: A job is unknown, or there is no such request.
+        """
         if verb not in get_args(Verb):
             raise LedgerError(f"{verb!r} is not a request")
+        latest = (
+            "SELECT number, verb, changes FROM requests WHERE job = ? ORDER BY number DESC LIMIT 1"
+        )
         with self._transaction():
-            last = {request.job_id: request for request in self.pending_requests()}
             for job_id in job_ids:
                 self._require(job_id)
-                wanted, before = changes, last.get(job_id)
-                if before and before.verb == verb:
-                    wanted = before.changes.then(changes)
-                    self._db.execute("DELETE FROM requests WHERE number = ?", (before.number,))
+                wanted = changes
+                for number, earlier, before in self._read(latest, (job_id,)):
+                    if earlier == verb:
+                        wanted = Changes.from_json(json.loads(before)).then(changes)
+                        self._db.execute("DELETE FROM requests WHERE number = ?", (number,))
                 self._db.execute(
                     "INSERT INTO requests (job, verb, at, changes) VALUES (?, ?, ?, ?)",
                     (job_id, verb, now, json.dumps(asdict(wanted))),
                 )
 
-    def pending_requests(self) -> list[SteeringRequest]:
-        """Requests that the daemon has not finished yet, in order."""
-        rows = self._read("SELECT number, job, verb, at, changes FROM requests ORDER BY number")
+    def pending_requests(self, job_ids: Sequence[str] | None = None) -> list[SteeringRequest]:
+        """Requests that the daemon has not finished yet, in order. job_ids: of these jobs; None for all."""
+        where = "TRUE" if job_ids is None else f"job IN ({marks(job_ids)})"
+        sql = f"SELECT number, job, verb, at, changes FROM requests WHERE {where} ORDER BY number"  # noqa: S608 (question marks)
+        rows = self._read(sql, job_ids or ())
         return [
             SteeringRequest(number, job_id, verb, at, Changes.from_json(json.loads(changes)))
             for number, job_id, verb, at, changes in rows

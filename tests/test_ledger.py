@@ -22,7 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nst_daemon.errors import LedgerError, StorageError, UsageError
-from nst_daemon.jobs import TRANSITIONS, BatchCell, Fingerprint, Job, JobInput, JobState, Role
+from nst_daemon.jobs import (
+    TRANSITIONS,
+    BatchCell,
+    Changes,
+    Fingerprint,
+    Job,
+    JobInput,
+    JobState,
+    Role,
+)
 from nst_daemon.ledger import Ledger
 
 S = JobState
@@ -514,6 +523,21 @@ def test_settings_are_json(ledger: Ledger) -> None:
     ledger.add(added)
     (text,) = ledger._db.execute("SELECT settings FROM jobs").fetchone()
     assert json.loads(text) == added.settings
+
+
+def test_requests_for_several_jobs_are_stored_together(ledger: Ledger) -> None:
+    """With an unknown job none is stored; an equal request adds its changes to the earlier one."""
+    first, second = job("1"), job("2")
+    ledger.add(first)
+    ledger.add(second)
+    with pytest.raises(LedgerError, match="no job"):
+        ledger.request_all([first.id, "f" * 32], "cancel", now=5.0)
+    assert ledger.pending_requests() == []
+    ledger.request_all([first.id, second.id], "retry", now=5.0, changes=Changes({"size": 64}))
+    ledger.request_all([second.id], "retry", now=6.0, changes=Changes({"seed": 1}))
+    found = {r.job_id: dict(r.changes.written) for r in ledger.pending_requests()}
+    assert found == {first.id: {"size": 64}, second.id: {"size": 64, "seed": 1}}
+    assert [r.job_id for r in ledger.pending_requests([second.id])] == [second.id]
 
 
 def test_readmission_replaces_inputs_and_settings(tmp_path: Path) -> None:

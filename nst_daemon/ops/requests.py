@@ -21,6 +21,8 @@ from nst_daemon.ops.job_names import find_jobs
 S = JobState
 #: States of jobs that no worker has.
 QUEUED = (S.CLAIMED, S.QUEUED, S.RETRYING)
+#: Requests that are stored together.
+AT_ONCE = 1000
 UNFINISHED = tuple(state for state in JobState if not state.terminal)
 
 
@@ -58,10 +60,10 @@ def selected(
     return list({job.id: job for job in jobs}.values())
 
 
-def pending(ledger: LedgerReader) -> dict[str, list[Verb]]:
-    """The requests that the daemon has not handled yet, in order, by the job's id."""
+def pending(ledger: LedgerReader, job_ids: Sequence[str] | None = None) -> dict[str, list[Verb]]:
+    """The requests that the daemon has not handled yet, in order, by the job's id. job_ids: of these; None for all."""
     found: dict[str, list[Verb]] = {}
-    for request in ledger.pending_requests():
+    for request in ledger.pending_requests(job_ids):
         found.setdefault(request.job_id, []).append(request.verb)
     return found
 
@@ -111,7 +113,9 @@ def store(
         changes: For a retry, of the settings; for a priority, `priority_of`.
     """
     ids = [job.id for job in jobs if not done_before(verb, job)]
-    ledger.request_all(ids, verb, now=time.time(), changes=changes)
+    for begin in range(0, len(ids), AT_ONCE):  # the daemon may write in between
+        part = ids[begin : begin + AT_ONCE]
+        ledger.request_all(part, verb, now=time.time(), changes=changes)
 
 
 def priority_of(priority: int) -> Changes:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 from nst_daemon.errors import UsageError
-from nst_daemon.jobs import JobState
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_listing import JobFilter, JobLists
 from nst_daemon.ops import requests
 from nst_daemon.web import inbox_jobs, job_bodies
 from nst_daemon.web.context import Context
-from nst_daemon.web.models import JobPage
+from nst_daemon.web.models import JobInfo, JobPage
 
 #: By the latest change, or the jobs that have not ended, as they will be painted.
 Order = Literal["newest", "oldest", "queue"]
@@ -72,9 +73,9 @@ def _part(
     ledger: JobLists, wanted: JobFilter, order: Order, after: Position | None, limit: int
 ) -> JobPage:
     jobs = ledger.part(wanted, newest=order == "newest", after=after, limit=limit + 1)
-    asked, last = requests.pending(ledger), jobs[limit - 1] if len(jobs) > limit else None
+    last = jobs[limit - 1] if len(jobs) > limit else None
     return JobPage(
-        jobs=[job_bodies.describe(job, asked.get(job.id, ())) for job in jobs[:limit]],
+        jobs=_described(ledger, jobs[:limit]),
         next=f"{last.updated!r}_{last.id}" if last else "",
         total=ledger.count(wanted),
     )
@@ -90,12 +91,16 @@ def _queue_part(
         begin = ids.index(last_id) + 1
     part = ids[begin : begin + limit]
     jobs = [job for job in map(ledger.get, part) if job is not None]
-    asked = requests.pending(ledger)
     states = [
         s for s in JobState if not s.terminal and (wanted.states is None or s in wanted.states)
     ]
     return JobPage(
-        jobs=[job_bodies.describe(job, asked.get(job.id, ())) for job in jobs],
+        jobs=_described(ledger, jobs),
         next=f"{begin + len(part)}_{part[-1]}" if len(ids) > begin + limit else "",
         total=ledger.count(replace(wanted, states=states)),
     )
+
+
+def _described(ledger: JobLists, jobs: Sequence[Job]) -> list[JobInfo]:
+    asked = requests.pending(ledger, [job.id for job in jobs])
+    return [job_bodies.describe(job, asked.get(job.id, ())) for job in jobs]

@@ -86,5 +86,5 @@ def _info(context: Context, job_id: str) -> JobInfo:
     if ledger_file.exists():
         with LedgerReader.attach(ledger_file) as ledger:
             if job := ledger.get(job_id):
-                return job_bodies.describe(job, requests.pending(ledger).get(job_id, ()))
+                return job_bodies.describe(job, requests.pending(ledger, [job_id]).get(job_id, ()))
     return find_details(context, job_id)

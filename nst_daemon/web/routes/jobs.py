@@ -171,7 +171,7 @@ def _in_ledger(shared: Context, job_id: str) -> JobDetails | None:
     with LedgerReader.attach(folders.ledger) as ledger:
         found = ledger.get(job_id)
         events = ledger.events(job_id)
-        asked = requests.pending(ledger).get(job_id, ())
+        asked = requests.pending(ledger, [job_id]).get(job_id, ())
     if found is None:
         return None
     return job_bodies.details(found, asked, events, folders, shared.options.limits)
