@@ -29,7 +29,7 @@ from nst_daemon.intake.batch import Batch
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES, Style
 from nst_daemon.intake.expansion import Combination, Reach, plan
 from nst_daemon.intake.library import style_problem
-from nst_daemon.intake.submit import Delivery, check_name
+from nst_daemon.intake.submit import Delivery, check_name, job_name
 from nst_daemon.job_settings import job_problems, resolve_job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import clean_name, composed, numbered, printable
@@ -112,7 +112,7 @@ def check(config: Config, library: Mapping[str, Style], batch: NewBatch) -> Chec
     ]
     if problems:
         return CheckedBatch(problems)
-    root = config.folders.batches / clean_name(batch.name)
+    root = config.folders.batches / batch_name(batch.name)
     stored = _stored(root, batch)
     reach = Reach(
         roots=(root,),
@@ -124,7 +124,7 @@ def check(config: Config, library: Mapping[str, Style], batch: NewBatch) -> Chec
     )
     try:
         asked = _parsed(_text(root, batch), batch.name)
-        pictures = plan(asked, clean_name(batch.name), reach, _Stored(root, stored))
+        pictures = plan(asked, batch_name(batch.name), reach, _Stored(root, stored))
     except SettingsError as error:
         return CheckedBatch([FieldProblem("sweep" if batch.sweep else "settings", error)])
     except InputError as error:
@@ -139,7 +139,7 @@ def submit(config: Config, batch: NewBatch) -> str:
         NameInUseError: another batch has got the name meanwhile.
         StorageError: state/ or the inbox cannot be written.
     """
-    folders, name = config.folders, clean_name(batch.name)
+    folders, name = config.folders, batch_name(batch.name)
     root = folders.batches / name
     with Delivery(folders.inbox) as delivery:
         delivery.file(f"{batch_files.SUFFIX}.yaml").write(_text(root, batch))
@@ -153,6 +153,11 @@ def submit(config: Config, batch: NewBatch) -> str:
             files.remove_tree(root)
             raise
     return name
+
+
+def batch_name(name: str) -> str:
+    """The name that the daemon gives to a batch for which this one is wanted."""
+    return clean_name(job_name(name))
 
 
 def waiting_batches(folders: Folders) -> dict[str, Path]:
@@ -222,8 +227,8 @@ def _name_problems(folders: Folders, name: str) -> Iterator[FieldProblem]:
     except UsageError as error:
         yield FieldProblem("name", error)
         return
-    if _is_in_use(folders, clean_name(name)):
-        yield FieldProblem("name", _in_use(folders, clean_name(name)))
+    if _is_in_use(folders, batch_name(name)):
+        yield FieldProblem("name", _in_use(folders, batch_name(name)))
 
 
 def _in_use(folders: Folders, name: str) -> NameInUseError:

@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -337,3 +338,30 @@ def test_a_batch_without_a_ledger(options: PageOptions) -> None:
     assert visitor.get(BATCHES).json() == {"batches": []}
     assert visitor.get(f"{BATCHES}/night").status_code == 404
     assert visitor.post(BATCHES, json=request(visitor)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("🎨" * 200, None),
+        ("ü" * 200, None),
+        ("x" * 200, None),
+        ("night.batch", "night_batch"),
+        ("x" * 193 + " . y", "x" * 193),
+        (" x ", "x"),
+        ("a/b", "a_b"),
+        ("a\x00b\n", "a_b_"),
+        ("..\\x", "__x"),
+        ("check", "check"),
+        ("2 $(id)", "2 $(id)"),
+    ],
+)
+def test_names_are_made_safe(options: PageOptions, name: str, stored: str | None) -> None:
+    """A batch of any name is found under the name of the response, and the daemon reads its file."""
+    visitor = client(options)
+    answer = visitor.post(BATCHES, json=request(visitor, name, sweep={}))
+    assert answer.status_code == 201, answer.text
+    found = answer.json()["name"]
+    assert found == (stored or found)
+    assert visitor.get(f"{BATCHES}/{quote(found, safe='')}").json() == answer.json()
+    assert len(planned(options, found)) == 4
