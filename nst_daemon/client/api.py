@@ -48,6 +48,8 @@ PictureSize = Literal["original", "view", "thumbnail"]
 LONG_POLL = 60
 #: Seconds between two looks at a batch.
 BATCH_POLL = 2.0
+#: The id of the last event of a stream, and seconds until it is opened again if the server ended it before.
+END_OF_EVENTS, RECONNECT_SECONDS = "end", 1.0
 ENDED = frozenset({"done", "failed", "quarantined", "cancelled"})
 
 
@@ -188,9 +190,14 @@ class Client(ClientBase):
 
     def progress(self, job: JobLike) -> Iterator[Mapping[str, Any]]:
         """The events of a job until it has ended: each is a JobInfo as a mapping, with its progress."""
-        for event in self._transport.events(f"/jobs/{id_of(job)}/events", silence=HEARTBEAT):
-            if event.name == "job":
-                yield json.loads(event.data)
+        path, last = f"/jobs/{id_of(job)}/events", ""
+        while last != END_OF_EVENTS:
+            for event in self._transport.events(path, silence=HEARTBEAT):
+                last = event.id
+                if event.name == "job":
+                    yield json.loads(event.data)
+            if last != END_OF_EVENTS:  # the server was restarted
+                time.sleep(RECONNECT_SECONDS)
 
     def download(
         self,

@@ -189,7 +189,9 @@ class Batches:
 def _uploads(config: Config, name: str) -> list[Path]:
     """The folder of the pictures that were uploaded for this batch, if there are any. Other batches cannot read it."""
     folder = config.folders.batches / name
-    return [folder] if folder.is_dir() and not folder.is_symlink() else []
+    # A batch file in a folder of the inbox has the name of the folder and "/" before its own.
+    own = "/" not in name and folder.is_dir() and not folder.is_symlink()
+    return [folder] if own else []
 
 
 def weights_digest(config: Config) -> str:

@@ -99,8 +99,13 @@ def test_another_batch_cannot_read_them(bench: Bench, tmp_path: Path) -> None:
     ask(bench, tmp_path / "uploads")
     bench.step(1.5, times=8)
     own = bench.folders.batches / "night"
-    for number, glob in enumerate((f"{own}/contents/*/*", "contents/*/*", "../night/contents/*/*")):
-        name = f"other{number}"
+    (bench.folders.inbox / "night").mkdir()
+    for name, glob in {
+        "other1": f"{own}/contents/*/*",
+        "other2": "contents/*/*",
+        "other3": "../night/contents/*/*",
+        "night/contents": "*/*",
+    }.items():
         (bench.folders.inbox / f"{name}.batch.yaml").write_text(f"contents: '{glob}'\nstyles: one")
         bench.step(1.5, times=5)
         assert "batch_roots is empty" in bench.error(name) or "not a valid glob" in bench.error(

@@ -154,6 +154,17 @@ def test_requests_that_only_read_are_repeated() -> None:
     assert (caught.value.status, len(sent)) == (0, 1)
 
 
+def test_a_job_is_followed_beyond_a_restart_of_the_server() -> None:
+    """A stream that ends before the job has ended is opened again; after the last event it is not."""
+    texts = (
+        'event: job\ndata: {"percent": 1}\n\n',
+        'event: job\ndata: {"percent": 2}\n\nid: end\nevent: job\ndata: {"percent": 3}\n\n',
+    )
+    client, sent = scripted(*[httpx2.Response(200, text=text) for text in texts])
+    assert [event["percent"] for event in client.progress("0" * 32)] == [1, 2, 3]
+    assert len(sent) == 2
+
+
 def test_repeating_ends() -> None:
     """After `retries` repetitions the error is raised, with what to check."""
     client, sent = scripted(*[httpx2.ConnectError("refused")] * 9, retries=2)
