@@ -73,12 +73,14 @@ def add_style(
 
 
 def sweep(library: Path, before: float) -> None:
-    """Remove what was left of styles that were not completed, and did not change since `before` (epoch seconds)."""
-    if not library.is_dir():
-        return
-    for path in library.iterdir():
-        if _HIDDEN.fullmatch(path.name) and path.lstat().st_mtime < before:
-            files.remove(path)
+    """Remove what was left of styles that were not completed, and did not change since `before` (epoch seconds).
+
+    Raises StorageError.
+    """
+    with files.storage(library):
+        for path in library.iterdir() if library.is_dir() else ():
+            if _HIDDEN.fullmatch(path.name) and path.lstat().st_mtime < before:
+                files.remove(path)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -62,12 +63,9 @@ def main(limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     server_log.setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(WithoutNoise())
     machine.limit_memory(min(options.limits.max_memory or MAX_MEMORY, MAX_MEMORY))
-    abandoned = time.time() - ABANDONED_SECONDS
-    submit.sweep(options.folders.inbox, abandoned)
-    new_style.sweep(options.folders.styles, abandoned)
     app = make_app(options)
     uploads = app.state.context.uploads
-    uploads.sweep(start=True)
+    _remove_leftovers(options, uploads)
     threading.Thread(target=_sweep, args=(uploads,), daemon=True).start()
     server = Server(
         uvicorn.Config(
@@ -86,6 +84,20 @@ def main(limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     )
     threading.Thread(target=_end_with_the_daemon, args=(server,), daemon=True).start()
     server.run([socket.socket(fileno=int(sys.argv[1]))])
+
+
+def _remove_leftovers(options: PageOptions, uploads: Uploads) -> None:
+    """Remove what an earlier process did not complete."""
+    folders, abandoned = options.folders, time.time() - ABANDONED_SECONDS
+    for remove in (
+        partial(submit.sweep, folders.inbox, abandoned),
+        partial(new_style.sweep, folders.styles, abandoned),
+        partial(uploads.sweep, start=True),
+    ):
+        try:
+            remove()
+        except NstError as error:
+            log.warning("%s", error)
 
 
 def _sweep(uploads: Uploads) -> None:

@@ -34,13 +34,17 @@ class PageProcess:
             getattr(self.options.folders, name).mkdir(parents=True)
         Ledger.open(self.options.folders.ledger).close()
         self.token = tokens.create(self.options.folders, "test", "full")
-        self.log = folder / "log"
+        self.log, self._program = folder / "log", program
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, also again."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=2000)
         self.port: int = listener.getsockname()[1]
-        with listener, self.log.open("wb") as log:
+        with listener, self.log.open("ab") as log:
             number = listener.fileno()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", program, str(number)],
+                [sys.executable, "-m", self._program, str(number)],
                 pass_fds=[number],
                 stdin=subprocess.PIPE,
                 stderr=log,

@@ -10,10 +10,11 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from nst_daemon.errors import LedgerError, StorageError, UsageError
-from nst_daemon.names import printable
+from nst_daemon.names import printable, shortened
 from nst_daemon.ops import submission
 from nst_daemon.ops.estimates import Estimates, Planned
 from nst_daemon.ops.submission import FieldProblem, JobContent, NewJobs, StyleChoice
+from nst_daemon.units import count
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import FieldError, NotFoundError
@@ -46,7 +47,8 @@ def submit(body: Submission, shared: Shared) -> Submitted:
         copied += len(body.contents) * sum(found[i].bytes for i in shared_files)
         with shared.space.reserved(shared.folders.inbox, copied):
             submitted = submission.submit(shared.config, library, jobs)
-    log.info("%s submitted on the page", ", ".join(printable(job.name) for job in submitted))
+    names = shortened(", ".join(printable(job.name) for job in submitted))
+    log.info("%s submitted on the page: %s", count(len(submitted), "job"), names)
     return Submitted(jobs=[SubmittedJob(id=job.id, name=job.name) for job in submitted])
 
 

@@ -45,7 +45,7 @@ async def upload(name: FileName, request: Request, shared: Shared) -> UploadInfo
         found = await shared.uploads.receive(name, int(length), aiter(request.stream()))
     except (ClientDisconnect, TimeoutError) as error:
         raise HTTPException(408, "the upload was given up: no more data arrived") from error
-    log.info("%s was uploaded (%s)", printable(found.name), found.id[:8])
+    log.debug("%s was uploaded (%s)", printable(found.name), found.id)
     return describe(found)
 
 
