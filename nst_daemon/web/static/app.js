@@ -16,7 +16,7 @@ import * as paint from "./paint.js";
 import * as results from "./results.js";
 import { listen } from "./dropping.js";
 import { follow, store, subscribe } from "./store.js";
-import { language, LANGUAGES, setLanguage, t } from "./texts.js";
+import { language, LANGUAGES, percent, setLanguage, t } from "./texts.js";
 
 const VIEWS = { "": paint, jobs, results, batches };
 const NAVIGATION = [["", "paint"], ["jobs", "jobs"], ["results", "results"], ["batches", "batches"]];
@@ -54,14 +54,14 @@ async function route() {
   try {
     await view.show(inside, { parts, query });
   } catch (error) {
-    if (turn === wanted) inside.replaceChildren(failure(error));
+    if (turn === wanted) inside.replaceChildren(...failure(view, error));
   }
   retitle();
 }
 
 /** A view that could not be shown. */
-const failure = (error) => make("div", { class: "empty", role: "alert" },
-  make("p", {}, error.message), button(t("frame.again"), { icon: "retry", on: () => route() }));
+const failure = (view, error) => [make("h1", {}, view.title?.() || "nst-daemon"),
+  make("div", { class: "empty", role: "alert" }, make("p", {}, error.message), button(t("frame.again"), { icon: "retry", on: () => route() }))];
 
 /** The title of the document: the progress, and the view. */
 function retitle() {
@@ -73,7 +73,8 @@ function retitle() {
 function showState({ status, connected }) {
   const state = !connected ? "away" : status.state;
   chip.dataset.state = state;
-  setText(chip.lastChild, t(`state.${state}`));
+  const painting = connected && status.paintings[0];
+  setText(chip.lastChild, painting ? t("frame.painting", { percent: percent(painting.percent / 100) }) : t(`state.${state}`));
   chip.title = status?.reason || "";
   const open = status ? OPEN_STATES.reduce((sum, name) => sum + (status.counts[name] || 0), 0) : 0;
   const badge = document.querySelector("[data-view=jobs] .badge");
@@ -126,7 +127,9 @@ async function signOut() {
   location.reload();
 }
 
-const chip = make("a", { href: "#/", class: "chip" }, make("span", { class: "unseen" }, `${t("frame.state")}: `), make("span", {}, t("state.loading")));
+/** What is being painted is below the form on a narrow screen. */
+const toNow = () => document.getElementById("now")?.scrollIntoView();
+const chip = make("a", { href: "#/", class: "chip", on: { click: toNow } }, make("span", { class: "unseen" }, `${t("frame.state")}: `), make("span", {}, t("state.loading")));
 const banners = make("div", { class: "banners", role: "status" });
 
 async function start() {

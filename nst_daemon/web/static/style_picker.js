@@ -24,9 +24,10 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     show();
     onchange();
   } } });
+  const unusable = make("details", { class: "unusable", hidden: true }, make("summary", {}, icon("down"), make("span", {})), make("ul", { class: "lines" }));
   const summary = make("p", { class: "help" });
   const element = make("div", { class: "style-picker" }, input, search, grid,
-    make("div", { class: "style-foot" }, several === "blend" && make("label", { class: "check" }, blend, t("styles.blend")), summary), wrong);
+    make("div", { class: "style-foot" }, several === "blend" && make("label", { class: "check" }, blend, t("styles.blend")), summary), wrong, unusable);
 
   async function load() {
     const [found, { suffixes, default_style: usual }] = await Promise.all([styles(), limits()]);
@@ -60,7 +61,11 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     for (const key of [...chosen]) if (key.startsWith("upload:") && !tray.items.some((item) => `upload:${item.id}` === key)) chosen.delete(key);
     search.hidden = known.length <= SEARCH_FROM;
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = known.filter((style) => chosen.has(`library:${style.name}`) || words.every((word) => style.name.toLowerCase().includes(word)));
+    const bad = known.filter((style) => style.problem);
+    unusable.hidden = !bad.length;
+    setText(unusable.querySelector("span"), t("styles.unusable", { count: bad.length }));
+    list(unusable.querySelector("ul"), bad, (style) => style.name, (style) => make("li", {}, make("b", { class: "name" }, style.name), make("small", { class: "help" })), (line, style) => setText(line.lastChild, style.problem));
+    const found = known.filter((style) => !style.problem && (chosen.has(`library:${style.name}`) || words.every((word) => style.name.toLowerCase().includes(word))));
     const tiles = [{ key: "add" }, ...tray.items.map((item) => ({ key: `upload:${item.id}`, item })), ...found.map((style) => ({ key: `library:${style.name}`, style }))];
     list(grid, tiles, (tile) => tile.key, build, update);
     setText(summary, chosen.size > 1 ? t(several === "each" ? "styles.chosen" : "styles.blended", { count: chosen.size }) : !known.length && !tray.items.length ? t("styles.none") : "");
@@ -72,7 +77,7 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     const box = make("input", { type: many ? "checkbox" : "radio", name: `${id}-style`, class: "unseen", on: { change: () => choose(key, box.checked) } });
     const face = style ? picture(address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version }), { class: "face" }) : make("span", { class: "face" });
     return make("div", { class: "style" },
-      make("label", { title: name }, box, style?.problem ? make("span", { class: "face missing" }, icon("warning")) : face, make("span", { class: "tick" }, icon("check")), make("span", { class: "label name" }, name)),
+      make("label", { title: name }, box, face, make("span", { class: "tick" }, icon("check")), make("span", { class: "label name" }, name)),
       item && make("progress", { max: 1, "aria-label": t("upload.progress_of", { name }) }),
       item && button("", { icon: "close", label: t("upload.remove", { name }), kind: "overlay", on: () => { tray.drop(item); chosen.delete(key); show(); onchange(); } }),
       item && button(t("styles.keep"), { kind: "keep small", on: () => keep(item, show) }),
@@ -80,15 +85,14 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
       make("p", { class: "problem" }));
   }
 
-  function update(element, { key, item, style }) {
+  function update(element, { key, item }) {
     if (key === "add") return;
     const box = element.querySelector("input");
     box.checked = chosen.has(key);
-    box.disabled = Boolean(style?.problem) || item?.state === "refused";
-    element.classList.toggle("unusable", box.disabled);
-    const note = style?.problem || item?.error || "";
-    setText(element.querySelector(".problem"), note);
     if (!item) return;
+    box.disabled = item.state === "refused";
+    element.classList.toggle("refused", box.disabled);
+    setText(element.querySelector(".problem"), item.error);
     showFace(element.querySelector(".face"), item);
     const bar = element.querySelector("progress");
     bar.hidden = !["waiting", "sending"].includes(item.state);
