@@ -31,7 +31,7 @@ export function batchForm(info, known) {
   const general = make("ul", { class: "problem-list", role: "alert" });
   const product = make("p", { class: "product" }), estimate = make("p", { class: "help estimate" });
   const send = make("button", { class: "button primary large", type: "submit" }, icon("batches"), make("span", {}, t("batches.send")));
-  const part = (heading, ...children) => make("fieldset", { class: "card part" }, make("legend", { class: "unseen" }, heading), make("h2", { "aria-hidden": "true" }, heading), ...children);
+  const part = (heading, ...children) => make("section", { class: "card part", "aria-label": heading }, make("h2", {}, heading), ...children);
   const element = make("form", { class: "batch-form", noValidate: true, on: { submit } },
     part(t("batches.name"), make("label", { class: "unseen", for: name.id }, t("batches.name")), name, nameProblem),
     part(t("paint.contents"), zone.element, contentProblem),

@@ -160,8 +160,10 @@ function paintForm(info, known) {
 const focusOn = (element) => element?.focus();
 
 /** A numbered part of the form. */
-const part = (number, heading, ...children) => make("fieldset", { class: "card part" },
-  make("legend", { class: "unseen" }, heading), make("h2", { "aria-hidden": "true" }, make("span", { class: "step" }, number), heading), ...children);
+const part = (number, heading, ...children) => {
+  const title = make("h2", { id: `part-${number}` }, make("span", { class: "step", "aria-hidden": "true" }, number), heading);
+  return make("section", { class: "card part", "aria-labelledby": title.id }, title, ...children);
+};
 
 /** "3 pictures, about 4 minutes", from an Estimate. */
 export const estimateText = (found) => [t("paint.pictures", { count: found.pictures }), found.seconds ? t("paint.about", { time: duration(found.seconds) }) : ""].filter(Boolean).join(" · ");

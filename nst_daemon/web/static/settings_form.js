@@ -53,7 +53,7 @@ export function settingsForm({ info, values = {}, onchange = () => {}, id = "set
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let found = 0;
     for (const setting of others) {
-      const text = `${setting.name} ${setting.name.replaceAll("_", " ")} ${label(setting)} ${setting.help}`.toLowerCase();
+      const text = `${setting.name} ${setting.name.replaceAll("_", " ")} ${label(setting)} ${setting.help} ${setting.allowed}`.toLowerCase();
       const hit = words.every((word) => text.includes(word));
       fields.get(setting.name).element.hidden = !hit;
       found += hit;
