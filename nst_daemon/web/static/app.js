@@ -129,7 +129,7 @@ async function signOut() {
 
 /** What is being painted is below the form on a narrow screen. */
 const toNow = () => document.getElementById("now")?.scrollIntoView();
-const chip = make("a", { href: "#/", class: "chip", on: { click: toNow } }, make("span", { class: "unseen" }, `${t("frame.state")}: `), make("span", {}, t("state.loading")));
+const chip = make("a", { href: "#/", class: "chip", on: { click: toNow } }, make("span", { class: "unseen" }, `${t("frame.state")}: `), make("span", {}, "…"));
 const banners = make("div", { class: "banners", role: "status" });
 
 async function start() {

@@ -8,7 +8,7 @@ import { pictureZone } from "./pictures.js";
 import { readValue } from "./setting_values.js";
 import { choiceText, help, label, settingsForm } from "./settings_form.js";
 import { stylePicker } from "./style_picker.js";
-import { date, t } from "./texts.js";
+import { stamp, t } from "./texts.js";
 import { Tray } from "./uploads.js";
 
 // What a visitor has entered stays while another view is shown.
@@ -24,21 +24,21 @@ export function batchForm(info, known) {
   const picker = stylePicker({ tray: styles, id: "batch-styles", several: "each", chosen, onchange: changed });
   const form = settingsForm({ info, values: written.settings, onchange: changed, id: "batch-settings" });
   const sweeps = sweepList(info, written.sweeps, changed);
-  written.name ||= t("batches.name_of", { time: date(Date.now() / 1000).replaceAll(/[/\\:]/g, ".") });
+  written.name ||= t("batches.name_of", { time: stamp() });
   const name = make("input", { type: "text", id: "batch-name", value: written.name, maxLength: 200, required: true, autocomplete: "off", "aria-describedby": "batch-name-problem", on: { input: changed } });
   const nameProblem = make("p", { class: "problem", id: "batch-name-problem" });
   const contentProblem = make("p", { class: "problem" });
-  const general = make("ul", { class: "problem-list", role: "alert" });
+  const general = make("ul", { class: "problem-list" });
   const product = make("p", { class: "product" }), estimate = make("p", { class: "help estimate" });
   const send = make("button", { class: "button primary large", type: "submit" }, icon("batches"), make("span", {}, t("batches.send")));
   const part = (heading, ...children) => make("section", { class: "card part", "aria-label": heading }, make("h2", {}, heading), ...children);
   const element = make("form", { class: "batch-form", noValidate: true, on: { submit } },
     part(t("batches.name"), make("label", { class: "unseen", for: name.id }, t("batches.name")), name, nameProblem),
     part(t("paint.contents"), zone.element, contentProblem),
-    part(t("paint.styles"), picker.element),
+    part(t("styles.title"), picker.element),
     part(t("batches.sweeps"), make("p", { class: "help" }, t("batches.sweeps_help")), sweeps.element),
     part(t("batches.settings"), form.element),
-    make("div", { class: "submit card" }, general, make("div", {}, product, estimate), send));
+    make("div", { class: "submit card" }, make("div", { class: "alert", role: "alert" }, general), make("div", {}, product, estimate), send));
   const ends = [contents.subscribe(() => { zone.show(); changed(); }), styles.subscribe(() => { picker.show(); changed(); })];
   setTargets([
     { text: t("upload.drop_contents"), take: (files) => contents.add(files) },
@@ -61,7 +61,7 @@ export function batchForm(info, known) {
     body: () => contents.done.length && picker.refs().length && name.value.trim() ? body() : null,
     answered(result) {
       show(result?.problems || []);
-      setText(estimate, contents.busy || styles.busy ? t("upload.unfinished") : result?.estimate ? estimateText(result.estimate) : "");
+      setText(estimate, contents.busy || styles.busy ? t("upload.unfinished") : result?.estimate?.pictures && !result.problems.length ? estimateText(result.estimate) : "");
     },
   });
 
@@ -97,6 +97,7 @@ export function batchForm(info, known) {
     picker.problem(picker.missing());
     if (picker.missing()) return element.querySelector(".styles input").focus();
     if (contents.busy) return setText(estimate, t("upload.unfinished"));
+    if (sweeps.missing()) return sweeps.missing().focus();
     send.disabled = true;
     try {
       const batch = await post("/batches", body());
@@ -187,6 +188,12 @@ function sweepList(info, rows, changed) {
         if (values.length) found[row.name] = values;
       }
       return found;
+    },
+    /** The field of a setting that has no values, which then says so. */
+    missing() {
+      const known = this.values(), row = [...place.children].find((one) => !(one.dataset.setting in known));
+      if (row) setText(row.querySelector(".problem"), t("batches.no_values"));
+      return row?.querySelector("input");
     },
     problems(list) {
       const left = [];

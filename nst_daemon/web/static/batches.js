@@ -1,13 +1,14 @@
 // The view of batches: the list with their progress, and the form for a new one (#/batches/new).
 import { address, get } from "./api.js";
 import { batchForm } from "./batch_form.js";
-import { ask, icon, list, make, setText } from "./dom.js";
+import { ask, icon, list, make, picture, setText } from "./dom.js";
 import { resetTargets } from "./dropping.js";
 import { limits, mayChange, settings, subscribe } from "./store.js";
 import { ago, enumeration, percent, t } from "./texts.js";
 
 /** States as a visitor thinks of them. */
 const GROUPS = { done: ["done"], painting: ["running", "staged", "published"], waiting: ["claimed", "queued", "retrying"], failed: ["failed", "quarantined"], cancelled: ["cancelled"] };
+const SHOWN_RESULTS = 4;
 let ends = [];
 
 export const title = () => t("batches.title");
@@ -57,6 +58,7 @@ function build(batch) {
     make("div", { class: "heading" }, make("h2", {}, make("a", { class: "name", href: jobs }, batch.name)), make("b", { class: "percent" })),
     make("progress", { max: 1, "aria-label": t("now.progress", { name: batch.name }) }),
     make("p", { class: "help" }),
+    make("div", { class: "latest", hidden: true }),
     make("div", { class: "buttons" },
       make("button", { type: "button", class: "button sheet", on: { click: () => showSheet(batch) } }, icon("batches"), t("batches.sheet")),
       make("a", { class: "button", href: jobs }, icon("jobs"), t("jobs.title"))));
@@ -71,6 +73,18 @@ function update(element, batch) {
   const counts = Object.keys(GROUPS).filter((group) => sum(group)).map((group) => t(`batches.count_${group}`, { count: sum(group) }));
   setText(part(".help"), `${counts.length ? enumeration(counts) : t("batches.waits")} · ${ago(batch.updated)}`);
   part(".sheet").hidden = !batch.sheet;
+  if (element.dataset.done !== String(sum("done"))) {
+    element.dataset.done = sum("done");
+    if (sum("done")) showLatest(part(".latest"), batch).catch(() => {}); // the card is complete without them
+  }
+}
+
+/** The latest results of a batch. */
+async function showLatest(place, batch) {
+  const { jobs } = await get("/jobs", { batch: batch.name, result: true, limit: SHOWN_RESULTS });
+  place.hidden = !jobs.length;
+  list(place, jobs, (job) => job.id, (job) => make("a", { href: `#/jobs/${job.id}`, title: job.title, "aria-label": job.title },
+    picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", v: job.updated }))));
 }
 
 function showSheet(batch) {

@@ -1,6 +1,6 @@
 // Pictures that are dropped anywhere on the page, or pasted.
 import { icon, make } from "./dom.js";
-import { date, t } from "./texts.js";
+import { stamp, t } from "./texts.js";
 
 const AFTER_LEAVING = 120; // milliseconds without dragover until the overlay disappears
 let targets = [], usual = [];
@@ -55,7 +55,7 @@ export function listen() {
 /** Browsers call every pasted picture "image.png". */
 function renamed(file) {
   if (!/^image\.\w+$/.test(file.name)) return file;
-  const name = t("upload.pasted", { time: date(Date.now() / 1000).replaceAll(/[/\\:]/g, ".") });
+  const name = t("upload.pasted", { time: stamp() });
   return new File([file], `${name}.${file.name.split(".").at(-1)}`, { type: file.type });
 }
 

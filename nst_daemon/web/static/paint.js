@@ -58,7 +58,7 @@ function paintForm(info, known) {
   const priority = make("input", { type: "number", id: "priority", value: written.priority, min: -known.max_priority, max: known.max_priority, step: 1, "aria-describedby": "priority-help priority-problem", on: { input: changed } });
   const priorityProblem = make("p", { class: "problem", id: "priority-problem" });
   const contentProblem = make("p", { class: "problem", id: "contents-problem" });
-  const general = make("ul", { class: "problem-list", role: "alert" });
+  const general = make("ul", { class: "problem-list" });
   const estimate = make("p", { class: "help estimate" });
   const send = make("button", { class: "button primary large", type: "submit" }, icon("paint"), make("span", {}, t("paint.send")));
   const confirmation = make("div", { class: "confirmation", role: "status", tabIndex: -1 });
@@ -69,7 +69,7 @@ function paintForm(info, known) {
     part("3", t("settings.title"), form.element,
       make("details", { class: "priority", open: written.priority !== 0 }, make("summary", {}, icon("down"), t("paint.priority")),
         make("div", { class: "setting" }, make("label", { for: "priority", class: "unseen" }, t("paint.priority")), priority, make("p", { class: "help", id: "priority-help" }, t("paint.priority_help", { limit: known.max_priority })), priorityProblem))),
-    make("div", { class: "submit card" }, general, estimate, send));
+    make("div", { class: "submit card" }, make("div", { class: "alert", role: "alert" }, general), estimate, send));
   const ends = [contents.subscribe(() => { zone.show(); changed(); }), styles.subscribe(() => { picker.show(); changed(); })];
 
   const body = () => ({
@@ -91,7 +91,7 @@ function paintForm(info, known) {
     body: () => contents.done.length ? body() : null,
     answered(result) {
       show(result?.problems || []);
-      setText(estimate, contents.busy ? t("upload.unfinished") : result?.estimate ? estimateText(result.estimate) : "");
+      setText(estimate, contents.busy ? t("upload.unfinished") : result?.estimate?.pictures && !result.problems.length ? estimateText(result.estimate) : "");
     },
   });
 

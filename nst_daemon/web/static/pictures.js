@@ -10,8 +10,8 @@ export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
   const zone = make("label", { class: "zone", for: id }, icon("upload"),
     make("span", { class: "zone-text" }, make("b", {}, t("upload.choose")), make("small", { class: "help" }, t("upload.hint"))));
   const items = make("ul", { class: "pictures" });
-  const refused = make("ul", { class: "refused", role: "alert" });
-  const element = make("div", { class: "picture-zone" }, input, zone, refused, items);
+  const refused = make("ul", { class: "refused" });
+  const element = make("div", { class: "picture-zone" }, input, zone, make("div", { role: "alert" }, refused), items);
 
   function show() {
     list(items, tray.kept, (item) => item.id, (item) => card(tray, item, named, onchange), update);

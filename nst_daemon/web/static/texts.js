@@ -45,6 +45,8 @@ export const number = (value, options = {}) => new Intl.NumberFormat(locale, { m
 export const percent = (part) => new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 }).format(part);
 /** A point in time, from seconds since the epoch. */
 export const date = (seconds) => new Date(seconds * 1000).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
+/** 2026-03-01 17.05: now, for names of files; their order is that of time. */
+export const stamp = (now = new Date()) => new Date(now - now.getTimezoneOffset() * 60000).toISOString().slice(0, 16).replace("T", " ").replace(":", ".");
 /** a, b and c */
 export const enumeration = (items) => new Intl.ListFormat(locale, { type: "conjunction" }).format(items);
 

@@ -1,0 +1,148 @@
+"""The Batches view of the page, with a real daemon and the fake painter, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser import Page, needs_browser, opened
+from tests.web.site import UNICODE, Site, serving
+
+pytestmark = needs_browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser with a new profile."""
+    with opened(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A daemon without jobs."""
+    with serving(tmp_path_factory.mktemp("site")) as made:
+        yield made
+
+
+@pytest.fixture
+def page(browser: Page, site: Site) -> Page:
+    """The list of batches, opened anew."""
+    browser.driver.get("about:blank")
+    browser.complaints()
+    browser.requests()
+    browser.driver.get(f"{site.address}#/batches")
+    browser.until(lambda: browser.find(".view-batches h1"), "the view")
+    return browser
+
+
+def fill(page: Page, site: Site, *names: str) -> None:
+    """Open the form and give it contents and a style."""
+    page.click("a.primary")
+    page.until(lambda: page.find(f".style label[title='{UNICODE}']"), "the styles")
+    paths = [site.picture(name, iterations=2) for name in names]
+    page.find("#batch-contents")[0].send_keys("\n".join(paths))
+    page.until(lambda: len(page.find(".picture[data-state=done]")) == len(names), "the uploads")
+    page.click(f".style label[title='{UNICODE}']")
+
+
+def sweep(page: Page, label: str) -> int:
+    """Add a setting to compare. Returns its place."""
+    page.click(".sweeps + .button")
+    place = len(page.find(".sweep"))
+    page.find(f".sweep:nth-child({place}) select")[0].send_keys(label)
+    return place
+
+
+def test_a_batch_is_painted(page: Page, site: Site) -> None:
+    """Pictures, a style and values of two settings are chosen, the number is shown, all are painted, with progress."""
+    fill(page, site, "one.png", "two.png")
+    name = page.find("#batch-name")[0]
+    name.clear()
+    name.send_keys("Ünïcode & <b>")
+    page.find(f".sweep:nth-child({sweep(page, 'Style scale')}) input")[0].send_keys("0.5, 2")
+    place = sweep(page, "Keep colours")
+    page.until(lambda: page.find(f".sweep:nth-child({place}) .check"), "the values")
+    for box in (1, 2):
+        page.click(f".sweep:nth-child({place}) .check:nth-child({box})")
+    assert page.text(".product") == "2 pictures × 1 style × 4 combinations"
+    page.until(lambda: page.text(".estimate").startswith("8 pictures"), "the number")
+    assert page.violations() == []
+    page.click(".submit button")
+    page.until(lambda: page.names(".batch h2") == ["Ünïcode & <b>"], "the batch in the list")
+    page.until(lambda: page.text(".batch .percent") == "100%", "the end of the batch")
+    assert page.text(".batch > .help").startswith("8 done")
+    assert len(list((site.root / "results").rglob("*style_scale=0.5*.png"))) == 4
+    page.until(lambda: page.loaded(".batch .latest img"), "the results")
+    page.until(lambda: page.find(".batch .sheet")[0].is_displayed(), "the contact sheet")
+    page.click(".batch .sheet")
+    page.until(lambda: page.loaded("dialog img"), "the contact sheet")
+    assert page.violations() == []
+    page.click("dialog button[type=submit]")
+    assert page.complaints() == []
+    assert page.requests() == {("http", f"127.0.0.1:{site.port}")}
+    page.click(".batch h2 a")
+    page.until(lambda: "#/jobs?batch=" in page.driver.current_url, "the jobs of the batch")
+
+
+def test_problems_are_said_at_their_places(page: Page, site: Site) -> None:
+    """A value that is not allowed, a setting without values, and a name in use are said where they are entered."""
+    fill(page, site, "one.png")
+    place = sweep(page, "Style scale")
+    problem = f".sweep:nth-child({place}) .problem"
+    values = page.find(f".sweep:nth-child({place}) input")[0]
+    values.send_keys("1, 99")
+    page.until(lambda: "99 is not allowed" in page.text(problem), "the problem of a value")
+    assert page.violations() == []
+    values.clear()
+    page.until(lambda: page.text(problem) == "", "the end of the problem")
+    page.click(".submit button")
+    page.until(lambda: page.text(problem) == "Enter at least one value.", "the missing values")
+    values.send_keys("1")
+    name = page.find("#batch-name")[0]
+    name.clear()
+    name.send_keys("Ünïcode & <b>")
+    page.until(lambda: page.text("#batch-name-problem"), "the problem of the name")
+    assert name.get_attribute("aria-invalid") == "true"
+    assert page.violations() == []
+
+
+def test_an_incomplete_form_says_what_is_missing(page: Page) -> None:
+    """Without a picture nothing is submitted, and the message says what to choose."""
+    page.click("a.primary")
+    page.until(lambda: page.find(".submit button"), "the form")
+    page.click(".submit button")
+    assert "Choose at least one picture." in page.names(".problem")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_width_and_scheme_is_accessible(page: Page, width: int, scheme: str) -> None:
+    """In the list and in the form, nothing is wider than the window, and axe-core finds nothing."""
+    with page.looking(width=width, scheme=scheme):
+        page.until(lambda: page.find(".batch"), "the list")
+        assert not page.too_wide()
+        assert page.violations() == []
+        page.click("a.primary")
+        page.until(lambda: page.find(".submit button"), "the form")
+        page.click(".sweeps + .button")
+        assert not page.too_wide()
+        assert page.violations() == []
+
+
+def test_the_view_speaks_german(page: Page, tmp_path: Path) -> None:
+    """The list and the form are shown in German."""
+    page.driver.execute_script("localStorage.setItem('nst-daemon-language', 'de')")
+    try:
+        page.driver.refresh()
+        page.until(lambda: page.find(".batch"), "the list")
+        assert page.text("h1") == "Serien"
+        assert "8 fertig" in page.text(".batch > .help")
+        page.click("a.primary")
+        page.until(lambda: page.find(".submit button"), "the form")
+        assert page.text(".submit button") == "Serie beginnen"
+        assert page.violations() == []
+    finally:
+        page.driver.execute_script("localStorage.clear()")
