@@ -140,24 +140,40 @@ function sweepList(info, rows, changed) {
   const element = make("div", {}, place, add);
 
   function show() {
-    place.replaceChildren(...rows.map((row, number) => sweepRow(row, number)));
+    place.replaceChildren(...rows.map(sweepRow));
+    free();
   }
 
-  function sweepRow(row, number) {
-    const setting = info.settings.find((one) => one.name === row.name);
+  /** Each setting can be chosen once. */
+  function free() {
+    for (const select of place.querySelectorAll(".sweep-name select"))
+      for (const option of select.options) option.disabled = option.value !== select.value && rows.some((row) => row.name === option.value);
+  }
+
+  function sweepRow(row) {
+    const found = () => info.settings.find((one) => one.name === row.name);
     const names = make("select", { "aria-label": t("batches.swept"), on: { change: () => {
       Object.assign(row, { name: names.value, text: "", picked: [] });
-      show();
-      place.children[number].querySelector("select").focus();
+      fill(); // the list itself stays: a person may be typing in it
+      free();
       changed();
-    } } }, ...sorted.filter((one) => one.name === row.name || !rows.some((other) => other.name === one.name)).map((one) => make("option", { value: one.name, selected: one.name === row.name }, label(one))));
-    const drop = button("", { icon: "trash", label: t("batches.unsweep", { name: label(setting) }), kind: "quiet", on: () => {
-      rows.splice(number, 1);
+    } } }, ...sorted.map((one) => make("option", { value: one.name, selected: one.name === row.name }, label(one))));
+    const drop = button("", { icon: "trash", label: t("batches.unsweep"), kind: "quiet", on: () => {
+      rows.splice(rows.indexOf(row), 1);
       show();
       add.focus();
       changed();
     } });
-    return make("div", { class: "sweep", data: { setting: row.name } }, make("div", { class: "sweep-name" }, names, drop), valuesOf(row, setting), make("p", { class: "help" }, help(setting)), make("p", { class: "problem", id: `sweep-${number}-problem` }));
+    const rest = make("div", { class: "sweep-values" });
+    const element = make("div", { class: "sweep" }, make("div", { class: "sweep-name" }, names, drop), rest);
+    function fill() {
+      const setting = found();
+      element.dataset.setting = row.name;
+      drop.setAttribute("aria-label", t("batches.unsweep", { name: label(setting) }));
+      rest.replaceChildren(valuesOf(row, setting), make("p", { class: "help" }, help(setting)), make("p", { class: "problem" }));
+    }
+    fill();
+    return element;
   }
 
   /** Boxes for the values of a choice; a text with all values for other settings. */

@@ -13,7 +13,7 @@ const SEARCH_FROM = 12; // styles
  */
 export function stylePicker({ tray, id, several, chosen, onchange }) {
   let known = [], standard = "", many = several === "each" || chosen.size > 1;
-  const input = make("input", { type: "file", id: `${id}-file`, multiple: true, class: "unseen", on: { change: () => { add([...input.files]); input.value = ""; } } });
+  const input = make("input", { type: "file", id: `${id}-file`, multiple: true, class: "unseen", "aria-label": t("styles.add"), on: { change: () => { add([...input.files]); input.value = ""; } } });
   const search = make("input", { type: "search", placeholder: t("styles.search"), "aria-label": t("styles.search"), hidden: true, autocomplete: "off", on: { input: () => show() } });
   const grid = make("div", { class: "styles", role: "group", "aria-label": t("styles.title") });
   const wrong = make("p", { class: "problem", id: `${id}-problem` });
