@@ -9,6 +9,7 @@ import { ago, enumeration, percent, t } from "./texts.js";
 /** States as a visitor thinks of them. */
 const GROUPS = { done: ["done"], painting: ["running", "staged", "published"], waiting: ["claimed", "queued", "retrying"], failed: ["failed", "quarantined"], cancelled: ["cancelled"] };
 const SHOWN_RESULTS = 4;
+const SHEET_PAUSE = 2000, SHEET_SECONDS = 60; // milliseconds between two looks for a contact sheet; seconds until it must be there
 let ends = [];
 
 export const title = () => t("batches.title");
@@ -38,12 +39,15 @@ async function showList(place) {
   const empty = make("div", { class: "empty", hidden: true }, make("p", {}, t("batches.none")), mayChange() && start());
   place.append(make("div", { class: "heading" }, make("h1", {}, title()), mayChange() && start()), empty, items);
 
-  let changed = null;
+  let changed = null, timer = 0;
   async function refresh() {
     const { batches } = await get("/batches");
     empty.hidden = batches.length > 0;
     list(items, batches, (batch) => batch.name, build, update);
+    clearTimeout(timer);
+    if (batches.some(drawsSheet)) timer = setTimeout(() => refresh().catch(() => {}), SHEET_PAUSE);
   }
+  ends.push(() => clearTimeout(timer));
   await refresh();
   ends.push(subscribe(({ status, connected }) => {
     if (!connected || changed === status.changed) return;
@@ -51,6 +55,9 @@ async function showList(place) {
     refresh().catch(() => { changed = null; });
   }));
 }
+
+/** Whether the contact sheet is probably being drawn: it is finished after the last job. */
+const drawsSheet = (batch) => !batch.sheet && !batch.waiting && batch.counts.done > 0 && batch.updated > Date.now() / 1000 - SHEET_SECONDS;
 
 function build(batch) {
   const jobs = `#/jobs?batch=${encodeURIComponent(batch.name)}`;
@@ -67,7 +74,8 @@ function build(batch) {
 function update(element, batch) {
   const part = (css) => element.querySelector(css);
   const sum = (group) => GROUPS[group].reduce((total, state) => total + (batch.counts[state] || 0), 0);
-  const ended = sum("done") + sum("failed") + sum("cancelled"), all = ended + sum("painting") + sum("waiting");
+  const ended = sum("done") + sum("failed") + sum("cancelled");
+  const all = Math.max(batch.pictures || 0, ended + sum("painting") + sum("waiting")); // some may be no jobs yet
   setText(part(".percent"), all ? percent(ended / all) : "");
   part("progress").value = all ? ended / all : 0;
   const counts = Object.keys(GROUPS).filter((group) => sum(group)).map((group) => t(`batches.count_${group}`, { count: sum(group) }));

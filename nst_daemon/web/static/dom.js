@@ -150,13 +150,13 @@ export function toast(kind, ...children) {
 
 /**
  * A modal dialog; the promise is fulfilled when it is closed: with true if `action` was pressed, else false.
- * `accept()` may refuse: while it returns false (or a promise of it), the dialog stays open.
+ * Without `cancel` there is only one button. `accept()` may refuse: while it returns false (or a promise of it), the dialog stays open.
  */
 export function ask({ title, body = [], action, cancel, kind = "primary", accept = () => true, wide = false }) {
   return new Promise((resolve) => {
     const heading = make("h2", { id: `ask-${Math.random().toString(36).slice(2)}` }, title);
     const yes = make("button", { class: `button ${kind}`, type: "submit" }, action);
-    const no = button(cancel, { on: () => dialog.close() });
+    const no = cancel && button(cancel, { on: () => dialog.close() });
     let accepted = false;
     const form = make("form", { noValidate: true, on: {
       submit: async (event) => {
