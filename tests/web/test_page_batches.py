@@ -87,6 +87,25 @@ def test_a_batch_is_painted(page: Page, site: Site) -> None:
     page.until(lambda: "#/jobs?batch=" in page.driver.current_url, "the jobs of the batch")
 
 
+def test_a_batch_is_cancelled(page: Page, site: Site) -> None:
+    """After a question, "Cancel the batch" cancels all jobs of the batch that have not ended."""
+    page.click("a.primary")
+    page.until(lambda: page.find(f".style label[title='{UNICODE}']"), "the styles")
+    page.find("#batch-contents")[0].send_keys(
+        site.picture("long.png", iterations=2000, seconds=0.05)
+    )
+    page.until(lambda: page.find(".picture[data-state=done]"), "the upload")
+    page.click(f".style label[title='{UNICODE}']")
+    page.find(f".sweep:nth-child({sweep(page, 'Seed')}) input")[0].send_keys("1 2 3")
+    page.click(".submit button")
+    page.until(lambda: any("2 waiting" in t for t in page.names(".batch > .help")), "the batch")
+    page.click(".batch .cancel")
+    assert page.violations() == []
+    page.click("dialog button[type=submit]")
+    page.until(lambda: page.text(".batch > .help").startswith("3 cancelled"), "the end")
+    assert page.complaints() == []
+
+
 def test_problems_are_said_at_their_places(page: Page, site: Site) -> None:
     """A value that is not allowed, a setting without values, and a name in use are said where they are entered."""
     fill(page, site, "one.png")
@@ -139,7 +158,7 @@ def test_the_view_speaks_german(page: Page, tmp_path: Path) -> None:
         page.driver.refresh()
         page.until(lambda: page.find(".batch"), "the list")
         assert page.text("h1") == "Serien"
-        assert "8 fertig" in page.text(".batch > .help")
+        assert any("8 fertig" in text for text in page.names(".batch > .help"))
         page.click("a.primary")
         page.until(lambda: page.find(".submit button"), "the form")
         assert page.text(".submit button") == "Serie beginnen"

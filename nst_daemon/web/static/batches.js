@@ -1,7 +1,7 @@
 // The view of batches: the list with their progress, and the form for a new one (#/batches/new).
-import { address, get } from "./api.js";
+import { address, get, post } from "./api.js";
 import { batchForm } from "./batch_form.js";
-import { ask, icon, list, make, picture, setText } from "./dom.js";
+import { ask, button, icon, list, make, picture, setText, toast } from "./dom.js";
 import { resetTargets } from "./dropping.js";
 import { limits, mayChange, settings, subscribe } from "./store.js";
 import { ago, enumeration, percent, t } from "./texts.js";
@@ -67,7 +67,8 @@ function build(batch) {
     make("p", { class: "help" }),
     make("div", { class: "latest", hidden: true }),
     make("div", { class: "buttons" },
-      make("button", { type: "button", class: "button sheet", on: { click: () => showSheet(batch) } }, icon("batches"), t("batches.sheet")),
+      mayChange() && button(t("batches.cancel"), { icon: "close", kind: "cancel quiet", on: () => cancel(batch.name) }),
+      make("button", { type: "button", class: "button sheet", on: { click: (event) => showSheet(batch.name, event.currentTarget.dataset.version) } }, icon("batches"), t("batches.sheet")),
       make("a", { class: "button", href: jobs }, icon("jobs"), t("jobs.title"))));
 }
 
@@ -81,6 +82,8 @@ function update(element, batch) {
   const counts = Object.keys(GROUPS).filter((group) => sum(group)).map((group) => t(`batches.count_${group}`, { count: sum(group) }));
   setText(part(".help"), `${counts.length ? enumeration(counts) : t("batches.waits")} · ${ago(batch.updated)}`);
   part(".sheet").hidden = !batch.sheet;
+  part(".sheet").dataset.version = batch.sheet;
+  if (part(".cancel")) part(".cancel").hidden = !batch.waiting && ended === all;
   if (element.dataset.done !== String(sum("done"))) {
     element.dataset.done = sum("done");
     if (sum("done")) showLatest(part(".latest"), batch).catch(() => {}); // the card is complete without them
@@ -95,10 +98,24 @@ async function showLatest(place, batch) {
     picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", v: job.updated }))));
 }
 
-function showSheet(batch) {
-  const source = address(`/batches/${encodeURIComponent(batch.name)}/sheet`, { v: batch.sheet });
+/** Cancel all jobs of a batch that have not ended, after a question. */
+function cancel(name) {
   return ask({
-    title: t("batches.sheet_of", { name: batch.name }), wide: true, action: t("frame.close"), cancel: "",
-    body: make("a", { href: source, target: "_blank", rel: "noopener" }, make("img", { class: "whole", src: source, alt: t("batches.sheet_of", { name: batch.name }) })),
+    title: t("batches.cancel_of", { name }), body: make("p", {}, t("batches.cancel_help")), action: t("batches.cancel"), cancel: t("batches.go_on"), kind: "danger",
+    async accept() {
+      try {
+        await post("/jobs/actions", { action: "cancel", batch: name });
+      } catch (error) {
+        toast("bad", error.message);
+      }
+    },
+  });
+}
+
+function showSheet(name, version) {
+  const source = address(`/batches/${encodeURIComponent(name)}/sheet`, { v: version });
+  return ask({
+    title: t("batches.sheet_of", { name }), wide: true, action: t("frame.close"), cancel: "",
+    body: make("a", { href: source, target: "_blank", rel: "noopener" }, make("img", { class: "whole", src: source, alt: t("batches.sheet_of", { name }) })),
   });
 }
