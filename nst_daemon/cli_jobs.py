@@ -308,9 +308,17 @@ def retry(  # noqa: PLR0917 (a command line, not a call)
         if problems and not failed:
             raise next(iter(problems.values()))
         possible = [job for job in found if job.id not in problems]
+        useless = {job.id: retry_check.not_set(loaded, job, changes) for job in possible}
         requests.store(ledger, "retry", possible, changes)
     _tell("retry", possible, loaded, str(changes))
     _tell_none("to retry", found)
+    for job in possible:
+        if keys := useless[job.id]:
+            keys_text = printable(", ".join(keys))
+            streams.notice(
+                f"{printable(job.name)} does not set {keys_text}: --unset changes nothing there",
+                level=4,
+            )
     for job in found:
         if job.id in problems:
             streams.notice(printable(str(problems[job.id])), level=4)

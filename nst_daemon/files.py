@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from nst_daemon.errors import InputError, PathError, StorageError, UsageError
 from nst_daemon.jobs import Fingerprint
@@ -291,6 +292,28 @@ def fsync_file(path: Path) -> None:
 def nearest(path: Path) -> Path:
     """The path itself, or its nearest parent that exists."""
     return next(p for p in (path, *path.parents) if os.path.lexists(p))
+
+
+def lock(file: int | IO[Any], *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file or folder against other processes. The kernel releases the lock with the last descriptor.
+
+    Args:
+        file: A descriptor, or a file that has one.
+        shared: Whether others may have a shared lock, too.
+        wait: Whether to wait until the lock is free.
+
+    Returns:
+        Whether the lock was taken; False while another process has it.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def missing_folder(path: Path) -> StorageError:

@@ -6,7 +6,6 @@ can log in. `nst-daemon token` changes it; the page notices that at its next req
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -159,7 +158,7 @@ def _changing(folders: Folders) -> Iterator[list[Token]]:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            files.lock(folder, wait=True)
         found = list(read(path) or ())
         yield found
         text = json.dumps(_DOCUMENT.dump_python(_TokenFile(1, tuple(found))), indent=1)

@@ -282,10 +282,14 @@ def complete(*words: str, cwd: Path) -> list[str]:
 
 
 def test_shells_complete_names(tmp_path: Path) -> None:
-    """Presets, settings, their choices, keys, devices, styles, sizes, networks and batch files are completed."""
+    """Presets, settings, their choices, keys, devices, usable styles, sizes, networks and batch files are completed."""
     nst("init", cwd=tmp_path)
-    (tmp_path / "styles" / "starry.jpg").write_bytes(b"")
-    (tmp_path / "styles" / "monet").mkdir()
+    styles = tmp_path / "styles"
+    (styles / "monet").mkdir()
+    for path in (styles / "starry.jpg", styles / "monet" / "a.png"):
+        path.write_bytes(b"a picture")
+    (styles / "empty").mkdir()
+    (styles / "link.png").symlink_to(styles / "starry.jpg")
     (tmp_path / "night.batch.yaml").write_text("")
     for words, expected in (
         (("presets", "b"), ["bold"]),
@@ -310,7 +314,7 @@ def test_shells_complete_names(tmp_path: Path) -> None:
 
 
 def test_shells_complete_jobs(tmp_path: Path) -> None:
-    """history completes all jobs, retry those that failed, cancel those that wait, and ids once they are begun."""
+    """Each command completes the jobs for which it is possible, and ids once they are begun."""
     nst("init", cwd=tmp_path)
     state = tmp_path / "state"
     with Ledger.open(state / "ledger.sqlite") as ledger:
@@ -324,7 +328,9 @@ def test_shells_complete_jobs(tmp_path: Path) -> None:
                 ledger.move(job.id, new, now=1.0)
     assert set(complete("history", "", cwd=tmp_path)) == {"dog", "cat"}
     assert complete("retry", "", cwd=tmp_path) == ["dog"]
+    assert complete("delete", "", cwd=tmp_path) == ["dog"]
     assert complete("cancel", "", cwd=tmp_path) == ["cat"]
+    assert complete("priority", "5", "", cwd=tmp_path) == ["cat"]
     assert complete("history", "0a", cwd=tmp_path) == ["0abc0000"]
     run = nst("history", "dgo", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (

@@ -14,7 +14,15 @@ from nst_daemon.engine.settings import own_settings
 from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.intake.archive import CARD, ERROR_FILE, RESULT, card_id
 from nst_daemon.intake.claim import move_original
-from nst_daemon.intake.drops import Drop, Entry, JobSettings, Rejection, Request, suffix_of
+from nst_daemon.intake.drops import (
+    SETTINGS_SUFFIXES,
+    Drop,
+    Entry,
+    JobSettings,
+    Rejection,
+    Request,
+    suffix_of,
+)
 from nst_daemon.intake.pairing import Rules, interpret
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.intake.walk import file_problem, list_folder, opened, read_settings
@@ -70,6 +78,24 @@ def read(
 def is_batch_file(job: Job) -> bool:
     """Whether a job stands for a batch file that was refused."""
     return [file.role for file in job.inputs] == [Role.BATCH]
+
+
+def settings_keys(job: Job, failed: Path, max_bytes: int) -> frozenset[str]:
+    """The keys of the settings file of an ended job as it is now; for a picture of a batch, all settings.
+
+    Raises:
+        InputError: The inputs are gone, or the file cannot be read.
+        ChangedMeanwhile: The file is being changed.
+    """
+    folder = _Archive(job, failed, max_bytes, NO_CHANGES)
+    if job.source == "batch":
+        return frozenset({*job.settings, *job.outputs, "priority"})
+    return frozenset(
+        key
+        for path, drop in folder.drops.items()
+        if suffix_of(path) in SETTINGS_SUFFIXES
+        for key in read_settings(failed, drop.path, drop.fingerprint, max_bytes)
+    )
 
 
 def put_back(job: Job, failed: Path, inbox: Path) -> None:

@@ -18,6 +18,7 @@ from nst_daemon import config
 from nst_daemon.config import Config
 from nst_daemon.config_report import setting_keys
 from nst_daemon.engine.presets import PRESETS
+from nst_daemon.intake.library import list_styles, usable
 from nst_daemon.jobs import Job
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.ops.requests import actions, possible
@@ -142,10 +143,9 @@ def sizes(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
 @_silent
 def styles(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """Names of library styles. Shells complete files if no name fits."""
-    for entry in sorted(os.scandir(_loaded(ctx).folders.styles), key=lambda e: e.name):
-        name = entry.name if entry.is_dir() else Path(entry.name).stem
-        if not entry.name.startswith(".") and not entry.name.endswith((".yaml", ".yml")):
-            yield name, "a library style"
+    loaded = _loaded(ctx)
+    library = list_styles(loaded.folders.styles, loaded.limits.max_bytes)
+    return ((name, "a library style") for name in usable(library))
 
 
 @_silent

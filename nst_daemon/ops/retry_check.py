@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nst_daemon.config import Config
-from nst_daemon.errors import InputError, SettingsError, UsageError
+from nst_daemon.errors import InputError, SettingsError, StorageError, UsageError
 from nst_daemon.intake import archived
 from nst_daemon.intake.drops import JobSettings, Rejection, Style
 from nst_daemon.intake.library import list_styles
@@ -60,6 +60,23 @@ def refused(
         if problem := refusal(config, job, wanted, styles):
             found[job.id] = problem
     return found
+
+
+def not_set(config: Config, job: Job, changes: Changes) -> list[str]:
+    """The keys that a retry removes although the settings file of the job does not have them.
+
+    Args:
+        config: The configuration.
+        job: As the ledger has it.
+        changes: Of its settings, with those of earlier retries.
+    """
+    if not changes.removed:
+        return []
+    try:
+        keys = archived.settings_keys(job, config.folders.failed, config.limits.max_bytes)
+    except (InputError, StorageError, ChangedMeanwhile):  # only the daemon can tell
+        return []
+    return [key for key in changes.removed if key not in keys | job.changes.written.keys()]
 
 
 def refusal(

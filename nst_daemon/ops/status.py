@@ -6,7 +6,6 @@ may read. No port is needed.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from nst_daemon import rights
+from nst_daemon import files, rights
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
-from nst_daemon.files import open_file
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger_reader import JobEvent, LedgerReader
 from nst_daemon.names import printable
@@ -151,13 +149,10 @@ def read_live(folders: Folders) -> LiveStatus | None:
 def served(state: Path) -> bool:
     """Whether a daemon holds the lock of a root (see `service.loop.serve`)."""
     try:
-        with os.fdopen(open_file(state / "lock")) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        with os.fdopen(files.open_file(state / "lock")) as file:
+            return not files.lock(file, shared=True)
     except OSError:
-        pass
-    return False
+        return False
 
 
 def resident(pid: int | None) -> int | None:

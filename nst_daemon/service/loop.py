@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -208,9 +207,9 @@ def _sole_owner(state: Path) -> Iterator[None]:
 def _lock(file: TextIO, state: Path) -> None:
     """Take the lock. `ops.status.served` holds it for an instant, so it is asked for several times."""
     for _ in range(LOCK_TRIES):
-        with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+        with files.storage(state / "lock"):
+            if files.lock(file):
+                return
         time.sleep(0.05)  # another process holds the lock, and nothing tells when it releases it
     file.seek(0)
     raise BusyError(

@@ -32,7 +32,8 @@ def test_advice_means_the_same_configuration(
 ) -> None:
     """A command in a message has the --config of the command that printed it, and none without one."""
     root = tmp_path / "my root"
-    (root / "inbox").mkdir(parents=True)
+    for name in ("inbox", "state"):
+        (root / name).mkdir(parents=True)
     (root / "config.yaml").write_text("folders: {root: .}\n")
     picture = tmp_path / "dog.png"
     picture.write_bytes(b"a picture")

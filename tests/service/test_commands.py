@@ -85,9 +85,12 @@ def test_a_job_with_a_bad_settings_file_is_retried(daemon: Victim, root: Root) -
         assert hint in said
         assert said.count("\n") == 1
     code, out, said = call(
-        root, "retry", "dog", "--unset", "sizee", "--set", "size=96", "--preset", "bold"
+        root,
+        *("retry", "dog", "--unset", "sizee", "--unset", "tv_weight"),
+        *("--set", "size=96", "--preset", "bold"),
     )
-    assert (code, said) == (0, "")
+    assert code == 0
+    assert said == "nst-daemon: dog does not set tv_weight: --unset changes nothing there\n"
     assert out.startswith("retry: dog (")
     assert daemon.until(lambda: state_of(root, "dog") is S.DONE), root.text()
     sidecar = json.loads((root.path / "results" / "dog.json").read_text())
@@ -98,7 +101,7 @@ def test_a_job_with_a_bad_settings_file_is_retried(daemon: Victim, root: Root) -
     }
     _, out, _ = call(root, "history", "dog")
     assert "changed by request" in out
-    assert "retried by request with size: 96, preset: bold, without sizee" in out
+    assert "retried by request with size: 96, preset: bold, without sizee, without tv_weight" in out
     code, _, said = call(root, "retry", "dog")
     assert code == 2
     assert "nst-daemon rerun" in said

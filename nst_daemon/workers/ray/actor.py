@@ -8,7 +8,6 @@ does (`supervised`).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -135,7 +134,7 @@ class PipeActor:
             tempfile.TemporaryDirectory(dir=work) as folder,
             (Path(folder) / ".lock").open("w") as lock,
         ):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            files.lock(lock, wait=True)
             self._work = Path(folder)
             hello = self._provision(cache)
             process = LocalTransport(WORKER_MODULE, hello, self._work / "worker.log")
@@ -283,8 +282,8 @@ def _sweep(work: Path) -> None:
     """Remove what killed actors have left: the kernel has released their locks."""
     for folder in _old_folders(work.iterdir()):
         with suppress(OSError, StorageError), (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            files.remove_tree(folder)
+            if files.lock(lock):
+                files.remove_tree(folder)
 
 
 def _old_folders(paths: Iterable[Path]) -> Iterator[Path]:
