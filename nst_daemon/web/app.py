@@ -25,10 +25,13 @@ from nst_daemon.web.routes import (
     submissions,
     uploads,
 )
+from nst_daemon.web.shared_responses import SharedResponses
 from nst_daemon.web.static_files import StaticFiles
 
 #: The prefix of the REST API.
 API = "/api/v1"
+#: What all open pages ask for after each change.
+SHARED = frozenset({f"{API}/status", f"{API}/jobs"})
 
 
 def make_app(options: PageOptions) -> FastAPI:
@@ -51,6 +54,7 @@ def make_app(options: PageOptions) -> FastAPI:
                 wrong_tokens=context.wrong_tokens,
                 login=static.page("login.html", 401),
             ),
+            Middleware(SharedResponses, paths=SHARED),
             Middleware(error_bodies.InternalErrors),
         ],
     )
