@@ -24,7 +24,6 @@ WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)
 MEMORY = (
     "there is not enough memory: 2.1 GiB are needed; choose a smaller size, or free some memory"
 )
-SETTING = "settings.yaml: unknown setting sizee (did you mean size?); fix it, or `nst-daemon retry x --unset sizee`"
 SETTINGS: Mapping[str, Any] = {"preset": "painting", "size": 256, "content_weight": 2.0, "seed": 0}
 
 

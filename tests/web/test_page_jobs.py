@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from nst_daemon.config import load
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_reader import LedgerReader
 from tests.browser import Keys, Page, needs_browser, opened
-from tests.web.history import HOSTILE, LONG, MEMORY, SETTING, History
+from tests.web.history import HOSTILE, LONG, MEMORY, History
 from tests.web.site import Site
 
 pytestmark = needs_browser
@@ -31,17 +32,17 @@ class Jobs(Site):
             for number in range(OLDER):
                 history.done(f"older {number}")
             history.ended("large", JobState.FAILED, error=MEMORY)
-            history.ended("typo", JobState.FAILED, error=SETTING)
             history.ended("gone", JobState.FAILED, error="gone.png is damaged or truncated")
             history.ended(HOSTILE.replace("/", "_"), JobState.QUARANTINED, error="it died twice")
-            history.ended("unwanted", JobState.CANCELLED)
             history.done(LONG)
             history.batch("harbour", "swirls", 256)
         self.ids = history.ids
 
-    def paint(self, name: str, **script: object) -> None:
-        """Drop a pair of pictures for the fake painter."""
+    def paint(self, name: str, settings: str = "", **script: object) -> None:
+        """Drop a pair of pictures for the fake painter. settings: the text of its settings file."""
         inbox = self.root / "inbox"
+        if settings:
+            (inbox / f"{name}.yaml").write_text(settings)
         content = Path(self.picture(f"{name}.png", **script)).read_bytes()
         (inbox / f"{name}.style.png").write_bytes(content)
         (inbox / f"{name}.content.png").write_bytes(content)
@@ -51,6 +52,17 @@ class Jobs(Site):
         with LedgerReader.attach(self.root / "state" / "ledger.sqlite") as ledger:
             found = ledger.find(name)[0]
             return found.state.value, found.priority
+
+    def has(self, name: str, *states: str) -> bool:
+        """Whether there is a job with this name, in one of these states."""
+        with LedgerReader.attach(self.root / "state" / "ledger.sqlite") as ledger:
+            return any(job.state.value in states for job in ledger.find(name))
+
+    def cancel(self, name: str) -> None:
+        """Cancel a job, and wait for its end."""
+        with LedgerReader.attach(self.root / "state" / "ledger.sqlite") as ledger:
+            ledger.request(ledger.find(name)[0].id, "cancel", now=time.time())
+        self.until(lambda: self.has(name, "cancelled"), "the end of the job")
 
     def id_of(self, name: str) -> str:
         """The id of the newest job with this name."""
@@ -70,11 +82,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """The daemon, painting."""
     made = Jobs(tmp_path_factory.mktemp("site"))
     made.serve()
+    made.paint("typo", settings="sizee: 256", iterations=2)
+    made.paint("wrong", do="nan", at=1)
+    for name in ("typo", "wrong"):
+        made.until(lambda name=name: made.has(name, "failed"), "the failure")
     made.paint("slow", iterations=40, seconds=0.06, gate=str(made.gate), gate_at=30)
     made.until(lambda: re.search(r"slow \[\w+\]: painting", made.text()), "start of the job")
     for number in range(4):
         made.paint(f"later {number}", iterations=2)
-    made.until(lambda: re.search(r"later 3 \[\w+\]", made.text()), "the queue")
+    made.until(lambda: made.has("later 3", "queued"), "the queue")
     yield made
     made.kill()
 
@@ -118,7 +134,7 @@ def test_the_queue_is_listed_in_its_order(page: Page, site: Jobs) -> None:
     assert page.text(f"{row(page, 'slow')} .job-state") == "Painting"
     page.until(lambda: "%" in page.text(f"{row(page, 'slow')} .jobs-progress"), "the progress")
     page.until(lambda: page.find(".jobs-row progress:not([hidden])"), "the bar")
-    assert page.text(f"{row(page, 'later 0')} .job-state") == "Waiting"
+    assert page.text(f"{row(page, 'later 3')} .job-state") == "Waiting"
     assert page.text(".jobs-filter[aria-pressed=true]").startswith("Unfinished")
     assert page.complaints() == []
 
@@ -127,7 +143,7 @@ def test_filters_and_search(page: Page, site: Jobs) -> None:
     """A filter shows the jobs in its states, the search those with the text, and the address keeps both."""
     show(page, site)
     page.click(".jobs-filter[data-key=failed]")
-    page.until(lambda: len(titles(page)) == 4, "the failed jobs")
+    page.until(lambda: len(titles(page)) == 5, "the failed jobs")
     assert page.names(".jobs-error b")[-1] == "There was not enough memory"
     assert "nst-daemon" not in " ".join(page.names(".jobs-error"))
     page.find("#jobs-search")[0].send_keys("TYP")
@@ -138,7 +154,7 @@ def test_filters_and_search(page: Page, site: Jobs) -> None:
     page.find("#jobs-search")[0].send_keys("x")
     says(page, ".jobs-empty p", "No job matches.")
     page.click(".jobs-empty .button")
-    page.until(lambda: len(titles(page)) == 4, "the failed jobs again")
+    page.until(lambda: len(titles(page)) == 5, "the failed jobs again")
     page.click(".jobs-filter[data-key=retrying]")
     says(page, ".jobs-empty p", "No job waits for a retry.")
     assert page.complaints() == []
@@ -179,11 +195,15 @@ def test_priority_and_cancel(page: Page, site: Jobs) -> None:
     """The buttons of a row change its priority, which keeps the focus, and cancel the job."""
     show(page, site)
     page.until(lambda: "later 2" in titles(page), "the queue")
+
+    def before(first: str, second: str) -> bool:
+        return titles(page).index(first) < titles(page).index(second)
+
     raise_ = f"{row(page, 'later 2')} .jobs-priority button:last-child"
     page.driver.execute_script("document.querySelector(arguments[0]).focus()", raise_)
     page.press(Keys.ENTER)
     site.until(lambda: site.job("later 2")[1] == 10, "the priority")
-    page.until(lambda: titles(page)[1] == "later 2", "the new order")
+    page.until(lambda: before("later 2", "later 1"), "the new order")
     assert (
         page.driver.switch_to.active_element.get_attribute("aria-label")
         == "Raise the priority of later 2"
@@ -202,8 +222,12 @@ def test_priority_and_cancel(page: Page, site: Jobs) -> None:
 
 def test_several_jobs_at_once(page: Page, site: Jobs) -> None:
     """Selected jobs are retried together; a deletion says first what is removed, and Keep removes nothing."""
+    for name in ("unwanted", "unloved"):
+        site.paint(name, iterations=2)
+        site.until(lambda name=name: site.has(name, "queued", "running"), "the job")
+        site.cancel(name)
     show(page, site, "#/jobs?filter=cancelled")
-    page.until(lambda: "unwanted" in titles(page), "the cancelled jobs")
+    page.until(lambda: {"unwanted", "unloved"} <= set(titles(page)), "the cancelled jobs")
     page.click("#jobs-every")
     page.until(lambda: page.find(".jobs-selected:not([hidden])"), "the bar")
     selected = len(titles(page))
@@ -214,18 +238,18 @@ def test_several_jobs_at_once(page: Page, site: Jobs) -> None:
     assert "failed/" in said
     page.click("dialog .buttons button:first-child")
     assert page.find(".jobs-selected:not([hidden])")
-    archive = site.root / "failed" / site.ids["unwanted"]
-    assert archive.exists()
+    archives = [site.root / "failed" / name for name in ("unwanted", "unloved")]
+    assert all(map(Path.exists, archives))
     page.click(".jobs-selected .danger")
     page.click("dialog button[type=submit]")
-    site.until(lambda: not archive.exists(), "the deletion")
+    site.until(lambda: not any(map(Path.exists, archives)), "the deletion")
     assert page.find(".jobs-selected:not([hidden])") == []
     assert page.complaints() == []
 
 
 def test_retry_with_changes(page: Page, site: Jobs) -> None:
     """The dialog offers to ignore the unknown setting, shows what is refused at its field, and retries the job."""
-    show(page, site, f"#/jobs/{site.ids['typo']}", ".job-reason")
+    show(page, site, f"#/jobs/{site.id_of('typo')}", ".job-reason")
     says(page, ".job-reason h2", "A setting is not valid")
     assert "nst-daemon" in page.text(".job-message")
     page.click(".job-reason .button")
@@ -249,10 +273,12 @@ def test_a_failure_is_explained_and_helped(page: Page, site: Jobs) -> None:
     show(page, site, f"#/jobs/{site.ids['large']}", ".job-reason")
     says(page, ".job-reason h2", "There was not enough memory")
     assert page.text(".job-reason .buttons .primary") == "Retry with size 192"
+    show(page, site, f"#/jobs/{site.id_of('wrong')}", ".job-reason")
+    says(page, ".job-reason h2", "The painting went wrong")
     page.click(".job-reason .primary")
-    site.until(lambda: site.job("large")[0] in {"queued", "running", "done"}, "the retry")
+    site.until(lambda: site.has("wrong", "queued", "running"), "the retry")
     with LedgerReader.attach(site.root / "state" / "ledger.sqlite") as ledger:
-        assert ledger.find("large")[0].settings["size"] == 192
+        assert ledger.find("wrong")[0].settings["precision"] == "float32"
     show(page, site, f"#/jobs/{site.ids['gone']}", ".job-reason")
     assert page.names(".job-reason .button") == ["Upload the picture again"]
     assert page.complaints() == []

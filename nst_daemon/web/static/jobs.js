@@ -241,7 +241,7 @@ class JobsView {
     const place = row.querySelector(".jobs-progress"), bar = row.querySelector("progress");
     bar.hidden = !painting;
     bar.value = painting ? painting.percent : 0;
-    setText(place, painting ? [percent(painting.percent / 100), painting.left === null ? "" : t("jobs.left", { time: duration(painting.left) })].filter(Boolean).join(" · ") : "");
+    setText(place, !painting ? (row.job.state === "running" ? t("jobs.preparing") : "") : [percent(painting.percent / 100), painting.left === null ? "" : t("jobs.left", { time: duration(painting.left) })].filter(Boolean).join(" · "));
     if (painting?.preview && row.dataset.preview !== String(painting.preview)) {
       row.dataset.preview = painting.preview;
       const face = row.querySelector(".jobs-face img");
