@@ -98,6 +98,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 @pytest.fixture
 def page(browser: Page, site: Jobs) -> Page:
     """The browser, without what the last test left."""
+    browser.driver.set_window_size(1280, 900)
     browser.driver.get("about:blank")
     browser.complaints()
     return browser
@@ -280,7 +281,9 @@ def test_a_failure_is_explained_and_helped(page: Page, site: Jobs) -> None:
     with LedgerReader.attach(site.root / "state" / "ledger.sqlite") as ledger:
         assert ledger.find("wrong")[0].settings["precision"] == "float32"
     show(page, site, f"#/jobs/{site.ids['gone']}", ".job-reason")
-    assert page.names(".job-reason .button") == ["Upload the picture again"]
+    page.until(
+        lambda: page.names(".job-reason .button") == ["Upload the picture again"], "the help"
+    )
     assert page.complaints() == []
 
 

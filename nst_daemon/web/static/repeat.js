@@ -39,7 +39,7 @@ export async function paintAgain(job) {
 export async function retryWithChanges(jobs) {
   const form = await changesForm(jobs);
   if (!form) return false;
-  const unknown = jobs.length === 1 && /unknown setting (\S+?)[,;)]?(\s|$)/.exec(jobs[0].error)?.[1];
+  const unknown = jobs.length === 1 && /unknown setting '?([^\s';,)]+)/.exec(jobs[0].error)?.[1];
   const ignored = unknown ? make("input", { type: "checkbox", id: "repeat-ignore", checked: true }) : null;
   return ask({
     title: t("repeat.retry_title", { count: jobs.length }),

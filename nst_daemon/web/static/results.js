@@ -1,6 +1,6 @@
 // The results: a grid of pictures with search and filters, a selection for zip and delete, and the viewer.
 import { address, get } from "./api.js";
-import { announce, button, list, make, redraw, setText, toast } from "./dom.js";
+import { announce, button, icon, list, make, redraw, setText } from "./dom.js";
 import { act, heading, name, requestedText, thumbnail, variant } from "./job_parts.js";
 import { Selection } from "./selection.js";
 import { mayChange, store, styles, subscribe } from "./store.js";
@@ -241,18 +241,12 @@ class ResultsView {
     const { size } = this.selection, deletable = this.selection.with("delete").length;
     this.grid.classList.toggle("selecting", size > 0);
     this.bar.hidden = !size;
-    redraw(this.bar, [size, deletable], () => [make("b", { role: "status" }, t("jobs.selected", { count: size })),
-      button(t("results.zip", { count: size }), { icon: "download", on: () => this.zip() }),
+    redraw(this.bar, [[...this.selection.jobs.keys()], deletable], () => [make("b", { role: "status" }, t("jobs.selected", { count: size })),
+      size > MOST_ZIPPED ? make("span", { class: "help" }, t("results.too_many", { most: MOST_ZIPPED }))
+        : make("a", { class: "button", download: "", href: address("/results.zip", { id: [...this.selection.jobs.keys()] }) }, icon("download"), make("span", {}, t("results.zip", { count: size }))),
       button(t("results.all"), { kind: "quiet", on: () => this.selection.all(this.jobs, true) }),
       mayChange() && deletable ? button(t("jobs.delete_selected", { count: deletable }), { icon: "trash", kind: "danger", on: () => this.remove() }) : null,
       button(t("jobs.select_none"), { kind: "quiet", on: () => { this.selection.clear(); this.focus(this.current); } })]);
-  }
-
-  /** Save the selected results in one file. */
-  zip() {
-    const ids = [...this.selection.jobs.keys()];
-    if (ids.length > MOST_ZIPPED) return toast("bad", t("results.too_many", { most: MOST_ZIPPED }));
-    make("a", { href: address("/results.zip", { id: ids }), download: "" }).click();
   }
 
   async remove() {

@@ -39,6 +39,8 @@ class Viewer {
     history.pushState({ viewer: true }, "");
     this.back = () => this.close();
     addEventListener("popstate", this.back);
+    this.pressed = (event) => this.key(event);
+    addEventListener("keydown", this.pressed); // of the whole page: a click on the picture takes the focus from the dialog
     document.body.append(this.dialog);
     document.documentElement.classList.add("viewing");
     this.dialog.showModal();
@@ -61,7 +63,7 @@ class Viewer {
         tool("fit", "fit", () => this.stage.fit()), tool("full_size", "pixels", () => this.stage.full()),
         document.fullscreenEnabled ? tool("full_screen", "expand", () => this.toggleFullScreen()) : null, this.detailsTool));
     this.slide = make("div", { class: "viewer-slide" }, make("label", { for: "viewer-slider", "aria-hidden": "true" }, t("job.content")), this.stage.slider, make("span", { "aria-hidden": "true" }, t("job.result")));
-    this.dialog = make("dialog", { class: "viewer", "aria-labelledby": "viewer-title", on: { keydown: (event) => this.key(event), close: () => this.ended() } },
+    this.dialog = make("dialog", { class: "viewer", "aria-labelledby": "viewer-title", on: { close: () => this.ended() } },
       bar, make("div", { class: "viewer-middle" }, this.stage.element, this.previous, this.next, this.slide, this.said), this.details);
     this.showDetails(stored(INFORMED, matchMedia("(min-width: 64rem)").matches));
   }
@@ -130,6 +132,7 @@ class Viewer {
     const { hasContent, comparing } = this.stage;
     this.compareTool.disabled = !hasContent;
     this.compareTool.setAttribute("aria-pressed", String(hasContent && comparing));
+    if (this.slide.contains(document.activeElement)) this.compareTool.focus();
     this.slide.hidden = !(hasContent && comparing);
     this.showZoom();
   }
@@ -155,7 +158,7 @@ class Viewer {
 
   key(event) {
     if (event.target.matches("input, select, textarea") && !["c", "f", "i", "PageUp", "PageDown"].includes(event.key)) return;
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog") !== this.dialog) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || [...document.querySelectorAll("dialog[open]")].at(-1) !== this.dialog) return;
     const arrow = (right, down) => this.stage.canPan ? this.stage.pan(right, down) : right && this.step(right);
     const acts = {
       ArrowLeft: () => arrow(-1, 0), ArrowRight: () => arrow(1, 0), ArrowUp: () => arrow(0, -1), ArrowDown: () => arrow(0, 1),
@@ -220,6 +223,7 @@ class Viewer {
 
   ended() {
     removeEventListener("popstate", this.back);
+    removeEventListener("keydown", this.pressed);
     if (document.fullscreenElement) document.exitFullscreen();
     this.turn = null;
     this.stage.end();
