@@ -63,7 +63,7 @@ class History:
         path = self.root / "results" / (name + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self._files["tiff" if suffix == ".tiff" else "result"])
-        path.with_suffix(".json").write_text(json.dumps({"name": name}))
+        path.with_suffix(".json").write_text(json.dumps({"job": {"id": job.id}}))
         if beside:
             for ending in (".loss.png", ".progress.webp"):
                 path.with_name(path.stem + ending).write_bytes(self._files["content"])

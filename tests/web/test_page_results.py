@@ -347,11 +347,12 @@ def test_several_results(page: Page, site: Site) -> None:
 def test_keyboard_alone(page: Page, site: Site) -> None:
     """One tile is reached by Tab; arrows move in the grid, x selects, and Enter opens the viewer."""
     show(page, site)
+    first, second = titles(page)[:2]
     page.driver.execute_script("document.querySelector('#results-style').focus()")
     page.press(Keys.TAB)
-    assert page.driver.switch_to.active_element.get_attribute("aria-label") == "View first"
+    assert page.driver.switch_to.active_element.get_attribute("aria-label") == f"View {first}"
     page.press(Keys.ARROW_RIGHT)
-    assert page.driver.switch_to.active_element.get_attribute("aria-label") == "View whole"
+    assert page.driver.switch_to.active_element.get_attribute("aria-label") == f"View {second}"
     page.press("x")
     assert page.text(".jobs-selected b") == "1 selected"
     tiles = page.find(".results-grid button[tabindex='0']")

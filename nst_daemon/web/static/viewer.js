@@ -132,8 +132,9 @@ class Viewer {
     const { hasContent, comparing } = this.stage;
     this.compareTool.disabled = !hasContent;
     this.compareTool.setAttribute("aria-pressed", String(hasContent && comparing));
-    if (this.slide.contains(document.activeElement)) this.compareTool.focus();
-    this.slide.hidden = !(hasContent && comparing);
+    const shown = hasContent && comparing;
+    if (!shown && this.slide.contains(document.activeElement)) this.compareTool.focus();
+    this.slide.hidden = !shown;
     this.showZoom();
   }
 
