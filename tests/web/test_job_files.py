@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import io
@@ -11,13 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from httpx2 import ASGITransport, AsyncClient
 from PIL import Image
 from starlette.testclient import TestClient
 
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
+from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
-from tests.web.conftest import add, client, limited, picture
+from tests.web.conftest import HOST, add, client, limited, picture
 
 API = "/api/v1"
 
@@ -306,3 +309,31 @@ def test_archives(visitor: TestClient, options: PageOptions) -> None:
     for number in (0, 201):
         answer = visitor.get(f"{API}/results.zip", params=[("id", cat)] * number)
         assert answer.status_code == 422, number
+
+
+def test_other_requests_do_not_wait_for_pictures(options: PageOptions) -> None:
+    """While more pictures are waited for than the server has threads, a list of jobs is sent."""
+    options = limited(options, max_bytes=100_000_000)
+    jobs = []
+    for number in range(120):
+        picture(options.folders.results / f"{number}.png", (400, 400))
+        jobs.append(add(options, f"{number}", result=f"{number}.png"))
+    finished: list[str] = []
+
+    async def get(visitor: AsyncClient, path: str) -> None:
+        answer = await visitor.get(f"http://{HOST}{API}/{path}")
+        assert answer.status_code == 200
+        finished.append(path)
+
+    async def load() -> None:
+        transport = ASGITransport(make_app(options))
+        async with AsyncClient(transport=transport, timeout=60) as visitor:
+            paths = [f"jobs/{job}/result?size=thumbnail" for job in jobs]
+            tasks = [asyncio.create_task(get(visitor, path)) for path in paths]
+            await asyncio.sleep(0.1)
+            await get(visitor, "jobs")
+            await asyncio.gather(*tasks)
+
+    asyncio.run(load())
+    assert finished.index("jobs") < 60
+    assert len(finished) == 121

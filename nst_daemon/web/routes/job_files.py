@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
-from nst_daemon.jobs import Job
+from nst_daemon.jobs import Job, short_id
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.report.thumbnails import ResultLimits
@@ -121,20 +121,22 @@ def results_zip(
 
 def find_job(shared: Context, job_id: str) -> Job:
     """The job of the ledger with this id. Raises NotFoundError."""
-    if not shared.folders.ledger.exists():
-        raise _unknown(job_id)
-    with LedgerReader.attach(shared.folders.ledger) as ledger:
-        return _found(ledger.get(job_id), job_id)
+    found = None
+    if shared.folders.ledger.exists():
+        with LedgerReader.attach(shared.folders.ledger) as ledger:
+            found = ledger.get(job_id)
+    if found is None and (waiting := inbox_jobs.find(shared, job_id)):
+        name = f"{printable(waiting.name)} ({short_id(job_id)})"
+        raise NotFoundError(
+            f"{name} is still in the inbox", remedy="wait until the daemon takes it"
+        )
+    return _found(found, job_id)
 
 
 def _found(job: Job | None, job_id: str) -> Job:
     if job is None:
-        raise _unknown(job_id)
+        raise NotFoundError(f"there is no job {job_id}")
     return job
-
-
-def _unknown(job_id: str) -> NotFoundError:
-    return NotFoundError(f"there is no job {job_id}")
 
 
 def _beside(shared: Context, job_id: str, what: JobFile) -> StoredFile:
