@@ -314,10 +314,14 @@ def test_archives(visitor: TestClient, options: PageOptions) -> None:
 def test_other_requests_do_not_wait_for_pictures(options: PageOptions) -> None:
     """While more pictures are waited for than the server has threads, a list of jobs is sent."""
     options = limited(options, max_bytes=100_000_000)
-    jobs = []
-    for number in range(120):
-        picture(options.folders.results / f"{number}.png", (400, 400))
-        jobs.append(add(options, f"{number}", result=f"{number}.png"))
+    picture(options.folders.state / "dog.png", (400, 400))
+    data = (options.folders.state / "dog.png").read_bytes()
+    names = [f"{number}.png" for number in range(120)]
+    inputs = tuple(JobInput(Role.STYLE, name, name, "0" * 64, len(data)) for name in names)
+    job = add(options, "dog", inputs=inputs)
+    (options.folders.spool / job).mkdir(parents=True)
+    for name in names:
+        (options.folders.spool / job / name).write_bytes(data)
     finished: list[str] = []
 
     async def get(visitor: AsyncClient, path: str) -> None:
@@ -328,7 +332,7 @@ def test_other_requests_do_not_wait_for_pictures(options: PageOptions) -> None:
     async def load() -> None:
         transport = ASGITransport(make_app(options))
         async with AsyncClient(transport=transport, timeout=60) as visitor:
-            paths = [f"jobs/{job}/result?size=thumbnail" for job in jobs]
+            paths = [f"jobs/{job}/inputs/{n}?size=thumbnail" for n in range(len(names))]
             tasks = [asyncio.create_task(get(visitor, path)) for path in paths]
             await asyncio.sleep(0.1)
             await get(visitor, "jobs")
