@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nst_daemon.jobs import JobState
-from nst_daemon.ledger_reader import LedgerReader, marks
+from nst_daemon.ledger_reader import BATCHES, LedgerReader, marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class LedgerFigures(LedgerReader):
         named = "" if name is None else 'AND "group" = :name'
         rows = self._read(
             f"""
-            SELECT "group", state, COUNT(*), MIN(created), MAX(updated) FROM jobs
-            WHERE source = 'batch' {named} GROUP BY "group", state
+            SELECT "group", state, COUNT(*), MIN(created), MAX(updated)
+            FROM {BATCHES} {named} GROUP BY "group", state
             """,  # noqa: S608 (our own text)
             {"name": name},
         )

@@ -91,7 +91,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE requests ADD COLUMN changes TEXT NOT NULL DEFAULT '{}';
     """,
     """
-    CREATE INDEX jobs_by_batch ON jobs ("group", state, created, updated) WHERE source = 'batch';
+    CREATE INDEX jobs_by_batch ON jobs ("group", state, created, updated, source) WHERE source = 'batch';
     """,
     """
     ALTER TABLE jobs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;

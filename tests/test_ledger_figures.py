@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,37 @@ def test_other_jobs_cost_nothing(ledger: Ledger, act: Callable[[LedgerFigures], 
     for number in range(100):
         add(ledger, f"other {number % 3}", *way, source="batch" if number % 2 else "pair")
     assert steps(ledger.path, act) < 1.1 * few + 20
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda ledger: ledger.batches(),
+        lambda ledger: ledger.batches("mine"),
+        lambda ledger: ledger.batch_counts("mine"),
+        lambda ledger: ledger.batch_changed("mine"),
+    ],
+    ids=["all", "one", "counts", "changed"],
+)
+def test_batches_are_read_from_an_index(
+    ledger: Ledger, act: Callable[[LedgerFigures], object]
+) -> None:
+    """No row of a job, with its settings, is read to sum up batches: an index has everything."""
+    add(ledger, "mine", S.QUEUED)
+    read: list[str] = []
+
+    def connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
+        database = connect_reader(file, busy_seconds)
+        database.set_trace_callback(read.append)
+        return database
+
+    with LedgerFigures(ledger.path, connect=connect) as figures:
+        read.clear()
+        act(figures)
+    (query,) = read
+    with closing(sqlite3.connect(ledger.path)) as database:
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert "USING COVERING INDEX jobs_by_batch" in plan[0]
 
 
 def test_the_latest_change(ledger: Ledger) -> None:
