@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from nst_daemon import cli
 from nst_daemon.digests import sha256_file
-from nst_daemon.errors import InputError, UsageError
+from nst_daemon.errors import InputError, SettingsError, UsageError
 from nst_daemon.intake.dropped import find
 from nst_daemon.intake.library import list_styles
 from nst_daemon.intake.scan import Intake
@@ -124,6 +125,29 @@ def test_masks_that_do_not_match_are_not_submitted(
     with pytest.raises(UsageError, match=said):
         call("submit", file, file, *(word for option in masks for word in (option, file)))
     assert list(root.inbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [("[1, 2]", ""), ("[1, 2, 3]", "one for each style (2)"), ("[1]", "one for each style (2)")],
+)
+def test_weights_belong_to_the_styles_as_they_are_named(
+    root: Root, tmp_path: Path, weights: str, said: str
+) -> None:
+    """A library style that is named before a file keeps its weight, and a wrong number of weights is refused."""
+    file = str(picture(tmp_path / "any.png"))
+    for folder in (root.inbox, root.path / "styles"):
+        folder.mkdir(parents=True, exist_ok=True)
+    picture(root.path / "styles" / "starry.png")
+    arguments = ("submit", file, "starry", file, "--set", f"style_weights={weights}")
+    if said:
+        with pytest.raises(SettingsError, match=re.escape(said)):
+            call(*arguments)
+        assert list(root.inbox.iterdir()) == []
+    else:
+        call(*arguments)
+        written = yaml.safe_load((root.inbox / "any.yaml").read_text())
+        assert (written["style_weights"], written["style"]) == ([2, 1], ["starry"])
 
 
 def test_submitted_files_form_the_job(root: Root, tmp_path: Path) -> None:

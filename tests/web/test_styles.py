@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,20 @@ def test_a_name_that_is_in_use_is_a_conflict(
         answer = post(visitor, "starry", uploads, size=64)
         assert (answer.status_code, "already" in answer.json()["error"]) == (409, True)
     assert files(options) == before
+
+
+def test_of_styles_of_one_name_one_is_made(visitor: TestClient, options: PageOptions) -> None:
+    """Of requests for the same name side by side, one is done and the others are conflicts."""
+    waves = upload(visitor)
+
+    def send(number: int) -> int:
+        uploads = [waves] * (1 + number % 2)
+        return int(post(visitor, "new", uploads, size=64 + number).status_code)
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = sorted(pool.map(send, range(12)))
+    assert codes == [201] + [409] * 11
+    assert len({path.split("/")[0] for path in files(options)}) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -132,6 +133,15 @@ def test_without_a_style_the_default_style_is_used(options: PageOptions) -> None
     visitor = client(replace(options, config=config))
     assert post(visitor, contents=[{"upload": upload(visitor)}])[0] == 201
     assert settings_of(options, "dog")["style"] == ["starry"]
+
+
+def test_a_default_style_that_cannot_be_used_is_said(options: PageOptions) -> None:
+    """If default_style of the configuration is not in the library, the error says where the name is from."""
+    visitor = client(replace(options, config=replace(options.config, default_style="stary")))
+    add_style(options, "starry")
+    code, answer = post(visitor, contents=[{"upload": upload(visitor)}])
+    assert (code, answer["field"]) == (400, "styles")
+    assert answer["error"].startswith("default_style of the configuration: there is no style")
 
 
 @pytest.mark.parametrize(
@@ -349,6 +359,29 @@ def test_all_jobs_or_none(options: PageOptions) -> None:
     code, answer = post(full, contents=[{"upload": dog}] * 3, styles=[{"upload": dog}])
     assert (code, "min_free_disk" in answer["error"]) == (507, True)
     assert inbox(options) == {}
+
+
+def test_jobs_that_are_submitted_at_once_have_names_of_their_own(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """Of jobs of one name that are submitted side by side, each has its own files, also while uploads are deleted."""
+    dog = upload(visitor)
+    body = {"contents": [{"upload": dog}] * 2, "styles": [{"upload": dog}]}
+
+    def send(number: int) -> Any:
+        if number == 5:
+            visitor.delete(f"/api/v1/uploads/{dog}")  # 204, or 409 while it is used
+        return visitor.post(JOBS, json=body)
+
+    answers = [send(0)]
+    with ThreadPoolExecutor(8) as pool:
+        answers += pool.map(send, range(12))
+    jobs = [job for a in answers if a.status_code == 201 for job in a.json()["jobs"]]
+    assert {answer.status_code for answer in answers} <= {201, 400, 404}
+    assert len(inbox(options)) == 3 * len(jobs) >= 3 * 2
+    for job in jobs:
+        text = (options.folders.inbox / f"{job['name']}.yaml").read_text()
+        assert yaml.safe_load(text)["id"] == job["id"]
 
 
 def test_a_folder_that_is_missing_is_said(visitor: TestClient, options: PageOptions) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from nst_daemon.errors import LedgerError, StorageError, UsageError
+from nst_daemon.intake.drops import Style
 from nst_daemon.names import printable, shortened
 from nst_daemon.ops import submission
 from nst_daemon.ops.estimates import Estimates, Planned
@@ -39,7 +40,7 @@ def submit(body: Submission, shared: Shared) -> Submitted:
         raise FieldError.of(problem.error, problem.field)
     with shared.uploads.used(found):
         jobs, library = _jobs(body, shared, found), shared.library()
-        for problem in submission.problems(shared.config, library, jobs):
+        for problem in _problems(body, shared, library, jobs):
             raise FieldError.of(problem.error, problem.field)
         copied = sum(found[content.upload].bytes for content in body.contents)
         copied += sum(found[content.mask].bytes for content in body.contents if content.mask)
@@ -58,7 +59,7 @@ def check(body: Submission, shared: Shared) -> CheckResult:
     found, problems = _uploads(body, shared)
     jobs = _jobs(body, shared, found)
     library = shared.library()
-    problems += submission.problems(shared.config, library, jobs)
+    problems += _problems(body, shared, library, jobs)
     seconds = None
     if not problems:
         settings = submission.resolved(shared.config, library, jobs)
@@ -70,6 +71,18 @@ def check(body: Submission, shared: Shared) -> CheckResult:
         problems=[error_bodies.body(problem.error, problem.field) for problem in problems],
         estimate=Estimate(pictures=len(body.contents), seconds=seconds),
     )
+
+
+def _problems(
+    body: Submission, shared: Context, library: Mapping[str, Style], jobs: NewJobs
+) -> Iterator[FieldProblem]:
+    """The problems of jobs, with the fields of the request."""
+    for problem in submission.problems(shared.config, library, jobs):
+        if not body.styles and problem.field.startswith("styles."):
+            said = f"default_style of the configuration: {problem.error.message}"
+            yield FieldProblem("styles", UsageError(said, remedy=problem.error.remedy))
+        else:
+            yield problem
 
 
 def _named(body: Submission) -> Iterator[tuple[str, str]]:
