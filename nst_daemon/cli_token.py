@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated
 
@@ -45,31 +46,23 @@ def token_list(config: ConfigOption = None, as_json: JsonOption = False) -> None
     from nst_daemon.ops.layout import Row, table
 
     loaded = configured(config)
-    found = tokens.listed(loaded.folders)
-    if loaded.status_page_token:
-        own = tokens.Token.of(loaded.status_page_token, tokens.CONFIGURED, "full", 0.0)
-        found = [own, *found]
-    uses = tokens.TokenUses(loaded.folders).read()
+    found = tokens.rows(loaded.folders, loaded.status_page_token)
     if not found and not as_json:
         streams.notice("there are no tokens; create one with `nst-daemon token create`", level=6)
         return
-    latest = [tokens.last_use(token, uses) for token in found]
-    document = [
-        {"name": t.name, "access": t.access, "created": t.created or None, "last_use": used}
-        for t, used in zip(found, latest, strict=True)
-    ]
     rows = [
         Row(
             (
-                t.name,
-                "read-only" if t.access == "read" else "full",
-                when(t.created) if t.created else "configuration",
-                when(used) if used else "never",
+                row.name,
+                "read-only" if row.access == "read" else "full",
+                when(row.created) if row.created else "configuration",
+                when(row.last_use) if row.last_use else "never",
             )
         )
-        for t, used in zip(found, latest, strict=True)
+        for row in found
     ]
-    show(partial(table, ("name", "access", "created", "last use"), rows), document, as_json)
+    headings = ("name", "access", "created", "last use")
+    show(partial(table, headings, rows), [asdict(row) for row in found], as_json)
 
 
 @app.command("revoke")

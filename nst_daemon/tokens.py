@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from nst_daemon import files, rights
 from nst_daemon.config import Folders
@@ -38,6 +38,7 @@ MAX_FILE_BYTES, MAX_TOKENS, MAX_NAME = 1 << 20, 1000, 50
 USE_SECONDS = 300.0
 
 Access = Literal["full", "read"]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,11 @@ class Token:
         cookie_sha256: hash of its cookie.
     """
 
-    name: str
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
     access: Access
-    created: float
-    token_sha256: str
-    cookie_sha256: str
+    created: Annotated[float, Field(ge=0, lt=1e11)]
+    token_sha256: Digest
+    cookie_sha256: Digest
 
     @classmethod
     def of(cls, secret: str, name: str, access: Access, created: float) -> Token:
@@ -73,7 +74,7 @@ class _TokenFile:
 
 
 _DOCUMENT = TypeAdapter(_TokenFile)
-_USES = TypeAdapter(dict[str, float])
+_USES = TypeAdapter(dict[str, Annotated[float, Field(ge=0, lt=1e11)]])
 
 
 def cookie_of(token: str) -> str:
@@ -264,17 +265,43 @@ class TokenUses:
 
     def store(self) -> None:
         """Write the file."""
-        latest = sorted((self._uses or {}).items(), key=lambda use: -use[1])[: MAX_TOKENS + 1]
+        # A copy: this runs in a thread.
+        uses = dict(self._uses or {})
+        latest = sorted(uses.items(), key=lambda use: -use[1])[: MAX_TOKENS + 1]
         try:
             files.write_atomic(self._path, json.dumps(dict(latest)).encode())
         except StorageError as error:
             log.debug("the last uses of tokens were not stored: %s", error)
 
 
-def last_use(token: Token, uses: dict[str, float]) -> float | None:
-    """When a token was used last; None: never, or an earlier token of this name was."""
-    used = uses.get(token.name, 0.0)
-    return used if used and used >= token.created else None
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """An entry of `token list`. Times are seconds since the epoch.
+
+    Attributes:
+        name: of the token.
+        access: "full" or "read".
+        created: None for the one of the configuration.
+        last_use: None if it was not used.
+    """
+
+    name: str
+    access: Access
+    created: float | None
+    last_use: float | None
+
+
+def rows(folders: Folders, configured: str) -> list[TokenRow]:
+    """All tokens, oldest first. configured: `status_page_token`. Raises StorageError."""
+    own = [Token.of(configured, CONFIGURED, "full", 0.0)] if configured else []
+    uses = TokenUses(folders).read()
+    found = []
+    for token in (*own, *listed(folders)):
+        used = uses.get(token.name, 0.0)
+        # An earlier token of this name was used before this one was created.
+        latest = used if used and used >= token.created else None
+        found.append(TokenRow(token.name, token.access, token.created or None, latest))
+    return found
 
 
 def listed(folders: Folders) -> Sequence[Token]:

@@ -112,8 +112,8 @@ def test_a_new_token_has_not_been_used(folders: Folders) -> None:
     accepted.store_uses()
     tokens.revoke(folders, "phone")
     tokens.create(folders, "phone", "full")
-    (new,) = tokens.listed(folders)
-    assert tokens.last_use(new, tokens.TokenUses(folders).read()) is None
+    (new,) = tokens.rows(folders, "")
+    assert new.last_use is None
 
 
 @pytest.mark.parametrize("name", ["", " x", "x\n", "x" * 51, "status_page_token", "phone"])
@@ -159,8 +159,24 @@ def test_a_running_page_notices_changes(folders: Folders) -> None:
     assert AcceptedTokens(folders, "", far=True).needed, "other machines always need one"
 
 
+def document(**changed: object) -> str:
+    """The text of a file with one token, with a value that no command writes."""
+    token = {"name": "phone", "access": "full", "created": 1.0}
+    hashes = {"token_sha256": "0" * 64, "cookie_sha256": "1" * 64}
+    return json.dumps({"version": 1, "tokens": [{**token, **hashes, **changed}]})
+
+
 @pytest.mark.parametrize(
-    "contents", ["", "{", "[]", '{"version": 2, "tokens": []}', '{"version": 1}', "\0" * 2_000_000]
+    "contents",
+    [
+        *("", "{", "[]", '{"version": 2, "tokens": []}', '{"version": 1}', "\0" * 2_000_000),
+        document(token_sha256="ü" * 64),
+        document(token_sha256=""),
+        document(created=1e300),
+        document(created="NaN"),
+        document(access="all"),
+        document(name=""),
+    ],
 )
 def test_a_damaged_file_refuses_everybody(
     folders: Folders, contents: str, caplog: pytest.LogCaptureFixture

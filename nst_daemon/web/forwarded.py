@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from nst_daemon.addresses import is_local
+from nst_daemon.web.wrong_tokens import network_of
 
 
 def resolve(scope: Scope) -> bool:
@@ -17,7 +18,7 @@ def resolve(scope: Scope) -> bool:
     Returns:
         Whether the client is another machine according to the proxy.
     """
-    if not scope.get("client") or not is_local(scope["client"][0]):
+    if not scope.get("client") or not is_local(network_of(scope["client"][0])):
         return False
     headers = Request(scope).headers
     scheme = headers.getlist("x-forwarded-proto")[-1:]
@@ -26,7 +27,7 @@ def resolve(scope: Scope) -> bool:
     addresses = ",".join(headers.getlist("x-forwarded-for")).split(",")
     for given in reversed(addresses):
         host = _host(given.strip())
-        if host and not is_local(host):
+        if host and not is_local(network_of(host)):
             scope["client"] = (host, 0)
             return True
     return False

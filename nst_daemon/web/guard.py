@@ -207,7 +207,10 @@ class _Exchange:
     deadline: float | None = None
 
     async def receive(self) -> Message:
-        """The next message of the client. Raises HTTPException if the body is too long or too slow."""
+        """The next message of the client. If the body is too long or too slow, that ends the request.
+
+        Raises HTTPException, or after the response has begun returns the message of a client that has left.
+        """
         if self.max_body is None or self.complete:
             return await self.original_receive()
         loop = asyncio.get_running_loop()
@@ -216,12 +219,17 @@ class _Exchange:
             async with asyncio.timeout_at(self.deadline):
                 message = await self.original_receive()
         except TimeoutError:
-            raise HTTPException(408, "the body of the request did not arrive in time") from None
+            return self._ended(408, "the body of the request did not arrive in time")
         self.received += len(message.get("body", b""))
         if self.received > self.max_body:
-            raise HTTPException(413, f"the body of the request has more than {self.max_body} bytes")
+            return self._ended(413, f"the body of the request has more than {self.max_body} bytes")
         self.complete = not message.get("more_body", False)
         return message
+
+    def _ended(self, status: int, cause: str) -> Message:
+        if self.started:
+            return {"type": "http.disconnect"}
+        raise HTTPException(status, cause)
 
     async def send(self, message: Message) -> None:
         """Send a message with the security headers."""

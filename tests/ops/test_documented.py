@@ -17,6 +17,7 @@ from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.ops import status
 from nst_daemon.ops.doctor import Finding
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
+from nst_daemon.tokens import TokenRow
 from nst_daemon.weights_file import ModelRow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
@@ -54,6 +55,7 @@ def live() -> Mapping[str, Any]:
         ("`batch`", BATCH),
         ("`batch`, an entry", BATCH["jobs"][0].keys() - status.brief(JOB).keys()),
         ("`presets`", asdict(PRESETS["bold"])),
+        ("`token list`", [f.name for f in fields(TokenRow)]),
         ("`model list`", [f.name for f in fields(ModelRow)]),
         ("`doctor`", [f.name for f in fields(Finding)]),
     ],

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nst_daemon import tokens
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
 from nst_daemon.service.status_page import FIRST_RESTART_PAUSE, STOP_SECONDS, StatusPage
@@ -155,6 +156,16 @@ def test_this_machine_needs_none(options: PageOptions, address: str) -> None:
     replace(options, address=address).check()
     far.with_token(TOKEN).check()
     with pytest.raises(ConfigError):
+        far.check()
+
+
+def test_a_created_token_is_enough_for_other_machines(options: PageOptions) -> None:
+    """A page for other machines starts with a created token, and not after the last one was revoked."""
+    far = replace(options, address="0.0.0.0:80")
+    tokens.create(options.folders, "phone", "read")
+    far.check()
+    tokens.revoke(options.folders, "phone")
+    with pytest.raises(ConfigError, match="no token"):
         far.check()
 
 

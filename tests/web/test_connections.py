@@ -247,6 +247,33 @@ def test_a_bad_chunk_after_the_response_is_not_logged(server: PageProcess) -> No
     assert server.log.read_text() == before
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(
+            b"[" * 500_000,
+            b'{"a":' * 100_000,
+            b"1" * 500_000,
+            b'{"token": "\\ud800"}',
+            b"\xff\xfe{",
+        ),
+        *(b"null", b"NaN", b"1e999", b'{"contents": 1e999}', b'{"\\ud800": 1}', b""),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/jobs/check", "/api/v1/session"])
+def test_strange_json_is_refused(server: PageProcess, path: str, body: bytes) -> None:
+    """JSON that is nested too deep, too long, not UTF-8 or of another type is refused without a server error."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n".encode()
+    lines = b"Content-Type: application/json\r\nConnection: close\r\n" + server.authorized
+    assert code(server.ask(head + lines + b"\r\n" + body)) in {400, 401, 413, 422}
+
+
+def test_a_stream_with_a_body_that_does_not_arrive(server: PageProcess) -> None:
+    """An event stream whose announced body does not arrive ends without an error in the log."""
+    head = b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n" + server.authorized
+    assert seconds(lambda: server.ask(head + b"\r\nab")) < LIMITS.body_seconds + SOON
+
+
 def test_an_upload_needs_its_length(server: PageProcess) -> None:
     """A chunked upload is refused: its size is not known before it has arrived."""
     head = b"POST /api/v1/uploads?name=a.png HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
