@@ -98,7 +98,7 @@ def test_a_batch_is_cancelled(page: Page, site: Site) -> None:
     page.click(f".style label[title='{UNICODE}']")
     page.find(f".sweep:nth-child({sweep(page, 'Seed')}) input")[0].send_keys("1 2 3")
     page.click(".submit button")
-    page.until(lambda: any("2 waiting" in t for t in page.names(".batch > .help")), "the batch")
+    page.until(lambda: any("1 waiting" in t for t in page.names(".batch > .help")), "the batch")
     page.click(".batch .cancel")
     assert page.violations() == []
     page.click("dialog button[type=submit]")

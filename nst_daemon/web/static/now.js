@@ -12,8 +12,8 @@ const QUEUED = ["claimed", "queued", "retrying"];
 export function nowPainting() {
   const paintings = make("div", { class: "paintings" });
   const idle = make("p", { class: "empty" });
-  const waits = make("ol", { class: "lines" }), more = make("a", { class: "help", href: "#/jobs" });
-  const queue = make("section", { class: "card", hidden: true, "aria-labelledby": "now-next" }, make("h2", { id: "now-next" }, t("now.next")), waits, more);
+  const waits = make("ol", { class: "lines" }), more = make("a", { class: "help", href: "#/jobs" }), time = make("p", { class: "help" });
+  const queue = make("section", { class: "card", hidden: true, "aria-labelledby": "now-next" }, make("h2", { id: "now-next" }, t("now.next")), waits, more, time);
   const inboxLines = make("ul", { class: "lines" });
   const inbox = make("section", { class: "card", hidden: true, "aria-labelledby": "now-inbox" }, make("h2", { id: "now-inbox" }, t("now.inbox")), inboxLines);
   const tiles = make("div", { class: "latest" });
@@ -30,6 +30,7 @@ export function nowPainting() {
     const queued = QUEUED.reduce((sum, name) => sum + (status.counts[name] || 0), 0);
     const busy = queued || status.counts.running;
     setText(idle, status.state === "resting" || status.state === "paused" ? status.reason || t(`state.${status.state}`) : t(busy ? "now.prepared" : "now.idle"));
+    setText(time, queued && status.queue_seconds ? t("now.queue_time", { time: duration(status.queue_seconds) }) : "");
     showInbox(status.inbox);
     if (changed !== status.changed) {
       changed = status.changed;

@@ -27,7 +27,7 @@ export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
 }
 
 function card(tray, item, named, onchange) {
-  const name = make("input", { type: "text", value: item.name, placeholder: stem(item.label), maxLength: 200, "aria-label": t("upload.name_of", { name: item.label }), autocomplete: "off", on: {
+  const name = make("input", { type: "text", value: item.name, placeholder: stem(item.label), title: item.label, maxLength: 200, "aria-label": t("upload.name_of", { name: item.label }), autocomplete: "off", on: {
     input: () => { item.name = name.value; onchange(); } } });
   return make("li", { class: "picture" },
     make("div", { class: "face" }),
