@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,12 @@ class Site(Served):
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def pair(self, name: str, **script: object) -> None:
+        """Drop a pair for the fake painter whose pictures can be shown."""
+        inbox = self.root / "inbox"
+        draw_painting(64, 48).save(inbox / f"{name}.style.png")
+        shutil.copy(self.picture(f"{name}.png", **script), inbox / f"{name}.content.png")
 
     def picture(self, name: str, **script: object) -> str:
         """Write a PNG file for the fake painter outside the root, with its script. Returns its path."""

@@ -82,6 +82,7 @@ def test_a_painting_is_shown_while_it_is_painted(page: Page, site: Site) -> None
     """The content, the preview, progress, time, loss curve, the inbox and the state are shown, from the API alone."""
     page.until(lambda: page.loaded(".painting .live img"), "the preview")
     page.until(lambda: page.find(".curve path"), "the loss curve")
+    page.until(lambda: page.loaded(".painting .source img"), "the content")
     assert page.text(".painting h3") == "slow"
     assert "of 40 iterations" in page.text(".painting .pace")
     assert page.text("header .chip").startswith("Daemon: Painting ")
@@ -157,6 +158,7 @@ def test_what_the_server_refuses_is_said_at_its_place(page: Page, site: Site) ->
     page.until(lambda: page.find(".refused li"), "the refusal")
     assert page.names(".refused .name")[0].startswith("damaged.png ")
     upload(page, site.picture("fine.png"))
+    page.click(f".style label[title='{UNICODE}']")
     field = page.find("#settings-style_scale")[0]
     field.send_keys("99")
     page.until(lambda: "style_scale: 99 is not allowed" in " ".join(problems(page)), "the problem")

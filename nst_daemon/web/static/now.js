@@ -91,7 +91,7 @@ async function showContent(card, painting) {
     setText(card.querySelector("h3 a"), job.title);
     const which = job.inputs.findIndex((input) => input.role === "content" && input.available);
     if (which < 0) return source.remove();
-    source.querySelector(".canvas").replaceChildren(picture(address(`/jobs/${painting.id}/inputs/${which}`, { size: "view" }), { alt: t("now.content_of", { name: painting.name }) }));
+    source.querySelector(".canvas").replaceChildren(picture(address(`/jobs/${painting.id}/inputs/${which}`, { size: "view" }), { alt: t("now.content_of", { name: painting.name }), loading: "eager" }));
   } catch { source.remove(); }
 }
 
