@@ -232,34 +232,52 @@ def test_deletions_are_done_in_portions(bench: Bench) -> None:
     assert bench.ledger.pending_requests() == []
 
 
-def test_a_batch_paints_a_deleted_picture_again(tmp_path: Path) -> None:
-    """Neither the batch nor the reuse of equal pictures takes a deleted picture for one that exists."""
-    bench = Bench(tmp_path / "root")
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+def run_batch(bench: Bench, pictures: Path) -> list[Job]:
+    """Paint a batch of two pictures in one style; the jobs of all its runs."""
+    pictures.mkdir(exist_ok=True)
     for name in ("a.png", "b.png"):
         (pictures / name).write_bytes(PNG + name.encode())
     (bench.folders.styles / "starry.png").write_bytes(PNG)
+    asked = batch.parse({"contents": ["*.png"], "styles": ["starry"]}, "night.batch.yaml")
+    reach = batch_reach(bench.config, [pictures])
+    bench.begin(Expansion("night", asked, reach, since=bench.now.wall))
+    bench.step(1, times=4)
+    while bench.executor.tasks:
+        bench.executor.paint()
+        bench.step(1, times=3)
+    return bench.ledger.batch("night")
 
-    def run() -> list[Job]:
-        asked = batch.parse({"contents": ["*.png"], "styles": ["starry"]}, "night.batch.yaml")
-        reach = batch_reach(bench.config, [pictures])
-        bench.begin(Expansion("night", asked, reach, since=bench.now.wall))
-        bench.step(1, times=4)
-        while bench.executor.tasks:
-            bench.executor.paint()
-            bench.step(1, times=3)
-        return bench.ledger.batch("night")
 
-    first = run()
+def test_a_batch_paints_a_deleted_picture_again(tmp_path: Path) -> None:
+    """Neither the batch nor the reuse of equal pictures takes a deleted picture for one that exists."""
+    bench = Bench(tmp_path / "root")
+    first = run_batch(bench, tmp_path / "pictures")
     assert [job.state for job in first] == [S.DONE, S.DONE]
-    assert len(run()) == 2
+    assert len(run_batch(bench, tmp_path / "pictures")) == 2
     bench.begin()
     delete(bench, first[0])
-    jobs = run()
+    jobs = run_batch(bench, tmp_path / "pictures")
     assert len(jobs) == 3
-    assert jobs[-1].name == first[0].name
-    assert jobs[-1].result == first[0].result
+    assert (jobs[-1].name, jobs[-1].result) == (first[0].name, first[0].result)
+
+
+def test_the_contact_sheet_is_written_without_the_picture(tmp_path: Path) -> None:
+    """The sheet of a batch is written again as long as a picture is left, and only if there is one."""
+    bench = Bench(tmp_path / "root")
+    jobs = run_batch(bench, tmp_path / "pictures")
+    bench.begin()
+    folder = bench.folders.results / "night"
+    delete(bench, jobs[0])
+    assert bench.chores.requests == []
+    (folder / "contact-sheet.jpg").touch()
+    jobs = run_batch(bench, tmp_path / "pictures")
+    bench.begin()
+    delete(bench, jobs[-1])
+    assert bench.chores.requests == [("contact-sheet", str(folder))]
+    bench.chores.requests.clear()
+    delete(bench, jobs[1])
+    assert bench.chores.requests == []
+    assert below(folder) == {"contact-sheet.jpg"}
 
 
 def test_hot_folder_results_are_deleted(bench: Bench) -> None:

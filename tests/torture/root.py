@@ -33,12 +33,14 @@ S = JobState
 class Drop:
     """What was dropped under one name, and how it may end.
 
-    digests: of its files; library styles do not count. deaths: how often its worker was killed while it ran.
+    digests: of its files; library styles do not count. deaths: how often its worker was killed while it ran; job_id:
+    the id in its settings file.
     """
 
     digests: list[str]
     outcomes: set[JobState]
     deaths: int = 0
+    job_id: str = ""
 
 
 @dataclass
@@ -84,13 +86,21 @@ class Root:
         )
 
     def pair(
-        self, name: str, *outcomes: JobState, style: bytes = b"a style", **script: object
+        self,
+        name: str,
+        *outcomes: JobState,
+        style: bytes = b"a style",
+        job_id: str = "",
+        **script: object,
     ) -> None:
-        """Drop a pair for the fake renderer (see `tests.fakes` for what a script may say)."""
+        """Drop a pair for the fake renderer (see `tests.fakes` for what a script may say). job_id: in its NAME.yaml."""
         content = json.dumps({"iterations": 3, "tag": name, **script}).encode()
         last = name.rpartition("/")[2]
         files = {f"{name}.content.png": content, f"{name}.style.png": style + last.encode()}
+        if job_id:
+            files = {f"{name}.yaml": f"id: {job_id}\n".encode(), **files}
         self.drop(name, files, *outcomes)
+        self.drops[name].job_id = job_id
         self.drops[name].deaths = script.get("do") == "kill"
 
     # Running
@@ -171,6 +181,7 @@ class Root:
                 assert job.name not in states, f"{job.name} has two rows"
                 assert job.state.terminal, f"{job.name} is {job.state}"
                 states[job.name] = job.state
+                assert self.drops[job.name].job_id in {"", job.id}
                 picture = self.path / "results" / job.result
                 if job.state is S.DONE:
                     assert _digest(picture.read_bytes()) == job.staged_sha256

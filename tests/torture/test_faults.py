@@ -48,8 +48,8 @@ def one_that_fails(**script: object) -> Callable[[Root], None]:
 
 
 def pair_and_refusal(root: Root) -> None:
-    """A good pair, a job folder, a hot folder and something that is no picture."""
-    root.pair("dog")
+    """A good pair with an id, a job folder, and something that is no picture."""
+    root.pair("dog", job_id="0123456789abcdef" * 2)
     root.drop("notes", {"notes.content.txt": b"hello"}, S.FAILED)
     root.drop("w", {"w/content.png": b"a folder's content", "w/style.png": b"a folder's style"})
 
