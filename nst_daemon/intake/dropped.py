@@ -38,14 +38,24 @@ class InboxJob:
     file: str
 
 
-def find(inbox: Path, job_id: str) -> str:
+def find(inbox: Path, job_id: str, likely: str = "") -> str:
     """The name of the job with this id whose files are directly in the inbox; "" if there is none.
 
     A job leaves the inbox after the ledger has it: look into the ledger again if nothing was found.
 
+    Args:
+        inbox: The inbox.
+        job_id: The id.
+        likely: The name that the job probably has: it is looked for first, without listing the inbox.
+
     Raises:
         StorageError: The inbox cannot be read.
     """
+    if likely:
+        with opened(inbox) as folder:
+            found = _ID.search(_head(f"{likely}.yaml", folder))
+        if found and found["id"].decode() == job_id:
+            return likely
     return next((job.name for job in jobs(inbox) if job.id == job_id), "")
 
 
@@ -63,7 +73,10 @@ def jobs(inbox: Path) -> Iterator[InboxJob]:
             looked += 1
             if looked > MOST_OPENED:
                 break
-            if (found := _ID.search(_head(item, folder))) and not ignored(item.name):
+            if not item.is_file(follow_symlinks=False):
+                continue
+            found = _ID.search(_head(item.name, folder))
+            if found and not ignored(item.name):
                 name = job_name("", stem_of(item.name))
                 yield InboxJob(found["id"].decode(), name, item.name)
 
@@ -93,12 +106,10 @@ def pictures_of(job: InboxJob, inbox: Path) -> list[tuple[Role, str]]:
     return sorted(found, key=lambda file: (file[0] is not Role.CONTENT, natural_key(file[1])))
 
 
-def _head(item: os.DirEntry[str], folder: int) -> bytes:
+def _head(name: str, folder: int) -> bytes:
     """The first bytes of a regular file; b"" if it cannot be read."""
     try:
-        if not item.is_file(follow_symlinks=False):
-            return b""
-        descriptor = os.open(item.name, _FLAGS, dir_fd=folder)
+        descriptor = os.open(name, _FLAGS, dir_fd=folder)
         try:
             return os.read(descriptor, _HEAD_BYTES)
         finally:

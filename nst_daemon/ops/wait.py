@@ -43,7 +43,7 @@ def wait_for(
         job = _find(folders, job_id)
         if job is not None and job.state.terminal and (job.archive or job.result or job.deleted):
             return job
-        is_missing = job is None and not dropped.find(folders.inbox, job_id)
+        is_missing = job is None and not dropped.find(folders.inbox, job_id, name)
         missing = missing + 1 if is_missing else 0
         if missing > PATIENCE:
             raise UsageError(f"the files of {printable(name)} were removed from the inbox")

@@ -28,6 +28,14 @@ def test_a_dropped_job_is_found_by_its_id(house: House) -> None:
     assert find(house.inbox, new_job_id()) == ""
 
 
+def test_a_likely_name_is_not_taken_for_the_job(house: House) -> None:
+    """The name is only where the search begins: the id counts."""
+    house.drop("dog.yaml", settings_file({}, "f" * 32))
+    house.drop("cat.yaml", settings_file({}, ID))
+    assert find(house.inbox, ID, "cat") == find(house.inbox, ID, "dog") == "cat"
+    assert find(house.inbox, "0" * 32, "dog") == ""
+
+
 @pytest.mark.parametrize(
     ("text", "known"),
     [
