@@ -47,8 +47,9 @@ bench-gpu: $(STAMP)  ## on a GPU: iterations per second against the bound given 
 config: $(STAMP)  ## write config.yaml from the settings in the code
 	$(BIN)/python docs/make_config.py
 
-docs: $(STAMP)  ## build the documentation site in build/docs/, and write the generated tables of docs/design.md
+docs: $(STAMP)  ## build the documentation site in build/docs/, and write the generated parts of design.md and http-api.md
 	$(BIN)/python -m docs.make_design
+	$(BIN)/python -m docs.make_api
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open build/docs/index.html; search needs a server: $(BIN)/python -m http.server -d build/docs"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -22,6 +21,7 @@ from nst_daemon.client.base import (
     id_of,
     segment,
 )
+from nst_daemon.client.transport import ApiError
 from nst_daemon.names import clean_name
 from nst_daemon.web.models import (
     ActionRequest,
@@ -33,6 +33,7 @@ from nst_daemon.web.models import (
     JobDetails,
     JobInfo,
     JobPage,
+    JobProgress,
     NewStyle,
     Repeat,
     StyleInfo,
@@ -50,6 +51,8 @@ LONG_POLL = 60
 BATCH_POLL = 2.0
 #: The id of the last event of a stream, and seconds until it is opened again if the server ended it before.
 END_OF_EVENTS, RECONNECT_SECONDS = "end", 1.0
+#: The longest wait in seconds for jobs that are still in the inbox, and the time between two looks at them.
+INBOX_SECONDS, INBOX_POLL = 60.0, 0.5
 ENDED = frozenset({"done", "failed", "quarantined", "cancelled"})
 
 
@@ -121,6 +124,7 @@ class Client(ClientBase):
         name: str = "",
         batch: str = "",
         group: str = "",
+        style: str = "",
         since: float | None = None,
         before: float | None = None,
         result: bool | None = None,
@@ -132,7 +136,8 @@ class Client(ClientBase):
             state: States, such as ["queued", "running"]; empty: all.
             name: A part of the name; upper and lower case are the same.
             batch: The name of a batch.
-            group: The name of a group.
+            group: A folder of the inbox, or a batch.
+            style: The name of a style.
             since: Seconds since the epoch.
             before: Seconds since the epoch.
             result: True: only jobs with a result.
@@ -148,6 +153,7 @@ class Client(ClientBase):
                     "q": name,
                     "batch": batch,
                     "group": group,
+                    "style": style,
                     "since": since,
                     "before": before,
                     "result": result,
@@ -188,14 +194,14 @@ class Client(ClientBase):
             if seconds == 0:
                 time.sleep(min(0.2, max(0.0, left)))
 
-    def progress(self, job: JobLike) -> Iterator[Mapping[str, Any]]:
-        """The events of a job until it has ended: each is a JobInfo as a mapping, with its progress."""
+    def progress(self, job: JobLike) -> Iterator[JobProgress]:
+        """The job now and after each change, with its progress, until it has ended."""
         path, last = f"/jobs/{id_of(job)}/events", ""
         while last != END_OF_EVENTS:
             for event in self._transport.events(path, silence=HEARTBEAT):
                 last = event.id
                 if event.name == "job":
-                    yield json.loads(event.data)
+                    yield JobProgress.model_validate_json(event.data)
             if last != END_OF_EVENTS:  # the server was restarted
                 time.sleep(RECONNECT_SECONDS)
 
@@ -282,7 +288,23 @@ class Client(ClientBase):
         return self._act(ActionRequest(action="delete", ids=list(map(id_of, jobs))))
 
     def _act(self, request: ActionRequest) -> ActionResult:
-        return self._transport.call(ActionResult, "POST", "/jobs/actions", json=request)
+        """Send the request again until the daemon has taken the jobs from its inbox, if they were just submitted."""
+        until = time.monotonic() + INBOX_SECONDS
+        while True:
+            try:
+                return self._transport.call(ActionResult, "POST", "/jobs/actions", json=request)
+            except ApiError as error:
+                if error.status != 409 or time.monotonic() >= until:
+                    raise
+                if not any(map(self._is_in_inbox, request.ids)):
+                    raise
+            time.sleep(INBOX_POLL)
+
+    def _is_in_inbox(self, job: str) -> bool:
+        try:
+            return self.job(job).state == "inbox"
+        except ApiError:
+            return False
 
     def repeat(
         self,

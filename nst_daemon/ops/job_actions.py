@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from nst_daemon import rights
 from nst_daemon.config import Config
 from nst_daemon.errors import NstError, UsageError
+from nst_daemon.intake import dropped
 from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader, Verb
+from nst_daemon.names import printable
 from nst_daemon.ops import requests, retry_check
 
 
@@ -56,7 +58,7 @@ def act(
     for job_id in ids:
         job = ledger.get(job_id)
         if job is None:
-            outcome.problems[job_id] = UsageError(f"there is no job {job_id}")
+            outcome.problems[job_id] = _unknown(config, job_id)
         elif requests.possible(verb, job, asked.get(job_id, ())):
             chosen[job_id] = job
         else:
@@ -69,6 +71,16 @@ def act(
     outcome.requested = [job for job in chosen.values() if job.id not in outcome.problems]
     requests.store(ledger, verb, outcome.requested, changes)
     return outcome
+
+
+def _unknown(config: Config, job_id: str) -> UsageError:
+    """Why nothing can be requested for a job that is not in the ledger."""
+    inbox = config.folders.inbox
+    waiting = dropped.jobs(inbox) if inbox.is_dir() else iter(())
+    if found := next((job for job in waiting if job.id == job_id), None):
+        remedy = "try again in a few seconds, when the daemon has taken it"
+        return UsageError(f"{printable(found.name)} is still in the inbox", remedy=remedy)
+    return UsageError(f"there is no job {job_id}")
 
 
 def _all_in(ledger: LedgerReader, states: Sequence[JobState], batch: str) -> list[Job]:

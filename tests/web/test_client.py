@@ -137,6 +137,19 @@ def test_a_job_that_is_not_done_has_no_result(site: Site, client: Client, tmp_pa
     site.gate.touch()
 
 
+def test_a_job_can_be_cancelled_as_soon_as_it_is_submitted(site: Site, client: Client) -> None:
+    """The client waits until the daemon has taken a job from its inbox; without the client the error says to wait."""
+    (job,) = client.submit(site.picture("soon.png", seconds=0.2, iterations=3000), UNICODE)
+    body = {"action": "cancel", "ids": [job.id]}
+    answer = httpx2.post(f"{site.address}api/v1/jobs/actions", json=body)
+    assert answer.status_code == 202 or "soon is still in the inbox" in answer.json()["error"]
+    client.cancel(job)
+    assert client.wait(job, timeout=60).state == "cancelled"
+    with pytest.raises(ApiError) as caught:
+        client.cancel("0" * 32)
+    assert (caught.value.status, caught.value.cause) == (409, f"there is no job {'0' * 32}")
+
+
 # Against servers that fail
 
 
