@@ -15,7 +15,7 @@ from PIL import Image
 
 from nst_daemon.client import ApiError, Client
 from nst_daemon.errors import UsageError
-from nst_daemon.web.models import ContentRef
+from nst_daemon.web.models import ContentRef, JobProgress
 from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client as visitor_of
 from tests.web.conftest import limited
@@ -169,12 +169,18 @@ def test_requests_that_only_read_are_repeated() -> None:
 
 def test_a_job_is_followed_beyond_a_restart_of_the_server() -> None:
     """A stream that ends before the job has ended is opened again; after the last event it is not."""
-    texts = (
-        'event: job\ndata: {"percent": 1}\n\n',
-        'event: job\ndata: {"percent": 2}\n\nid: end\nevent: job\ndata: {"percent": 3}\n\n',
-    )
+
+    def event(percent: int, end: str = "") -> str:
+        job = JobProgress(
+            id="0" * 32, short_id="00000000", name="dog", title="dog", source="pair", state="running",
+            created=1, updated=2, priority=0, attempts=1, error="", result="", batch=None, styles=[],
+            requested="", actions=[], percent=percent, left=None,
+        )  # fmt: skip
+        return f"{end}event: job\ndata: {job.model_dump_json()}\n\n"
+
+    texts = (event(1), event(2) + event(3, "id: end\n"))
     client, sent = scripted(*[httpx2.Response(200, text=text) for text in texts])
-    assert [event["percent"] for event in client.progress("0" * 32)] == [1, 2, 3]
+    assert [job.percent for job in client.progress("0" * 32)] == [1, 2, 3]
     assert len(sent) == 2
 
 
