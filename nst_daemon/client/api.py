@@ -1,4 +1,4 @@
-"""The methods of the client: one for each thing that the API does."""
+"""The client: jobs, styles and batches, in addition to what its base does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from nst_daemon.web.models import (
     BatchInfo,
     BatchList,
     BatchRequest,
-    CheckResult,
     JobDetails,
     JobInfo,
     JobPage,
@@ -37,7 +36,6 @@ from nst_daemon.web.models import (
     NewStyle,
     Repeat,
     StyleInfo,
-    Submission,
     Submitted,
     SubmittedJob,
 )
@@ -64,56 +62,6 @@ class Client(ClientBase):
         client.wait(job)
         client.download(job, "dog-in-starry.png")
     """
-
-    # Submissions
-
-    def submit(
-        self,
-        contents: ContentLike | Sequence[ContentLike],
-        styles: StyleLike | Sequence[StyleLike] = (),
-        settings: Mapping[str, Any] | None = None,
-        *,
-        priority: int = 0,
-    ) -> list[SubmittedJob]:
-        """Submit one job for each content. Files are uploaded first.
-
-        Args:
-            contents: Files, uploads, or `ContentRef` for a name and a mask.
-            styles: Names of library styles (text), files (`Path`), uploads, or `StyleRef`. Several are blended in each
-                picture. Empty: the default style of the daemon.
-            settings: Settings of the painting, and format, depth and quality.
-            priority: Jobs with a higher one are painted first.
-
-        Returns:
-            The jobs, in the order of the contents.
-        """
-        body = self._submission(contents, styles, settings, priority)
-        return self._transport.call(Submitted, "POST", "/jobs", json=body).jobs
-
-    def check(
-        self,
-        contents: ContentLike | Sequence[ContentLike],
-        styles: StyleLike | Sequence[StyleLike] = (),
-        settings: Mapping[str, Any] | None = None,
-    ) -> CheckResult:
-        """Everything for which `submit` would be refused, and the estimated time. Files are uploaded."""
-        body = self._submission(contents, styles, settings, 0)
-        return self._transport.call(CheckResult, "POST", "/jobs/check", json=body)
-
-    def _submission(
-        self,
-        contents: ContentLike | Sequence[ContentLike],
-        styles: StyleLike | Sequence[StyleLike],
-        settings: Mapping[str, Any] | None,
-        priority: int,
-    ) -> Submission:
-        references = References(self.upload)
-        return Submission(
-            contents=references.contents(contents),
-            styles=references.styles(styles),
-            settings=settings or {},
-            priority=priority,
-        )
 
     # Jobs
 

@@ -1,10 +1,10 @@
-"""The part of the client that all its methods need: the connection, uploads, and the parts of submissions."""
+"""The first part of the client: the connection, the state of the daemon, uploads and submissions."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from nst_daemon.client.transport import ApiError, HttpTransport
 from nst_daemon.errors import UsageError
 from nst_daemon.names import printable
 from nst_daemon.web.models import (
+    CheckResult,
     ContentRef,
     HealthInfo,
     JobInfo,
@@ -23,6 +24,8 @@ from nst_daemon.web.models import (
     SettingsInfo,
     StatusInfo,
     StyleRef,
+    Submission,
+    Submitted,
     SubmittedJob,
     UploadInfo,
 )
@@ -43,7 +46,7 @@ JobLike = str | JobInfo | SubmittedJob
 
 
 class ClientBase:
-    """A connection to one daemon: what it is, and uploads. Use it as a context manager, or call `close`.
+    """A connection to one daemon: its state, uploads and submissions. Use it as a context manager, or call `close`.
 
     Args:
         url: The address of the status page.
@@ -153,6 +156,54 @@ class ClientBase:
     def remove_upload(self, upload: str | UploadInfo) -> None:
         """Remove an upload. Jobs that were submitted with it keep their copies."""
         self._transport.call(type(None), "DELETE", f"/uploads/{id_of(upload)}")
+
+    def submit(
+        self,
+        contents: ContentLike | Sequence[ContentLike],
+        styles: StyleLike | Sequence[StyleLike] = (),
+        settings: Mapping[str, Any] | None = None,
+        *,
+        priority: int = 0,
+    ) -> list[SubmittedJob]:
+        """Submit one job for each content. Files are uploaded first.
+
+        Args:
+            contents: Files, uploads, or `ContentRef` for a name and a mask.
+            styles: Names of library styles (text), files (`Path`), uploads, or `StyleRef`. Several are blended in each
+                picture. Empty: the default style of the daemon.
+            settings: Settings of the painting, and format, depth and quality.
+            priority: Jobs with a higher one are painted first.
+
+        Returns:
+            The jobs, in the order of the contents.
+        """
+        body = self._submission(contents, styles, settings, priority)
+        return self._transport.call(Submitted, "POST", "/jobs", json=body).jobs
+
+    def check(
+        self,
+        contents: ContentLike | Sequence[ContentLike],
+        styles: StyleLike | Sequence[StyleLike] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> CheckResult:
+        """Everything for which `submit` would be refused, and the estimated time. Files are uploaded."""
+        body = self._submission(contents, styles, settings, 0)
+        return self._transport.call(CheckResult, "POST", "/jobs/check", json=body)
+
+    def _submission(
+        self,
+        contents: ContentLike | Sequence[ContentLike],
+        styles: StyleLike | Sequence[StyleLike],
+        settings: Mapping[str, Any] | None,
+        priority: int,
+    ) -> Submission:
+        references = References(self.upload)
+        return Submission(
+            contents=references.contents(contents),
+            styles=references.styles(styles),
+            settings=settings or {},
+            priority=priority,
+        )
 
 
 class References:
