@@ -151,6 +151,7 @@ ALLOWED: dict[str, set[str]] = {
         "intake.batch",
         "intake.dropped",
         "ledger_figures",
+        "ledger_listing",
         "ledger_reader",
         "report.sidecar",
         "rights",

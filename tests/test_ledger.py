@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -33,6 +34,8 @@ from nst_daemon.jobs import (
     Role,
 )
 from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_file import connect
+from nst_daemon.ledger_listing import JobFilter, JobLists
 
 S = JobState
 MARK = Fingerprint(2, 3, 4, 5)
@@ -523,6 +526,31 @@ def test_settings_are_json(ledger: Ledger) -> None:
     ledger.add(added)
     (text,) = ledger._db.execute("SELECT settings FROM jobs").fetchone()
     assert json.loads(text) == added.settings
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_painting_order_is_the_order_of_painting(tmp_path: Path, seed: int) -> None:
+    """The list of the queue, whole or its beginning, is the order in which jobs are then taken one by one."""
+    chance = random.Random(seed)
+    with JobLists(tmp_path / "ledger.sqlite", connect=connect) as lists:
+        ledger = Ledger.open(tmp_path / "ledger.sqlite")
+        for number in range(25):
+            group, priority = chance.choice("abcd"), chance.choice((0, 0, 1))
+            added = job(f"{number}", group=group, priority=priority, created=chance.random())
+            ledger.add(added)
+            ledger.move(added.id, S.QUEUED, now=2.0)
+            if number == 10:
+                for _ in range(chance.randrange(4)):
+                    ledger.move(ledger.queue(1)[0].id, S.RUNNING, now=3.0)
+        queued = JobFilter(states=(S.QUEUED,))
+        whole, first = lists.in_painting_order(queued, 100), lists.in_painting_order(queued, 7)
+        painted = []
+        while following := ledger.next_queued():
+            painted.append(following.id)
+            ledger.move(following.id, S.RUNNING, now=4.0)
+        ledger.close()
+    assert whole == painted
+    assert first == painted[:7]
 
 
 def test_requests_for_several_jobs_are_stored_together(ledger: Ledger) -> None:

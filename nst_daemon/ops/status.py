@@ -19,7 +19,8 @@ from nst_daemon import files, rights
 from nst_daemon.config import Folders
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
-from nst_daemon.ledger_reader import JobEvent, LedgerReader
+from nst_daemon.ledger_listing import JobFilter, JobLists
+from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
 from nst_daemon.units import parse_duration
@@ -125,14 +126,16 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
         none = dict.fromkeys(JobState, 0)
         return Status(folders.root, live, running, none, (), (), (), {}, inbox)
     painted = {painting.id for painting in live.paintings} if live else set()
-    with LedgerReader.attach(folders.ledger) as ledger:
+    with JobLists.attach(folders.ledger) as ledger:
         prepared = [job for job in ledger.jobs(S.RUNNING) if job.id not in painted]
+        queue = ledger.in_painting_order(JobFilter(states=(S.QUEUED,)), shown)
+        queued = [job for job in map(ledger.get, queue) if job]
         return Status(
             root=folders.root,
             live=live,
             running=running,
             counts=ledger.counts(),
-            next=[*prepared, *ledger.queue(shown), *ledger.jobs(S.RETRYING)][:shown],
+            next=[*prepared, *queued, *ledger.jobs(S.RETRYING)][:shown],
             failed=ledger.history(S.FAILED, S.QUARANTINED, limit=shown),
             done=ledger.history(S.DONE, limit=shown),
             asked={asked.job_id: asked.verb for asked in ledger.pending_requests()},

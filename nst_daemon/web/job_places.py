@@ -32,9 +32,8 @@ ENDINGS: dict[JobFile, str] = {
 def result_of(job: Job, folders: Folders) -> StoredFile:
     """The picture of a job. Raises NotFoundError if there is none."""
     if not job.result:
-        raise NotFoundError(
-            f"{printable(job.name)} ({job.short_id}) has no result: it is {job.state}"
-        )
+        why = "its files were deleted" if job.deleted else f"it is {job.state}"
+        raise NotFoundError(f"{printable(job.name)} ({job.short_id}) has no result: {why}")
     return StoredFile.inside(folders.results, job.result)
 
 

@@ -224,6 +224,16 @@ def test_json_is_json(folders: Folders) -> None:
     ]
 
 
+def test_the_queue_is_listed_as_it_will_be_painted(folders: Folders) -> None:
+    """Groups take turns in the list of next jobs, as they do when they are painted."""
+    folders.state.mkdir(parents=True)
+    with Ledger.open(folders.ledger) as ledger:
+        for number, group in enumerate("aaabb"):
+            ledger.add(replace(job(number, f"{group}{number}"), group=group, created=float(number)))
+            ledger.move(f"{number:032x}", S.QUEUED, now=9.0)
+    assert [job.name for job in status.gather(folders).next] == ["a0", "b3", "a1", "b4", "a2"]
+
+
 def test_what_is_next(folders: Folders) -> None:
     """Jobs in a worker come first, then the queue, then jobs to be retried, up to the limit."""
     folders.state.mkdir(parents=True)

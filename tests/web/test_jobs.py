@@ -142,7 +142,10 @@ def test_without_a_ledger_there_are_no_jobs(visitor: TestClient, options: PageOp
     """Before the first start of a daemon the list is empty, and a job is unknown."""
     options.folders.ledger.unlink()
     assert visitor.get(f"{API}/jobs").json() == {"jobs": [], "next": "", "total": 0}
-    assert visitor.get(f"{API}/jobs/{'0' * 32}").status_code == 404
+    for path in (f"jobs/{'0' * 32}", f"jobs/{'0' * 32}/result", f"results.zip?id={'0' * 32}"):
+        answer = visitor.get(f"{API}/{path}")
+        assert (answer.status_code, answer.json()["cause"]) == (404, f"there is no job {'0' * 32}")
+    assert act(visitor, "cancel", states=["queued"]).status_code == 400
 
 
 def test_a_ledger_that_cannot_be_read_is_said(visitor: TestClient, options: PageOptions) -> None:

@@ -111,9 +111,8 @@ def results_zip(
     shared: Shared,
 ) -> Response:
     """The pictures of several jobs and their sidecars in a ZIP file. Files that were removed are left out."""
-    with LedgerReader.attach(shared.folders.ledger) as ledger:
-        jobs = [_found(ledger.get(one), one) for one in dict.fromkeys(id)]
-    kept = [job for job in jobs if job_places.files_of(job, shared.folders)]
+    jobs = [find_job(shared, one) for one in dict.fromkeys(id)]
+    kept = [job for job in jobs if "result" in job_places.files_of(job, shared.folders)]
     if not kept:
         raise NotFoundError("none of these jobs has a result")
     return _zip(kept, shared, "results.zip")
@@ -130,13 +129,9 @@ def find_job(shared: Context, job_id: str) -> Job:
         raise NotFoundError(
             f"{name} is still in the inbox", remedy="wait until the daemon takes it"
         )
-    return _found(found, job_id)
-
-
-def _found(job: Job | None, job_id: str) -> Job:
-    if job is None:
+    if found is None:
         raise NotFoundError(f"there is no job {job_id}")
-    return job
+    return found
 
 
 def _beside(shared: Context, job_id: str, what: JobFile) -> StoredFile:
