@@ -23,7 +23,14 @@ import yaml
 
 from nst_daemon import files, strict_yaml
 from nst_daemon.config import Config, Folders
-from nst_daemon.errors import InputError, NameInUseError, NstError, SettingsError, UsageError
+from nst_daemon.errors import (
+    InputError,
+    NameInUseError,
+    NstError,
+    SettingsError,
+    StorageError,
+    UsageError,
+)
 from nst_daemon.intake import batch as batch_files
 from nst_daemon.intake.batch import Batch
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES, Style
@@ -38,6 +45,10 @@ from nst_daemon.ops.submission import FieldProblem
 
 #: Seconds that the daemon needs to make a job of a batch, at most, in nearly all cases.
 STOP_SECONDS = 0.5
+
+
+#: A file in the folder of a batch until its batch file is in the inbox.
+SUBMITTING = "submitting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +163,8 @@ def submit(config: Config, batch: NewBatch) -> str:
         except NstError:
             files.remove_tree(root)
             raise
+    with files.storage(root):
+        (root / SUBMITTING).unlink(missing_ok=True)
     return name
 
 
@@ -358,7 +371,9 @@ def _store(folders: Folders, root: Path, pictures: Iterable[_StoredPicture]) -> 
     """Copy pictures to their places in `root`, all or none. Raises NameInUseError, StorageError."""
     hidden = root.with_name(f".{secrets.token_hex(8)}.part")
     try:
+        files.make_folder(hidden)
         with files.storage(root.parent):
+            (hidden / SUBMITTING).touch()
             for picture in pictures:
                 target = hidden / picture.path.relative_to(root)
                 files.make_folder(target.parent)
@@ -372,5 +387,5 @@ def _store(folders: Folders, root: Path, pictures: Iterable[_StoredPicture]) -> 
                 raise
             files.fsync_folder(root.parent)
     finally:
-        with suppress(OSError):
+        with suppress(StorageError):
             files.remove_tree(hidden)

@@ -14,6 +14,7 @@ from nst_daemon.intake.batch import SUFFIX
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
+from nst_daemon.ops.batch_submission import SUBMITTING
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.containment import contained, warn
 from nst_daemon.service.state import Moment, State
@@ -127,9 +128,12 @@ class Housekeeping:
             return
         for folder in root.iterdir():
             with contained(folder.name, warn(log, "uploads of a batch cannot be removed: %s")):
-                interrupted = folder.name.startswith(".")
-                kept = COPYING_SECONDS if interrupted else None if days is None else days * DAY
-                if kept is None or (not interrupted and self._is_open(folder.name)):
+                if self._is_open(folder.name):
+                    continue
+                kept = None if days is None else days * DAY
+                if self._was_interrupted(folder):
+                    kept = COPYING_SECONDS
+                if kept is None:
                     continue
                 ended = max(
                     folder.lstat().st_mtime,
@@ -138,6 +142,13 @@ class Housekeeping:
                 if ended < now.wall - max(kept, COPYING_SECONDS):
                     files.remove_tree(folder)
                     log.info("removed the uploads of batch %s from %s", folder.name, root)
+
+    def _was_interrupted(self, folder: Path) -> bool:
+        """Whether pictures were copied for a batch whose file has not come into the inbox."""
+        if folder.name.startswith("."):
+            return True
+        submitting = (folder / SUBMITTING).exists()
+        return submitting and not self._state.ledger.batch_counts(folder.name)
 
     def _is_open(self, batch: str) -> bool:
         """Whether the file of a batch is in the inbox, or one of its jobs has not ended."""

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from nst_daemon import cli
 from nst_daemon.config import Keep
 from nst_daemon.jobs import JobState
-from nst_daemon.ops.batch_submission import BatchPicture, NewBatch, submit
+from nst_daemon.ops.batch_submission import SUBMITTING, BatchPicture, NewBatch, submit
 from nst_daemon.ops.input_places import input_places
 from nst_daemon.service.housekeeping import DAY
 from nst_daemon.service.state import Pacing
@@ -166,6 +166,22 @@ def test_interrupted_copies_are_removed(tmp_path: Path) -> None:
     assert (old.exists(), new.exists(), named.exists()) == (False, True, True)
     bench.step(HOUR)
     assert not named.exists(), "no batch file has come"
+
+
+def test_uploads_without_a_batch_file_are_removed(tmp_path: Path) -> None:
+    """If the page ended before the batch file was in the inbox, the pictures go after an hour, whatever is kept."""
+    bench = Bench(tmp_path / "nst", keep=Keep(done_days=None))
+    lost, begun = bench.folders.batches / "lost", bench.folders.batches / "night"
+    (bench.folders.styles / "one.png").write_bytes(PNG)
+    ask(bench, tmp_path / "uploads")
+    assert not (begun / SUBMITTING).exists()
+    lost.mkdir()
+    for folder in (lost, begun):
+        (folder / SUBMITTING).touch()
+    bench.step(1.5, times=8)
+    paint_all(bench)
+    bench.step(2 * HOUR)
+    assert (lost.exists(), begun.exists()) == (False, True)
 
 
 def test_rerun_and_contact_sheets_look_there(bench: Bench) -> None:
