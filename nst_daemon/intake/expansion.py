@@ -135,6 +135,11 @@ def plan(batch: Batch, name: str, reach: Reach, search: Finder | None = None) ->
     except SettingsError as error:
         places = setting_places(styles, {**batch.settings, **batch.sweep}, batch.label)
         raise error.placed(places) from error
+    if any(settings.start == "given" for settings in resolved.values()):
+        raise SettingsError(
+            f"{batch.label}: start is 'given', and a batch has no pictures to start with",
+            remedy="choose another start",
+        )
     taken: dict[str, int] = {}
     combinations = []
     for (c, content), (s, style), (k, swept) in product(

@@ -121,6 +121,8 @@ PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
     ({"sweep": {"sede": [1]}}, ["sweep.sede.0"]),
     ({"settings": {"seed": 1}}, ["sweep.seed"]),
     ({"sweep": {"format": ["png", "jpeg"], "depth": [8, 16]}}, ["sweep"]),
+    ({"settings": {"start": "given"}}, ["sweep"]),
+    ({"settings": {"start": "given"}, "sweep": {}}, ["settings"]),
     ({"sweep": {"seed": list(range(200)), "size": list(range(64, 164))}}, [""]),
     ({"settings": {"preset": "x" * 70_000}}, ["settings.preset"]),
 ]
