@@ -36,6 +36,8 @@ def token_create(
     access: tokens.Access = "read" if read_only else "full"
     secret = tokens.create(loaded.folders, name, access)
     rights = "see everything and change nothing" if read_only else "do everything"
+    if len(tokens.listed(loaded.folders)) == 1 and not loaded.status_page_token:
+        streams.notice("this is the first token: the page needs one from now on", level=6)
     streams.notice(f"{name} can {rights}; the token is not shown again:", level=6)
     print(secret)
 
