@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from nst_daemon import tokens
+from nst_daemon.config import load
 from tests.browser import Keys, Page, needs_browser, opened, webdriver
 from tests.web.site import SCRIPT, UNICODE, Site, serving
 
@@ -252,7 +254,8 @@ def test_every_format_has_a_thumbnail(page: Page, site: Site) -> None:
 def test_advanced_settings_are_found(page: Page) -> None:
     """The search finds settings by words of their help, changed ones are counted, and a preset changes the defaults."""
     page.click(".all-settings summary")
-    page.find("#settings-search")[0].send_keys("optimiser 'lbfgs")
+    page.find("#settings-search")[0].send_keys("optimiser 'lbfgs", Keys.ENTER)
+    assert problems(page) == [], "Enter has submitted the form"
     page.until(
         lambda: len([f for f in page.find(".setting-group .setting") if f.is_displayed()]) < 4,
         "the matches",
@@ -382,9 +385,12 @@ def test_the_page_waits_for_a_daemon_that_has_gone(page: Page, site: Site) -> No
 
 
 def test_the_token_opens_the_page(browser: Page, tmp_path: Path) -> None:
-    """The page asks for the token, refuses a wrong one, accepts the right one, and forgets it after "Sign out"."""
+    """The page refuses a wrong token, accepts the right one until "Sign out", and has no form for a read-only one."""
     made = Site(tmp_path)
     made.environment["NST_STATUS_PAGE_TOKEN"] = TOKEN
+    folders = load(None, made.environment).folders
+    folders.state.mkdir()
+    visitor = tokens.create(folders, "visitor", "read")
     made.serve()
     try:
         browser.driver.get(made.address)
@@ -398,5 +404,10 @@ def test_the_token_opens_the_page(browser: Page, tmp_path: Path) -> None:
         browser.click("#menu-button")
         browser.click("#menu .button")
         browser.until(lambda: browser.find("#token"), "the form again")
+        browser.find("#token")[0].send_keys(visitor, Keys.ENTER)
+        browser.until(lambda: browser.find(".paint-form .empty"), "the page for reading")
+        assert browser.find("form") == []
+        assert "read-only" in browser.text(".paint-form")
+        assert browser.violations() == []
     finally:
         made.kill()

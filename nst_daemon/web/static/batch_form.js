@@ -1,7 +1,7 @@
 // The form for a new batch: contents × styles × values of settings.
 import { post } from "./api.js";
-import { checker, problemOf } from "./checker.js";
-import { announce, button, icon, make, setText } from "./dom.js";
+import { checker, firstProblem, onlyByButton, problemOf } from "./checker.js";
+import { announce, button, icon, make, redraw, setText } from "./dom.js";
 import { setTargets } from "./dropping.js";
 import { estimateText } from "./paint.js";
 import { pictureZone } from "./pictures.js";
@@ -32,7 +32,7 @@ export function batchForm(info, known) {
   const product = make("p", { class: "product" }), estimate = make("p", { class: "help estimate" });
   const send = make("button", { class: "button primary large", type: "submit" }, icon("batches"), make("span", {}, t("batches.send")));
   const part = (heading, ...children) => make("section", { class: "card part", "aria-label": heading }, make("h2", {}, heading), ...children);
-  const element = make("form", { class: "batch-form", noValidate: true, on: { submit } },
+  const element = make("form", { class: "batch-form", noValidate: true, on: { submit, keydown: onlyByButton } },
     part(t("batches.name"), make("label", { class: "unseen", for: name.id }, t("batches.name")), name, nameProblem),
     part(t("paint.contents"), zone.element, contentProblem),
     part(t("styles.title"), picker.element),
@@ -82,7 +82,7 @@ export function batchForm(info, known) {
     setText(nameProblem, ofName);
     if (ofName) name.setAttribute("aria-invalid", "true");
     else name.removeAttribute("aria-invalid");
-    general.replaceChildren(...others.map((text) => make("li", { class: "problem" }, text)));
+    redraw(general, others, () => others.map((text) => make("li", { class: "problem" }, text))); // read aloud only if it is new
   }
 
   async function submit(event) {
@@ -110,7 +110,7 @@ export function batchForm(info, known) {
       announce(t("batches.started", { name: batch.name }));
     } catch (error) {
       show([problemOf(error)]);
-      element.querySelector("[aria-invalid=true]")?.focus();
+      firstProblem(element)?.focus();
     } finally {
       send.disabled = false;
     }

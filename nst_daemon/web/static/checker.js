@@ -38,3 +38,15 @@ export function checker({ path, body, answered }) {
 
 /** An ApiError as one of the problems of a CheckResult. */
 export const problemOf = (error) => ({ error: error.message, field: error.field || "" });
+
+/** A listener for a long form: Enter in a field does not submit it, only its button does. */
+export function onlyByButton(event) {
+  if (event.key === "Enter" && event.target.matches("input:not([type=file])")) event.preventDefault();
+}
+
+/** The first field of a form with a problem. A problem that belongs to no field is scrolled into view. */
+export function firstProblem(form) {
+  const field = form.querySelector("[aria-invalid=true]");
+  if (!field) [...form.querySelectorAll(".problem")].find((problem) => problem.textContent)?.scrollIntoView({ block: "center" });
+  return field;
+}

@@ -1,7 +1,7 @@
 // The view for new pictures: contents, styles, settings, and what is being painted now.
 import { post } from "./api.js";
-import { checker, problemOf } from "./checker.js";
-import { button, icon, make, setText } from "./dom.js";
+import { checker, firstProblem, onlyByButton, problemOf } from "./checker.js";
+import { button, icon, make, redraw, setText } from "./dom.js";
 import { setTargets } from "./dropping.js";
 import { nowPainting } from "./now.js";
 import { pictureZone } from "./pictures.js";
@@ -62,7 +62,7 @@ function paintForm(info, known) {
   const estimate = make("p", { class: "help estimate" });
   const send = make("button", { class: "button primary large", type: "submit" }, icon("paint"), make("span", {}, t("paint.send")));
   const confirmation = make("div", { class: "confirmation", role: "status", tabIndex: -1 });
-  const element = make("form", { noValidate: true, on: { submit } },
+  const element = make("form", { noValidate: true, on: { submit, keydown: onlyByButton } },
     confirmation,
     part("1", t("paint.contents"), zone.element, contentProblem),
     part("2", t("paint.styles"), picker.element),
@@ -109,7 +109,7 @@ function paintForm(info, known) {
     zone.show();
     picker.problem(ofStyles.join(" "));
     setText(priorityProblem, left.priority || "");
-    general.replaceChildren(...left.map((text) => make("li", { class: "problem" }, text)));
+    redraw(general, left, () => left.map((text) => make("li", { class: "problem" }, text))); // read aloud only if it is new
     return problems.length > 0;
   }
 
@@ -132,7 +132,7 @@ function paintForm(info, known) {
       setText(estimate, "");
     } catch (error) {
       show([problemOf(error)]);
-      focusOn(element.querySelector("[aria-invalid=true]"));
+      focusOn(firstProblem(element));
     } finally {
       send.disabled = false;
     }

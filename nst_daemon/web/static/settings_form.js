@@ -41,7 +41,10 @@ export function settingsForm({ info, values = {}, onchange = () => {}, id = "set
   const main = info.settings.filter((setting) => setting.main).map((setting) => fields.get(setting.name));
   const others = info.settings.filter((setting) => !setting.main);
   const number = make("span", { class: "badge", hidden: true });
-  const search = make("input", { type: "search", id: `${id}-search`, placeholder: t("settings.search"), "aria-label": t("settings.search"), autocomplete: "off", on: { input: () => filter() } });
+  const search = make("input", { type: "search", id: `${id}-search`, placeholder: t("settings.search"), "aria-label": t("settings.search"), autocomplete: "off", on: {
+    input: () => filter(),
+    keydown: (event) => { if (event.key === "Enter") event.preventDefault(); }, // it must not submit the form around it
+  } });
   const nothing = make("p", { class: "help", hidden: true, role: "status" }, t("settings.nothing"));
   const groups = groupsOf(others).map(([name, settings]) => make("section", { class: "setting-group", "aria-label": t(`settings.group_${name}`) },
     make("h3", {}, t(`settings.group_${name}`)), make("div", { class: "setting-grid" }, ...settings.map((setting) => fields.get(setting.name).element))));

@@ -49,10 +49,10 @@ export class Tray {
 
   /** Add files and upload those that the daemon will accept. Returns the new items. */
   async add(files) {
-    const known = await limits();
+    const known = await limits().catch(() => null); // the server refuses what the page does not
     const added = [...files].map((file) => new Item(file));
     for (const item of added) {
-      item.error = refusal(item.file, known) || (this.kept.length >= this.max(known) ? t("upload.too_many", { count: this.max(known) }) : "");
+      item.error = known ? refusal(item.file, known) || (this.kept.length >= this.max(known) ? t("upload.too_many", { count: this.max(known) }) : "") : "";
       if (item.error) item.state = "refused";
       this.items.push(item);
       if (!item.error) queue(this, item);
