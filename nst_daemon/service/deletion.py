@@ -87,15 +87,13 @@ class Deletions:
             return True
         picture = self._state.folders.results / job.result
         owned = [path for path in _files_of_result(job, picture) if os.path.lexists(path)]
-        if owned and not _is_of_job(picture, job):
-            label = printable(str(picture))
-            job_logger(log, job.name, job.id).info(
-                "%s is not its picture any more, and stays", label
-            )
+        if not owned:
+            if os.path.lexists(picture):
+                said = job_logger(log, job.name, job.id)
+                said.info("%s is not its picture any more, and stays", printable(str(picture)))
             return True
         removed = _remove_all(owned, problems)
-        if owned:
-            files.fsync_folder(picture.parent)
+        files.fsync_folder(picture.parent)
         return removed
 
     def _remove_inputs(self, job: Job, problems: list[str]) -> bool:
@@ -132,25 +130,35 @@ class Deletions:
 
 
 def _files_of_result(job: Job, picture: Path) -> Iterator[Path]:
-    """The files of a result in the order in which they are removed: those that say whose they are come last."""
+    """The files of a result that are the job's, in the order in which they are removed.
+
+    The sidecar says whose they are, and is removed last. Without one the picture counts if it is as it was painted.
+    """
     staged = PurePath(job.staged_files[-1] if job.staged_files else picture.name)
     stem = picture.name.removesuffix(staged.suffix)
+    sidecar = picture.with_name(f"{stem}.json")
+    named = _named_by(sidecar)
+    if named != job.id and (named or not _is_as_painted(picture, job)):
+        return
     for suffix in (LOSS_PLOT, TIME_LAPSE):
         path = picture.with_name(stem + suffix)
         # "dog.loss.png" with a "dog.loss.json" is the picture of the job "dog.loss", not the curve of "dog".
         if staged.stem + suffix in job.staged_files and not path.with_suffix(".json").exists():
             yield path
     yield picture
-    yield picture.with_name(f"{stem}.json")
+    if named:
+        yield sidecar
 
 
-def _is_of_job(picture: Path, job: Job) -> bool:
-    """Whether the sidecar names the job; without a sidecar, whether the picture is as the job painted it."""
+def _named_by(sidecar: Path) -> str | None:
+    """The id of the job that a sidecar names; None if there is none, or if it names no job."""
     try:
-        sidecar = json.loads(files.read_file(picture.with_suffix(".json")))
-        return bool(sidecar["job"]["id"] == job.id)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+        return str(json.loads(files.read_file(sidecar))["job"]["id"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _is_as_painted(picture: Path, job: Job) -> bool:
     try:
         regular = picture.is_file() and not picture.is_symlink()
         return regular and sha256_file(picture) == job.staged_sha256

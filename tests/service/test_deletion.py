@@ -146,6 +146,15 @@ def test_without_a_sidecar_the_picture_counts(bench: Bench, changed: bool, left:
     assert below(bench.folders.results) == left
 
 
+@pytest.mark.parametrize("sidecar", [b"[" * 100_000, b"\xff", b"[]", b"{}", b'{"job": 3}'])
+def test_a_damaged_sidecar_does_not_prevent_a_deletion(bench: Bench, sidecar: bytes) -> None:
+    """A sidecar that names no job counts as none: the picture goes if it is as it was painted, and the file stays."""
+    job = painted(bench)
+    (bench.folders.results / "dog.json").write_bytes(sidecar)
+    assert delete(bench, job).deleted
+    assert below(bench.folders.results) == {"dog.json"}
+
+
 def test_the_curve_of_another_job_is_not_taken_for_its_own(bench: Bench) -> None:
     """dog.loss.png is not removed with the job dog if it is the picture of the job dog.loss."""
     job = painted(bench)
