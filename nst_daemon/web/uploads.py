@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from nst_daemon import files
 from nst_daemon.config import Limits
-from nst_daemon.errors import InputError, UsageError
+from nst_daemon.errors import UsageError
 from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.intake.submit import picture_suffix
 from nst_daemon.names import clean_name, printable
@@ -222,16 +222,16 @@ class Uploads:
     def _complete(self, arriving: _Arriving, name: str) -> Upload:
         """Check a picture that has arrived, and make it an upload."""
         # The readers need much memory: the process stays small until the first upload.
-        from nst_daemon.pictures.decode import read_header  # noqa: PLC0415
+        from nst_daemon.pictures.decode import decode_file, read_header  # noqa: PLC0415
 
         label = printable(name)
         arriving.write()
         arriving.flush()
-        with arriving.hidden.open("rb") as file:
-            with self._reading:
-                header = read_header(file.fileno(), self._limits, name=label)
+        with arriving.hidden.open("rb") as file, self._reading:
+            header = read_header(file.fileno(), self._limits, name=label)
             if not looks_whole(file.fileno(), arriving.received):
-                raise InputError(f"{label} is truncated", remedy="upload the complete file")
+                # Something that the picture itself does not need may be missing.
+                decode_file(file.fileno(), self._limits, name=label, used=lambda _: 1)
         height, width = header.size
         noted = _Notes(name, arriving.received, header.format.name, width, height)
         with arriving.placed():

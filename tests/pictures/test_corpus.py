@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 
 import pytest
 
+from nst_daemon.pictures.decode import read_header
 from tests.pictures.corpus.case import CONTAINERS, cases_of, judge
 
 
@@ -22,3 +24,15 @@ def test_names_of_files_are_unique(container: str) -> None:
     """No two files of a module have the same name."""
     names = Counter(case.name for case in cases_of(container))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_the_header_has_the_size_of_the_decoded_picture(container: str) -> None:
+    """The dimensions of the header are those of the upright picture, for a sample of the files of each format."""
+    found = 0
+    for case in list(cases_of(container))[::9]:
+        if case.colours is not None:
+            size = read_header(io.BytesIO(case.make()), name=case.name).size
+            assert size == case.colours.shape[:2], case.name
+            found += 1
+    assert found

@@ -141,8 +141,8 @@ REFUSED: list[tuple[str, bytes, int, str]] = [
     ("dog.png", b"", 400, "is empty"),
     ("dog.png", bytes(1001), 413, "limits.max_bytes"),
     ("dog.png", b"this is no picture", 400, "not an image file of a known format"),
-    ("dog.png", png()[:60], 400, "truncated"),
-    ("dog.jpg", png((32, 32), format="JPEG")[:-3], 400, "is truncated"),
+    ("dog.png", png()[:45], 400, "truncated"),
+    ("dog.jpg", png((32, 32), format="JPEG")[:-9], 400, "dog.jpg is damaged or truncated"),
     ("wide.png", png((41, 2)), 400, "41 × 2 pixels"),
     ("many.png", png((40, 40)), 400, "40 × 40 pixels"),
     ("dog.jpg", AVIF, 400, "dog.jpg is an AVIF file, and limits.formats does not list avif"),
@@ -159,6 +159,16 @@ def test_a_file_that_cannot_be_painted_is_refused_and_leaves_nothing(
     found, answer = post(client(strict), name, data)
     assert (found, said in answer["error"]) == (code, True), answer
     assert stored(options) == set()
+
+
+def test_a_picture_is_taken_if_only_something_else_is_cut(visitor: TestClient) -> None:
+    """A JPEG without its last marker, and a PNG without its last chunk, can be painted and are taken."""
+    for name, data in (
+        ("dog.jpg", png((32, 32), format="JPEG", quality=30)[:-2]),
+        ("dog.png", png()[:-12]),
+    ):
+        code, answer = post(visitor, name, data)
+        assert code == 201, answer
 
 
 def test_a_length_is_required(visitor: TestClient, options: PageOptions) -> None:
