@@ -226,6 +226,10 @@ def api_page() -> Iterator[str]:
             if name == "RenderSettings":  # its signature would be a page of types
                 yield "    options: {show_signature: false, members: false}\n"
                 yield "[Settings of a picture](settings.md) describes the arguments.\n"
+    yield "## The client of the REST API\n"
+    yield "[The Python client](../client.md) has examples.\n"
+    yield "::: nst_daemon.client.Client\n    options: {inherited_members: true}\n"
+    yield "::: nst_daemon.client.ApiError\n"
 
 
 def module_pages() -> dict[str, str]:

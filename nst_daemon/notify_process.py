@@ -62,7 +62,10 @@ def send(urls: Sequence[str], message: Mapping[str, str]) -> dict[int, str]:
 
 def missing() -> bool:
     """Whether Apprise is not installed."""
-    return find_spec("apprise") is None
+    try:
+        return find_spec("apprise") is None
+    except ValueError:  # its import was blocked
+        return True
 
 
 def unusable(urls: Sequence[str]) -> list[int]:

@@ -257,6 +257,7 @@ ALLOWED: dict[str, set[str]] = {
         "ops",
         "service",
         "managed_process",
+        "notify_process",
         "overlaps",
         "unexpected",
         "workers.picture_check",

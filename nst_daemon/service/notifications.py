@@ -6,6 +6,7 @@ Between two messages lies at least `notify.interval`. `outbox` sends them.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,11 @@ from nst_daemon.addresses import is_local, split_address
 from nst_daemon.config import Config
 from nst_daemon.jobs import Job, JobState, Role
 from nst_daemon.names import printable, shortened
+from nst_daemon.notify_process import INSTALL, missing
 from nst_daemon.service.outbox import Message, Outbox
 from nst_daemon.units import count
+
+log = logging.getLogger(__name__)
 
 S = JobState
 #: Seconds from the first event to its message: what happens at the same time becomes one message.
@@ -72,7 +76,8 @@ class Notifications:
     """
 
     def __init__(self, config: Config, outbox: Outbox) -> None:
-        self._config, self._outbox = config, outbox
+        self._outbox = outbox
+        self.reconfigure(config)
         self._events = _Events()
         self._first_seen: float | None = None
         self._pace, self._pause_pace = MessagePace(), MessagePace()
@@ -80,8 +85,10 @@ class Notifications:
         self._announced = False  # the present pause
 
     def reconfigure(self, config: Config) -> None:
-        """Continue with another configuration."""
+        """Continue with another configuration. The log says if messages cannot be sent."""
         self._config = config
+        if config.notify.urls and missing():
+            log.warning("notify.urls needs Apprise, which is not installed; %s", INSTALL)
 
     def job_ended(self, job: Job) -> None:
         """A job is done or has failed. The pictures of a batch are reported at its end, if that is reported."""

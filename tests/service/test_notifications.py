@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -207,6 +208,24 @@ def test_pauses_that_come_and_go_are_few_messages() -> None:
 def test_links_lead_where_others_can_open_them(keys: dict[str, str], url: str) -> None:
     """A link needs an address that other machines can open: status_page_url, or the address of the page."""
     assert page_url(Config(**keys)) == url  # type: ignore[arg-type]
+
+
+def test_a_daemon_without_apprise_says_so(tmp_path: Path) -> None:
+    """If messages are configured and Apprise is not installed, the log names the command that installs it."""
+    code = (
+        "import logging, sys\n"
+        "logging.basicConfig(format='%(message)s')\n"
+        "sys.modules['apprise'] = None\n"
+        "from nst_daemon.config import Config, Notify\n"
+        "from nst_daemon.service.notifications import Notifications\n"
+        "from nst_daemon.service.outbox import Outbox\n"
+        "Notifications(Config(), Outbox())\n"
+        f"Notifications(Config(notify=Notify(urls=[{URL!r}])), Outbox())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    assert "Apprise, which is not installed" in line
+    assert "nst-daemon[notify]" in line
 
 
 # With the real process

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
@@ -35,6 +36,14 @@ from nst_daemon.web.uploads import Upload
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/batches", tags=["batches"])
+
+#: The contact sheet, for the OpenAPI description.
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The contact sheet",
+    }
+}
 
 #: The contact sheet of a batch, in its folder of results.
 SHEET = "contact-sheet.jpg"
@@ -86,7 +95,7 @@ def batches(shared: Shared) -> BatchList:
     return BatchList(batches=sorted(described, key=lambda batch: batch.created, reverse=True))
 
 
-@router.get("/{name:path}/sheet", response_class=FileResponse)
+@router.get("/{name:path}/sheet", response_class=FileResponse, responses=JPEG)
 def sheet(name: str, shared: Shared, wanted: RequestedFile) -> Response:
     """The contact sheet of a batch. It is made when the batch ends."""
     return wanted.send(_sheet(shared, name), f"{name} {SHEET}")
