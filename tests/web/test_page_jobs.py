@@ -145,7 +145,8 @@ def test_filters_and_search(page: Page, site: Jobs) -> None:
     show(page, site)
     page.click(".jobs-filter[data-key=failed]")
     page.until(lambda: len(titles(page)) == 5, "the failed jobs")
-    assert page.names(".jobs-error b")[-1] == "There was not enough memory"
+    reason = "There was not enough memory"
+    page.until(lambda: page.names(".jobs-error b")[-1:] == [reason], "the reasons")
     assert "nst-daemon" not in " ".join(page.names(".jobs-error"))
     page.find("#jobs-search")[0].send_keys("TYP")
     page.until(lambda: titles(page) == ["typo"], "the match")
