@@ -1,4 +1,4 @@
-"""Make the pictures of a contact sheet, the gallery and the status page: a part of `make docs-images`."""
+"""Make the pictures of a contact sheet, the gallery and the page: a part of `make docs-images`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,53 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from PIL import Image
 
 from benchmarks.drawings import STYLES, draw_painting, draw_scene
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.service.live_status import LiveStatus
 
 IMAGES = Path(__file__).parent / "images"
-#: The configuration of the daemon: a status page, and pictures that are small but recognisable.
+ADDRESS = "127.0.0.1:8797"
+#: The configuration of the daemon: a page, and pictures that are small but recognisable.
 PAGES = {
-    "NST_STATUS_PAGE": "127.0.0.1:8797",
+    "NST_STATUS_PAGE": ADDRESS,
     "NST_RENDER__PRESET": "gentle",
-    "NST_RENDER__SIZE": "384",
+    "NST_RENDER__SIZE": "256",
     "NST_SERVICE__SETTLE_SECONDS": "0.5",
 }
+SCENES = ("mountains", "riverside", "lighthouse")
+#: Windows: a desktop's and a phone's width and height in pixels, and the height of both in the saved picture.
+DESKTOP, PHONE, SAVED_HEIGHT = (1280, 860), (390, 860), 620
+GAP, QUALITY = 24, 80
+#: The JavaScript that prepares each view; it runs until it returns true. {job}: the id of the job that is painted.
+VIEWS: Mapping[str, tuple[str, str]] = {
+    "paint": ("#/", "return document.querySelectorAll('.style img').length > 3"),
+    "jobs": ("#/jobs?filter=all", "return document.querySelectorAll('.jobs-row').length > 3"),
+    "job": (
+        "#/jobs/{job}",
+        "return document.querySelector('.job-preview img') && document.querySelector('.curve path')",
+    ),
+    "results": ("#/results", "return document.querySelectorAll('.results-tile').length > 3"),
+    "viewer": (
+        "#/results?batch=coast",
+        "const tile = document.querySelector('.results-open');"
+        "if (tile && !document.querySelector('dialog')) { tile.click(); document.activeElement.blur(); }"
+        "return document.querySelector('.viewer-actions')",
+    ),
+    "batches": ("#/batches", "return document.querySelector('main h1')"),
+}
+#: Whether all pictures in the window have been loaded.
+LOADED = (
+    "return [...document.images]"
+    ".every((image) => image.complete || image.getBoundingClientRect().top > innerHeight)"
+)
 
 
 def main() -> None:
@@ -47,32 +77,69 @@ def main() -> None:
                 image.thumbnail((1000, 1000))
                 image.save(IMAGES / "contact-sheet.jpg", quality=85)
             subprocess.run([*command, "gallery"], env=environment, check=True)  # noqa: S603
-            shoot((root / "results" / "index.html").as_uri(), "gallery.jpg")
-            for name in ("first snow", "evening", "low tide"):
-                shutil.copy(
-                    root / "photos" / "riverside.png", root / "inbox" / f"{name}.content.png"
-                )
-                shutil.copy(root / "styles" / "mosaic.png", root / "inbox" / f"{name}.style.png")
-                (root / "inbox" / f"{name}.yaml").write_text("{size: 256, iterations: 60}")
-            (root / "inbox" / "holiday.content.jpg").write_bytes(b"no picture")
-            (root / "inbox" / "holiday.style.jpg").write_bytes(b"no picture")
-            wait_for(lambda: percent(root) >= 45)
-            shoot(f"http://{PAGES['NST_STATUS_PAGE']}/", "status-page.jpg")
+            with browser() as driver:
+                shot = shoot(driver, (root / "results" / "index.html").as_uri(), DESKTOP, "light")
+                shot.save(IMAGES / "gallery.jpg", quality=82, optimize=True)
+                drop(root)
+                wait_for(lambda: percent(root) >= 25)
+                save_views(driver, root)
         finally:
             daemon.terminate()
             daemon.wait()
 
 
 def fill(root: Path) -> None:
-    """Write library styles, and a batch of some scenes in two of the styles."""
+    """Write library styles, and a batch of some scenes in three of the styles."""
     for name in ("styles", "inbox", "photos"):
         (root / name).mkdir(parents=True)
     for style in STYLES:
         draw_painting(240, 240, style=style).save(root / "styles" / f"{style}.png")
-    for scene in ("mountains", "riverside"):
-        draw_scene(320, 240, scene=scene).save(root / "photos" / f"{scene}.png")
-    batch = {"contents": [f"{root}/photos/*.png"], "styles": ["swirls", "market"]}
+    for scene in SCENES:
+        draw_scene(480, 360, scene=scene).save(root / "photos" / f"{scene}.png")
+    batch = {
+        "contents": [f"{root}/photos/*.png"],
+        "styles": ["swirls", "market", "embers"],
+        "settings": {"iterations": 120},
+    }
     (root / "inbox" / "coast.batch.yaml").write_text(json.dumps(batch))
+
+
+def drop(root: Path) -> None:
+    """Drop a pair that is painted for a while, three that wait, and one that fails."""
+    pairs = {"evening": "lighthouse", "first snow": "mountains", "low tide": "riverside"}
+    for number, (name, scene) in enumerate(pairs.items()):
+        shutil.copy(root / "photos" / f"{scene}.png", root / "inbox" / f"{name}.content.png")
+        shutil.copy(root / "styles" / "mosaic.png", root / "inbox" / f"{name}.style.png")
+        settings = {"size": 384, "iterations": 600, "priority": 10 - number}
+        (root / "inbox" / f"{name}.yaml").write_text(json.dumps(settings))
+    for role in ("content", "style"):
+        (root / "inbox" / f"holiday.{role}.jpg").write_bytes(b"no picture")
+
+
+def save_views(driver: Any, root: Path) -> None:
+    """Save each view: a light desktop beside a dark phone, and the other way round."""
+    live = LiveStatus.read(root / "state" / "status.json")
+    with LedgerReader.attach(root / "state" / "ledger.sqlite") as ledger:
+        job = live.paintings[0].id if live and live.paintings else ledger.history()[0].id
+    for name, (hash_, ready) in VIEWS.items():
+        address = f"http://{ADDRESS}/{hash_.format(job=job)}"
+        for ending, desktop, phone in (("", "light", "dark"), ("-dark", "dark", "light")):
+            pair = [
+                shoot(driver, address, DESKTOP, desktop, ready),
+                shoot(driver, address, PHONE, phone, ready),
+            ]
+            save_pair(pair, IMAGES / f"page-{name}{ending}.jpg")
+
+
+def save_pair(pair: list[Image.Image], path: Path) -> None:
+    """Save two pictures side by side, with a gap that is right on dark and light pages."""
+    small = [
+        shot.resize((round(shot.width * SAVED_HEIGHT / shot.height), SAVED_HEIGHT)) for shot in pair
+    ]
+    sheet = Image.new("RGB", (sum(shot.width for shot in small) + GAP, SAVED_HEIGHT), "#808080")
+    sheet.paste(small[0], (0, 0))
+    sheet.paste(small[1], (small[0].width + GAP, 0))
+    sheet.save(path, quality=QUALITY, optimize=True, progressive=True)
 
 
 def percent(root: Path) -> int:
@@ -87,25 +154,46 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.2)  # another process is observed: there is no clock to inject
 
 
-def shoot(address: str, name: str) -> None:
-    """Save a picture of a page in a window of 1280 × 860 pixels."""
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
     from selenium import webdriver  # noqa: PLC0415 (only where there is a browser)
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    for flag in ("headless", "no-sandbox", "hide-scrollbars", "window-size=1280,860"):
+    for flag in ("headless", "no-sandbox", "hide-scrollbars", "lang=en"):
         options.add_argument(f"--{flag}")
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     try:
-        driver.get(address)
-        time.sleep(
-            4
-        )  # thumbnails load when they are in view, and the page does not report when all are loaded
-        shot = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
-        shot.convert("RGB").save(IMAGES / name, quality=82, optimize=True)
+        yield driver
     finally:
         driver.quit()
+
+
+def shoot(
+    driver: Any, address: str, size: tuple[int, int], scheme: str, ready: str = "return true"
+) -> Image.Image:
+    """A picture of a page.
+
+    Args:
+        driver: The browser.
+        address: Of the page.
+        size: Of the window in pixels.
+        scheme: "light" or "dark".
+        ready: JavaScript that returns whether the page is ready.
+    """
+    devtools = driver.execute_cdp_cmd
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    window = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    devtools("Emulation.setEmulatedMedia", {"features": [feature]})
+    devtools("Emulation.setDeviceMetricsOverride", window)
+    driver.get("about:blank")
+    driver.get(address)
+    wait_for(lambda: driver.execute_script(ready))
+    wait_for(lambda: driver.execute_script(LOADED))
+    time.sleep(1)  # transitions end, and the last picture is decoded
+    return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ class JobsView {
         icon: { ...ROW_ACTIONS, priority: "up" }[action], kind: action === "delete" ? "danger" : "", on: () => this.perform(action, this.selection.with(action)),
       })),
       this.selection.with("retry").length ? button(t("jobs.retry_changed"), { on: () => this.retryChanged() }) : null,
-      button(t("jobs.select_none"), { kind: "quiet", on: () => { this.selection.clear(); this.rows.querySelector("a")?.focus(); } })]);
+      button("", { icon: "close", label: t("jobs.select_none"), kind: "quiet", on: () => { this.selection.clear(); this.rows.querySelector("a")?.focus(); } })]);
   }
 
   async perform(action, jobs, options = {}) {

@@ -246,7 +246,7 @@ class ResultsView {
         : make("a", { class: "button", download: "", href: address("/results.zip", { id: [...this.selection.jobs.keys()] }) }, icon("download"), make("span", {}, t("results.zip", { count: size }))),
       button(t("results.all"), { kind: "quiet", on: () => this.selection.all(this.jobs, true) }),
       mayChange() && deletable ? button(t("jobs.delete_selected", { count: deletable }), { icon: "trash", kind: "danger", on: () => this.remove() }) : null,
-      button(t("jobs.select_none"), { kind: "quiet", on: () => { this.selection.clear(); this.focus(this.current); } })]);
+      button("", { icon: "close", label: t("jobs.select_none"), kind: "quiet", on: () => { this.selection.clear(); this.focus(this.current); } })]);
   }
 
   async remove() {
