@@ -54,7 +54,8 @@ VIEWS: Mapping[str, tuple[str, str]] = {
 #: Whether all pictures in the window have been loaded.
 LOADED = (
     "return [...document.images]"
-    ".every((image) => image.complete || image.getBoundingClientRect().top > innerHeight)"
+    ".filter((image) => image.checkVisibility() && image.getBoundingClientRect().top < innerHeight)"
+    ".every((image) => image.complete)"
 )
 
 
