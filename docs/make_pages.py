@@ -44,7 +44,7 @@ VIEWS: Mapping[str, tuple[str, str]] = {
     ),
     "results": ("#/results", "return document.querySelectorAll('.results-tile').length > 3"),
     "viewer": (
-        "#/results?batch=coast",
+        "#/results?q=harbour",
         "const tile = document.querySelector('.results-open');"
         "if (tile && !document.querySelector('dialog')) { tile.click(); document.activeElement.blur(); }"
         "return document.querySelector('.viewer-actions')",
@@ -74,6 +74,7 @@ def main() -> None:
         try:
             sheet = root / "results" / "coast" / "contact-sheet.jpg"
             wait_for(sheet.exists)
+            wait_for((root / "results" / "harbour.png").exists)
             with Image.open(sheet) as image:
                 image.thumbnail((1000, 1000))
                 image.save(IMAGES / "contact-sheet.jpg", quality=85)
@@ -90,13 +91,15 @@ def main() -> None:
 
 
 def fill(root: Path) -> None:
-    """Write library styles, and a batch of some scenes in three of the styles."""
+    """Write library styles, a pair, and a batch of some scenes in three of the styles."""
     for name in ("styles", "inbox", "photos"):
         (root / name).mkdir(parents=True)
     for style in STYLES:
         draw_painting(240, 240, style=style).save(root / "styles" / f"{style}.png")
     for scene in SCENES:
         draw_scene(480, 360, scene=scene).save(root / "photos" / f"{scene}.png")
+    draw_scene(480, 360, scene="riverside").save(root / "inbox" / "harbour.content.png")
+    draw_painting(240, 240, style="swirls").save(root / "inbox" / "harbour.style.png")
     batch = {
         "contents": [f"{root}/photos/*.png"],
         "styles": ["swirls", "market", "embers"],
