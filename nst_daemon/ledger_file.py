@@ -103,8 +103,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX jobs_by_group ON jobs ("group", updated, id, state, name);
     DROP INDEX jobs_by_state;
     CREATE INDEX jobs_by_state ON jobs (state, updated, id);
-    CREATE INDEX jobs_by_style ON jobs (json_extract(batch, '$.style')) WHERE batch <> 'null';
-    CREATE INDEX inputs_by_style ON inputs (name) WHERE role = 'style';
+    CREATE INDEX jobs_by_style ON jobs (json_extract(batch, '$.style'), id) WHERE batch <> 'null';
+    CREATE INDEX inputs_by_style ON inputs (name, job) WHERE role = 'style';
     CREATE INDEX requests_by_job ON requests (job);
     """,
 )

@@ -37,8 +37,8 @@ WHOLE_QUEUE = """
 #: The jobs of a style of the library, of a hot folder, or with a style picture whose stem is the name.
 _OF_STYLE = """id IN (
     SELECT id FROM jobs WHERE batch <> 'null' AND json_extract(batch, '$.style') = ?
-    UNION SELECT id FROM jobs WHERE "group" = ? AND source <> 'batch'
-    UNION SELECT job FROM inputs WHERE role = 'style' AND name >= ? AND name < ? AND name NOT LIKE ? ESCAPE '\\'
+    UNION ALL SELECT id FROM jobs WHERE "group" = ? AND source <> 'batch'
+    UNION ALL SELECT job FROM inputs WHERE role = 'style' AND name >= ? AND name < ? AND name NOT LIKE ? ESCAPE '\\'
 )"""
 
 
