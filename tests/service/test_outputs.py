@@ -180,9 +180,11 @@ def test_the_queue_of_an_older_ledger_goes_on(bench: Bench) -> None:
         for column in (
             "jobs DROP COLUMN outputs",
             "jobs DROP COLUMN changes",
+            "jobs DROP COLUMN deleted",
             "requests DROP COLUMN changes",
         ):
             database.execute(f"ALTER TABLE {column}")
+        database.execute("DROP INDEX jobs_by_batch")
         database.execute("PRAGMA user_version = 5")
     bench.begin()
     assert bench.job().outputs == {}
