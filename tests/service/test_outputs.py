@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from nst_daemon.config import Outputs
 from nst_daemon.jobs import JobState
+from nst_daemon.ledger_file import MIGRATIONS
 from tests.bench import PNG, Bench
 
 S = JobState
@@ -184,7 +186,10 @@ def test_the_queue_of_an_older_ledger_goes_on(bench: Bench) -> None:
             "requests DROP COLUMN changes",
         ):
             database.execute(f"ALTER TABLE {column}")
-        database.execute("DROP INDEX jobs_by_batch")
+        for script in MIGRATIONS[5:]:
+            for index in re.findall("CREATE INDEX ([a-z_]+)", script):
+                database.execute(f"DROP INDEX {index}")
+        database.execute("CREATE INDEX jobs_by_state ON jobs (state, updated)")
         database.execute("PRAGMA user_version = 5")
     bench.begin()
     assert bench.job().outputs == {}
