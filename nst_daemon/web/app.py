@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context
 from nst_daemon.web.guard import Guard
+from nst_daemon.web.head_requests import HeadRequests
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.parameters import check_parameters
 from nst_daemon.web.routes import (
@@ -54,6 +55,7 @@ def make_app(options: PageOptions) -> FastAPI:
                 wrong_tokens=context.wrong_tokens,
                 login=static.page("login.html", 401),
             ),
+            Middleware(HeadRequests, prefix=f"{API}/"),
             Middleware(SharedResponses, paths=SHARED),
             Middleware(error_bodies.InternalErrors),
         ],

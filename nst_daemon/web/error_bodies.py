@@ -157,14 +157,15 @@ def _http(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> list[str]:
     """The methods of an address. The framework names only those of the first route with this address."""
-    return [
+    found = [
         method
-        for method in ("GET", "HEAD", "POST", "DELETE")
+        for method in ("GET", "POST", "DELETE")
         if any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL
             for route in request.app.routes
         )
     ]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
 
 
 def _invalid(_: Request, error: Exception) -> Response:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -123,3 +125,27 @@ def test_unknown_parameters_are_errors_everywhere(visitor: TestClient, descripti
             answer = visitor.request(method, address, params={"sise": "64"})
             assert answer.status_code == 422, (method, path)
             assert answer.json()["field"] == "sise", (method, path)
+
+
+def test_head_has_the_status_and_headers_of_get(visitor: TestClient, options: PageOptions) -> None:
+    """HEAD is answered at each address that has GET, without a body; streams and long polls do not wait."""
+    job = add(options, "dog", result="dog.png")
+    picture(options.folders.results / "dog.png")
+    paths = visitor.get(f"{API}/openapi.json").json()["paths"]
+    addresses = [path for path, operations in paths.items() if "get" in operations]
+    assert len(addresses) > 20
+    for address in ["/", f"{API}/openapi.json", f"{API}/nothing", *addresses]:
+        path = re.sub("{[a-z]+}", "0", address.replace("{id}", job))
+        head = visitor.head(path)
+        assert head.content == b"", path
+        if "events" not in path:
+            found = visitor.get(path)
+            assert (head.status_code, head.headers) == (found.status_code, found.headers), path
+    for stream in ("events", f"jobs/{job}/events"):
+        head = visitor.head(f"{API}/{stream}")
+        kind = head.headers["content-type"]
+        assert (head.status_code, kind) == (200, "text/event-stream; charset=utf-8")
+    waits = add(options, "waits")
+    began = time.monotonic()
+    assert visitor.head(f"{API}/jobs/{waits}?wait=30").status_code == 200
+    assert time.monotonic() - began < 10

@@ -50,10 +50,10 @@ def test_each_operation_is_described(visitor: TestClient) -> None:
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
-        ("jobs", "GET, POST"),
-        ("session", "GET, POST, DELETE"),
-        (f"uploads/{ID}", "GET, DELETE"),
-        ("status", "GET"),
+        ("jobs", "GET, HEAD, POST"),
+        ("session", "GET, HEAD, POST, DELETE"),
+        (f"uploads/{ID}", "GET, HEAD, DELETE"),
+        ("status", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_names_the_right_ones(visitor: TestClient, path: str, methods: str) -> None:

@@ -102,7 +102,7 @@ async def job(
     ] = 0,
 ) -> JobDetails:
     """Everything about a job. With `wait`, the response comes when the job has ended, or after this time."""
-    until = time.monotonic() + wait
+    until = time.monotonic() + (0 if request.state.head else wait)
     while True:
         found = await run_in_threadpool(find_details, shared, id)
         left = until - time.monotonic()
