@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -111,7 +112,7 @@ def drop_all(
 
 
 def appear_all(deliveries: Sequence[Delivery], wanted: Sequence[DroppedJob]) -> list[DroppedJob]:
-    """Make jobs visible to the daemon: all, or none.
+    """Make jobs visible to the daemon: all, or none. If the process is killed meanwhile, `complete_killed` goes on.
 
     Args:
         deliveries: complete ones.
@@ -122,18 +123,66 @@ def appear_all(deliveries: Sequence[Delivery], wanted: Sequence[DroppedJob]) -> 
             could be removed again.
     """
     appeared: list[DroppedJob] = []
-    try:
-        for delivery, job in zip(deliveries, wanted, strict=True):
-            appeared.append(DroppedJob(job.id, delivery.appear(job.name)))
-    except NstError as error:
-        # The delivery that failed may have placed some of its files.
-        complete = [delivery.withdraw() for delivery in deliveries[: len(appeared) + 1]]
-        pairs = zip(appeared, complete, strict=False)
-        if taken := [printable(job.name) for job, removed in pairs if not removed]:
-            said = f"{error.message}; the daemon has taken {', '.join(taken)} already"
-            raise type(error)(said, remedy=error.remedy) from error
-        raise
+    with _naming, _noted(deliveries, [job.name for job in wanted]) as names:
+        try:
+            for delivery, job, name in zip(deliveries, wanted, names, strict=True):
+                appeared.append(DroppedJob(job.id, delivery.appear(name)))
+        except BaseException as error:
+            # The delivery that failed may have placed some of its files.
+            complete = [delivery.withdraw() for delivery in deliveries[: len(appeared) + 1]]
+            pairs = zip(appeared, complete, strict=False)
+            taken = [printable(job.name) for job, removed in pairs if not removed]
+            if taken and isinstance(error, NstError):
+                said = f"{error.message}; the daemon has taken {', '.join(taken)} already"
+                raise type(error)(said, remedy=error.remedy) from error
+            raise
     return appeared
+
+
+#: A file with the old and the new names of all files of a submission, while they are renamed.
+_NOTES = re.compile(r"\.[0-9a-f]{16}\.names\.part")
+
+
+@contextmanager
+def _noted(deliveries: Sequence[Delivery], names: Sequence[str]) -> Iterator[list[str]]:
+    """Yields a free name for each delivery. All new names of their files are in a locked file inside."""
+    if not deliveries:
+        yield []
+        return
+    inbox = deliveries[0].inbox
+    free = _free_names(inbox, map(job_name, names))
+    renames = [pair for d, name in zip(deliveries, free, strict=True) for pair in d.renames(name)]
+    path = inbox / f".{secrets.token_hex(8)}.names.part"
+    with files.storage(inbox):
+        try:
+            with path.open("xb") as file:
+                files.lock(file)
+                file.write(json.dumps(renames).encode())
+                file.flush()
+                os.fsync(file.fileno())
+                yield free
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def complete_killed(inbox: Path) -> None:
+    """Complete submissions of killed processes that the daemon can see a part of. Raises StorageError."""
+    with files.storage(inbox):
+        for path in inbox.iterdir() if inbox.is_dir() else ():
+            if not _NOTES.fullmatch(path.name):
+                continue
+            with path.open("rb") as file:
+                if not files.lock(file):  # it is being submitted now
+                    continue
+                with suppress(
+                    ValueError
+                ):  # the process was killed before the first file had its name
+                    for hidden, name in json.loads(file.read()):
+                        if not os.path.lexists(inbox / name):
+                            with suppress(FileNotFoundError):
+                                (inbox / hidden).rename(inbox / name)
+                    files.fsync_folder(inbox)
+                path.unlink()
 
 
 def settings_file(settings: Mapping[str, object], job_id: str) -> bytes:
@@ -145,13 +194,16 @@ def settings_file(settings: Mapping[str, object], job_id: str) -> bytes:
 #: The length of the number of a job whose name is in use: "-12345".
 _NUMBER_BYTES = 6
 #: Two jobs must not choose the same name.
-_naming = threading.Lock()
+_naming = threading.RLock()
 
 
 class Delivery:
     """The files of one job on their way into the inbox. They are hidden from the scan until `appear` names them.
 
     A context manager: without `appear` all files are removed. Raises UsageError if there is no inbox.
+
+    Attributes:
+        inbox: where they will be.
     """
 
     def __init__(self, inbox: Path) -> None:
@@ -160,7 +212,7 @@ class Delivery:
                 f"no daemon has run on this root: there is no inbox at {inbox}",
                 remedy="name its configuration with --config, or start the daemon",
             )
-        self._inbox = inbox
+        self.inbox = inbox
         self._files: list[tuple[BinaryIO, Path, str]] = []
         self._placed: list[Path] = []
 
@@ -176,8 +228,8 @@ class Delivery:
 
     def file(self, ending: str) -> BinaryIO:
         """A new file to write to. ending: the part of its name after the job's name. Raises StorageError."""
-        hidden = self._inbox / f".{secrets.token_hex(8)}.part"
-        with files.storage(self._inbox):
+        hidden = self.inbox / f".{secrets.token_hex(8)}.part"
+        with files.storage(self.inbox):
             # A new file instead of a copy with the original's mode: the inbox's group must be able to read it.
             file = hidden.open("xb")
         self._files.append((file, hidden, ending))
@@ -190,7 +242,7 @@ class Delivery:
 
     def complete(self) -> None:
         """Make the contents of the files durable, and close them. Raises StorageError."""
-        with files.storage(self._inbox):
+        with files.storage(self.inbox):
             for file, _, _ in self._files:
                 if not file.closed:
                     file.flush()
@@ -225,23 +277,26 @@ class Delivery:
         self.check_name(name)
         self.complete()
         with _naming, files.storage(place):
-            name = _free_name(place, job_name(name))
-            # The content comes last: the other files wait for it.
-            for _, hidden, ending in sorted(self._files, key=lambda f: f[2].startswith(".content")):
-                target = place / f"{name}{ending}"
-                hidden.rename(target)
-                self._placed.append(target)
+            (name,) = _free_names(place, [job_name(name)])
+            for hidden, target in self.renames(name):
+                (self.inbox / hidden).rename(place / target)
+                self._placed.append(place / target)
             files.fsync_folder(place)
         return name
+
+    def renames(self, name: str) -> list[tuple[str, str]]:
+        """The present and the final name of each file of a job. The content is last: the other files wait for it."""
+        ordered = sorted(self._files, key=lambda file: file[2].startswith(".content."))
+        return [(hidden.name, f"{name}{ending}") for _, hidden, ending in ordered]
 
     def _place(self, folder: str) -> Path:
         """The inbox, or a real folder in it. Raises UsageError if that is a file or a link."""
         if not folder:
-            return self._inbox
-        place, label = self._inbox / folder, printable(folder)
+            return self.inbox
+        place, label = self.inbox / folder, printable(folder)
         if folder != clean_name(folder):
             raise UsageError(f"{label} is not a valid name for a folder of the inbox")
-        with files.storage(self._inbox), suppress(FileExistsError):
+        with files.storage(self.inbox), suppress(FileExistsError):
             place.mkdir()
         if place.is_symlink() or not place.is_dir():
             raise UsageError(f"inbox/{label} is not a folder", remedy="rename or remove it")
@@ -406,18 +461,19 @@ def check_name(name: str, ending: str = ".content.jpg") -> None:
         )
 
 
-def _free_name(inbox: Path, name: str) -> str:
-    """The name, or the first NAME-2, NAME-3, … that no file in the inbox has."""
+def _free_names(inbox: Path, names: Iterable[str]) -> list[str]:
+    """Each name, or the first NAME-2, NAME-3, … that no file in the inbox and no earlier name has."""
     with files.storage(inbox):
-        taken = {composed(path.name) for path in inbox.iterdir()}
-    return next(
-        candidate
-        for candidate in numbered(name)
-        if not any(n == candidate or n.startswith(_belonging_to(candidate)) for n in taken)
-    )
+        taken = {job for path in inbox.iterdir() for job in _jobs_of(composed(path.name))}
+    found = []
+    for name in names:
+        found.append(next(free for free in numbered(name) if free not in taken))
+        taken.add(found[-1])
+    return found
 
 
-def _belonging_to(name: str) -> tuple[str, ...]:
-    """The beginnings of the names of files of the job `name`."""
-    halves = (f"{name}{separator}{half}" for separator in "_-" for half in ("content", "style"))
-    return (f"{name}.", *halves)
+def _jobs_of(file: str) -> Iterator[str]:
+    """The names that a job cannot have because of a file: NAME, NAME.…, NAME_content… and the like."""
+    yield file
+    for separator in re.finditer(r"\.|[_-](?:content|style)", file):
+        yield file[: separator.start()]

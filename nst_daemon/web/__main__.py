@@ -36,7 +36,7 @@ SHUTDOWN_SECONDS, EXIT_SECONDS = 2, 3.5
 ABANDONED_SECONDS = 3600.0
 #: The memory of the process in bytes. Decoding one picture for a thumbnail may take half of it.
 MAX_MEMORY = 2 << 30
-#: Seconds between two searches for expired uploads.
+#: Seconds between two searches for expired uploads and other leftovers.
 SWEEP_SECONDS = 600.0
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ def main(limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     machine.limit_memory(min(options.limits.max_memory or MAX_MEMORY, MAX_MEMORY))
     app = make_app(options)
     uploads = app.state.context.uploads
-    _remove_leftovers(options, uploads)
-    threading.Thread(target=_sweep, args=(uploads,), daemon=True).start()
+    _remove_leftovers(options, uploads, start=True)
+    threading.Thread(target=_sweep, args=(options, uploads), daemon=True).start()
     server = Server(
         uvicorn.Config(
             app,
@@ -86,28 +86,32 @@ def main(limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     server.run([socket.socket(fileno=int(sys.argv[1]))])
 
 
-def _remove_leftovers(options: PageOptions, uploads: Uploads) -> None:
-    """Remove what an earlier process did not complete."""
+def _remove_leftovers(options: PageOptions, uploads: Uploads, *, start: bool = False) -> None:
+    """Complete or remove what killed processes did not complete, and remove expired uploads.
+
+    Args:
+        options: with the folders.
+        uploads: the store of uploads.
+        start: whether the process has just started, so that nothing is arriving.
+    """
     folders, abandoned = options.folders, time.time() - ABANDONED_SECONDS
-    for remove in (
+    for act in (
+        partial(submit.complete_killed, folders.inbox),
         partial(submit.sweep, folders.inbox, abandoned),
         partial(new_style.sweep, folders.styles, abandoned),
-        partial(uploads.sweep, start=True),
+        partial(uploads.sweep, start=start),
     ):
         try:
-            remove()
+            act()
         except NstError as error:
             log.warning("%s", error)
 
 
-def _sweep(uploads: Uploads) -> None:
-    """Remove expired uploads from time to time."""
+def _sweep(options: PageOptions, uploads: Uploads) -> None:
+    """Remove leftovers from time to time."""
     while True:
         time.sleep(SWEEP_SECONDS)
-        try:
-            uploads.sweep()
-        except NstError as error:
-            log.warning("%s", error)
+        _remove_leftovers(options, uploads)
 
 
 def _end_with_the_daemon(server: uvicorn.Server) -> None:

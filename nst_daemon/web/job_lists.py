@@ -19,16 +19,20 @@ from nst_daemon.web.models import JobInfo, JobPage
 Order = Literal["newest", "oldest", "queue"]
 #: A number and the id of a job: the time of its latest change, or its place in the queue.
 Position = tuple[float, str]
-_CURSOR = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)_([0-9a-f]{32})", re.ASCII)
+_CURSOR = re.compile(r"([a-z]+)_(\d{1,15}(?:\.\d{1,20})?(?:e-\d{1,3})?)_([0-9a-f]{32})", re.ASCII)
 
 
-def position(cursor: str) -> Position | None:
-    """The position that a cursor means. Raises UsageError if it is invalid."""
+def position(cursor: str, order: Order) -> Position | None:
+    """The position that a cursor means. Raises UsageError if it is invalid, or of a list in another order."""
     if not cursor:
         return None
-    if found := _CURSOR.fullmatch(cursor):
-        return float(found[1]), found[2]
-    raise UsageError("cursor is not `next` of an earlier response", remedy="leave it out")
+    found = _CURSOR.fullmatch(cursor)
+    if found and found[1] == order:
+        return float(found[2]), found[3]
+    raise UsageError(
+        f"cursor is not `next` of an earlier part of the list with order={order}",
+        remedy="leave it out",
+    )
 
 
 def list_part(
@@ -76,13 +80,13 @@ def _part(
     last = jobs[limit - 1] if len(jobs) > limit else None
     return JobPage(
         jobs=_described(ledger, jobs[:limit]),
-        next=f"{last.updated!r}_{last.id}" if last else "",
+        next=f"{order}_{last.updated!r}_{last.id}" if last else "",
         total=ledger.count(wanted),
     )
 
 
 def _queue_part(
-    ledger: JobLists, wanted: JobFilter, _: Order, after: Position | None, limit: int
+    ledger: JobLists, wanted: JobFilter, order: Order, after: Position | None, limit: int
 ) -> JobPage:
     """A part of the queue. It begins after the job that was last, wherever that is now."""
     begin, last_id = (int(after[0]), after[1]) if after else (0, "")
@@ -96,7 +100,7 @@ def _queue_part(
     ]
     return JobPage(
         jobs=_described(ledger, jobs),
-        next=f"{begin + len(part)}_{part[-1]}" if len(ids) > begin + limit else "",
+        next=f"{order}_{begin + len(part)}_{part[-1]}" if len(ids) > begin + limit else "",
         total=ledger.count(replace(wanted, states=states)),
     )
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from nst_daemon.errors import StorageError, UsageError
-from nst_daemon.intake.submit import Delivery, DroppedJob, Part, appear_all, drop_all
+from nst_daemon.intake.submit import (
+    Delivery,
+    DroppedJob,
+    Part,
+    appear_all,
+    complete_killed,
+    drop_all,
+)
 from nst_daemon.jobs import Role
 
 
@@ -97,3 +107,57 @@ def test_a_job_that_was_taken_is_named(inbox: Path) -> None:
     with pytest.raises(StorageError, match="the daemon has taken dog already"):
         appear_all([TakenDelivery(inbox), second], WANTED)
     assert names(inbox) == set()
+
+
+def test_a_submission_of_a_killed_process_is_completed(inbox: Path, pair: list[Part]) -> None:
+    """A process that is killed while files get their names leaves all jobs complete, with their masks."""
+
+    class Killed(Delivery):
+        """Its process is killed."""
+
+        def appear(self, name: str, folder: str = "") -> str:
+            """Name the first file only."""
+            (hidden, target), *_ = self.renames(name)
+            (inbox / hidden).rename(inbox / target)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return name
+
+    def submit() -> None:
+        deliveries = [Delivery(inbox), Killed(inbox), Delivery(inbox)]
+        for delivery in deliveries:
+            for ending in (".yaml", ".content.png", ".style.png", ".content-mask.png"):
+                delivery.file(ending)
+            delivery.complete()
+        appear_all(deliveries, [DroppedJob(str(n) * 32, "dog") for n in range(3)])
+
+    process = multiprocessing.get_context("fork").Process(target=submit)
+    process.start()
+    process.join()
+    assert {name for name in names(inbox) if name.startswith("dog-2")} == {"dog-2.yaml"}
+    complete_killed(inbox)
+    endings = ("yaml", "content.png", "style.png", "content-mask.png")
+    assert names(inbox) == {f"{n}.{e}" for n in ("dog", "dog-2", "dog-3") for e in endings}
+
+
+def test_a_submission_of_a_running_process_is_left_alone(inbox: Path) -> None:
+    """What another process is submitting is not touched."""
+    delivery = Delivery(inbox)
+    delivery.file(".png")
+
+    class Slow(Delivery):
+        """Looks for killed submissions at the wrong moment."""
+
+        def appear(self, name: str, folder: str = "") -> str:
+            """Call it."""
+            process = multiprocessing.get_context("fork").Process(
+                target=complete_killed, args=(inbox,)
+            )
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+            return name
+
+    slow = Slow(inbox)
+    slow.file(".png")
+    appear_all([slow], [DroppedJob("1" * 32, "dog")])
+    assert all(name.startswith(".") for name in names(inbox))

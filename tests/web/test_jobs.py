@@ -79,7 +79,9 @@ def test_parts_of_a_list(visitor: TestClient, options: PageOptions) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        *("cursor=x", "cursor=1_2", "cursor=._" + "0" * 32, "limit=0", "limit=201", "state=odd"),
+        *("cursor=x", "cursor=1_2", "cursor=newest_._" + "0" * 32, "cursor=oldest_1_" + "0" * 32),
+        "order=queue&cursor=queue_99999999999999999999_" + "0" * 32,
+        *("limit=0", "limit=201", "state=odd"),
         *("since=nan", "before=inf", "order=other", "q=" + "x" * 201),
     ],
 )

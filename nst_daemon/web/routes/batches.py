@@ -59,7 +59,10 @@ def submit(body: BatchRequest, shared: Shared) -> BatchInfo:
         checked = batch_submission.check(shared.config, shared.library(), batch)
         _refuse(checked.problems)
         needed = sum(picture.path.stat().st_size for picture in _pictures(batch))
-        with shared.space.reserved(shared.folders.state, needed):
+        with (
+            shared.space.reserved(shared.folders.inbox, 0),  # it exists
+            shared.space.reserved(shared.folders.state, needed),
+        ):
             name = batch_submission.submit(shared.config, batch)
     log.info(
         "batch %s was submitted on the page: %d pictures", printable(name), len(checked.pictures)

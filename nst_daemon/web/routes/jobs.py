@@ -86,7 +86,7 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
         shared,
         wanted,
         order,
-        after=job_lists.position(cursor),
+        after=job_lists.position(cursor, order),
         limit=limit,
         with_inbox=not state or "inbox" in state,
     )
