@@ -147,7 +147,7 @@ def without_secrets(text: str, url: str) -> str:
     for part in sorted(parts - {scheme}, key=len, reverse=True):
         if len(part) >= SECRET_LENGTH:
             text = text.replace(part, "***")
-    return printable(" ".join(text.split()))
+    return printable(" ".join(text.split()).rstrip("."))
 
 
 class _Reasons(logging.Handler):

@@ -178,6 +178,14 @@ def private_owner(folders: Folders) -> tuple[int, int]:
     )
 
 
+def private_remedy(path: Path) -> str:
+    """The remedy for a private file in the state folder that this user cannot read."""
+    owner = nearest(path.parent / "lock").stat().st_uid
+    if os.geteuid() in {0, owner}:
+        return "give it to the user of the daemon with the mode 0600"
+    return f"run the command as the user of the daemon: {_sudo(owner)} nst-daemon …"
+
+
 def private_problem(folders: Folders, path: Path) -> tuple[str, str] | None:
     """The message and the remedy for a private file that the daemon cannot read, or that others can; else None."""
     try:

@@ -95,9 +95,8 @@ def read(path: Path) -> tuple[Token, ...] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        remedy = "give it to the user of the daemon with the mode 0600"
         cause = f"{printable(str(path))} cannot be read: {error.strerror or error}"
-        raise StorageError(cause, remedy=remedy) from error
+        raise StorageError(cause, remedy=rights.private_remedy(path)) from error
     except ValueError as error:
         raise StorageError(
             f"{printable(str(path))} is damaged",

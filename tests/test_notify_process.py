@@ -94,6 +94,7 @@ def test_the_reason_of_each_failure_is_its_own_and_has_no_secret() -> None:
         ("POST https://h.org/AbCd failed", "POST https://***/*** failed"),
         ("password p w!", "password ***"),
         ("a\nb\x1b", "a b\\x1b"),
+        ("A connection error occurred.", "A connection error occurred"),
     ],
 )
 def test_no_part_of_a_url_stays_in_a_reason(text: str, shown: str) -> None:

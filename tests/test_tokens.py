@@ -243,3 +243,19 @@ def test_another_member_of_the_group_is_refused(shared: Folders) -> None:
 
     User(12347, 12346).run(part)
     assert list(shared.state.iterdir()) == []
+
+
+@needs_root
+def test_a_member_who_lists_tokens_gets_the_command_that_works(shared: Folders) -> None:
+    """A user who cannot read the file is told to run the command as the daemon's user, not to change the file."""
+    os.chown(shared.state, 12345, 12346)
+    shared.state.chmod(0o2770)
+    tokens.create(shared, "phone", "full")
+
+    def part() -> None:
+        with pytest.raises(StorageError, match="Permission denied") as caught:
+            tokens.listed(shared)
+        assert "sudo -u '#12345' nst-daemon" in caught.value.remedy
+        assert "0600" not in caught.value.remedy
+
+    User(12347, 12346).run(part)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from prometheus_client import (
     write_to_textfile,
 )
 
+from nst_daemon.addresses import not_available
 from nst_daemon.config import Metrics
-from nst_daemon.errors import ConfigError
 from nst_daemon.jobs import JobState
 from nst_daemon.names import printable
 from nst_daemon.service.live_status import LiveStatus
@@ -78,11 +77,8 @@ class PrometheusMetrics:
             try:
                 start_http_server(options.port, addr=options.address, registry=registry)
             except OSError as error:
-                reason = os.strerror(error.errno) if error.errno else str(error)
-                raise ConfigError(
-                    f"metrics.port {options.port} on {options.address} is not available: {reason}",
-                    remedy="choose another port, or stop the program that uses it",
-                ) from error
+                place = f"metrics.port {options.port} on {options.address}"
+                raise not_available(place, error) from error
 
     def staged(self, sidecar: Path) -> None:
         """Count the seconds of each stage. sidecar: the file NAME.json of a picture."""

@@ -77,6 +77,7 @@ class Outbox:
         self._waiting: list[_Letter] = []
         self._sending: _Letter | None = None
         self._process: ManagedProcess | None = None
+        self._late = False  # the process was killed, because it took too long
         self._failing: set[str] = set()
 
     def add(self, message: Message, urls: Sequence[str], now: float) -> None:
@@ -88,6 +89,7 @@ class Outbox:
         """See what the process has done, and start the next one. Never waits. now: monotonic seconds."""
         if self._process is not None:
             if self._process.overdue(now):
+                self._late = True
                 self._process.kill()
                 self._process.wait(1.0)
             code = self._process.exit_code()
@@ -143,7 +145,7 @@ class Outbox:
         asked = {"urls": letter.urls, "message": asdict(letter.message)}
         line = json.dumps(asked, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         environment = child_environment(keep=PROXIES)
-        self._sending = letter
+        self._sending, self._late = letter, False
         try:
             self._process = self._start(
                 self._command,
@@ -153,7 +155,11 @@ class Outbox:
                 deadline=now + SEND_SECONDS,
             )
         except OSError as error:
-            self._book(now, f"its process cannot be started: {os.strerror(error.errno or 0)}", {})
+            self._book(
+                now,
+                f"the process that sends it cannot be started: {os.strerror(error.errno or 0)}",
+                {},
+            )
 
     def _note_end(self, process: ManagedProcess, code: int, now: float) -> None:
         output = process.last_output(ANSWER_BYTES)
@@ -163,9 +169,10 @@ class Outbox:
             found = json.loads(output.splitlines()[-1])
             failed = {int(place): str(why) for place, why in found["failed"].items()}
         except (ValueError, LookupError, TypeError, AttributeError):
-            late = code == -9
-            reason = f"no answer within {duration(SEND_SECONDS)}" if late else exit_reason(code)
-            self._book(now, f"its process: {reason}", {})
+            late = f"had no answer within {duration(SEND_SECONDS)}"
+            self._book(
+                now, f"the process that sends it {late if self._late else exit_reason(code)}", {}
+            )
         else:
             self._book(now, "", failed)
 

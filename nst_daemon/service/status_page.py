@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 
-from nst_daemon.addresses import split_address
+from nst_daemon.addresses import not_available, split_address
 from nst_daemon.errors import ConfigError
-from nst_daemon.managed_process import ManagedProcess, own_module
+from nst_daemon.managed_process import ManagedProcess, exit_reason, own_module
 from nst_daemon.units import duration
 from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
 
@@ -113,8 +112,8 @@ class StatusPage:
             self._pause = FIRST_RESTART_PAUSE
         if not self._ending:
             log.warning(
-                "the status page ended with exit status %d; restarting in %s",
-                code,
+                "the process of the status page %s; it is started again in %s",
+                exit_reason(code),
                 duration(self._pause),
             )
             self._next_start = now + self._pause
@@ -143,8 +142,4 @@ def listen(address: str) -> socket.socket | None:
         # "::" means every address of the machine, including those of IPv4.
         return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
     except OSError as error:
-        raise ConfigError(
-            f"status_page {address} is not available: {os.strerror(error.errno) if error.errno else error}",
-            remedy="choose another port, or stop the program that uses it; the systemd service needs "
-            "status-page.conf for a network, see docs/operations.md",
-        ) from error
+        raise not_available(f"status_page {address}", error) from error

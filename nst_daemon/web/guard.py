@@ -21,7 +21,6 @@ from nst_daemon.web.wrong_tokens import WrongTokens
 
 log = logging.getLogger(__name__)
 
-COOKIE = "nst-daemon"
 API = "/api/v1"
 SESSION = f"{API}/session"
 #: Where bytes of any number are received. All other bodies are limited.
@@ -151,7 +150,7 @@ class Guard:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and bearer.strip():
             return self._tokens.find(token=bearer.strip()), True
-        cookie = request.cookies.get(COOKIE, "")
+        cookie = request.cookies.get(cookie_name(request), "")
         return self._tokens.find(cookie=cookie), bool(cookie)
 
     async def _unknown(self, request: Request, *, given: bool) -> Response:
@@ -257,6 +256,15 @@ class _Exchange:
             await unauthorized("the token was revoked")(scope, self.receive, self.send)
 
 
+def cookie_name(request: Request) -> str:
+    """The name of the cookie. It has the port, because browsers send cookies to all ports of a host."""
+    try:
+        port = _split("//" + request.headers.get("host", "")).port
+    except ValueError:
+        port = None
+    return f"nst-daemon-{port}" if port else "nst-daemon"
+
+
 def unauthorized(cause: str) -> Response:
     """Status 401."""
     response = error_bodies.plain(
@@ -281,7 +289,7 @@ async def wrong_token(request: Request, wrong_tokens: WrongTokens) -> Response:
 def _body_limit(scope: Scope) -> int | None:
     if scope["path"] == SESSION:
         return MAX_LOGIN
-    return None if scope["path"] in {UPLOADS, "/drop"} else MAX_BODY
+    return None if scope["path"] == UPLOADS else MAX_BODY
 
 
 def _path(request: Request) -> str:

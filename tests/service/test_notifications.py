@@ -315,6 +315,16 @@ def test_a_process_that_hangs_is_killed(caplog: pytest.LogCaptureFixture) -> Non
     assert "no answer within 60 s" in caplog.text
 
 
+def test_a_process_that_others_kill_is_not_called_slow(caplog: pytest.LogCaptureFixture) -> None:
+    """A process that something else has killed is reported as killed, and not as one without an answer."""
+    box = Outbox([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    box.add(Message("t", "b"), [URL], 0.0)
+    box.tend(0.0)
+    waited(box, 1.0)
+    assert "the process that sends it was killed by signal 9 (SIGKILL)" in caplog.text
+    assert "no answer" not in caplog.text
+
+
 def test_messages_that_wait_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """Of 100 messages the newest 20 wait, and each that is dropped is logged."""
     box = Outbox(["/no/command"])

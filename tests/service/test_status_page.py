@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from nst_daemon import tokens
+from nst_daemon.addresses import not_available
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
 from nst_daemon.service.status_page import FIRST_RESTART_PAUSE, STOP_SECONDS, StatusPage
@@ -175,6 +177,22 @@ def test_a_port_that_is_taken_is_refused(page: StatusPage, options: PageOptions)
         StatusPage(options)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EADDRINUSE, "x"), "Address already in use; choose another port"),
+        (OSError(errno.EAFNOSUPPORT, "x"), "Address family not supported .*status-page.conf"),
+        (OSError(errno.EACCES, "x"), "Permission denied; choose a port above 1023"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known; choose"),
+    ],
+)
+def test_the_remedy_belongs_to_the_cause(error: OSError, said: str) -> None:
+    """An address at which the page cannot listen is refused with the remedy for that cause alone."""
+    text = str(not_available("status_page nas:80", error))
+    assert re.fullmatch(f"status_page nas:80 is not available: {said}.*", text)
+    assert ("status-page.conf" in text) == (error.errno == errno.EAFNOSUPPORT)
+
+
 def test_it_comes_back(page: StatusPage, options: PageOptions) -> None:
     """A page that is killed is started again after a pause, and visitors who come meanwhile wait for it."""
     page.tend(0)
@@ -252,7 +270,7 @@ def test_a_crash_of_the_page_is_nothing_to_the_daemon(served: Served, serving: i
     assert time.monotonic() - began < 30
     assert gone(second)
     assert answer(serving) == 0
-    assert "the status page ended with exit status -9" in served.text()
+    assert "the process of the status page was killed by signal 9 (SIGKILL)" in served.text()
 
 
 def test_the_page_ends_with_a_daemon_that_is_killed(served: Served, serving: int) -> None:

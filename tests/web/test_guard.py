@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from nst_daemon import tokens
 from nst_daemon.tokens import cookie_of
-from nst_daemon.web.guard import COOKIE, MAX_BODY, Guard
+from nst_daemon.web.guard import MAX_BODY, Guard
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.wrong_tokens import (
     AT_ONCE,
@@ -33,6 +33,8 @@ from tests.web.conftest import HOST, TOKEN, client
 
 API = "/api/v1"
 #: Paths that show or change something, of the API and of the page.
+#: The name of the cookie at port 8787.
+COOKIE = "nst-daemon-8787"
 SEEN = ("/status", "/events", "/jobs", "/jobs/1/result", "/styles", "/session", "/openapi.json")
 
 
@@ -122,6 +124,31 @@ def test_a_logout_removes_the_cookie(stranger: TestClient) -> None:
     assert not stranger.cookies
     assert stranger.get(f"{API}/status").status_code == 401
     assert stranger.delete(f"{API}/session").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("127.0.0.1:8788", "nst-daemon-8788"),
+        ("nas.local", "nst-daemon"),
+        ("[::1]:80", "nst-daemon-80"),
+        ("nas.local:99999", "nst-daemon"),
+        ("nas.local:x", "nst-daemon"),
+    ],
+)
+def test_logins_at_other_ports_are_kept(options: PageOptions, host: str, name: str) -> None:
+    """The cookie has the port in its name, because browsers send it to all ports of a host."""
+    stranger = client(options.with_token(TOKEN))
+    cookie = log_in(stranger, TOKEN, Host=host).headers["set-cookie"].partition(";")[0]
+    assert cookie.startswith(f"{name}=")
+    for asked, status in ((host, 200), ("127.0.0.1:1", 401)):
+        headers = {"Host": asked, "Cookie": cookie}
+        assert (
+            client(options.with_token(TOKEN)).get(f"{API}/session", headers=headers).status_code
+            == status
+        )
+    removed = stranger.delete(f"{API}/session", headers={"Host": host})
+    assert removed.headers["set-cookie"].startswith(f'{name}="";')
 
 
 def test_the_page_without_a_token_needs_no_login(visitor: TestClient) -> None:

@@ -17,6 +17,7 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import batch_submission, job_actions, requests
 from nst_daemon.ops.job_actions import ActionOutcome
+from nst_daemon.units import count
 from nst_daemon.web import error_bodies, inbox_jobs, job_bodies, job_lists
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import ConflictError, NotFoundError
@@ -131,7 +132,12 @@ def request_action(body: ActionRequest, shared: Shared) -> ActionResult:
     if not outcome.requested and not withdrawn:
         raise _nothing_requested(outcome, body)
     names = ", ".join(printable(job.name) for job in outcome.requested[:LOGGED])
-    log.info("%s of %d jobs was requested: %s", body.action, len(outcome.requested), names)
+    log.info(
+        "%s was requested on the page for %s: %s",
+        body.action,
+        count(len(outcome.requested), "job"),
+        names,
+    )
     return ActionResult(
         requested=[job.id for job in outcome.requested],
         problems=[

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from nst_daemon.tokens import Token, cookie_of
 from nst_daemon.web.context import Shared
-from nst_daemon.web.guard import COOKIE, wrong_token
+from nst_daemon.web.guard import cookie_name, wrong_token
 from nst_daemon.web.models import Login, SessionInfo
 
 router = APIRouter(tags=["session"])
@@ -27,7 +27,7 @@ async def log_in(login: Login, shared: Shared, request: Request) -> Response:
         return await wrong_token(request, shared.wrong_tokens)
     response = Response(status_code=204)
     response.set_cookie(
-        COOKIE,
+        cookie_name(request),
         cookie_of(given),
         max_age=COOKIE_SECONDS,
         secure=request.url.scheme == "https",
@@ -51,5 +51,5 @@ async def log_out(request: Request) -> Response:
     """Remove the cookie from the browser."""
     response = Response(status_code=204)
     secure = request.url.scheme == "https"
-    response.delete_cookie(COOKIE, secure=secure, httponly=True, samesite="strict")
+    response.delete_cookie(cookie_name(request), secure=secure, httponly=True, samesite="strict")
     return response
