@@ -161,7 +161,7 @@ def test_the_view_speaks_german(page: Page, tmp_path: Path) -> None:
         assert any("8 fertig" in text for text in page.names(".batch > .help"))
         page.click("a.primary")
         page.until(lambda: page.find(".submit button"), "the form")
-        assert page.text(".submit button") == "Serie beginnen"
+        assert page.text(".submit button") == "Serie starten"
         assert page.violations() == []
     finally:
         page.driver.execute_script("localStorage.clear()")

@@ -158,7 +158,7 @@ def test_filters_and_search(page: Page, site: Jobs) -> None:
     page.click(".jobs-empty .button")
     page.until(lambda: len(titles(page)) == 5, "the failed jobs again")
     page.click(".jobs-filter[data-key=retrying]")
-    says(page, ".jobs-empty p", "No job waits for a retry.")
+    says(page, ".jobs-empty p", "No job is waiting for a retry.")
     assert page.complaints() == []
 
 
@@ -276,7 +276,7 @@ def test_a_failure_is_explained_and_helped(page: Page, site: Jobs) -> None:
     says(page, ".job-reason h2", "There was not enough memory")
     assert page.text(".job-reason .buttons .primary") == "Retry with size 192"
     show(page, site, f"#/jobs/{site.id_of('wrong')}", ".job-reason")
-    says(page, ".job-reason h2", "The painting went wrong")
+    says(page, ".job-reason h2", "The painting became unstable")
     page.click(".job-reason .primary")
     site.until(lambda: site.has("wrong", "queued", "running"), "the retry")
     with LedgerReader.attach(site.root / "state" / "ledger.sqlite") as ledger:
@@ -404,7 +404,7 @@ def test_the_page_speaks_german(page: Page, site: Jobs) -> None:
         page.driver.execute_script("localStorage.setItem('nst-daemon-language', 'de')")
         show(page, site, "#/jobs?filter=failed")
         assert page.text("h1") == "Aufträge"
-        assert page.text(".job-state") in {"Fehlgeschlagen", "Zweimal fehlgeschlagen"}
+        assert page.text(".job-state") in {"Fehlgeschlagen", "Wiederholt abgestürzt"}
         show(page, site, f"#/jobs/{site.ids['gone']}", ".job-reason")
         says(page, ".job-reason h2", "Ein Bild ist beschädigt oder unvollständig")
         assert re.findall(r"\b(?:jobs?|viewer|repeat)\.\w+", page.text("main")) == []
