@@ -13,6 +13,7 @@ from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader, Verb
 from nst_daemon.names import printable
 from nst_daemon.ops import requests, retry_check
+from nst_daemon.ops.job_names import LISTED
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ def _unknown(config: Config, job_id: str) -> UsageError:
     if found := next((job for job in waiting if job.id == job_id), None):
         remedy = "try again in a few seconds, when the daemon has taken it"
         return UsageError(f"{printable(found.name)} is still in the inbox", remedy=remedy)
-    return UsageError(f"there is no job {job_id}")
+    return UsageError(f"there is no job {job_id}", remedy=LISTED)
 
 
 def _all_in(ledger: LedgerReader, states: Sequence[JobState], batch: str) -> list[Job]:

@@ -11,6 +11,8 @@ from nst_daemon.names import composed, printable
 from nst_daemon.suggestions import MOST, did_you_mean, question
 from nst_daemon.units import when
 
+#: What to do about an unknown job.
+LISTED = "`nst-daemon history` lists names and ids"
 #: Jobs that a message lists.
 MOST_LISTED = 8
 WILDCARDS = frozenset("*?[")
@@ -89,5 +91,5 @@ def _unknown(ledger: LedgerReader, text: str) -> UsageError:
     guess = question(inside[:MOST]) or did_you_mean(wanted, map(printable, names))
     return UsageError(
         f"there is no job {printable(text)}",
-        remedy=guess or "`nst-daemon history` lists names and ids",
+        remedy=guess or LISTED,
     )

@@ -90,6 +90,20 @@ _NOT_JSON = {
     "model_attributes_type": "the body is not a JSON object",
     "missing_body": "there is no body",
 }
+#: What we say of a value by the kind of pydantic's error; others have pydantic's words.
+_SAID = {
+    "missing": "is missing",
+    "extra_forbidden": "unknown key",
+    "string_pattern_mismatch": "is not an id (32 hex digits)",
+    "string_too_short": "is empty",
+    "string_too_long": "has more than {max_length} characters",
+    "too_short": "needs at least {min_length}",
+    "too_long": "has more than {max_length} entries",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+#: Kinds of pydantic's errors that list the possible values.
+_CHOICES = {"literal_error", "enum"}
 
 
 class InternalErrors:
@@ -148,10 +162,15 @@ def _ours(_: Request, error: Exception) -> Response:
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    answer = plain(error.status_code, str(error.detail))
-    answer.headers.update(error.headers or {})
-    if error.status_code == 405:
-        answer.headers["Allow"] = ", ".join(_allowed(request))
+    if error.status_code == 404:
+        answer = plain(404, "there is no such address", "look at /api/v1/openapi.json")
+    elif error.status_code == 405:
+        methods = ", ".join(_allowed(request))
+        answer = plain(405, f"{request.method} is not possible here", f"use {methods}")
+        answer.headers["Allow"] = methods
+    else:
+        answer = plain(error.status_code, str(error.detail))
+    answer.headers.update({k: v for k, v in (error.headers or {}).items() if k != "Allow"})
     return answer
 
 
@@ -171,14 +190,21 @@ def _allowed(request: Request) -> list[str]:
 def _invalid(_: Request, error: Exception) -> Response:
     """The first problem that pydantic has found in a request."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["loc"][:1] == ("body",) and first["type"] in _NOT_JSON:
-        return plain(
-            422, _NOT_JSON[first["type"]], "send JSON, with Content-Type: application/json"
-        )
-    # The first part says where the value is: body, query or path.
-    field = ".".join(str(part) for part in first["loc"][1:])
-    said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-    said = str(said).removeprefix("Value error, ")  # of our own validators
-    cause = f"{field}: {said}" if field else str(said)
+    found = error.errors()
+    first = found[0]
+    if first["loc"] == ("body",) or (first["loc"][:1] == ("body",) and first["type"] in _NOT_JSON):
+        cause = _NOT_JSON.get(first["type"], "there is no body")
+        return plain(422, cause, "send JSON, with Content-Type: application/json")
+    field = _field(first)
+    expected = [e["ctx"]["expected"] for e in found if e["type"] in _CHOICES and _field(e) == field]
+    said = _SAID.get(first["type"], str(first["msg"])).format(**first.get("ctx", {}))
+    if expected:
+        said = f"must be {' or '.join(expected)}"
+    said = said.removeprefix("Value error, ")  # of our own validators
+    cause = f"{field}: {said}" if field else said
     return response(422, ErrorBody(error=cause, cause=cause, field=field))
+
+
+def _field(error: Mapping[str, Any]) -> str:
+    """The place of a value in the request: without body, query or path, and without the alternatives of a type."""
+    return ".".join(str(part) for part in error["loc"][1:] if not str(part).endswith("]"))

@@ -117,6 +117,33 @@ def test_there_is_no_other_way_in(visitor: TestClient, description: Any) -> None
             assert visitor.request(method, path).status_code == 404, (method, path)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "said"),
+    [
+        ("GET", "/nope", None, "there is no such address; look at /api/v1/openapi.json"),
+        ("PUT", "/jobs", None, "PUT is not possible here; use GET, POST"),
+        ("POST", "/jobs", {}, "contents: is missing"),
+        ("POST", "/jobs/actions", {"action": "x"}, "action: must be 'cancel', 'retry', 'priority' or 'delete'"),
+        ("GET", "/jobs/xx", None, "id: is not an id (32 hex digits)"),
+        ("GET", "/jobs?limit=0", None, "limit: must be at least 1"),
+        ("GET", "/jobs?limit=201", None, "limit: must be at most 200"),
+        ("POST", "/session", {"token": ""}, "token: is empty"),
+        (
+            "GET",
+            "/jobs?state=x",
+            None,
+            "state.0: must be 'inbox' or 'claimed', 'queued', 'running', 'retrying', 'staged', 'published', 'done', "
+            "'failed', 'quarantined' or 'cancelled'",
+        ),
+    ],
+)  # fmt: skip
+def test_invalid_requests_are_explained_in_our_words(
+    visitor: TestClient, method: str, path: str, body: Any, said: str
+) -> None:
+    """What is wrong is one line that names the part of the request and what is allowed."""
+    assert visitor.request(method, f"/api/v1{path}", json=body).json()["error"] == said
+
+
 def test_unknown_parameters_are_errors_everywhere(visitor: TestClient, description: Any) -> None:
     """Every route refuses a query parameter that it does not know, and names it."""
     for path, described in description.items():

@@ -286,7 +286,7 @@ def test_a_body_of_another_form_is_refused(
         (b'{"priority": ' + b"9" * 5000 + b"}", "application/json", "body"),
         (b'{"priority": NaN}', "application/json", ""),
         (b"\xff\xfe", "application/json", "body"),
-        (b"", "application/json", "Field required"),
+        (b"", "application/json", "there is no body"),
     ],
 )
 def test_a_body_that_is_not_json_is_refused(

@@ -116,7 +116,9 @@ def _find(shared: Context, name: str) -> BatchInfo:
     file = batch_submission.waiting_batches(shared.folders).get(name)
     counted = next(iter(_counted(shared, name)), None)
     if file is None and counted is None:
-        raise NotFoundError(f"there is no batch {printable(name)}")
+        raise NotFoundError(
+            f"there is no batch {printable(name)}", remedy="GET /api/v1/batches lists them"
+        )
     return _describe(shared, name, counted, file)
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from nst_daemon.jobs import Job, short_id
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
+from nst_daemon.ops.job_names import LISTED
 from nst_daemon.report.thumbnails import ResultLimits
 from nst_daemon.web import inbox_jobs, job_places
 from nst_daemon.web.context import Context, Shared
@@ -114,7 +115,7 @@ def results_zip(
     jobs = [find_job(shared, one) for one in dict.fromkeys(id)]
     kept = [job for job in jobs if "result" in job_places.files_of(job, shared.folders)]
     if not kept:
-        raise NotFoundError("none of these jobs has a result")
+        raise NotFoundError("none of these jobs has a result", remedy="name jobs that are done")
     return _zip(kept, shared, "results.zip")
 
 
@@ -130,7 +131,7 @@ def find_job(shared: Context, job_id: str) -> Job:
             f"{name} is still in the inbox", remedy="wait until the daemon takes it"
         )
     if found is None:
-        raise NotFoundError(f"there is no job {job_id}")
+        raise NotFoundError(f"there is no job {job_id}", remedy=LISTED)
     return found
 
 

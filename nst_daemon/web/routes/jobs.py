@@ -17,6 +17,7 @@ from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
 from nst_daemon.ops import batch_submission, job_actions, requests
 from nst_daemon.ops.job_actions import ActionOutcome
+from nst_daemon.ops.job_names import LISTED
 from nst_daemon.units import count
 from nst_daemon.web import error_bodies, inbox_jobs, job_bodies, job_lists
 from nst_daemon.web.context import Context, Shared
@@ -167,7 +168,7 @@ def find_details(shared: Context, job_id: str) -> JobDetails:
         return inbox_jobs.details(waiting, shared)
     if found := _in_ledger(shared, job_id):  # the daemon has just taken it
         return found
-    raise NotFoundError(f"there is no job {job_id}")
+    raise NotFoundError(f"there is no job {job_id}", remedy=LISTED)
 
 
 def _in_ledger(shared: Context, job_id: str) -> JobDetails | None:

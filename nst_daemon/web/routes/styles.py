@@ -36,7 +36,10 @@ def thumbnail(name: str, shared: Shared, wanted: RequestedFile) -> Response:
     """The first picture of a style, reduced."""
     style = usable(shared.library()).get(composed(name))
     if style is None:
-        raise NotFoundError(f"there is no style {printable(name)} that can be used")
+        raise NotFoundError(
+            f"there is no style {printable(name)} that can be used",
+            remedy="GET /api/v1/styles lists them, with their problems",
+        )
     file = StoredFile(shared.folders.styles, style.pictures[0].path)
     return send_picture(wanted, file, "thumbnail", shared.options.limits)
 
