@@ -211,6 +211,7 @@ def test_priority_and_cancel(page: Page, site: Jobs) -> None:
         == "Raise the priority of later 2"
     )
     page.click(f"{row(page, 'later 2')} .jobs-priority button:nth-of-type(2)")
+    page.until(lambda: page.find("#job-priority"), "the dialog")
     field = page.find("#job-priority")[0]
     field.clear()
     field.send_keys("-7", Keys.ENTER)

@@ -152,7 +152,7 @@ REFUSED: list[tuple[str, list[str], dict[str, Any], int, str, str]] = [
     ("new", ["dog"] * 2, {"style_weights": [1]}, 400, "settings.style_weights", "list of 2"),
     ("new", ["dog"] * 33, {}, 422, "uploads", "32"),
     ("new", [], {}, 422, "uploads", "1"),
-    ("", ["dog"], {}, 422, "name", "1"),
+    ("", ["dog"], {}, 422, "name", "is empty"),
 ]
 
 
