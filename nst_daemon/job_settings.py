@@ -30,7 +30,7 @@ from nst_daemon.units import count
 
 #: Every key of a job's settings.
 JOB_KEYS = (*(field.name for field in fields(RenderSettings)), *OUTPUT_KEYS)
-EVERY_SETTING = "`nst-daemon settings` lists every setting"
+EVERY_SETTING = "`nst-daemon settings` and the page list every setting"
 
 
 def resolve_job(

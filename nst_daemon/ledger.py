@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,10 @@ class Ledger(LedgerReader):
                 "UPDATE inputs SET fingerprint = ? WHERE job = ? AND origin = ?",
                 (fingerprint_text(fingerprint), job_id, os.fsencode(origin)),
             )
+
+    def together(self) -> AbstractContextManager[None]:
+        """Make one transaction of all changes inside."""
+        return self._transaction()
 
     def finish_request(self, number: int) -> None:
         """Remove a request, after what it asked for is in the ledger."""

@@ -58,6 +58,10 @@ _QUEUE = f"""
 
 #: The jobs of batches. This index has all that is needed to sum them up; SQLite would choose another one.
 BATCHES = "jobs INDEXED BY jobs_by_batch WHERE source = 'batch'"
+#: Jobs whose inputs are read together.
+_TOGETHER = 1000
+#: The values of a parameter that is a JSON list.
+_GIVEN = "(SELECT value FROM json_each(?))"
 #: The states of jobs that have not ended.
 OPEN = tuple(state for state in JobState if not state.terminal)
 
@@ -317,37 +321,82 @@ class LedgerReader:
         """
         if verb not in get_args(Verb):
             raise LedgerError(f"{verb!r} is not a request")
-        latest = (
-            "SELECT number, verb, changes FROM requests WHERE job = ? ORDER BY number DESC LIMIT 1"
-        )
+        ids = list(dict.fromkeys(job_ids))
         with self._transaction():
-            for job_id in job_ids:
-                self._require(job_id)
-                wanted = changes
-                for number, earlier, before in self._read(latest, (job_id,)):
-                    if earlier == verb:
-                        wanted = Changes.from_json(json.loads(before)).then(changes)
-                        self._db.execute("DELETE FROM requests WHERE number = ?", (number,))
-                self._db.execute(
-                    "INSERT INTO requests (job, verb, at, changes) VALUES (?, ?, ?, ?)",
-                    (job_id, verb, now, json.dumps(asdict(wanted))),
+            self._require_all(ids)
+            before = {
+                job_id: (number, earlier, text)
+                for number, job_id, earlier, text in self._read(
+                    f"SELECT number, job, verb, changes FROM requests WHERE job IN {_GIVEN} ORDER BY number",  # noqa: S608 (our own text)
+                    (json.dumps(ids),),
                 )
+            }
+            equal = {job_id: row for job_id, row in before.items() if row[1] == verb}
+            text = _changes_text(changes)
+            merged = {
+                job_id: _changes_text(Changes.from_json(json.loads(row[2])).then(changes))
+                for job_id, row in equal.items()
+            }
+            self._db.executemany(
+                "DELETE FROM requests WHERE number = ?", [row[:1] for row in equal.values()]
+            )
+            self._db.executemany(
+                "INSERT INTO requests (job, verb, at, changes) VALUES (?, ?, ?, ?)",
+                [(job_id, verb, now, merged.get(job_id, text)) for job_id in ids],
+            )
 
     def pending_requests(self, job_ids: Sequence[str] | None = None) -> list[SteeringRequest]:
         """Requests that the daemon has not finished yet, in order. job_ids: of these jobs; None for all."""
         where = "TRUE" if job_ids is None else f"job IN ({marks(job_ids)})"
         sql = f"SELECT number, job, verb, at, changes FROM requests WHERE {where} ORDER BY number"  # noqa: S608 (question marks)
-        rows = self._read(sql, job_ids or ())
-        return [
-            SteeringRequest(number, job_id, verb, at, Changes.from_json(json.loads(changes)))
-            for number, job_id, verb, at, changes in rows
-        ]
+        return [_request_from_row(row) for row in self._read(sql, job_ids or ())]
+
+    def pending_verbs(self, job_ids: Sequence[str] | None = None) -> list[tuple[str, Verb]]:
+        """The jobs and verbs of `pending_requests`, without reading the changes."""
+        if job_ids is None:
+            return list(map(tuple, self._read("SELECT job, verb FROM requests ORDER BY number")))
+        sql = f"SELECT job, verb FROM requests WHERE job IN {_GIVEN} ORDER BY number"  # noqa: S608 (our own text)
+        return list(map(tuple, self._read(sql, (json.dumps(list(job_ids)),))))
+
+    def first_requests(
+        self, verbs: Sequence[Verb], *, after: int, limit: int
+    ) -> list[SteeringRequest]:
+        """Requests that come before all other requests of the same job, in order.
+
+        Args:
+            verbs: Only these.
+            after: Only those with a higher number.
+            limit: The most.
+        """
+        rows = self._read(
+            f"""
+            SELECT number, job, verb, at, changes FROM requests
+            WHERE number > ? AND verb IN ({marks(verbs)}) AND NOT EXISTS (
+                SELECT 1 FROM requests AS earlier
+                WHERE earlier.job = requests.job AND earlier.number < requests.number
+            )
+            ORDER BY number LIMIT ?
+            """,  # noqa: S608 (question marks)
+            (after, *verbs, limit),
+        )
+        return [_request_from_row(row) for row in rows]
+
+    def has_requests(self) -> bool:
+        """Whether there is a request that the daemon has not finished yet."""
+        return bool(self._read("SELECT 1 FROM requests LIMIT 1"))
 
     # Inside
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing; durable at the end. Other processes wait for their turn."""
+        """All or nothing; durable at the end. Other processes wait for their turn.
+
+        A transaction inside of another is a part of it.
+        """
+        inside = self._db.in_transaction
+        if inside:
+            yield
+            return
         with translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -364,7 +413,13 @@ class LedgerReader:
 
     def _select(self, where: str, values: Sequence[Any], order: str = "created, id") -> list[Job]:
         rows = self._read(f"SELECT * FROM jobs WHERE {where} ORDER BY {order}", values)  # noqa: S608 (our own text)
-        return [_from_row(row, self._inputs(row["id"])) for row in rows]
+        inputs: dict[str, list[JobInput]] = {}
+        for begin in range(0, len(rows), _TOGETHER):
+            ids = json.dumps([row["id"] for row in rows[begin : begin + _TOGETHER]])
+            sql = f"SELECT * FROM inputs WHERE job IN {_GIVEN} ORDER BY job, position"  # noqa: S608 (our own text)
+            for row in self._read(sql, (ids,)):
+                inputs.setdefault(row["job"], []).append(_input_from_row(row))
+        return [_from_row(row, tuple(inputs.get(row["id"], ()))) for row in rows]
 
     def _inputs(self, job_id: str) -> tuple[JobInput, ...]:
         rows = self._read("SELECT * FROM inputs WHERE job = ? ORDER BY position", (job_id,))
@@ -376,8 +431,23 @@ class LedgerReader:
             raise LedgerError(f"there is no job {job_id}")
         return job
 
+    def _require_all(self, job_ids: Sequence[str]) -> None:
+        unknown = f"SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM jobs WHERE id IN {_GIVEN})"  # noqa: S608 (our own text)
+        listed = json.dumps(job_ids)
+        for row in self._read(f"{unknown} LIMIT 1", (listed, listed)):
+            raise LedgerError(f"there is no job {row[0]}")
+
     def _version(self) -> int:
         return int(self._read("PRAGMA user_version")[0][0])
+
+
+def _request_from_row(row: sqlite3.Row) -> SteeringRequest:
+    number, job_id, verb, at, changes = row
+    return SteeringRequest(number, job_id, verb, at, Changes.from_json(json.loads(changes)))
+
+
+def _changes_text(changes: Changes) -> str:
+    return json.dumps(asdict(changes))
 
 
 def _no_ledger(path: Path) -> UsageError:

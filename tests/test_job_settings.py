@@ -66,7 +66,10 @@ def test_quality_is_no_part_of_what_has_none() -> None:
         ({"render": {"size": 3}}, "unknown setting 'render'; a job's settings have no sections"),
         ({"settle_seconds": 3}, "it belongs to the configuration .service.settle_seconds"),
         ({"devices": "cpu"}, "it belongs to the configuration .devices"),
-        ({"zzz": 8}, "unknown setting 'zzz'; `nst-daemon settings` lists every setting"),
+        (
+            {"zzz": 8},
+            "unknown setting 'zzz'; `nst-daemon settings` and the page list every setting",
+        ),
         ({"sede": 8}, "did you mean seed"),
     ],
 )

@@ -511,7 +511,7 @@ def _refusal(label: str, value: object, allowed: str, key: str = "") -> Settings
 
 def _unknown(key: object) -> SettingsError:
     known = [f.name for f in fields(RenderSettings)]
-    hint = did_you_mean(key, known) or "`nst-daemon settings` lists every setting"
+    hint = did_you_mean(key, known) or "`nst-daemon settings` and the page list every setting"
     error = SettingsError(f"unknown setting {_shown(key)}", remedy=hint)
     error.key = str(key)
     return error

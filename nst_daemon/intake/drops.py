@@ -212,10 +212,10 @@ class JobSettings:
 
     @classmethod
     def changes(cls, values: Mapping[str, Any]) -> JobSettings:
-        """The settings of `--set`. Raises SettingsError."""
+        """The changed settings of a retry. Raises SettingsError."""
         if "id" in values:
-            raise SettingsError("--set: a job keeps its id", remedy="remove id")
-        return cls.parse(values, "--set")
+            raise SettingsError("the changes: a job keeps its id", remedy="remove id")
+        return cls.parse(values, "the changes")
 
 
 def new_job_id() -> str:

@@ -54,7 +54,8 @@ def act(
         StorageError: This user may not change the ledger.
     """
     rights.check_member(ledger.path, write=True)
-    asked, outcome = requests.pending(ledger), ActionOutcome()
+    asked = requests.pending(ledger, None if states or batch else ids)
+    outcome = ActionOutcome()
     chosen: dict[str, Job] = {}
     for job_id in ids:
         job = ledger.get(job_id)

@@ -63,8 +63,8 @@ def selected(
 def pending(ledger: LedgerReader, job_ids: Sequence[str] | None = None) -> dict[str, list[Verb]]:
     """The requests that the daemon has not handled yet, in order, by the job's id. job_ids: of these; None for all."""
     found: dict[str, list[Verb]] = {}
-    for request in ledger.pending_requests(job_ids):
-        found.setdefault(request.job_id, []).append(request.verb)
+    for job_id, verb in ledger.pending_verbs(job_ids):
+        found.setdefault(job_id, []).append(verb)
     return found
 
 
@@ -154,13 +154,13 @@ def impossible(verb: Verb, job: Job, results: Path) -> UsageError:
     if verb == "delete":
         return UsageError(
             f"{name} has not ended ({job.state}); only the files of a job that has ended can be deleted",
-            remedy=f"cancel it first: nst-daemon cancel {job.short_id}",
+            remedy="cancel it first",
         )
     if job.state is S.DONE and not job.deleted:
         picture = shlex.quote(printable(str(results / job.result)))
         return UsageError(
             f"{name} is done; only a job without a picture can be retried",
-            remedy=f"to paint it again: nst-daemon rerun {picture}",
+            remedy=f"paint it again on the page, or with `nst-daemon rerun {picture}`",
         )
     if job.state.terminal:
         when = "were" if job.deleted else "are being"
@@ -169,5 +169,5 @@ def impossible(verb: Verb, job: Job, results: Path) -> UsageError:
         )
     return UsageError(
         f"{name} has not ended ({job.state}); only a job that has ended can be retried",
-        remedy=f"to change its settings, cancel it first: nst-daemon cancel {job.short_id}",
+        remedy="cancel it first to change its settings",
     )

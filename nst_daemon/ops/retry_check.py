@@ -131,7 +131,8 @@ def _settings_remedy(
     if not error.key or error.key in changes.written:
         return error.remedy
     command = correction(job.name, error.key, own)
-    return f"{error.remedy} ({command or '--set KEY=VALUE and --unset KEY change it'})".strip()
+    how = f", for example with `{command}`" if command else ""
+    return f"{error.remedy} (change or remove it in the retry{how})".strip()
 
 
 def _may_read(folder: Path) -> bool:
@@ -149,7 +150,7 @@ def _refused_batch(job: Job, failed: Path, changes: Changes) -> InputError | Non
     place = failed / job.archive / job.inputs[0].spooled
     if changes:
         return InputError(
-            f"{printable(job.name)} is a batch file, which --set does not change",
-            remedy=f"correct {printable(str(place))}, and retry it without --set",
+            f"{printable(job.name)} is a batch file, which a retry does not change",
+            remedy=f"correct {printable(str(place))}, and retry it without changes",
         )
     return None

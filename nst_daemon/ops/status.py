@@ -138,7 +138,7 @@ def gather(folders: Folders, shown: int = SHOWN) -> Status:
             next=[*prepared, *queued, *ledger.jobs(S.RETRYING)][:shown],
             failed=ledger.history(S.FAILED, S.QUARANTINED, limit=shown),
             done=ledger.history(S.DONE, limit=shown),
-            asked={asked.job_id: asked.verb for asked in ledger.pending_requests()},
+            asked=dict(ledger.pending_verbs()),
             inbox=inbox,
             changed=ledger.changed(),
         )

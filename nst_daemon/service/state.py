@@ -49,11 +49,15 @@ class Pacing:
 
     Args:
         claims_a_round: Copying 10,000 files at once would keep the workers waiting.
+        cancels_a_round: The same for jobs that are cancelled by request.
+        priorities_a_round: The same for priorities, which only the ledger has.
         back_off: Seconds before a transient error is tried again, doubled with each attempt.
         longest_back_off: The limit of that, in seconds.
     """
 
     claims_a_round: int = 16
+    cancels_a_round: int = 50
+    priorities_a_round: int = 500
     back_off: float = 15.0
     longest_back_off: float = 1800.0
 

@@ -8,7 +8,7 @@ from functools import partial
 from nst_daemon.intake.drops import checked_priority
 from nst_daemon.intake.settle import ChangedMeanwhile
 from nst_daemon.jobs import Changes, Job, JobState
-from nst_daemon.ledger_reader import SteeringRequest
+from nst_daemon.ledger_reader import SteeringRequest, Verb
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import contained
@@ -47,31 +47,45 @@ class Steering:
         self._deletions = Deletions(state, completion, previews)
         #: Whether a request waits for files, for a worker, or for the next round.
         self.waits = False
+        #: Whether more can be done at once.
+        self.busy = False
+        #: The number of the last request of a full portion, by its verbs.
+        self._last: dict[tuple[Verb, ...], int] = {}
         #: Jobs whose workers were asked to end them.
         self._cancelling: set[str] = set()
 
     def steer(self, now: Moment) -> None:
-        """Do what other processes have requested through the ledger."""
-        self.waits = False
-        slow, waiting = 0, set[str]()
-        for request in self._state.ledger.pending_requests():
-            if request.job_id in waiting:  # requests of one job keep their order
-                continue
-            # These copy or remove files; the rest follows in a second.
-            is_slow = request.verb in {"retry", "delete"}
-            slow += is_slow
-            if is_slow and slow > self._state.pacing.claims_a_round:
-                self.waits = True
-                waiting.add(request.job_id)
-                continue
+        """Do a portion of what other processes have requested through the ledger."""
+        self.waits = self.busy = False
+        if not self._state.ledger.has_requests():
+            return
+        pacing = self._state.pacing
+        with self._state.ledger.together():  # each transaction waits for the disk
+            more = self._do_portion(("priority",), pacing.priorities_a_round, now)
+        more |= self._do_portion(("cancel",), pacing.cancels_a_round, now)
+        # These copy or remove files; the rest follows in a second.
+        self._do_portion(("retry", "delete"), pacing.claims_a_round, now)
+        self.busy = more
+        self.waits = self._state.ledger.has_requests()
+
+    def _do_portion(self, verbs: tuple[Verb, ...], limit: int, now: Moment) -> bool:
+        """Do at most `limit` requests with these verbs. Returns whether more can be done at once.
+
+        A full portion begins after that of the round before: those that have to wait do not stop the others.
+        """
+        ledger = self._state.ledger
+        portion = ledger.first_requests(verbs, after=self._last.get(verbs, 0), limit=limit)
+        full = len(portion) == limit > 0
+        self._last[verbs] = portion[-1].number if full else 0
+        finished = False
+        for request in portion:
             with contained(
                 f"the {request.verb} of {request.job_id}", partial(self._refuse, request)
             ):
                 if self._obey(request, now):
-                    self._state.ledger.finish_request(request.number)
-                else:
-                    self.waits = True
-                    waiting.add(request.job_id)
+                    ledger.finish_request(request.number)
+                    finished = True
+        return full and finished
 
     def _obey(self, request: SteeringRequest, now: Moment) -> bool:
         """Do what one request says; False if it has to wait."""

@@ -77,7 +77,7 @@ def test_what_yaml_and_the_environment_write_is_understood() -> None:
 
 BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"sizes": 3}, ["'sizes'", "did you mean size?"]),
-    ({"zzz": 3}, ["'zzz'", "`nst-daemon settings` lists every setting"]),
+    ({"zzz": 3}, ["'zzz'", "`nst-daemon settings` and the page list every setting"]),
     ({"preset": "gatys"}, ["preset", "'gatys'", "gatys2016"]),
     ({"preset": 3}, ["preset", "3"]),
     ({"size": "huge"}, ["size", "'huge'", "'original'"]),

@@ -9,6 +9,7 @@ import pytest
 
 from nst_daemon.jobs import Changes, JobState
 from nst_daemon.ops.requests import priority_of
+from nst_daemon.service.state import Pacing
 from nst_daemon.workers.messages import Failed, Retry
 from tests.bench import Bench
 
@@ -119,3 +120,24 @@ def test_a_priority_is_no_progress_of_an_attempt(tmp_path: Path) -> None:
     bench.begin()
     notes = [event.note for event in bench.ledger.events(bench.job().id)]
     assert any("painting continues from the checkpoint" in note for note in notes)
+
+
+def test_many_requests_are_done_in_portions(tmp_path: Path) -> None:
+    """A round does a portion of the requests; the next round follows at once; requests that wait do not stop others."""
+    bench = Bench(tmp_path, Pacing(priorities_a_round=2, cancels_a_round=1))
+    bench.executor.room = 1
+    for name in "abcde":
+        bench.drop(name)
+    bench.step(2)
+    jobs = {job.name: job.id for job in bench.ledger.jobs()}
+    bench.ledger.request_all(jobs.values(), "priority", now=1.0, changes=priority_of(3))
+    left = []
+    for _ in range(3):
+        bench.step(0 if left else 2)
+        left.append(len(bench.ledger.pending_requests()))
+    assert left == [3, 1, 0]
+    bench.ledger.request_all([jobs["a"], jobs["b"]], "cancel", now=1.0)
+    bench.step(2, times=3)
+    (running,) = bench.executor.cancelled
+    assert [request.job_id for request in bench.ledger.pending_requests()] == [running]
+    assert {bench.ledger.jobs(S.CANCELLED)[0].id, running} == {jobs["a"], jobs["b"]}
