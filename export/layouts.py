@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from nst_daemon import extras
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.vgg import MEAN, STD, bare_features, layer_names
 from nst_daemon.errors import ModelError, UsageError
@@ -300,7 +301,7 @@ def _module(name: str, source: Path) -> ModuleType:
         package = name.partition(".")[0]
         raise ModelError(
             f"{package} is needed to read {source}",
-            remedy=f"pip install 'nst-daemon[import]', or {package} alone",
+            remedy=extras.install("import"),
         ) from error
 
 

@@ -16,16 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from nst_daemon import extras
 from nst_daemon.errors import ConfigError, NstError
 from nst_daemon.managed_process import end_with_parent
 from nst_daemon.names import printable
 
-INSTALL = f"install it: {sys.executable} -m pip install 'nst-daemon[notify]'"
+INSTALL = extras.install("notify")
 #: The longer side of an attached picture in pixels, and the largest picture that is reduced for it.
 ATTACHED_SIDE, MOST_PIXELS, MOST_BYTES = 1024, 20_000_000, 128 * 1024 * 1024
 #: Parts of a URL that are shorter than this are not removed from reasons: they would match parts of words.
@@ -62,10 +62,7 @@ def send(urls: Sequence[str], message: Mapping[str, str]) -> dict[int, str]:
 
 def missing() -> bool:
     """Whether Apprise is not installed."""
-    try:
-        return find_spec("apprise") is None
-    except ValueError:  # its import was blocked
-        return True
+    return bool(extras.missing("apprise"))
 
 
 def unusable(urls: Sequence[str]) -> list[int]:

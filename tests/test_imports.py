@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nst_daemon"
 HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy", "ray")
 
-LEAVES = {"errors", "jobs", "machine", "names", "units"}
+LEAVES = {"errors", "extras", "jobs", "machine", "names", "units"}
 #: The modules with which every part may read and write files.
 FILES = {"digests", "files", "mounts", "publishing"}
 #: What each part of the package may import of ours. A module belongs to the part with the longest matching prefix.
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "jobs": set(),
     "machine": set(),
     "names": set(),
+    "extras": set(),
     "units": set(),
     "unexpected": {"errors", "names"},
     "files": LEAVES | {"names"},
@@ -183,7 +184,7 @@ ALLOWED: dict[str, set[str]] = {
         "web.options",
     },
     "managed_process": set(),
-    "notify_process": {"errors", "managed_process", "names", "report"},
+    "notify_process": {"errors", "extras", "managed_process", "names", "report"},
     "workers.messages": LEAVES | {"config", "engine.settings"},
     "workers.executor": LEAVES | {"config", "workers"},
     "workers.supervised": LEAVES | {"workers.executor", "workers.messages"},
@@ -217,8 +218,8 @@ ALLOWED: dict[str, set[str]] = {
         "unexpected",
         "workers",
     },
-    "client": {"client", "errors", "names", "web.models"},
-    "web.options": {"addresses", "config", "errors", "tokens"},
+    "client": {"client", "errors", "extras", "names", "web.models"},
+    "web.options": {"addresses", "config", "errors", "extras", "tokens"},
     "web": LEAVES
     | FILES
     | {

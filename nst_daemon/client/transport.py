@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from nst_daemon import extras
 from nst_daemon.errors import NstError, UsageError
 from nst_daemon.names import printable, shortened
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import httpx2
 
 API = "/api/v1"
-INSTALL = "install it: pip install 'nst-daemon[client]'"
 #: The longest pause in seconds that a server may ask for with Retry-After.
 LONGEST_RETRY = 30.0
 #: Idle connections are closed before the server does it.
@@ -254,7 +254,9 @@ def _http(timeout: float) -> httpx2.Client:
     try:
         import httpx2
     except ImportError as error:
-        raise UsageError("nst_daemon.client needs httpx2", remedy=INSTALL) from error
+        raise UsageError(
+            "nst_daemon.client needs httpx2", remedy=extras.install("client")
+        ) from error
     return httpx2.Client(timeout=timeout, limits=httpx2.Limits(keepalive_expiry=KEEP_ALIVE))
 
 

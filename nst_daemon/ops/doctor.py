@@ -24,7 +24,7 @@ from watchdog.events import FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from nst_daemon import rights, tokens
+from nst_daemon import extras, rights, tokens
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import ConfigError, NstError, StorageError
 from nst_daemon.files import nearest
@@ -88,6 +88,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         check_disk(config.folders.state, config.limits.min_free_disk),
         *check_status_page(PageOptions.of(config, serve=True), missing_packages()),
         *check_notifications(config.notify.urls),
+        *check_executor(config.executor, extras.missing("ray")),
         *check_daemon(config.folders),
     ]
 
@@ -319,7 +320,7 @@ def check_status_page(page: PageOptions, missing: Sequence[str]) -> Iterator[Fin
     if not page.address:
         return
     if missing:
-        message = f"status_page is {page.address}, but {', '.join(missing)} is not installed"
+        message = f"status_page {page.address} needs packages that are not installed: {', '.join(missing)}"
         yield Finding("bad", "status page", message, INSTALL)
         return
     try:
@@ -370,6 +371,13 @@ def check_notifications(urls: Sequence[str]) -> Iterator[Finding]:
     else:
         remedy = "`nst-daemon notify test` sends a message"
         yield Finding("good", "notifications", f"{count(len(urls), 'URL')}; {remedy}")
+
+
+def check_executor(executor: str, missing: Sequence[str]) -> Iterator[Finding]:
+    """Check that Ray is installed if it is used. missing: packages that are not installed."""
+    if executor == "ray" and missing:
+        message = "executor: ray needs Ray, which is not installed"
+        yield Finding("bad", "executor", message, extras.install("ray"))
 
 
 def check_daemon(folders: Folders) -> Iterator[Finding]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 
 from pydantic import TypeAdapter
 
+from nst_daemon import extras
 from nst_daemon.addresses import is_local, split_address
 from nst_daemon.config import Config, Folders, Hooks, Limits, Notify
 from nst_daemon.errors import ConfigError, StorageError
@@ -15,7 +14,7 @@ from nst_daemon.tokens import AcceptedTokens, listed
 
 #: The modules that the extra `web` installs.
 NEEDED = ("fastapi", "starlette", "uvicorn")
-INSTALL = f"install it: {sys.executable} -m pip install 'nst-daemon[web]'"
+INSTALL = extras.install("web")
 
 
 @dataclass(frozen=True)
@@ -86,4 +85,4 @@ class PageOptions:
 
 def missing_packages() -> list[str]:
     """The modules that the page needs and that are not installed."""
-    return [name for name in NEEDED if find_spec(name) is None]
+    return extras.missing(*NEEDED)

@@ -311,6 +311,14 @@ def test_the_extra_of_the_status_page() -> None:
     assert "nst-daemon[web]" in finding.remedy
 
 
+def test_the_extra_of_ray() -> None:
+    """A missing Ray is bad only if it is used, and the command that installs it is the remedy."""
+    assert list(doctor.check_executor("local", ["ray"])) == []
+    assert list(doctor.check_executor("ray", [])) == []
+    finding = only(doctor.check_executor("ray", ["ray"]))
+    assert (finding.level, "nst-daemon[ray]" in finding.remedy) == ("bad", True)
+
+
 def test_the_token_of_the_status_page() -> None:
     """A page for other machines without a token is a warning that names the variable; with a token it is good."""
     finding = only(doctor.check_status_page(page_at("0.0.0.0:8787"), []))

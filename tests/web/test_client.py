@@ -351,7 +351,7 @@ def test_without_httpx2_the_message_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        "nst_daemon.client needs httpx2; install it: pip install 'nst-daemon[client]'\n"
+        f"nst_daemon.client needs httpx2; install it: {sys.executable} -m pip install 'nst-daemon[client]'\n"
     )
 
 

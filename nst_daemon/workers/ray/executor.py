@@ -13,9 +13,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from typing import Protocol
 
+from nst_daemon import extras
 from nst_daemon.config import Ray
 from nst_daemon.errors import ConfigError
 from nst_daemon.units import duration
@@ -152,12 +152,11 @@ class RayExecutor(SupervisedExecutor):
         retry_permanent_seconds: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
         connect: Callable[[Join], Connection] | None = None,
-        installed: Callable[[], bool] = lambda: find_spec("ray") is not None,
+        installed: Callable[[], bool] = lambda: not extras.missing("ray"),
     ) -> None:
         if not installed():
             raise ConfigError(
-                "executor: ray needs Ray, which is not installed",
-                remedy="run `pip install 'nst-daemon[ray]'` in the daemon's environment",
+                "executor: ray needs Ray, which is not installed", remedy=extras.install("ray")
             )
         super().__init__(options or WorkerOptions(), lost_seconds=lost_seconds, clock=clock)
         self._cluster = cluster
