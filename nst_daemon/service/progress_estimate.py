@@ -13,6 +13,8 @@ from itertools import accumulate
 
 #: The speed is measured over this many seconds.
 SPEED_WINDOW = 60.0
+#: A longer time left, in seconds, is that of a picture that has just begun or hardly continues: it is unknown.
+LONGEST_LEFT = 7 * 86400.0
 #: The loss curve keeps at most this many points.
 MAX_CURVE_POINTS = 120
 #: More scales than any picture has: the square root of 2 to this power is 2,896.
@@ -86,7 +88,8 @@ class ProgressEstimate:
         (began, _, first), (now, _, last) = self._samples[0], self._samples[-1]
         if now <= began or last <= first:
             return None
-        return (self._work(self.total) - last) * (now - began) / (last - first)
+        left = (self._work(self.total) - last) * (now - began) / (last - first)
+        return left if left <= LONGEST_LEFT else None
 
     def _work(self, done: int) -> float:
         """The cost of the first `done` iterations, in iterations at the full size."""

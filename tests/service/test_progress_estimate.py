@@ -76,6 +76,16 @@ def test_nothing_is_claimed_before_it_is_known() -> None:
     assert pace.left is None
 
 
+def test_a_time_beyond_a_week_is_unknown() -> None:
+    """At one iteration in 1000 seconds, 605 more are more than a week, and 604 are not."""
+    pace = ProgressEstimate((1.0,), (606,))
+    pace.update(0, 0, 606)
+    pace.update(1000, 1, 606)
+    assert pace.left is None
+    pace.update(2000, 2, 606)
+    assert pace.left == pytest.approx(604_000)
+
+
 def test_another_plan_does_no_harm() -> None:
     """A painter whose plan is not that of the settings still gets a percentage from 0 to 100."""
     pace = ProgressEstimate((0.5, 1.0), (7, 3))

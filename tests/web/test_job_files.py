@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import hashlib
 import io
+import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from nst_daemon.jobs import JobInput, Role
+from nst_daemon.ledger import Ledger
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
@@ -52,6 +54,26 @@ def test_files_of_a_result(visitor: TestClient, options: PageOptions) -> None:
         answer = visitor.get(f"{API}/jobs/{job}/{path}")
         assert answer.status_code == 404, path
         assert answer.json()["error"], path
+
+
+def test_an_input_that_is_being_moved_is_found(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """While the daemon moves the files of a job, a request for an input waits until the ledger says where it is."""
+    dog = options.folders.failed / "x" / "dog.png"
+    picture(dog, (10, 10))
+    job = add(options, "x", error="out of memory", inputs=(given(dog),))
+
+    def archived() -> None:
+        with Ledger.open(options.folders.ledger) as ledger:
+            ledger.note(job, now=1.0, archive="x")
+
+    timer = threading.Timer(0.05, archived)
+    timer.start()
+    try:
+        assert visitor.get(f"{API}/jobs/{job}/inputs/0").status_code == 200
+    finally:
+        timer.join()
 
 
 def test_only_ids_of_jobs_have_files(visitor: TestClient, options: PageOptions) -> None:

@@ -30,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def page(browser: Page, site: Site) -> Page:
     """The list of batches, opened anew."""
-    browser.driver.get("about:blank")
+    browser.forget()
     browser.complaints()
     browser.requests()
     browser.driver.get(f"{site.address}#/batches")

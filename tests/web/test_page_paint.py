@@ -51,7 +51,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def page(browser: Page, site: Site) -> Page:
     """The Paint view, opened anew."""
-    browser.driver.get("about:blank")
+    browser.forget()
     browser.complaints()
     browser.requests()
     browser.driver.get(site.address)
@@ -283,6 +283,34 @@ def test_the_form_stays_while_another_view_is_shown(page: Page, site: Site) -> N
     assert page.find("#settings-seed")[0].get_attribute("value") == "7"
 
 
+def test_a_reload_keeps_the_form(page: Page, site: Site) -> None:
+    """Uploads with their names, an uploaded style and settings are still in the form after a reload, and can be used."""
+    upload(page, site.picture("one.png", iterations=1), site.picture("two.png", iterations=1))
+    page.find(".picture input[type=text]")[0].send_keys("kept")
+    page.find("#styles-file")[0].send_keys(site.picture("dots.png"))
+    page.until(lambda: page.find(".style .keep:not([hidden])"), "the upload of the style")
+    page.find("#settings-seed")[0].send_keys("7")
+    page.driver.refresh()
+    page.until(lambda: page.find(".style label[title=dots] input:checked"), "the style")
+    assert page.find("#settings-seed")[0].get_attribute("value") == "7"
+    assert page.find(".picture input[type=text]")[0].get_attribute("value") == "kept"
+    page.click(".submit button")
+    page.until(lambda: page.find(".confirmation a"), "the confirmation")
+    assert page.names(".confirmation a") == ["kept", "two"]
+
+
+def test_many_pictures_leave_the_styles_in_sight(page: Page, site: Site) -> None:
+    """Of ten pictures eight are shown until "Show all"; "Remove all" removes them."""
+    upload(page, *[site.picture(f"{n}.png") for n in range(10)])
+    shown = ".picture:not([hidden])"
+    assert (len(page.find(shown)), page.text(".pictures-many b")) == (8, "10 pictures")
+    page.click(".pictures-many [aria-expanded]")
+    assert len(page.find(shown)) == 10
+    assert page.violations() == []
+    page.click(".pictures-many .button:last-child")
+    assert page.find(".picture") == []
+
+
 def test_keyboard_alone(page: Page) -> None:
     """The first Tab offers to skip the header; the space bar chooses a style, and the focus is visible."""
     page.press(Keys.TAB)
@@ -358,8 +386,8 @@ def test_leaving_while_uploading_is_questioned(page: Page, site: Site) -> None:
         devtools("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
 
 
-def test_a_failed_upload_is_tried_again(page: Page, site: Site) -> None:
-    """An upload that breaks off is marked as failed, and "Try again" uploads the file."""
+def test_a_failed_upload_is_repeated(page: Page, site: Site) -> None:
+    """An upload that breaks off is marked as failed, and repeated when the daemon answers again."""
     devtools = page.driver.execute_cdp_cmd
     devtools("Network.enable", {})
     away = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -370,7 +398,6 @@ def test_a_failed_upload_is_tried_again(page: Page, site: Site) -> None:
         assert "does not answer" in page.text(".picture .problem")
     finally:
         devtools("Network.emulateNetworkConditions", away | {"offline": False})
-    page.click(".picture .again")
     page.until(lambda: page.find(".picture[data-state=done]"), "the upload")
     page.complaints()  # Chromium logs requests without a network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import PurePath
@@ -28,6 +29,8 @@ router = APIRouter(tags=["files"])
 
 #: The most jobs of an archive.
 MAX_ZIPPED = 200
+#: Seconds between two looks for an input that is being moved to done/ or failed/.
+MOVING_PAUSES = (0.1, 0.3)
 SizeQuery = Annotated[Size, Query(description="The reduced sizes are WebP, for any format.")]
 
 
@@ -70,7 +73,16 @@ def job_input(
     except NotFoundError:
         file = inbox_jobs.input_of(shared, id, number)
         return send_picture(wanted, file, size, limits)
-    file = job_places.input_of(job, number, shared.folders, limits)
+    for pause in (*MOVING_PAUSES, None):
+        try:
+            file = job_places.input_of(job, number, shared.folders, limits)
+            break
+        except NotFoundError:
+            # The daemon moves the files of a job before the ledger says where they are.
+            if pause is None or job.archive or job.deleted:
+                raise
+        time.sleep(pause)
+        job = find_job(shared, id)
     return send_picture(wanted, file, size, limits, job.inputs[number].name)
 
 

@@ -33,9 +33,11 @@ function parse(hash) {
 
 const place = make("main", { id: "main", tabIndex: -1 });
 let shown = null, wanted = 0;
+let broken = null; // what the store had when a view could not be shown
 
 async function route() {
   const turn = ++wanted;
+  broken = null;
   const { name, parts, query } = parse(location.hash);
   const view = name === "jobs" && parts.length ? job : VIEWS[name];
   if (!view) return location.replace("#/");
@@ -54,7 +56,10 @@ async function route() {
   try {
     await view.show(inside, { parts, query });
   } catch (error) {
-    if (turn === wanted) inside.replaceChildren(...failure(view, error));
+    if (turn === wanted) {
+      inside.replaceChildren(...failure(view, error));
+      broken = store.changed;
+    }
   }
   retitle();
 }
@@ -85,6 +90,7 @@ function showState({ status, connected }) {
     make("p", { class: `banner ${key}` }, make("span", {}, text), key === "renewed" && button(t("frame.reload"), { on: () => location.reload() })),
   (element, [, text]) => setText(element.firstChild, text));
   retitle();
+  if (connected && broken !== null && broken !== store.changed) route();
 }
 
 let version = "";

@@ -2,6 +2,7 @@
 import { post } from "./api.js";
 import { checker, firstProblem, onlyByButton, problemOf } from "./checker.js";
 import { announce, button, icon, make, redraw, setText } from "./dom.js";
+import { draft } from "./draft.js";
 import { setTargets } from "./dropping.js";
 import { estimateText } from "./paint.js";
 import { pictureZone } from "./pictures.js";
@@ -16,6 +17,7 @@ const contents = new Tray((known) => known.max_contents);
 const styles = new Tray((known) => known.max_contents);
 const chosen = new Set();
 const written = { name: "", settings: {}, sweeps: [] };
+draft("batch", { trays: { contents, styles }, chosen, written });
 /** Settings that are swept most often come first. */
 const COMMON = ["style_scale", "content_weight", "preset", "seed", "size", "keep_colors"];
 

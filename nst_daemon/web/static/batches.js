@@ -3,7 +3,7 @@ import { address, get, post } from "./api.js";
 import { batchForm } from "./batch_form.js";
 import { ask, button, icon, list, make, picture, setText, toast } from "./dom.js";
 import { resetTargets } from "./dropping.js";
-import { limits, mayChange, settings, subscribe } from "./store.js";
+import { limits, mayChange, settings, store, subscribe } from "./store.js";
 import { ago, enumeration, percent, t } from "./texts.js";
 
 /** States as a visitor thinks of them. */
@@ -50,8 +50,8 @@ async function showList(place) {
   ends.push(() => clearTimeout(timer));
   await refresh();
   ends.push(subscribe(({ status, connected }) => {
-    if (!connected || changed === status.changed) return;
-    changed = status.changed;
+    if (!connected || changed === store.changed) return;
+    changed = store.changed;
     refresh().catch(() => { changed = null; });
   }));
 }

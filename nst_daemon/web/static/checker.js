@@ -2,6 +2,7 @@
 import { post } from "./api.js";
 
 const PAUSE = 350; // milliseconds after the last change
+const LONGER_PAUSE = 3000; // milliseconds after a request that was not answered
 
 /**
  * {changed(), stop()}. path: "/jobs/check" or "/batches/check". body(): the request; null: there is nothing to check yet.
@@ -23,7 +24,9 @@ export function checker({ path, body, answered }) {
       const result = await post(path, asked, { signal: mine.signal });
       if (!mine.signal.aborted) answered(result);
     } catch (error) {
-      if (!mine.signal.aborted) answered({ problems: [problemOf(error)], estimate: null });
+      if (mine.signal.aborted) return;
+      answered({ problems: [problemOf(error)], estimate: null });
+      if (error.status === 0) timer = setTimeout(check, LONGER_PAUSE);
     }
   }
 

@@ -83,10 +83,22 @@ function fill(place, items, key, build, update) {
   });
 }
 
+const PICTURE_PAUSES = [1500, 6000]; // milliseconds until a picture is requested again
+
+/** Load `src` into an image, and again after a while if that fails: the daemon may be moving the file. `failed()`: it cannot be loaded. */
+export function load(image, src, failed = () => {}) {
+  let tries = 0;
+  image.addEventListener("error", () => {
+    if (tries === PICTURE_PAUSES.length) return failed();
+    setTimeout(() => { image.src = src; }, PICTURE_PAUSES[tries++]);
+  });
+  image.src = src;
+}
+
 /** A picture; without one (it cannot be loaded), an empty box of the same class. alt "": the text next to it says the same. */
 export function picture(src, properties = {}) {
-  const image = make("img", { alt: "", loading: "lazy", decoding: "async", ...properties, src });
-  image.addEventListener("error", () => image.replaceWith(make("span", { class: `${image.className} missing`, role: image.alt ? "img" : null, "aria-label": image.alt || null })));
+  const image = make("img", { alt: "", loading: "lazy", decoding: "async", ...properties });
+  load(image, src, () => image.replaceWith(make("span", { class: `${image.className} missing`, role: image.alt ? "img" : null, "aria-label": image.alt || null })));
   return image;
 }
 

@@ -71,9 +71,9 @@ class JobView {
   }
 
   follow() {
-    const { status } = store;
-    if (this.changed && status.changed !== this.changed) this.load();
-    this.changed = status.changed;
+    const { changed } = store;
+    if (this.changed && changed !== this.changed) this.load();
+    this.changed = changed;
     if (this.job) this.drawPainting();
   }
 
@@ -86,7 +86,7 @@ class JobView {
     this.show("downloads", files.length > 0, files, () => this.downloads(files));
     this.show("inputs", job.inputs.length > 0, job.inputs, () => [make("h2", {}, t("job.inputs")), make("ul", { class: "job-files" }, job.inputs.map((input, number) => this.input(input, number)))]);
     this.show("settings", Object.keys(job.settings).length > 0, [job.settings, job.outputs, Boolean(this.info)], () => this.settings());
-    this.show("history", job.events.length > 0, job.events, () => [make("h2", {}, t("job.history")), make("ol", { class: "job-events" }, job.events.map(event))]);
+    this.show("history", job.events.length > 0, job.events, () => [make("h2", {}, t("job.history")), make("ol", { class: "job-events" }, joined(job.events).map(event))]);
     this.drawPainting();
   }
 
@@ -205,9 +205,20 @@ class JobView {
 const back = () => make("a", { class: "button quiet job-back", href: "#/jobs" }, icon("back"), make("span", {}, t("job.back")));
 const deleted = (job) => job.state === "done" && !job.result;
 
-function event({ at, state, attempt, note }) {
+/** The events, with one for several in a row whose states have the same name here. */
+function joined(events) {
+  const found = [];
+  for (const { note, ...one } of events) {
+    const last = found.at(-1), notes = note ? [note] : [];
+    if (last && last.attempt === one.attempt && t(`job.state_${last.state}`) === t(`job.state_${one.state}`)) last.notes.push(...notes);
+    else found.push({ ...one, notes });
+  }
+  return found;
+}
+
+function event({ at, state, attempt, notes }) {
   return make("li", {}, make("time", { dateTime: new Date(at * 1000).toISOString() }, date(at)), stateChip({ state }),
-    attempt > 1 ? make("small", {}, t("job.attempt", { number: attempt })) : null, note ? make("p", {}, note) : null);
+    attempt > 1 ? make("small", {}, t("job.attempt", { number: attempt })) : null, notes.map((note) => make("p", {}, note)));
 }
 
 function progress({ name, percent: part, done, total, speed, left, curve: points }) {

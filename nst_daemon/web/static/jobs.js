@@ -107,11 +107,11 @@ class JobsView {
 
   /** The state of the daemon has changed. */
   follow() {
-    const { status } = store;
+    const { changed } = store;
     this.showFilters();
     for (const row of this.rows.children) this.showProgress(row);
-    if (this.changed && status.changed !== this.changed) this.load();
-    this.changed = status.changed;
+    if (this.changed && changed !== this.changed) this.load();
+    this.changed = changed;
   }
 
   typed() {

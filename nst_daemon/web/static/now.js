@@ -32,8 +32,8 @@ export function nowPainting() {
     setText(idle, status.state === "resting" || status.state === "paused" ? status.reason || t(`state.${status.state}`) : t(busy ? "now.prepared" : "now.idle"));
     setText(time, queued && status.queue_seconds ? t("now.queue_time", { time: duration(status.queue_seconds) }) : "");
     showInbox(status.inbox);
-    if (changed !== status.changed) {
-      changed = status.changed;
+    if (changed !== store.changed) {
+      changed = store.changed;
       refresh().catch(() => { changed = null; });
     }
   });

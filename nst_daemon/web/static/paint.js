@@ -2,6 +2,7 @@
 import { post } from "./api.js";
 import { checker, firstProblem, onlyByButton, problemOf } from "./checker.js";
 import { button, icon, make, redraw, setText } from "./dom.js";
+import { draft } from "./draft.js";
 import { setTargets } from "./dropping.js";
 import { nowPainting } from "./now.js";
 import { pictureZone } from "./pictures.js";
@@ -16,6 +17,7 @@ const contents = new Tray((known) => known.max_contents);
 const styles = new Tray((known) => known.max_style_pictures);
 const chosen = new Set();
 const written = { settings: {}, priority: 0 };
+draft("paint", { trays: { contents, styles }, chosen, written });
 let end = () => {};
 
 export const title = () => t("paint.title");
@@ -88,7 +90,7 @@ function paintForm(info, known) {
 
   const checks = checker({
     path: "/jobs/check",
-    body: () => contents.done.length ? body() : null,
+    body: () => contents.done.length && !picker.missing() ? body() : null,
     answered(result) {
       show(result?.problems || []);
       setText(estimate, contents.busy ? t("upload.unfinished") : result?.estimate?.pictures && !result.problems.length ? estimateText(result.estimate) : "");

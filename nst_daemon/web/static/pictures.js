@@ -1,7 +1,12 @@
 // A zone for pictures: chosen in a dialog, dropped or pasted; with their thumbnails, names and the progress of their upload.
-import { button, icon, list, make, setText } from "./dom.js";
+import { button, icon, list, load, make, setText } from "./dom.js";
 import { limits } from "./store.js";
 import { bytes, percent, t } from "./texts.js";
+
+const FOLDED = 8; // of more pictures, only so many are shown at first
+
+/** Whether a picture may be out of sight: nothing is wrong with it. */
+const calm = (item) => item.state !== "failed" && !item.problem;
 
 /** {element, problems(map)}: the zone and list of a tray. problems: texts by the id of an item. named: with fields for names. */
 export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
@@ -10,12 +15,24 @@ export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
   const zone = make("label", { class: "zone", for: id }, icon("upload"),
     make("span", { class: "zone-text" }, make("b", {}, t("upload.choose")), make("small", { class: "help" }, t("upload.hint"))));
   const items = make("ul", { class: "pictures" });
+  let whole = false;
+  const count = make("b", {});
+  const fold = button("", { kind: "quiet small", on: () => { whole = !whole; show(); } }); fold.append(make("span"));
+  const clear = button(t("upload.remove_all"), { kind: "quiet small", on: () => { for (const item of [...tray.items]) tray.drop(item); input.focus(); } });
+  const many = make("div", { class: "pictures-many" }, count, fold, clear);
   const refused = make("ul", { class: "refused" });
-  const element = make("div", { class: "picture-zone" }, input, zone, make("div", { role: "alert" }, refused), items);
+  const element = make("div", { class: "picture-zone" }, input, zone, make("div", { role: "alert" }, refused), many, items);
 
   function show() {
     list(items, tray.kept, (item) => item.id, (item) => card(tray, item, named, onchange), update);
     items.hidden = !tray.kept.length;
+    const folds = tray.kept.length > FOLDED, hidden = folds && !whole ? tray.kept.slice(FOLDED).filter(calm) : [];
+    for (const element of items.children) element.hidden = hidden.some((item) => String(item.id) === element.dataset.key);
+    many.hidden = tray.kept.length < 2;
+    setText(count, tray.busy ? t("upload.so_far", { done: tray.done.length, count: tray.kept.length }) : t("paint.pictures", { count: tray.kept.length }));
+    fold.hidden = !folds;
+    setText(fold.lastChild, t(whole ? "upload.show_fewer" : "upload.show_all"));
+    fold.setAttribute("aria-expanded", String(whole));
     zone.classList.toggle("small", tray.kept.length > 0);
     setText(zone.querySelector("b"), t(tray.kept.length ? "upload.more" : "upload.choose"));
     list(refused, tray.items.filter((item) => item.state === "refused"), (item) => item.id, (item) => make("li", {},
@@ -57,9 +74,10 @@ export function showFace(face, item) {
   if (face.dataset.source === source) return;
   face.dataset.source = source;
   if (!source) return face.replaceChildren(icon("results"));
-  const image = make("img", { alt: "", decoding: "async", src: source });
-  image.addEventListener("load", () => face.replaceChildren(image));
-  image.addEventListener("error", () => { if (!face.querySelector("img")) face.replaceChildren(icon("results")); });
+  if (!face.querySelector("img")) face.replaceChildren(icon("results"));
+  const image = make("img", { alt: "", decoding: "async" });
+  image.addEventListener("load", () => { if (face.dataset.source === source) face.replaceChildren(image); });
+  load(image, source);
 }
 
 /** A file's name without its suffix. */

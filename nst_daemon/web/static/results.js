@@ -139,7 +139,7 @@ class ResultsView {
   }
 
   follow() {
-    const { changed } = store.status;
+    const { changed } = store;
     if (this.changed && changed !== this.changed && !this.loading) this.refresh();
     this.changed = changed;
   }

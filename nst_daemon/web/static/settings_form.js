@@ -119,7 +119,8 @@ export function settingsForm({ info, values = {}, onchange = () => {}, id = "set
 }
 
 /** The name of a setting for people. */
-export const label = (setting) => has(`settings.label_${setting.name}`) ? t(`settings.label_${setting.name}`) : setting.name.replaceAll("_", " ");
+export const label = (setting) => has(`settings.label_${setting.name}`) ? t(`settings.label_${setting.name}`) : capital(setting.name.replaceAll("_", " "));
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 /** What a setting does; the texts of the server are English. */
 export const help = (setting) => has(`settings.help_${setting.name}`) ? t(`settings.help_${setting.name}`) : setting.help.replaceAll("`", "");
 /** A value of a choice for people. */

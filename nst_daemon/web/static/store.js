@@ -3,8 +3,11 @@ import { address, get } from "./api.js";
 
 const FIRST_PAUSE = 1000, LONGEST_PAUSE = 15000; // milliseconds between two attempts to connect
 
-/** `status`: StatusInfo, or null before the first one. `connected`: whether it is up to date. `session`: SessionInfo. */
-export const store = { status: null, connected: true, session: { name: "", access: "full" } };
+/**
+ * `status`: StatusInfo, or null before the first one. `connected`: whether it is up to date. `session`: SessionInfo.
+ * `changed`: when it differs, lists of jobs are out of date; also after the connection was lost.
+ */
+export const store = { status: null, connected: true, changed: "", session: { name: "", access: "full" } };
 
 const listeners = new Set();
 
@@ -20,7 +23,7 @@ const tell = () => { for (const listener of [...listeners]) listener(store); };
 /** Whether the visitor may change anything; with a read-only token, views hide what would be refused. */
 export const mayChange = () => store.session.access === "full";
 
-let source = null, timer = 0, pause = FIRST_PAUSE;
+let source = null, timer = 0, pause = FIRST_PAUSE, losses = 0;
 
 /** Follow the state of the daemon while the tab is visible (browsers allow only six connections to a host). */
 export function follow() {
@@ -43,7 +46,8 @@ function connect() {
   source = new EventSource(address("/events"));
   source.addEventListener("status", (event) => {
     pause = FIRST_PAUSE;
-    Object.assign(store, { status: JSON.parse(event.data), connected: true });
+    const status = JSON.parse(event.data);
+    Object.assign(store, { status, connected: true, changed: `${losses}/${status.changed}` });
     tell();
   });
   source.addEventListener("error", lost);
@@ -51,6 +55,7 @@ function connect() {
 
 function lost() {
   stop();
+  losses++;
   Object.assign(store, { connected: false });
   tell();
   get("/session").catch(() => {}); // 401: the login page is shown

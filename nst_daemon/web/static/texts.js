@@ -50,7 +50,8 @@ export const stamp = (now = new Date()) => new Date(now - now.getTimezoneOffset(
 /** a, b and c */
 export const enumeration = (items) => new Intl.ListFormat(locale, { type: "conjunction" }).format(items);
 
-const unit = (value, name, digits = 0) => new Intl.NumberFormat(locale, { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: digits }).format(value);
+/** A number with its unit, which stay in one line. */
+const unit = (value, name, digits = 0) => new Intl.NumberFormat(locale, { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: digits }).format(value).replaceAll(" ", "\u00a0");
 
 /** 3.5 s, 4 min, 2 h 5 min, 3 days */
 export function duration(seconds) {

@@ -4,6 +4,7 @@ import { limits } from "./store.js";
 import { bytes, t } from "./texts.js";
 
 const SIDE_BY_SIDE = 2; // uploads at a time
+const FIRST_PAUSE = 3000, LONGEST_PAUSE = 30000; // milliseconds until an upload that was not answered begins again
 const LARGEST_PREVIEW = 30e6; // bytes; a browser needs much memory to show a larger file
 const waiting = [];
 let sending = 0, serial = 0;
@@ -14,7 +15,7 @@ let sending = 0, serial = 0;
  */
 class Item {
   constructor(file) {
-    Object.assign(this, { id: ++serial, file, label: file.name, name: "", state: "waiting", part: 0, info: null, error: "", problem: "", abort: null, preview: "" });
+    Object.assign(this, { id: ++serial, file, label: file.name, name: "", state: "waiting", part: 0, info: null, error: "", problem: "", abort: null, preview: "", pause: FIRST_PAUSE, timer: 0 });
     if (file.size <= LARGEST_PREVIEW && /^image\/(png|jpeg|webp|gif|avif|bmp)$/.test(file.type)) this.preview = URL.createObjectURL(file);
   }
 
@@ -24,6 +25,7 @@ class Item {
   }
 
   release() {
+    clearTimeout(this.timer);
     if (this.preview) URL.revokeObjectURL(this.preview);
     this.preview = "";
   }
@@ -61,6 +63,15 @@ export class Tray {
     return added;
   }
 
+  /** Add a file that was uploaded before the page was loaded. */
+  restore({ id, label, name, info }) {
+    const item = Object.assign(new Item({ name: label, size: info.bytes, type: "" }), { id, name, info, state: "done", part: 1 });
+    serial = Math.max(serial, id);
+    this.items.push(item);
+    this.tell();
+    return item;
+  }
+
   /** Those that are not refused. */
   get kept() {
     return this.items.filter((item) => item.state !== "refused");
@@ -86,6 +97,8 @@ export class Tray {
 
   /** Upload an item again. */
   retry(item) {
+    if (item.state !== "failed") return;
+    clearTimeout(item.timer);
     Object.assign(item, { state: "waiting", error: "", part: 0 });
     queue(this, item);
     this.tell();
@@ -128,7 +141,12 @@ async function next() {
     if (!tray.items.includes(item)) remove(`/uploads/${item.info.id}`).catch(() => {}); // it was dropped in the meantime
   } catch (error) {
     item.state = error instanceof ApiError && [400, 413, 422].includes(error.status) ? "refused" : "failed";
-    item.error = error.message;
+    item.error = error.message.startsWith(item.label) ? error.message.slice(item.label.length).trimStart() : error.message; // the label is shown before it
+    if (error.status === 0 && tray.items.includes(item)) {
+      item.error = t("upload.broken");
+      item.timer = setTimeout(() => tray.retry(item), item.pause);
+      item.pause = Math.min(LONGEST_PAUSE, 2 * item.pause);
+    }
   } finally {
     sending--;
     item.abort = null;

@@ -56,9 +56,10 @@ class Viewer {
     this.detailsTool = tool("details", "info", () => this.toggleDetails());
     this.previous = tool("previous", "back", () => this.step(-1), { className: "button quiet only-icon viewer-step previous" });
     this.next = tool("next", "forward", () => this.step(1), { className: "button quiet only-icon viewer-step next" });
+    this.save = make("a", { class: "button quiet only-icon", download: "", "aria-label": t("viewer.save"), title: t("viewer.save") }, icon("download"));
     this.details = make("aside", { class: "viewer-details", "aria-label": t("viewer.details"), tabIndex: 0 });
     this.said = make("p", { class: "viewer-said", role: "status" });
-    const bar = make("div", { class: "viewer-bar" }, tool("close", "close", () => this.close()), make("div", { class: "viewer-names" }, this.title, this.place),
+    const bar = make("div", { class: "viewer-bar" }, tool("close", "close", () => this.close()), make("div", { class: "viewer-names" }, this.title, this.place), this.save,
       make("div", { class: "viewer-tools" }, this.compareTool, tool("zoom_out", "minus", () => this.stage.zoomOut()), this.zoomText, tool("zoom_in", "plus", () => this.stage.zoomIn()),
         tool("fit", "fit", () => this.stage.fit()), tool("full_size", "pixels", () => this.stage.full()),
         document.fullscreenEnabled ? tool("full_screen", "expand", () => this.toggleFullScreen()) : null, this.detailsTool));
@@ -77,6 +78,7 @@ class Viewer {
     setText(this.place, [variant(job), this.jobs.length > 1 ? t("viewer.position", { number: this.position + 1, total: this.total }) : ""].filter(Boolean).join(" · "));
     this.previous.disabled = this.position === 0;
     this.next.disabled = this.position === this.jobs.length - 1;
+    this.save.href = address(`/jobs/${job.id}/result`, { download: true });
     this.details.replaceChildren();
     let whole, info;
     try {
