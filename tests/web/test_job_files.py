@@ -56,9 +56,7 @@ def test_files_of_a_result(visitor: TestClient, options: PageOptions) -> None:
         assert answer.json()["error"], path
 
 
-def test_an_input_that_is_being_moved_is_found(
-    visitor: TestClient, options: PageOptions
-) -> None:
+def test_an_input_that_is_being_moved_is_found(visitor: TestClient, options: PageOptions) -> None:
     """While the daemon moves the files of a job, a request for an input waits until the ledger says where it is."""
     dog = options.folders.failed / "x" / "dog.png"
     picture(dog, (10, 10))

@@ -284,7 +284,7 @@ def test_the_form_stays_while_another_view_is_shown(page: Page, site: Site) -> N
 
 
 def test_a_reload_keeps_the_form(page: Page, site: Site) -> None:
-    """Uploads with their names, an uploaded style and settings are still in the form after a reload, and can be used."""
+    """Uploads with their names, an uploaded style and settings are in the form after a reload, and can be used."""
     upload(page, site.picture("one.png", iterations=1), site.picture("two.png", iterations=1))
     page.find(".picture input[type=text]")[0].send_keys("kept")
     page.find("#styles-file")[0].send_keys(site.picture("dots.png"))
