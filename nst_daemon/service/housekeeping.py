@@ -14,6 +14,7 @@ from nst_daemon.intake.batch import SUFFIX
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
+from nst_daemon.names import printable
 from nst_daemon.ops.batch_submission import SUBMITTING
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.containment import contained, warn
@@ -141,7 +142,9 @@ class Housekeeping:
                 )
                 if ended < now.wall - max(kept, COPYING_SECONDS):
                     files.remove_tree(folder)
-                    log.info("removed the uploads of batch %s from %s", folder.name, root)
+                    copied = folder.name.startswith(".")
+                    what = "interrupted copy" if copied else "uploads of batch"
+                    log.info("removed the %s %s from %s", what, printable(folder.name), root)
 
     def _was_interrupted(self, folder: Path) -> bool:
         """Whether pictures were copied for a batch whose file has not come into the inbox."""

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import signal
+import sys
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from nst_daemon.service.state import Pacing
 from tests.bench import PNG, Bench
 from tests.service.conftest import Served, served
 from tests.service.test_status_page import answer, free_port
+from tests.torture.victim import CHANGES, WRITING
 
 __all__ = ["served"]
 
@@ -45,6 +48,11 @@ def ask(bench: Bench, folder: Path, name: str = "night", **changes: Any) -> None
     folder.mkdir(exist_ok=True)
     for stem in ("a", "b", "style"):
         (folder / f"{stem}.png").write_bytes(PNG + stem.encode())
+    submit(bench.config, new_batch(folder, name, **changes))
+
+
+def new_batch(folder: Path, name: str, **changes: Any) -> NewBatch:
+    """A batch of the pictures in a folder."""
     pictures = {
         stem: BatchPicture(stem, folder / f"{stem}.png", (4, 3)) for stem in ("a", "b", "style")
     }
@@ -53,7 +61,7 @@ def ask(bench: Bench, folder: Path, name: str = "night", **changes: Any) -> None
         "styles": ["one", pictures["style"]],
         **changes,
     }
-    submit(bench.config, NewBatch(name, **values))
+    return NewBatch(name, **values)
 
 
 def paint_all(bench: Bench) -> None:
@@ -182,6 +190,48 @@ def test_uploads_without_a_batch_file_are_removed(tmp_path: Path) -> None:
     paint_all(bench)
     bench.step(2 * HOUR)
     assert (lost.exists(), begun.exists()) == (False, True)
+
+
+def submitted_and_killed(bench: Bench, folder: Path, name: str, number: int) -> bool:
+    """Submit a batch in a process that is killed before a change of a file. number: of the change, from 1."""
+    if (child := os.fork()) == 0:
+        left = number
+
+        def audit(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+            if event in CHANGES or writes:
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(audit)
+            submit(bench.config, new_batch(folder, name))
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_a_submission_that_is_killed_anywhere_is_whole_or_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Killed before any change of a file, a submission leads to all pictures of its batch or to none."""
+    ask(bench, tmp_path / "uploads", "first")
+    number, complete = 1, 1
+    while submitted_and_killed(bench, tmp_path / "uploads", f"night{number}", number):
+        complete += (bench.folders.inbox / f"night{number}.batch.yaml").exists()
+        number += 1
+    assert number > 10
+    assert complete >= 2, "killed after the batch file had appeared"
+    while list(bench.folders.inbox.glob("*.yaml")) or bench.ledger.open_ids():
+        bench.step(1.5)
+        paint_all(bench)
+    pictures = Counter(job.name.partition("/")[0] for job in bench.ledger.jobs(S.DONE))
+    assert len(pictures) == complete + 1
+    assert set(pictures.values()) == {4}
+    bench.step(2 * HOUR)
+    assert {path.name for path in bench.folders.batches.iterdir()} == pictures.keys()
 
 
 def test_rerun_and_contact_sheets_look_there(bench: Bench) -> None:

@@ -26,6 +26,8 @@ import numpy as np
 from PIL import Image
 
 from nst_daemon.jobs import JobState
+from nst_daemon.ledger import Ledger
+from nst_daemon.ops.requests import priority_of
 from tests.torture.root import Root
 from tests.torture.victim import SOME_FAILED
 
@@ -58,6 +60,7 @@ def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
         lambda: root.pair(name, iterations=40, seconds=0.01),
         lambda: root.pair(name, iterations=200, seconds=0.03),  # longer than the daemon lives
         lambda: root.pair(f"trip/{name}"),
+        lambda: root.pair(name, job_id=chance.randbytes(16).hex()),
         lambda: root.drop(name, {f"{name}/content.png": b"c%d" % number, f"{name}/style.png": b"s%d" % number}),
         lambda: root.drop(f"starry/{name}", {f"starry/{name}.png": b"hot %d" % number}),
         lambda: root.drop(name, {f"{name}.content.txt": b"refused %d" % number}, S.FAILED),
@@ -66,7 +69,7 @@ def drop_fakes(root: Root, number: int, chance: random.Random) -> None:
         lambda: root.pair(name, do="kill", at=2, once=once),
         lambda: root.pair(name, S.QUARANTINED, do="kill", at=2),
     ]  # fmt: skip
-    weights = [6, 3, 1, 2, 3, 3, 2, 2, 2, 1, 0.3]
+    weights = [6, 3, 1, 2, 3, 3, 3, 2, 2, 2, 1, 0.3]
     chance.choices(kinds, weights)[0]()
 
 
@@ -119,15 +122,30 @@ def torture(trial: Trial, kills: int, folder: Path, seed: int) -> Counter[str]:
         for _ in range(chance.randrange(4)):
             number += 1
             trial.drop(root, number, chance)
+        figures["requests"] += request_priorities(root, chance)
         one_life(root, trial, chance, figures)
         root.check_now()
     code = root.start().wait(DRAIN_SECONDS)
     assert code in {0, SOME_FAILED}, root.text()[-3000:]
     states = Counter(root.check_end().values())
+    with Ledger.attach(root.ledger_path) as ledger:
+        assert ledger.pending_requests() == []
     figures.update({f"{state}": count for state, count in states.items()})
     figures["inputs"] = len(root.drops)
     figures["results"] = len(root.pictures())
     return figures
+
+
+def request_priorities(root: Root, chance: random.Random) -> int:
+    """Request other priorities for some jobs, while no daemon runs; their number."""
+    if not root.ledger_path.exists():
+        return 0
+    with Ledger.attach(root.ledger_path) as ledger:
+        wanted = [job.id for job in ledger.jobs() if chance.random() < 0.3]
+        ledger.request_all(
+            wanted, "priority", now=time.time(), changes=priority_of(chance.randrange(-9, 10))
+        )
+    return len(wanted)
 
 
 def one_life(root: Root, trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
@@ -191,7 +209,8 @@ def _summary(name: str, figures: Counter[str], seconds: float) -> str:
     return (
         f"{name} renderer: {figures['kills']} kills of the daemon ({figures['own points']} at chosen points, "
         f"{figures['any moment']} at any moment, {figures['together']} with its workers), {figures['workers']} of its "
-        f"workers alone, {figures['inputs']} inputs, {sum(figures[state] for state in S)} outcomes, "
+        f"workers alone, {figures['inputs']} inputs, {figures['requests']} requests, "
+        f"{sum(figures[state] for state in S)} outcomes, "
         f"{figures['done']} done, {figures['results']} results, 0 lost, 0 doubled, 0 partial, "
         f"0 quarantined without a fault of their own, ledger sound, {seconds:.0f} s"
     )
