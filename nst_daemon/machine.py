@@ -6,6 +6,7 @@ admin-guide/cgroup-v2). `root` is the folder that contains `proc` and `sys`.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 from collections.abc import Iterator, Mapping
@@ -135,6 +136,16 @@ def limit_memory(limit: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def return_freed_memory(threshold: int = 1 << 16) -> None:
+    """Let the C library return freed blocks of this many bytes or more to the system at once.
+
+    Without this, glibc keeps blocks of up to 32 MiB for reuse after the first one was freed. (mallopt(3))
+    """
+    m_mmap_threshold = -3
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(m_mmap_threshold, threshold)
 
 
 def proc_bytes(file: Path) -> dict[str, float]:

@@ -78,7 +78,7 @@ class Client(ClientBase):
         result: bool | None = None,
         order: Literal["newest", "oldest", "queue"] = "newest",
     ) -> Iterator[JobInfo]:
-        """All jobs, fetched in parts as they are needed.
+        """All jobs, each once, fetched in parts as they are needed.
 
         Args:
             state: States, such as ["queued", "running"]; empty: all.
@@ -91,26 +91,34 @@ class Client(ClientBase):
             result: True: only jobs with a result.
             order: "queue" is the order in which they are painted.
         """
+        params = {
+            "state": list(state),
+            "q": name,
+            "batch": batch,
+            "group": group,
+            "style": style,
+            "since": since,
+            "before": before,
+            "result": result,
+            "order": order,
+        }
+        first, number, seen = 0.0, 0, set[str]()
+        for number, page in enumerate(self._pages(params)):
+            first = first if number else max((job.updated for job in page.jobs), default=0.0)
+            yield from (job for job in page.jobs if job.id not in seen)
+            seen |= {job.id for job in page.jobs}
+        if number and order == "newest":
+            # Jobs that have changed meanwhile are now in front of the parts that were read later.
+            for page in self._pages({**params, "since": max(first, since or 0.0)}):
+                yield from (job for job in page.jobs if job.id not in seen)
+                seen |= {job.id for job in page.jobs}
+
+    def _pages(self, params: Mapping[str, Any]) -> Iterator[JobPage]:
         cursor = ""
         while True:
-            page = self._transport.get(
-                JobPage,
-                "/jobs",
-                params={
-                    "state": list(state),
-                    "q": name,
-                    "batch": batch,
-                    "group": group,
-                    "style": style,
-                    "since": since,
-                    "before": before,
-                    "result": result,
-                    "order": order,
-                    "cursor": cursor,
-                    "limit": 200,
-                },
-            )
-            yield from page.jobs
+            query = {**params, "cursor": cursor, "limit": 200}
+            page = self._transport.get(JobPage, "/jobs", params=query)
+            yield page
             if not page.next:
                 return
             cursor = page.next
@@ -238,14 +246,22 @@ class Client(ClientBase):
     def _act(self, request: ActionRequest) -> ActionResult:
         """Send the request again until the daemon has taken the jobs from its inbox, if they were just submitted."""
         until = time.monotonic() + INBOX_SECONDS
+        requested = list[str]()
         while True:
             try:
-                return self._transport.call(ActionResult, "POST", "/jobs/actions", json=request)
+                found = self._transport.call(ActionResult, "POST", "/jobs/actions", json=request)
             except ApiError as error:
+                left = request.ids
                 if error.status != 409 or time.monotonic() >= until:
                     raise
-                if not any(map(self._is_in_inbox, request.ids)):
+                if not any(map(self._is_in_inbox, left)):
                     raise
+            else:
+                requested += found.requested
+                left = [p.id for p in found.problems if self._is_in_inbox(p.id)]
+                if not left or time.monotonic() >= until:
+                    return found.model_copy(update={"requested": requested})
+                request = request.model_copy(update={"ids": [p.id for p in found.problems]})
             time.sleep(INBOX_POLL)
 
     def _is_in_inbox(self, job: str) -> bool:

@@ -95,10 +95,13 @@ def prepare(
     content_mask, start = (
         next(iter(paths(role)), None) for role in (Role.CONTENT_MASK, Role.START)
     )
+    settings = changes.settings.apply(settings)
+    if settings.get("start") != "given":
+        start = None
     name = (changes.name or recipe.name).replace("/", "-")
     return NewJobs(
         [JobContent(name, content, content_mask, start)],
         changes.styles or own,
-        changes.settings.apply(settings),
+        settings,
         changes.priority,
     )

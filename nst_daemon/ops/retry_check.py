@@ -57,7 +57,8 @@ def refused(
     found = {}
     for job in jobs:
         wanted = job.changes.then(asked.get(job.id, NO_CHANGES)).then(changes)
-        if problem := refusal(config, job, wanted, styles):
+        problem = refusal(config, job, wanted, styles)
+        if problem and ledger.get(job.id) == job:  # else the daemon has just changed it
             found[job.id] = problem
     return found
 

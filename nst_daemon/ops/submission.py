@@ -102,9 +102,22 @@ def problems(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> Ite
             yield FieldProblem("styles", UsageError(too_many_pictures(pictures, "this job")))
     merged = merge_settings(named, settings, own=own) if known else settings
     places = setting_places(named, {}, "")
-    for refused in job_problems(config, merged, places, pictures if known else None):
+    refusals = list(job_problems(config, merged, places, pictures if known else None))
+    if known and not refusals:
+        yield from _start_problems(resolve_job(config, merged)[0].start, jobs)
+    for refused in refusals:
         wrong = f"settings.{refused.key}" if refused.key in jobs.settings else "settings"
         yield FieldProblem("styles" if refused.key in places else wrong, refused)
+
+
+def _start_problems(start: str, jobs: NewJobs) -> Iterator[FieldProblem]:
+    """Why jobs cannot begin with `given`, which needs a picture."""
+    if start == "given" and not all(content.start for content in jobs.contents):
+        error = SettingsError(
+            "start is 'given', and there is no picture to start with",
+            remedy="choose another start",
+        )
+        yield FieldProblem("settings.start", error)
 
 
 def resolved(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> RenderSettings:

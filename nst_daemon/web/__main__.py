@@ -63,6 +63,7 @@ def main(limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     server_log.setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(WithoutNoise())
     machine.limit_memory(min(options.limits.max_memory or MAX_MEMORY, MAX_MEMORY))
+    machine.return_freed_memory()
     app = make_app(options)
     uploads = app.state.context.uploads
     _remove_leftovers(options, uploads, start=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 from nst_daemon.client import ApiError, Client
 from nst_daemon.errors import UsageError
-from nst_daemon.web.models import ContentRef, JobProgress
+from nst_daemon.web.models import ContentRef, JobDetails, JobInfo, JobPage, JobProgress
 from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client as visitor_of
 from tests.web.conftest import limited
@@ -97,6 +98,50 @@ def test_jobs_are_listed_page_by_page(site: Site, client: Client) -> None:
     listed = list(client.jobs(name="MANY"))
     assert {job.id for job in listed} == {job.id for job in jobs}
     assert list(client.jobs(state=["failed"], name="many")) == []
+
+
+def test_jobs_that_change_while_they_are_listed() -> None:
+    """A job that moves to the front of the list while its parts are read is found, and no job comes twice."""
+
+    def page(names: str, after: str = "") -> httpx2.Response:
+        jobs = [
+            JobInfo(
+                id=name * 32, short_id=name, name=name, title=name, source="pair", state="done",
+                created=1.0, updated=7.0, priority=0, attempts=1, error="", result="", batch=None,
+                styles=[], requested="", actions=[],
+            )
+            for name in names
+        ]  # fmt: skip
+        return ok(JobPage(jobs=jobs, next=after, total=4).model_dump(mode="json"))
+
+    client, sent = scripted(page("ab", "later"), page("bc"), page("da"))
+    assert [job.name for job in client.jobs(since=3.0)] == ["a", "b", "c", "d"]
+    assert [request.url.params["since"] for request in sent] == ["3.0", "3.0", "7.0"]
+
+
+def test_an_action_reaches_all_jobs_that_were_just_submitted() -> None:
+    """If some of several jobs are still in the inbox, the action is requested for these again."""
+
+    def result(requested: str, problems: str = "") -> httpx2.Response:
+        said = {"error": "no", "cause": "no"}
+        document = {
+            "requested": [name * 32 for name in requested],
+            "problems": [{"id": name * 32, **said} for name in problems],
+        }
+        return httpx2.Response(202, json=document)
+
+    def state(name: str) -> httpx2.Response:
+        details = dict.fromkeys(JobDetails.model_fields, "") | {"state": name, "id": "c" * 32}
+        details |= dict.fromkeys(("created", "updated", "priority", "attempts"), 0)
+        details |= {key: [] for key in ("styles", "actions", "inputs", "events", "files")}
+        return ok(details | {"settings": {}, "outputs": {}, "batch": None})
+
+    answers = (result("a", "bc"), state("done"), state("inbox"), result("c", "b"), state("done"))
+    client, sent = scripted(*answers)
+    found = client.cancel("a" * 32, "b" * 32, "c" * 32)
+    assert found.requested == ["a" * 32, "c" * 32]
+    assert [problem.id for problem in found.problems] == ["b" * 32]
+    assert json.loads(sent[3].content)["ids"] == ["b" * 32, "c" * 32]
 
 
 def test_the_status_is_followed(site: Site, client: Client) -> None:

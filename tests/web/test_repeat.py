@@ -92,10 +92,32 @@ def test_a_job_is_repeated_with_changes(visitor: TestClient, options: PageOption
     assert "seed" not in settings
 
 
+def test_a_job_that_began_with_a_picture_is_repeated(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """The picture is submitted with it, unless the new job has another start."""
+    start, content = (
+        options.folders.done / "dog" / "first.png",
+        options.folders.done / "dog/dog.png",
+    )
+    picture(start, (8, 8))
+    picture(content, (64, 32))
+    inputs = (given(content, Role.CONTENT, "dog.png"), given(start, Role.START, "first.png"))
+    settings = asdict(resolve({"size": 64, "start": "given"}))
+    picture(options.folders.styles / "dots.png", (32, 32))
+    inputs += (given(options.folders.styles / "dots.png", Role.STYLE, "dots.png"),)
+    started = done(options, inputs=inputs, settings=settings)
+    assert repeat(visitor, started, name="a").status_code == 201
+    assert "a.start.png" in inbox(options)
+    assert repeat(visitor, started, name="b", set={"start": "noise"}).status_code == 201
+    assert not any(name.startswith("b.start") for name in inbox(options))
+
+
 @pytest.mark.parametrize(
     ("body", "expected", "words"),
     [
         ({"set": {"size": -1}}, (400, "set.size"), "size"),
+        ({"set": {"start": "given"}}, (400, "set.start"), "no picture to start with"),
         ({"set": {"seeed": 1}}, (400, "set.seeed"), "did you mean seed?"),
         ({"set": {"size": 64}, "unset": ["size"]}, (400, ""), "both set and unset"),
         ({"styles": [{"library": "none"}]}, (400, "styles.0.library"), "none"),

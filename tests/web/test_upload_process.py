@@ -77,7 +77,7 @@ def test_many_uploads_at_once(server: PageProcess) -> None:
         assert server.answers()
         found = {future.result() for future in futures}
     assert len(found) == 50
-    assert resident(server.process.pid) < 400 * MiB
+    assert resident(server.process.pid) < 250 * MiB
     for upload_id in found:
         stored = server.options.folders.uploads / f"{upload_id}.png"
         assert stored.stat().st_size == len(PICTURE)
