@@ -158,7 +158,7 @@ class Client(ClientBase):
                 last = event.id
                 if event.name == "job":
                     yield JobProgress.model_validate_json(event.data)
-            if last != END_OF_EVENTS:  # the server was restarted
+            if last != END_OF_EVENTS:  # the server was restarted, or the connection broke
                 time.sleep(RECONNECT_SECONDS)
 
     def download(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -189,8 +189,18 @@ class HttpTransport:
             response.close()
 
     def events(self, path: str, *, silence: float) -> Iterator[StreamedEvent]:
-        """The events of a stream, until the server ends it. silence: seconds without data that are allowed."""
-        with self.stream(path, wait=silence) as response:
+        """The events of a stream, until the server ends it or the connection breaks.
+
+        Args:
+            path: Below /api/v1.
+            silence: Seconds without data that are allowed.
+
+        Raises:
+            ApiError: The server has refused the request, or was not reached.
+        """
+        import httpx2
+
+        with self.stream(path, wait=silence) as response, suppress(httpx2.TransportError):
             name, data, identifier = "message", list[str](), ""
             for line in response.iter_lines():
                 key, _, value = line.partition(":")

@@ -213,7 +213,7 @@ def test_requests_that_only_read_are_repeated() -> None:
 
 
 def test_a_job_is_followed_beyond_a_restart_of_the_server() -> None:
-    """A stream that ends before the job has ended is opened again; after the last event it is not."""
+    """A stream that ends or breaks before the job has ended is opened again; after the last event it is not."""
 
     def event(percent: int, end: str = "") -> str:
         job = JobProgress(
@@ -223,10 +223,14 @@ def test_a_job_is_followed_beyond_a_restart_of_the_server() -> None:
         )  # fmt: skip
         return f"{end}event: job\ndata: {job.model_dump_json()}\n\n"
 
-    texts = (event(1), event(2) + event(3, "id: end\n"))
-    client, sent = scripted(*[httpx2.Response(200, text=text) for text in texts])
-    assert [job.percent for job in client.progress("0" * 32)] == [1, 2, 3]
-    assert len(sent) == 2
+    def broken() -> Iterator[bytes]:
+        yield event(2).encode()
+        raise httpx2.RemoteProtocolError("incomplete chunked read")
+
+    texts = (event(1), broken(), event(3) + event(4, "id: end\n"))
+    client, sent = scripted(*[httpx2.Response(200, content=text) for text in texts])
+    assert [job.percent for job in client.progress("0" * 32)] == [1, 2, 3, 4]
+    assert len(sent) == 3
 
 
 def test_repeating_ends() -> None:
