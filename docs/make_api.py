@@ -33,6 +33,13 @@ WORDS = {
 }
 
 
+FILES = """\
+Pictures and other files can be requested with two more parameters: `download=true` lets browsers save the file, and `v`
+is any text that changes with the file, such as the job's `updated`; caches then keep the response."""
+#: Parameters that are described once for all files, by name.
+OF_FILES = ("download", "v")
+
+
 def main() -> None:
     """Replace the generated part of the page."""
     PAGE.write_text(document(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
@@ -61,11 +68,14 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield "## Endpoints"
     for tag, operations in groups.items():
         yield f"\n### {TITLES[tag]}"
+        if tag == "files":
+            yield f"\n{FILES}"
         for method, path, operation in sorted(operations, key=lambda o: (o[1], o[0])):
             yield f"\n#### `{method} {path.removeprefix(API)}`\n"
             yield from _operation(operation)
     yield "\n## Objects\n"
-    yield "A key with a default may be left out of a request."
+    yield "Times are seconds since the epoch, durations are seconds, sizes are bytes."
+    yield "Optional keys, and keys with a default, may be left out of a request."
     for name, schema in sorted(found["components"]["schemas"].items()):
         yield f"\n### {name}\n"
         yield from _schema(schema)
@@ -73,7 +83,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _operation(operation: Mapping[str, Any]) -> Iterator[str]:
     yield " ".join(operation["description"].split())
-    if parameters := operation.get("parameters"):
+    if parameters := [p for p in operation.get("parameters", ()) if p["name"] not in OF_FILES]:
         yield "\n| parameter | in | values | meaning |\n|---|---|---|---|"
         for p in parameters:
             values = _kind(p["schema"]) + ("" if p.get("required") else _default(p["schema"]))

@@ -79,7 +79,7 @@ class PaintingInfo(ResponseBody):
     worker: str
     done: int = Field(description="Finished iterations.")
     total: int = Field(description="All iterations; 0 while they are unknown.")
-    percent: int
+    percent: int = Field(description="Of the iterations.")
     speed: float | None = Field(description="Iterations per second.")
     left: float | None = Field(description="Seconds.")
     curve: list[tuple[int, float]] = Field(description="Iteration and total loss.")
@@ -103,16 +103,18 @@ class WaitingInfo(ResponseBody):
     cause: PrintableText
     remedy: PrintableText
     files: list[PrintableText]
-    left: float | None = Field(description="Seconds until it is given up.")
+    left: float | None = Field(description="Seconds until it is moved to failed/; null: no limit.")
 
 
 class InboxInfo(ResponseBody):
     """What is in the inbox. `more`: the number of items that are not listed."""
 
     waiting: list[WaitingInfo]
-    settling: list[PrintableText]
-    left_alone: dict[str, PrintableText]
-    notes: list[PrintableText]
+    settling: list[PrintableText] = Field(description="Files that are still being written.")
+    left_alone: dict[str, PrintableText] = Field(
+        description="Files that are not drops, each with the reason."
+    )
+    notes: list[PrintableText] = Field(description="Other remarks about the inbox.")
     more: int
 
 
@@ -124,13 +126,13 @@ class StatusInfo(ResponseBody):
     state: str = Field(
         description="painting, loading, idle, paused, resting, lost, stopped, or away: no daemon is running."
     )
-    reason: PrintableText
-    counts: dict[JobState, int]
+    reason: PrintableText = Field(description="Why the daemon is in this state; may be empty.")
+    counts: dict[JobState, int] = Field(description="The number of jobs in each state.")
     paintings: list[PaintingInfo]
     workers: list[WorkerInfo]
     inbox: InboxInfo | None
     queue_seconds: float | None = Field(
-        description="Painting time until the queue is empty, from earlier pictures; null: it is unknown."
+        description="Estimated painting time until the queue is empty; null: unknown."
     )
     changed: float = Field(
         description="The latest change or request of any job. When it differs, lists of jobs are out of date."
@@ -145,29 +147,32 @@ class BatchPlace(ResponseBody):
 
     name: PrintableText
     style: PrintableText
-    swept: dict[str, Any]
+    swept: dict[str, Any] = Field(description="The swept settings with the values of this picture.")
     position: tuple[int, int, int] = Field(
         description="The numbers of content, style and combination of swept values, from 0."
     )
 
 
 class JobInfo(ResponseBody):
-    """A job in a list.
-
-    title tells jobs apart: the name, and for a picture of a batch its style and its swept settings.
-    """
+    """A job in a list."""
 
     id: str
-    short_id: str
+    short_id: str = Field(
+        description="The first digits of the id, as the log and the commands show them."
+    )
     name: PrintableText
-    title: PrintableText
-    source: str
-    state: State
+    title: PrintableText = Field(
+        description="Tells jobs apart: the name, and for a picture of a batch its style and swept settings."
+    )
+    source: str = Field(description="Where the job came from: a pair, a hot folder, a batch, …")
+    state: State = Field(description="`inbox`: the daemon has not taken the files yet.")
     created: float
-    updated: float
+    updated: float = Field(description="The latest change.")
     priority: int
     attempts: int
-    error: PrintableText
+    error: PrintableText = Field(
+        description="Why it failed, or why it will be retried; empty: no error."
+    )
     result: PrintableText = Field(description="The path below results/; empty: there is none.")
     batch: BatchPlace | None
     styles: list[PrintableText] = Field(description="The names of the style pictures.")
@@ -210,7 +215,7 @@ class JobDetails(JobInfo):
 
     inputs: list[JobInputInfo]
     settings: dict[str, Any] = Field(description="Every setting of the painting.")
-    outputs: dict[str, Any]
+    outputs: dict[str, Any] = Field(description="Format, depth and quality of the picture.")
     events: list[JobEventInfo]
     files: list[JobFile] = Field(description="Files that exist: /jobs/{id}/{file}.")
 
@@ -230,7 +235,9 @@ class ContentRef(RequestBody):
 
     upload: Identifier
     name: str = Field(
-        default="", max_length=200, description="Of the job; default: the name of the file."
+        default="",
+        max_length=200,
+        description="The name of the job; default: the name of the file.",
     )
     mask: Identifier | None = Field(default=None, description="The upload of the content's mask.")
 
@@ -292,11 +299,11 @@ class Submitted(ResponseBody):
 
 
 class Estimate(ResponseBody):
-    """What a submission or a batch means."""
+    """The size of a submission or a batch."""
 
     pictures: int
     seconds: float | None = Field(
-        description="Painting time, from earlier pictures; null: it is unknown."
+        description="Estimated painting time, from earlier pictures; null: unknown."
     )
 
 
@@ -318,12 +325,12 @@ class Repeat(RequestBody):
     name: str = Field(default="", max_length=200)
     priority: Priority = 0
     other_weights: Annotated[bool, BeforeValidator(_boolean)] = Field(
-        default=False, description="Also with weights that differ from those of the picture."
+        default=False, description="Paint it even if the weights differ from those of the picture."
     )
 
 
 class ActionRequest(RequestBody):
-    """Something that the daemon is asked to do with jobs."""
+    """A request to the daemon about jobs."""
 
     action: Verb
     ids: Annotated[list[Identifier], Field(max_length=MAX_ACTED)] = []
@@ -331,12 +338,10 @@ class ActionRequest(RequestBody):
     batch: str = Field(
         default="",
         max_length=1000,
-        description="All jobs of this batch, or those in the states. `cancel` also stops jobs that are still to come.",
+        description="All jobs of this batch, or those in the states. `cancel` also stops jobs yet to come.",
     )
     set: Settings = Field(default={}, description="For retry: changed settings.")
-    unset: list[str] = Field(
-        default=[], description="For retry: settings that are not written any more."
-    )
+    unset: list[str] = Field(default=[], description="For retry: settings to remove.")
     priority: Priority | None = Field(default=None, description="For retry and priority.")
 
 
@@ -365,7 +370,7 @@ class UploadInfo(ResponseBody):
     format: str
     width: int
     height: int
-    expires: float = Field(description="It is removed then, unless it is used.")
+    expires: float = Field(description="When it is removed, unless it is used before.")
 
 
 class StyleInfo(ResponseBody):
@@ -373,8 +378,8 @@ class StyleInfo(ResponseBody):
 
     name: PrintableText
     pictures: int
-    problem: PrintableText
-    settings: dict[str, Any]
+    problem: PrintableText = Field(description="Why it cannot be used; empty: it can.")
+    settings: dict[str, Any] = Field(description="The settings that jobs in this style get.")
     version: int = Field(description="Changes with the first picture.")
 
 
@@ -419,15 +424,17 @@ class SettingsInfo(ResponseBody):
 class LimitsInfo(ResponseBody):
     """What the daemon accepts."""
 
-    max_bytes: int
-    max_pixels: int
-    max_side: int
-    suffixes: list[str]
+    max_bytes: int = Field(description="The largest file.")
+    max_pixels: int = Field(description="The most pixels of a picture.")
+    max_side: int = Field(description="The longest side of a picture in pixels.")
+    suffixes: list[str] = Field(description="The suffixes of files that can be uploaded.")
     max_contents: int = MAX_CONTENTS
     max_style_pictures: int = MAX_STYLE_PICTURES
-    max_batch_pictures: int
+    max_batch_pictures: int = Field(description="The most pictures of a batch.")
     max_priority: int = MAX_PRIORITY
-    default_style: PrintableText
+    default_style: PrintableText = Field(
+        description="The style of submissions that name none; empty: a style is needed."
+    )
 
 
 # Batches
@@ -440,7 +447,9 @@ class BatchRequest(RequestBody):
     contents: Annotated[list[ContentRef], Field(min_length=1, max_length=MAX_CONTENTS)]
     styles: Annotated[list[StyleRef], Field(min_length=1, max_length=MAX_CONTENTS)]
     settings: Settings = {}
-    sweep: Mapping[str, list[Any]] = {}
+    sweep: Mapping[str, list[Any]] = Field(
+        default={}, description="Lists of values by setting; each combination is painted."
+    )
     priority: Priority = 0
 
 
@@ -450,7 +459,7 @@ class BatchInfo(ResponseBody):
     name: PrintableText
     created: float
     updated: float
-    counts: dict[JobState, int]
+    counts: dict[JobState, int] = Field(description="The number of its jobs in each state.")
     pictures: int | None = Field(
         description="All of the batch, also those that are no jobs yet; null: their number is unknown yet."
     )
@@ -478,9 +487,9 @@ class Login(RequestBody):
 
 
 class SessionInfo(ResponseBody):
-    """Who asks."""
+    """The token of this request."""
 
-    name: PrintableText = Field(description="Of the token; empty: no token is needed.")
+    name: PrintableText = Field(description="The name of the token; empty: no token is needed.")
     access: Access
 
 

@@ -48,8 +48,8 @@ async def job_events(
 ) -> Response:
     """A job as an event `job` at the start and after each change, at most once a second, until it has ended.
 
-    The last event has the id `end`. The response to a client that has it (Last-Event-ID) has status 204, so that
-    browsers do not connect again.
+    The data is a JobInfo with `percent`, and `left` in seconds. The last event has the id `end`. The response to a
+    client that has it (Last-Event-ID) has status 204, so that browsers do not connect again.
     """
     first = await run_in_threadpool(_progress, shared, id)
     if first.last and last_event_id == END:

@@ -42,7 +42,12 @@ MAX_LISTED = 200
 #: Names of jobs in one line of the log.
 LOGGED = 10
 Moment = Annotated[
-    float | None, Query(description="Of the latest change.", ge=0, allow_inf_nan=False)
+    float | None,
+    Query(
+        description="Only jobs whose latest change was at or after `since`, and before `before`.",
+        ge=0,
+        allow_inf_nan=False,
+    ),
 ]
 
 
@@ -67,11 +72,13 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
     order: Annotated[
         Order,
         Query(
-            description="By the latest change; or the jobs that have not ended, as they will be painted."
+            description="By the latest change; `queue`: jobs that have not ended, as they will be painted."
         ),
     ] = "newest",
-    cursor: Annotated[str, Query(description="`next` of the part before.", max_length=100)] = "",
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    cursor: Annotated[str, Query(description="`next` of the previous part.", max_length=100)] = "",
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LISTED, description="The most jobs in the response.")
+    ] = 50,
 ) -> JobPage:
     """A part of the list of jobs."""
     wanted = JobFilter(
