@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from nst_daemon.web import error_bodies
@@ -75,6 +76,9 @@ def make_app(options: PageOptions) -> FastAPI:
         session,
         batches,
     ):
+        for route in routes.router.routes:
+            assert isinstance(route, APIRoute)
+            route.summary = route.description.split(".")[0].split(":")[0]  # not the function's name
         app.include_router(
             routes.router,
             prefix=API,

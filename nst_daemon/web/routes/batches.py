@@ -72,7 +72,7 @@ def submit(body: BatchRequest, shared: Shared) -> BatchInfo:
 
 @router.post("/check")
 def check(body: BatchRequest, shared: Shared) -> CheckResult:
-    """How many pictures a batch has, how long they take, and everything for which it would be refused."""
+    """Check a batch. The response has the number of pictures, the time, and all reasons for a refusal."""
     uploads, problems = _uploads(body, shared)
     number, seconds = 0, None
     if not problems:
@@ -89,7 +89,7 @@ def check(body: BatchRequest, shared: Shared) -> CheckResult:
 
 @router.get("")
 def batches(shared: Shared) -> BatchList:
-    """All batches, also those whose file is still in the inbox; the latest first."""
+    """List batches, newest first, including those whose file is still in the inbox."""
     waiting = batch_submission.waiting_batches(shared.folders)
     found = {batch.name: batch for batch in _counted(shared)}
     described = [

@@ -88,7 +88,7 @@ def job_input(
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=PICTURE)
 def preview(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
-    """The picture as it is now, while the job is painted."""
+    """The current preview, while the job is painted."""
     return wanted.send(job_places.preview_of(id, shared.folders))
 
 
@@ -100,13 +100,13 @@ def sidecar(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
 
 @router.get("/jobs/{id}/loss-plot", response_class=Response, responses=PICTURE)
 def loss_plot(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
-    """The diagram of the losses."""
+    """The loss curve."""
     return wanted.send(_beside(shared, id, "loss-plot"))
 
 
 @router.get("/jobs/{id}/time-lapse", response_class=Response, responses=PICTURE)
 def time_lapse(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response:
-    """The animation of the painting."""
+    """The time-lapse of the painting."""
     return wanted.send(_beside(shared, id, "time-lapse"))
 
 

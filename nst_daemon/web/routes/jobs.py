@@ -80,7 +80,7 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
         int, Query(ge=1, le=MAX_LISTED, description="The most jobs in the response.")
     ] = 50,
 ) -> JobPage:
-    """A part of the list of jobs."""
+    """List jobs, a part at a time."""
     wanted = JobFilter(
         states=[one for one in state if one != "inbox"] if state else None,
         part=q,

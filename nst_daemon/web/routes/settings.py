@@ -21,7 +21,7 @@ MAIN = ("size", "preset", "content_weight", "style_scale", "keep_colors", "forma
 
 @router.get("/settings")
 def settings(shared: Shared) -> SettingsInfo:
-    """Every setting of a job with its default, and the presets."""
+    """The settings of jobs with their defaults, and the presets."""
     render, outputs = resolve_job(shared.config, {})
     found = [
         SettingInfo(

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/styles", tags=["styles"])
 
 @router.get("")
 def styles(shared: Shared) -> list[StyleInfo]:
-    """All styles of the library, those that cannot be used too."""
+    """List the styles of the library, including those that cannot be used."""
     return [describe(style) for style in shared.library().values()]
 
 
@@ -46,7 +46,7 @@ def thumbnail(name: str, shared: Shared, wanted: RequestedFile) -> Response:
 
 @router.post("", status_code=201)
 def add(body: NewStyle, shared: Shared) -> StyleInfo:
-    """Make uploaded pictures a style of the library. The name is made safe; the response has it."""
+    """Add a style to the library from uploaded pictures. The response has its name, which was made safe."""
     with shared.uploads.used(body.uploads) as found:
         pictures = [(found[i].name, found[i].path) for i in body.uploads]
         needed = sum(found[i].bytes for i in body.uploads)

@@ -55,7 +55,7 @@ def submit(body: Submission, shared: Shared) -> Submitted:
 
 @router.post("/check")
 def check(body: Submission, shared: Shared) -> CheckResult:
-    """Everything for which the submission would be refused. Nothing is submitted."""
+    """Check a submission. The response lists everything for which it would be refused; nothing is submitted."""
     found, problems = _uploads(body, shared)
     jobs = _jobs(body, shared, found)
     library = shared.library()
