@@ -73,8 +73,8 @@ def main() -> None:
         daemon = subprocess.Popen([*command, "run"], env=environment)  # noqa: S603 (our own program)
         try:
             sheet = root / "results" / "coast" / "contact-sheet.jpg"
-            wait_for(sheet.exists)
-            wait_for((root / "results" / "harbour.png").exists)
+            wait_for(sheet.exists, daemon)
+            wait_for((root / "results" / "harbour.png").exists, daemon)
             with Image.open(sheet) as image:
                 image.thumbnail((1000, 1000))
                 image.save(IMAGES / "contact-sheet.jpg", quality=85)
@@ -83,7 +83,7 @@ def main() -> None:
                 shot = shoot(driver, (root / "results" / "index.html").as_uri(), DESKTOP, "light")
                 shot.save(IMAGES / "gallery.jpg", quality=82, optimize=True)
                 drop(root)
-                wait_for(lambda: percent(root) >= 25)
+                wait_for(lambda: percent(root) >= 25, daemon)
                 save_views(driver, root)
         finally:
             daemon.terminate()
@@ -152,9 +152,11 @@ def percent(root: Path) -> int:
     return live.paintings[0].percent if live and live.paintings else 0
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Poll until the condition is true."""
+def wait_for(condition: Callable[[], bool], daemon: subprocess.Popen[bytes] | None = None) -> None:
+    """Poll until the condition is true. Raises SystemExit if the daemon ends before; its message is in the terminal."""
     while not condition():
+        if daemon and daemon.poll() is not None:
+            sys.exit(f"no pages: the daemon ended with status {daemon.returncode}; see its message")
         time.sleep(0.2)  # another process is observed: there is no clock to inject
 
 

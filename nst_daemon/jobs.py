@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -127,13 +127,19 @@ class BatchCell:
 
     name: of the batch; style: the style's name in the library, or the stem of its file; swept: the swept settings and
     their values for this picture, in the order in which the batch file names them; position: indices of content,
-    style and combination of swept values, from 0.
+    style and combination of swept values, from 0; content: the path of the content, "" if it is unknown. The archive
+    has no copy of it.
     """
 
     name: str
     style: str
     swept: Mapping[str, object]
     position: tuple[int, int, int]
+    content: str = field(default="", compare=False)
+
+    def published(self) -> dict[str, object]:
+        """What the sidecar has: everything but the path, which does not concern those who get the result."""
+        return {key: value for key, value in asdict(self).items() if key != "content"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any] | None) -> BatchCell | None:

@@ -38,7 +38,8 @@ WHOLE_QUEUE = """
 _OF_STYLE = """id IN (
     SELECT id FROM jobs WHERE batch <> 'null' AND json_extract(batch, '$.style') = ?
     UNION ALL SELECT id FROM jobs WHERE "group" = ? AND source <> 'batch'
-    UNION ALL SELECT job FROM inputs WHERE role = 'style' AND name >= ? AND name < ? AND name NOT LIKE ? ESCAPE '\\'
+    UNION ALL SELECT job FROM inputs WHERE role = 'style' AND name >= ? AND name < ?
+        AND (name NOT LIKE ? ESCAPE '\\' OR name LIKE ? ESCAPE '\\' OR name LIKE ? ESCAPE '\\')
 )"""
 
 
@@ -126,7 +127,9 @@ class JobFilter:
             add('"group" = ?', self.group)
         if self.style:
             begin, end = f"{self.style}.", f"{self.style}/"  # "/" follows "."
-            add(_OF_STYLE, self.style, self.style, begin, end, f"{_escaped(begin)}%.%")
+            like = _escaped(begin)
+            pair = (f"{like}style.%", f"{like}style-%.%")  # dog.style-2.png is the style dog
+            add(_OF_STYLE, self.style, self.style, begin, end, f"{like}%.%", *pair)
         if self.with_result:
             add("result <> ''")
         if self.since > -math.inf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -239,3 +240,13 @@ def test_every_lock_is_documented() -> None:
     ]
     assert len(found) >= 5
     assert not [(name, path) for name, path in found if name not in text and path not in text]
+
+
+def test_the_pictures_of_pages_do_not_wait_for_a_daemon_that_has_ended() -> None:
+    """`make docs-images` ends with a message if its daemon cannot start."""
+    from docs.make_pages import wait_for
+
+    with subprocess.Popen(["false"]) as ended:
+        ended.wait()
+        with pytest.raises(SystemExit, match="the daemon ended with status 1"):
+            wait_for(lambda: False, ended)

@@ -176,7 +176,7 @@ class RenderSettings:
         "help": "The standard deviation of the noise around the network's mean colour, with pixels in [0, 1].",
         "allowed": "a number ≥ 0"})
     seed: Annotated[int, Ge(0), Lt(2**63)] = field(default=0, metadata={
-        "help": "The seed of the noise.", "allowed": "a whole number ≥ 0"})
+        "help": "The seed of the noise.", "allowed": f"a whole number from 0 to {2**63 - 1}"})
 
     # The optimiser
     optimizer: Literal["lbfgs", "adam"] = field(default="lbfgs", metadata={

@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,12 @@ def parse(values: Mapping[str, Any], name: str) -> Batch:
     sweep = values.get("sweep") or {}
     if not isinstance(sweep, dict) or not all(isinstance(v, list) and v for v in sweep.values()):
         raise SettingsError(f"{label}: sweep must map each setting to a list of values")
+    for key, listed in sweep.items():
+        if (again := repeated(listed)) is not None:
+            raise SettingsError(
+                f"{label}: {printable(str(key))} has the value {printable(str(listed[again]))} twice",
+                remedy="remove one",
+            )
     settings = values.get("settings") or {}
     if not isinstance(settings, dict):
         raise SettingsError(f"{label}: settings must be a mapping")
@@ -97,6 +104,28 @@ def parse(values: Mapping[str, Any], name: str) -> Batch:
         checked_priority(values.get("priority", 0), label),
         label=label,
     )
+
+
+def repeated(values: Sequence[object]) -> int | None:
+    """The position of the first value that equals an earlier one, also as 512 and "512"; None if there is none."""
+    before: set[object] = set()
+    for position, value in enumerate(values):
+        plain = _number(value)
+        key = plain if type(plain) in {int, float} else repr(plain)
+        if key in before:
+            return position
+        before.add(key)
+    return None
+
+
+def _number(value: object) -> object:
+    """The number that a text is; any other value as it is."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return int(value)
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _words(values: Mapping[str, Any], key: str, label: str) -> tuple[str, ...]:

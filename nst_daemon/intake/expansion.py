@@ -148,7 +148,7 @@ def plan(batch: Batch, name: str, reach: Reach, search: Finder | None = None) ->
         words = [content.stem, style.name, *(f"{key}={value}" for key, value in swept.items())]
         chosen = _unused(f"{name}/{clean_name('_'.join(words))}", taken)
         drops = (_drop(Role.CONTENT, content), *style.pictures)
-        cell = BatchCell(name, printable(style.name), swept, (c, s, k))
+        cell = BatchCell(name, printable(style.name), swept, (c, s, k), str(content))
         combinations.append(Combination(chosen, drops, settings[s, k], resolved[s, k], cell))
     return combinations
 

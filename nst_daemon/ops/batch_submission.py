@@ -32,7 +32,7 @@ from nst_daemon.errors import (
     UsageError,
 )
 from nst_daemon.intake import batch as batch_files
-from nst_daemon.intake.batch import Batch
+from nst_daemon.intake.batch import Batch, repeated
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES, Style
 from nst_daemon.intake.expansion import Combination, Reach, plan
 from nst_daemon.intake.library import style_problem
@@ -300,6 +300,9 @@ def _setting_problems(config: Config, batch: NewBatch) -> Iterator[FieldProblem]
                 f"{printable(key)} has no values", remedy="give some, or leave it out"
             )
             yield FieldProblem(f"sweep.{key}", error)
+        if (again := repeated(values)) is not None:
+            error = SettingsError(f"{printable(key)} has this value twice", remedy="remove one")
+            yield FieldProblem(f"sweep.{key}.{again}", error)
         for number, value in enumerate(values):
             refused = job_problems(config, {**sound, key: value})
             for error in (error for error in refused if error.key == key):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -460,7 +460,7 @@ class Dispatch:
             settings=settings,
             outputs=self._outputs(job),
             limits=config.limits,
-            batch=asdict(job.batch) if job.batch else None,
+            batch=job.batch.published() if job.batch else None,
             preview=self._previews.path(job) if config.outputs.preview else None,
             alone=job.deaths > 0 or job.id in self._short_of_memory,
         )

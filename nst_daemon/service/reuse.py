@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -46,7 +46,7 @@ class Reusable:
         sidecar = {
             **self.sidecar,
             "job": {**self.sidecar["job"], "id": job.id, "name": printable(job.name)},
-            "batch": job.batch and asdict(job.batch),
+            "batch": job.batch and job.batch.published(),
             "notes": [*self.sidecar["notes"], f"painted as {printable(self.name)}"],
         }
         text = json.dumps(sidecar, indent=2, ensure_ascii=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from nst_daemon.config import Folders, Limits
+from nst_daemon.config import Config
+from nst_daemon.intake.drops import stem_of
+from nst_daemon.intake.parts import IN_PAIR
 from nst_daemon.jobs import BatchCell, Job, Role, listed, short_id
 from nst_daemon.ledger_reader import JobEvent, Verb
 from nst_daemon.names import printable
@@ -36,10 +38,19 @@ def describe(job: Job, asked: Sequence[Verb]) -> JobInfo:
         error=job.error,
         result=job.result,
         batch=_place(job.batch) if job.batch else None,
-        styles=[file.name for file in job.inputs if file.role is Role.STYLE],
+        styles=list(dict.fromkeys(style_names(job))),
         requested=asked[-1] if asked else "",
         actions=actions(job, asked),
     )
+
+
+def style_names(job: Job) -> Iterator[str]:
+    """The names of the style pictures, without endings and roles: "evening" for evening.style-1.png."""
+    for file in job.inputs:
+        if file.role is Role.STYLE:
+            match = IN_PAIR.fullmatch(stem_of(file.name))
+            dropped = match and match["separator"] == "." and match["role"].lower()[:5] == "style"
+            yield match["stem"] if match and dropped else stem_of(file.name)
 
 
 def has_ended(job: JobInfo) -> bool:
@@ -66,8 +77,7 @@ def details(
     job: Job,
     asked: Sequence[Verb],
     events: Sequence[JobEvent],
-    folders: Folders,
-    limits: Limits,
+    config: Config,
 ) -> JobDetails:
     """Everything about a job."""
     return JobDetails(
@@ -78,7 +88,7 @@ def details(
                 name=file.name,
                 bytes=file.size,
                 sha256=file.sha256,
-                available=_available(job, number, folders, limits),
+                available=_available(job, number, config),
             )
             for number, file in enumerate(job.inputs)
         ],
@@ -88,13 +98,13 @@ def details(
             JobEventInfo(at=event.at, state=event.state, attempt=event.attempt, note=event.note)
             for event in events
         ],
-        files=files_of(job, folders),
+        files=files_of(job, config.folders),
     )
 
 
-def _available(job: Job, number: int, folders: Folders, limits: Limits) -> bool:
+def _available(job: Job, number: int, config: Config) -> bool:
     try:
-        input_of(job, number, folders, limits)
+        input_of(job, number, config)
     except NotFoundError:
         return False
     return True

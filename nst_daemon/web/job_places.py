@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 
 from nst_daemon import files
-from nst_daemon.config import Config, Folders, Limits
+from nst_daemon.config import Config, Folders
 from nst_daemon.digests import sha256_stream
 from nst_daemon.intake.library import list_styles
-from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState
+from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import printable
 from nst_daemon.ops.input_places import input_places
 from nst_daemon.ops.status import read_live
@@ -76,8 +76,8 @@ def files_of(job: Job, folders: Folders) -> list[JobFile]:
     return found
 
 
-def input_of(job: Job, number: int, folders: Folders, limits: Limits) -> StoredFile:
-    """An input of a job: in the spool, in the archive, or in the library of styles.
+def input_of(job: Job, number: int, config: Config) -> StoredFile:
+    """An input of a job: in the spool, in the archive, in the library of styles, or the original of a batch.
 
     Raises:
         NotFoundError: The job has no such input, or its file was removed.
@@ -86,13 +86,13 @@ def input_of(job: Job, number: int, folders: Folders, limits: Limits) -> StoredF
         raise NotFoundError(
             f"{printable(job.name)} ({job.short_id}) has no input {number}: it has {len(job.inputs)}"
         )
-    wanted = job.inputs[number]
+    wanted, folders = job.inputs[number], config.folders
     if not wanted.sha256:
         return _refused(job, wanted, folders)
     for file in _own(job, wanted, folders):
         if file.size() == wanted.size:
             return file
-    for file in _others(job, wanted, folders, limits):
+    for file in _others(job, wanted, config):
         if (
             file.size() == wanted.size
             and _digest(file, files.fingerprint(file.status())) == wanted.sha256
@@ -109,6 +109,8 @@ def folders_with_inputs(job: Job, config: Config) -> list[Path]:
         own.insert(
             0, (folders.done if job.state is JobState.DONE else folders.failed) / job.archive
         )
+    if job.batch and job.batch.content:
+        own.append(Path(job.batch.content))
     if job.source == "batch":
         own.append(folders.batches / job.group)
     return [*own, folders.styles, *input_places(config)]
@@ -122,12 +124,18 @@ def _own(job: Job, wanted: JobInput, folders: Folders) -> Iterator[StoredFile]:
     yield StoredFile(folders.spool, f"{job.id}/{wanted.spooled}")
 
 
-def _others(job: Job, wanted: JobInput, folders: Folders, limits: Limits) -> Iterator[StoredFile]:
-    """Files that may have the contents of the input: uploads of its batch, and styles of the library."""
+def _others(job: Job, wanted: JobInput, config: Config) -> Iterator[StoredFile]:
+    """Files that may have the contents of the input: originals and uploads of its batch, and styles of the library."""
+    folders = config.folders
+    if job.batch and job.batch.content and wanted.role is Role.CONTENT:
+        path = Path(job.batch.content)
+        for root in config.batch_roots:
+            if path.is_relative_to(root):
+                yield StoredFile(root, str(path.relative_to(root)))
     if job.source == "batch":
         for path in (folders.batches / job.group).glob("*/*/*"):
             yield StoredFile(folders.batches, str(path.relative_to(folders.batches)))
-    for style in list_styles(folders.styles, limits.max_bytes).values():
+    for style in list_styles(folders.styles, config.limits.max_bytes).values():
         for picture in style.pictures:
             if picture.fingerprint.size == wanted.size:
                 yield StoredFile(folders.styles, picture.path)

@@ -175,7 +175,9 @@ class JobInfo(ResponseBody):
     )
     result: PrintableText = Field(description="The path below results/; empty: there is none.")
     batch: BatchPlace | None
-    styles: list[PrintableText] = Field(description="The names of the style pictures.")
+    styles: list[PrintableText] = Field(
+        description="The names of the styles, without the endings and roles of their files."
+    )
     requested: Verb | Literal[""] = Field(
         description="A request that the daemon has not handled yet."
     )

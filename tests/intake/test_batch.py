@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,18 @@ def test_an_empty_name_in_a_batch_is_refused(key: str, empty: str) -> None:
         SettingsError, match=rf"^n\.batch\.yaml: {key} contains an empty name; remove it"
     ):
         parse(values, "n.batch.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [([1, 2, 1], True), ([1, "1.0"], True), ([[1], [1]], True), ([1, True], False), (["a"], False)],
+)
+def test_a_swept_value_that_is_given_twice_is_refused(values: list[object], refused: bool) -> None:
+    """Equal values of a setting would paint each picture twice."""
+    batch = {"contents": "*.jpg", "styles": "starry", "sweep": {"seed": values}}
+    with (
+        pytest.raises(SettingsError, match=r"seed has the value .* twice")
+        if refused
+        else nullcontext()
+    ):
+        parse(batch, "n.batch.yaml")

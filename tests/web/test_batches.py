@@ -119,6 +119,7 @@ PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
     ({"settings": {"format": "gif"}}, ["settings.format"]),
     ({"sweep": {"seed": [1, -1], "size": []}}, ["sweep.seed.1", "sweep.size"]),
     ({"sweep": {"sede": [1]}}, ["sweep.sede.0"]),
+    ({"sweep": {"seed": [1, 2, "1"]}}, ["sweep.seed.2"]),
     ({"settings": {"seed": 1}}, ["sweep.seed"]),
     ({"sweep": {"format": ["png", "jpeg"], "depth": [8, 16]}}, ["sweep"]),
     ({"settings": {"start": "given"}}, ["sweep"]),

@@ -17,7 +17,7 @@ from httpx2 import ASGITransport, AsyncClient
 from PIL import Image
 from starlette.testclient import TestClient
 
-from nst_daemon.jobs import JobInput, Role
+from nst_daemon.jobs import BatchCell, JobInput, Role
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.web.app import make_app
@@ -258,6 +258,30 @@ def test_inputs_of_a_batch_are_found_among_its_uploads(options: PageOptions) -> 
     others = add(options, "day/cat", result="cat.png", group="day", **fields)
     assert visitor.get(f"{API}/jobs/{ours}/inputs/0").content == path.read_bytes()
     assert visitor.get(f"{API}/jobs/{others}/inputs/0").status_code == 404
+
+
+def test_contents_of_a_batch_file_are_found_where_it_read_them(
+    options: PageOptions, tmp_path: Path
+) -> None:
+    """The content of a batch's picture is the original as long as it is unchanged and in a folder for batches."""
+    photo, secret = tmp_path / "photos" / "cat.png", tmp_path / "elsewhere" / "cat.png"
+    picture(photo)
+    picture(secret)
+    roots = limited(options, max_bytes=100_000)
+    visitor = client(
+        replace(roots, config=replace(roots.config, batch_roots=(tmp_path / "photos",)))
+    )
+    codes = []
+    for path in (photo, secret):
+        cell = BatchCell("night", "starry", {}, (0, 0, 0), str(path))
+        fields = {"inputs": (given(path),), "archive": "x", "source": "batch", "batch": cell}
+        job = add(options, f"night/{path.parent.name}", result="cat.png", group="night", **fields)
+        codes.append(visitor.get(f"{API}/jobs/{job}/inputs/0?size=view").status_code)
+    assert codes == [200, 404]
+    (first, *_) = visitor.get(f"{API}/jobs?order=oldest").json()["jobs"]
+    assert visitor.get(f"{API}/jobs/{first['id']}").json()["inputs"][0]["available"]
+    photo.write_bytes(photo.read_bytes()[:-1] + b"x")
+    assert visitor.get(f"{API}/jobs/{first['id']}/inputs/0").status_code == 404
 
 
 def test_refused_files_are_shown_unless_they_are_links(

@@ -52,10 +52,14 @@ def test_filter_by_style(visitor: TestClient, options: PageOptions) -> None:
     add(options, "other", now=20.0, inputs=styled("oil.two.jpg", "100__a.png"))
     add(options, "oil/hot", now=30.0, source="style", group="oil", inputs=styled("1.png"))
     cell = BatchCell("oil", "swirls", {}, (0, 0, 0))
+    add(options, "evening", now=35.0, inputs=styled("evening.style.png", "evening.style-2.jpg"))
     add(options, "batch", now=40.0, source="batch", group="oil", batch=cell)
     assert names(visitor, "style=oil") == ["oil/hot", "blend"]
     assert names(visitor, "style=100%25_a") == ["blend"]
     assert names(visitor, "style=swirls") == ["batch"]
+    assert names(visitor, "style=evening") == ["evening"]
+    styles = [job["styles"] for job in visitor.get(f"{API}/jobs?order=oldest").json()["jobs"]]
+    assert styles == [["oil", "100%_a"], ["oil.two", "100__a"], ["1"], ["evening"], []]
 
 
 def test_parts_of_a_list(visitor: TestClient, options: PageOptions) -> None:

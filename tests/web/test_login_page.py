@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,14 +49,6 @@ def enter(browser: Page, token: str) -> None:
     browser.find("#token")[0].send_keys(token, Keys.ENTER)
 
 
-def violations(browser: Page) -> list[Any]:
-    """What axe-core complains about."""
-    from axe_core_python.selenium import Axe
-
-    found: list[Any] = Axe().run(browser.driver)["violations"]
-    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
-
-
 @pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_login(browser: Page, server: PageProcess, language: str, width: int, scheme: str) -> None:
@@ -71,10 +62,10 @@ def test_login(browser: Page, server: PageProcess, language: str, width: int, sc
         assert browser.driver.execute_script("return document.activeElement.id") == "token"
         overflow = "return document.documentElement.scrollWidth - innerWidth"
         assert browser.driver.execute_script(overflow) <= 0
-        assert violations(browser) == []
+        assert browser.violations() == []
         enter(browser, "not the token")
         browser.until(lambda: browser.text("#wrong") == texts["wrong"], "message")
-        assert violations(browser) == []
+        assert browser.violations() == []
         enter(browser, server.token)
         browser.until(lambda: not browser.find("#token") and browser.find("nav"), "page")
         assert browser.driver.get_cookie("nst-daemon")["httpOnly"] is True

@@ -181,6 +181,7 @@ PROBLEMS: list[tuple[dict[str, Any], str, str]] = [
     ({"settings": {"sise": 64}}, "settings.sise", "did you mean size?"),
     ({"settings": {"size": 0}}, "settings.size", "a whole number ≥ 1"),
     ({"settings": {"start": "given"}}, "settings.start", "no picture to start with"),
+    ({"settings": {"seed": 2**63}}, "settings.seed", "from 0 to 9223372036854775807"),
     ({"settings": {"size": True}}, "settings.size", "a whole number ≥ 1"),
     ({"settings": {"style": "starry"}}, "settings.style", "unknown setting"),
     ({"settings": {"priority": 1}}, "settings.priority", "unknown setting"),

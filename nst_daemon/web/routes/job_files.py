@@ -75,7 +75,7 @@ def job_input(
         return send_picture(wanted, file, size, limits)
     for pause in (*MOVING_PAUSES, None):
         try:
-            file = job_places.input_of(job, number, shared.folders, limits)
+            file = job_places.input_of(job, number, shared.config)
             break
         except NotFoundError:
             # The daemon moves the files of a job before the ledger says where they are.

@@ -188,4 +188,4 @@ def _in_ledger(shared: Context, job_id: str) -> JobDetails | None:
         asked = requests.pending(ledger, [job_id]).get(job_id, ())
     if found is None:
         return None
-    return job_bodies.details(found, asked, events, folders, shared.options.limits)
+    return job_bodies.details(found, asked, events, shared.config)

@@ -41,8 +41,8 @@ export function heading(job) {
   return end > 0 ? job.title.slice(0, end) : job.name;
 }
 
-/** The names of the styles of a job, without the endings of their files. */
-export const styleNames = (job) => job.styles.map((style) => style.replace(/\.\w+$/, "")).join(" + ");
+/** The names of the styles of a job. */
+export const styleNames = (job) => job.styles.join(" + ");
 
 /** Of a picture of a batch, its batch, style and swept settings: "coast · swirls · size 512"; of other jobs, their styles. */
 export function variant(job) {
