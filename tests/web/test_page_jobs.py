@@ -326,6 +326,7 @@ def test_an_unknown_job(page: Page, site: Jobs) -> None:
     """The address of a job that does not exist says so, and leads back to the list."""
     show(page, site, f"#/jobs/{UNKNOWN}", "[role=alert]")
     assert page.text("h1") == "There is no such job"
+    assert len(page.find(".job section:not([hidden])")) == 1, "an empty part is shown"
     page.click(".job-back")
     page.until(lambda: page.find(".jobs-row"), "the list")
     page.complaints()  # Chromium logs the 404

@@ -261,6 +261,10 @@ def test_other_formats_hostile_names_and_lost_files(page: Page, site: Site) -> N
     page.until(lambda: page.find(".viewer-message:not([hidden])"), "the message")
     assert "moved or deleted" in page.text(".viewer-message")
     assert page.violations() == []
+    page.click(".viewer-actions a[href*='#/jobs/']")
+    page.until(lambda: page.find(".job-line"), "the job")
+    assert "no longer in results/" in page.text(".job-line")
+    assert page.find(".job-open") == []
 
 
 def test_files_and_details(page: Page, site: Site) -> None:

@@ -90,15 +90,17 @@ export function load(image, src, failed = () => {}) {
   let tries = 0;
   image.addEventListener("error", () => {
     if (tries === PICTURE_PAUSES.length) return failed();
+    image.classList.add("awaited");
     setTimeout(() => { image.src = src; }, PICTURE_PAUSES[tries++]);
   });
+  image.addEventListener("load", () => image.classList.remove("awaited"));
   image.src = src;
 }
 
 /** A picture; without one (it cannot be loaded), an empty box of the same class. alt "": the text next to it says the same. */
 export function picture(src, properties = {}) {
   const image = make("img", { alt: "", loading: "lazy", decoding: "async", ...properties });
-  load(image, src, () => image.replaceWith(make("span", { class: `${image.className} missing`, role: image.alt ? "img" : null, "aria-label": image.alt || null })));
+  load(image, src, () => image.replaceWith(make("span", { class: `${image.className} missing`.replace("awaited ", ""), role: image.alt ? "img" : null, "aria-label": image.alt || null })));
   return image;
 }
 

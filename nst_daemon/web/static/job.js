@@ -34,7 +34,7 @@ export function leave() {
 class JobView {
   constructor(place, id) {
     Object.assign(this, { place, id, job: null, changed: 0, info: null });
-    this.parts = Object.fromEntries(["head", "reason", "pictures", "painting", "downloads", "inputs", "settings", "history"].map((part) => [part, make("section", { class: `job-${part}` })]));
+    this.parts = Object.fromEntries(["head", "reason", "pictures", "painting", "downloads", "inputs", "settings", "history"].map((part) => [part, make("section", { class: `job-${part}`, hidden: part !== "head" })]));
     const { head, reason, pictures, painting, downloads, inputs, settings: chosen, history } = this.parts;
     place.classList.add("job");
     place.append(head, reason, make("div", { class: "job-columns" }, make("div", {}, pictures, painting, downloads, inputs), make("div", {}, history, chosen)));
@@ -79,7 +79,7 @@ class JobView {
 
   draw() {
     const { job, parts } = this;
-    redraw(parts.head, [job.title, job.state, job.requested, job.actions, job.priority, job.updated], () => this.head());
+    redraw(parts.head, [job.title, job.state, gone(job), job.requested, job.actions, job.priority, job.updated], () => this.head());
     this.show("reason", ["failed", "quarantined", "retrying"].includes(job.state) && job.error !== "", [job.error, job.state, job.actions], () => this.reason());
     this.show("pictures", true, [job.files, job.result, PAINTED.includes(job.state), job.inputs], () => this.pictures());
     const files = job.files.filter((file) => SAVED.includes(file));
@@ -106,9 +106,9 @@ class JobView {
       job.attempts > 1 ? [t("job.attempts"), String(job.attempts)] : null,
     ];
     return [back(), make("h1", { class: "job-heading", tabIndex: -1 }, heading(job)),
-      make("p", { class: "job-line", role: "status" }, stateChip(job), job.requested ? make("span", { class: "jobs-requested" }, requestedText(job)) : null, deleted(job) ? make("span", {}, t("job.deleted")) : null),
+      make("p", { class: "job-line", role: "status" }, stateChip(job), job.requested ? make("span", { class: "jobs-requested" }, requestedText(job)) : null, deleted(job) ? make("span", {}, t("job.deleted")) : gone(job) ? make("span", {}, t("job.result_gone")) : null),
       make("div", { class: "job-actions" },
-        job.result ? button(t("job.view"), { kind: "primary", icon: "results", on: () => this.view() }) : null,
+        hasResult(job) ? button(t("job.view"), { kind: "primary", icon: "results", on: () => this.view() }) : null,
         more && job.result ? button(t("job.repeat"), { icon: "paint", on: () => paintAgain(job) }) : null,
         more && job.actions.includes("retry") ? button(t("job.retry_changed"), { icon: "retry", on: () => this.retry({}) }) : null,
         more ? ["cancel", "priority", "delete"].filter((action) => job.actions.includes(action)).map((action) => button(t(`job.do_${action}`), {
@@ -153,7 +153,7 @@ class JobView {
     this.preview = null;
     const figures = [];
     if (content >= 0 && job.inputs[content].available) figures.push(figure(picture(imageOf(job, `inputs/${content}`, "view"), { alt: t("job.content_of", { name: job.title }) }), t("job.content")));
-    if (job.result) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(address(`/jobs/${job.id}/result`, { size: "view", v: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
+    if (hasResult(job)) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(address(`/jobs/${job.id}/result`, { size: "view", v: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
     else if (PAINTED.includes(job.state)) {
       this.preview = make("div", { class: "job-preview" }, t("job.no_preview"));
       figures.push(figure(this.preview, t("job.preview")));
@@ -204,6 +204,9 @@ class JobView {
 
 const back = () => make("a", { class: "button quiet job-back", href: "#/jobs" }, icon("back"), make("span", {}, t("job.back")));
 const deleted = (job) => job.state === "done" && !job.result;
+const hasResult = (job) => job.result !== "" && job.files.includes("result");
+/** Whether somebody has moved or removed the picture. */
+const gone = (job) => job.state === "done" && job.result !== "" && !hasResult(job);
 
 /** The events, with one for several in a row whose states have the same name here. */
 function joined(events) {
