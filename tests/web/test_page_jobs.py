@@ -282,7 +282,7 @@ def test_a_failure_is_explained_and_helped(page: Page, site: Jobs) -> None:
     site.until(lambda: site.has("wrong", "queued", "running"), "the retry")
     with LedgerReader.attach(site.root / "state" / "ledger.sqlite") as ledger:
         assert ledger.find("wrong")[0].settings["precision"] == "float32"
-    show(page, site, f"#/jobs/{site.ids['gone']}", ".job-reason")
+    show(page, site, f"#/jobs/{site.ids['gone']}", ".job-reason h2")
     page.until(
         lambda: page.names(".job-reason .button") == ["Upload the picture again"], "the help"
     )
@@ -382,7 +382,7 @@ def test_every_width_and_scheme_is_accessible(
             ("#/jobs?filter=all", ".jobs-row"),
             ("#/jobs?filter=failed", ".jobs-error"),
             ("#/jobs?filter=retrying", ".jobs-empty p"),
-            (f"#/jobs/{site.ids['gone']}", ".job-reason"),
+            (f"#/jobs/{site.ids['gone']}", ".job-reason h2"),
             (f"#/jobs/{site.ids[LONG]}", ".job-downloads a"),
             (f"#/jobs/{UNKNOWN}", "[role=alert]"),
         ):
@@ -407,7 +407,7 @@ def test_the_page_speaks_german(page: Page, site: Jobs) -> None:
         show(page, site, "#/jobs?filter=failed")
         assert page.text("h1") == "Aufträge"
         assert page.text(".job-state") in {"Fehlgeschlagen", "Wiederholt abgestürzt"}
-        show(page, site, f"#/jobs/{site.ids['gone']}", ".job-reason")
+        show(page, site, f"#/jobs/{site.ids['gone']}", ".job-reason h2")
         says(page, ".job-reason h2", "Ein Bild ist beschädigt oder unvollständig")
         assert re.findall(r"\b(?:jobs?|viewer|repeat)\.\w+", page.text("main")) == []
     finally:
