@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon.config import load
-from nst_daemon.web.app import API, make_app
+from nst_daemon.web.app import make_app
+from nst_daemon.web.models import API
 from nst_daemon.web.options import PageOptions
 
 PAGE = Path(__file__).parent / "http-api.md"

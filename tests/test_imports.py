@@ -218,7 +218,7 @@ ALLOWED: dict[str, set[str]] = {
         "unexpected",
         "workers",
     },
-    "client": {"client", "errors", "extras", "names", "web.models"},
+    "client": {"client", "errors", "extras", "jobs", "names", "web.models"},
     "web.options": {"addresses", "config", "errors", "extras", "tokens"},
     "web": LEAVES
     | FILES

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from nst_daemon.client.base import (
-    HEARTBEAT,
+    RECONNECT_SECONDS,
     ClientBase,
     ContentLike,
     JobLike,
@@ -22,36 +22,37 @@ from nst_daemon.client.base import (
     segment,
 )
 from nst_daemon.client.transport import ApiError
+from nst_daemon.jobs import JobState
 from nst_daemon.names import clean_name
 from nst_daemon.web.models import (
+    HEARTBEAT_SECONDS,
+    LAST_EVENT,
+    MAX_LISTED,
+    MAX_WAIT,
     ActionRequest,
     ActionResult,
     BatchInfo,
     BatchList,
     BatchRequest,
     JobDetails,
+    JobFile,
     JobInfo,
     JobPage,
     JobProgress,
     NewStyle,
+    Order,
+    PictureSize,
     Repeat,
     StyleInfo,
     Submitted,
     SubmittedJob,
 )
 
-FileOfJob = Literal["result", "sidecar", "loss-plot", "time-lapse", "preview", "zip"]
-PictureSize = Literal["original", "view", "thumbnail"]
-
-#: The longest time in seconds that one request waits for the end of a job; the limit of the server.
-LONG_POLL = 60
 #: Seconds between two looks at a batch.
 BATCH_POLL = 2.0
-#: The id of the last event of a stream, and seconds until it is opened again if the server ended it before.
-END_OF_EVENTS, RECONNECT_SECONDS = "end", 1.0
 #: The longest wait in seconds for jobs that are still in the inbox, and the time between two looks at them.
 INBOX_SECONDS, INBOX_POLL = 60.0, 0.5
-ENDED = frozenset({"done", "failed", "quarantined", "cancelled"})
+ENDED = frozenset(state for state in JobState if state.terminal)
 
 
 class Client(ClientBase):
@@ -76,7 +77,7 @@ class Client(ClientBase):
         since: float | None = None,
         before: float | None = None,
         result: bool | None = None,
-        order: Literal["newest", "oldest", "queue"] = "newest",
+        order: Order = "newest",
     ) -> Iterator[JobInfo]:
         """All jobs, each once, fetched in parts as they are needed.
 
@@ -116,7 +117,7 @@ class Client(ClientBase):
     def _pages(self, params: Mapping[str, Any]) -> Iterator[JobPage]:
         cursor = ""
         while True:
-            query = {**params, "cursor": cursor, "limit": 200}
+            query = {**params, "cursor": cursor, "limit": MAX_LISTED}
             page = self._transport.get(JobPage, "/jobs", params=query)
             yield page
             if not page.next:
@@ -139,8 +140,8 @@ class Client(ClientBase):
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = LONG_POLL if end is None else end - time.monotonic()
-            seconds = int(max(0, min(LONG_POLL, left)))
+            left = MAX_WAIT if end is None else end - time.monotonic()
+            seconds = int(max(0, min(MAX_WAIT, left)))
             path = f"/jobs/{id_of(job)}"
             found = self._transport.get(JobDetails, path, params={"wait": seconds}, wait=seconds)
             if found.state in ENDED:
@@ -153,19 +154,19 @@ class Client(ClientBase):
     def progress(self, job: JobLike) -> Iterator[JobProgress]:
         """The job now and after each change, with its progress, until it has ended."""
         path, last = f"/jobs/{id_of(job)}/events", ""
-        while last != END_OF_EVENTS:
-            for event in self._transport.events(path, silence=HEARTBEAT):
+        while last != LAST_EVENT:
+            for event in self._transport.events(path, silence=HEARTBEAT_SECONDS):
                 last = event.id
                 if event.name == "job":
                     yield JobProgress.model_validate_json(event.data)
-            if last != END_OF_EVENTS:  # the server was restarted, or the connection broke
+            if last != LAST_EVENT:  # the server was restarted, or the connection broke
                 time.sleep(RECONNECT_SECONDS)
 
     def download(
         self,
         job: JobLike,
         target: str | os.PathLike[str] = ".",
-        file: FileOfJob = "result",
+        file: JobFile | Literal["zip"] = "result",
         *,
         size: PictureSize = "original",
     ) -> Path:

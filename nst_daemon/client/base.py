@@ -15,6 +15,7 @@ from nst_daemon.client.transport import ApiError, HttpTransport
 from nst_daemon.errors import UsageError
 from nst_daemon.names import printable
 from nst_daemon.web.models import (
+    HEARTBEAT_SECONDS,
     CheckResult,
     ContentRef,
     HealthInfo,
@@ -33,8 +34,8 @@ from nst_daemon.web.models import (
 if TYPE_CHECKING:
     import httpx2
 
-#: The server sends a comment at least this often, in seconds.
-HEARTBEAT = 15.0
+#: Seconds until a stream of events is opened again if the server ended it before the last event.
+RECONNECT_SECONDS = 1.0
 #: A picture: the path of a file, or an earlier upload.
 PictureLike = str | os.PathLike[str] | UploadInfo
 #: A content: a picture, or a reference with a name or a mask.
@@ -117,10 +118,10 @@ class ClientBase:
             ApiError: The server cannot be reached any more.
         """
         while True:
-            for event in self._transport.events("/events", silence=HEARTBEAT):
+            for event in self._transport.events("/events", silence=HEARTBEAT_SECONDS):
                 if event.name == "status":
                     yield StatusInfo.model_validate_json(event.data)
-            time.sleep(1.0)
+            time.sleep(RECONNECT_SECONDS)
 
     def upload(self, picture: str | os.PathLike[str] | bytes, name: str = "") -> UploadInfo:
         """Upload a picture. The daemon removes it some time after its last use.

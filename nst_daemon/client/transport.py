@@ -13,11 +13,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from nst_daemon import extras
 from nst_daemon.errors import NstError, UsageError
 from nst_daemon.names import printable, shortened
+from nst_daemon.web.models import API
 
 if TYPE_CHECKING:
     import httpx2
 
-API = "/api/v1"
 #: The longest pause in seconds that a server may ask for with Retry-After.
 LONGEST_RETRY = 30.0
 #: Idle connections are closed before the server does it.

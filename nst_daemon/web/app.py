@@ -12,6 +12,7 @@ from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context
 from nst_daemon.web.guard import Guard
 from nst_daemon.web.head_requests import HeadRequests
+from nst_daemon.web.models import API
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.parameters import check_parameters
 from nst_daemon.web.routes import (
@@ -30,8 +31,6 @@ from nst_daemon.web.routes import (
 from nst_daemon.web.shared_responses import SharedResponses
 from nst_daemon.web.static_files import StaticFiles
 
-#: The prefix of the REST API.
-API = "/api/v1"
 #: What all open pages ask for after each change.
 SHARED = frozenset({f"{API}/status", f"{API}/jobs"})
 

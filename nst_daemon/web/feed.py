@@ -16,15 +16,14 @@ from starlette.types import Send
 
 from nst_daemon.errors import NstError
 from nst_daemon.web import error_bodies
+from nst_daemon.web.models import HEARTBEAT_SECONDS, LAST_EVENT
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two computations of one topic, and without an event until a comment is sent.
-INTERVAL_SECONDS, HEARTBEAT_SECONDS = 1.0, 15.0
+#: Seconds between two computations of one topic.
+INTERVAL_SECONDS = 1.0
 #: A client connects again after so many milliseconds.
 RETRY_MS = 2000
-#: The id of the last event. A client that connects again sends it as `Last-Event-ID`.
-END = "end"
 HEARTBEAT = b": heartbeat\n\n"
 #: no-transform and X-Accel-Buffering: proxies must neither compress nor buffer events.
 STREAM_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
@@ -46,7 +45,7 @@ class Event:
 
     def encode(self) -> bytes:
         """The event as it is sent."""
-        end = f"id: {END}\n" if self.last else ""
+        end = f"id: {LAST_EVENT}\n" if self.last else ""
         return f"{end}event: {self.name}\ndata: {self.data.model_dump_json()}\n\n".encode()
 
 

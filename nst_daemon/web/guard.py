@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nst_daemon.addresses import split_address
 from nst_daemon.tokens import AcceptedTokens, Token
 from nst_daemon.web import error_bodies, forwarded
+from nst_daemon.web.models import API
 from nst_daemon.web.wrong_tokens import WrongTokens
 
 log = logging.getLogger(__name__)
 
-API = "/api/v1"
 SESSION = f"{API}/session"
 #: Where bytes of any number are received. All other bodies are limited.
 UPLOADS = f"{API}/uploads"

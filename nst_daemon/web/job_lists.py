@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from nst_daemon.errors import UsageError
 from nst_daemon.jobs import Job, JobState
@@ -13,10 +12,8 @@ from nst_daemon.ledger_listing import JobFilter, JobLists
 from nst_daemon.ops import requests
 from nst_daemon.web import inbox_jobs, job_bodies
 from nst_daemon.web.context import Context
-from nst_daemon.web.models import JobInfo, JobPage
+from nst_daemon.web.models import JobInfo, JobPage, Order
 
-#: By the latest change, or the jobs that have not ended, as they will be painted.
-Order = Literal["newest", "oldest", "queue"]
 #: A number and the id of a job: the time of its latest change, or its place in the queue.
 Position = tuple[float, str]
 _CURSOR = re.compile(r"([a-z]+)_(\d{1,15}(?:\.\d{1,20})?(?:e-\d{1,3})?)_([0-9a-f]{32})", re.ASCII)

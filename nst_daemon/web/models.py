@@ -15,9 +15,17 @@ from nst_daemon.intake.drops import MAX_PRIORITY, MAX_STYLE_PICTURES
 from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger_reader import Verb
 from nst_daemon.names import printable
+from nst_daemon.tokens import Access
 
-#: The most contents of one submission, and the most jobs of one action.
-MAX_CONTENTS, MAX_ACTED = 200, 1000
+#: The prefix of the REST API.
+API = "/api/v1"
+#: The most contents of one submission, and the most jobs of one action, of a part of a list, and of a ZIP file.
+MAX_CONTENTS, MAX_ACTED, MAX_LISTED, MAX_ZIPPED = 200, 1000, 200, 200
+#: The longest wait for the end of a job in seconds.
+MAX_WAIT = 60
+#: Event streams: seconds without an event until a comment is sent, and the id of the last event, which a client that
+#: connects again sends as `Last-Event-ID`.
+HEARTBEAT_SECONDS, LAST_EVENT = 15.0, "end"
 
 
 def _number(value: object) -> object:
@@ -38,11 +46,14 @@ PrintableText = Annotated[str, AfterValidator(printable)]
 Identifier = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Priority = Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY), BeforeValidator(_number)]
 Settings = Mapping[str, Any]
-Access = Literal["full", "read"]
 #: The state of a job. "inbox": its files are in the inbox, and the daemon has not taken them yet.
 State = Literal["inbox"] | JobState
 #: The files of a job: /jobs/{id}/{file}.
 JobFile = Literal["result", "sidecar", "loss-plot", "time-lapse", "preview"]
+#: The sizes of a picture: reduced, or the file as it is.
+PictureSize = Literal["thumbnail", "view", "original"]
+#: The order of a list: by the latest change, or the jobs that have not ended, as they will be painted.
+Order = Literal["newest", "oldest", "queue"]
 
 
 class RequestBody(BaseModel):

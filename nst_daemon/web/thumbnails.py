@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
@@ -23,15 +23,13 @@ from nst_daemon.report.thumbnails import ResultLimits, reduced
 from nst_daemon.unexpected import explain
 from nst_daemon.web import error_bodies
 from nst_daemon.web.error_bodies import NotFoundError
+from nst_daemon.web.models import PictureSize
 from nst_daemon.web.stored_files import FileRequest, StoredFile, etag_of
 
 #: The longer side in pixels of each reduced size.
 SIDES: Mapping[str, int] = {"thumbnail": 360, "view": 1600}
 #: The number of cached pictures.
 CACHED = 300
-#: The sizes of a picture: reduced, or the file as it is.
-Size = Literal["thumbnail", "view", "original"]
-
 #: The description of a response with a reduced picture.
 WEBP: dict[int | str, dict[str, Any]] = {
     200: {
@@ -47,7 +45,7 @@ PictureKey = tuple[StoredFile, Fingerprint, int, Limits | ResultLimits]
 def send_picture(
     wanted: FileRequest,
     file: StoredFile,
-    size: Size,
+    size: PictureSize,
     limits: Limits | ResultLimits,
     name: str = "",
 ) -> Response:

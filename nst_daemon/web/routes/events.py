@@ -14,8 +14,8 @@ from nst_daemon.ops.status import read_live
 from nst_daemon.web import error_bodies, job_bodies
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import NotFoundError
-from nst_daemon.web.feed import END, Event, EventStream
-from nst_daemon.web.models import Identifier, JobInfo, JobProgress
+from nst_daemon.web.feed import Event, EventStream
+from nst_daemon.web.models import LAST_EVENT, Identifier, JobInfo, JobProgress
 from nst_daemon.web.routes.jobs import find_details
 from nst_daemon.web.routes.status import present
 
@@ -52,7 +52,7 @@ async def job_events(
     client that has it (Last-Event-ID) has status 204, so that browsers do not connect again.
     """
     first = await run_in_threadpool(_progress, shared, id)
-    if first.last and last_event_id == END:
+    if first.last and last_event_id == LAST_EVENT:
         return Response(status_code=204)
     return shared.feed.response(f"job {id}", partial(_present_job, shared, id))
 

@@ -20,18 +20,16 @@ from nst_daemon.report.thumbnails import ResultLimits
 from nst_daemon.web import inbox_jobs, job_places
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import NotFoundError
-from nst_daemon.web.models import Identifier, JobFile
+from nst_daemon.web.models import MAX_ZIPPED, Identifier, JobFile, PictureSize
 from nst_daemon.web.stored_files import RequestedFile, StoredFile, disposition
-from nst_daemon.web.thumbnails import Size, send_picture
+from nst_daemon.web.thumbnails import send_picture
 from nst_daemon.web.zip_stream import Member, zip_stream
 
 router = APIRouter(tags=["files"])
 
-#: The most jobs of an archive.
-MAX_ZIPPED = 200
 #: Seconds between two looks for an input that is being moved to done/ or failed/.
 MOVING_PAUSES = (0.1, 0.3)
-SizeQuery = Annotated[Size, Query(description="The reduced sizes are WebP, for any format.")]
+SizeQuery = Annotated[PictureSize, Query(description="The reduced sizes are WebP, for any format.")]
 
 
 def _binary(*kinds: str) -> dict[int | str, dict[str, Any]]:

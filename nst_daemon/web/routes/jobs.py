@@ -22,23 +22,24 @@ from nst_daemon.units import count
 from nst_daemon.web import error_bodies, inbox_jobs, job_bodies, job_lists
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import ConflictError, NotFoundError
-from nst_daemon.web.job_lists import Order
 from nst_daemon.web.models import (
+    MAX_LISTED,
+    MAX_WAIT,
     ActionProblem,
     ActionRequest,
     ActionResult,
     Identifier,
     JobDetails,
     JobPage,
+    Order,
     State,
 )
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 
-#: The longest wait for the end of a job in seconds, and the time between two looks at the ledger.
-MAX_WAIT, LOOK_SECONDS = 60, 0.5
-MAX_LISTED = 200
+#: Seconds between two looks at the ledger while a request waits for the end of a job.
+LOOK_SECONDS = 0.5
 #: Names of jobs in one line of the log.
 LOGGED = 10
 Moment = Annotated[
