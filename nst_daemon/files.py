@@ -443,6 +443,26 @@ def remove_older(folder: Path, before: float) -> None:
                 Path(parent).rmdir()
 
 
+#: A file or folder that is hidden until it is complete.
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
+
+
+def part_name() -> str:
+    """A name for a file or folder that is hidden until it is complete; `remove_parts` removes it if it never is."""
+    return f".{secrets.token_hex(8)}.part"
+
+
+def remove_parts(folder: Path, before: float) -> None:
+    """Remove what was never completed, and did not change since `before`, from a folder, if it exists.
+
+    before: seconds since the epoch. Raises StorageError.
+    """
+    with storage(folder):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if _PART.fullmatch(path.name) and path.lstat().st_mtime < before:
+                remove(path)
+
+
 def check_local(path: Path) -> None:
     """Raise UsageError for an address on the web, which commands and the API do not read."""
     if (found := _ADDRESS.match(str(path))) and not os.path.lexists(path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -23,8 +21,6 @@ from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 
 #: Two styles must not get the same name.
 _naming = threading.Lock()
-#: Hidden files and folders of styles that were not completed.
-_HIDDEN = re.compile(r"\.[0-9a-f]{16}\.part")
 
 
 def add_style(
@@ -51,7 +47,7 @@ def add_style(
     problem = name_problem(name)
     if problem or ignored(name + suffix, folder=not suffix):
         raise UsageError(problem or f"{printable(name + suffix)} is the name of a temporary file")
-    hidden = library / f".{secrets.token_hex(8)}.part"
+    hidden = library / files.part_name()
     with files.storage(library):
         try:
             if suffix:
@@ -70,17 +66,6 @@ def add_style(
                 hidden.unlink(missing_ok=True)
             raise
     return name
-
-
-def sweep(library: Path, before: float) -> None:
-    """Remove what was left of styles that were not completed, and did not change since `before` (epoch seconds).
-
-    Raises StorageError.
-    """
-    with files.storage(library):
-        for path in library.iterdir() if library.is_dir() else ():
-            if _HIDDEN.fullmatch(path.name) and path.lstat().st_mtime < before:
-                files.remove(path)
 
 
 def _copy(source: Path, target: Path) -> None:

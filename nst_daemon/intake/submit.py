@@ -36,6 +36,12 @@ from nst_daemon.pictures.camera_raw import recognise
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES, LIST_IT, NAMES, not_listed
 
 
+class MissingInput(InputError):  # noqa: N818 (it names the state)
+    """No file has the contents of an input of an earlier job. name: of the input."""
+
+    name = ""
+
+
 @dataclass(frozen=True, slots=True)
 class DroppedJob:
     """A job that is in the inbox now. id: the one that it gets when the daemon takes it."""
@@ -228,7 +234,7 @@ class Delivery:
 
     def file(self, ending: str) -> BinaryIO:
         """A new file to write to. ending: the part of its name after the job's name. Raises StorageError."""
-        hidden = self.inbox / f".{secrets.token_hex(8)}.part"
+        hidden = self.inbox / files.part_name()
         with files.storage(self.inbox):
             # A new file instead of a copy with the original's mode: the inbox's group must be able to read it.
             file = hidden.open("xb")
@@ -301,14 +307,6 @@ class Delivery:
         if place.is_symlink() or not place.is_dir():
             raise UsageError(f"inbox/{label} is not a folder", remedy="rename or remove it")
         return place
-
-
-def sweep(inbox: Path, before: float) -> None:
-    """Remove hidden files of interrupted deliveries that did not change since `before` (seconds since the epoch)."""
-    with files.storage(inbox):
-        for path in inbox.iterdir():
-            if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name) and path.lstat().st_mtime < before:
-                path.unlink(missing_ok=True)
 
 
 def style_pictures(styles: Iterable[Path]) -> list[Path]:
@@ -396,18 +394,21 @@ def recipe_parts(
         noted: Files that are searched too, and not listed in messages.
 
     Raises:
-        InputError: A picture was not found.
+        MissingInput: A picture was not found.
     """
     wanted = [i for i in inputs if Role(str(i["role"])) in PICTURE_ROLES]
     sizes = {str(i["sha256"]): int(str(i["bytes"])) for i in wanted}
     found = find_files(sizes, [*places, *noted], suffixes=IMAGE_SUFFIXES)
     for i in wanted:
         if i["sha256"] not in found:
-            raise InputError(
-                f"{printable(str(i.get('name', i['role'])))} is in none of "
-                + ", ".join(printable(str(place)) for place in places),
+            name = str(i.get("name", i["role"]))
+            where = ", ".join(printable(str(place)) for place in places)
+            error = MissingInput(
+                f"{printable(name)} is in none of {where}",
                 remedy="name it, or the folder that it is in, with --input (or another root with --config)",
             )
+            error.name = name
+            raise error
     return _numbered([(Role(str(i["role"])), found[str(i["sha256"])]) for i in wanted])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import time
 from collections import Counter
@@ -372,7 +371,7 @@ def _parsed(text: bytes, name: str) -> Batch:
 
 def _store(folders: Folders, root: Path, pictures: Iterable[_StoredPicture]) -> None:
     """Copy pictures to their places in `root`, all or none. Raises NameInUseError, StorageError."""
-    hidden = root.with_name(f".{secrets.token_hex(8)}.part")
+    hidden = root.with_name(files.part_name())
     try:
         files.make_folder(hidden)
         with files.storage(root.parent):

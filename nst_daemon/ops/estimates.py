@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ class QueueEstimate:
 
     def __init__(self, folders: Folders, clock: Callable[[], float] = time.monotonic) -> None:
         self._folders, self._clock = folders, clock
+        self._lock = threading.Lock()
         self._changed, self._at = -1.0, -math.inf
         self._queued: float | None = None
         self._running: Mapping[str, float | None] = {}
@@ -156,36 +158,36 @@ class QueueEstimate:
 
         Raises LedgerError, StorageError.
         """
-        now = self._clock()
-        if found.changed != self._changed and now >= self._at + QUEUE_SECONDS:
-            self._read()
-            self._changed, self._at = found.changed, now
+        with self._lock:  # the page asks in several threads
+            now = self._clock()
+            if found.changed != self._changed and now >= self._at + QUEUE_SECONDS:
+                self._queued, self._running = self._read()
+                self._changed, self._at = found.changed, now
+            queued, running = self._queued, self._running
         live = found.live.paintings if found.live else ()
-        painted = [p.left if p.left is not None else self._running.get(p.id) for p in live]
+        painted = [p.left if p.left is not None else running.get(p.id) for p in live]
         # Pictures that are painted side by side end with the last of them.
         longest = None if None in painted else max(filter(None, painted), default=0.0)
-        waiting = self._running.keys() - {p.id for p in live}
-        parts = [self._queued, longest, *(self._running[job_id] for job_id in waiting)]
+        waiting = running.keys() - {p.id for p in live}
+        parts = [queued, longest, *(running[job_id] for job_id in waiting)]
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
 
-    def _read(self) -> None:
-        self._queued, self._running = 0.0, {}
+    def _read(self) -> tuple[float | None, Mapping[str, float | None]]:
+        """The painting time of the queue, and of each job that a worker has."""
         if not self._folders.ledger.exists():
-            return
+            return 0.0, {}
         with LedgerFigures.attach(self._folders.ledger) as ledger:
             queued, running = ledger.queued_settings(), ledger.jobs(JobState.RUNNING)
         if not queued and not running:
-            return
+            return 0.0, {}
         estimates = Estimates.read(self._folders)
         try:
             planned = [Planned(restore(settings), count=n) for settings, n in queued]
             now = {job.id: [Planned(restore(job.settings))] for job in running}
         except SettingsError:  # of another version
-            self._queued = None
-        else:
-            self._queued = estimates.seconds(planned)
-            self._running = {job_id: estimates.seconds(one) for job_id, one in now.items()}
+            return None, {}
+        return estimates.seconds(planned), {i: estimates.seconds(one) for i, one in now.items()}
 
 
 def work(settings: RenderSettings, size: Size) -> float:

@@ -77,9 +77,7 @@ def act(
 
 def _unknown(config: Config, job_id: str) -> UsageError:
     """Why nothing can be requested for a job that is not in the ledger."""
-    inbox = config.folders.inbox
-    waiting = dropped.jobs(inbox) if inbox.is_dir() else iter(())
-    if found := next((job for job in waiting if job.id == job_id), None):
+    if found := dropped.get(config.folders.inbox, job_id):
         remedy = "try again in a few seconds, when the daemon has taken it"
         return UsageError(f"{printable(found.name)} is still in the inbox", remedy=remedy)
     return UsageError(f"there is no job {job_id}", remedy=LISTED)

@@ -14,9 +14,9 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from nst_daemon import machine
+from nst_daemon import files, machine
 from nst_daemon.errors import NstError
-from nst_daemon.intake import new_style, submit
+from nst_daemon.intake import submit
 from nst_daemon.ops import logs
 from nst_daemon.web.app import make_app
 from nst_daemon.web.connections import (
@@ -98,8 +98,8 @@ def _remove_leftovers(options: PageOptions, uploads: Uploads, *, start: bool = F
     folders, abandoned = options.folders, time.time() - ABANDONED_SECONDS
     for act in (
         partial(submit.complete_killed, folders.inbox),
-        partial(submit.sweep, folders.inbox, abandoned),
-        partial(new_style.sweep, folders.styles, abandoned),
+        partial(files.remove_parts, folders.inbox, abandoned),
+        partial(files.remove_parts, folders.styles, abandoned),
         partial(uploads.sweep, start=start),
     ):
         try:

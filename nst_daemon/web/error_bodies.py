@@ -42,15 +42,16 @@ class TooLargeError(InputError):
 
 
 class FieldError(UsageError):
-    """A part of a request is not possible. field: its path, such as settings.size."""
+    """A part of a request is not possible. field: its path, such as settings.size; code: the HTTP status."""
 
     field = ""
+    code = 400
 
     @classmethod
     def of(cls, error: NstError, field: str) -> FieldError:
         """An error of ours that is about a part of a request."""
         found = cls(error.message, remedy=error.remedy)
-        found.field = field
+        found.field, found.code = field, status_of(error)
         return found
 
 
@@ -154,10 +155,17 @@ def plain(status: int, cause: str, remedy: str = "") -> Response:
     return response(status, ErrorBody(error=text, cause=cause, remedy=remedy, field=""))
 
 
+def status_of(error: NstError) -> int:
+    """The HTTP status for an error of ours."""
+    if isinstance(error, FieldError):
+        return error.code
+    return next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
+
+
 def _ours(_: Request, error: Exception) -> Response:
     assert isinstance(error, NstError)
-    status = next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
-    return response(status, body(error, error.field if isinstance(error, FieldError) else ""))
+    field = error.field if isinstance(error, FieldError) else ""
+    return response(status_of(error), body(error, field))
 
 
 def _http(request: Request, error: Exception) -> Response:

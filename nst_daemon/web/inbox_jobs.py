@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from itertools import islice
 
 from nst_daemon import files
@@ -27,17 +26,13 @@ def waiting(shared: Context, wanted: JobFilter) -> list[InboxJob]:
     if wanted != JobFilter(states=wanted.states, part=wanted.part):
         return []
     part = composed(wanted.part).casefold()
-    found: Iterable[InboxJob] = ()
-    if shared.folders.inbox.is_dir():
-        found = (job for job in dropped.jobs(shared.folders.inbox) if part in job.name.casefold())
+    found = (job for job in dropped.jobs(shared.folders.inbox) if part in job.name.casefold())
     return list(islice(found, MOST_LISTED))
 
 
 def find(shared: Context, job_id: str) -> InboxJob | None:
     """The job with this id, if it is in the inbox."""
-    if not shared.folders.inbox.is_dir():
-        return None
-    return next((job for job in dropped.jobs(shared.folders.inbox) if job.id == job_id), None)
+    return dropped.get(shared.folders.inbox, job_id)
 
 
 def describe(job: InboxJob, shared: Context) -> JobInfo:

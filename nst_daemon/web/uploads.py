@@ -173,13 +173,13 @@ class Uploads:
             yield found
         finally:
             with self._lock:
-                self._in_use.subtract(wanted)
+                self._in_use -= Counter(wanted)  # without those that are 0 now
 
     def delete(self, upload_id: str) -> None:
         """Remove an upload. Raises NotFoundError, and ConflictError while a request uses it."""
         with self._lock:
             found = self.get(upload_id)
-            if self._in_use[upload_id] > 0:
+            if upload_id in self._in_use:
                 raise ConflictError(
                     f"the upload {upload_id} is in use", remedy="try again in a moment"
                 )
@@ -204,7 +204,7 @@ class Uploads:
                 path, (upload_id, _, kind) = self._folder / name, name.partition(".")
                 if kind == "json":
                     expired = path.stat().st_mtime + LIFETIME <= self._clock()
-                    if expired and self._in_use[upload_id] <= 0:
+                    if expired and upload_id not in self._in_use:
                         path.unlink()
                         for other in names:
                             if other.startswith(f"{upload_id}.") and other != name:

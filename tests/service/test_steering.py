@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from nst_daemon import cli
+from nst_daemon import cli, files
 from nst_daemon.digests import sha256_file
 from nst_daemon.errors import InputError, SettingsError, UsageError
 from nst_daemon.intake.dropped import find
@@ -26,7 +26,6 @@ from nst_daemon.intake.submit import (
     recipe_parts,
     style_pictures,
     styles_and_names,
-    sweep,
 )
 from nst_daemon.jobs import JobState, Role
 from nst_daemon.ledger import Ledger
@@ -221,7 +220,7 @@ def test_what_killed_deliveries_left_is_swept_away(root: Root) -> None:
     new.file(".png")
     (root.inbox / ".dog.png.part").touch()
     os.utime(root.inbox / ".dog.png.part", (1000, 1000))
-    sweep(root.inbox, before=2000)
+    files.remove_parts(root.inbox, before=2000)
     assert not left.exists()
     assert len(list(root.inbox.iterdir())) == 2
     new.__exit__()

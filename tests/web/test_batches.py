@@ -169,10 +169,9 @@ def test_a_name_in_use_is_refused(options: PageOptions) -> None:
     add(options, "old", 0, S.DONE)
     for name in ("night", "own", "pairs", "old"):
         answer = visitor.post(BATCHES, json=request(visitor, name))
-        assert (answer.status_code, answer.json()["remedy"]) == (
-            409,
-            f"choose another name, such as {name}-2",
-        ), name
+        assert answer.status_code == 409, name
+        assert answer.json()["remedy"] == f"choose another name, such as {name}-2"
+        assert answer.json()["field"] == "name"
         (problem,) = visitor.post(f"{BATCHES}/check", json=request(visitor, name)).json()[
             "problems"
         ]

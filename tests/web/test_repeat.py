@@ -121,7 +121,7 @@ def test_a_job_that_began_with_a_picture_is_repeated(
         ({"set": {"seeed": 1}}, (400, "set.seeed"), "did you mean seed?"),
         ({"set": {"size": 64}, "unset": ["size"]}, (400, ""), "both set and unset"),
         ({"styles": [{"library": "none"}]}, (400, "styles.0.library"), "none"),
-        ({"styles": [{"upload": "0" * 32}]}, (404, ""), "no upload"),
+        ({"styles": [{"upload": "0" * 32}]}, (400, "styles.0.upload"), "no upload"),
         ({"name": "~dog"}, (400, "name"), "temporary file"),
         ({"priority": 1001}, (422, "priority"), ""),
         ({"sets": {}}, (422, "sets"), ""),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from nst_daemon.intake import new_style
+from nst_daemon.files import remove_parts
 from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client, limited
 from tests.web.test_submissions import MISSING, add_style, upload
@@ -143,7 +143,7 @@ def test_names_are_made_safe(
 
 
 REFUSED: list[tuple[str, list[str], dict[str, Any], int, str, str]] = [
-    ("new", [MISSING], {}, 404, "", "there is no upload"),
+    ("new", [MISSING], {}, 400, "uploads.0", "there is no upload"),
     ("~new", ["dog"], {}, 400, "", "temporary file"),
     ("new.part", ["dog"] * 2, {}, 400, "", "temporary file"),
     ("new", ["dog"], {"sise": 1}, 400, "settings.sise", "did you mean size?"),
@@ -186,7 +186,7 @@ def test_what_was_not_completed_is_removed(options: PageOptions) -> None:
     (styles / f".{'b' * 16}.part").mkdir()
     (styles / f".{'b' * 16}.part" / "1-x.png").write_bytes(b"half")
     (styles / ".other.part").write_bytes(b"of another program")
-    new_style.sweep(styles, 0)
+    remove_parts(styles, 0)
     assert len(files(options)) == 3
-    new_style.sweep(styles, 1e12)
+    remove_parts(styles, 1e12)
     assert set(files(options)) == {".other.part"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 
-from nst_daemon.errors import NameInUseError, UsageError
+from nst_daemon.errors import UsageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_figures import BatchCounts, LedgerFigures
 from nst_daemon.names import printable
@@ -21,16 +21,15 @@ from nst_daemon.ops.estimates import Estimates
 from nst_daemon.ops.submission import FieldProblem
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import FieldError, NotFoundError
+from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import (
     BatchInfo,
     BatchList,
     BatchRequest,
     CheckResult,
-    ContentRef,
     Estimate,
-    StyleRef,
 )
+from nst_daemon.web.references import find_uploads, refuse, uploads_of
 from nst_daemon.web.stored_files import RequestedFile, StoredFile
 from nst_daemon.web.uploads import Upload
 
@@ -53,11 +52,11 @@ SHEET = "contact-sheet.jpg"
 def submit(body: BatchRequest, shared: Shared) -> BatchInfo:
     """Submit a batch: all of it, or nothing if something is refused. The uploads can be used again."""
     uploads, problems = _uploads(body, shared)
-    _refuse(problems)
+    refuse(problems)
     with shared.uploads.used(uploads) as found:
         batch = _batch(body, found)
         checked = batch_submission.check(shared.config, shared.library(), batch)
-        _refuse(checked.problems)
+        refuse(checked.problems)
         needed = sum(picture.path.stat().st_size for picture in _pictures(batch))
         with (
             shared.space.reserved(shared.folders.inbox, 0),  # it exists
@@ -124,28 +123,13 @@ def _find(shared: Context, name: str) -> BatchInfo:
 
 def _uploads(body: BatchRequest, shared: Context) -> tuple[dict[str, Upload], list[FieldProblem]]:
     """The uploads by their ids, and a problem for each that does not exist and for masks."""
-    found: dict[str, Upload] = {}
-    problems = []
-    for field, reference in _references(body):
-        if reference.mask is not None:
-            error = UsageError(
-                "the pictures of a batch cannot have masks",
-                remedy="submit jobs, or remove the mask",
-            )
-            problems.append(FieldProblem(f"{field}.mask", error))
-        try:
-            if reference.upload is not None:
-                found[reference.upload] = shared.uploads.get(reference.upload)
-        except NotFoundError as missing:
-            problem = UsageError(missing.message, remedy=missing.remedy)
-            problems.append(FieldProblem(f"{field}.upload", problem))
-    return found, problems
-
-
-def _references(body: BatchRequest) -> Iterator[tuple[str, ContentRef | StyleRef]]:
-    """The contents and the styles, with their fields."""
-    yield from ((f"contents.{number}", content) for number, content in enumerate(body.contents))
-    yield from ((f"styles.{number}", style) for number, style in enumerate(body.styles))
+    named = dict(uploads_of(body.contents, body.styles))
+    found, problems = find_uploads(shared.uploads, named.items())
+    error = UsageError(
+        "the pictures of a batch cannot have masks", remedy="submit jobs, or remove the mask"
+    )
+    masks = [FieldProblem(field, error) for field in named if field.endswith(".mask")]
+    return found, [*masks, *problems]
 
 
 def _batch(body: BatchRequest, uploads: Mapping[str, Upload]) -> NewBatch:
@@ -166,14 +150,6 @@ def _batch(body: BatchRequest, uploads: Mapping[str, Upload]) -> NewBatch:
 def _pictures(batch: NewBatch) -> list[BatchPicture]:
     styles = [style for style in batch.styles if not isinstance(style, str)]
     return [*batch.contents, *styles]
-
-
-def _refuse(problems: Iterable[FieldProblem]) -> None:
-    """Raise the first problem."""
-    for problem in problems:
-        if isinstance(problem.error, NameInUseError):
-            raise problem.error
-        raise FieldError.of(problem.error, problem.field)
 
 
 def _counted(shared: Context, name: str | None = None) -> list[BatchCounts]:

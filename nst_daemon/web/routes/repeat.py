@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 from fastapi import APIRouter
 
-from nst_daemon.errors import InputError, UsageError
+from nst_daemon.errors import UsageError
+from nst_daemon.intake.submit import MissingInput
 from nst_daemon.jobs import Job
 from nst_daemon.names import printable
 from nst_daemon.ops import rerun, submission
 from nst_daemon.ops.retry_check import changes_of
-from nst_daemon.ops.submission import NewJobs, StyleChoice
+from nst_daemon.ops.submission import FieldProblem, NewJobs
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import ConflictError, FieldError
 from nst_daemon.web.job_places import folders_with_inputs
-from nst_daemon.web.models import Identifier, Repeat, StyleRef, Submitted, SubmittedJob
+from nst_daemon.web.models import Identifier, Repeat, Submitted, SubmittedJob
+from nst_daemon.web.references import find_uploads, refuse, style_choice, uploads_of
 from nst_daemon.web.routes.job_files import find_job
 from nst_daemon.web.uploads import Upload
 from nst_daemon.weights_file import configured_weights
@@ -38,11 +39,12 @@ def repeat(id: Identifier, body: Repeat, shared: Shared) -> Submitted:
             f"{printable(job.name)} ({job.short_id}) was refused before its settings were known",
             remedy="retry it, or submit its pictures as a new job",
         )
-    named = [name for style in body.styles for name in (style.upload, style.mask) if name]
-    with shared.uploads.used(named) as uploads:
+    found, missing = find_uploads(shared.uploads, uploads_of([], body.styles))
+    refuse(missing)
+    with shared.uploads.used(found) as uploads:
         jobs, library = _prepared(job, body, shared, uploads), shared.library()
-        for problem in submission.problems(shared.config, library, jobs):
-            raise FieldError.of(problem.error, _field(problem.field))
+        problems = submission.problems(shared.config, library, jobs)
+        refuse(FieldProblem(_field(problem.field), problem.error) for problem in problems)
         with shared.space.reserved(shared.folders.inbox, _bytes(jobs)):
             (submitted,) = submission.submit(shared.config, library, jobs)
     log.info("%s was submitted again as %s", printable(job.name), printable(submitted.name))
@@ -59,25 +61,17 @@ def _prepared(job: Job, body: Repeat, shared: Context, uploads: Mapping[str, Upl
         raise FieldError.of(error, "other_weights")
     changes = rerun.RerunChanges(
         settings=changes_of(body.set, body.unset),
-        styles=[_choice(style, uploads) for style in body.styles],
+        styles=[style_choice(style, uploads) for style in body.styles],
         name=body.name,
         priority=body.priority,
     )
     try:
         return rerun.prepare(recipe, folders_with_inputs(job, shared.config), changes=changes)
-    except InputError as error:
-        cause = error.message.partition(" is in none of ")[0]
+    except MissingInput as error:
         raise ConflictError(
-            f"{cause} of {label} is not kept any more",
+            f"{printable(error.name)} of {label} is not kept any more",
             remedy="upload it, and submit a new job",
         ) from error
-
-
-def _choice(style: StyleRef, uploads: Mapping[str, Upload]) -> StyleChoice:
-    def path(upload: str | None) -> Path | None:
-        return uploads[upload].path if upload else None
-
-    return StyleChoice(style.library or "", path(style.upload), path(style.mask))
 
 
 def _bytes(jobs: NewJobs) -> int:

@@ -18,6 +18,7 @@ from nst_daemon.names import composed, printable
 from nst_daemon.web.context import Shared
 from nst_daemon.web.error_bodies import FieldError, NotFoundError
 from nst_daemon.web.models import NewStyle, StyleInfo
+from nst_daemon.web.references import find_uploads, refuse
 from nst_daemon.web.stored_files import RequestedFile, StoredFile
 from nst_daemon.web.thumbnails import WEBP, send_picture
 
@@ -47,7 +48,10 @@ def thumbnail(name: str, shared: Shared, wanted: RequestedFile) -> Response:
 @router.post("", status_code=201)
 def add(body: NewStyle, shared: Shared) -> StyleInfo:
     """Add a style to the library from uploaded pictures. The response has its name, which was made safe."""
-    with shared.uploads.used(body.uploads) as found:
+    named = ((f"uploads.{number}", upload_id) for number, upload_id in enumerate(body.uploads))
+    uploads, missing = find_uploads(shared.uploads, named)
+    refuse(missing)
+    with shared.uploads.used(uploads) as found:
         pictures = [(found[i].name, found[i].path) for i in body.uploads]
         needed = sum(found[i].bytes for i in body.uploads)
         _check_settings(body, shared.config)

@@ -18,7 +18,6 @@ from nst_daemon.ops.submission import FieldProblem, JobContent, NewJobs, StyleCh
 from nst_daemon.units import count
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import FieldError, NotFoundError
 from nst_daemon.web.models import (
     CheckResult,
     Estimate,
@@ -26,6 +25,7 @@ from nst_daemon.web.models import (
     Submitted,
     SubmittedJob,
 )
+from nst_daemon.web.references import find_uploads, refuse, style_choice, uploads_of
 from nst_daemon.web.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,11 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 @router.post("", status_code=201)
 def submit(body: Submission, shared: Shared) -> Submitted:
     """Submit one job for each content: all of them, or none if one is refused."""
-    found, missing = _uploads(body, shared)
-    for problem in missing:
-        raise FieldError.of(problem.error, problem.field)
+    found, missing = find_uploads(shared.uploads, uploads_of(body.contents, body.styles))
+    refuse(missing)
     with shared.uploads.used(found):
         jobs, library = _jobs(body, shared, found), shared.library()
-        for problem in _problems(body, shared, library, jobs):
-            raise FieldError.of(problem.error, problem.field)
+        refuse(_problems(body, shared, library, jobs))
         copied = sum(found[content.upload].bytes for content in body.contents)
         copied += sum(found[content.mask].bytes for content in body.contents if content.mask)
         shared_files = [i for style in body.styles for i in (style.upload, style.mask) if i]
@@ -56,7 +54,7 @@ def submit(body: Submission, shared: Shared) -> Submitted:
 @router.post("/check")
 def check(body: Submission, shared: Shared) -> CheckResult:
     """Check a submission. The response lists everything for which it would be refused; nothing is submitted."""
-    found, problems = _uploads(body, shared)
+    found, problems = find_uploads(shared.uploads, uploads_of(body.contents, body.styles))
     jobs = _jobs(body, shared, found)
     library = shared.library()
     problems += _problems(body, shared, library, jobs)
@@ -85,49 +83,22 @@ def _problems(
             yield problem
 
 
-def _named(body: Submission) -> Iterator[tuple[str, str]]:
-    """The field and the id of each upload."""
-    for number, content in enumerate(body.contents):
-        yield f"contents.{number}.upload", content.upload
-        if content.mask:
-            yield f"contents.{number}.mask", content.mask
-    for number, style in enumerate(body.styles):
-        if style.upload:
-            yield f"styles.{number}.upload", style.upload
-        if style.mask:
-            yield f"styles.{number}.mask", style.mask
-
-
-def _uploads(body: Submission, shared: Context) -> tuple[dict[str, Upload], list[FieldProblem]]:
-    """The uploads by their ids, and a problem for each that does not exist."""
-    found: dict[str, Upload] = {}
-    problems = []
-    for field, upload_id in _named(body):
-        try:
-            found[upload_id] = shared.uploads.get(upload_id)
-        except NotFoundError as error:
-            problems.append(FieldProblem(field, UsageError(error.message, remedy=error.remedy)))
-    return found, problems
-
-
 def _jobs(body: Submission, shared: Context, uploads: Mapping[str, Upload]) -> NewJobs:
     """The jobs of a submission; uploads that do not exist have an unknown path."""
 
-    def path(upload_id: str | None) -> Path | None:
-        if upload_id is None:
-            return None
+    def path(upload_id: str) -> Path:
         return uploads[upload_id].path if upload_id in uploads else Path(upload_id)
 
     default = shared.config.default_style
-    styles = [StyleChoice(s.library or "", path(s.upload), path(s.mask)) for s in body.styles] or (
-        [StyleChoice(default)] if default else []
-    )
+    styles = [style_choice(style, uploads) for style in body.styles]
     contents = [
         JobContent(
             c.name or (uploads[c.upload].stem if c.upload in uploads else c.upload),
-            path(c.upload) or Path(c.upload),
-            path(c.mask),
+            path(c.upload),
+            path(c.mask) if c.mask else None,
         )
         for c in body.contents
     ]
+    if not styles and default:
+        styles = [StyleChoice(default)]
     return NewJobs(contents, styles, body.settings, body.priority)

@@ -1,0 +1,53 @@
+"""The uploads and styles that a request names, and the problems that it is refused for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from nst_daemon.errors import UsageError
+from nst_daemon.ops.submission import FieldProblem, StyleChoice
+from nst_daemon.web.error_bodies import FieldError, NotFoundError
+from nst_daemon.web.models import ContentRef, StyleRef
+from nst_daemon.web.uploads import Upload, Uploads
+
+Named = Iterable[tuple[str, str]]
+
+
+def uploads_of(
+    contents: Sequence[ContentRef], styles: Sequence[StyleRef]
+) -> Iterator[tuple[str, str]]:
+    """The field and the id of each upload that contents and styles name."""
+    parts: dict[str, Sequence[ContentRef | StyleRef]] = {"contents": contents, "styles": styles}
+    for part, references in parts.items():
+        for number, reference in enumerate(references):
+            for key, upload_id in (("upload", reference.upload), ("mask", reference.mask)):
+                if upload_id:
+                    yield f"{part}.{number}.{key}", upload_id
+
+
+def find_uploads(uploads: Uploads, named: Named) -> tuple[dict[str, Upload], list[FieldProblem]]:
+    """The uploads by their ids, and a problem for each that does not exist. named: their fields and ids."""
+    found: dict[str, Upload] = {}
+    problems = []
+    for field, upload_id in named:
+        try:
+            found[upload_id] = uploads.get(upload_id)
+        except NotFoundError as error:
+            problems.append(FieldProblem(field, UsageError(error.message, remedy=error.remedy)))
+    return found, problems
+
+
+def style_choice(style: StyleRef, uploads: Mapping[str, Upload]) -> StyleChoice:
+    """A style of a new job. uploads: those that exist; it has the others as pictures that do not exist."""
+    picture, mask = (
+        (uploads[i].path if i in uploads else Path(i)) if i else None
+        for i in (style.upload, style.mask)
+    )
+    return StyleChoice(style.library or "", picture, mask)
+
+
+def refuse(problems: Iterable[FieldProblem]) -> None:
+    """Raise FieldError for the first problem, if there is one."""
+    for problem in problems:
+        raise FieldError.of(problem.error, problem.field)
