@@ -1,10 +1,11 @@
-"""The status page without a server, for a root without a daemon."""
+"""The status page without a server, for a root without a daemon; and a browser for the tests of the page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -15,6 +16,9 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
+
+if TYPE_CHECKING:
+    from tests.browser import Page
 
 S = JobState
 TOKEN = "0123456789abcdef"
@@ -99,3 +103,21 @@ def inbox(options: PageOptions) -> dict[str, bytes]:
     """Every file in the inbox, hidden ones too, by its path."""
     folder = options.folders.inbox
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser with a new profile."""
+    from tests.browser import opened
+
+    with opened(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Page) -> Page:
+    """The browser, without what the last test left."""
+    browser.driver.set_window_size(1280, 900)
+    browser.driver.get("about:blank")
+    browser.complaints()
+    return browser

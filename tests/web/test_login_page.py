@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nst_daemon import tokens
-from tests.browser import Keys, Page, needs_browser, opened
+from tests.browser import Keys, Page, needs_browser
 from tests.web.page_process import PageProcess
 
 pytestmark = needs_browser
@@ -23,13 +23,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageProcess]:
     assert made.answers()
     yield made
     made.end()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser."""
-    with opened(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 def show(browser: Page, server: PageProcess, language: str) -> None:

@@ -7,17 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Keys, Page, needs_browser, opened
+from tests.browser import Keys, Page, needs_browser
 from tests.web.site import UNICODE, Site, serving
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser with a new profile."""
-    with opened(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +146,7 @@ def test_every_width_and_scheme_is_accessible(page: Page, width: int, scheme: st
 
 def test_the_view_speaks_german(page: Page, tmp_path: Path) -> None:
     """The list and the form are shown in German."""
-    page.driver.execute_script("localStorage.setItem('nst-daemon-language', 'de')")
+    page.driver.execute_script("localStorage.setItem('nst-daemon-language', '\"de\"')")
     try:
         page.driver.refresh()
         page.until(lambda: page.find(".batch"), "the list")

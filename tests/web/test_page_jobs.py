@@ -13,7 +13,7 @@ from nst_daemon import tokens
 from nst_daemon.config import load
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_reader import LedgerReader
-from tests.browser import Keys, Page, needs_browser, opened
+from tests.browser import Keys, Page, needs_browser
 from tests.web.history import HOSTILE, LONG, MEMORY, History
 from tests.web.site import Site
 
@@ -71,13 +71,6 @@ class Jobs(Site):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser with a new profile."""
-    with opened(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """The daemon, painting."""
     made = Jobs(tmp_path_factory.mktemp("site"))
@@ -93,15 +86,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     made.until(lambda: made.has("later 3", "queued"), "the queue")
     yield made
     made.kill()
-
-
-@pytest.fixture
-def page(browser: Page, site: Jobs) -> Page:
-    """The browser, without what the last test left."""
-    browser.driver.set_window_size(1280, 900)
-    browser.driver.get("about:blank")
-    browser.complaints()
-    return browser
 
 
 def show(page: Page, site: Jobs, hash_: str = "#/jobs", wanted: str = ".jobs-row") -> None:
@@ -403,7 +387,7 @@ def test_the_page_speaks_german(page: Page, site: Jobs) -> None:
     """Every text of the list, of a job and of its failure is German."""
     show(page, site)
     try:
-        page.driver.execute_script("localStorage.setItem('nst-daemon-language', 'de')")
+        page.driver.execute_script("localStorage.setItem('nst-daemon-language', '\"de\"')")
         show(page, site, "#/jobs?filter=failed")
         assert page.text("h1") == "Aufträge"
         assert page.text(".job-state") in {"Fehlgeschlagen", "Wiederholt abgestürzt"}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nst_daemon import tokens
 from nst_daemon.config import load
-from tests.browser import Keys, Page, needs_browser, opened, webdriver
+from tests.browser import Keys, Page, needs_browser, webdriver
 from tests.web.site import SCRIPT, UNICODE, Site, serving
 
 pytestmark = needs_browser
@@ -28,13 +28,6 @@ const rest = {bubbles: true, cancelable: true};
 (place || document.body).dispatchEvent(kind === 'paste'
   ? new ClipboardEvent(kind, {clipboardData: data, ...rest}) : new DragEvent(kind, {dataTransfer: data, ...rest}));
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser with a new profile."""
-    with opened(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

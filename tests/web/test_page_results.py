@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.drawings import draw_painting
-from tests.browser import Keys, Page, needs_browser, opened, webdriver
+from tests.browser import Keys, Page, needs_browser, webdriver
 from tests.web.history import HOSTILE, LONG, History
 from tests.web.site import Site
 
@@ -17,13 +17,6 @@ pytestmark = needs_browser
 OLDER, SWEPT = 65, (256, 512)
 #: The zoom of the viewer, in percent of the original size.
 ZOOM = ".viewer-zoom"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser with a new profile."""
-    with opened(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +39,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made.serve()
     yield made
     made.kill()
-
-
-@pytest.fixture
-def page(browser: Page, site: Site) -> Page:
-    """The browser, without what the last test left."""
-    browser.driver.set_window_size(1280, 900)
-    browser.driver.get("about:blank")
-    browser.complaints()
-    return browser
 
 
 def show(page: Page, site: Site, hash_: str = "#/results", wanted: str = ".results-tile") -> None:
@@ -411,7 +395,7 @@ def test_the_page_speaks_german(page: Page, site: Site) -> None:
     """Every text of the grid, the viewer and the form is German."""
     show(page, site)
     try:
-        page.driver.execute_script("localStorage.setItem('nst-daemon-language', 'de')")
+        page.driver.execute_script("localStorage.setItem('nst-daemon-language', '\"de\"')")
         view(page, site, "whole")
         assert "Mit Änderungen neu malen" in page.names(".viewer-actions .button")
         page.click(".viewer-actions .primary")

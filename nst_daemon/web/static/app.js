@@ -11,18 +11,19 @@ import { get, remove } from "./api.js";
 import * as batches from "./batches.js";
 import { button, icon, list, make, setText } from "./dom.js";
 import * as job from "./job.js";
+import { FILTERS } from "./job_parts.js";
 import * as jobs from "./jobs.js";
 import * as paint from "./paint.js";
 import * as results from "./results.js";
 import { listen } from "./dropping.js";
 import { follow, store, subscribe } from "./store.js";
+import { keep, stored } from "./stored.js";
 import { language, LANGUAGES, percent, setLanguage, t } from "./texts.js";
 
 const VIEWS = { "": paint, jobs, results, batches };
 const NAVIGATION = [["", "paint"], ["jobs", "jobs"], ["results", "results"], ["batches", "batches"]];
-const OPEN_STATES = ["claimed", "queued", "running", "staged", "published", "retrying"];
 const SCHEMES = ["system", "light", "dark"];
-const SCHEME = "nst-daemon-scheme";
+const SCHEME = "scheme";
 
 /** The name of the view, the rest of the path and the query of a hash such as #/jobs?state=failed. */
 function parse(hash) {
@@ -81,7 +82,7 @@ function showState({ status, connected }) {
   const painting = connected && status.paintings[0];
   setText(chip.lastChild, painting ? t("frame.painting", { percent: percent(painting.percent / 100) }) : t(`state.${state}`));
   chip.title = status?.reason || "";
-  const open = status ? OPEN_STATES.reduce((sum, name) => sum + (status.counts[name] || 0), 0) : 0;
+  const open = status ? FILTERS.open.states.reduce((sum, name) => sum + (status.counts[name] || 0), 0) : 0;
   const badge = document.querySelector("[data-view=jobs] .badge");
   badge.hidden = !open;
   setText(badge, String(open));
@@ -107,12 +108,10 @@ function complaints(status, connected) {
 
 // Language, colours, sign out
 
-function scheme() {
-  try { return localStorage.getItem(SCHEME) || "system"; } catch { return "system"; }
-}
+const scheme = () => stored(SCHEME, "system");
 
 function useScheme(chosen) {
-  try { localStorage.setItem(SCHEME, chosen); } catch { /* it lasts until the page is closed */ }
+  keep(SCHEME, chosen);
   if (chosen === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = chosen;
 }

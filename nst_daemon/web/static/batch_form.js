@@ -69,20 +69,10 @@ export function batchForm(info, known) {
 
   /** Show each problem where it belongs. */
   function show(problems) {
-    const others = [], ofItems = new Map(), ofStyles = [];
-    let ofName = "";
-    for (const problem of sweeps.problems(form.problems(problems))) {
-      const [kind, which] = problem.field.split(".");
-      if (kind === "contents" && contents.done[which]) ofItems.set(contents.done[which], problem.error);
-      else if (kind === "styles") ofStyles.push(problem.error);
-      else if (kind === "name") ofName = problem.error;
-      else others.push(problem.error);
-    }
-    for (const item of contents.items) item.problem = ofItems.get(item) || "";
-    zone.show();
-    picker.problem(ofStyles.join(" "));
-    setText(nameProblem, ofName);
-    if (ofName) name.setAttribute("aria-invalid", "true");
+    const left = picker.problems(zone.problems(sweeps.problems(form.problems(problems))));
+    const ofName = left.filter((problem) => problem.field === "name"), others = left.filter((problem) => !ofName.includes(problem)).map((problem) => problem.error);
+    setText(nameProblem, ofName[0]?.error || "");
+    if (ofName.length) name.setAttribute("aria-invalid", "true");
     else name.removeAttribute("aria-invalid");
     redraw(general, others, () => others.map((text) => make("li", { class: "problem" }, text))); // read aloud only if it is new
   }

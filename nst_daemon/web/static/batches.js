@@ -3,11 +3,12 @@ import { address, get, post } from "./api.js";
 import { batchForm } from "./batch_form.js";
 import { ask, button, icon, list, make, picture, setText, toast } from "./dom.js";
 import { resetTargets } from "./dropping.js";
+import { FAILED, imageOf, PAINTED, WAITING } from "./job_parts.js";
 import { limits, mayChange, settings, store, subscribe } from "./store.js";
 import { ago, enumeration, percent, t } from "./texts.js";
 
 /** States as a visitor thinks of them. */
-const GROUPS = { done: ["done"], painting: ["running", "staged", "published"], waiting: ["claimed", "queued", "retrying"], failed: ["failed", "quarantined"], cancelled: ["cancelled"] };
+const GROUPS = { done: ["done"], painting: PAINTED, waiting: [...WAITING, "retrying"], failed: FAILED, cancelled: ["cancelled"] };
 const SHOWN_RESULTS = 4;
 const SHEET_PAUSE = 2000, SHEET_SECONDS = 60; // milliseconds between two looks for a contact sheet; seconds until it must be there
 let ends = [];
@@ -95,7 +96,7 @@ async function showLatest(place, batch) {
   const { jobs } = await get("/jobs", { batch: batch.name, result: true, limit: SHOWN_RESULTS });
   place.hidden = !jobs.length;
   list(place, jobs, (job) => job.id, (job) => make("a", { href: `#/jobs/${job.id}`, title: job.title, "aria-label": job.title },
-    picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", v: job.updated }))));
+    picture(imageOf(job, "result", { size: "thumbnail", v: job.updated }))));
 }
 
 /** Cancel all jobs of a batch that have not ended, after a question. */

@@ -16,9 +16,11 @@ export function make(tag, properties = {}, ...children) {
     else if (name.includes("-") || name === "role" || name === "for" || name === "list") element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
+  element.append(...present(children));
   return element;
 }
+
+const present = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 
 /** An SVG element. */
 export function draw(tag, attributes = {}, ...children) {
@@ -55,7 +57,7 @@ export function redraw(place, values, build) {
   const text = JSON.stringify(values);
   if (drawn.get(place) === text) return;
   drawn.set(place, text);
-  const children = [build()].flat().filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  const children = present([build()]);
   keepFocus(place, () => place.replaceChildren(...children));
 }
 

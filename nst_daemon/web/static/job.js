@@ -2,7 +2,7 @@
 import { address, get } from "./api.js";
 import { button, icon, make, picture, redraw } from "./dom.js";
 import { changesOf, failureOf, smaller } from "./failures.js";
-import { act, changedSettings, download, heading, imageOf, requestedText, stateChip, variant } from "./job_parts.js";
+import { act, changedSettings, download, FAILED, heading, imageOf, PAINTED, requestedText, stateChip, variant } from "./job_parts.js";
 import { curve } from "./now.js";
 import { paintAgain, retryWithChanges } from "./repeat.js";
 import { mayChange, settings, store, subscribe } from "./store.js";
@@ -11,7 +11,6 @@ import { writeValue } from "./setting_values.js";
 import { bytes, date, duration, number, percent, t } from "./texts.js";
 import { closeViewer, openViewer } from "./viewer.js";
 
-const PAINTED = ["running", "staged", "published"];
 const SAVED = ["result", "sidecar", "loss-plot", "time-lapse"];
 const INBOX_PAUSE = 2000; // milliseconds between two looks for a job that the daemon has not taken yet
 
@@ -80,7 +79,7 @@ class JobView {
   draw() {
     const { job, parts } = this;
     redraw(parts.head, [job.title, job.state, gone(job), job.requested, job.actions, job.priority, job.updated], () => this.head());
-    this.show("reason", ["failed", "quarantined", "retrying"].includes(job.state) && job.error !== "", [job.error, job.state, job.actions], () => this.reason());
+    this.show("reason", [...FAILED, "retrying"].includes(job.state) && job.error !== "", [job.error, job.state, job.actions], () => this.reason());
     this.show("pictures", true, [job.files, job.result, PAINTED.includes(job.state), job.inputs], () => this.pictures());
     const files = job.files.filter((file) => SAVED.includes(file));
     this.show("downloads", files.length > 0, files, () => this.downloads(files));
@@ -152,8 +151,8 @@ class JobView {
     const figure = (image, caption) => make("figure", {}, image, make("figcaption", {}, caption));
     this.preview = null;
     const figures = [];
-    if (content >= 0 && job.inputs[content].available) figures.push(figure(picture(imageOf(job, `inputs/${content}`, "view"), { alt: t("job.content_of", { name: job.title }) }), t("job.content")));
-    if (hasResult(job)) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(address(`/jobs/${job.id}/result`, { size: "view", v: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
+    if (content >= 0 && job.inputs[content].available) figures.push(figure(picture(imageOf(job, `inputs/${content}`, { size: "view" }), { alt: t("job.content_of", { name: job.title }) }), t("job.content")));
+    if (hasResult(job)) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(imageOf(job, "result", { size: "view", v: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
     else if (PAINTED.includes(job.state)) {
       this.preview = make("div", { class: "job-preview" }, t("job.no_preview"));
       figures.push(figure(this.preview, t("job.preview")));
@@ -168,7 +167,7 @@ class JobView {
     if (!painting?.preview || !this.preview || this.preview.dataset.version === String(painting.preview)) return;
     const { preview } = this;
     preview.dataset.version = painting.preview;
-    const image = make("img", { alt: t("job.preview_of", { name: this.job.title }), src: `${imageOf(this.job, "preview")}?v=${painting.preview}` });
+    const image = make("img", { alt: t("job.preview_of", { name: this.job.title }), src: imageOf(this.job, "preview", { v: painting.preview }) });
     image.addEventListener("load", () => preview.replaceChildren(image)); // the older one stays until then
   }
 
@@ -180,7 +179,7 @@ class JobView {
   input(input, number) {
     const { job } = this, href = address(`/jobs/${job.id}/inputs/${number}`, { download: true });
     const shown = input.available && !["settings", "batch", "unknown"].includes(input.role);
-    return make("li", {}, shown ? picture(imageOf(job, `inputs/${number}`, "thumbnail"), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
+    return make("li", {}, shown ? picture(imageOf(job, `inputs/${number}`, { size: "thumbnail" }), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
       make("div", {}, make("small", {}, t(`job.role_${input.role}`)), input.available ? make("a", { href, download: "" }, input.name) : make("span", {}, input.name),
         make("small", {}, input.available ? bytes(input.bytes) : t("job.file_gone"))));
   }

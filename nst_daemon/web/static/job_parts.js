@@ -5,13 +5,15 @@ import { writeValue } from "./setting_values.js";
 import { limits } from "./store.js";
 import { enumeration, t } from "./texts.js";
 
+/** The states in which a job waits, is being painted, or has failed. */
+export const WAITING = ["claimed", "queued"], PAINTED = ["running", "staged", "published"], FAILED = ["failed", "quarantined"];
 /** The filters of the list of jobs: their states, and the order in which these are listed. */
 export const FILTERS = {
-  open: { states: ["inbox", "claimed", "queued", "running", "retrying", "staged", "published"], order: "queue" },
-  waiting: { states: ["inbox", "claimed", "queued"], order: "queue" },
-  painting: { states: ["running", "staged", "published"], order: "queue" },
+  open: { states: ["inbox", ...WAITING, ...PAINTED, "retrying"], order: "queue" },
+  waiting: { states: ["inbox", ...WAITING], order: "queue" },
+  painting: { states: PAINTED, order: "queue" },
   retrying: { states: ["retrying"], order: "queue" },
-  failed: { states: ["failed", "quarantined"], order: "newest" },
+  failed: { states: FAILED, order: "newest" },
   cancelled: { states: ["cancelled"], order: "newest" },
   done: { states: ["done"], order: "newest" },
   all: { states: [], order: "newest" },
@@ -59,13 +61,13 @@ export function changedSettings(job, info) {
 }
 
 /** The address of a picture of a job: "result", "preview" or "inputs/NUMBER". */
-export const imageOf = (job, what, size) => address(`/jobs/${job.id}/${what}`, { size });
+export const imageOf = (job, what, parameters) => address(`/jobs/${job.id}/${what}`, parameters);
 
 /** A small picture of a job: its result, or else its first input. */
 export function thumbnail(job, properties = {}) {
-  const content = () => picture(imageOf(job, "inputs/0", "thumbnail"), { class: "job-thumb", ...properties });
+  const content = () => picture(imageOf(job, "inputs/0", { size: "thumbnail" }), { class: "job-thumb", ...properties });
   if (!job.result) return content();
-  return picture(address(`/jobs/${job.id}/result`, { size: "thumbnail", v: job.updated }), { class: "job-thumb", ...properties });
+  return picture(imageOf(job, "result", { size: "thumbnail", v: job.updated }), { class: "job-thumb", ...properties });
 }
 
 /** A link that saves a file of a job: "result", "sidecar", "loss-plot", "time-lapse" or "zip". */

@@ -245,7 +245,7 @@ class JobsView {
     if (painting?.preview && row.dataset.preview !== String(painting.preview)) {
       row.dataset.preview = painting.preview;
       const face = row.querySelector(".jobs-face img");
-      if (face) face.src = `${imageOf(row.job, "preview")}?v=${painting.preview}`;
+      if (face) face.src = imageOf(row.job, "preview", { v: painting.preview });
     }
   }
 

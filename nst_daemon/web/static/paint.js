@@ -97,22 +97,12 @@ function paintForm(info, known) {
     },
   });
 
-  /** Show each problem where it belongs. Returns whether there are any. */
+  /** Show each problem where it belongs. */
   function show(problems) {
-    const left = [], ofStyles = [], ofItems = new Map();
-    for (const problem of form.problems(problems)) {
-      const [kind, which] = problem.field.split(".");
-      if (kind === "contents" && contents.done[which]) ofItems.set(contents.done[which], problem.error);
-      else if (kind === "styles") ofStyles.push(problem.error);
-      else if (kind === "priority") left.priority = problem.error;
-      else left.push(problem.error);
-    }
-    for (const item of contents.items) item.problem = ofItems.get(item) || "";
-    zone.show();
-    picker.problem(ofStyles.join(" "));
-    setText(priorityProblem, left.priority || "");
-    redraw(general, left, () => left.map((text) => make("li", { class: "problem" }, text))); // read aloud only if it is new
-    return problems.length > 0;
+    const left = picker.problems(zone.problems(form.problems(problems)));
+    const ofPriority = left.filter((problem) => problem.field === "priority"), others = left.filter((problem) => !ofPriority.includes(problem)).map((problem) => problem.error);
+    setText(priorityProblem, ofPriority[0]?.error || "");
+    redraw(general, others, () => others.map((text) => make("li", { class: "problem" }, text))); // read aloud only if it is new
   }
 
   async function submit(event) {

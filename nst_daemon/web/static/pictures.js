@@ -8,7 +8,7 @@ const FOLDED = 8; // of more pictures, only so many are shown at first
 /** Whether a picture may be out of sight: nothing is wrong with it. */
 const calm = (item) => item.state !== "failed" && !item.problem;
 
-/** {element, problems(map)}: the zone and list of a tray. problems: texts by the id of an item. named: with fields for names. */
+/** {element, problems(list), show()}: the zone and list of a tray with contents. named: with fields for names. */
 export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
   const input = make("input", { type: "file", id, multiple: true, class: "unseen", on: { change: () => { tray.add([...input.files]); input.value = ""; } } });
   limits().then((known) => { input.accept = ["image/*", ...known.suffixes].join(); }, () => {});
@@ -39,8 +39,21 @@ export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
       icon("warning"), make("span", { class: "name" }, make("b", {}, item.label), ` ${item.error}`),
       button("", { icon: "close", label: t("upload.dismiss", { name: item.label }), kind: "quiet", on: () => tray.drop(item) })));
   }
+  /** Show each problem of a content at its picture. Returns the others. */
+  function problems(list) {
+    const at = new Map(), others = [];
+    for (const problem of list) {
+      const [kind, which] = problem.field.split(".");
+      if (kind === "contents" && tray.done[which]) at.set(tray.done[which], problem.error);
+      else others.push(problem);
+    }
+    for (const item of tray.items) item.problem = at.get(item) || "";
+    show();
+    return others;
+  }
+
   show();
-  return { element, show };
+  return { element, problems, show };
 }
 
 function card(tray, item, named, onchange) {

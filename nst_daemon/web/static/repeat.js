@@ -81,7 +81,7 @@ async function changesForm(jobs) {
   const own = job.inputs.findIndex((input) => input.role === "style" && input.available);
   const showFace = () => {
     const style = library.find((one) => one.name === select.value);
-    const src = style ? address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version }) : own >= 0 && jobs.length === 1 ? imageOf(job, `inputs/${own}`, "thumbnail") : "";
+    const src = style ? address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version }) : own >= 0 && jobs.length === 1 ? imageOf(job, `inputs/${own}`, { size: "thumbnail" }) : "";
     face.replaceChildren(...(src ? [picture(src, { class: "job-thumb" })] : []));
   };
   showFace();
@@ -96,7 +96,7 @@ async function changesForm(jobs) {
     values: () => form.values(),
     chosenStyle: () => select.value,
     chosenPriority: () => priority.valueAsNumber || 0,
-    about: make("div", { class: "repeat-about" }, jobs.length === 1 && content >= 0 ? picture(imageOf(job, `inputs/${content}`, "thumbnail"), { class: "job-thumb" }) : null,
+    about: make("div", { class: "repeat-about" }, jobs.length === 1 && content >= 0 ? picture(imageOf(job, `inputs/${content}`, { size: "thumbnail" }), { class: "job-thumb" }) : null,
       jobs.length === 1 ? shownName(heading(job)) : make("span", {}, t("jobs.count", { count: jobs.length }))),
     style: field("repeat-style", t("repeat.style"), make("div", { class: "repeat-style" }, face, select)),
     priority: field("repeat-priority", t("job.priority"), priority),

@@ -8,7 +8,7 @@ import { percent, t } from "./texts.js";
 const SEARCH_FROM = 12; // styles
 
 /**
- * {element, refs(), problem(text), show(), busy}. tray: uploaded styles. several: "blend" (a switch chooses between one and several) or
+ * {element, add(files), refs(), missing(), problem(text), problems(list), loaded, show()}. tray: uploaded styles. several: "blend" (a switch chooses between one and several) or
  * "each". chosen: a set of keys ("library:NAME", "upload:ID of an item") that outlives the view. onchange(): after each choice.
  */
 export function stylePicker({ tray, id, several, chosen, onchange }) {
@@ -80,7 +80,7 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
       make("label", { title: name }, box, face, make("span", { class: "tick" }, icon("check")), make("span", { class: "label name" }, name)),
       item && make("progress", { max: 1, "aria-label": t("upload.progress_of", { name }) }),
       item && button("", { icon: "close", label: t("upload.remove", { name }), kind: "overlay", on: () => { tray.drop(item); chosen.delete(key); show(); onchange(); } }),
-      item && button(t("styles.keep"), { kind: "keep small", on: () => keep(item, show) }),
+      item && button(t("styles.keep"), { kind: "keep small", on: () => keep(item) }),
       item && button(t("upload.again"), { icon: "retry", kind: "again small", on: () => tray.retry(item) }),
       make("p", { class: "problem" }));
   }
@@ -141,5 +141,11 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
       return chosen.size || (several === "blend" && standard) ? "" : t("styles.missing");
     },
     problem(text) { setText(wrong, text); },
+    /** Show the problems of styles. Returns the others. */
+    problems(list) {
+      const ours = (problem) => problem.field.split(".")[0] === "styles";
+      setText(wrong, list.filter(ours).map((problem) => problem.error).join(" "));
+      return list.filter((problem) => !ours(problem));
+    },
   };
 }

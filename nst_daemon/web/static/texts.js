@@ -1,23 +1,20 @@
 // The texts of the page in the visitor's language, and numbers, dates and durations in its form.
 // texts/LANGUAGE.json: sections of keys. `{name}` is a placeholder. A text with plural forms is an object of the
 // categories of Intl.PluralRules, chosen by the value `count`.
+import { keep, stored } from "./stored.js";
 
 /** Languages, by their own names. */
 export const LANGUAGES = { en: "English", de: "Deutsch" };
-const STORED = "nst-daemon-language";
-
-function stored() {
-  try { return localStorage.getItem(STORED); } catch { return null; } // storage may be forbidden
-}
+const STORED = "language";
 
 /** The language in use. */
-export const language = [stored(), ...(navigator.languages || [])].map((tag) => (tag || "").slice(0, 2)).find((tag) => tag in LANGUAGES) || "en";
+export const language = [stored(STORED, ""), ...(navigator.languages || [])].map((tag) => (tag || "").slice(0, 2)).find((tag) => tag in LANGUAGES) || "en";
 // Of the variants of a language (en-GB), the first one that the browser prefers decides about dates and numbers.
 const locale = [...(navigator.languages || [])].find((tag) => tag.slice(0, 2) === language) || language;
 
 /** Choose a language and show the page in it. */
 export function setLanguage(chosen) {
-  try { localStorage.setItem(STORED, chosen); } catch { /* it lasts until the page is closed */ }
+  keep(STORED, chosen);
   location.reload();
 }
 

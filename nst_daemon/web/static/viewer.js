@@ -7,9 +7,10 @@ import { choiceText, label } from "./settings_form.js";
 import { writeValue } from "./setting_values.js";
 import { Stage } from "./stage.js";
 import { mayChange, settings } from "./store.js";
+import { keep, stored } from "./stored.js";
 import { bytes, date, percent, t } from "./texts.js";
 
-const COMPARING = "nst-daemon-compare", INFORMED = "nst-daemon-details";
+const COMPARING = "compare", INFORMED = "details"; // what is remembered
 const NEAR_END = 5; // so many pictures before the end, more are requested
 
 let viewer = null;
@@ -94,9 +95,9 @@ class Viewer {
     const content = whole.inputs.findIndex((input) => input.role === "content" && input.available);
     await this.stage.show({
       name: whole.title,
-      result: address(`/jobs/${whole.id}/result`, { size: "view", v: whole.updated }),
-      original: address(`/jobs/${whole.id}/result`, { size: "original", v: whole.updated }),
-      content: content < 0 ? null : imageOf(whole, `inputs/${content}`, "view"),
+      result: imageOf(whole, "result", { size: "view", v: whole.updated }),
+      original: imageOf(whole, "result", { size: "original", v: whole.updated }),
+      content: content < 0 ? null : imageOf(whole, `inputs/${content}`, { size: "view" }),
     });
     if (turn === this.turn) this.showCompare();
     this.ahead();
@@ -105,7 +106,7 @@ class Viewer {
   /** Request further jobs, and the next picture, before they are needed. */
   async ahead() {
     const after = this.jobs[this.position + 1];
-    if (after?.result) new Image().src = address(`/jobs/${after.id}/result`, { size: "view", v: after.updated });
+    if (after?.result) new Image().src = imageOf(after, "result", { size: "view", v: after.updated });
     if (!this.more || this.position < this.jobs.length - NEAR_END) return;
     const { id } = this.job, jobs = await this.more().catch(() => null);
     if (!jobs) return;
@@ -190,7 +191,7 @@ class Viewer {
         make("a", { class: "button quiet", href: `#/jobs/${job.id}`, on: { click: () => this.leave() } }, icon("jobs"), make("span", {}, t("viewer.open_job"))),
         mayChange() && job.actions.includes("delete") ? button(t("viewer.delete"), { icon: "trash", kind: "danger quiet", on: () => this.remove() }) : null),
       make("ul", { class: "job-files" }, ...job.inputs.map((input, number) => ["content", "style"].includes(input.role) ? make("li", {},
-        input.available ? picture(imageOf(job, `inputs/${number}`, "thumbnail"), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
+        input.available ? picture(imageOf(job, `inputs/${number}`, { size: "thumbnail" }), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
         make("div", {}, make("small", {}, t(`job.role_${input.role}`)), make("span", { class: "name" }, input.name), make("small", {}, bytes(input.bytes)))) : null).filter(Boolean)),
       make("dl", { class: "job-settings-list" }, values.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, value)))),
       ...[shown("time_lapse", "time-lapse"), shown("loss_plot", "loss-plot")].filter(Boolean),
@@ -236,12 +237,4 @@ class Viewer {
     if (!this.left && history.state?.viewer && location.href === this.address) history.back();
     this.closed(this.job);
   }
-}
-
-function stored(key, otherwise) {
-  try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; }
-}
-
-function keep(key, value) {
-  try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* it lasts until the viewer is closed */ }
 }
