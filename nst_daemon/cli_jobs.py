@@ -441,11 +441,13 @@ def _confirm_deletion(jobs: Sequence[Job]) -> None:
 
 def _not_before(verb: Verb, jobs: Sequence[Job]) -> list[Job]:
     """The jobs of which something is requested for the first time; the others are named."""
-    before = [job for job in jobs if requests.done_before(verb, job)]
-    for job in before:
-        what = "cancelled" if verb == "cancel" else "deleted"
-        streams.notice(f"{printable(job.name)} ({job.short_id}) was {what} before", level=6)
-    return [job for job in jobs if job not in before]
+    what, new = "cancelled" if verb == "cancel" else "deleted", []
+    for job in jobs:
+        if requests.done_before(verb, job):
+            streams.notice(f"{printable(job.name)} ({job.short_id}) was {what} before", level=6)
+        else:
+            new.append(job)
+    return new
 
 
 def _tell(verb: Verb, jobs: Sequence[Job], config: Config, how: str = "") -> None:

@@ -56,23 +56,21 @@ def find(inbox: Path, job_id: str, likely: str = "") -> str:
             found = _ID.search(_head(f"{likely}.yaml", folder))
         if found and found["id"].decode() == job_id:
             return likely
-    job = get(inbox, job_id)
-    return job.name if job else ""
+    return next((job.name for job in jobs(inbox) if job.id == job_id), "")
 
 
 def get(inbox: Path, job_id: str) -> InboxJob | None:
-    """The job with this id, if it is in the inbox. Raises StorageError."""
-    return next((job for job in jobs(inbox) if job.id == job_id), None)
+    """The job with this id, if there is an inbox with it. Raises StorageError."""
+    found = jobs(inbox) if inbox.is_dir() else iter(())
+    return next((job for job in found if job.id == job_id), None)
 
 
 def jobs(inbox: Path) -> Iterator[InboxJob]:
-    """The jobs with an id whose files are directly in the inbox, if there is one. Links are not followed.
+    """The jobs with an id whose files are directly in the inbox. Links are not followed.
 
     Raises:
         StorageError: The inbox cannot be read.
     """
-    if not inbox.is_dir():
-        return
     looked = 0
     with opened(inbox) as folder, files.storage(inbox), os.scandir(folder) as items:
         for item in items:

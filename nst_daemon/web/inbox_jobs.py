@@ -26,6 +26,8 @@ def waiting(shared: Context, wanted: JobFilter) -> list[InboxJob]:
     if wanted != JobFilter(states=wanted.states, part=wanted.part):
         return []
     part = composed(wanted.part).casefold()
+    if not shared.folders.inbox.is_dir():
+        return []
     found = (job for job in dropped.jobs(shared.folders.inbox) if part in job.name.casefold())
     return list(islice(found, MOST_LISTED))
 

@@ -19,7 +19,7 @@ from nst_daemon.errors import UsageError
 from nst_daemon.web.models import ContentRef, JobDetails, JobInfo, JobPage, JobProgress
 from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client as visitor_of
-from tests.web.conftest import limited
+from tests.web.conftest import limited, picture
 from tests.web.site import UNICODE, Site, serving
 
 URL = "http://127.0.0.1:8787"
@@ -410,3 +410,14 @@ def test_other_tests_can_use_the_application_directly(options: PageOptions) -> N
         assert made.styles() == []
         assert made.limits().max_bytes == 10_000
         assert not made.status().running
+
+
+def test_uploads_are_removed(options: PageOptions, tmp_path: Path) -> None:
+    """An upload is removed by its id, and can then neither be removed again nor become a job."""
+    picture(tmp_path / "dog.png", (8, 8))
+    with Client(URL, http=visitor_of(options)) as made:
+        found = made.upload(tmp_path / "dog.png")
+        made.remove_upload(found)
+        for use in (made.remove_upload, made.submit):
+            with pytest.raises(ApiError, match="there is no upload"):
+                use(found)

@@ -8,15 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
-from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.ops import requests
 from nst_daemon.ops.status import read_live
 from nst_daemon.web import error_bodies, job_bodies
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.feed import Event, EventStream
+from nst_daemon.web.job_search import get_info
 from nst_daemon.web.models import LAST_EVENT, Identifier, JobInfo, JobProgress
-from nst_daemon.web.routes.jobs import find_details
 from nst_daemon.web.routes.status import present
 
 router = APIRouter(tags=["events"])
@@ -69,7 +67,7 @@ def _progress(context: Context, job_id: str) -> Event:
     """The progress of a job. Raises NotFoundError."""
     folders = context.folders
     live = read_live(folders)
-    info = _info(context, job_id)
+    info = get_info(context, job_id)
     painting = next((p for p in live.paintings if p.id == job_id), None) if live else None
     running = painting if info.state == "running" else None
     progress = JobProgress(
@@ -78,13 +76,3 @@ def _progress(context: Context, job_id: str) -> Event:
         left=running.left if running else None,
     )
     return Event("job", progress, last=job_bodies.has_ended(info))
-
-
-def _info(context: Context, job_id: str) -> JobInfo:
-    """A job of the ledger or of the inbox. Raises NotFoundError."""
-    ledger_file = context.folders.ledger
-    if ledger_file.exists():
-        with LedgerReader.attach(ledger_file) as ledger:
-            if job := ledger.get(job_id):
-                return job_bodies.describe(job, requests.pending(ledger, [job_id]).get(job_id, ()))
-    return find_details(context, job_id)

@@ -12,14 +12,13 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
-from nst_daemon.jobs import Job, short_id
-from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.jobs import Job
 from nst_daemon.names import printable
-from nst_daemon.ops.job_names import LISTED
 from nst_daemon.report.thumbnails import ResultLimits
 from nst_daemon.web import inbox_jobs, job_places
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import NotFoundError
+from nst_daemon.web.job_search import get_job
 from nst_daemon.web.models import MAX_ZIPPED, Identifier, JobFile, PictureSize
 from nst_daemon.web.stored_files import RequestedFile, StoredFile, disposition
 from nst_daemon.web.thumbnails import send_picture
@@ -52,7 +51,7 @@ def result(
     id: Identifier, shared: Shared, wanted: RequestedFile, size: SizeQuery = "original"
 ) -> Response:
     """The picture of a job."""
-    file = job_places.result_of(find_job(shared, id), shared.folders)
+    file = job_places.result_of(get_job(shared, id), shared.folders)
     return send_picture(wanted, file, size, ResultLimits.of(shared.options.limits))
 
 
@@ -67,7 +66,7 @@ def job_input(
     """An input of a job; the first has the number 0."""
     limits = shared.options.limits
     try:
-        job = find_job(shared, id)
+        job = get_job(shared, id)
     except NotFoundError:
         file = inbox_jobs.input_of(shared, id, number)
         return send_picture(wanted, file, size, limits)
@@ -80,7 +79,7 @@ def job_input(
             if pause is None or job.archive or job.deleted:
                 raise
         time.sleep(pause)
-        job = find_job(shared, id)
+        job = get_job(shared, id)
     return send_picture(wanted, file, size, limits, job.inputs[number].name)
 
 
@@ -111,7 +110,7 @@ def time_lapse(id: Identifier, shared: Shared, wanted: RequestedFile) -> Respons
 @router.get("/jobs/{id}/zip", response_class=Response, responses=_binary("application/zip"))
 def job_zip(id: Identifier, shared: Shared) -> Response:
     """The picture of a job and its sidecar in a ZIP file."""
-    job = find_job(shared, id)
+    job = get_job(shared, id)
     job_places.result_of(job, shared.folders).status()
     return _zip([job], shared, f"{PurePath(job.result).stem}.zip")
 
@@ -122,31 +121,15 @@ def results_zip(
     shared: Shared,
 ) -> Response:
     """The pictures of several jobs and their sidecars in a ZIP file. Files that were removed are left out."""
-    jobs = [find_job(shared, one) for one in dict.fromkeys(id)]
+    jobs = [get_job(shared, one) for one in dict.fromkeys(id)]
     kept = [job for job in jobs if "result" in job_places.files_of(job, shared.folders)]
     if not kept:
         raise NotFoundError("none of these jobs has a result", remedy="name jobs that are done")
     return _zip(kept, shared, "results.zip")
 
 
-def find_job(shared: Context, job_id: str) -> Job:
-    """The job of the ledger with this id. Raises NotFoundError."""
-    found = None
-    if shared.folders.ledger.exists():
-        with LedgerReader.attach(shared.folders.ledger) as ledger:
-            found = ledger.get(job_id)
-    if found is None and (waiting := inbox_jobs.find(shared, job_id)):
-        name = f"{printable(waiting.name)} ({short_id(job_id)})"
-        raise NotFoundError(
-            f"{name} is still in the inbox", remedy="wait until the daemon takes it"
-        )
-    if found is None:
-        raise NotFoundError(f"there is no job {job_id}", remedy=LISTED)
-    return found
-
-
 def _beside(shared: Context, job_id: str, what: JobFile) -> StoredFile:
-    return job_places.file_of(find_job(shared, job_id), shared.folders, what)
+    return job_places.file_of(get_job(shared, job_id), shared.folders, what)
 
 
 def _zip(jobs: Sequence[Job], shared: Context, name: str) -> Response:

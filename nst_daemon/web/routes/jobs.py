@@ -15,13 +15,13 @@ from nst_daemon.errors import InputError, NstError, UsageError
 from nst_daemon.ledger_listing import JobFilter
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
-from nst_daemon.ops import batch_submission, job_actions, requests
+from nst_daemon.ops import batch_submission, job_actions
 from nst_daemon.ops.job_actions import ActionOutcome
-from nst_daemon.ops.job_names import LISTED
 from nst_daemon.units import count
-from nst_daemon.web import error_bodies, inbox_jobs, job_bodies, job_lists
-from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import ConflictError, NotFoundError
+from nst_daemon.web import error_bodies, job_bodies, job_lists
+from nst_daemon.web.context import Shared
+from nst_daemon.web.error_bodies import ConflictError
+from nst_daemon.web.job_search import get_details
 from nst_daemon.web.models import (
     MAX_LISTED,
     MAX_WAIT,
@@ -114,7 +114,7 @@ async def job(
     """Everything about a job. With `wait`, the response comes when the job has ended, or after this time."""
     until = time.monotonic() + (0 if request.state.head else wait)
     while True:
-        found = await run_in_threadpool(find_details, shared, id)
+        found = await run_in_threadpool(get_details, shared, id)
         left = until - time.monotonic()
         if job_bodies.has_ended(found) or left <= 0 or await request.is_disconnected():
             return found
@@ -166,27 +166,3 @@ def _nothing_requested(outcome: ActionOutcome, body: ActionRequest) -> NstError:
     if isinstance(first, InputError):
         return first
     return ConflictError(first.message, remedy=first.remedy)
-
-
-def find_details(shared: Context, job_id: str) -> JobDetails:
-    """Everything about a job. Raises NotFoundError."""
-    if found := _in_ledger(shared, job_id):
-        return found
-    if waiting := inbox_jobs.find(shared, job_id):
-        return inbox_jobs.details(waiting, shared)
-    if found := _in_ledger(shared, job_id):  # the daemon has just taken it
-        return found
-    raise NotFoundError(f"there is no job {job_id}", remedy=LISTED)
-
-
-def _in_ledger(shared: Context, job_id: str) -> JobDetails | None:
-    folders = shared.folders
-    if not folders.ledger.exists():
-        return None
-    with LedgerReader.attach(folders.ledger) as ledger:
-        found = ledger.get(job_id)
-        events = ledger.events(job_id)
-        asked = requests.pending(ledger, [job_id]).get(job_id, ())
-    if found is None:
-        return None
-    return job_bodies.details(found, asked, events, shared.config)

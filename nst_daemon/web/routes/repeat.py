@@ -17,9 +17,9 @@ from nst_daemon.ops.submission import FieldProblem, NewJobs
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import ConflictError, FieldError
 from nst_daemon.web.job_places import folders_with_inputs
+from nst_daemon.web.job_search import get_job
 from nst_daemon.web.models import Identifier, Repeat, Submitted, SubmittedJob
 from nst_daemon.web.references import find_uploads, refuse, style_choice, uploads_of
-from nst_daemon.web.routes.job_files import find_job
 from nst_daemon.web.uploads import Upload
 from nst_daemon.weights_file import configured_weights
 
@@ -33,7 +33,7 @@ _FIELDS = {"settings": "set", "contents.0.name": "name"}
 @router.post("/jobs/{id}/repeat", status_code=201)
 def repeat(id: Identifier, body: Repeat, shared: Shared) -> Submitted:
     """Submit a job again with its inputs and settings, and with the changes that are given."""
-    job = find_job(shared, id)
+    job = get_job(shared, id)
     if not job.settings:
         raise ConflictError(
             f"{printable(job.name)} ({job.short_id}) was refused before its settings were known",

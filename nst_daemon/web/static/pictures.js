@@ -39,6 +39,7 @@ export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
       icon("warning"), make("span", { class: "name" }, make("b", {}, item.label), ` ${item.error}`),
       button("", { icon: "close", label: t("upload.dismiss", { name: item.label }), kind: "quiet", on: () => tray.drop(item) })));
   }
+
   /** Show each problem of a content at its picture. Returns the others. */
   function problems(list) {
     const at = new Map(), others = [];
