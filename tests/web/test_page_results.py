@@ -356,7 +356,7 @@ def test_the_place_is_kept(page: Page, site: Site) -> None:
     show(page, site)
     page.driver.execute_script("scrollTo(0, document.body.scrollHeight)")
     page.until(lambda: len(titles(page)) > 60, "more results")
-    page.driver.execute_script("scrollTo(0, 1500)")
+    page.driver.execute_script("scrollTo({top: 1500, behavior: 'instant'})")
     page.driver.execute_script("location.hash = '#/jobs'")
     page.until(lambda: page.find(".jobs-filters"), "the jobs")
     page.driver.back()

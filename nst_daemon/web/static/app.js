@@ -52,7 +52,7 @@ async function route() {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  scrollTo(0, 0);
+  scrollTo({ top: 0, behavior: "instant" });
   if (!first) place.focus({ preventScroll: true });
   try {
     await view.show(inside, { parts, query });

@@ -78,7 +78,7 @@ class ResultsView {
     const { jobs, next, total, current, top } = remembered;
     Object.assign(this, { jobs, next, total, current });
     this.draw();
-    scrollTo(0, top);
+    scrollTo({ top, behavior: "instant" });
     await this.refresh();
   }
 
