@@ -354,9 +354,10 @@ def test_keyboard_alone(page: Page, site: Site) -> None:
 def test_the_place_is_kept(page: Page, site: Site) -> None:
     """After a visit to another view, the same results are shown at the same place."""
     show(page, site)
-    page.driver.execute_script("scrollTo(0, document.body.scrollHeight)")
+    page.driver.execute_script("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
     page.until(lambda: len(titles(page)) > 60, "more results")
     page.driver.execute_script("scrollTo({top: 1500, behavior: 'instant'})")
+    page.until(lambda: page.driver.execute_script("return scrollY") == 1500, "the place before")
     page.driver.execute_script("location.hash = '#/jobs'")
     page.until(lambda: page.find(".jobs-filters"), "the jobs")
     page.driver.back()
