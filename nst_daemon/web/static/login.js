@@ -3,7 +3,7 @@ import { get, post } from "./api.js";
 import { make } from "./dom.js";
 import { t } from "./texts.js";
 
-const field = make("input", { id: "token", type: "password", required: true, autofocus: true, autocomplete: "current-password", "aria-describedby": "wrong" });
+const field = make("input", { id: "token", type: "password", required: true, autocomplete: "current-password", "aria-describedby": "wrong" });
 // Password managers store a token only with the name of a user.
 const user = make("input", { type: "text", name: "username", autocomplete: "username", value: "nst-daemon", hidden: true });
 const wrong = make("p", { id: "wrong", class: "problem", role: "alert" });
