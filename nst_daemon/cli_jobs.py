@@ -46,6 +46,11 @@ WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait for the picture, and print its path.")
 ]
 JOBS_HELP = "Job ids, id prefixes, names, or names with the wildcards * and ?."
+UnfinishedJobs = Annotated[
+    list[str] | None,
+    typer.Argument(help=JOBS_HELP, autocompletion=completion.jobs_to_cancel),
+]
+QueuedOption = Annotated[bool, typer.Option("--queued", help="All jobs that no worker paints yet.")]
 
 
 def submit(  # noqa: PLR0917 (a command line, not a call)
@@ -327,13 +332,8 @@ def retry(  # noqa: PLR0917 (a command line, not a call)
 
 
 def cancel(
-    jobs: Annotated[
-        list[str] | None,
-        typer.Argument(help=JOBS_HELP, autocompletion=completion.jobs_to_cancel),
-    ] = None,
-    queued: Annotated[
-        bool, typer.Option("--queued", help="All jobs that no worker paints yet.")
-    ] = False,
+    jobs: UnfinishedJobs = None,
+    queued: QueuedOption = False,
     everything: Annotated[
         bool, typer.Option("--all", help="All jobs that have not ended.")
     ] = False,
@@ -360,13 +360,8 @@ def priority(
         int,
         typer.Argument(metavar="N", min=-MAX_PRIORITY, max=MAX_PRIORITY, help="The new priority."),
     ],
-    jobs: Annotated[
-        list[str] | None,
-        typer.Argument(help=JOBS_HELP, autocompletion=completion.jobs_to_cancel),
-    ] = None,
-    queued: Annotated[
-        bool, typer.Option("--queued", help="All jobs that no worker paints yet.")
-    ] = False,
+    jobs: UnfinishedJobs = None,
+    queued: QueuedOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Change the priority of jobs that have not ended (if no daemon is running, at its next start).

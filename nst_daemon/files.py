@@ -289,6 +289,12 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy the bytes of a file. They are durable then, and the name is not."""
+    shutil.copyfile(source, target)
+    fsync_file(target)
+
+
 def nearest(path: Path) -> Path:
     """The path itself, or its nearest parent that exists."""
     return next(p for p in (path, *path.parents) if os.path.lexists(p))

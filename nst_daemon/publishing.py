@@ -13,6 +13,7 @@ from nst_daemon.digests import sha256_file
 from nst_daemon.errors import PathError
 from nst_daemon.files import (
     NO_LINKS,
+    copy_durably,
     fsync_file,
     fsync_folder,
     link_new,
@@ -132,8 +133,7 @@ def _place_over(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        shutil.copyfile(source, temporary)
-        fsync_file(temporary)
+        copy_durably(source, temporary)
     temporary.replace(target)
     temporary.unlink(missing_ok=True)  # rename does nothing between two names of one file
 

@@ -103,16 +103,22 @@ class Client(ClientBase):
             "result": result,
             "order": order,
         }
-        first, number, seen = 0.0, 0, set[str]()
-        for number, page in enumerate(self._pages(params)):
-            first = first if number else max((job.updated for job in page.jobs), default=0.0)
+        latest, seen = since or 0.0, set[str]()
+
+        def new(page: JobPage) -> Iterator[JobInfo]:
             yield from (job for job in page.jobs if job.id not in seen)
-            seen |= {job.id for job in page.jobs}
-        if number and order == "newest":
+            seen.update(job.id for job in page.jobs)
+
+        pages = self._pages(params)
+        first = next(pages)
+        latest = max([latest, *(job.updated for job in first.jobs)])
+        yield from new(first)
+        for page in pages:
+            yield from new(page)
+        if first.next and order == "newest":
             # Jobs that have changed meanwhile are now in front of the parts that were read later.
-            for page in self._pages({**params, "since": max(first, since or 0.0)}):
-                yield from (job for job in page.jobs if job.id not in seen)
-                seen |= {job.id for job in page.jobs}
+            for page in self._pages({**params, "since": latest}):
+                yield from new(page)
 
     def _pages(self, params: Mapping[str, Any]) -> Iterator[JobPage]:
         cursor = ""
@@ -381,7 +387,7 @@ class Client(ClientBase):
 
 
 def _file_name(disposition: str) -> str:
-    """The name in a Content-Disposition header, without folders; "" if there is none."""
+    """The file name in a Content-Disposition header, without folders; "" if the header has no name."""
     encoded = re.search(r"filename\*=(?:UTF-8|utf-8)''([^;]+)", disposition)
     plain = re.search(r'filename="?([^";]+)"?', disposition)
     found = unquote(encoded[1]) if encoded else plain[1] if plain else ""

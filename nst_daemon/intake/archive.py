@@ -101,7 +101,7 @@ def write_error(folder: Path, error: str, detail: str = "", *, name: str) -> Non
 
 
 def _find_archive(job: Job, root: Path) -> str:
-    """The archive of an earlier call, "" if there is none."""
+    """The archive that an earlier call has made; "" if it has made none."""
     for spelling in spellings(job.name):
         for name in numbered(spelling):
             if not os.path.lexists(root / name):

@@ -22,7 +22,7 @@ from nst_daemon import strict_yaml
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.errors import InputError, SettingsError
 from nst_daemon.files import unreadable
-from nst_daemon.intake.drops import checked_priority
+from nst_daemon.intake.drops import SETTINGS_SUFFIXES, checked_priority, stem_of, suffix_of
 from nst_daemon.names import clean_name, printable
 from nst_daemon.pictures.output_formats import OUTPUT_KEYS
 from nst_daemon.suggestions import similar
@@ -141,6 +141,11 @@ def _words(values: Mapping[str, Any], key: str, label: str) -> tuple[str, ...]:
             f"{label}: {key} contains an empty name", remedy="remove it, or write a glob or a name"
         )
     return tuple(found)
+
+
+def is_batch_file(name: str) -> bool:
+    """Whether a file of this name in the inbox is a batch."""
+    return suffix_of(name) in SETTINGS_SUFFIXES and stem_of(name).lower().endswith(SUFFIX)
 
 
 def name_of(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -51,11 +50,11 @@ def add_style(
     with files.storage(library):
         try:
             if suffix:
-                _copy(pictures[0][1], hidden)
+                files.copy_durably(pictures[0][1], hidden)
             else:
                 hidden.mkdir()
                 for number, (label, path) in enumerate(pictures, 1):
-                    _copy(path, hidden / _inner_name(number, label, path.suffix))
+                    files.copy_durably(path, hidden / _inner_name(number, label, path.suffix))
                 files.fsync_folder(hidden)
             with _naming:
                 _place(library, hidden, name, name + suffix, settings)
@@ -66,13 +65,6 @@ def add_style(
                 hidden.unlink(missing_ok=True)
             raise
     return name
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as original, target.open("xb") as copy:
-        shutil.copyfileobj(original, copy, files.CHUNK)
-        copy.flush()
-        os.fsync(copy.fileno())
 
 
 def _place(

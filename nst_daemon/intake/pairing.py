@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from nst_daemon.errors import SettingsError
 from nst_daemon.intake.advice import Advice, Lack, advise
-from nst_daemon.intake.batch import SUFFIX, name_fault
+from nst_daemon.intake.batch import SUFFIX, is_batch_file, name_fault
 from nst_daemon.intake.by_order import paired_by_order
 from nst_daemon.intake.drops import (
     MAX_STYLE_PICTURES,
@@ -120,9 +120,9 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
     for entry in entries:
         stem = entry.stem
         match = IN_PAIR.fullmatch(stem)
-        if entry.suffix in SETTINGS_SUFFIXES and stem.lower().endswith(".batch"):
+        if is_batch_file(entry.name):
             batch = [DropPart(entry, Role.BATCH)]
-            sets.append(_in(folder, stem[:-6], group, "batch", batch))
+            sets.append(_in(folder, stem[: -len(SUFFIX)], group, "batch", batch))
         elif entry.suffix in SETTINGS_SUFFIXES:
             named[stem].append(DropPart(entry, Role.SETTINGS))
         elif match and may_be_ours(entry):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from nst_daemon.errors import (
 )
 from nst_daemon.intake import batch as batch_files
 from nst_daemon.intake.batch import Batch, repeated
-from nst_daemon.intake.drops import SETTINGS_SUFFIXES, Style
+from nst_daemon.intake.drops import Style
 from nst_daemon.intake.expansion import Combination, Reach, plan
 from nst_daemon.intake.library import style_problem
 from nst_daemon.intake.submit import Delivery, check_name, job_name
@@ -177,10 +176,7 @@ def waiting_batches(folders: Folders) -> dict[str, Path]:
     found: dict[str, Path] = {}
     with files.storage(folders.inbox):
         for path in folders.inbox.iterdir() if folders.inbox.is_dir() else ():
-            stem = path.stem
-            if path.suffix.lower() in SETTINGS_SUFFIXES and stem.lower().endswith(
-                batch_files.SUFFIX
-            ):
+            if batch_files.is_batch_file(path.name):
                 with suppress(InputError):
                     found[batch_files.name_of(path)] = path
     return found
@@ -379,8 +375,7 @@ def _store(folders: Folders, root: Path, pictures: Iterable[_StoredPicture]) -> 
             for picture in pictures:
                 target = hidden / picture.path.relative_to(root)
                 files.make_folder(target.parent)
-                shutil.copyfile(picture.source, target)
-                files.fsync_file(target)
+                files.copy_durably(picture.source, target)
             try:
                 hidden.rename(root)
             except OSError as error:

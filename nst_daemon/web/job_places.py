@@ -1,4 +1,4 @@
-"""Where the files of a job are: its result, the files beside it, and its inputs."""
+"""Finds the files of a job: the result, its sidecar, loss plot and time-lapse, and the inputs."""
 
 from __future__ import annotations
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+from nst_daemon.intake.dropped import InboxJob
 from nst_daemon.jobs import Job, short_id
-from nst_daemon.ledger_reader import LedgerReader
+from nst_daemon.ledger_reader import LedgerReader, Verb
 from nst_daemon.names import printable
 from nst_daemon.ops import requests
 from nst_daemon.ops.job_names import LISTED
@@ -12,52 +16,65 @@ from nst_daemon.web.context import Context
 from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import JobDetails, JobInfo
 
+T = TypeVar("T")
+
 
 def get_job(shared: Context, job_id: str) -> Job:
     """The job of the ledger with this id. Raises NotFoundError."""
-    found = None
-    if shared.folders.ledger.exists():
-        with LedgerReader.attach(shared.folders.ledger) as ledger:
-            found = ledger.get(job_id)
-    if found is None and (waiting := inbox_jobs.find(shared, job_id)):
-        name = f"{printable(waiting.name)} ({short_id(job_id)})"
-        raise NotFoundError(
-            f"{name} is still in the inbox", remedy="wait until the daemon takes it"
-        )
-    if found is None:
-        raise NotFoundError(f"there is no job {job_id}", remedy=LISTED)
-    return found
+    return _find(shared, job_id, lambda _, job: job, _not_taken)
 
 
 def get_info(shared: Context, job_id: str) -> JobInfo:
     """A job of the ledger or of the inbox. Raises NotFoundError."""
-    ledger_file = shared.folders.ledger
-    if ledger_file.exists():
-        with LedgerReader.attach(ledger_file) as ledger:
-            if job := ledger.get(job_id):
-                return job_bodies.describe(job, requests.pending(ledger, [job_id]).get(job_id, ()))
-    return get_details(shared, job_id)
+    return _find(
+        shared,
+        job_id,
+        lambda ledger, job: job_bodies.describe(job, _asked(ledger, job)),
+        inbox_jobs.describe,
+    )
 
 
 def get_details(shared: Context, job_id: str) -> JobDetails:
     """Everything about a job. Raises NotFoundError."""
-    if found := _in_ledger(shared, job_id):
+    return _find(
+        shared,
+        job_id,
+        lambda ledger, job: job_bodies.details(
+            job, _asked(ledger, job), ledger.events(job.id), shared.config
+        ),
+        inbox_jobs.details,
+    )
+
+
+def _find(
+    shared: Context,
+    job_id: str,
+    in_ledger: Callable[[LedgerReader, Job], T],
+    in_inbox: Callable[[InboxJob, Context], T],
+) -> T:
+    """What one of the functions makes of a job. Raises NotFoundError."""
+
+    def look() -> T | None:
+        if not shared.folders.ledger.exists():
+            return None
+        with LedgerReader.attach(shared.folders.ledger) as ledger:
+            job = ledger.get(job_id)
+            return None if job is None else in_ledger(ledger, job)
+
+    if (found := look()) is not None:
         return found
     if waiting := inbox_jobs.find(shared, job_id):
-        return inbox_jobs.details(waiting, shared)
-    if found := _in_ledger(shared, job_id):  # the daemon has just taken it
+        return in_inbox(waiting, shared)
+    if (found := look()) is not None:  # the daemon has just taken it
         return found
     raise NotFoundError(f"there is no job {job_id}", remedy=LISTED)
 
 
-def _in_ledger(shared: Context, job_id: str) -> JobDetails | None:
-    folders = shared.folders
-    if not folders.ledger.exists():
-        return None
-    with LedgerReader.attach(folders.ledger) as ledger:
-        found = ledger.get(job_id)
-        events = ledger.events(job_id)
-        asked = requests.pending(ledger, [job_id]).get(job_id, ())
-    if found is None:
-        return None
-    return job_bodies.details(found, asked, events, shared.config)
+def _asked(ledger: LedgerReader, job: Job) -> Sequence[Verb]:
+    """The requests for a job that the daemon has not handled yet."""
+    return requests.pending(ledger, [job.id]).get(job.id, ())
+
+
+def _not_taken(waiting: InboxJob, _: Context) -> NoReturn:
+    name = f"{printable(waiting.name)} ({short_id(waiting.id)})"
+    raise NotFoundError(f"{name} is still in the inbox", remedy="wait until the daemon takes it")

@@ -95,7 +95,7 @@ class PaintingInfo(ResponseBody):
     left: float | None = Field(description="Seconds.")
     curve: list[tuple[int, float]] = Field(description="Iteration and total loss.")
     preview: int = Field(
-        description="Changes with the preview (milliseconds since the epoch); 0: there is none."
+        description="Changes with the preview (milliseconds since the epoch); 0 before the first preview."
     )
 
 
@@ -184,7 +184,9 @@ class JobInfo(ResponseBody):
     error: PrintableText = Field(
         description="Why it failed, or why it will be retried; empty: no error."
     )
-    result: PrintableText = Field(description="The path below results/; empty: there is none.")
+    result: PrintableText = Field(
+        description="The path below results/; empty for a job without a result."
+    )
     batch: BatchPlace | None
     styles: list[PrintableText] = Field(
         description="The names of the styles, without the endings and roles of their files."
@@ -480,7 +482,7 @@ class BatchInfo(ResponseBody):
         description="Whether its file is still in the inbox, so that more jobs will come."
     )
     sheet: int = Field(
-        description="Changes with the contact sheet (milliseconds since the epoch); 0: there is none."
+        description="Changes with the contact sheet (milliseconds since the epoch); 0 before it is made."
     )
 
 

@@ -105,6 +105,14 @@ class StoredFile:
             return -1
 
 
+def version_of(root: Path, path: str) -> int:
+    """The modification time of a file in milliseconds since the epoch; 0 if it cannot be sent."""
+    try:
+        return StoredFile.inside(root, path).status().st_mtime_ns // 1_000_000
+    except NotFoundError:
+        return 0
+
+
 @dataclass(frozen=True)
 class FileRequest:
     """How a file is sent.

@@ -128,3 +128,11 @@ def tree(folder: Path) -> set[str]:
 
 NEVER = math.inf
 is_root = os.geteuid() == 0
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    """An empty inbox."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder

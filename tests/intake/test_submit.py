@@ -22,14 +22,6 @@ from nst_daemon.jobs import Role
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Path:
-    """An empty inbox."""
-    folder = tmp_path / "inbox"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def pair(tmp_path: Path) -> list[Part]:
     """The pictures of a job."""
     parts = []

@@ -29,14 +29,6 @@ class Made(list[BaseObserver]):
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Path:
-    """An empty folder."""
-    folder = tmp_path / "inbox"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def watcher(inbox: Path) -> Iterator[Watcher]:
     """A watch that has begun."""
     with Watcher(inbox) as watcher:

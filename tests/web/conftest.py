@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
+from tests.web.page_process import PageProcess
 
 if TYPE_CHECKING:
     from tests.browser import Page
@@ -52,6 +54,23 @@ def limited(options: PageOptions, **limits: Any) -> PageOptions:
 def visitor(options: PageOptions) -> TestClient:
     """A visitor of a page without a token."""
     return client(options)
+
+
+@pytest.fixture
+def locked(options: PageOptions) -> Iterator[None]:
+    """The lock of the root is held, as by a running daemon."""
+    with (options.folders.state / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageProcess]:
+    """The process of a page with a token."""
+    made = PageProcess(tmp_path_factory.mktemp("page"), program="nst_daemon.web")
+    assert made.answers()
+    yield made
+    made.end()
 
 
 WAY = (S.QUEUED, S.RUNNING, S.STAGED, S.PUBLISHED)

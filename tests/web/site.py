@@ -7,12 +7,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.drawings import draw_painting
 from tests.service.conftest import Served
 from tests.service.test_status_page import answer, free_port
+
+if TYPE_CHECKING:
+    from tests.browser import Page
 
 SCRIPT, UNICODE = "<script>alert(1)<_script>", "Ünïcode “quotes”"
 
@@ -41,6 +45,22 @@ class Site(Served):
         """Start the daemon, and wait for its page."""
         self.start()
         self.until(lambda: answer(self.port) in (200, 401), "page")
+
+    def show(self, page: Page, view: str, wanted: str) -> None:
+        """Open a view, and wait for an element of it. view: its hash; wanted: a selector."""
+        page.driver.get("about:blank")
+        self._open(page, view, wanted)
+
+    def show_anew(self, page: Page, view: str, wanted: str) -> None:
+        """Open a view in a browser that remembers nothing of earlier tests."""
+        page.forget()
+        page.complaints()
+        page.requests()
+        self._open(page, view, wanted)
+
+    def _open(self, page: Page, view: str, wanted: str) -> None:
+        page.driver.get(self.address + view)
+        page.until(lambda: page.find(wanted), wanted)
 
     def kill(self) -> None:
         """End the daemon at once."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -64,14 +62,6 @@ def test_an_unexpected_error_has_a_body_too(
     assert "secret" not in answer.text
     assert "Content-Security-Policy" in answer.headers
     assert "LookupError: secret" in caplog.text
-
-
-@pytest.fixture
-def locked(options: PageOptions) -> Iterator[None]:
-    """The lock of the root is held, as by a running daemon."""
-    with (options.folders.state / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.mark.usefixtures("locked")

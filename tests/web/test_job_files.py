@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import io
 import threading
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -302,14 +300,6 @@ def test_refused_files_are_shown_unless_they_are_links(
     assert codes == [200, 404, 404, 404]
     found = visitor.get(f"{API}/jobs/{job}").json()["inputs"]
     assert [file["available"] for file in found] == [True, False, False, False]
-
-
-@pytest.fixture
-def locked(options: PageOptions) -> Iterator[None]:
-    """The lock of the root is held, as by a running daemon."""
-    with (options.folders.state / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.mark.usefixtures("locked")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,6 @@ from tests.web.page_process import PageProcess
 
 pytestmark = needs_browser
 TEXTS = Path(__file__).parents[2] / "nst_daemon" / "web" / "static" / "texts"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageProcess]:
-    """A page with a token."""
-    made = PageProcess(tmp_path_factory.mktemp("page"), program="nst_daemon.web")
-    assert made.answers()
-    yield made
-    made.end()
 
 
 def show(browser: Page, server: PageProcess, language: str) -> None:

@@ -23,11 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def page(browser: Page, site: Site) -> Page:
     """The list of batches, opened anew."""
-    browser.forget()
-    browser.complaints()
-    browser.requests()
-    browser.driver.get(f"{site.address}#/batches")
-    browser.until(lambda: browser.find(".view-batches h1"), "the view")
+    site.show_anew(browser, "#/batches", ".view-batches h1")
     return browser
 
 

@@ -90,9 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 def show(page: Page, site: Jobs, hash_: str = "#/jobs", wanted: str = ".jobs-row") -> None:
     """Open a view, and wait for an element of it."""
-    page.driver.get("about:blank")
-    page.driver.get(site.address + hash_)
-    page.until(lambda: page.find(wanted), wanted)
+    site.show(page, hash_, wanted)
 
 
 def says(page: Page, css: str, text: str) -> None:

@@ -44,11 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def page(browser: Page, site: Site) -> Page:
     """The Paint view, opened anew."""
-    browser.forget()
-    browser.complaints()
-    browser.requests()
-    browser.driver.get(site.address)
-    browser.until(lambda: browser.find(f".style label[title='{UNICODE}']"), "the form")
+    site.show_anew(browser, "", f".style label[title='{UNICODE}']")
     browser.until(lambda: "…" not in browser.text("header .chip"), "the status")
     return browser
 

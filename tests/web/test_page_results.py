@@ -43,9 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def show(page: Page, site: Site, hash_: str = "#/results", wanted: str = ".results-tile") -> None:
     """Open a view, and wait for an element of it."""
-    page.driver.get("about:blank")
-    page.driver.get(site.address + hash_)
-    page.until(lambda: page.find(wanted), wanted)
+    site.show(page, hash_, wanted)
 
 
 def view(page: Page, site: Site, name: str) -> None:

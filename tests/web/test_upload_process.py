@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
-import pytest
 
 from nst_daemon.ops.status import resident
 from tests.web.page_process import DEADLINE, PageProcess
@@ -16,15 +14,6 @@ from tests.web.test_uploads import png
 MiB = 1 << 20
 #: An image file of 5 MiB that is not compressible: PNG allows data after its end.
 PICTURE = png((64, 64)) + bytes(5 * MiB)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageProcess]:
-    """A page process."""
-    made = PageProcess(tmp_path_factory.mktemp("page"), program="nst_daemon.web")
-    assert made.answers()
-    yield made
-    made.end()
 
 
 def request(server: PageProcess, length: int) -> bytes:

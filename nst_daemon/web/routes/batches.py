@@ -19,6 +19,7 @@ from nst_daemon.ops import batch_submission
 from nst_daemon.ops.batch_submission import BatchPicture, NewBatch
 from nst_daemon.ops.estimates import Estimates
 from nst_daemon.ops.submission import FieldProblem
+from nst_daemon.publishing import SHEET
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import NotFoundError
@@ -30,7 +31,7 @@ from nst_daemon.web.models import (
     Estimate,
 )
 from nst_daemon.web.references import find_uploads, refuse, uploads_of
-from nst_daemon.web.stored_files import RequestedFile, StoredFile
+from nst_daemon.web.stored_files import RequestedFile, StoredFile, version_of
 from nst_daemon.web.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,6 @@ JPEG: dict[int | str, dict[str, Any]] = {
         "description": "The contact sheet",
     }
 }
-
-#: The contact sheet of a batch, in its folder of results.
-SHEET = "contact-sheet.jpg"
 
 
 @router.post("", status_code=201)
@@ -100,7 +98,9 @@ def batches(shared: Shared) -> BatchList:
 @router.get("/{name:path}/sheet", response_class=FileResponse, responses=JPEG)
 def sheet(name: str, shared: Shared, wanted: RequestedFile) -> Response:
     """The contact sheet of a batch. It is made when the batch ends."""
-    return wanted.send(_sheet(shared, name), f"{name} {SHEET}")
+    return wanted.send(
+        StoredFile.inside(shared.folders.results, _sheet_path(name)), f"{name} {SHEET}"
+    )
 
 
 @router.get("/{name:path}")
@@ -183,7 +183,7 @@ def _describe(
         counts={state: counted.counts.get(state, 0) for state in JobState},
         pictures=number,
         waiting=file is not None,
-        sheet=_sheet_version(shared, name),
+        sheet=version_of(shared.folders.results, _sheet_path(name)),
     )
 
 
@@ -195,14 +195,6 @@ def _modified(file: Path) -> float:
         return time.time()
 
 
-def _sheet(shared: Context, name: str) -> StoredFile:
-    """The contact sheet of a batch. Raises NotFoundError for a link that leads out of results/."""
-    return StoredFile.inside(shared.folders.results, f"{name}/{SHEET}")
-
-
-def _sheet_version(shared: Context, name: str) -> int:
-    """The modification time of a sheet in milliseconds since the epoch; 0 if it does not exist."""
-    try:
-        return _sheet(shared, name).status().st_mtime_ns // 1_000_000
-    except NotFoundError:
-        return 0
+def _sheet_path(name: str) -> str:
+    """The contact sheet of a batch, below results/."""
+    return f"{name}/{SHEET}"

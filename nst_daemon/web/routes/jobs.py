@@ -21,7 +21,7 @@ from nst_daemon.units import count
 from nst_daemon.web import error_bodies, job_bodies, job_lists
 from nst_daemon.web.context import Shared
 from nst_daemon.web.error_bodies import ConflictError
-from nst_daemon.web.job_search import get_details
+from nst_daemon.web.job_search import get_details, get_info
 from nst_daemon.web.models import (
     MAX_LISTED,
     MAX_WAIT,
@@ -113,12 +113,12 @@ async def job(
 ) -> JobDetails:
     """Everything about a job. With `wait`, the response comes when the job has ended, or after this time."""
     until = time.monotonic() + (0 if request.state.head else wait)
-    while True:
-        found = await run_in_threadpool(get_details, shared, id)
-        left = until - time.monotonic()
-        if job_bodies.has_ended(found) or left <= 0 or await request.is_disconnected():
-            return found
+    while (left := until - time.monotonic()) > 0:
+        info = await run_in_threadpool(get_info, shared, id)
+        if job_bodies.has_ended(info) or await request.is_disconnected():
+            break
         await anyio.sleep(min(LOOK_SECONDS, left))
+    return await run_in_threadpool(get_details, shared, id)
 
 
 @router.post("/jobs/actions", status_code=202)

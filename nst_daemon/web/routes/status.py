@@ -19,6 +19,7 @@ from nst_daemon.web.models import (
     WaitingInfo,
     WorkerInfo,
 )
+from nst_daemon.web.stored_files import version_of
 
 router = APIRouter(tags=["status"])
 
@@ -68,7 +69,7 @@ def _paintings(live: LiveStatus, results: Path) -> list[PaintingInfo]:
             speed=painting.speed,
             left=painting.left,
             curve=list(painting.curve),
-            preview=_modified(results / painting.preview) if painting.preview else 0,
+            preview=version_of(results, painting.preview) if painting.preview else 0,
         )
         for painting in live.paintings
     ]
@@ -97,11 +98,3 @@ def _inbox(inbox: InboxStatus) -> InboxInfo:
         notes=list(inbox.notes),
         more=sum(inbox.more.values()),
     )
-
-
-def _modified(path: Path) -> int:
-    """The modification time of a file in milliseconds since the epoch; 0 if it does not exist."""
-    try:
-        return path.stat().st_mtime_ns // 1_000_000
-    except OSError:
-        return 0

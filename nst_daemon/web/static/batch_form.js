@@ -1,6 +1,6 @@
 // The form for a new batch: contents × styles × values of settings.
 import { post } from "./api.js";
-import { checker, firstProblem, onlyByButton, problemOf } from "./checker.js";
+import { checker, onlyByButton, sendForm } from "./checker.js";
 import { announce, button, icon, make, redraw, setText } from "./dom.js";
 import { draft } from "./draft.js";
 import { setTargets } from "./dropping.js";
@@ -90,8 +90,7 @@ export function batchForm(info, known) {
     if (picker.missing()) return element.querySelector(".styles input").focus();
     if (contents.busy) return setText(estimate, t("upload.unfinished"));
     if (sweeps.missing()) return sweeps.missing().focus();
-    send.disabled = true;
-    try {
+    await sendForm(element, send, async () => {
       const batch = await post("/batches", body());
       contents.clear();
       styles.clear();
@@ -100,12 +99,7 @@ export function batchForm(info, known) {
       chosen.clear();
       location.hash = "#/batches";
       announce(t("batches.started", { name: batch.name }));
-    } catch (error) {
-      show([problemOf(error)]);
-      firstProblem(element)?.focus();
-    } finally {
-      send.disabled = false;
-    }
+    }, show);
   }
 
   picker.loaded.then(changed);

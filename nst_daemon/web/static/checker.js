@@ -40,7 +40,20 @@ export function checker({ path, body, answered }) {
 }
 
 /** An ApiError as one of the problems of a CheckResult. */
-export const problemOf = (error) => ({ error: error.message, field: error.field || "" });
+export const problemOf = (error) => ({ error: error.message, cause: error.cause, remedy: error.remedy, field: error.field || "" });
+
+/** Send a form. act(): sends; show(problems): shows why it was refused, and the first field concerned gets the focus. */
+export async function sendForm(form, send, act, show) {
+  send.disabled = true;
+  try {
+    await act();
+  } catch (error) {
+    show([problemOf(error)]);
+    firstProblem(form)?.focus();
+  } finally {
+    send.disabled = false;
+  }
+}
 
 /** A listener for a long form: Enter in a field does not submit it, only its button does. */
 export function onlyByButton(event) {
@@ -48,7 +61,7 @@ export function onlyByButton(event) {
 }
 
 /** The first field of a form with a problem. A problem that belongs to no field is scrolled into view. */
-export function firstProblem(form) {
+function firstProblem(form) {
   const field = form.querySelector("[aria-invalid=true]");
   if (!field) [...form.querySelectorAll(".problem")].find((problem) => problem.textContent)?.scrollIntoView({ block: "center" });
   return field;

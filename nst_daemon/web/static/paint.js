@@ -1,6 +1,6 @@
 // The view for new pictures: contents, styles, settings, and what is being painted now.
 import { post } from "./api.js";
-import { checker, firstProblem, onlyByButton, problemOf } from "./checker.js";
+import { checker, onlyByButton, sendForm } from "./checker.js";
 import { button, icon, make, redraw, setText } from "./dom.js";
 import { draft } from "./draft.js";
 import { setTargets } from "./dropping.js";
@@ -111,23 +111,17 @@ function paintForm(info, known) {
     const missing = contents.kept.length ? "" : t("paint.no_contents");
     setText(contentProblem, missing);
     if (missing) return document.getElementById("contents").focus();
-    if (contents.items.some((item) => item.state === "failed")) return focusOn(element.querySelector(".picture[data-state=failed] .again"));
+    if (contents.items.some((item) => item.state === "failed")) return element.querySelector(".picture[data-state=failed] .again")?.focus();
     if (contents.busy) return setText(estimate, t("upload.unfinished"));
     picker.problem(picker.missing());
     if (picker.missing()) return element.querySelector(".styles input").focus();
-    send.disabled = true;
-    try {
+    await sendForm(element, send, async () => {
       const { jobs } = await post("/jobs", body());
       confirm(jobs);
       contents.clear();
       show([]);
       setText(estimate, "");
-    } catch (error) {
-      show([problemOf(error)]);
-      focusOn(firstProblem(element));
-    } finally {
-      send.disabled = false;
-    }
+    }, show);
   }
 
   function confirm(jobs) {
@@ -148,8 +142,6 @@ function paintForm(info, known) {
     },
   };
 }
-
-const focusOn = (element) => element?.focus();
 
 /** A numbered part of the form. */
 const part = (number, heading, ...children) => {

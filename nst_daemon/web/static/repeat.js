@@ -1,5 +1,6 @@
 // The dialogs "paint again" and "retry with changes": the form of the settings, filled in with those of the job.
 import { address, ApiError, get, post } from "./api.js";
+import { problemOf } from "./checker.js";
 import { ask, make, picture, toast } from "./dom.js";
 import { changedSettings, heading, imageOf, name as shownName, styleNames } from "./job_parts.js";
 import { settingsForm } from "./settings_form.js";
@@ -108,7 +109,7 @@ async function changesForm(jobs) {
         return true;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
-        const rest = form.problems([{ error: error.message, cause: error.cause, remedy: error.remedy, field: error.field }]);
+        const rest = form.problems([problemOf(error)]);
         trouble.textContent = rest.map((one) => one.error).join(" ");
         refused(error);
         return false;
