@@ -51,6 +51,8 @@ VIEWS: Mapping[str, tuple[str, str]] = {
     ),
     "batches": ("#/batches", "return document.querySelector('main h1')"),
 }
+#: The views that are dark in both colour schemes: one picture serves.
+ALWAYS_DARK = ("viewer",)
 #: Whether all pictures in the window have been loaded.
 LOADED = (
     "return [...document.images]"
@@ -127,7 +129,8 @@ def save_views(driver: Any, root: Path) -> None:
         job = live.paintings[0].id if live and live.paintings else ledger.history()[0].id
     for name, (hash_, ready) in VIEWS.items():
         address = f"http://{ADDRESS}/{hash_.format(job=job)}"
-        for ending, desktop, phone in (("", "light", "dark"), ("-dark", "dark", "light")):
+        endings = [("", "light", "dark"), ("-dark", "dark", "light")]
+        for ending, desktop, phone in endings[: 1 if name in ALWAYS_DARK else 2]:
             pair = [
                 shoot(driver, address, DESKTOP, desktop, ready),
                 shoot(driver, address, PHONE, phone, ready),
