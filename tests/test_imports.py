@@ -174,6 +174,7 @@ ALLOWED: dict[str, set[str]] = {
         "ops",
         "pictures.destination",
         "pictures.output_formats",
+        "pictures.proportions",
         "service.live_status",
         "service.progress_estimate",
         "strict_yaml",

@@ -43,6 +43,7 @@ from nst_daemon.web.models import (
     Order,
     PictureSize,
     Repeat,
+    RepeatedStyle,
     StyleInfo,
     Submitted,
     SubmittedJob,
@@ -283,26 +284,31 @@ class Client(ClientBase):
         *,
         set: Mapping[str, Any] | None = None,
         unset: Sequence[str] = (),
-        styles: StyleLike | Sequence[StyleLike] = (),
+        styles: StyleLike | RepeatedStyle | Sequence[StyleLike | RepeatedStyle] = (),
+        content_mask: PictureLike | int | None = None,
         name: str = "",
         priority: int = 0,
         other_weights: bool = False,
     ) -> SubmittedJob:
-        """Paint a job again as a new job.
+        """Paint a job again as a new job. The earlier job stays as it is, also if it has failed.
 
         Args:
             job: The job or its id.
             set: Settings that replace those of the job.
             unset: Settings that take their defaults.
-            styles: Styles that replace those of the job; see `submit`.
+            styles: Styles that replace those of the job, with all of its masks; see `submit`. `RepeatedStyle` names
+                a style picture of the job.
+            content_mask: A file, an upload, or the number of a mask in `inputs` of the job.
             name: Of the new job; empty: that of the job.
             priority: Of the new job.
             other_weights: Also if the weights have changed since.
         """
+        references = References(self.upload)
         body = Repeat(
             set=set or {},
             unset=list(unset),
-            styles=References(self.upload).styles(styles),
+            styles=references.repeated(styles),
+            content_mask=references.mask(content_mask),
             name=name,
             priority=priority,
             other_weights=other_weights,

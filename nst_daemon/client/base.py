@@ -21,6 +21,7 @@ from nst_daemon.web.models import (
     HealthInfo,
     JobInfo,
     LimitsInfo,
+    RepeatedStyle,
     SessionInfo,
     SettingsInfo,
     StatusInfo,
@@ -227,6 +228,21 @@ class References:
     def styles(self, styles: StyleLike | Sequence[StyleLike]) -> list[StyleRef]:
         """References to styles."""
         return [self._style(style) for style in listed(styles)]
+
+    def repeated(
+        self, styles: StyleLike | RepeatedStyle | Sequence[StyleLike | RepeatedStyle]
+    ) -> list[RepeatedStyle]:
+        """References to styles of a job that is painted again."""
+        return [
+            style
+            if isinstance(style, RepeatedStyle)
+            else RepeatedStyle.model_validate(dict(self._style(style)))
+            for style in listed(styles)
+        ]
+
+    def mask(self, mask: PictureLike | int | None) -> str | int | None:
+        """A reference to a mask of a job that is painted again. int: an input of the earlier job."""
+        return mask if mask is None or isinstance(mask, int) else self._id(mask)
 
     def pictures(self, pictures: PictureLike | Sequence[PictureLike]) -> list[str]:
         """The ids of the uploads of pictures."""

@@ -25,6 +25,7 @@ from nst_daemon.engine.color import luminance
 from nst_daemon.engine.images import Picture, resize
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.errors import PictureError
+from nst_daemon.pictures.proportions import check_proportions
 from nst_daemon.pictures.raster import Size
 from nst_daemon.units import count
 
@@ -207,7 +208,7 @@ def _colours(mask: Picture, picture: Size, label: str, whose: str) -> Tensor:
     Raises:
         PictureError: It has other proportions than its picture, or shows nothing but black where it is not transparent.
     """
-    _check_size(mask.size, picture, label, whose)
+    check_proportions(mask.size, picture, label, whose)
     if mask.alpha is None:
         return mask.rgb
     colours = mask.rgb * mask.alpha
@@ -217,16 +218,6 @@ def _colours(mask: Picture, picture: Size, label: str, whose: str) -> Tensor:
             remedy="use another colour than black, or fill the transparent parts with a colour",
         )
     return colours
-
-
-def _check_size(mask: Size, picture: Size, label: str, whose: str) -> None:
-    """Raise PictureError for other proportions, within the error of rounding to whole pixels."""
-    (H, W), (h, w) = mask, picture
-    if abs(W * h / (H * w) - 1) > 1 / min(H, W, h, w):
-        raise PictureError(
-            f"the mask of {label} is {W} × {H} pixels, but {whose} is {w} × {h}",
-            remedy="give the mask the proportions of its picture: export it at the same size",
-        )
 
 
 def _hex(color: Tensor) -> str:

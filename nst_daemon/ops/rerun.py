@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,17 @@ from nst_daemon.ops.submission import JobContent, NewJobs, StyleChoice
 from nst_daemon.report.sidecar import Recipe, completed
 from nst_daemon.weights_file import WeightsFile
 
-_STYLES = {Role.STYLE.value, Role.STYLE_MASK.value}
+#: A file, or the number of an input of the earlier job.
+Source = Path | int
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenStyle:
+    """A style of the new job: the name of one in the library, or a picture and perhaps its mask."""
+
+    library: str = ""
+    picture: Source | None = None
+    mask: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +32,15 @@ class RerunChanges:
 
     Attributes:
         settings: keys that are written and removed.
-        styles: instead of its own styles; empty for these.
+        styles: instead of its own styles, with all of its masks; empty for these.
+        content_mask: of the new job; None: without `styles`, that of the earlier job.
         name: of the new job; empty for the same.
         priority: of the new job.
     """
 
     settings: Changes = NO_CHANGES
-    styles: Sequence[StyleChoice] = ()
+    styles: Sequence[ChosenStyle] = ()
+    content_mask: Source | None = None
     name: str = ""
     priority: int = 0
 
@@ -77,31 +89,52 @@ def prepare(
     Raises:
         InputError: An input was not found.
     """
-    inputs = [i for i in recipe.inputs if not changes.styles or i["role"] not in _STYLES]
-    parts = recipe_parts(inputs, places, noted)
+    numbers = _by_role(recipe)
+    styles, content_mask = changes.styles or _own_styles(numbers), changes.content_mask
+    if not changes.styles and content_mask is None:
+        content_mask = next(iter(numbers[Role.CONTENT_MASK]), None)
+    settings = changes.settings.apply(_settings(recipe, changes, numbers[Role.STYLE]))
+    starts = numbers[Role.START] if settings.get("start") == "given" else []
+    sources: list[Source | None] = [*numbers[Role.CONTENT], *starts, content_mask]
+    sources += [source for style in styles for source in (style.picture, style.mask)]
+    wanted = sorted({source for source in sources if isinstance(source, int)})
+    parts = recipe_parts([recipe.inputs[number] for number in wanted], places, noted)
+    found = {number: part.path for number, part in zip(wanted, parts, strict=True)}
 
-    def paths(role: Role) -> list[Path]:
-        return [part.path for part in parts if part.role is role]
+    def path(source: Source | None) -> Path | None:
+        return found[source] if isinstance(source, int) else source
 
-    settings = open_settings(recipe.settings, recipe.outputs, changes.settings)
-    if changes.styles:  # their number may be another one
-        settings.pop("style_weights", None)
-    masks = paths(Role.STYLE_MASK)
-    own = [
-        StyleChoice(picture=picture, mask=masks[number] if masks else None)
-        for number, picture in enumerate(paths(Role.STYLE))
-    ]
-    (content,) = paths(Role.CONTENT)
-    content_mask, start = (
-        next(iter(paths(role)), None) for role in (Role.CONTENT_MASK, Role.START)
-    )
-    settings = changes.settings.apply(settings)
-    if settings.get("start") != "given":
-        start = None
+    (content,) = numbers[Role.CONTENT]
+    start = path(starts[0]) if starts else None
     name = (changes.name or recipe.name).replace("/", "-")
     return NewJobs(
-        [JobContent(name, content, content_mask, start)],
-        changes.styles or own,
+        [JobContent(name, found[content], path(content_mask), start)],
+        [StyleChoice(style.library, path(style.picture), path(style.mask)) for style in styles],
         settings,
         changes.priority,
     )
+
+
+def _by_role(recipe: Recipe) -> dict[Role, list[int]]:
+    """The numbers of the inputs of each role."""
+    numbers: dict[Role, list[int]] = {role: [] for role in Role}
+    for number, given in enumerate(recipe.inputs):
+        numbers[Role(str(given["role"]))].append(number)
+    return numbers
+
+
+def _own_styles(numbers: Mapping[Role, Sequence[int]]) -> list[ChosenStyle]:
+    """The styles of the earlier job."""
+    masks = dict(enumerate(numbers[Role.STYLE_MASK]))
+    return [
+        ChosenStyle(picture=picture, mask=masks.get(position))
+        for position, picture in enumerate(numbers[Role.STYLE])
+    ]
+
+
+def _settings(recipe: Recipe, changes: RerunChanges, own: Sequence[int]) -> dict[str, object]:
+    """The settings of the earlier job. own: the numbers of its style pictures."""
+    settings = open_settings(recipe.settings, recipe.outputs, changes.settings)
+    if changes.styles and [style.picture for style in changes.styles] != own:
+        settings.pop("style_weights", None)  # their number may be another one
+    return settings

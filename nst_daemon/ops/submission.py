@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from nst_daemon.config import Config
 from nst_daemon.engine.settings import RenderSettings
-from nst_daemon.errors import NstError, SettingsError, UsageError
+from nst_daemon.errors import NstError, PictureError, SettingsError, UsageError
 from nst_daemon.intake.drops import MAX_STYLE_PICTURES, Style, too_many_pictures
 from nst_daemon.intake.library import merge_settings, setting_places, style_problem
 from nst_daemon.intake.submit import (
@@ -23,6 +23,7 @@ from nst_daemon.intake.submit import (
 from nst_daemon.job_settings import job_problems, resolve_job
 from nst_daemon.jobs import Role
 from nst_daemon.names import composed, printable
+from nst_daemon.pictures.proportions import check_proportions
 
 T = TypeVar("T")
 
@@ -58,12 +59,14 @@ class NewJobs:
         styles: blended in each picture, in the order of `style_weights`.
         settings: of the painting, and format, depth and quality.
         priority: of each job.
+        sizes: height and width of the pictures and masks for which they are known, in pixels.
     """
 
     contents: Sequence[JobContent]
     styles: Sequence[StyleChoice]
     settings: Mapping[str, object] = field(default_factory=dict)
     priority: int = 0
+    sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def problems(config: Config, library: Mapping[str, Style], jobs: NewJobs) -> Ite
         except UsageError as error:
             yield FieldProblem(f"contents.{number}.name", error)
     yield from _style_problems(library, jobs)
+    yield from _size_problems(jobs)
     found = [library.get(composed(style.library)) for style in jobs.styles if style.library]
     named = [style for style in found if style and not style.problem]
     own = sum(style.picture is not None for style in jobs.styles)
@@ -220,6 +224,29 @@ def _style_problems(library: Mapping[str, Style], jobs: NewJobs) -> Iterator[Fie
                 remedy="add a mask for each style, or use none",
             )
             yield FieldProblem(f"styles.{number}.mask", error)
+
+
+def _size_problems(jobs: NewJobs) -> Iterator[FieldProblem]:
+    """The masks with other proportions than their pictures. A mask of a style is laid over a content without a mask."""
+    laid: list[tuple[str, Path | None, Path | None, str, str]] = [
+        (f"contents.{number}.mask", content.mask, content.picture, "the content", "its picture")
+        for number, content in enumerate(jobs.contents)
+    ]
+    contents = [content.picture for content in jobs.contents if not content.mask]
+    for number, style in enumerate(jobs.styles):
+        field, label = f"styles.{number}.mask", f"style {number + 1}"
+        laid += [(field, style.mask, content, label, "the content") for content in contents]
+        if len(contents) < len(jobs.contents):
+            laid.append((field, style.mask, style.picture, label, "its picture"))
+    refused: set[str] = set()
+    for field, mask, picture, label, whose in laid:
+        known = [jobs.sizes.get(path) for path in (mask, picture) if path]
+        if field not in refused and len(known) == 2 and known[0] and known[1]:
+            try:
+                check_proportions(known[0], known[1], label, whose)
+            except PictureError as error:
+                refused.add(field)
+                yield FieldProblem(field, error)
 
 
 def _own_first(styles: Sequence[StyleChoice], values: Sequence[T]) -> list[T]:

@@ -215,4 +215,5 @@ def _invalid(_: Request, error: Exception) -> Response:
 
 def _field(error: Mapping[str, Any]) -> str:
     """The place of a value in the request: without body, query or path, and without the alternatives of a type."""
-    return ".".join(str(part) for part in error["loc"][1:] if not str(part).endswith("]"))
+    parts = [str(part) for part in error["loc"][1:]]
+    return ".".join(p for p in parts if not p.endswith("]") and p != "constrained-str")

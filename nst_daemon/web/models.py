@@ -257,6 +257,13 @@ class ContentRef(RequestBody):
     mask: Identifier | None = Field(default=None, description="The upload of the content's mask.")
 
 
+InputNumber = Annotated[int, Field(ge=0), BeforeValidator(_number)]
+MaskReference = Annotated[
+    Identifier | InputNumber | None,
+    Field(
+        description="The upload of the mask, or the number of a mask in `inputs` of the earlier job."
+    ),
+]
 _NULL: Any = {"type": "null"}
 #: What the validator of `StyleRef` checks, as JSON Schema.
 _LIBRARY_STYLE: Any = {
@@ -269,19 +276,39 @@ _UPLOADED_STYLE: Any = {
 }
 
 
-class StyleRef(RequestBody):
+class _StyleFields(RequestBody):
+    library: str | None = Field(default=None, min_length=1, max_length=1000)
+    upload: Identifier | None = None
+
+
+class StyleRef(_StyleFields):
     """A style: either of the library, or an uploaded picture."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [_LIBRARY_STYLE, _UPLOADED_STYLE]})
 
-    library: str | None = Field(default=None, min_length=1, max_length=1000)
-    upload: Identifier | None = None
     mask: Identifier | None = Field(default=None, description="The upload of the style's mask.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.library is None) == (self.upload is None):
             raise ValueError("a style needs either library or upload")
+        if self.library is not None and self.mask is not None:
+            raise ValueError("a library style cannot have a mask")
+        return self
+
+
+class RepeatedStyle(_StyleFields):
+    """A style of a repeated job: of the library, an uploaded picture, or a style picture of the earlier job."""
+
+    input: InputNumber | None = Field(
+        default=None, description="The number of the picture in `inputs` of the earlier job."
+    )
+    mask: MaskReference = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if [self.library, self.upload, self.input].count(None) != 2:
+            raise ValueError("a style needs one of library, upload and input")
         if self.library is not None and self.mask is not None:
             raise ValueError("a library style cannot have a mask")
         return self
@@ -330,13 +357,15 @@ class CheckResult(ResponseBody):
 
 
 class Repeat(RequestBody):
-    """A job to paint again, with the inputs of an earlier one."""
+    """A job to paint again, with the inputs of an earlier one, which stays as it is, also if it has failed."""
 
     set: Settings = Field(default={}, description="Settings that replace those of the earlier job.")
     unset: list[str] = Field(default=[], description="Settings that take their defaults.")
-    styles: Annotated[list[StyleRef], Field(max_length=MAX_STYLE_PICTURES)] = Field(
-        default=[], description="Styles that replace those of the earlier job."
+    styles: Annotated[list[RepeatedStyle], Field(max_length=MAX_STYLE_PICTURES)] = Field(
+        default=[],
+        description="Styles that replace those of the earlier job, with all of its masks. Empty: these stay.",
     )
+    content_mask: MaskReference = None
     name: str = Field(default="", max_length=200)
     priority: Priority = 0
     other_weights: Annotated[bool, BeforeValidator(_boolean)] = Field(

@@ -8,21 +8,24 @@ from pathlib import Path
 from nst_daemon.errors import UsageError
 from nst_daemon.ops.submission import FieldProblem, StyleChoice
 from nst_daemon.web.error_bodies import FieldError, NotFoundError
-from nst_daemon.web.models import ContentRef, StyleRef
+from nst_daemon.web.models import ContentRef, RepeatedStyle, StyleRef
 from nst_daemon.web.uploads import Upload, Uploads
 
 Named = Iterable[tuple[str, str]]
 
 
 def uploads_of(
-    contents: Sequence[ContentRef], styles: Sequence[StyleRef]
+    contents: Sequence[ContentRef], styles: Sequence[StyleRef | RepeatedStyle]
 ) -> Iterator[tuple[str, str]]:
     """The field and the id of each upload that contents and styles name."""
-    parts: dict[str, Sequence[ContentRef | StyleRef]] = {"contents": contents, "styles": styles}
+    parts: dict[str, Sequence[ContentRef | StyleRef | RepeatedStyle]] = {
+        "contents": contents,
+        "styles": styles,
+    }
     for part, references in parts.items():
         for number, reference in enumerate(references):
             for key, upload_id in (("upload", reference.upload), ("mask", reference.mask)):
-                if upload_id:
+                if isinstance(upload_id, str):
                     yield f"{part}.{number}.{key}", upload_id
 
 
@@ -40,11 +43,18 @@ def find_uploads(uploads: Uploads, named: Named) -> tuple[dict[str, Upload], lis
 
 def style_choice(style: StyleRef, uploads: Mapping[str, Upload]) -> StyleChoice:
     """A style of a new job. uploads: those that exist; it has the others as pictures that do not exist."""
-    picture, mask = (
-        (uploads[i].path if i in uploads else Path(i)) if i else None
-        for i in (style.upload, style.mask)
-    )
+    picture, mask = (path_of(i, uploads) if i else None for i in (style.upload, style.mask))
     return StyleChoice(style.library or "", picture, mask)
+
+
+def path_of(upload_id: str, uploads: Mapping[str, Upload]) -> Path:
+    """Where an upload is; an unknown path if it does not exist."""
+    return uploads[upload_id].path if upload_id in uploads else Path(upload_id)
+
+
+def sizes_of(uploads: Iterable[Upload]) -> dict[Path, tuple[int, int]]:
+    """Height and width of uploads by their paths."""
+    return {upload.path: (upload.height, upload.width) for upload in uploads}
 
 
 def refuse(problems: Iterable[FieldProblem]) -> None:

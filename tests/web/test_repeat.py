@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -113,6 +114,69 @@ def test_a_job_that_began_with_a_picture_is_repeated(
     assert not any(name.startswith("b.start") for name in inbox(options))
 
 
+def masked(options: PageOptions) -> str:
+    """A finished job of a content and two styles, with masks: its inputs 0 to 5. Returns its id."""
+    folder = options.folders.done / "dog"
+    roles = {"photo": Role.CONTENT, "a": Role.STYLE, "b": Role.STYLE, "areas": Role.CONTENT_MASK}
+    roles |= {"of-a": Role.STYLE_MASK, "of-b": Role.STYLE_MASK}
+    for number, name in enumerate(roles):
+        picture(folder / f"{name}.png", (64, 33 + number))
+    inputs = (given(folder / f"{name}.png", role, f"{name}.png") for name, role in roles.items())
+    settings = asdict(resolve({"size": 64, "style_weights": [1, 2]}))
+    return done(options, name="dog", inputs=tuple(inputs), settings=settings)
+
+
+BOTH = {"style-1": "a", "style-2": "b", "style-1-mask": "of-a", "style-2-mask": "of-b"}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, BOTH | {"content-mask": "areas"}),
+        ({"content_mask": "new"}, BOTH | {"content-mask": "new"}),
+        ({"styles": [{"input": 1}]}, {"style": "a"}),
+        (
+            {"styles": [{"input": 2, "mask": 5}, {"upload": "new", "mask": "new"}]},
+            {"style-1": "b", "style-2": "new", "style-1-mask": "of-b", "style-2-mask": "new"},
+        ),
+        (
+            {"styles": [{"upload": "new", "mask": "new"}], "content_mask": 3},
+            {"style": "new", "content-mask": "areas", "style-mask": "new"},
+        ),
+    ],
+)
+def test_styles_and_masks_of_a_repeated_job(
+    visitor: TestClient, options: PageOptions, body: dict[str, object], expected: dict[str, str]
+) -> None:
+    """Without styles, those of the earlier job and all masks stay; else the masks are those of the request."""
+    job, folder = masked(options), options.folders.done / "dog"
+    picture(folder / "new.png", (128, 66))
+    data = (folder / "new.png").read_bytes()
+    uploaded = visitor.post(f"{API}/uploads", params={"name": "new.png"}, content=data).json()["id"]
+    answer = repeat(visitor, job, **json.loads(json.dumps(body).replace('"new"', f'"{uploaded}"')))
+    assert answer.status_code == 201, answer.text
+    names = {path.read_bytes(): path.stem for path in folder.iterdir()}
+    files = inbox(options)
+    weights = yaml.safe_load(files.pop("dog.yaml")).get("style_weights")
+    found = {name.split(".")[1]: names[content] for name, content in files.items()}
+    assert found == {"content": "photo"} | expected
+    assert weights == (None if "styles" in body else [1, 2])
+
+
+def test_a_new_mask_has_the_proportions_of_the_earlier_picture(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """An uploaded mask is compared with the content of the earlier job."""
+    job, wrong = masked(options), options.folders.root / "wrong.png"
+    picture(wrong, (64, 50))
+    answer = visitor.post(
+        f"{API}/uploads", params={"name": "wrong.png"}, content=wrong.read_bytes()
+    )
+    refused = repeat(visitor, job, content_mask=answer.json()["id"])
+    assert (refused.status_code, refused.json()["field"]) == (400, "content_mask")
+    assert "is 64 × 50 pixels, but its picture is 64 × 33" in refused.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "expected", "words"),
     [
@@ -122,6 +186,15 @@ def test_a_job_that_began_with_a_picture_is_repeated(
         ({"set": {"size": 64}, "unset": ["size"]}, (400, ""), "both set and unset"),
         ({"styles": [{"library": "none"}]}, (400, "styles.0.library"), "none"),
         ({"styles": [{"upload": "0" * 32}]}, (400, "styles.0.upload"), "no upload"),
+        (
+            {"styles": [{"input": 0}]},
+            (400, "styles.0.input"),
+            "input 0 of holiday/dog is not a style",
+        ),
+        ({"styles": [{"input": 1, "mask": 9}]}, (400, "styles.0.mask"), "is not a style mask"),
+        ({"styles": [{"input": 1, "mask": "x"}]}, (422, "styles.0.mask"), ""),
+        ({"content_mask": "0" * 32}, (400, "content_mask"), "no upload"),
+        ({"content_mask": 0}, (400, "content_mask"), "is not a content mask"),
         ({"name": "~dog"}, (400, "name"), "temporary file"),
         ({"priority": 1001}, (422, "priority"), ""),
         ({"sets": {}}, (422, "sets"), ""),

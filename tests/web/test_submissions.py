@@ -126,6 +126,31 @@ def test_masks(visitor: TestClient, options: PageOptions) -> None:
     assert roles.count(Role.STYLE_MASK) == 2
 
 
+@pytest.mark.parametrize(
+    ("content_mask", "style_mask", "expected"),
+    [
+        ("wide", "tall", []),
+        ("tall", "tall", ["contents.0.mask: the mask of the content is 20 × 40 pixels"]),
+        ("wide", "wide", ["styles.0.mask: the mask of style 1 is 40 × 20 pixels, but its picture"]),
+        (None, "wide", []),
+        (None, "tall", ["styles.0.mask: the mask of style 1 is 20 × 40 pixels, but the content"]),
+    ],
+)
+def test_a_mask_has_the_proportions_of_its_picture(
+    visitor: TestClient, content_mask: str | None, style_mask: str, expected: list[str]
+) -> None:
+    """A mask of a style is laid over the style if the content has a mask, else over the content."""
+    sizes = {"wide": (40, 20), "tall": (20, 40)}
+    files = {name: upload(visitor, f"{name}.png", png(size)) for name, size in sizes.items()}
+    content = {"upload": files["wide"], "mask": content_mask and files[content_mask]}
+    style = {"upload": files["tall"], "mask": files[style_mask]}
+    answer = visitor.post(CHECK, json={"contents": [content], "styles": [style]})
+    found = answer.json()["problems"]
+    said = [f"{problem['field']}: {problem['error']}" for problem in found]
+    assert len(said) == len(expected)
+    assert all(map(str.startswith, said, expected))
+
+
 def test_without_a_style_the_default_style_is_used(options: PageOptions) -> None:
     """A submission without a style takes default_style of the configuration."""
     add_style(options, "starry")

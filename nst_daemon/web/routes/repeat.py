@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from fastapi import APIRouter
 
-from nst_daemon.errors import UsageError
+from nst_daemon.config import Config
+from nst_daemon.errors import InputError, UsageError
 from nst_daemon.intake.submit import MissingInput
-from nst_daemon.jobs import Job
+from nst_daemon.jobs import Job, Role
 from nst_daemon.names import printable
 from nst_daemon.ops import rerun, submission
+from nst_daemon.ops.rerun import ChosenStyle
 from nst_daemon.ops.retry_check import changes_of
 from nst_daemon.ops.submission import FieldProblem, NewJobs
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import ConflictError, FieldError
 from nst_daemon.web.job_places import folders_with_inputs
 from nst_daemon.web.job_search import get_job
-from nst_daemon.web.models import Identifier, Repeat, Submitted, SubmittedJob
-from nst_daemon.web.references import find_uploads, refuse, style_choice, uploads_of
+from nst_daemon.web.models import Identifier, Repeat, RepeatedStyle, Submitted, SubmittedJob
+from nst_daemon.web.references import find_uploads, path_of, refuse, sizes_of, uploads_of
 from nst_daemon.web.uploads import Upload
 from nst_daemon.weights_file import configured_weights
 
@@ -27,7 +32,11 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 
 #: The parts of a request that `submission.problems` names otherwise.
-_FIELDS = {"settings": "set", "contents.0.name": "name"}
+_FIELDS = {
+    "settings": "set",
+    "contents.0.name": "name",
+    "contents.0.mask": "content_mask",
+}
 
 
 @router.post("/jobs/{id}/repeat", status_code=201)
@@ -39,7 +48,10 @@ def repeat(id: Identifier, body: Repeat, shared: Shared) -> Submitted:
             f"{printable(job.name)} ({job.short_id}) was refused before its settings were known",
             remedy="retry it, or submit its pictures as a new job",
         )
-    found, missing = find_uploads(shared.uploads, uploads_of([], body.styles))
+    named = dict(uploads_of([], body.styles))
+    if isinstance(body.content_mask, str):
+        named["content_mask"] = body.content_mask
+    found, missing = find_uploads(shared.uploads, named.items())
     refuse(missing)
     with shared.uploads.used(found) as uploads:
         jobs, library = _prepared(job, body, shared, uploads), shared.library()
@@ -61,17 +73,66 @@ def _prepared(job: Job, body: Repeat, shared: Context, uploads: Mapping[str, Upl
         raise FieldError.of(error, "other_weights")
     changes = rerun.RerunChanges(
         settings=changes_of(body.set, body.unset),
-        styles=[style_choice(style, uploads) for style in body.styles],
+        styles=[_style(f"styles.{n}", s, job, uploads) for n, s in enumerate(body.styles)],
+        content_mask=_source("content_mask", body.content_mask, job, Role.CONTENT_MASK, uploads),
         name=body.name,
         priority=body.priority,
     )
     try:
-        return rerun.prepare(recipe, folders_with_inputs(job, shared.config), changes=changes)
+        jobs = rerun.prepare(recipe, folders_with_inputs(job, shared.config), changes=changes)
     except MissingInput as error:
         raise ConflictError(
             f"{printable(error.name)} of {label} is not kept any more",
             remedy="upload it, and submit a new job",
         ) from error
+    return replace(jobs, sizes=_sizes(jobs, uploads, shared.config))
+
+
+def _style(
+    field: str, style: RepeatedStyle, job: Job, uploads: Mapping[str, Upload]
+) -> ChosenStyle:
+    """A style of the new job. field: of the request. Raises FieldError if an input is not what it should be."""
+    picture = style.upload if style.input is None else style.input
+    return ChosenStyle(
+        style.library or "",
+        _source(f"{field}.input", picture, job, Role.STYLE, uploads),
+        _source(f"{field}.mask", style.mask, job, Role.STYLE_MASK, uploads),
+    )
+
+
+def _source(
+    field: str, named: str | int | None, job: Job, role: Role, uploads: Mapping[str, Upload]
+) -> Path | int | None:
+    """The file of an upload, or the number of an input, which must have this role."""
+    if isinstance(named, str):
+        return path_of(named, uploads)
+    if named is not None and role not in {i.role for i in job.inputs[named : named + 1]}:
+        raise FieldError.of(
+            UsageError(
+                f"input {named} of {printable(job.name)} is not a {role.value.replace('-', ' ')}",
+                remedy=f"GET /api/v1/jobs/{job.id} lists the inputs",
+            ),
+            field,
+        )
+    return named
+
+
+def _sizes(
+    jobs: NewJobs, uploads: Mapping[str, Upload], config: Config
+) -> dict[Path, tuple[int, int]]:
+    """Height and width of uploads, and of the pictures that uploaded masks are laid over."""
+    sizes = sizes_of(uploads.values())
+    (content,) = jobs.contents
+    if sizes.keys().isdisjoint({content.mask, *(style.mask for style in jobs.styles)}):
+        return sizes
+    # The readers need much memory: they are loaded only if they are needed.
+    from nst_daemon.pictures.decode import read_header  # noqa: PLC0415
+
+    pictures = {content.picture, *(style.picture for style in jobs.styles if style.picture)}
+    for path in pictures - sizes.keys():
+        with suppress(InputError):  # the daemon says why
+            sizes[path] = read_header(path, config.limits).size
+    return sizes
 
 
 def _bytes(jobs: NewJobs) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from fastapi import APIRouter
 
@@ -25,7 +24,14 @@ from nst_daemon.web.models import (
     Submitted,
     SubmittedJob,
 )
-from nst_daemon.web.references import find_uploads, refuse, style_choice, uploads_of
+from nst_daemon.web.references import (
+    find_uploads,
+    path_of,
+    refuse,
+    sizes_of,
+    style_choice,
+    uploads_of,
+)
 from nst_daemon.web.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -85,20 +91,17 @@ def _problems(
 
 def _jobs(body: Submission, shared: Context, uploads: Mapping[str, Upload]) -> NewJobs:
     """The jobs of a submission; uploads that do not exist have an unknown path."""
-
-    def path(upload_id: str) -> Path:
-        return uploads[upload_id].path if upload_id in uploads else Path(upload_id)
-
     default = shared.config.default_style
     styles = [style_choice(style, uploads) for style in body.styles]
     contents = [
         JobContent(
             c.name or (uploads[c.upload].stem if c.upload in uploads else c.upload),
-            path(c.upload),
-            path(c.mask) if c.mask else None,
+            path_of(c.upload, uploads),
+            path_of(c.mask, uploads) if c.mask else None,
         )
         for c in body.contents
     ]
     if not styles and default:
         styles = [StyleChoice(default)]
-    return NewJobs(contents, styles, body.settings, body.priority)
+    sizes = sizes_of(uploads.values())
+    return NewJobs(contents, styles, body.settings, body.priority, sizes)
