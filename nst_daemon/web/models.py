@@ -264,16 +264,22 @@ MaskReference = Annotated[
         description="The upload of the mask, or the number of a mask in `inputs` of the earlier job."
     ),
 ]
-_NULL: Any = {"type": "null"}
-#: What the validator of `StyleRef` checks, as JSON Schema.
-_LIBRARY_STYLE: Any = {
-    "required": ["library"],
-    "properties": {"library": {"type": "string"}, "upload": _NULL, "mask": _NULL},
-}
-_UPLOADED_STYLE: Any = {
-    "required": ["upload"],
-    "properties": {"upload": {"type": "string"}, "library": _NULL},
-}
+
+
+def _kinds(**kinds: str) -> dict[str, Any]:
+    """What the validators of styles check, as JSON Schema: one of these keys. kinds: their types."""
+    null = {"type": "null"}
+    return {
+        "oneOf": [
+            {
+                "required": [key],
+                "properties": dict.fromkeys(kinds, null)
+                | {key: {"type": kind}}
+                | ({"mask": null} if key == "library" else {}),
+            }
+            for key, kind in kinds.items()
+        ]
+    }
 
 
 class _StyleFields(RequestBody):
@@ -284,7 +290,7 @@ class _StyleFields(RequestBody):
 class StyleRef(_StyleFields):
     """A style: either of the library, or an uploaded picture."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [_LIBRARY_STYLE, _UPLOADED_STYLE]})
+    model_config = ConfigDict(json_schema_extra=_kinds(library="string", upload="string"))
 
     mask: Identifier | None = Field(default=None, description="The upload of the style's mask.")
 
@@ -299,6 +305,10 @@ class StyleRef(_StyleFields):
 
 class RepeatedStyle(_StyleFields):
     """A style of a repeated job: of the library, an uploaded picture, or a style picture of the earlier job."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_kinds(library="string", upload="string", input="integer")
+    )
 
     input: InputNumber | None = Field(
         default=None, description="The number of the picture in `inputs` of the earlier job."

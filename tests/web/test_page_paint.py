@@ -111,6 +111,47 @@ def test_pictures_are_painted(page: Page, site: Site) -> None:
     assert [c for c in page.complaints() if "/inputs/" not in c] == []
 
 
+def mask(site: Site, name: str, size: tuple[int, int]) -> str:
+    """Write a mask of two areas. Returns its path."""
+    picture = Image.new("RGB", size, "blue")
+    picture.paste("red", (0, 0, size[0] // 2, size[1]))
+    picture.save(site.root / "disk" / name)
+    return str(site.root / "disk" / name)
+
+
+def test_masks_are_painted(page: Page, site: Site) -> None:
+    """Masks are added below the styles, what the server says of one is beside it, and the job has them."""
+    upload(page, site.picture("areas.png", iterations=2))
+    page.click(".areas summary")
+    page.until(lambda: len(page.find(".area")) == 1, "the picture")
+    page.find(".area input")[0].send_keys(mask(site, "square.png", (50, 50)))
+    page.click(f".style label[title='{UNICODE}']")
+    page.until(lambda: "cannot have a mask" in page.text(".area:nth-child(2)"), "the library style")
+    page.find("#styles-file")[0].send_keys(site.picture("land.png"))
+    page.until(lambda: len(problems(page)) == 2, "the problems")
+    assert page.names(".area .problem:not(:empty)")[0].startswith(
+        "the mask of the content is 50 × 50"
+    )
+    assert page.violations() == []
+    with page.looking(width=390, scheme="dark"):
+        assert not page.too_wide()
+        assert page.violations() == []
+    drop(
+        page, "style-mask.png", 3
+    )  # after the targets for pictures, styles and the mask of the picture
+    page.find(".area input")[0].send_keys(mask(site, "good.png", (160, 120)))
+    page.until(lambda: "1 picture" in page.text(".estimate"), "the estimate")
+    page.click(".submit button")
+    page.until(lambda: page.find(".confirmation a"), "the confirmation")
+    assert page.find(".area-mask .picture") == []
+    site.gate.touch()
+    result = site.root / "results" / "areas.json"
+    site.until(result.exists, "the result")
+    assert '"content-mask"' in result.read_text()
+    assert '"style-mask"' in result.read_text()
+    assert page.complaints() == []
+
+
 def test_a_painting_is_cancelled(page: Page, site: Site) -> None:
     """The Cancel button of a painting cancels its job."""
     site.gate.touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,13 +278,19 @@ def test_files_and_details(page: Page, site: Site) -> None:
 
 
 def test_paint_again_with_changes(page: Page, site: Site) -> None:
-    """The form has the settings of the picture; the new job has the changes, another style, and a link to it."""
+    """The form has the settings of the picture; the new job has the changes, an uploaded style, and a link to it."""
     view(page, site, "whole")
     page.click(".viewer-actions .primary")
     page.until(lambda: page.find("#repeat-settings"), "the form")
     assert page.find("#repeat-settings-content_weight")[0].get_attribute("value") == "2"
     assert page.violations() == []
-    page.find("#repeat-style")[0].send_keys("market")
+    assert page.names("#repeat-styles-title + * .style input:checked ~ .help") == ["As before"]
+    page.click("dialog .style label[title='market']")
+    style = Path(site.picture("fresh.png"))
+    page.find("#repeat-styles-file")[0].send_keys(str(style))
+    chosen = "dialog .style input:checked ~ .name"
+    page.until(lambda: page.names(chosen) == ["fresh"], "the uploaded style")
+    page.until(lambda: not page.find("dialog .style progress:not([hidden])"), "its upload")
     page.find("#repeat-name")[0].send_keys("once more")
     scale = page.find("#repeat-settings-style_scale")[0]
     scale.send_keys("0.5")
@@ -298,7 +305,7 @@ def test_paint_again_with_changes(page: Page, site: Site) -> None:
     text = result.read_text()
     assert '"style_scale": 0.5' in text
     assert '"content_weight": 2.0' in text
-    assert "market.png" in text
+    assert hashlib.sha256(style.read_bytes()).hexdigest() in text
     assert page.complaints() == []
 
 

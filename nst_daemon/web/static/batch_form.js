@@ -37,7 +37,7 @@ export function batchForm(info, known) {
   const element = make("form", { class: "batch-form", noValidate: true, on: { submit, keydown: onlyByButton } },
     part(t("batches.name"), make("label", { class: "unseen", for: name.id }, t("batches.name")), name, nameProblem),
     part(t("paint.contents"), zone.element, contentProblem),
-    part(t("styles.title"), picker.element),
+    part(t("styles.title"), picker.element, make("p", { class: "help" }, t("areas.not_in_batches"))),
     part(t("batches.sweeps"), make("p", { class: "help" }, t("batches.sweeps_help")), sweeps.element),
     part(t("batches.settings"), form.element),
     make("div", { class: "submit card" }, make("div", { class: "alert", role: "alert" }, general), make("div", {}, product, estimate), send));

@@ -9,7 +9,7 @@ export function draft(key, { trays, chosen, written }) {
   const stored = `nst-daemon-draft-${key}`;
   restore(stored, { trays, chosen, written });
   const keep = () => {
-    const files = Object.fromEntries(Object.entries(trays).map(([name, tray]) => [name, tray.done.map((item) => ({ id: item.id, label: item.label, name: item.name, info: item.info }))]));
+    const files = Object.fromEntries(Object.entries(trays).map(([name, tray]) => [name, tray.done.map((item) => ({ id: item.id, label: item.label, name: item.name, info: item.info, of: item.of }))]));
     try { sessionStorage.setItem(stored, JSON.stringify({ files, chosen: [...chosen], written })); } catch { /* storage may be full or forbidden */ }
   };
   addEventListener("pagehide", keep);

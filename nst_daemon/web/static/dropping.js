@@ -59,6 +59,25 @@ function renamed(file) {
   return new File([file], `${name}.${file.name.split(".").at(-1)}`, { type: file.type });
 }
 
+/** Take files that are dropped on an element in a dialog. Returns the element. */
+export function acceptDrops(element, take) {
+  const over = (event) => {
+    if (!element.closest("dialog") || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    element.classList.add("over");
+  };
+  element.addEventListener("dragenter", over);
+  element.addEventListener("dragover", over);
+  element.addEventListener("dragleave", () => element.classList.remove("over"));
+  element.addEventListener("drop", async (event) => {
+    if (!element.closest("dialog")) return;
+    event.preventDefault();
+    element.classList.remove("over");
+    take(await filesOf(event.dataTransfer));
+  });
+  return element;
+}
+
 /** The dropped files, and those in dropped folders. */
 async function filesOf(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);

@@ -1,9 +1,10 @@
 // The view for new pictures: contents, styles, settings, and what is being painted now.
 import { post } from "./api.js";
+import { areas } from "./areas.js";
 import { checker, onlyByButton, sendForm } from "./checker.js";
 import { button, icon, make, redraw, setText } from "./dom.js";
 import { draft } from "./draft.js";
-import { setTargets } from "./dropping.js";
+import { resetTargets, setTargets } from "./dropping.js";
 import { nowPainting } from "./now.js";
 import { pictureZone } from "./pictures.js";
 import { settingsForm } from "./settings_form.js";
@@ -15,17 +16,19 @@ import { Tray } from "./uploads.js";
 // What a visitor has entered stays while another view is shown.
 const contents = new Tray((known) => known.max_contents);
 const styles = new Tray((known) => known.max_style_pictures);
+const masks = new Tray((known) => known.max_contents + known.max_style_pictures);
 const chosen = new Set();
 const written = { settings: {}, priority: 0 };
-draft("paint", { trays: { contents, styles }, chosen, written });
+draft("paint", { trays: { contents, styles, masks }, chosen, written });
 let end = () => {};
 
 export const title = () => t("paint.title");
 
-setTargets([
+const targets = [
   { text: t("upload.drop_contents"), take: (files) => arrive(() => contents.add(files)) },
   { text: t("upload.drop_styles"), take: (files) => arrive(() => shownPicker ? shownPicker.add(files) : styles.add(files)) },
-], { forAllViews: true });
+];
+setTargets(targets, { forAllViews: true });
 let shownPicker = null;
 
 /** Files that were dropped in another view belong to this one. */
@@ -50,12 +53,15 @@ export async function show(place) {
 
 export function leave() {
   shownPicker = null;
+  resetTargets();
   end();
 }
 
 function paintForm(info, known) {
   const zone = pictureZone({ tray: contents, id: "contents", onchange: changed });
   const picker = shownPicker = stylePicker({ tray: styles, id: "styles", several: "blend", chosen, onchange: changed });
+  const regions = areas({ masks, id: "areas", contents, styles, picker });
+  regions.element.addEventListener("toggle", dropTargets);
   const form = settingsForm({ info, values: written.settings, onchange: changed });
   const priority = make("input", { type: "number", id: "priority", value: written.priority, min: -known.max_priority, max: known.max_priority, step: 1, "aria-describedby": "priority-help priority-problem", on: { input: changed } });
   const priorityProblem = make("p", { class: "problem", id: "priority-problem" });
@@ -67,16 +73,16 @@ function paintForm(info, known) {
   const element = make("form", { noValidate: true, on: { submit, keydown: onlyByButton } },
     confirmation,
     part("1", t("paint.contents"), zone.element, contentProblem),
-    part("2", t("paint.styles"), picker.element),
+    part("2", t("paint.styles"), picker.element, regions.element),
     part("3", t("settings.title"), form.element,
       make("details", { class: "priority", open: written.priority !== 0 }, make("summary", {}, icon("down"), t("paint.priority")),
         make("div", { class: "setting" }, make("label", { for: "priority", class: "unseen" }, t("paint.priority")), priority, make("p", { class: "help", id: "priority-help" }, t("paint.priority_help", { limit: known.max_priority })), priorityProblem))),
     make("div", { class: "submit card" }, make("div", { class: "alert", role: "alert" }, general), estimate, send));
-  const ends = [contents.subscribe(() => { zone.show(); changed(); }), styles.subscribe(() => { picker.show(); changed(); })];
+  const ends = [contents.subscribe(() => { zone.show(); changed(); }), styles.subscribe(() => { picker.show(); changed(); }), masks.subscribe(changed)];
 
   const body = () => ({
-    contents: contents.done.map((item) => ({ upload: item.info.id, name: item.name.trim() })),
-    styles: picker.refs(),
+    contents: contents.done.map((item) => ({ upload: item.info.id, name: item.name.trim(), mask: regions.mask(item) })),
+    styles: regions.styles(),
     settings: form.values(),
     priority: Number(priority.value) || 0,
   });
@@ -85,21 +91,27 @@ function paintForm(info, known) {
   function changed() {
     Object.assign(written, { settings: form.values(), priority: Number(priority.value) || 0 });
     if (contents.kept.length) setText(contentProblem, "");
+    regions.show();
+    dropTargets();
     checks.changed();
+  }
+
+  function dropTargets() {
+    setTargets([...targets, ...regions.targets()]);
   }
 
   const checks = checker({
     path: "/jobs/check",
-    body: () => contents.done.length && !picker.missing() ? body() : null,
+    body: () => contents.done.length && !picker.missing() && !regions.missing() ? body() : null,
     answered(result) {
       show(result?.problems || []);
-      setText(estimate, contents.busy ? t("upload.unfinished") : result?.estimate?.pictures && !result.problems.length ? estimateText(result.estimate) : "");
+      setText(estimate, contents.busy || masks.busy ? t("upload.unfinished") : result?.estimate?.pictures && !result.problems.length ? estimateText(result.estimate) : "");
     },
   });
 
   /** Show each problem where it belongs. */
   function show(problems) {
-    const left = picker.problems(zone.problems(form.problems(problems)));
+    const left = picker.problems(zone.problems(regions.problems(form.problems(problems))));
     const ofPriority = left.filter((problem) => problem.field === "priority"), others = left.filter((problem) => !ofPriority.includes(problem)).map((problem) => problem.error);
     setText(priorityProblem, ofPriority[0]?.error || "");
     redraw(general, others, () => others.map((text) => make("li", { class: "problem" }, text))); // read aloud only if it is new
@@ -115,10 +127,12 @@ function paintForm(info, known) {
     if (contents.busy) return setText(estimate, t("upload.unfinished"));
     picker.problem(picker.missing());
     if (picker.missing()) return element.querySelector(".styles input").focus();
+    if (regions.missing()) return setText(estimate, regions.missing());
     await sendForm(element, send, async () => {
       const { jobs } = await post("/jobs", body());
       confirm(jobs);
       contents.clear();
+      masks.clear(); // that of a style would now be laid over the next picture
       show([]);
       setText(estimate, "");
     }, show);

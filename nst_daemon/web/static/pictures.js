@@ -24,7 +24,7 @@ export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
   const element = make("div", { class: "picture-zone" }, input, zone, make("div", { role: "alert" }, refused), many, items);
 
   function show() {
-    list(items, tray.kept, (item) => item.id, (item) => card(tray, item, named, onchange), update);
+    list(items, tray.kept, (item) => item.id, (item) => pictureCard(tray, item, { named, onchange }), updateCard);
     items.hidden = !tray.kept.length;
     const folds = tray.kept.length > FOLDED, hidden = folds && !whole ? tray.kept.slice(FOLDED).filter(calm) : [];
     for (const element of items.children) element.hidden = hidden.some((item) => String(item.id) === element.dataset.key);
@@ -57,7 +57,8 @@ export function pictureZone({ tray, id, named = true, onchange = () => {} }) {
   return { element, problems, show };
 }
 
-function card(tray, item, named, onchange) {
+/** An item of a tray as `li`. named: with a field for the name of the result; onchange(): after the name has changed. */
+export function pictureCard(tray, item, { named = false, onchange = () => {} } = {}) {
   const name = make("input", { type: "text", value: item.name, placeholder: stem(item.label), title: item.label, maxLength: 200, "aria-label": t("upload.name_of", { name: item.label }), autocomplete: "off", on: {
     input: () => { item.name = name.value; onchange(); } } });
   return make("li", { class: "picture" },
@@ -68,7 +69,8 @@ function card(tray, item, named, onchange) {
     button(t("upload.again"), { icon: "retry", kind: "again", on: () => tray.retry(item) }));
 }
 
-function update(element, item) {
+/** Show the present state of an item in its card. */
+export function updateCard(element, item) {
   const part = (css) => element.querySelector(css);
   element.dataset.state = item.state;
   showFace(part(".face"), item);
@@ -77,7 +79,7 @@ function update(element, item) {
   bar.value = item.part;
   part(".again").hidden = item.state !== "failed";
   setText(part(".problem"), item.error || item.problem);
-  setText(part(".facts"), item.state === "done" ? `${item.info.width} × ${item.info.height} · ${bytes(item.info.bytes)}`
+  setText(part(".facts"), item.kept ? t("areas.kept") : item.state === "done" ? `${item.info.width} × ${item.info.height} · ${bytes(item.info.bytes)}`
     : item.state === "sending" ? t("upload.sent", { part: percent(item.part), size: bytes(item.file.size) })
       : item.state === "waiting" ? t("upload.waits") : "");
 }

@@ -1,11 +1,14 @@
-// The dialogs "paint again" and "retry with changes": the form of the settings, filled in with those of the job.
-import { address, ApiError, get, post } from "./api.js";
+// The dialogs "paint again" and "retry with changes": the forms of styles, masks and settings, filled in with those of the job.
+import { ApiError, get, post } from "./api.js";
+import { areas } from "./areas.js";
 import { problemOf } from "./checker.js";
 import { ask, make, picture, toast } from "./dom.js";
-import { changedSettings, heading, imageOf, name as shownName, styleNames } from "./job_parts.js";
+import { changedSettings, heading, imageOf, name as shownName } from "./job_parts.js";
 import { settingsForm } from "./settings_form.js";
-import { limits, settings, styles } from "./store.js";
+import { limits, settings } from "./store.js";
+import { stylePicker } from "./style_picker.js";
 import { enumeration, t } from "./texts.js";
+import { Tray } from "./uploads.js";
 
 /** A job that has already ended is painted again with changes, as a new job. Returns {id, name}, or null. */
 export async function paintAgain(job) {
@@ -13,107 +16,165 @@ export async function paintAgain(job) {
   if (!form) return null;
   const name = make("input", { id: "repeat-name", type: "text", maxLength: 200, autocomplete: "off", placeholder: job.name });
   let made = null, others = null;
-  await ask({
+  await form.ask({
     title: t("repeat.title"),
-    wide: true,
-    body: [form.about, form.style, field("repeat-name", t("repeat.name"), name), form.priority, form.element, form.trouble],
+    first: [field("repeat-name", t("repeat.name"), name)],
     action: t("repeat.send"),
-    cancel: t("job.dismiss"),
-    accept: () => form.send(async () => {
-      const { set, unset } = form.changes();
-      // The job has every setting; those that came with its preset give way to another one.
-      const replaced = "preset" in set ? Object.keys(form.job.settings).filter((key) => !(key in form.values())) : [];
-      const body = { set, unset: [...new Set([...unset, ...replaced])], name: name.value.trim(), priority: form.chosenPriority(), other_weights: Boolean(others?.checked) };
-      if (form.chosenStyle()) body.styles = [{ library: form.chosenStyle() }];
-      made = (await post(`/jobs/${form.job.id}/repeat`, body)).jobs[0];
-    }, (error) => {
+    act: async () => {
+      made = (await post(`/jobs/${job.id}/repeat`, { ...form.body(true), name: name.value.trim(), other_weights: Boolean(others?.checked) })).jobs[0];
+    },
+    refused(error) {
       if (others || !/weights/.test(error.message)) return;
       others = make("input", { type: "checkbox", id: "repeat-weights" });
       form.trouble.after(make("label", { class: "repeat-check" }, others, make("span", {}, t("repeat.other_weights"))));
-    }),
+    },
   });
   if (made) toast("good", `${t("repeat.added")} `, make("a", { href: `#/jobs/${made.id}` }, made.name));
   return made;
 }
 
-/** Failed or cancelled jobs are painted again with changed settings. Returns whether that was requested. */
+/** Failed or cancelled jobs are painted again with changed settings; with other pictures, as new jobs. Returns whether that was requested. */
 export async function retryWithChanges(jobs) {
   const form = await changesForm(jobs);
   if (!form) return false;
   const unknown = jobs.length === 1 && /unknown setting '?([^\s';,)]+)/.exec(jobs[0].error)?.[1];
   const ignored = unknown ? make("input", { type: "checkbox", id: "repeat-ignore", checked: true }) : null;
-  return ask({
+  const changes = () => {
+    const found = form.body(form.otherPictures());
+    if (ignored?.checked) found.unset.push(unknown);
+    return found;
+  };
+  return form.ask({
     title: t("repeat.retry_title", { count: jobs.length }),
-    wide: true,
-    body: [form.about, ignored ? make("label", { class: "repeat-check" }, ignored, make("span", {}, t("repeat.ignore", { key: unknown }))) : null, form.style, form.priority, form.element, form.trouble].filter(Boolean),
+    first: [ignored && make("label", { class: "repeat-check" }, ignored, make("span", {}, t("repeat.ignore", { key: unknown })))],
+    note: t("repeat.new_jobs", { count: jobs.length }),
     action: t("repeat.retry_send"),
-    cancel: t("job.dismiss"),
-    accept: () => form.send(async () => {
-      const { set, unset } = form.changes(), priority = form.chosenPriority();
-      if (form.chosenStyle()) set.style = form.chosenStyle();
-      if (ignored?.checked) unset.push(unknown);
-      const body = { action: "retry", ids: jobs.map((job) => job.id), set, unset };
-      if (priority !== jobs[0].priority) body.priority = priority;
-      const { requested, problems } = await post("/jobs/actions", body);
-      if (problems.length && !requested.length) throw new ApiError(400, problems[0]);
-      if (problems.length) toast("bad", t("job.not_requested", { count: problems.length, reasons: enumeration([...new Set(problems.map((one) => one.error))].slice(0, 3)) }));
-      toast("good", t("job.done_retry", { count: requested.length }));
-    }),
+    act: () => form.otherPictures() ? repeatAll(jobs, changes()) : retryAll(jobs, changes()),
   });
+}
+
+/** Retry jobs with changed settings. Raises ApiError if none can be. */
+async function retryAll(jobs, { set, unset, priority, style }) {
+  const body = { action: "retry", ids: jobs.map((job) => job.id), set: style ? { ...set, style } : set, unset };
+  if (priority !== jobs[0].priority) body.priority = priority;
+  const { requested, problems } = await post("/jobs/actions", body);
+  if (problems.length && !requested.length) throw new ApiError(400, problems[0]);
+  report("job.done_retry", requested.length, problems);
+}
+
+/** Submit new jobs with other pictures. Raises ApiError if none can be. */
+async function repeatAll(jobs, body) {
+  const problems = [], unknown = [];
+  let made = 0;
+  for (const job of jobs)
+    try {
+      await post(`/jobs/${job.id}/repeat`, body);
+      made++;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 409 && body.styles.every((style) => style.library)) unknown.push(job); // it was refused before it had a style
+      else problems.push(error);
+    }
+  if (unknown.length) await retryAll(unknown, { ...body, style: body.styles.map((style) => style.library) });
+  if (problems.length && !made && !unknown.length) throw problems[0];
+  if (made || problems.length) report("paint.sent", made, problems);
+}
+
+function report(text, count, problems) {
+  if (problems.length) toast("bad", t("job.not_requested", { count: problems.length, reasons: enumeration([...new Set(problems.map((one) => one.error || one.message))].slice(0, 3)) }));
+  if (count) toast("good", t(text, { count }));
 }
 
 const field = (id, label, input) => make("div", { class: "repeat-field" }, make("label", { for: id }, label), input);
 
 /** What both dialogs share; null after a message if it cannot be loaded. */
 async function changesForm(jobs) {
-  let info, library, most, job;
+  let info, most, job;
   try {
-    [info, library, { max_priority: most }, job] = await Promise.all([settings(), styles(), limits(), get(`/jobs/${jobs[0].id}`)]);
+    [info, { max_priority: most }, job] = await Promise.all([settings(), limits(), get(`/jobs/${jobs[0].id}`)]);
   } catch (error) {
     toast("bad", error.message);
     return null;
   }
   const values = jobs.length > 1 ? {} : changedSettings(job, info);
   const form = settingsForm({ info, values, id: "repeat-settings" });
-  const select = make("select", { id: "repeat-style", on: { change: () => showFace() } },
-    make("option", { value: "" }, jobs.length > 1 ? t("repeat.same_styles") : t("repeat.same_style", { name: styleNames(job) || "–" })),
-    ...library.filter((style) => !style.problem).map((style) => make("option", { value: style.name }, style.name)));
-  const face = make("span", { class: "repeat-face" });
-  const own = job.inputs.findIndex((input) => input.role === "style" && input.available);
-  const showFace = () => {
-    const style = library.find((one) => one.name === select.value);
-    const src = style ? address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version }) : own >= 0 && jobs.length === 1 ? imageOf(job, `inputs/${own}`, { size: "thumbnail" }) : "";
-    face.replaceChildren(...(src ? [picture(src, { class: "job-thumb" })] : []));
-  };
-  showFace();
+  const pictures = picturesForm(jobs.length > 1 ? null : job);
   const priority = make("input", { id: "repeat-priority", type: "number", step: 1, min: -most, max: most, value: jobs[0].priority });
   const trouble = make("p", { class: "problem", role: "alert" });
   const content = job.inputs.findIndex((input) => input.role === "content" && input.available);
+  const about = make("div", { class: "repeat-about" }, jobs.length === 1 && content >= 0 ? picture(imageOf(job, `inputs/${content}`, { size: "thumbnail" }), { class: "job-thumb" }) : null,
+    jobs.length === 1 ? shownName(heading(job)) : make("span", {}, t("jobs.count", { count: jobs.length })));
+
+  /** Send; false if something was refused, which is shown at its field. */
+  async function send(act, refused) {
+    trouble.textContent = pictures.missing();
+    if (trouble.textContent) return false;
+    try {
+      await act();
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      trouble.textContent = pictures.problems(form.problems([problemOf(error)])).map((one) => one.error).join(" ");
+      refused?.(error);
+      return false;
+    }
+  }
+
   return {
-    job,
     trouble,
-    element: form.element,
-    changes: () => form.changes(),
-    values: () => form.values(),
-    chosenStyle: () => select.value,
-    chosenPriority: () => priority.valueAsNumber || 0,
-    about: make("div", { class: "repeat-about" }, jobs.length === 1 && content >= 0 ? picture(imageOf(job, `inputs/${content}`, { size: "thumbnail" }), { class: "job-thumb" }) : null,
-      jobs.length === 1 ? shownName(heading(job)) : make("span", {}, t("jobs.count", { count: jobs.length }))),
-    style: field("repeat-style", t("repeat.style"), make("div", { class: "repeat-style" }, face, select)),
-    priority: field("repeat-priority", t("job.priority"), priority),
-    /** Send; false if something was refused, which is shown at its field. */
-    async send(act, refused = () => {}) {
-      trouble.textContent = "";
-      try {
-        await act();
-        return true;
-      } catch (error) {
-        if (!(error instanceof ApiError)) throw error;
-        const rest = form.problems([problemOf(error)]);
-        trouble.textContent = rest.map((one) => one.error).join(" ");
-        refused(error);
-        return false;
-      }
+    otherPictures: () => Boolean(pictures.changes()),
+    /** A Repeat, without a name. again: a new job gets every setting of the job; those that came with its preset give way to another preset. */
+    body(again) {
+      const { set, unset } = form.changes();
+      const replaced = again && "preset" in set && jobs.length === 1 ? Object.keys(job.settings).filter((key) => !(key in form.values())) : [];
+      return { set, unset: [...new Set([...unset, ...replaced])], priority: priority.valueAsNumber || 0, ...pictures.changes() };
+    },
+    /** Show the dialog. first: elements before the styles. note: shown while other pictures are chosen. act(): sends; refused(error). */
+    async ask({ title, first, note, action, act, refused }) {
+      const said = make("p", { class: "help", role: "status" });
+      pictures.onchange = () => { said.textContent = note && pictures.changes() ? note : ""; };
+      const body = [about, ...first, pictures.element, said, field("repeat-priority", t("job.priority"), priority), form.element, trouble].filter(Boolean);
+      const done = await ask({ title, wide: true, body, action, cancel: t("job.dismiss"), accept: () => send(act, refused) });
+      pictures.end();
+      return done;
     },
   };
+}
+
+/** The styles and masks of a job, and others instead. job: JobDetails; null: of several jobs, which keep theirs or all get the same. */
+function picturesForm(job) {
+  const contents = new Tray(() => 1), styles = new Tray((known) => known.max_style_pictures), masks = new Tray((known) => known.max_style_pictures + 1);
+  const kept = (tray, role, of = () => 0) => (job?.inputs || []).map((input, number) => ({ ...input, number })).filter((input) => input.role === role)
+    .map(({ name, number, available }, place) => tray.keep({ label: name.replace(/\.style(-\d+)?(?=\.[^.]*$)/i, ""), name: role === "content" ? heading(job) : "", input: number, of: of(place), source: available ? imageOf(job, `inputs/${number}`, { size: "thumbnail" }) : "" }));
+  const own = kept(contents, "content"), before = kept(styles, "style");
+  if (!before.length) before.push(styles.keep({ label: t("repeat.same_styles") }));
+  kept(masks, "content-mask", () => own[0]?.id);
+  kept(masks, "style-mask", (place) => before[place]?.id);
+  const chosen = new Set(before.map((item) => `upload:${item.id}`));
+  const picker = stylePicker({ tray: styles, id: "repeat-styles", several: "blend", chosen, onchange: () => changed() });
+  const regions = job && areas({ masks, id: "repeat-areas", contents, styles, picker });
+  const present = () => ({ styles: regions ? regions.styles() : picker.refs(), content_mask: regions?.mask(own[0]) ?? null });
+  const first = JSON.stringify(present());
+  const label = make("h3", { id: "repeat-styles-title" }, t("repeat.style"));
+  const form = {
+    element: make("section", { class: "repeat-pictures", "aria-labelledby": label.id }, label, picker.element, regions?.element),
+    onchange() {},
+    missing: () => picker.missing() || regions?.missing() || "",
+    problems: (list) => picker.problems(regions ? regions.problems(list) : list),
+    /** `styles` and `content_mask` of a Repeat, or null if they are as before. */
+    changes() {
+      const now = present();
+      return now.styles.length && JSON.stringify(now) !== first ? now : null;
+    },
+    end() {
+      for (const tray of [styles, masks]) for (const item of [...tray.items]) tray.drop(item);
+    },
+  };
+  function changed() {
+    regions?.show();
+    form.onchange();
+  }
+  styles.subscribe(() => { picker.show(); changed(); });
+  masks.subscribe(changed);
+  return form;
 }

@@ -1,6 +1,7 @@
 // Styles: of the library, or uploaded. One of them, several blended in each picture, or (in a batch) each by itself.
 import { address, post } from "./api.js";
 import { announce, ask, button, icon, list, make, picture, setText } from "./dom.js";
+import { acceptDrops } from "./dropping.js";
 import { showFace, stem } from "./pictures.js";
 import { forget, limits, styles } from "./store.js";
 import { percent, t } from "./texts.js";
@@ -8,14 +9,17 @@ import { percent, t } from "./texts.js";
 const SEARCH_FROM = 12; // styles
 
 /**
- * {element, add(files), refs(), missing(), problem(text), problems(list), loaded, show()}. tray: uploaded styles. several: "blend" (a switch chooses between one and several) or
- * "each". chosen: a set of keys ("library:NAME", "upload:ID of an item") that outlives the view. onchange(): after each choice.
+ * {element, add(files), picked(), refs(), missing(), problem(text), problems(list), loaded, show()}. tray: uploaded styles. several: "blend" (a switch chooses between one and several) or
+ * "each". The tray may have styles of an earlier job; one without `input` stands for all of them, and is not blended with others. chosen: a set of keys ("library:NAME", "upload:ID of an item") that outlives the view. onchange(): after each choice.
  */
 export function stylePicker({ tray, id, several, chosen, onchange }) {
   let known = [], standard = "", many = several === "each" || chosen.size > 1;
   const input = make("input", { type: "file", id: `${id}-file`, multiple: true, class: "unseen", "aria-label": t("styles.add"), on: { change: () => { add([...input.files]); input.value = ""; } } });
-  const search = make("input", { type: "search", placeholder: t("styles.search"), "aria-label": t("styles.search"), hidden: true, autocomplete: "off", on: { input: () => show() } });
-  const grid = make("div", { class: "styles", role: "group", "aria-label": t("styles.title") });
+  const search = make("input", { type: "search", placeholder: t("styles.search"), "aria-label": t("styles.search"), hidden: true, autocomplete: "off", on: {
+    input: () => show(),
+    keydown: (event) => { if (event.key === "Enter") event.preventDefault(); }, // it must not submit the form around it
+  } });
+  const grid = acceptDrops(make("div", { class: "styles", role: "group", "aria-label": t("styles.title") }), (files) => add(files));
   const wrong = make("p", { class: "problem", id: `${id}-problem` });
   const blend = make("input", { type: "checkbox", checked: many, on: { change: () => {
     many = blend.checked;
@@ -44,13 +48,19 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
   async function add(files) {
     const added = (await tray.add(files)).filter((item) => item.state !== "refused");
     if (!many) chosen.clear();
+    clearWhole();
     for (const item of many ? added : added.slice(0, 1)) chosen.add(`upload:${item.id}`);
     show();
     onchange();
   }
 
+  const itemOf = (key) => tray.items.find((item) => `upload:${item.id}` === key);
+  const whole = (key) => itemOf(key)?.kept && itemOf(key).input === null;
+  const clearWhole = () => [...chosen].filter(whole).forEach((key) => chosen.delete(key));
+
   function choose(key, yes) {
-    if (!many) chosen.clear();
+    if (!many || whole(key)) chosen.clear();
+    clearWhole();
     if (yes) chosen.add(key);
     else chosen.delete(key);
     show();
@@ -75,11 +85,11 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     if (key === "add") return make("label", { class: "style add", for: input.id }, make("span", { class: "face" }, icon("plus")), make("span", { class: "label" }, t("styles.upload")));
     const name = item ? stem(item.label) : style.name;
     const box = make("input", { type: many ? "checkbox" : "radio", name: `${id}-style`, class: "unseen", on: { change: () => choose(key, box.checked) } });
-    const face = style ? picture(address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version }), { class: "face" }) : make("span", { class: "face" });
+    const face = style ? picture(faceOf(style), { class: "face" }) : make("span", { class: "face" });
     return make("div", { class: "style" },
-      make("label", { title: name }, box, face, make("span", { class: "tick" }, icon("check")), make("span", { class: "label name" }, name)),
+      make("label", { title: name }, box, face, make("span", { class: "tick" }, icon("check")), make("span", { class: "label name" }, name), item?.kept && item.input !== null && make("small", { class: "label help" }, t("areas.kept"))),
       item && make("progress", { max: 1, "aria-label": t("upload.progress_of", { name }) }),
-      item && button("", { icon: "close", label: t("upload.remove", { name }), kind: "overlay", on: () => { tray.drop(item); chosen.delete(key); show(); onchange(); } }),
+      item && !item.kept && button("", { icon: "close", label: t("upload.remove", { name }), kind: "overlay", on: () => { tray.drop(item); chosen.delete(key); show(); onchange(); } }),
       item && button(t("styles.keep"), { kind: "keep small", on: () => keep(item) }),
       item && button(t("upload.again"), { icon: "retry", kind: "again small", on: () => tray.retry(item) }),
       make("p", { class: "problem" }));
@@ -98,7 +108,7 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     bar.hidden = !["waiting", "sending"].includes(item.state);
     bar.value = item.part;
     bar.title = percent(item.part);
-    element.querySelector(".keep").hidden = item.state !== "done";
+    element.querySelector(".keep").hidden = !item.info;
     element.querySelector(".again").hidden = item.state !== "failed";
   }
 
@@ -129,10 +139,17 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
   }
 
   const loaded = load().catch((error) => setText(wrong, error.message));
+  /** The chosen styles in their order: [{key, name, src, item, ref}]. item: not for those of the library. ref: as a request names it; null: not uploaded yet. */
+  const picked = () => [...chosen].map((key) => {
+    const item = itemOf(key), name = item ? stem(item.label) : key.slice(8);
+    if (key.startsWith("library:")) return { key, name, src: faceOf(known.find((style) => style.name === name) || { name }), item: null, ref: { library: name } };
+    return { key, name, item, src: item?.thumbnail, ref: item?.info ? { upload: item.info.id } : item?.input != null ? { input: item.input } : null };
+  }).filter(({ key, item }) => !whole(key) && (item || key.startsWith("library:")));
+
   return {
-    element, add, loaded, show,
+    element, add, loaded, show, picked,
     /** The chosen styles as StyleRefs. */
-    refs: () => [...chosen].map((key) => key.startsWith("library:") ? { library: key.slice(8) } : { upload: tray.items.find((item) => `upload:${item.id}` === key)?.info?.id }).filter((ref) => ref.library !== undefined || ref.upload),
+    refs: () => picked().map(({ ref }) => ref).filter(Boolean),
     /** What prevents that the choice is used, or "". */
     missing() {
       const items = tray.items.filter((item) => chosen.has(`upload:${item.id}`));
@@ -149,3 +166,5 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     },
   };
 }
+
+const faceOf = (style) => address(`/styles/${encodeURIComponent(style.name)}/thumbnail`, { v: style.version });

@@ -12,16 +12,22 @@ let sending = 0, serial = 0;
 /**
  * A file. state: "waiting", "sending", "done", "failed" (it can be uploaded again) or "refused" (it cannot).
  * part: what has been sent, 0 to 1. info: UploadInfo when it is done. name: of the result, written by the visitor.
+ * of: of a mask, the id of the item that it belongs to. kept: it is of an earlier job and not uploaded; input: its number among the inputs of that job; source: its address.
  */
 class Item {
   constructor(file) {
-    Object.assign(this, { id: ++serial, file, label: file.name, name: "", state: "waiting", part: 0, info: null, error: "", problem: "", abort: null, preview: "", pause: FIRST_PAUSE, timer: 0 });
+    Object.assign(this, { id: ++serial, file, label: file.name, name: "", state: "waiting", part: 0, info: null, error: "", problem: "", abort: null, preview: "", of: 0, kept: false, input: null, source: "", pause: FIRST_PAUSE, timer: 0 });
     if (file.size <= LARGEST_PREVIEW && /^image\/(png|jpeg|webp|gif|avif|bmp)$/.test(file.type)) this.preview = URL.createObjectURL(file);
   }
 
   /** The address of a small picture of it, or "". */
   get thumbnail() {
-    return this.info ? address(`/uploads/${this.info.id}/thumbnail`) : this.preview;
+    return this.info ? address(`/uploads/${this.info.id}/thumbnail`) : this.source || this.preview;
+  }
+
+  /** What a request names it by: the id of its upload, or the number of an input; undefined until it is uploaded. */
+  get reference() {
+    return this.info?.id ?? this.input ?? undefined;
   }
 
   release() {
@@ -49,10 +55,10 @@ export class Tray {
     for (const listener of [...this.listeners]) listener();
   }
 
-  /** Add files and upload those that the daemon will accept. Returns the new items. */
-  async add(files) {
+  /** Add files and upload those that the daemon will accept. more: further properties of the items. Returns the new items. */
+  async add(files, more = {}) {
     const known = await limits().catch(() => null); // the server refuses what the page does not
-    const added = [...files].map((file) => new Item(file));
+    const added = [...files].map((file) => Object.assign(new Item(file), more));
     for (const item of added) {
       item.error = known ? refusal(item.file, known) || (this.kept.length >= this.max(known) ? t("upload.too_many", { count: this.max(known) }) : "") : "";
       if (item.error) item.state = "refused";
@@ -64,11 +70,18 @@ export class Tray {
   }
 
   /** Add a file that was uploaded before the page was loaded. */
-  restore({ id, label, name, info }) {
-    const item = Object.assign(new Item({ name: label, size: info.bytes, type: "" }), { id, name, info, state: "done", part: 1 });
+  restore({ id, label, name, info, of }) {
+    const item = Object.assign(new Item({ name: label, size: info.bytes, type: "" }), { id, name, info, of, state: "done", part: 1 });
     serial = Math.max(serial, id);
     this.items.push(item);
     this.tell();
+    return item;
+  }
+
+  /** Add a picture of an earlier job: {label, input, source, of}. Without `input` it stands for all that the job has. */
+  keep(values) {
+    const item = Object.assign(new Item({ name: values.label, size: 0, type: "" }), values, { kept: true, state: "done", part: 1 });
+    this.items.push(item);
     return item;
   }
 
