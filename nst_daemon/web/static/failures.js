@@ -4,7 +4,7 @@ const SMALLEST = 64; // pixels
 
 /**
  * Kinds of failures by what the daemon's message says; the first match counts. `helps`, in this order:
- * "smaller" and "float32": retry with this change; "change": retry with changed settings; "style": with another style;
+ * "smaller" and "float32": retry with this change; "change": retry with changed settings; "style": with another style; "masks": with other masks;
  * "retry": as it is; "again": the picture has to be uploaded again.
  */
 const KINDS = [
@@ -15,7 +15,7 @@ const KINDS = [
   ["gone", /(are|is) gone|cannot be found/, ["again"]],
   ["damaged", /damaged or truncated| is empty|non-finite pixels|fully transparent/, ["again"]],
   ["format", /not an image file|not a known format|which is not supported/, ["again"]],
-  ["masks", /\bmasks?\b/, ["again"]],
+  ["masks", /\bmasks?\b/, ["masks", "again"]],
   ["style", /\bstyles?\/|style .*(library|does not exist)|no style\b|the library/, ["style", "again"]],
   ["settings", /unknown (key|setting)|not allowed|out of range|must be|\.yaml/, ["change"]],
   ["weights", /\bweights\b|ONNX/, ["retry"]],

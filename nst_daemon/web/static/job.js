@@ -130,6 +130,7 @@ class JobView {
       smaller: () => button(t("job.help_smaller", { size: smaller(job) }), { on: () => this.perform("retry", { set: changesOf(job, "smaller") }) }),
       float32: () => button(t("job.help_float32"), { on: () => this.perform("retry", { set: changesOf(job, "float32") }) }),
       change: () => button(t("job.help_change"), { on: () => this.retry({}) }),
+      masks: () => button(t("job.help_masks"), { on: () => this.retry({}) }),
       style: () => button(t("job.help_style"), { on: () => this.retry({ style: true }) }),
       retry: () => button(t("job.help_retry"), { icon: "retry", on: () => this.perform("retry") }),
       again: () => make("a", { class: "button", href: "#/" }, icon("upload"), make("span", {}, t("job.help_again"))),
