@@ -54,6 +54,7 @@ async function route() {
   }
   scrollTo({ top: 0, behavior: "instant" });
   if (!first) place.focus({ preventScroll: true });
+  place.setAttribute("aria-busy", "true");
   try {
     await view.show(inside, { parts, query });
   } catch (error) {
@@ -62,6 +63,7 @@ async function route() {
       broken = store.changed;
     }
   }
+  if (turn === wanted) place.removeAttribute("aria-busy");
   retitle();
 }
 

@@ -85,6 +85,12 @@ function fill(place, items, key, build, update) {
   });
 }
 
+/** Of the items of a list, only the controls of one are in the order of the Tab key; a view moves to the others with arrow keys. */
+export function rove(items, chosen) {
+  for (const item of items)
+    for (const part of item.querySelectorAll("a:not([aria-hidden]), button, input")) part.tabIndex = item === chosen ? 0 : -1;
+}
+
 const PICTURE_PAUSES = [1500, 6000]; // milliseconds until a picture is requested again
 
 /** Load `src` into an image, and again after a while if that fails: the daemon may be moving the file. `failed()`: it cannot be loaded. */

@@ -41,8 +41,8 @@ class JobView {
   }
 
   async start() {
-    await settings().then((info) => { this.info = info; }, () => {});
-    await this.load();
+    const known = settings().then((info) => { this.info = info; }, () => {});
+    await this.load(known);
   }
 
   end() {
@@ -51,9 +51,11 @@ class JobView {
     this.unsubscribe();
   }
 
-  async load() {
+  /** Request the job and show it, after `known`. */
+  async load(known = null) {
     try {
       this.job = await get(`/jobs/${this.id}`);
+      await known;
     } catch (error) {
       if (!this.ended) this.fail(error);
       return;

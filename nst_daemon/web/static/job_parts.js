@@ -33,7 +33,7 @@ export const requestedText = (job) => job.requested ? t(`job.requested_${job.req
 export function name(text, properties = {}) {
   const characters = [...text], tail = characters.length > 2 * TAIL ? TAIL : 0;
   const head = characters.slice(0, characters.length - tail).join("");
-  return make("span", { class: "job-name", title: text, ...properties },
+  return make("span", { class: "job-name", title: text, dir: "auto", ...properties },
     make("span", { class: "head" }, head), tail ? make("span", { class: "tail" }, characters.slice(-tail).join("")) : null);
 }
 

@@ -1,6 +1,6 @@
 // The list of jobs: filters by state, search, pages, and actions for one or several jobs.
 import { get } from "./api.js";
-import { announce, button, list, make, redraw, setText } from "./dom.js";
+import { announce, button, list, make, redraw, rove, setText } from "./dom.js";
 import { causeOf, failureOf } from "./failures.js";
 import { act, FILTERS, heading, imageOf, name, requestedText, sentence, stateChip, thumbnail, variant } from "./job_parts.js";
 import { retryWithChanges } from "./repeat.js";
@@ -21,6 +21,7 @@ export const title = () => t("jobs.title");
 /** Show the list; parameters of the address: filter, q, batch. */
 export function show(place, { query }) {
   view = new JobsView(place, query);
+  return view.shown;
 }
 
 export function leave() {
@@ -36,12 +37,13 @@ class JobsView {
     this.batch = parameters.get("batch") || "";
     this.cursors = [""]; // of the pages up to the one that is shown
     this.page = { jobs: [], next: "", total: 0 };
+    this.current = ""; // the row that has the focus or had it last
     this.loaded = false;
     this.changed = 0;
     this.selection = new Selection(() => this.showSelection());
     this.build(place);
     this.unsubscribe = subscribe(() => this.follow());
-    this.load();
+    this.shown = this.load();
   }
 
   end() {
@@ -62,7 +64,7 @@ class JobsView {
     this.everyAction = make("span", { class: "jobs-every-action" });
     this.head = make("div", { class: "jobs-head", hidden: true },
       mayChange() ? make("label", { class: "jobs-every" }, this.every, make("span", {}, t("jobs.select_page"))) : null, this.count, this.everyAction);
-    this.rows = make("ul", { class: "jobs-rows", "aria-label": t("jobs.title"), on: { keydown: (event) => this.move(event) } });
+    this.rows = make("ul", { class: "jobs-rows", "aria-label": t("jobs.title"), on: { keydown: (event) => this.move(event), focusin: (event) => this.focused(event) } });
     this.empty = make("div", { class: "jobs-empty", hidden: true });
     this.pager = make("nav", { class: "jobs-pager", "aria-label": t("jobs.pages"), hidden: true });
     this.bar = make("div", { class: "jobs-selected", role: "region", "aria-label": t("jobs.selection"), hidden: true });
@@ -150,6 +152,7 @@ class JobsView {
     this.head.hidden = !jobs.length;
     setText(this.count, total > jobs.length ? this.position() : t("jobs.count", { count: total }));
     list(this.rows, jobs, (job) => job.id, () => make("li", { class: "jobs-row" }), (row, job) => this.showRow(row, job));
+    this.rove();
     this.empty.hidden = jobs.length > 0;
     if (!jobs.length) redraw(this.empty, [this.filter, this.query, this.batch], () => this.nothing());
     this.showPager();
@@ -180,6 +183,11 @@ class JobsView {
         const { states } = FILTERS[key];
         if (counts) setText(element.lastChild, number((states.length ? states : Object.keys(counts)).reduce((sum, state) => sum + (counts[state] || 0), 0)));
       });
+    const shown = `${this.filter} ${Boolean(counts)}`;
+    if (this.shownFilter === shown) return;
+    this.shownFilter = shown;
+    const pressed = this.filters.querySelector("[aria-pressed=true]"); // on a phone, the filters are scrolled sideways
+    this.filters.scrollLeft = pressed.offsetLeft - this.filters.offsetLeft - (this.filters.clientWidth - pressed.offsetWidth) / 2;
   }
 
   showBatch() {
@@ -270,26 +278,53 @@ class JobsView {
         icon: { ...ROW_ACTIONS, priority: "up" }[action], kind: action === "delete" ? "danger" : "", on: () => this.perform(action, this.selection.with(action)),
       })),
       this.selection.with("retry").length ? button(t("jobs.retry_changed"), { on: () => this.retryChanged() }) : null,
-      button("", { icon: "close", label: t("jobs.select_none"), kind: "quiet", on: () => { this.selection.clear(); this.rows.querySelector("a")?.focus(); } })]);
+      button("", { icon: "close", label: t("jobs.select_none"), kind: "quiet", on: () => { this.selection.clear(); this.refocus(); } })]);
   }
 
   async perform(action, jobs, options = {}) {
     if (!await act(action, jobs, options)) return;
     if (jobs.length > 1 || this.selection.has(jobs[0]?.id)) this.selection.clear();
     await this.load();
+    this.refocus();
   }
 
   async retryChanged() {
     if (!await retryWithChanges(this.selection.with("retry"))) return;
     this.selection.clear();
     await this.load();
+    this.refocus();
   }
 
-  /** Arrow keys move between rows; x selects. */
+  // Keyboard: one row is in the order of the Tab key
+
+  /** The row that has the focus or had it last. */
+  get currentRow() {
+    return [...this.rows.children].find((row) => row.dataset.key === this.current) || this.rows.firstElementChild;
+  }
+
+  rove() {
+    rove(this.rows.children, this.currentRow);
+  }
+
+  focused(event) {
+    const row = event.target.closest(".jobs-row");
+    if (!row || row.dataset.key === this.current) return;
+    this.current = row.dataset.key;
+    this.rove();
+  }
+
+  /** The element with the focus has gone: its row gets it, or else the heading. */
+  refocus() {
+    if (document.activeElement !== document.body) return;
+    (this.currentRow?.querySelector(".jobs-title") || this.place.querySelector("h1")).focus();
+  }
+
+  /** Arrow keys move between rows; x selects; Escape clears the selection. */
   move(event) {
     const row = event.target.closest(".jobs-row");
     if (!row || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=number]")) return;
     if (event.key === "x" && row.querySelector("input")) row.querySelector("input").click();
+    if (event.key === "Escape" && this.selection.size) this.selection.clear();
     const other = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, Home: this.rows.firstElementChild, End: this.rows.lastElementChild }[event.key];
     if (!other) return;
     event.preventDefault();

@@ -99,7 +99,7 @@ function update(card, painting) {
   const part = (css) => card.querySelector(css);
   setText(part(".percent"), percent(painting.percent / 100));
   part("progress").value = painting.percent;
-  setText(part(".left"), painting.left !== null ? t("now.left", { time: duration(painting.left) }) : painting.total ? "" : t("now.starting"));
+  setText(part(".left"), painting.total && painting.done === painting.total ? t("job.state_staged") : painting.left !== null ? t("now.left", { time: duration(painting.left) }) : painting.total ? "" : t("now.starting"));
   setText(part(".pace .help"), painting.total ? [t("now.iterations", { done: painting.done, total: painting.total }), painting.speed ? t("now.speed", { speed: number(painting.speed, { maximumSignificantDigits: 2 }) }) : "",
     store.status.workers.length > 1 ? painting.worker : ""].filter(Boolean).join(" · ") : painting.worker);
   redraw(part(".curve"), painting.curve, () => curve(painting.curve));

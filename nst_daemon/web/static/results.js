@@ -1,6 +1,6 @@
 // The results: a grid of pictures with search and filters, a selection for zip and delete, and the viewer.
 import { address, get } from "./api.js";
-import { announce, button, icon, list, make, redraw, setText } from "./dom.js";
+import { announce, button, icon, list, make, redraw, rove, setText } from "./dom.js";
 import { act, heading, name, requestedText, thumbnail, variant } from "./job_parts.js";
 import { Selection } from "./selection.js";
 import { mayChange, store, styles, subscribe } from "./store.js";
@@ -20,6 +20,7 @@ export const title = () => t("results.title");
 /** Show the results; parameters of the address: q, batch, style. */
 export function show(place, { query }) {
   view = new ResultsView(place, query);
+  return view.shown;
 }
 
 export function leave() {
@@ -36,7 +37,7 @@ class ResultsView {
     this.build();
     this.unsubscribe = subscribe(() => this.follow());
     this.fillFilters();
-    this.restore();
+    this.shown = this.restore();
   }
 
   end() {
@@ -74,7 +75,7 @@ class ResultsView {
 
   /** Show what was loaded before another view was shown, at the same place; else the first part. */
   async restore() {
-    if (remembered?.key !== this.key()) return this.load();
+    if (remembered?.key !== this.key() || !remembered.jobs.length) return this.load();
     const { jobs, next, total, current, top } = remembered;
     Object.assign(this, { jobs, next, total, current });
     this.draw();
@@ -200,7 +201,7 @@ class ResultsView {
   }
 
   focus(id) {
-    const tile = [...this.grid.children].find((one) => one.dataset.key === id);
+    const tile = [...this.grid.children].find((one) => one.dataset.key === id) || this.grid.firstElementChild;
     tile?.querySelector("button").focus();
   }
 
@@ -208,7 +209,7 @@ class ResultsView {
 
   rove() {
     const tiles = [...this.grid.children], chosen = tiles.find((tile) => tile.dataset.key === this.current) || tiles[0];
-    for (const tile of tiles) for (const part of tile.querySelectorAll("button, input")) part.tabIndex = tile === chosen ? 0 : -1;
+    rove(tiles, chosen);
   }
 
   focused(event) {
@@ -253,6 +254,7 @@ class ResultsView {
     if (!await act("delete", this.selection.with("delete"))) return;
     this.selection.clear();
     await this.refresh();
+    if (document.activeElement === document.body) this.focus(this.current);
   }
 }
 

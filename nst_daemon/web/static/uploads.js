@@ -1,5 +1,6 @@
 // Files that are being uploaded or have been. A tray outlives the view that shows it, so that a visitor can look elsewhere.
 import { address, ApiError, remove, upload } from "./api.js";
+import { announce } from "./dom.js";
 import { limits } from "./store.js";
 import { bytes, t } from "./texts.js";
 
@@ -164,6 +165,7 @@ async function next() {
     sending--;
     item.abort = null;
     tray.tell();
+    if (!tray.busy && item.state === "done") announce(t("upload.so_far", { done: tray.done.length, count: tray.kept.length }));
     next();
   }
 }

@@ -186,8 +186,8 @@ class Viewer {
     const shown = (key, file) => job.files.includes(file) ? make("figure", {}, make("h3", {}, t(`viewer.${key}`)), picture(url(file), { alt: t(`viewer.${key}`) })) : null;
     this.details.replaceChildren(
       make("p", { class: "viewer-full" }, make("b", { class: "name" }, heading(job)), make("small", {}, variant(job)), make("small", {}, date(job.updated))),
-      make("div", { class: "viewer-actions" }, ...files.filter(Boolean),
-        mayChange() ? button(t("job.repeat"), { icon: "paint", kind: "primary", on: () => this.repeat() }) : null,
+      make("div", { class: "viewer-actions" },
+        mayChange() ? button(t("job.repeat"), { icon: "paint", kind: "primary", on: () => this.repeat() }) : null, ...files.filter(Boolean),
         make("a", { class: "button quiet", href: `#/jobs/${job.id}`, on: { click: () => this.leave() } }, icon("jobs"), make("span", {}, t("viewer.open_job"))),
         mayChange() && job.actions.includes("delete") ? button(t("viewer.delete"), { icon: "trash", kind: "danger quiet", on: () => this.remove() }) : null),
       make("ul", { class: "job-files" }, ...job.inputs.map((input, number) => ["content", "style"].includes(input.role) ? make("li", {},
