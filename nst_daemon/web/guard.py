@@ -34,7 +34,7 @@ CHECKS = frozenset({f"{API}/jobs/check", f"{API}/batches/check"})
 SAFE = frozenset({"GET", "HEAD"})
 #: Limits of a body that is not an upload, of one of a login, in bytes, and of the time until it has arrived.
 MAX_BODY, MAX_LOGIN, BODY_SECONDS = 1 << 20, 4096, 30.0
-#: Seconds between checks whether the token of an open request was revoked.
+#: Seconds between checks whether an open request is still accepted.
 RECHECK_SECONDS = 1.0
 #: Nothing from other sites, nothing inline, no frames.
 HEADERS = {
@@ -86,10 +86,10 @@ class Guard:
             await refusal(scope, receive, exchange.send)
             return
         token: Token | None = scope["state"]["token"]
-        if token is None:
+        if token is None and self._tokens.needed:  # its path needs none
             await self._app(scope, exchange.receive, exchange.send)
             return
-        if self._tokens.note_use(token, time.time()):
+        if token and self._tokens.note_use(token, time.time()):
             asyncio.get_running_loop().run_in_executor(None, self._tokens.store_uses)
         await self._while_accepted(token, scope, exchange)
 
@@ -160,15 +160,16 @@ class Guard:
         )
         return self._login if _path(request) == "/" and request.method in SAFE else response
 
-    async def _while_accepted(self, token: Token, scope: Scope, exchange: _Exchange) -> None:
-        """Handle a request, and end it when its token is revoked meanwhile."""
+    async def _while_accepted(self, token: Token | None, scope: Scope, exchange: _Exchange) -> None:
+        """Handle a request, and end it when its token is revoked, or when one without a token needs one."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         revoked = False
 
         def check() -> None:
             nonlocal revoked
-            if self._tokens.accepts(token) or exchange.has_length:
+            accepted = self._tokens.accepts(token) if token else not self._tokens.needed
+            if accepted or exchange.has_length:
                 timers[0] = loop.call_later(RECHECK_SECONDS, check)
             else:
                 revoked = True
@@ -245,7 +246,7 @@ class _Exchange:
         await self.original_send(message)
 
     async def end(self, scope: Scope) -> None:
-        """End the response to a request whose token was revoked."""
+        """End the response to a request that is not accepted any more."""
         if self.finished:
             return
         if self.started:
@@ -253,7 +254,7 @@ class _Exchange:
                 {"type": "http.response.body", "body": b"", "more_body": False}
             )
         else:
-            await unauthorized("the token was revoked")(scope, self.receive, self.send)
+            await unauthorized("the token was revoked, or a token is needed now")(scope, self.receive, self.send)
 
 
 def cookie_name(request: Request) -> str:

@@ -469,16 +469,20 @@ def test_clients_behind_a_proxy_are_told_apart(options: PageOptions) -> None:
     assert last("192.0.2.9", [f"10.0.0.{n}" for n in numbers]) == 429
 
 
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("started", [True, False])
-def test_revoking_a_token_ends_open_requests(
-    options: PageOptions, wrong: WrongTokens, *, started: bool
+def test_changes_of_the_tokens_end_open_requests(
+    options: PageOptions, wrong: WrongTokens, *, started: bool, first: bool
 ) -> None:
-    """An event stream, and a request that waits, end soon after their token was revoked."""
-    secret = tokens.create(options.folders, "phone", "full")
+    """An event stream, and a request that waits, end soon after their token was revoked or the first one was created."""
+    secret = "" if first else tokens.create(options.folders, "phone", "full")
 
     async def endless() -> AsyncIterator[bytes]:
         yield b"data: 1\n\n"
-        await asyncio.to_thread(tokens.revoke, options.folders, "phone")
+        if first:
+            await asyncio.to_thread(tokens.create, options.folders, "phone", "full")
+        else:
+            await asyncio.to_thread(tokens.revoke, options.folders, "phone")
         await asyncio.Event().wait()
 
     async def endpoint(_: Request) -> Response:
@@ -489,7 +493,7 @@ def test_revoking_a_token_ends_open_requests(
         raise AssertionError
 
     visitor = TestClient(guarded(options, wrong, endpoint), f"http://{HOST}")
-    answer = visitor.get(f"{API}/test", headers=bearer(secret))
+    answer = visitor.get(f"{API}/test", headers=bearer(secret) if secret else {})
     assert (answer.status_code, answer.text.startswith("data: 1")) == (
         200 if started else 401,
         started,
