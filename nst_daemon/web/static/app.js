@@ -126,6 +126,9 @@ function menu() {
     choice(t("frame.colours"), SCHEMES.map((name) => [name, t(`frame.${name}`)]), scheme(), useScheme),
     store.session.name && make("p", { class: "help" }, t(store.session.access === "read" ? "frame.signed_in_read" : "frame.signed_in", { name: store.session.name })),
     store.session.name && button(t("frame.sign_out"), { on: signOut }));
+  panel.addEventListener("focusout", ({ relatedTarget }) => { // it would cover what has the focus
+    if (relatedTarget && !panel.contains(relatedTarget) && relatedTarget.id !== "menu-button") panel.hidePopover();
+  });
   return panel;
 }
 
