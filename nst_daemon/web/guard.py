@@ -254,7 +254,9 @@ class _Exchange:
                 {"type": "http.response.body", "body": b"", "more_body": False}
             )
         else:
-            await unauthorized("the token was revoked, or a token is needed now")(scope, self.receive, self.send)
+            await unauthorized("the token was revoked, or a token is needed now")(
+                scope, self.receive, self.send
+            )
 
 
 def cookie_name(request: Request) -> str:

@@ -474,7 +474,7 @@ def test_clients_behind_a_proxy_are_told_apart(options: PageOptions) -> None:
 def test_changes_of_the_tokens_end_open_requests(
     options: PageOptions, wrong: WrongTokens, *, started: bool, first: bool
 ) -> None:
-    """An event stream, and a request that waits, end soon after their token was revoked or the first one was created."""
+    """A stream, and a request that waits, end soon after their token was revoked or the first one was created."""
     secret = "" if first else tokens.create(options.folders, "phone", "full")
 
     async def endless() -> AsyncIterator[bytes]:

@@ -145,7 +145,7 @@ def test_filters_and_search(page: Page, site: Jobs) -> None:
 
 
 def test_pages(page: Page, site: Jobs) -> None:
-    """A list with more jobs than a page is turned forward and back, and names its position."""
+    """A list with more jobs than a page is turned forward and back, names its position, and keeps it for Back."""
     show(page, site, "#/jobs?filter=done")
     page.until(lambda: len(titles(page)) == 100, "the first page")
     assert page.text(".jobs-count") == "1–100 of 107"
@@ -154,6 +154,10 @@ def test_pages(page: Page, site: Jobs) -> None:
     assert page.text(".jobs-count") == "101–107 of 107"
     assert page.driver.switch_to.active_element.tag_name == "h1"
     assert titles(page)[-1] == "older 0"
+    page.click(f"{row(page, 'older 0')} .jobs-title")
+    page.until(lambda: page.find(".job-heading"), "the job")
+    page.click(".job-back")
+    page.until(lambda: len(titles(page)) == 7, "the second page again")
     page.click(".jobs-pager button:nth-of-type(2)")
     page.until(lambda: len(titles(page)) == 100, "the first page again")
 
@@ -229,6 +233,8 @@ def test_several_jobs_at_once(page: Page, site: Jobs) -> None:
     page.click("dialog button[type=submit]")
     site.until(lambda: not any(map(Path.exists, archives)), "the deletion")
     assert page.find(".jobs-selected:not([hidden])") == []
+    focused = page.driver.switch_to.active_element.get_attribute("class")
+    assert focused == "jobs-title", "the focus went with the bar"
     assert page.complaints() == []
 
 
@@ -334,13 +340,16 @@ def test_updates_keep_scroll_position_selection_and_focus(page: Page, site: Jobs
 
 
 def test_keyboard_alone(page: Page, site: Jobs) -> None:
-    """Arrow keys move between the rows, x selects, and Enter opens the job."""
+    """Arrow keys move between the rows, x selects, Tab leads from a row to the bar, and Enter opens the job."""
     show(page, site, "#/jobs?filter=failed")
     names = titles(page)
     page.driver.execute_script("document.querySelector('.jobs-title').focus()")
     page.press(Keys.ARROW_DOWN)
     page.press("x")
     assert page.find(f"{row(page, names[1])} input:checked")
+    page.press(Keys.TAB * 3)  # past the two buttons of the row
+    assert page.find(".jobs-selected button:focus")
+    page.driver.execute_script("document.querySelector('.jobs-title').focus()")
     page.press(Keys.END)
     assert page.driver.switch_to.active_element.text.startswith(names[-1])
     page.press(Keys.ENTER)

@@ -399,7 +399,7 @@ def test_hostile_names_do_nothing(page: Page, site: Site) -> None:
 
 
 def test_leaving_while_uploading_is_questioned(page: Page, site: Site) -> None:
-    """While a file is being uploaded, the browser asks before it leaves the page; the upload can be cancelled."""
+    """During an upload the browser asks before it leaves the page; an interrupted upload is named afterwards."""
     devtools = page.driver.execute_cdp_cmd
     devtools("Network.enable", {})
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2000}
@@ -412,6 +412,11 @@ def test_leaving_while_uploading_is_questioned(page: Page, site: Site) -> None:
         page.click(".picture .overlay")
         page.until(lambda: not page.find(".picture"), "the end of the upload")
         page.until(lambda: not page.driver.execute_script(asks), "the end of the question")
+        page.find("#contents")[0].send_keys(site.picture("two.png"))
+        page.until(lambda: page.find(".picture[data-state=sending]"), "the second upload")
+        page.driver.refresh()
+        page.until(lambda: page.find(".refused li"), "the interrupted upload")
+        assert "two.png was not uploaded" in page.text(".refused li")
     finally:
         devtools("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
 

@@ -9,7 +9,7 @@ export function draft(key, { trays, chosen, written }) {
   const stored = `nst-daemon-draft-${key}`;
   restore(stored, { trays, chosen, written });
   const keep = () => {
-    const files = Object.fromEntries(Object.entries(trays).map(([name, tray]) => [name, tray.done.map((item) => ({ id: item.id, label: item.label, name: item.name, info: item.info, of: item.of }))]));
+    const files = Object.fromEntries(Object.entries(trays).map(([name, tray]) => [name, tray.kept.map((item) => ({ id: item.id, label: item.label, name: item.name, info: item.info, of: item.of }))]));
     try { sessionStorage.setItem(stored, JSON.stringify({ files, chosen: [...chosen], written })); } catch { /* storage may be full or forbidden */ }
   };
   addEventListener("pagehide", keep);
@@ -25,6 +25,6 @@ function restore(stored, { trays, chosen, written }) {
   for (const [name, items] of Object.entries(kept.files))
     for (const item of items) {
       const restored = trays[name].restore(item);
-      get(`/uploads/${item.info.id}`).catch((error) => { if (error.status === 404) trays[name].drop(restored); }); // it has expired
+      if (item.info) get(`/uploads/${item.info.id}`).catch((error) => { if (error.status === 404) trays[name].drop(restored); }); // it has expired
     }
 }

@@ -3,6 +3,7 @@ import { address, get } from "./api.js";
 import { button, icon, make, picture, redraw } from "./dom.js";
 import { changesOf, failureOf, smaller } from "./failures.js";
 import { act, changedSettings, download, FAILED, heading, imageOf, PAINTED, requestedText, stateChip, variant } from "./job_parts.js";
+import { latestAddress } from "./jobs.js";
 import { curve } from "./now.js";
 import { paintAgain, retryWithChanges } from "./repeat.js";
 import { mayChange, settings, store, subscribe } from "./store.js";
@@ -204,7 +205,7 @@ class JobView {
   }
 }
 
-const back = () => make("a", { class: "button quiet job-back", href: "#/jobs" }, icon("back"), make("span", {}, t("job.back")));
+const back = () => make("a", { class: "button quiet job-back", href: latestAddress() }, icon("back"), make("span", {}, t("job.back")));
 const deleted = (job) => job.state === "done" && !job.result;
 const hasResult = (job) => job.result !== "" && job.files.includes("result");
 /** Whether somebody has moved or removed the picture. */

@@ -14,7 +14,7 @@ const PRIORITY_STEP = 10;
 /** Actions of a row, with their icons. */
 const ROW_ACTIONS = { cancel: "close", retry: "retry", delete: "trash" };
 
-let view = null;
+let view = null, remembered = null; // where the list was when it was left
 
 export const title = () => t("jobs.title");
 
@@ -23,6 +23,9 @@ export function show(place, { query }) {
   view = new JobsView(place, query);
   return view.shown;
 }
+
+/** The address of the list as it was shown last. */
+export const latestAddress = () => remembered?.address || "#/jobs";
 
 export function leave() {
   view?.end();
@@ -43,10 +46,11 @@ class JobsView {
     this.selection = new Selection(() => this.showSelection());
     this.build(place);
     this.unsubscribe = subscribe(() => this.follow());
-    this.shown = this.load();
+    this.shown = this.restore();
   }
 
   end() {
+    remembered = { key: this.key(), address: this.address(), cursors: this.cursors, current: this.current, top: scrollY };
     this.unsubscribe();
     clearTimeout(this.typing);
     this.request?.abort();
@@ -76,6 +80,17 @@ class JobsView {
   }
 
   // Loading
+
+  key() { return JSON.stringify([this.filter, this.query, this.batch]); }
+
+  /** Show the page and the place that were shown before another view. */
+  async restore() {
+    if (remembered?.key !== this.key()) return this.load();
+    const { cursors, current, top } = remembered;
+    Object.assign(this, { cursors, current });
+    await this.load();
+    scrollTo({ top, behavior: "instant" });
+  }
 
   parameters() {
     const { states, order } = FILTERS[this.filter];
@@ -133,8 +148,11 @@ class JobsView {
 
   /** The address has the filter, so that Back and bookmarks show it again. */
   keepAddress() {
-    const query = new URLSearchParams(Object.entries({ filter: this.filter, q: this.query, batch: this.batch }).filter(([, value]) => value));
-    history.replaceState(null, "", `#/jobs?${query}`);
+    history.replaceState(null, "", this.address());
+  }
+
+  address() {
+    return `#/jobs?${new URLSearchParams(Object.entries({ filter: this.filter, q: this.query, batch: this.batch }).filter(([, value]) => value))}`;
   }
 
   async turn(cursors) {

@@ -68,7 +68,7 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
   }
 
   function show() {
-    for (const key of [...chosen]) if (key.startsWith("upload:") && !tray.items.some((item) => `upload:${item.id}` === key)) chosen.delete(key);
+    for (const key of [...chosen]) if (key.startsWith("upload:") && !tray.items.some((item) => `upload:${item.id}` === key && item.state !== "refused")) chosen.delete(key);
     search.hidden = known.length <= SEARCH_FROM;
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const bad = known.filter((style) => style.problem);

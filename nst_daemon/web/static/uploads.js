@@ -70,9 +70,9 @@ export class Tray {
     return added;
   }
 
-  /** Add a file that was uploaded before the page was loaded. */
+  /** Add a file that was uploaded before the page was loaded. Without `info` its upload was interrupted, and it has to be chosen again. */
   restore({ id, label, name, info, of }) {
-    const item = Object.assign(new Item({ name: label, size: info.bytes, type: "" }), { id, name, info, of, state: "done", part: 1 });
+    const item = Object.assign(new Item({ name: label, size: info?.bytes, type: "" }), { id, name, info, of }, info ? { state: "done", part: 1 } : { state: "refused", error: t("upload.interrupted") });
     serial = Math.max(serial, id);
     this.items.push(item);
     this.tell();
