@@ -16,7 +16,15 @@ from PIL import Image
 
 from nst_daemon.client import ApiError, Client
 from nst_daemon.errors import UsageError
-from nst_daemon.web.models import ContentRef, JobDetails, JobInfo, JobPage, JobProgress
+from nst_daemon.web.models import (
+    ContentRef,
+    JobDetails,
+    JobInfo,
+    JobPage,
+    JobProgress,
+    RepeatedStyle,
+    StyleRef,
+)
 from nst_daemon.web.options import PageOptions
 from tests.web.conftest import client as visitor_of
 from tests.web.conftest import limited, picture
@@ -88,6 +96,19 @@ def test_files_styles_and_names_are_told_apart(site: Site, client: Client) -> No
     assert [job.name for job in jobs][::2] == ["cat", "kitten"]
     for job in jobs:
         assert client.wait(job, timeout=60).state == "done"
+
+
+def test_a_job_is_painted_again_with_other_pictures(site: Site, client: Client) -> None:
+    """A file, and a style of the earlier job, are its new styles, each with the mask that is named."""
+    content, style = site.picture("fox.png"), Path(site.picture("brush.png"))
+    (job,) = client.submit(content, Path(content))
+    assert client.wait(job, timeout=60).state == "done"
+    mask = client.upload(style).id
+    styles = [RepeatedStyle(input=1, mask=mask), StyleRef(upload=mask, mask=mask)]
+    again = client.wait(client.repeat(job, styles=styles, content_mask=style), timeout=60)
+    roles = ["content", "style", "style", "content-mask", "style-mask", "style-mask"]
+    assert [i.role for i in again.inputs if i.role != "settings"] == roles
+    assert again.inputs[1].sha256 == again.inputs[0].sha256 != again.inputs[2].sha256
 
 
 def test_jobs_are_listed_page_by_page(site: Site, client: Client) -> None:

@@ -24,8 +24,12 @@ export function listen() {
   const hide = () => { overlay.hidden = true; };
 
   addEventListener("dragover", (event) => {
-    if (!event.dataTransfer?.types.includes("Files") || document.querySelector("dialog[open]") || !targets.length) return;
-    event.preventDefault();
+    if (!event.dataTransfer?.types.includes("Files") || event.defaultPrevented) return;
+    event.preventDefault(); // else the browser would show a file that is dropped here instead of the page
+    if (document.querySelector("dialog[open]") || !targets.length) {
+      event.dataTransfer.dropEffect = "none";
+      return;
+    }
     if (overlay.hidden) {
       overlay.replaceChildren(...targets.map((target, number) => make("div", { data: { number } }, icon(number ? "paint" : "results"), make("b", {}, target.text))));
       overlay.hidden = false;
