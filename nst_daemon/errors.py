@@ -72,6 +72,10 @@ class UsageError(NstError):
     exit_code = 2
 
 
+class NotFoundError(UsageError):
+    """There is no such job, style, upload, batch or file."""
+
+
 class NameInUseError(UsageError):
     """Another thing has the name that a new one should get."""
 

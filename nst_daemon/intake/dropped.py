@@ -31,11 +31,19 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class InboxJob:
-    """A job in the inbox. file: the name of its settings file."""
+    """A job in the inbox.
+
+    Attributes:
+        id: of the job.
+        name: of the job.
+        file: the name of its settings file.
+        appeared: when this file came into the inbox, in seconds since the epoch.
+    """
 
     id: str
     name: str
     file: str
+    appeared: float
 
 
 def find(inbox: Path, job_id: str, likely: str = "") -> str:
@@ -53,7 +61,7 @@ def find(inbox: Path, job_id: str, likely: str = "") -> str:
     """
     if likely:
         with opened(inbox) as folder:
-            found = _ID.search(_head(f"{likely}.yaml", folder))
+            found = _ID.search(_head(f"{likely}.yaml", folder)[0])
         if found and found["id"].decode() == job_id:
             return likely
     return next((job.name for job in jobs(inbox) if job.id == job_id), "")
@@ -81,10 +89,11 @@ def jobs(inbox: Path) -> Iterator[InboxJob]:
                 break
             if not item.is_file(follow_symlinks=False):
                 continue
-            found = _ID.search(_head(item.name, folder))
+            head, appeared = _head(item.name, folder)
+            found = _ID.search(head)
             if found and not ignored(item.name):
                 name = job_name("", stem_of(item.name))
-                yield InboxJob(found["id"].decode(), name, item.name)
+                yield InboxJob(found["id"].decode(), name, item.name, appeared)
 
 
 def settings_of(job: InboxJob, inbox: Path, max_bytes: int) -> JobSettings:
@@ -112,13 +121,13 @@ def pictures_of(job: InboxJob, inbox: Path) -> list[tuple[Role, str]]:
     return sorted(found, key=lambda file: (file[0] is not Role.CONTENT, natural_key(file[1])))
 
 
-def _head(name: str, folder: int) -> bytes:
-    """The first bytes of a regular file; b"" if it cannot be read."""
+def _head(name: str, folder: int) -> tuple[bytes, float]:
+    """The first bytes of a regular file and when it came into the folder; b"" and 0.0 if it cannot be read."""
     try:
         descriptor = os.open(name, _FLAGS, dir_fd=folder)
         try:
-            return os.read(descriptor, _HEAD_BYTES)
+            return os.read(descriptor, _HEAD_BYTES), os.fstat(descriptor).st_ctime
         finally:
             os.close(descriptor)
     except OSError:
-        return b""
+        return b"", 0.0

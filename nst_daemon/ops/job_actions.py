@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nst_daemon import rights
 from nst_daemon.config import Config
-from nst_daemon.errors import NstError, UsageError
+from nst_daemon.errors import NotFoundError, NstError, UsageError
 from nst_daemon.intake import dropped
 from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger_reader import LedgerReader, Verb
@@ -80,7 +80,7 @@ def _unknown(config: Config, job_id: str) -> UsageError:
     if found := dropped.get(config.folders.inbox, job_id):
         remedy = "try again in a few seconds, when the daemon has taken it"
         return UsageError(f"{printable(found.name)} is still in the inbox", remedy=remedy)
-    return UsageError(f"there is no job {job_id}", remedy=LISTED)
+    return NotFoundError(f"there is no job {job_id}", remedy=LISTED)
 
 
 def _all_in(ledger: LedgerReader, states: Sequence[JobState], batch: str) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
@@ -61,6 +62,8 @@ def make_app(options: PageOptions) -> FastAPI:
         ],
     )
     app.state.context = context
+    #: The methods of each address of the API that has no parameters.
+    app.state.written_out = defaultdict(set)
     error_bodies.install(app)
     for routes in (
         status,
@@ -78,6 +81,8 @@ def make_app(options: PageOptions) -> FastAPI:
         for route in routes.router.routes:
             assert isinstance(route, APIRoute)
             route.summary = route.description.split(".")[0].split(":")[0]  # not the function's name
+            if not route.param_convertors:
+                app.state.written_out[API + route.path] |= route.methods
         app.include_router(
             routes.router,
             prefix=API,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -12,7 +13,9 @@ from nst_daemon.intake.library import list_styles
 from nst_daemon.ops.estimates import QueueEstimate
 from nst_daemon.web.disk_space import DiskSpace
 from nst_daemon.web.feed import Feed
+from nst_daemon.web.job_places import digest_of
 from nst_daemon.web.options import PageOptions
+from nst_daemon.web.thumbnails import ReducedPictures
 from nst_daemon.web.uploads import Uploads
 from nst_daemon.web.wrong_tokens import WrongTokens
 
@@ -26,6 +29,8 @@ class Context:
         wrong_tokens: slows down clients that try tokens.
         space: of the disks, for all that is written.
         uploads: the uploaded pictures.
+        pictures: the reduced pictures that were sent last.
+        digest: the SHA-256 of a version of a file; the last ones are remembered.
         queue: when the queue will be empty.
         tokens: those that the page accepts.
     """
@@ -35,6 +40,8 @@ class Context:
         self.feed, self.wrong_tokens = Feed(), WrongTokens()
         self.space = DiskSpace(options.limits.min_free_disk)
         self.uploads = Uploads(options.folders.uploads, options.limits, self.space)
+        self.pictures = ReducedPictures()
+        self.digest = lru_cache(maxsize=1000)(digest_of)
         self.queue = QueueEstimate(options.folders)
         self.tokens = options.accepted_tokens()
 

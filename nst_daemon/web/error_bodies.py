@@ -18,6 +18,7 @@ from nst_daemon.errors import (
     BusyError,
     InputError,
     NameInUseError,
+    NotFoundError,
     NstError,
     StorageError,
     UsageError,
@@ -27,10 +28,6 @@ from nst_daemon.unexpected import explain
 from nst_daemon.web.models import ErrorBody
 
 log = logging.getLogger(__name__)
-
-
-class NotFoundError(UsageError):
-    """There is no such job, style, upload, batch or file."""
 
 
 class ConflictError(UsageError):
@@ -162,8 +159,10 @@ def status_of(error: NstError) -> int:
     return next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
 
 
-def _ours(_: Request, error: Exception) -> Response:
+def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, NstError)
+    if isinstance(error, NotFoundError) and _is_taken_for_name(request):
+        return _http(request, HTTPException(405))
     field = error.field if isinstance(error, FieldError) else ""
     return response(status_of(error), body(error, field))
 
@@ -182,24 +181,36 @@ def _http(request: Request, error: Exception) -> Response:
     return answer
 
 
+def _is_taken_for_name(request: Request) -> bool:
+    """Whether a part of an address that has other methods, such as /jobs/check, was taken for an id or a name."""
+    return bool(request.path_params) and request.scope["path"] in request.app.state.written_out
+
+
 def _allowed(request: Request) -> list[str]:
     """The methods of an address. The framework names only those of the first route with this address."""
+    methods: set[str] = request.app.state.written_out.get(request.scope["path"], set())
     found = [
         method
         for method in ("GET", "POST", "DELETE")
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
+        if method in methods
+        or (
+            not methods
+            and any(
+                route.matches({**request.scope, "method": method})[0] is Match.FULL
+                for route in request.app.routes
+            )
         )
     ]
     return ["GET", "HEAD", *found[1:]] if "GET" in found else found
 
 
-def _invalid(_: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     """The first problem that pydantic has found in a request."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     first = found[0]
+    if first["loc"][:1] == ("path",) and _is_taken_for_name(request):
+        return _http(request, HTTPException(405))
     if first["loc"] == ("body",) or (first["loc"][:1] == ("body",) and first["type"] in _NOT_JSON):
         cause = _NOT_JSON.get(first["type"], "there is no body")
         return plain(422, cause, "send JSON, with Content-Type: application/json")

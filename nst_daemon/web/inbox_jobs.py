@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from itertools import islice
-
-from nst_daemon import files
-from nst_daemon.errors import StorageError
+from nst_daemon.errors import NotFoundError
 from nst_daemon.intake import dropped
 from nst_daemon.intake.dropped import InboxJob
 from nst_daemon.jobs import Role, short_id
 from nst_daemon.ledger_listing import JobFilter
 from nst_daemon.names import composed
 from nst_daemon.web.context import Context
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import JobDetails, JobInfo, JobInputInfo
 from nst_daemon.web.stored_files import StoredFile
-
-#: The most jobs of the inbox in a list.
-MOST_LISTED = 200
 
 
 def waiting(shared: Context, wanted: JobFilter) -> list[InboxJob]:
@@ -28,8 +20,7 @@ def waiting(shared: Context, wanted: JobFilter) -> list[InboxJob]:
     part = composed(wanted.part).casefold()
     if not shared.folders.inbox.is_dir():
         return []
-    found = (job for job in dropped.jobs(shared.folders.inbox) if part in job.name.casefold())
-    return list(islice(found, MOST_LISTED))
+    return [job for job in dropped.jobs(shared.folders.inbox) if part in job.name.casefold()]
 
 
 def find(shared: Context, job_id: str) -> InboxJob | None:
@@ -41,7 +32,6 @@ def describe(job: InboxJob, shared: Context) -> JobInfo:
     """A job of the inbox in a list."""
     inbox, limits = shared.folders.inbox, shared.options.limits
     settings = dropped.settings_of(job, inbox, limits.max_bytes)
-    appeared = _appeared(job, shared)
     return JobInfo(
         id=job.id,
         short_id=short_id(job.id),
@@ -49,8 +39,8 @@ def describe(job: InboxJob, shared: Context) -> JobInfo:
         title=job.name,
         source="pair",
         state="inbox",
-        created=appeared,
-        updated=appeared,
+        created=job.appeared,
+        updated=job.appeared,
         priority=settings.priority,
         attempts=0,
         error="",
@@ -93,12 +83,3 @@ def input_of(shared: Context, job_id: str, number: int) -> StoredFile:
 def _pictures(job: InboxJob, shared: Context) -> list[tuple[Role, StoredFile]]:
     inbox = shared.folders.inbox
     return [(role, StoredFile(inbox, name)) for role, name in dropped.pictures_of(job, inbox)]
-
-
-def _appeared(job: InboxJob, shared: Context) -> float:
-    """When the settings file of a job came into the inbox."""
-    try:
-        with files.folder_of(shared.folders.inbox, job.file) as (folder, name):
-            return os.stat(name, dir_fd=folder, follow_symlinks=False).st_ctime
-    except (OSError, StorageError):
-        return 0.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nst_daemon.config import Config
+from nst_daemon.errors import NotFoundError
 from nst_daemon.intake.drops import stem_of
 from nst_daemon.intake.parts import IN_PAIR
 from nst_daemon.jobs import BatchCell, Job, Role, listed, short_id
 from nst_daemon.ledger_reader import JobEvent, Verb
 from nst_daemon.names import printable
 from nst_daemon.ops.requests import actions
-from nst_daemon.web.error_bodies import NotFoundError
+from nst_daemon.web.context import Context
 from nst_daemon.web.job_places import files_of, input_of
 from nst_daemon.web.models import (
     BatchPlace,
@@ -77,7 +77,7 @@ def details(
     job: Job,
     asked: Sequence[Verb],
     events: Sequence[JobEvent],
-    config: Config,
+    shared: Context,
 ) -> JobDetails:
     """Everything about a job."""
     return JobDetails(
@@ -88,7 +88,7 @@ def details(
                 name=file.name,
                 bytes=file.size,
                 sha256=file.sha256,
-                available=_available(job, number, config),
+                available=_available(job, number, shared),
             )
             for number, file in enumerate(job.inputs)
         ],
@@ -98,13 +98,13 @@ def details(
             JobEventInfo(at=event.at, state=event.state, attempt=event.attempt, note=event.note)
             for event in events
         ],
-        files=files_of(job, config.folders),
+        files=files_of(job, shared.folders),
     )
 
 
-def _available(job: Job, number: int, config: Config) -> bool:
+def _available(job: Job, number: int, shared: Context) -> bool:
     try:
-        input_of(job, number, config)
+        input_of(job, number, shared.config, shared.digest)
     except NotFoundError:
         return False
     return True

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path, PurePath
 
 from nst_daemon import files
 from nst_daemon.config import Config, Folders
 from nst_daemon.digests import sha256_stream
+from nst_daemon.errors import NotFoundError
 from nst_daemon.intake.library import list_styles
 from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import printable
 from nst_daemon.ops.input_places import input_places
 from nst_daemon.ops.status import read_live
 from nst_daemon.publishing import LOSS_PLOT, TIME_LAPSE
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import JobFile
 from nst_daemon.web.stored_files import StoredFile
 
+#: The SHA-256 of a version of a file.
+DigestOf = Callable[[StoredFile, Fingerprint], str]
 #: What follows the stem of a result in the names of the files beside it.
 ENDINGS: dict[JobFile, str] = {
     "sidecar": ".json",
@@ -76,7 +77,7 @@ def files_of(job: Job, folders: Folders) -> list[JobFile]:
     return found
 
 
-def input_of(job: Job, number: int, config: Config) -> StoredFile:
+def input_of(job: Job, number: int, config: Config, digest: DigestOf) -> StoredFile:
     """An input of a job: in the spool, in the archive, in the library of styles, or the original of a batch.
 
     Raises:
@@ -95,7 +96,7 @@ def input_of(job: Job, number: int, config: Config) -> StoredFile:
     for file in _others(job, wanted, config):
         if (
             file.size() == wanted.size
-            and _digest(file, files.fingerprint(file.status())) == wanted.sha256
+            and digest(file, files.fingerprint(file.status())) == wanted.sha256
         ):
             return file
     raise _not_kept(job, wanted)
@@ -155,8 +156,7 @@ def _not_kept(job: Job, wanted: JobInput) -> NotFoundError:
     return NotFoundError(f"{printable(wanted.name)} of {name} is not kept any more")
 
 
-@lru_cache(maxsize=1000)
-def _digest(file: StoredFile, version: Fingerprint) -> str:
+def digest_of(file: StoredFile, version: Fingerprint) -> str:
     """The SHA-256 of a version of a file; "" if it cannot be read any more."""
     try:
         with os.fdopen(file.open(), "rb") as opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
+from nst_daemon.errors import NotFoundError
 from nst_daemon.intake.dropped import InboxJob
 from nst_daemon.jobs import Job, short_id
 from nst_daemon.ledger_reader import LedgerReader, Verb
@@ -13,7 +14,6 @@ from nst_daemon.ops import requests
 from nst_daemon.ops.job_names import LISTED
 from nst_daemon.web import inbox_jobs, job_bodies
 from nst_daemon.web.context import Context
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import JobDetails, JobInfo
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def get_details(shared: Context, job_id: str) -> JobDetails:
         shared,
         job_id,
         lambda ledger, job: job_bodies.details(
-            job, _asked(ledger, job), ledger.events(job.id), shared.config
+            job, _asked(ledger, job), ledger.events(job.id), shared
         ),
         inbox_jobs.details,
     )

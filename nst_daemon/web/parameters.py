@@ -9,14 +9,17 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Query
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from nst_daemon.suggestions import did_you_mean
 
 
 def check_parameters(request: Request) -> None:
-    """A dependency of every route. Raises RequestValidationError."""
+    """A dependency of every route. Raises RequestValidationError, or HTTPException for an address without a name."""
     route = request.scope["route"]
     assert isinstance(route, APIRoute)
+    if "" in request.path_params.values():
+        raise HTTPException(404)
     fields = [f for f in get_flat_params(route.dependant) if isinstance(f.field_info, Query)]
     known = {field.alias: field for field in fields}
     for name in request.query_params:

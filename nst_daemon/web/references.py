@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import NotFoundError, UsageError
+from nst_daemon.names import printable
 from nst_daemon.ops.submission import FieldProblem, StyleChoice
-from nst_daemon.web.error_bodies import FieldError, NotFoundError
+from nst_daemon.web.error_bodies import FieldError
 from nst_daemon.web.models import ContentRef, RepeatedStyle, StyleRef
 from nst_daemon.web.uploads import Upload, Uploads
 
@@ -61,3 +62,10 @@ def refuse(problems: Iterable[FieldProblem]) -> None:
     """Raise FieldError for the first problem, if there is one."""
     for problem in problems:
         raise FieldError.of(problem.error, problem.field)
+
+
+def unknown_batch(name: str) -> NotFoundError:
+    """The error that there is no batch of this name."""
+    return NotFoundError(
+        f"there is no batch {printable(name)}", remedy="GET /api/v1/batches lists them"
+    )

@@ -17,10 +17,9 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from nst_daemon import files
-from nst_daemon.errors import first_line
+from nst_daemon.errors import NotFoundError, first_line
 from nst_daemon.names import printable
 from nst_daemon.pictures.output_formats import OUTPUT_FORMATS
-from nst_daemon.web.error_bodies import NotFoundError
 
 #: Media types by suffix. Python's table lacks some of these on some systems.
 TYPES: Mapping[str, str] = {

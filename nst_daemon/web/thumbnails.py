@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,13 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from nst_daemon import files
 from nst_daemon.config import Limits
-from nst_daemon.errors import NstError
+from nst_daemon.errors import NotFoundError, NstError
 from nst_daemon.jobs import Fingerprint
 from nst_daemon.names import printable
 from nst_daemon.report.thumbnails import ResultLimits, reduced
 from nst_daemon.unexpected import explain
 from nst_daemon.web import error_bodies
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import PictureSize
 from nst_daemon.web.stored_files import FileRequest, StoredFile, etag_of
 
@@ -42,103 +39,88 @@ WEBP: dict[int | str, dict[str, Any]] = {
 PictureKey = tuple[StoredFile, Fingerprint, int, Limits | ResultLimits]
 
 
-def send_picture(
-    wanted: FileRequest,
-    file: StoredFile,
-    size: PictureSize,
-    limits: Limits | ResultLimits,
-    name: str = "",
-) -> Response:
-    """A picture in one of the sizes.
+class ReducedPictures:
+    """Reduces pictures for responses, and keeps those that were sent last. It belongs to one event loop."""
 
-    Args:
-        wanted: How the client wants it.
-        file: The picture.
-        size: "original" for the file as it is.
-        limits: For decoding.
-        name: For downloads of the original; default: the file's own.
+    def __init__(self) -> None:
+        self._pictures: OrderedDict[PictureKey, bytes] = OrderedDict()
+        self._turn = asyncio.Semaphore(1)
 
-    Raises:
-        NotFoundError: The file does not exist.
-    """
-    if size == "original":
-        return wanted.send(file, name)
-    status = file.status()
-    etag = etag_of(status, size)
-    if answer := wanted.unchanged(etag):
-        return answer
-    key = (file, files.fingerprint(status), SIDES[size], limits)
-    return ReducedPicture(key, wanted.caching(etag))
+    def send(
+        self,
+        wanted: FileRequest,
+        file: StoredFile,
+        size: PictureSize,
+        limits: Limits | ResultLimits,
+        name: str = "",
+    ) -> Response:
+        """The response with a picture in one of the sizes.
+
+        Args:
+            wanted: How the client wants it.
+            file: The picture.
+            size: "original" for the file as it is.
+            limits: For decoding.
+            name: For downloads of the original; default: the file's own.
+
+        Raises:
+            NotFoundError: The file does not exist.
+        """
+        if size == "original":
+            return wanted.send(file, name)
+        status = file.status()
+        etag = etag_of(status, size)
+        if answer := wanted.unchanged(etag):
+            return answer
+        key = (file, files.fingerprint(status), SIDES[size], limits)
+        return _PictureResponse(self, key, wanted.caching(etag))
+
+    async def get(self, key: PictureKey, request: Request) -> bytes:
+        """A reduced picture; nothing if the client has gone.
+
+        One picture is decoded at a time, because decoding needs memory. Requests wait for it without a thread, so that
+        others are answered.
+
+        Raises:
+            NotFoundError: It cannot be decoded.
+        """
+        if found := self._kept(key):
+            return found
+        async with self._turn:
+            if found := self._kept(key):
+                return found
+            if await request.is_disconnected():
+                return b""
+            made = self._pictures[key] = await asyncio.to_thread(_reduced, key)
+        if len(self._pictures) > CACHED:
+            self._pictures.popitem(last=False)
+        return made
+
+    def _kept(self, key: PictureKey) -> bytes | None:
+        if key in self._pictures:
+            self._pictures.move_to_end(key)
+        return self._pictures.get(key)
 
 
-class ReducedPicture(Response):
-    """A response with a reduced picture, or 404 with the reason if it cannot be decoded.
+class _PictureResponse(Response):
+    """A response with a reduced picture, or 404 with the reason if it cannot be decoded."""
 
-    One picture is decoded at a time, because decoding needs memory. Requests wait for it without a thread, so that
-    others are answered.
-
-    Args:
-        key: The picture.
-        headers: Of the response.
-    """
-
-    def __init__(self, key: PictureKey, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, pictures: ReducedPictures, key: PictureKey, headers: Mapping[str, str]
+    ) -> None:
         super().__init__(headers=headers)
-        self._key, self._own_headers = key, headers
+        self._pictures, self._key, self._own_headers = pictures, key, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the picture."""
         try:
-            small = await self._picture(Request(scope, receive))
+            small = await self._pictures.get(self._key, Request(scope, receive))
         except NotFoundError as error:
             answer = error_bodies.response(404, error_bodies.body(error))
         else:
             headers = dict(self._own_headers)
             answer = Response(small, media_type="image/webp", headers=headers)
         await answer(scope, receive, send)
-
-    async def _picture(self, request: Request) -> bytes:
-        """The picture; nothing if the client has gone. Raises NotFoundError."""
-        if found := _cache.get(self._key):
-            return found
-        async with _cache.turn():
-            if found := _cache.get(self._key):
-                return found
-            if await request.is_disconnected():
-                return b""
-            made = await asyncio.to_thread(_reduced, self._key)
-            _cache.put(self._key, made)
-            return made
-
-
-class _Cache:
-    """The reduced pictures that were sent last."""
-
-    def __init__(self) -> None:
-        self._pictures: OrderedDict[PictureKey, bytes] = OrderedDict()
-        self._lock = threading.Lock()
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
-        self._turns = WeakKeyDictionary()
-
-    def get(self, key: PictureKey) -> bytes | None:
-        with self._lock:
-            if key in self._pictures:
-                self._pictures.move_to_end(key)
-            return self._pictures.get(key)
-
-    def put(self, key: PictureKey, picture: bytes) -> None:
-        with self._lock:
-            self._pictures[key] = picture
-            if len(self._pictures) > CACHED:
-                self._pictures.popitem(last=False)
-
-    def turn(self) -> asyncio.Semaphore:
-        """One picture is decoded at a time."""
-        with self._lock:
-            return self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(1))
-
-
-_cache = _Cache()
 
 
 def _reduced(key: PictureKey) -> bytes:

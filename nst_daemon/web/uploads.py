@@ -23,13 +23,13 @@ from pydantic import TypeAdapter
 
 from nst_daemon import files
 from nst_daemon.config import Limits
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import NotFoundError, UsageError
 from nst_daemon.intake.completeness import looks_whole
 from nst_daemon.intake.submit import picture_suffix
 from nst_daemon.names import clean_name, printable
 from nst_daemon.units import size
 from nst_daemon.web.disk_space import DiskSpace, Reservation
-from nst_daemon.web.error_bodies import ConflictError, NotFoundError, TooLargeError
+from nst_daemon.web.error_bodies import ConflictError, TooLargeError
 
 #: Seconds after the last use until an upload is removed.
 LIFETIME = 86400.0

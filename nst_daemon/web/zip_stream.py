@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import IO, cast
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
+from nst_daemon.errors import NotFoundError
 from nst_daemon.files import CHUNK
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.stored_files import StoredFile
 
 #: The earliest time that a ZIP file can hold.

@@ -213,7 +213,7 @@ def test_a_job_can_be_cancelled_as_soon_as_it_is_submitted(site: Site, client: C
     assert client.wait(job, timeout=60).state == "cancelled"
     with pytest.raises(ApiError) as caught:
         client.cancel("0" * 32)
-    assert (caught.value.status, caught.value.cause) == (409, f"there is no job {'0' * 32}")
+    assert (caught.value.status, caught.value.cause) == (404, f"there is no job {'0' * 32}")
 
 
 # Against servers that fail

@@ -224,12 +224,23 @@ def test_a_priority_is_requested_for_jobs_that_have_not_ended(
     assert act(visitor, "priority", ids=[waits], priority=1001).status_code == 422
 
 
+def test_an_action_for_what_does_not_exist_is_status_404(visitor: TestClient) -> None:
+    """Unknown jobs and batches are not found; what exists but cannot be cancelled is a conflict."""
+    for body, said in (
+        ({"batch": "no"}, "there is no batch no"),
+        ({"ids": ["0" * 32]}, "there is no job 0"),
+    ):
+        answer = act(visitor, "cancel", **body)
+        assert answer.status_code == 404, body
+        assert answer.json()["error"].startswith(said)
+    assert act(visitor, "cancel", states=["queued"]).status_code == 409
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {"action": "cancel"},
         {"action": "cancel", "states": ["failed"]},
-        {"action": "cancel", "ids": ["0" * 32]},
         {"action": "cancel", "states": ["queued"], "set": {"size": 1}},
         {"action": "delete", "states": ["queued"], "priority": 1},
         {"action": "priority", "states": ["queued"]},
@@ -280,6 +291,31 @@ def test_a_job_in_the_inbox_is_a_job(visitor: TestClient, options: PageOptions) 
     assert names(visitor, "q=MY") == ["my dog"]
     assert names(visitor, "result=true") == []
     assert visitor.get(f"{API}/jobs?limit=1").json()["total"] == 2
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest", "queue"])
+def test_parts_have_at_most_the_limit_with_jobs_of_the_inbox(
+    visitor: TestClient, options: PageOptions, order: str
+) -> None:
+    """Jobs of the inbox come first or last, in parts as small as others; one that is taken meanwhile is not lost."""
+    for number in range(3):
+        drop_job(options, f"new-{number}", "")
+        add(options, f"old-{number}", now=float(number))
+    found, cursor = [], ""
+    for number in range(10):
+        page = visitor.get(f"{API}/jobs?order={order}&limit=2&cursor={cursor}").json()
+        assert len(page["jobs"]) <= 2
+        assert page["total"] == 6
+        found += [job["name"] for job in page["jobs"]]
+        cursor = page["next"]
+        if not cursor:
+            break
+        if number == 1:
+            (options.folders.inbox / "new-1.yaml").unlink()
+            add(options, "new-1", now=9.0)
+    assert set(found) == {f"{kind}-{number}" for kind in ("old", "new") for number in range(3)}
+    assert found[0].startswith("new" if order == "newest" else "old")
+    assert len(found) <= 7  # the one that was taken may be listed twice
 
 
 def test_a_strange_file_in_the_inbox_harms_no_list(

@@ -306,7 +306,8 @@ def test_a_finished_job(page: Page, site: Jobs) -> None:
     page.click(".job-open")
     page.until(lambda: page.find("dialog.viewer"), "the viewer")
     page.press(Keys.ESCAPE)
-    page.until(lambda: not page.find("dialog.viewer"), "the job again")
+    page.until(lambda: page.find(".job-open"), "the job again")
+    assert page.find("dialog.viewer") == []
     assert page.complaints() == []
 
 

@@ -214,11 +214,68 @@ def test_next_and_previous(page: Page, site: Site) -> None:
     assert page.driver.current_url.endswith("#/results")
 
 
+def test_a_picture_has_an_address(page: Page, site: Site) -> None:
+    """Back returns to the place in the list, and the address opens the same picture again, also far down."""
+    show(page, site)
+    page.driver.execute_script("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+    page.until(lambda: len(titles(page)) == 75, "all results")
+    place = page.driver.execute_script(
+        "const tile = document.querySelector('.results-tile:nth-child(70) .results-open');"
+        "tile.scrollIntoView({block: 'center', behavior: 'instant'});"
+        "const place = scrollY; tile.click(); return place"
+    )
+    page.until(lambda: page.find("dialog"), "the viewer")
+    loaded(page)
+    entries = page.driver.execute_script("return history.length")
+    first = page.driver.current_url
+    page.press(Keys.PAGE_DOWN)
+    page.until(lambda: "71 of 75" in page.text(".viewer-place"), "the next picture")
+    loaded(page)
+    name, address = page.text(".viewer-title"), page.driver.current_url
+    assert page.driver.title.endswith(name)
+    assert (address != first, page.driver.execute_script("return history.length")) == (
+        True,
+        entries,
+    )
+    page.driver.back()
+    page.until(lambda: not page.find("dialog"), "the list after Back")
+    assert page.driver.current_url.endswith("#/results")
+    assert abs(page.driver.execute_script("return scrollY") - place) < 5
+    assert len(titles(page)) == 75
+    page.driver.forward()
+    page.until(lambda: page.find("dialog"), "the viewer after Forward")
+    page.driver.get("about:blank")
+    page.driver.get(address)
+    page.until(
+        lambda: page.find("dialog") and "71 of 75" in page.text(".viewer-place"), "the place"
+    )
+    loaded(page)
+    assert page.text(".viewer-title") == name
+    page.press(Keys.PAGE_UP)
+    page.until(lambda: page.driver.current_url == first, "the one before")
+    page.press(Keys.ESCAPE)
+    page.until(lambda: page.driver.current_url.endswith("#/results"), "the list")
+    assert page.find("dialog") == []
+    assert [text for text in page.complaints() if "size=thumbnail" not in text] == []  # "lost"
+
+
+def test_an_address_without_a_picture(page: Page, site: Site) -> None:
+    """An address with an unknown id says that there is no picture; closing it shows the list with its search."""
+    for unknown in ("f" * 32, "nothing"):
+        show(page, site, f"#/results/{unknown}?q=whole", ".viewer-message:not([hidden])")
+        assert page.text(".viewer-message").startswith("There is no picture at this address.")
+        assert page.find(".viewer-bar > a:not([hidden]), .viewer-step:not(:disabled)") == []
+        page.press(Keys.ESCAPE)
+        page.until(lambda: titles(page) == ["whole"], "the list")
+        assert page.driver.current_url.endswith("#/results?q=whole")
+    page.complaints()  # Chromium logs the 404
+
+
 def test_the_next_part_is_loaded_in_the_viewer(page: Page, site: Site) -> None:
     """At the end of the loaded results, the viewer goes on with the next part."""
     show(page, site)
     page.driver.execute_script(
-        "document.querySelector('.results-tile:nth-child(60) button').click()"
+        "document.querySelector('.results-tile:nth-child(60) .results-open').click()"
     )
     page.until(lambda: page.find(".viewer-actions"), "the details")
     page.until(lambda: page.find(".viewer-step.next:not(:disabled)"), "the next part")
@@ -348,7 +405,7 @@ def test_keyboard_alone(page: Page, site: Site) -> None:
     assert page.driver.switch_to.active_element.get_attribute("aria-label") == f"View {second}"
     page.press("x")
     assert page.text(".jobs-selected b") == "1 selected"
-    tiles = page.find(".results-grid button[tabindex='0']")
+    tiles = page.find(".results-open[tabindex='0']")
     assert len(tiles) == 1
     page.press(Keys.ARROW_DOWN)
     page.press(Keys.ENTER)

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from nst_daemon.errors import StorageError
+from nst_daemon.errors import NotFoundError, StorageError
 from nst_daemon.web.disk_space import DiskSpace
-from nst_daemon.web.error_bodies import ConflictError, NotFoundError
+from nst_daemon.web.error_bodies import ConflictError
 from nst_daemon.web.options import PageOptions
 from nst_daemon.web.uploads import LIFETIME, Uploads
 from tests.web.conftest import client, limited

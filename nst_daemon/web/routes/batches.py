@@ -22,7 +22,6 @@ from nst_daemon.ops.submission import FieldProblem
 from nst_daemon.publishing import SHEET
 from nst_daemon.web import error_bodies
 from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.models import (
     BatchInfo,
     BatchList,
@@ -30,7 +29,7 @@ from nst_daemon.web.models import (
     CheckResult,
     Estimate,
 )
-from nst_daemon.web.references import find_uploads, refuse, uploads_of
+from nst_daemon.web.references import find_uploads, refuse, unknown_batch, uploads_of
 from nst_daemon.web.stored_files import RequestedFile, StoredFile, version_of
 from nst_daemon.web.uploads import Upload
 
@@ -115,9 +114,7 @@ def _find(shared: Context, name: str) -> BatchInfo:
     file = batch_submission.waiting_batches(shared.folders).get(name)
     counted = next(iter(_counted(shared, name)), None)
     if file is None and counted is None:
-        raise NotFoundError(
-            f"there is no batch {printable(name)}", remedy="GET /api/v1/batches lists them"
-        )
+        raise unknown_batch(name)
     return _describe(shared, name, counted, file)
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
+from nst_daemon.errors import NotFoundError
 from nst_daemon.ops.status import read_live
 from nst_daemon.web import error_bodies, job_bodies
 from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.feed import Event, EventStream
 from nst_daemon.web.job_search import get_info
 from nst_daemon.web.models import LAST_EVENT, Identifier, JobInfo, JobProgress

@@ -12,16 +12,15 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
+from nst_daemon.errors import NotFoundError
 from nst_daemon.jobs import Job
 from nst_daemon.names import printable
 from nst_daemon.report.thumbnails import ResultLimits
 from nst_daemon.web import inbox_jobs, job_places
 from nst_daemon.web.context import Context, Shared
-from nst_daemon.web.error_bodies import NotFoundError
 from nst_daemon.web.job_search import get_job
 from nst_daemon.web.models import MAX_ZIPPED, Identifier, JobFile, PictureSize
 from nst_daemon.web.stored_files import RequestedFile, StoredFile, disposition
-from nst_daemon.web.thumbnails import send_picture
 from nst_daemon.web.zip_stream import Member, zip_stream
 
 router = APIRouter(tags=["files"])
@@ -52,7 +51,7 @@ def result(
 ) -> Response:
     """The picture of a job."""
     file = job_places.result_of(get_job(shared, id), shared.folders)
-    return send_picture(wanted, file, size, ResultLimits.of(shared.options.limits))
+    return shared.pictures.send(wanted, file, size, ResultLimits.of(shared.options.limits))
 
 
 @router.get("/jobs/{id}/inputs/{number}", response_class=Response, responses=ANY)
@@ -69,10 +68,10 @@ def job_input(
         job = get_job(shared, id)
     except NotFoundError:
         file = inbox_jobs.input_of(shared, id, number)
-        return send_picture(wanted, file, size, limits)
+        return shared.pictures.send(wanted, file, size, limits)
     for pause in (*MOVING_PAUSES, None):
         try:
-            file = job_places.input_of(job, number, shared.config)
+            file = job_places.input_of(job, number, shared.config, shared.digest)
             break
         except NotFoundError:
             # The daemon moves the files of a job before the ledger says where they are.
@@ -80,7 +79,7 @@ def job_input(
                 raise
         time.sleep(pause)
         job = get_job(shared, id)
-    return send_picture(wanted, file, size, limits, job.inputs[number].name)
+    return shared.pictures.send(wanted, file, size, limits, job.inputs[number].name)
 
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=PICTURE)

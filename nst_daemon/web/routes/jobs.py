@@ -11,7 +11,7 @@ import anyio
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from nst_daemon.errors import InputError, NstError, UsageError
+from nst_daemon.errors import InputError, NotFoundError, NstError, UsageError
 from nst_daemon.ledger_listing import JobFilter
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.names import printable
@@ -34,6 +34,7 @@ from nst_daemon.web.models import (
     Order,
     State,
 )
+from nst_daemon.web.references import unknown_batch
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
@@ -76,7 +77,7 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
             description="By the latest change; `queue`: jobs that have not ended, as they will be painted."
         ),
     ] = "newest",
-    cursor: Annotated[str, Query(description="`next` of the previous part.", max_length=100)] = "",
+    cursor: Annotated[str, Query(description="`next` of the previous part.", max_length=200)] = "",
     limit: Annotated[
         int, Query(ge=1, le=MAX_LISTED, description="The most jobs in the response.")
     ] = 50,
@@ -96,7 +97,7 @@ def list_jobs(  # noqa: PLR0917 (the parameters of an address, not a call)
         shared,
         wanted,
         order,
-        after=job_lists.position(cursor, order),
+        after=job_lists.Cursor.parse(cursor, order),
         limit=limit,
         with_inbox=not state or "inbox" in state,
     )
@@ -138,7 +139,10 @@ def request_action(body: ActionRequest, shared: Shared) -> ActionResult:
             batch=body.batch,
             changes=changes,
         )
+        has_jobs = not body.batch or bool(ledger.batch_counts(body.batch))
     if not outcome.requested and not withdrawn:
+        if not has_jobs and body.batch not in batch_submission.waiting_batches(shared.folders):
+            raise unknown_batch(body.batch)
         raise _nothing_requested(outcome, body)
     names = ", ".join(printable(job.name) for job in outcome.requested[:LOGGED])
     log.info(
@@ -164,5 +168,7 @@ def _nothing_requested(outcome: ActionOutcome, body: ActionRequest) -> NstError:
         batch = f" of the batch {printable(body.batch)}" if body.batch else ""
         return ConflictError(f"{body.action} is not possible for any job{batch}{states}")
     if isinstance(first, InputError):
+        return first
+    if all(isinstance(problem, NotFoundError) for problem in outcome.problems.values()):
         return first
     return ConflictError(first.message, remedy=first.remedy)

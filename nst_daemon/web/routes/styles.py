@@ -9,18 +9,18 @@ from starlette.responses import Response
 
 from nst_daemon.config import Config
 from nst_daemon.config_report import plain
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import NotFoundError, UsageError
 from nst_daemon.intake.drops import Style
 from nst_daemon.intake.library import usable, weights_problem
 from nst_daemon.intake.new_style import add_style
 from nst_daemon.job_settings import job_problems
 from nst_daemon.names import composed, printable
 from nst_daemon.web.context import Shared
-from nst_daemon.web.error_bodies import FieldError, NotFoundError
+from nst_daemon.web.error_bodies import FieldError
 from nst_daemon.web.models import NewStyle, StyleInfo
 from nst_daemon.web.references import find_uploads, refuse
 from nst_daemon.web.stored_files import RequestedFile, StoredFile
-from nst_daemon.web.thumbnails import WEBP, send_picture
+from nst_daemon.web.thumbnails import WEBP
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/styles", tags=["styles"])
@@ -42,7 +42,7 @@ def thumbnail(name: str, shared: Shared, wanted: RequestedFile) -> Response:
             remedy="GET /api/v1/styles lists them, with their problems",
         )
     file = StoredFile(shared.folders.styles, style.pictures[0].path)
-    return send_picture(wanted, file, "thumbnail", shared.options.limits)
+    return shared.pictures.send(wanted, file, "thumbnail", shared.options.limits)
 
 
 @router.post("", status_code=201)

@@ -14,7 +14,7 @@ from nst_daemon.names import printable
 from nst_daemon.web.context import Shared
 from nst_daemon.web.models import Identifier, UploadInfo
 from nst_daemon.web.stored_files import RequestedFile, StoredFile
-from nst_daemon.web.thumbnails import WEBP, send_picture
+from nst_daemon.web.thumbnails import WEBP
 from nst_daemon.web.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def thumbnail(id: Identifier, shared: Shared, wanted: RequestedFile) -> Response
     """An uploaded picture, reduced."""
     picture = shared.uploads.get(id).path
     file = StoredFile(picture.parent, picture.name)
-    return send_picture(wanted, file, "thumbnail", shared.options.limits)
+    return shared.pictures.send(wanted, file, "thumbnail", shared.options.limits)
 
 
 @router.delete("/{id}", status_code=204)

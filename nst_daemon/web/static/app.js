@@ -4,9 +4,10 @@
 //   show(place, params)  fill the empty element `place`; `params.parts`: the path after the view's name, decoded
 //                        (#/jobs/ID: ["ID"]); `params.query`: URLSearchParams of what follows "?" in the hash
 //   leave()              end what it has begun: subscriptions, streams, timers
+//   change(params)       optional: show another address without leave() and show(); null if that is not possible, else a promise
 //   title                optional: a function that returns the title of the document
-// The router calls leave() and show() again when the hash changes. A view that changes its own query without being shown
-// again uses history.replaceState.
+// When the hash changes, the router calls change(), or else leave() and show(). A view that changes its own query without being
+// shown again uses history.replaceState.
 import { get, remove } from "./api.js";
 import * as batches from "./batches.js";
 import { button, icon, list, make, setText } from "./dom.js";
@@ -16,6 +17,7 @@ import * as jobs from "./jobs.js";
 import * as paint from "./paint.js";
 import * as results from "./results.js";
 import { listen } from "./dropping.js";
+import { enter } from "./navigation.js";
 import { follow, store, subscribe } from "./store.js";
 import { keep, stored } from "./stored.js";
 import { language, LANGUAGES, percent, setLanguage, t } from "./texts.js";
@@ -37,13 +39,20 @@ let shown = null, wanted = 0;
 let broken = null; // what the store had when a view could not be shown
 
 async function route() {
-  const turn = ++wanted;
+  const first = shown === null, failed = broken !== null;
   broken = null;
   const { name, parts, query } = parse(location.hash);
   const view = name === "jobs" && parts.length ? job : VIEWS[name];
   if (!view) return location.replace("#/");
+  enter(first);
+  for (const dialog of document.querySelectorAll("dialog[open]:not(.viewer)")) dialog.close(); // Back was pressed
+  const changed = view === shown && !failed ? view.change?.({ parts, query }) : null;
+  if (changed) {
+    await changed;
+    return retitle();
+  }
+  const turn = ++wanted;
   shown?.leave();
-  const first = shown === null;
   shown = view;
   // A new element for each view: what an earlier one still adds to its own is not seen.
   const inside = make("div", { class: `view view-${name || "paint"}` });

@@ -10,7 +10,6 @@ import { mayChange, settings, store, subscribe } from "./store.js";
 import { choiceText, label } from "./settings_form.js";
 import { writeValue } from "./setting_values.js";
 import { bytes, date, duration, number, percent, t } from "./texts.js";
-import { closeViewer, openViewer } from "./viewer.js";
 
 const SAVED = ["result", "sidecar", "loss-plot", "time-lapse"];
 const INBOX_PAUSE = 2000; // milliseconds between two looks for a job that the daemon has not taken yet
@@ -26,7 +25,6 @@ export async function show(place, { parts }) {
 }
 
 export function leave() {
-  closeViewer();
   view?.end();
   view = null;
 }
@@ -110,7 +108,7 @@ class JobView {
     return [back(), make("h1", { class: "job-heading", tabIndex: -1 }, heading(job)),
       make("p", { class: "job-line", role: "status" }, stateChip(job), job.requested ? make("span", { class: "jobs-requested" }, requestedText(job)) : null, deleted(job) ? make("span", {}, t("job.deleted")) : gone(job) ? make("span", {}, t("job.result_gone")) : null),
       make("div", { class: "job-actions" },
-        hasResult(job) ? button(t("job.view"), { kind: "primary", icon: "results", on: () => this.view() }) : null,
+        hasResult(job) ? make("a", { class: "button primary", href: viewerOf(job) }, icon("results"), make("span", {}, t("job.view"))) : null,
         more && job.result ? button(t("job.repeat"), { icon: "paint", on: () => paintAgain(job) }) : null,
         more && job.actions.includes("retry") ? button(t("job.retry_changed"), { icon: "retry", on: () => this.retry({}) }) : null,
         more ? ["cancel", "priority", "delete"].filter((action) => job.actions.includes(action)).map((action) => button(t(`job.do_${action}`), {
@@ -156,7 +154,7 @@ class JobView {
     this.preview = null;
     const figures = [];
     if (content >= 0 && job.inputs[content].available) figures.push(figure(picture(imageOf(job, `inputs/${content}`, { size: "view" }), { alt: t("job.content_of", { name: job.title }) }), t("job.content")));
-    if (hasResult(job)) figures.push(figure(make("button", { type: "button", class: "job-open", "aria-label": t("job.view"), on: { click: () => this.view() } }, picture(imageOf(job, "result", { size: "view", v: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
+    if (hasResult(job)) figures.push(figure(make("a", { class: "job-open", href: viewerOf(job), "aria-label": t("job.view") }, picture(imageOf(job, "result", { size: "view", v: job.updated }), { alt: t("job.result_of", { name: job.title }) })), t("job.result")));
     else if (PAINTED.includes(job.state)) {
       this.preview = make("div", { class: "job-preview" }, t("job.no_preview"));
       figures.push(figure(this.preview, t("job.preview")));
@@ -199,13 +197,10 @@ class JobView {
     return [make("h2", {}, t("job.settings")), changed.length ? rows(changed) : make("p", {}, t("job.settings_default")),
       same.length ? make("details", {}, make("summary", {}, t("job.settings_same", { count: same.length })), rows(same)) : null];
   }
-
-  view() {
-    openViewer([this.job], 0, { changed: () => this.load() });
-  }
 }
 
 const back = () => make("a", { class: "button quiet job-back", href: latestAddress() }, icon("back"), make("span", {}, t("job.back")));
+const viewerOf = (job) => `#/results/${job.id}`;
 const deleted = (job) => job.state === "done" && !job.result;
 const hasResult = (job) => job.result !== "" && job.files.includes("result");
 /** Whether somebody has moved or removed the picture. */

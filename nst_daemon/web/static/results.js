@@ -1,38 +1,44 @@
-// The results: a grid of pictures with search and filters, a selection for zip and delete, and the viewer.
+// The results: a grid of pictures with search and filters, a selection for zip and delete, and the viewer (#/results/ID).
 import { address, get } from "./api.js";
 import { announce, button, icon, list, make, redraw, rove, setText } from "./dom.js";
 import { act, heading, name, requestedText, thumbnail, variant } from "./job_parts.js";
+import { leaveTo, replaceAddress } from "./navigation.js";
 import { Selection } from "./selection.js";
 import { mayChange, store, styles, subscribe } from "./store.js";
 import { date, t } from "./texts.js";
-import { closeViewer, openViewer } from "./viewer.js";
+import { Viewer } from "./viewer.js";
 
 const PART = 60; // results of one request
 const MOST_REFRESHED = 200; // results that are requested again after a change
+const MOST_SOUGHT = 1000; // results that are loaded to find the pictures next to one
 const MOST_ZIPPED = 200;
 const TYPING = 300; // milliseconds without a key until a search begins
 const AHEAD = "1200px"; // further results are requested so far before the end is in sight
 
 let view = null, remembered = null;
 
-export const title = () => t("results.title");
+export const title = () => view?.viewer?.job?.title || t("results.title");
 
-/** Show the results; parameters of the address: q, batch, style. */
-export function show(place, { query }) {
+/** Show the results; parameters of the address: q, batch, style. With the id of a job, show its picture in the viewer. */
+export function show(place, { parts, query }) {
   view = new ResultsView(place, query);
-  return view.shown;
+  return Promise.all([view.shown, view.look(parts[0] || "")]);
+}
+
+/** Open or close the viewer, or show another picture in it, if the list stays the same. */
+export function change({ parts, query }) {
+  return view.key() === keyOf(chosen(query)) ? view.look(parts[0] || "") : null;
 }
 
 export function leave() {
-  closeViewer();
   view?.end();
   view = null;
 }
 
 class ResultsView {
   constructor(place, parameters) {
-    Object.assign(this, { place, query: parameters.get("q") || "", batch: parameters.get("batch") || "", style: parameters.get("style") || "", changed: 0 });
-    Object.assign(this, { jobs: [], next: null, total: 0, current: "" });
+    Object.assign(this, { place, ...chosen(parameters), changed: 0 });
+    Object.assign(this, { jobs: [], next: null, total: 0, current: "", viewer: null, pending: null });
     this.selection = new Selection(() => this.showSelection());
     this.build();
     this.unsubscribe = subscribe(() => this.follow());
@@ -42,13 +48,20 @@ class ResultsView {
 
   end() {
     remembered = { key: this.key(), jobs: this.jobs, next: this.next, total: this.total, current: this.current, top: scrollY };
+    this.viewer?.end();
     this.unsubscribe();
     this.observer.disconnect();
     clearTimeout(this.typing);
     this.request?.abort();
   }
 
-  key() { return JSON.stringify([this.query, this.batch, this.style]); }
+  key() { return keyOf(this); }
+
+  /** The address of the list, or of a picture in it. */
+  address(id = "") {
+    const query = new URLSearchParams(Object.entries({ q: this.query, batch: this.batch, style: this.style }).filter(([, value]) => value));
+    return `#/results${id && `/${id}`}${query.size ? `?${query}` : ""}`;
+  }
 
   build() {
     this.search = make("input", { id: "results-search", type: "search", value: this.query, placeholder: t("results.search"), "aria-label": t("results.search"), autocomplete: "off", on: { input: () => this.typed() } });
@@ -97,19 +110,20 @@ class ResultsView {
     this.draw();
   }
 
-  /** Load the next part. Returns all results, or null if there are no more. */
-  async more() {
-    if (!this.next || this.loading) return null;
-    this.loading = true;
-    const page = await this.fetch({ cursor: this.next });
-    this.loading = false;
-    if (!page) return null;
+  /** Load the next part. */
+  async more(limit = PART) {
+    if (this.next) this.pending ||= this.loadMore(limit).finally(() => { this.pending = null; });
+    await this.pending;
+  }
+
+  async loadMore(limit) {
+    const page = await this.fetch({ cursor: this.next, limit });
+    if (!page) return;
     const known = new Set(this.jobs.map((job) => job.id));
     this.jobs = [...this.jobs, ...page.jobs.filter((job) => !known.has(job.id))];
     Object.assign(this, { next: page.next, total: page.total });
     this.draw();
     announce(t("results.loaded", { count: this.jobs.length, total: this.total }));
-    return this.jobs;
   }
 
   /** Request the newest results again; those that were loaded after them stay. */
@@ -141,7 +155,7 @@ class ResultsView {
 
   follow() {
     const { changed } = store;
-    if (this.changed && changed !== this.changed && !this.loading) this.refresh();
+    if (this.changed && changed !== this.changed && !this.pending) this.refresh();
     this.changed = changed;
   }
 
@@ -153,8 +167,7 @@ class ResultsView {
   choose(change) {
     Object.assign(this, change);
     this.selection.clear();
-    const query = new URLSearchParams(Object.entries({ q: this.query, batch: this.batch, style: this.style }).filter(([, value]) => value));
-    history.replaceState(null, "", `#/results${query.size ? `?${query}` : ""}`);
+    history.replaceState(history.state, "", this.address());
     return this.load();
   }
 
@@ -171,10 +184,11 @@ class ResultsView {
     if (this.next) this.observer.observe(this.further); // anew: it may still be in sight
     this.rove();
     this.showSelection();
+    this.viewer?.relist(this.jobs, this.total);
   }
 
   nothing() {
-    if (this.key() === JSON.stringify(["", "", ""])) return [make("p", {}, t("results.none")), make("a", { class: "button primary", href: "#/" }, t("jobs.paint"))];
+    if (!this.query && !this.batch && !this.style) return [make("p", {}, t("results.none")), make("a", { class: "button primary", href: "#/" }, t("jobs.paint"))];
     return [make("p", {}, t("results.no_matches")), button(t("jobs.clear_search"), { on: () => {
       this.search.value = this.batches.value = this.styles.value = "";
       this.choose({ query: "", batch: "", style: "" });
@@ -183,26 +197,51 @@ class ResultsView {
 
   showTile(tile, job) {
     tile.job = job;
-    redraw(tile, [job.title, job.result, job.updated, job.requested], () => [
-      make("button", { type: "button", class: "results-open", "aria-label": t("results.open", { name: job.title }), title: job.title, on: { click: () => this.open(job) } },
+    redraw(tile, [job.title, job.result, job.updated, job.requested, this.address(job.id)], () => [
+      make("a", { class: "results-open", href: this.address(job.id), "aria-label": t("results.open", { name: job.title }), title: job.title },
         thumbnail(job, { class: "results-face" }),
         make("span", { class: "results-text" }, name(heading(job)), make("small", {}, job.requested ? requestedText(job) : job.batch ? variant(job) : date(job.updated)))),
       make("label", { class: "results-select" }, make("input", { type: "checkbox", "aria-label": t("jobs.select", { name: job.title }), on: { click: (event) => this.selection.toggle(tile.job, event.target.checked, this.jobs, event.shiftKey) } }))]);
   }
 
-  open(job) {
-    this.current = job.id;
-    openViewer(this.jobs, this.jobs.findIndex((one) => one.id === job.id), {
-      total: this.total,
-      more: () => this.more(),
-      changed: () => this.refresh(),
-      closed: (last) => this.focus(last.id),
-    });
-  }
-
+  /** Give a tile the focus. The page is scrolled only if the tile is out of sight. */
   focus(id) {
     const tile = [...this.grid.children].find((one) => one.dataset.key === id) || this.grid.firstElementChild;
-    tile?.querySelector("button").focus();
+    const box = tile?.getBoundingClientRect();
+    tile?.querySelector(".results-open").focus({ preventScroll: box.bottom > 0 && box.top < innerHeight });
+  }
+
+  // The viewer
+
+  /** Show the picture of a job in the viewer, or close it if there is no id. */
+  async look(id) {
+    if (!id) return this.closeViewer();
+    this.viewer ||= new Viewer({
+      wanted: (other) => replaceAddress(this.address(other)),
+      more: () => this.more(),
+      changed: () => this.refresh(),
+      closed: () => { this.closeViewer(); leaveTo(this.address()); },
+    });
+    this.current = id;
+    const job = await this.viewer.show(id, this.jobs, this.total);
+    if (job?.result) await this.seek(job);
+  }
+
+  /** Load the list up to a job, so that the viewer can show the pictures next to it. */
+  async seek(job) {
+    await this.shown;
+    const wanted = () => this.viewer?.job?.id === job.id && this.next && this.jobs.length < MOST_SOUGHT
+      && this.jobs.at(-1).updated >= job.updated && !this.jobs.some((one) => one.id === job.id);
+    for (let requests = 0; wanted() && requests < MOST_SOUGHT / PART; requests++) await this.more(MOST_REFRESHED);
+  }
+
+  closeViewer() {
+    if (!this.viewer) return;
+    const { id } = this.viewer;
+    this.viewer.end(); // the browser then gives the focus back to the tile that was clicked
+    Object.assign(this, { viewer: null, current: id });
+    this.rove();
+    this.focus(id);
   }
 
   // Keyboard: one tile is in the order of the Tab key; arrow keys move to the others
@@ -228,7 +267,7 @@ class ResultsView {
     if (event.key === "x") return tile.querySelector("input").click();
     if (!(event.key in moves)) return;
     event.preventDefault();
-    tiles[Math.min(tiles.length - 1, position + moves[event.key])]?.querySelector("button").focus();
+    tiles[Math.min(tiles.length - 1, position + moves[event.key])]?.querySelector(".results-open").focus();
   }
 
   // Selecting
@@ -257,6 +296,10 @@ class ResultsView {
     if (document.activeElement === document.body) this.focus(this.current);
   }
 }
+
+/** What the parameters of an address choose. */
+const chosen = (parameters) => ({ query: parameters.get("q") || "", batch: parameters.get("batch") || "", style: parameters.get("style") || "" });
+const keyOf = ({ query, batch, style }) => JSON.stringify([query, batch, style]);
 
 function fill(select, names, chosen) {
   if (chosen && !names.includes(chosen)) names = [chosen, ...names];

@@ -37,7 +37,7 @@ export class Stage {
   }
 
   reset() {
-    Object.assign(this, { scale: 1, x: 0, y: 0, wide: 0, high: 0, originals: null, hasContent: false });
+    Object.assign(this, { scale: 1, x: 0, y: 0, wide: 0, high: 0, originals: null, hasContent: false, turn: null });
     this.pointers.clear();
   }
 

@@ -13,39 +13,22 @@ import { bytes, date, percent, t } from "./texts.js";
 const COMPARING = "compare", INFORMED = "details"; // what is remembered
 const NEAR_END = 5; // so many pictures before the end, more are requested
 
-let viewer = null;
-
-/**
- * Show results in the whole window, beginning with one of them.
- * jobs: JobInfo, the first ones of `total`; more(): a promise of all jobs, with further ones, or null; changed(): a job was changed;
- * closed(job): the viewer was closed, and this was the last picture.
- */
-export function openViewer(jobs, position, { total = jobs.length, more = null, changed = () => {}, closed = () => {} } = {}) {
-  viewer?.close();
-  viewer = new Viewer(jobs, position, { total, more, changed, closed });
-}
-
-/** Close it, where the view is left. */
-export function closeViewer() {
-  viewer?.close();
-}
-
-class Viewer {
-  constructor(jobs, position, callbacks) {
-    Object.assign(this, { jobs, position, ...callbacks });
+export class Viewer {
+  /**
+   * Show the window without a picture.
+   * wanted(id): the visitor wants another picture; more(): further results will be wanted; changed(): a job was changed;
+   * closed(): the visitor has closed the window.
+   */
+  constructor(callbacks) {
+    Object.assign(this, callbacks, { id: "", job: null, jobs: [], total: 0, over: false });
     this.stage = new Stage({ swipe: (step) => this.step(step), zoomed: () => this.showZoom() });
     this.stage.compare(stored(COMPARING, true));
     this.build();
-    this.address = location.href;
-    history.pushState({ viewer: true }, "");
-    this.back = () => this.close();
-    addEventListener("popstate", this.back);
     this.pressed = (event) => this.key(event);
     addEventListener("keydown", this.pressed); // of the whole page: a click on the picture takes the focus from the dialog
     document.body.append(this.dialog);
     document.documentElement.classList.add("viewing");
     this.dialog.showModal();
-    this.load();
   }
 
   build() {
@@ -60,67 +43,91 @@ class Viewer {
     this.save = make("a", { class: "button quiet only-icon", download: "", "aria-label": t("viewer.save"), title: t("viewer.save") }, icon("download"));
     this.details = make("aside", { class: "viewer-details", "aria-label": t("viewer.details"), tabIndex: 0 });
     this.said = make("p", { class: "viewer-said", role: "status" });
-    const bar = make("div", { class: "viewer-bar" }, tool("close", "close", () => this.close()), make("div", { class: "viewer-names" }, this.title, this.place), this.save,
+    const bar = make("div", { class: "viewer-bar" }, tool("close", "close", () => this.dialog.close()), make("div", { class: "viewer-names" }, this.title, this.place), this.save,
       make("div", { class: "viewer-tools" }, this.compareTool, tool("zoom_out", "minus", () => this.stage.zoomOut()), this.zoomText, tool("zoom_in", "plus", () => this.stage.zoomIn()),
         tool("fit", "fit", () => this.stage.fit()), tool("full_size", "pixels", () => this.stage.full()),
         document.fullscreenEnabled ? tool("full_screen", "expand", () => this.toggleFullScreen()) : null, this.detailsTool));
     this.slide = make("div", { class: "viewer-slide" }, make("label", { for: "viewer-slider", "aria-hidden": "true" }, t("job.content")), this.stage.slider, make("span", { "aria-hidden": "true" }, t("job.result")));
-    this.dialog = make("dialog", { class: "viewer", "aria-labelledby": "viewer-title", on: { close: () => this.ended() } },
+    this.dialog = make("dialog", { class: "viewer", "aria-labelledby": "viewer-title", on: { close: () => { if (!this.over) this.closed(); } } },
       bar, make("div", { class: "viewer-middle" }, this.stage.element, this.previous, this.next, this.slide, this.said), this.details);
     this.showDetails(stored(INFORMED, matchMedia("(min-width: 64rem)").matches));
   }
 
-  get job() { return this.jobs[this.position]; }
+  /** Where the picture is in the list; -1 if it is not in it. */
+  get position() { return this.jobs.findIndex((job) => job.id === this.id); }
 
-  /** Show the current picture. */
-  async load() {
-    const { job } = this, turn = this.turn = {};
-    redraw(this.title, job.title, () => [name(heading(job))]);
-    setText(this.place, [variant(job), this.jobs.length > 1 ? t("viewer.position", { number: this.position + 1, total: this.total }) : ""].filter(Boolean).join(" · "));
-    this.previous.disabled = this.position === 0;
-    this.next.disabled = this.position === this.jobs.length - 1;
-    this.save.href = address(`/jobs/${job.id}/result`, { download: true });
+  /** Use a list of results, the first ones of `total`, if the picture is in it. A deleted picture stays in the list that had it. */
+  relist(jobs, total) {
+    if (jobs.some((job) => job.id === this.id)) Object.assign(this, { jobs, total });
+    else if (this.position < 0) Object.assign(this, { jobs: [], total: 0 });
+    this.showPlace();
+  }
+
+  showPlace() {
+    const { position } = this, job = this.job || this.jobs[position];
+    redraw(this.title, job?.title, () => [job ? name(heading(job)) : t("viewer.title")]);
+    setText(this.place, [job ? variant(job) : "", this.jobs.length > 1 ? t("viewer.position", { number: position + 1, total: this.total }) : ""].filter(Boolean).join(" · "));
+    this.previous.disabled = position <= 0;
+    this.next.disabled = position < 0 || position === this.jobs.length - 1;
+  }
+
+  /** Show the picture of a job. Returns a promise of the job; null if it cannot be loaded, or another one is shown meanwhile. */
+  async show(id, jobs, total) {
+    const turn = this.turn = {};
+    Object.assign(this, { id, job: null });
+    this.say("");
+    this.relist(jobs, total);
+    this.save.href = address(`/jobs/${encodeURIComponent(id)}/result`, { download: true });
     this.details.replaceChildren();
-    let whole, info;
+    let job, info;
     try {
-      [whole, info] = await Promise.all([get(`/jobs/${job.id}`), settings()]);
+      [job, info] = await Promise.all([get(`/jobs/${encodeURIComponent(id)}`), settings()]);
     } catch (error) {
-      if (turn === this.turn) this.stage.say(error.message);
-      return;
+      if (turn === this.turn) this.fail([404, 422].includes(error.status) ? t("viewer.unknown") : error.message);
+      return null;
     }
-    if (turn !== this.turn) return;
-    this.whole = whole;
+    if (turn !== this.turn) return null;
+    this.job = job;
+    this.showPlace();
     this.draw(info);
-    if (!whole.result) return this.stage.say(t("viewer.deleted"));
-    const content = whole.inputs.findIndex((input) => input.role === "content" && input.available);
+    if (job.result) this.load(turn);
+    else this.fail(t(job.state === "done" ? "viewer.deleted" : "viewer.unfinished"));
+    return job;
+  }
+
+  async load(turn) {
+    const { job } = this, content = job.inputs.findIndex((input) => input.role === "content" && input.available);
+    this.save.hidden = false;
     await this.stage.show({
-      name: whole.title,
-      result: imageOf(whole, "result", { size: "view", v: whole.updated }),
-      original: imageOf(whole, "result", { size: "original", v: whole.updated }),
-      content: content < 0 ? null : imageOf(whole, `inputs/${content}`, { size: "view" }),
+      name: job.title,
+      result: imageOf(job, "result", { size: "view", v: job.updated }),
+      original: imageOf(job, "result", { size: "original", v: job.updated }),
+      content: content < 0 ? null : imageOf(job, `inputs/${content}`, { size: "view" }),
     });
-    if (turn === this.turn) this.showCompare();
+    if (turn !== this.turn) return;
+    this.showCompare();
     this.ahead();
   }
 
+  /** Show a text: there is no picture. */
+  fail(text) {
+    this.save.hidden = true;
+    this.stage.reset();
+    this.stage.say(text);
+    this.showCompare();
+  }
+
   /** Request further jobs, and the next picture, before they are needed. */
-  async ahead() {
-    const after = this.jobs[this.position + 1];
+  ahead() {
+    const { position } = this, after = this.jobs[position + 1];
+    if (position < 0) return;
     if (after?.result) new Image().src = imageOf(after, "result", { size: "view", v: after.updated });
-    if (!this.more || this.position < this.jobs.length - NEAR_END) return;
-    const { id } = this.job, jobs = await this.more().catch(() => null);
-    if (!jobs) return;
-    this.jobs = jobs;
-    this.position = Math.max(0, jobs.findIndex((job) => job.id === id));
-    this.next.disabled = this.position === jobs.length - 1;
+    if (position >= this.jobs.length - NEAR_END) this.more();
   }
 
   step(by) {
-    const position = this.position + by;
-    if (position < 0 || position >= this.jobs.length) return;
-    this.position = position;
-    this.say("");
-    this.load();
+    const { position } = this, job = position < 0 ? null : this.jobs[position + by];
+    if (job) this.wanted(job.id);
   }
 
   // Tools
@@ -178,7 +185,7 @@ class Viewer {
   // Details
 
   draw(info) {
-    const { whole: job } = this, url = (file) => address(`/jobs/${job.id}/${file}`);
+    const { job } = this, url = (file) => address(`/jobs/${job.id}/${file}`);
     const files = job.result ? [
       download(t("viewer.save_picture"), job, "result"), job.files.includes("sidecar") ? download(t("viewer.save_settings"), job, "sidecar") : null, download(t("viewer.save_zip"), job, "zip")] : [];
     const known = new Map(info.settings.map((one) => [one.name, one]));
@@ -187,8 +194,8 @@ class Viewer {
     this.details.replaceChildren(
       make("p", { class: "viewer-full" }, make("b", { class: "name" }, heading(job)), make("small", {}, variant(job)), make("small", {}, date(job.updated))),
       make("div", { class: "viewer-actions" },
-        mayChange() ? button(t("job.repeat"), { icon: "paint", kind: "primary", on: () => this.repeat() }) : null, ...files.filter(Boolean),
-        make("a", { class: "button quiet", href: `#/jobs/${job.id}`, on: { click: () => this.leave() } }, icon("jobs"), make("span", {}, t("viewer.open_job"))),
+        mayChange() && job.result ? button(t("job.repeat"), { icon: "paint", kind: "primary", on: () => this.repeat() }) : null, ...files.filter(Boolean),
+        make("a", { class: "button quiet", href: `#/jobs/${job.id}` }, icon("jobs"), make("span", {}, t("viewer.open_job"))),
         mayChange() && job.actions.includes("delete") ? button(t("viewer.delete"), { icon: "trash", kind: "danger quiet", on: () => this.remove() }) : null),
       make("ul", { class: "job-files" }, ...job.inputs.map((input, number) => ["content", "style"].includes(input.role) ? make("li", {},
         input.available ? picture(imageOf(job, `inputs/${number}`, { size: "thumbnail" }), { class: "job-thumb" }) : make("span", { class: "job-thumb missing" }),
@@ -199,12 +206,12 @@ class Viewer {
   }
 
   async repeat() {
-    const made = await paintAgain(this.whole);
-    if (made) this.say(`${t("repeat.added")} `, make("a", { href: `#/jobs/${made.id}`, on: { click: () => this.leave() } }, made.name));
+    const made = await paintAgain(this.job);
+    if (made) this.say(`${t("repeat.added")} `, make("a", { href: `#/jobs/${made.id}` }, made.name));
   }
 
   async remove() {
-    if (!await act("delete", [this.whole])) return;
+    if (!await act("delete", [this.job])) return;
     this.say(t("viewer.delete_requested"));
     this.changed();
   }
@@ -213,28 +220,14 @@ class Viewer {
     this.said.replaceChildren(...children);
   }
 
-  // Closing
-
-  /** A link leads away: the address must stay that of the link. */
-  leave() {
-    this.left = true;
-    this.dialog.close();
-  }
-
-  close() {
-    if (this.dialog.open) this.dialog.close();
-  }
-
-  ended() {
-    removeEventListener("popstate", this.back);
+  /** Close the window. */
+  end() {
+    Object.assign(this, { over: true, turn: null });
     removeEventListener("keydown", this.pressed);
     if (document.fullscreenElement) document.exitFullscreen();
-    this.turn = null;
+    this.dialog.close();
     this.stage.end();
     this.dialog.remove();
     document.documentElement.classList.remove("viewing");
-    if (viewer === this) viewer = null;
-    if (!this.left && history.state?.viewer && location.href === this.address) history.back();
-    this.closed(this.job);
   }
 }

@@ -1,0 +1,22 @@
+// The address of what is shown, as an entry of the browser's history. The router (app.js) shows it after `hashchange`.
+
+/** Note in a new entry whether Back stays in the page. first: the page has just been loaded. */
+export function enter(first) {
+  if (history.state === null) history.replaceState({ inside: !first }, "");
+}
+
+/** Give the current entry another address, and show it. */
+export function replaceAddress(hash) {
+  try {
+    history.replaceState(history.state, "", hash);
+  } catch {
+    return; // Safari allows 100 changes in 10 seconds
+  }
+  dispatchEvent(new HashChangeEvent("hashchange"));
+}
+
+/** Leave what is shown: go back if that stays in the page, otherwise show `hash` instead. */
+export function leaveTo(hash) {
+  if (history.state?.inside) history.back();
+  else replaceAddress(hash);
+}
