@@ -1,13 +1,12 @@
 """The tokens of the page and its API: those of state/tokens.json, and `status_page_token` of the configuration.
 
-The file holds hashes only: of the token, and of the cookie that the page sets in place of it. Nobody who reads the file
-can log in. `nst-daemon token` changes it; the page notices that at its next request.
+The file holds only hashes of the tokens, so it cannot be used to log in. `nst-daemon token` changes it; the page
+notices that at its next request.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import logging
 import os
@@ -50,19 +49,17 @@ class Token:
         access: "full", or "read" for requests that change nothing.
         created: seconds since the epoch; 0 for the one of the configuration.
         token_sha256: hash of the token.
-        cookie_sha256: hash of its cookie.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
     access: Access
     created: Annotated[float, Field(ge=0, lt=1e11)]
     token_sha256: Digest
-    cookie_sha256: Digest
 
     @classmethod
     def of(cls, secret: str, name: str, access: Access, created: float) -> Token:
         """The record of a token."""
-        return cls(name, access, created, _sha256(secret), _sha256(cookie_of(secret)))
+        return cls(name, access, created, sha256(secret))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +72,6 @@ class _TokenFile:
 
 _DOCUMENT = TypeAdapter(_TokenFile)
 _USES = TypeAdapter(dict[str, Annotated[float, Field(ge=0, lt=1e11)]])
-
-
-def cookie_of(token: str) -> str:
-    """The value of the cookie, from which the token cannot be derived."""
-    return hmac.new(token.encode(), b"status page", hashlib.sha256).hexdigest()
 
 
 def path_of(folders: Folders) -> Path:
@@ -196,21 +188,17 @@ class AcceptedTokens:
         self._refresh()
         return self._problem
 
-    def find(self, *, token: str = "", cookie: str = "") -> Token | None:
-        """The token that this is, or whose cookie this is; None if there is no such token."""
-        self._refresh()
-        if self._problem or not (token or cookie):
-            return None
-        given, found = _sha256(token or cookie), None
-        for known in (*self._own, *(self._tokens or ())):
-            if hmac.compare_digest(given, known.token_sha256 if token else known.cookie_sha256):
-                found = known
-        return found
+    def find(self, secret: str) -> Token | None:
+        """The token that this is; None if there is no such token."""
+        return self.get(sha256(secret))
 
-    def accepts(self, token: Token) -> bool:
-        """Whether a token that was found before is still accepted."""
+    def get(self, token_sha256: str) -> Token | None:
+        """The token with this hash; None if there is no such token."""
         self._refresh()
-        return not self._problem and token in (*self._own, *(self._tokens or ()))
+        if self._problem:
+            return None
+        known = (*self._own, *(self._tokens or ()))
+        return next((token for token in known if token.token_sha256 == token_sha256), None)
 
     def note_use(self, token: Token, now: float) -> bool:
         """Remember a use; True if `store_uses` should be called. now: seconds since the epoch."""
@@ -308,5 +296,6 @@ def listed(folders: Folders) -> Sequence[Token]:
     return sorted(read(path_of(folders)) or (), key=lambda token: token.created)
 
 
-def _sha256(text: str) -> str:
+def sha256(text: str) -> str:
+    """The SHA-256 of a text in hexadecimal."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

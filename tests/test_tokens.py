@@ -17,7 +17,7 @@ from nst_daemon import tokens
 from nst_daemon.cli import app
 from nst_daemon.config import Folders, load
 from nst_daemon.errors import NstError, StorageError, UsageError
-from nst_daemon.tokens import AcceptedTokens, cookie_of
+from nst_daemon.tokens import AcceptedTokens
 from tests.users import User, needs_root
 
 
@@ -52,14 +52,13 @@ def command(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 def test_a_token_is_shown_once(command: Callable[..., list[str]], folders: Folders) -> None:
-    """`token create` prints the token, and nothing that is stored or listed contains it or its cookie."""
+    """`token create` prints the token, and nothing that is stored or listed contains it."""
     (secret,) = command("create", "phone")
-    assert AcceptedTokens(folders, "", far=False).find(token=secret)
+    assert AcceptedTokens(folders, "", far=False).find(secret)
     written = "".join(p.read_text() for p in folders.state.iterdir())
     shown = "\n".join([*command("list"), *command("list", "--json")])
     for text in (written, shown):
         assert secret not in text
-        assert cookie_of(secret) not in text
 
 
 def test_the_first_token_closes_the_page(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,13 +72,12 @@ def test_the_first_token_closes_the_page(folders: Folders, monkeypatch: pytest.M
 
 
 def test_a_stored_hash_gives_no_access(folders: Folders) -> None:
-    """Nothing that is in the file is accepted as a token or as a cookie."""
+    """Nothing that is in the file is accepted as a token."""
     tokens.create(folders, "phone", "full")
     (stored,) = json.loads(tokens.path_of(folders).read_text())["tokens"]
     accepted = AcceptedTokens(folders, "", far=False)
     for value in map(str, stored.values()):
-        assert accepted.find(token=value) is None
-        assert accepted.find(cookie=value) is None
+        assert accepted.find(value) is None
 
 
 def test_only_its_owner_may_read_the_file(folders: Folders) -> None:
@@ -100,7 +98,7 @@ def test_tokens_are_listed_and_revoked(
     monkeypatch.setenv("NST_STATUS_PAGE_TOKEN", "0123456789abcdef")
     (secret,) = command("create", "phone", "--read-only")
     accepted = AcceptedTokens(folders, "", far=False)
-    found = accepted.find(token=secret)
+    found = accepted.find(secret)
     assert found is not None
     assert accepted.note_use(found, 2e9)
     assert not accepted.note_use(found, 2e9 + 1), "not at every request"
@@ -110,7 +108,7 @@ def test_tokens_are_listed_and_revoked(
     assert (listed["phone"]["access"], listed["phone"]["last_use"]) == ("read", 2e9)
     assert listed["status_page_token"]["last_use"] is None
     command("revoke", "phone")
-    assert accepted.find(token=secret) is None
+    assert accepted.find(secret) is None
     assert "phone" not in "".join(command("list"))
 
 
@@ -158,11 +156,9 @@ def test_a_running_page_notices_changes(folders: Folders) -> None:
     assert not accepted.needed
     secret = tokens.create(folders, "phone", "full")
     assert accepted.needed
-    token = accepted.find(cookie=cookie_of(secret))
-    assert token is not None
-    assert accepted.accepts(token)
+    assert accepted.find(secret)
     tokens.revoke(folders, "phone")
-    assert not accepted.accepts(token)
+    assert not accepted.find(secret)
     assert accepted.needed, "the page is not open after the last token was revoked"
     tokens.path_of(folders).unlink()
     assert not accepted.needed
@@ -172,8 +168,7 @@ def test_a_running_page_notices_changes(folders: Folders) -> None:
 def document(**changed: object) -> str:
     """The text of a file with one token, with a value that no command writes."""
     token = {"name": "phone", "access": "full", "created": 1.0}
-    hashes = {"token_sha256": "0" * 64, "cookie_sha256": "1" * 64}
-    return json.dumps({"version": 1, "tokens": [{**token, **hashes, **changed}]})
+    return json.dumps({"version": 1, "tokens": [{**token, "token_sha256": "0" * 64, **changed}]})
 
 
 @pytest.mark.parametrize(
@@ -194,11 +189,11 @@ def test_a_damaged_file_refuses_everybody(
     """With a damaged file no token is accepted, the log says so once, and no command replaces the file."""
     own = "0123456789abcdef"
     accepted = AcceptedTokens(folders, own, far=False)
-    assert accepted.find(token=own)
+    assert accepted.find(own)
     path = tokens.path_of(folders)
     path.write_text(contents)
     with caplog.at_level(logging.ERROR):
-        assert accepted.find(token=own) is None
+        assert accepted.find(own) is None
         assert accepted.needed
     assert str(path) in caplog.text
     assert len(caplog.records) == 1
@@ -211,7 +206,7 @@ def test_a_pipe_in_place_of_the_file_is_not_read(folders: Folders) -> None:
     """Something else of this name refuses everybody, and nothing waits for it."""
     os.mkfifo(tokens.path_of(folders))
     accepted = AcceptedTokens(folders, "0123456789abcdef", far=False)
-    assert accepted.find(token="0123456789abcdef") is None
+    assert accepted.find("0123456789abcdef") is None
     assert "not a file" in accepted.problem
 
 
@@ -224,7 +219,7 @@ def test_a_file_of_root_belongs_to_the_user_of_the_daemon(shared: Folders) -> No
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 12345, 0o600)
 
     def part() -> None:
-        assert AcceptedTokens(shared, "", far=False).find(token=secret)
+        assert AcceptedTokens(shared, "", far=False).find(secret)
         tokens.create(shared, "tablet", "full")
 
     User(12345, 12345).run(part)

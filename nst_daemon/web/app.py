@@ -53,6 +53,7 @@ def make_app(options: PageOptions) -> FastAPI:
                 Guard,
                 address=options.address,
                 tokens=context.tokens,
+                sessions=context.sessions,
                 wrong_tokens=context.wrong_tokens,
                 login=static.page("login.html", 401),
             ),

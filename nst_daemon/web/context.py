@@ -15,6 +15,7 @@ from nst_daemon.web.disk_space import DiskSpace
 from nst_daemon.web.feed import Feed
 from nst_daemon.web.job_places import digest_of
 from nst_daemon.web.options import PageOptions
+from nst_daemon.web.sessions import Sessions
 from nst_daemon.web.thumbnails import ReducedPictures
 from nst_daemon.web.uploads import Uploads
 from nst_daemon.web.wrong_tokens import WrongTokens
@@ -33,6 +34,7 @@ class Context:
         digest: the SHA-256 of a version of a file; the last ones are remembered.
         queue: when the queue will be empty.
         tokens: those that the page accepts.
+        sessions: the logins of browsers.
     """
 
     def __init__(self, options: PageOptions) -> None:
@@ -43,7 +45,7 @@ class Context:
         self.pictures = ReducedPictures()
         self.digest = lru_cache(maxsize=1000)(digest_of)
         self.queue = QueueEstimate(options.folders)
-        self.tokens = options.accepted_tokens()
+        self.tokens, self.sessions = options.accepted_tokens(), Sessions(options.folders)
 
     @property
     def config(self) -> Config:

@@ -18,6 +18,7 @@ from nst_daemon.addresses import split_address
 from nst_daemon.tokens import AcceptedTokens, Token
 from nst_daemon.web import error_bodies, forwarded
 from nst_daemon.web.models import API
+from nst_daemon.web.sessions import Sessions
 from nst_daemon.web.wrong_tokens import WrongTokens
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Guard:
     Args:
         address: HOST:PORT that the server listens on.
         tokens: those that the page accepts.
+        sessions: the logins of browsers.
         wrong_tokens: slows down clients that try tokens.
         login: the response at / for visitors without a token.
     """
@@ -66,11 +68,12 @@ class Guard:
         *,
         address: str,
         tokens: AcceptedTokens,
+        sessions: Sessions,
         wrong_tokens: WrongTokens,
         login: Response,
     ) -> None:
-        self._app, self._tokens, self._wrong = app, tokens, wrong_tokens
-        self._login = login
+        self._app, self._tokens, self._sessions = app, tokens, sessions
+        self._wrong, self._login = wrong_tokens, login
         self._hosts = {split_address(address)[0].lower(), "localhost", "127.0.0.1", "::1"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,9 +152,9 @@ class Guard:
         """The token of a request, and whether the request has one at all, right or wrong."""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and bearer.strip():
-            return self._tokens.find(token=bearer.strip()), True
-        cookie = request.cookies.get(cookie_name(request), "")
-        return self._tokens.find(cookie=cookie), bool(cookie)
+            return self._tokens.find(bearer.strip()), True
+        session_id = session_of(request)
+        return self._tokens.get(self._sessions.token_of(session_id)), bool(session_id)
 
     async def _unknown(self, request: Request, *, given: bool) -> Response:
         """The response for a request without a right token."""
@@ -161,14 +164,18 @@ class Guard:
         return self._login if _path(request) == "/" and request.method in SAFE else response
 
     async def _while_accepted(self, token: Token | None, scope: Scope, exchange: _Exchange) -> None:
-        """Handle a request, and end it when its token is revoked, or when one without a token needs one."""
+        """Handle a request, and end it when it is not accepted any more.
+
+        That is when its token is revoked or its login ends, or if it has no token, when one is needed.
+        """
+        request = Request(scope)
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         revoked = False
 
         def check() -> None:
             nonlocal revoked
-            accepted = self._tokens.accepts(token) if token else not self._tokens.needed
+            accepted = self._identify(request)[0] == token if token else not self._tokens.needed
             if accepted or exchange.has_length:
                 timers[0] = loop.call_later(RECHECK_SECONDS, check)
             else:
@@ -254,9 +261,14 @@ class _Exchange:
                 {"type": "http.response.body", "body": b"", "more_body": False}
             )
         else:
-            await unauthorized("the token was revoked, or a token is needed now")(
-                scope, self.receive, self.send
-            )
+            await unauthorized(
+                "the token was revoked, its login has ended, or a token is needed now"
+            )(scope, self.receive, self.send)
+
+
+def session_of(request: Request) -> str:
+    """The id of the login of a browser, right or wrong; "" without one."""
+    return request.cookies.get(cookie_name(request), "")
 
 
 def cookie_name(request: Request) -> str:

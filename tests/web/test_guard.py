@@ -16,9 +16,9 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from nst_daemon import tokens
-from nst_daemon.tokens import cookie_of
 from nst_daemon.web.guard import MAX_BODY, Guard
 from nst_daemon.web.options import PageOptions
+from nst_daemon.web.sessions import LIFETIME, MOST, Sessions
 from nst_daemon.web.wrong_tokens import (
     AT_ONCE,
     MAX_ADDRESSES,
@@ -115,6 +115,37 @@ def test_the_login_is_remembered(stranger: TestClient) -> None:
     stranger.cookies.clear()
     forged = {"Cookie": f"{COOKIE}=" + "0" * 64}
     assert stranger.get(f"{API}/status", headers=forged).status_code == 401
+
+
+def test_a_logout_ends_the_login(options: PageOptions, stranger: TestClient) -> None:
+    """After a logout a copy of the cookie is refused, also after a restart; other logins go on."""
+    log_in(stranger, TOKEN)
+    copy = {"Cookie": f"{COOKIE}={stranger.cookies[COOKIE]}"}
+    assert stranger.get(f"{API}/status", headers=copy).status_code == 200
+    other = {"Cookie": log_in(stranger, TOKEN).headers["set-cookie"].partition(";")[0]}
+    stranger.cookies.clear()
+    assert stranger.delete(f"{API}/session", headers=copy).status_code == 204
+    for visitor in (stranger, client(options.with_token(TOKEN))):
+        assert visitor.get(f"{API}/status", headers=copy).status_code == 401
+        assert visitor.get(f"{API}/status", headers=other).status_code == 200
+    stored = (options.folders.state / "sessions.json").read_text()[2:66]
+    forged = {"Cookie": f"{COOKIE}={stored}"}
+    assert stranger.get(f"{API}/status", headers=forged).status_code == 401
+
+
+def test_a_login_ends_after_its_time_and_when_there_are_many(options: PageOptions) -> None:
+    """A login ends after 30 days, and the oldest of a token when it has 100 others; a damaged file ends all."""
+    token = options.with_token(TOKEN).accepted_tokens().find(TOKEN)
+    assert token
+    clock = Clock()
+    sessions = Sessions(options.folders, clock)
+    first, *others = [sessions.begin(token) for _ in range(MOST + 1)]
+    assert not sessions.token_of(first)
+    assert all(Sessions(options.folders, clock).token_of(one) for one in others)
+    clock.now += LIFETIME
+    assert not any(map(sessions.token_of, others))
+    (options.folders.state / "sessions.json").write_text("{")
+    assert Sessions(options.folders).begin(token)
 
 
 def test_a_logout_removes_the_cookie(stranger: TestClient) -> None:
@@ -422,6 +453,7 @@ def guarded(
         Starlette(routes=[Route(f"{API}/test", endpoint)]),
         address=HOST,
         tokens=options.accepted_tokens(),
+        sessions=Sessions(options.folders),
         wrong_tokens=wrong,
         login=Response("login", 401),
     )
@@ -436,10 +468,14 @@ def test_a_right_token_is_never_slowed_down(
     options: PageOptions, wrong: WrongTokens, kind: str
 ) -> None:
     """Too many wrong tokens are refused with the time to wait, and the right one of that address still works."""
-    visitor = TestClient(guarded(options.with_token(TOKEN), wrong, _fine), f"http://{HOST}")
+    locked = options.with_token(TOKEN)
+    token = locked.accepted_tokens().find(TOKEN)
+    assert token
+    logins = {TOKEN: Sessions(options.folders).begin(token)}
+    visitor = TestClient(guarded(locked, wrong, _fine), f"http://{HOST}")
 
     def ask(token: str) -> Any:
-        cookie = {"Cookie": f"{COOKIE}={cookie_of(token)}"}
+        cookie = {"Cookie": f"{COOKIE}={logins.get(token, token)}"}
         return visitor.get(f"{API}/test", headers=bearer(token) if kind == "bearer" else cookie)
 
     answers = [ask("nst_wrong") for _ in range(SLOW + 1)]

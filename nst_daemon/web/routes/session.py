@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import cast
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
-from nst_daemon.tokens import Token, cookie_of
+from nst_daemon.tokens import Token
 from nst_daemon.web.context import Shared
-from nst_daemon.web.guard import cookie_name, wrong_token
+from nst_daemon.web.guard import cookie_name, session_of, wrong_token
 from nst_daemon.web.models import Login, SessionInfo
+from nst_daemon.web.sessions import LIFETIME
 
 router = APIRouter(tags=["session"])
-
-#: Lifetime of the cookie in seconds.
-COOKIE_SECONDS = 30 * 86400
 
 
 @router.post("/session", status_code=204, response_class=Response)
@@ -22,14 +21,14 @@ async def log_in(login: Login, shared: Shared, request: Request) -> Response:
     """Exchange a token for a cookie. A page that needs no token sets none."""
     if not shared.tokens.needed:
         return Response(status_code=204)
-    given = login.token.strip()
-    if shared.tokens.find(token=given) is None:
+    token = shared.tokens.find(login.token.strip())
+    if token is None:
         return await wrong_token(request, shared.wrong_tokens)
     response = Response(status_code=204)
     response.set_cookie(
         cookie_name(request),
-        cookie_of(given),
-        max_age=COOKIE_SECONDS,
+        await run_in_threadpool(shared.sessions.begin, token),
+        max_age=LIFETIME,
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="strict",
@@ -47,8 +46,9 @@ async def session(request: Request) -> SessionInfo:
 
 
 @router.delete("/session", status_code=204, response_class=Response)
-async def log_out(request: Request) -> Response:
-    """Remove the cookie from the browser."""
+async def log_out(request: Request, shared: Shared) -> Response:
+    """End the login, and remove the cookie from the browser."""
+    await run_in_threadpool(shared.sessions.end, session_of(request))
     response = Response(status_code=204)
     secure = request.url.scheme == "https"
     response.delete_cookie(cookie_name(request), secure=secure, httponly=True, samesite="strict")
