@@ -446,14 +446,17 @@ def test_one_client_is_one_address(client: str, network: str) -> None:
 
 
 def guarded(
-    options: PageOptions, wrong: WrongTokens, endpoint: Callable[[Request], Awaitable[Response]]
+    options: PageOptions,
+    wrong: WrongTokens,
+    endpoint: Callable[[Request], Awaitable[Response]],
+    sessions: Sessions | None = None,
 ) -> Guard:
     """An application with one route, /api/v1/test, behind the guard."""
     return Guard(
         Starlette(routes=[Route(f"{API}/test", endpoint)]),
         address=HOST,
         tokens=options.accepted_tokens(),
-        sessions=Sessions(options.folders),
+        sessions=sessions or Sessions(options.folders),
         wrong_tokens=wrong,
         login=Response("login", 401),
     )
@@ -505,18 +508,25 @@ def test_clients_behind_a_proxy_are_told_apart(options: PageOptions) -> None:
     assert last("192.0.2.9", [f"10.0.0.{n}" for n in numbers]) == 429
 
 
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("change", ["first", "revoked", "signed out"])
 @pytest.mark.parametrize("started", [True, False])
 def test_changes_of_the_tokens_end_open_requests(
-    options: PageOptions, wrong: WrongTokens, *, started: bool, first: bool
+    options: PageOptions, wrong: WrongTokens, *, started: bool, change: str
 ) -> None:
-    """A stream, and a request that waits, end soon after their token was revoked or the first one was created."""
-    secret = "" if first else tokens.create(options.folders, "phone", "full")
+    """A stream, and a request that waits, end soon after a revocation, the end of their login or the first token."""
+    sessions, headers, login = Sessions(options.folders), {}, ""
+    if change != "first":
+        headers = bearer(tokens.create(options.folders, "phone", "full"))
+    if change == "signed out":
+        login = sessions.begin(tokens.listed(options.folders)[0])
+        headers = {"Cookie": f"{COOKIE}={login}"}
 
     async def endless() -> AsyncIterator[bytes]:
         yield b"data: 1\n\n"
-        if first:
+        if change == "first":
             await asyncio.to_thread(tokens.create, options.folders, "phone", "full")
+        elif login:
+            await asyncio.to_thread(sessions.end, login)
         else:
             await asyncio.to_thread(tokens.revoke, options.folders, "phone")
         await asyncio.Event().wait()
@@ -528,8 +538,8 @@ def test_changes_of_the_tokens_end_open_requests(
         await anext(stream)
         raise AssertionError
 
-    visitor = TestClient(guarded(options, wrong, endpoint), f"http://{HOST}")
-    answer = visitor.get(f"{API}/test", headers=bearer(secret) if secret else {})
+    visitor = TestClient(guarded(options, wrong, endpoint, sessions), f"http://{HOST}")
+    answer = visitor.get(f"{API}/test", headers=headers)
     assert (answer.status_code, answer.text.startswith("data: 1")) == (
         200 if started else 401,
         started,
