@@ -156,7 +156,8 @@ function sweepList(info, rows, changed) {
       const setting = found();
       element.dataset.setting = row.name;
       drop.setAttribute("aria-label", t("batches.unsweep", { name: label(setting) }));
-      rest.replaceChildren(valuesOf(row, setting), make("p", { class: "help" }, help(setting)), make("p", { class: "problem" }));
+      rest.replaceChildren(valuesOf(row, setting), make("p", { class: "help" }, help(setting)), make("p", { class: "problem", id: `sweep-${row.name}-problem` }));
+      rest.querySelector("input").setAttribute("aria-describedby", `sweep-${row.name}-problem`);
     }
     fill();
     return element;
@@ -186,7 +187,7 @@ function sweepList(info, rows, changed) {
       for (const row of rows) {
         const setting = info.settings.find((one) => one.name === row.name);
         const values = row.picked.length ? row.picked.map((value) => setting.kind === "boolean" ? value === "true" : value)
-          : row.text.split(many(setting) ? /\s*;\s*/ : /[;,\s]+/).filter(Boolean).map((text) => readValue(setting, text));
+          : row.text.split(many(setting) || row.text.includes(";") ? /\s*;\s*/ : /[;,\s]+/).filter(Boolean).map((text) => readValue(setting, text));
         if (values.length) found[row.name] = values;
       }
       return found;
@@ -194,16 +195,15 @@ function sweepList(info, rows, changed) {
     /** The field of a setting that has no values, which then says so. */
     missing() {
       const known = this.values(), row = [...place.children].find((one) => !(one.dataset.setting in known));
-      if (row) setText(row.querySelector(".problem"), t("batches.no_values"));
-      return row?.querySelector("input");
+      return row && complain(row, t("batches.no_values"));
     },
     problems(list) {
       const left = [];
-      for (const line of place.querySelectorAll(".problem")) setText(line, "");
+      for (const row of place.children) complain(row, "");
       for (const problem of list) {
         const name = /^sweep\.(\w+)/.exec(problem.field)?.[1];
-        const row = place.querySelector(`.sweep[data-setting="${name}"] .problem`);
-        if (row) setText(row, problem.error);
+        const row = place.querySelector(`.sweep[data-setting="${name}"]`);
+        if (row) complain(row, problem.error);
         else left.push(problem);
       }
       return left;
@@ -211,6 +211,15 @@ function sweepList(info, rows, changed) {
   };
 }
 
+/** Show what is wrong with the values of a swept setting, or "". Returns its first field. */
+function complain(row, text) {
+  const field = row.querySelector("input");
+  setText(row.querySelector(".problem"), text);
+  if (text) field.setAttribute("aria-invalid", "true");
+  else field.removeAttribute("aria-invalid");
+  return field;
+}
+
 const rank = (name) => COMMON.includes(name) ? COMMON.indexOf(name) : COMMON.length;
-/** Whether each value of a setting is itself a list, so that values are separated by ";". */
+/** Whether each value of a setting is itself a list, so that values are separated by ";" (others may be: 0,5; 1). */
 const many = (setting) => ["list", "mapping"].includes(setting.kind);

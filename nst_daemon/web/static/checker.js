@@ -42,22 +42,28 @@ export function checker({ path, body, answered }) {
 /** An ApiError as one of the problems of a CheckResult. */
 export const problemOf = (error) => ({ error: error.message, cause: error.cause, remedy: error.remedy, field: error.field || "" });
 
-/** Send a form. act(): sends; show(problems): shows why it was refused, and the first field concerned gets the focus. */
+/** Send a form. act(): sends; show(problems): shows why it was refused. Then the first field concerned gets the focus, or else the button. */
 export async function sendForm(form, send, act, show) {
   send.disabled = true;
   try {
     await act();
   } catch (error) {
     show([problemOf(error)]);
-    firstProblem(form)?.focus();
+    send.disabled = false; // before the focus: a disabled button cannot have it
+    const field = firstProblem(form);
+    if (field) field.focus();
+    else send.focus({ preventScroll: true });
   } finally {
     send.disabled = false;
   }
 }
 
-/** A listener for a long form: Enter in a field does not submit it, only its button does. */
+/** A listener for a long form: Enter in a field does not submit it, only its button and Ctrl+Enter do. */
 export function onlyByButton(event) {
-  if (event.key === "Enter" && event.target.matches("input:not([type=file])")) event.preventDefault();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    event.currentTarget.querySelector("[type=submit]").click();
+  } else if (event.key === "Enter" && event.target.matches("input:not([type=file])")) event.preventDefault();
 }
 
 /** The first field of a form with a problem. A problem that belongs to no field is scrolled into view. */

@@ -186,6 +186,7 @@ export function ask({ title, body = [], action, cancel, kind = "primary", accept
         yes.disabled = true;
         try { accepted = await accept() !== false; } finally { yes.disabled = false; }
         if (accepted) dialog.close();
+        else if (!form.contains(document.activeElement)) (form.querySelector("[aria-invalid=true]") || yes).focus(); // a disabled button loses it
       } } }, heading, ...[body].flat(), make("div", { class: "buttons" }, no, yes));
     const dialog = make("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id }, form);
     dialog.addEventListener("close", () => { dialog.remove(); resolve(accepted); });
