@@ -438,12 +438,17 @@ def test_a_failed_upload_is_repeated(page: Page, site: Site) -> None:
 
 
 def test_the_page_waits_for_a_daemon_that_has_gone(page: Page, site: Site) -> None:
-    """The page says that the daemon is away, and continues by itself when it is back."""
+    """The page says that the daemon is away, continues by itself when it is back, and says when it was updated."""
     site.end()
     page.until(lambda: page.find(".banner.lost"), "the banner")
     assert page.violations() == []
     site.serve()
     page.until(lambda: not page.find(".banner"), "the end of the banner")
+    page.driver.execute_script(
+        "fetch = async () => new Response('/static/of-another-version/app.js');"
+        "document.dispatchEvent(new Event('visibilitychange'));"
+    )
+    page.until(lambda: page.find(".banner.renewed button"), "the offer to reload")
 
 
 def test_the_token_opens_the_page(browser: Page, tmp_path: Path) -> None:

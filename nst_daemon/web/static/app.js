@@ -88,6 +88,8 @@ function retitle() {
 }
 
 function showState({ status, connected }) {
+  if (connected && away) lookForUpdate();
+  away = !connected;
   const state = !connected ? "away" : status.state;
   chip.dataset.state = state;
   const painting = connected && status.paintings[0];
@@ -105,15 +107,22 @@ function showState({ status, connected }) {
   if (connected && broken !== null && broken !== store.changed) route();
 }
 
-let version = "";
+let away = false, renewed = false;
+/** Whether the daemon has other files of the page by now: their addresses contain a digest of all of them. */
+async function lookForUpdate() {
+  const response = await fetch("/").catch(() => null);
+  if (!response?.ok) return;
+  renewed = !(await response.text()).includes(new URL(".", import.meta.url).pathname);
+  if (renewed) showState(store);
+}
+
 /** What a visitor must know in every view. */
 function complaints(status, connected) {
   if (!connected) return [["lost", t("frame.lost")]];
-  version ||= status.version;
   const found = [];
   if (status.state === "away") found.push(["away", t("frame.away")]);
   else if (["paused", "lost"].includes(status.state) && status.reason) found.push(["reason", status.reason]);
-  if (status.version !== version) found.push(["renewed", t("frame.renewed")]);
+  if (renewed) found.push(["renewed", t("frame.renewed")]);
   return found;
 }
 
@@ -168,6 +177,7 @@ async function start() {
   follow();
   listen();
   addEventListener("hashchange", route);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) lookForUpdate(); });
   await route();
 }
 

@@ -265,6 +265,7 @@ class ResultsView {
     const position = tiles.indexOf(tile);
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -position, End: tiles.length - 1 - position };
     if (event.key === "x") return tile.querySelector("input").click();
+    if (event.key === "Escape" && this.selection.size) return this.selection.clear();
     if (!(event.key in moves)) return;
     event.preventDefault();
     tiles[Math.min(tiles.length - 1, position + moves[event.key])]?.querySelector(".results-open").focus();
