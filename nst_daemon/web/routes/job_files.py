@@ -67,8 +67,14 @@ def job_input(
     try:
         job = get_job(shared, id)
     except NotFoundError:
-        file = inbox_jobs.input_of(shared, id, number)
-        return shared.pictures.send(wanted, file, size, limits)
+        try:
+            file = inbox_jobs.input_of(shared, id, number)
+            return shared.pictures.send(wanted, file, size, limits)
+        except NotFoundError as error:
+            try:
+                job = get_job(shared, id)  # the daemon has just taken it
+            except NotFoundError:
+                raise error from None
     for pause in (*MOVING_PAUSES, None):
         try:
             file = job_places.input_of(job, number, shared.config, shared.digest)
