@@ -312,12 +312,14 @@ def test_a_finished_job(page: Page, site: Jobs) -> None:
 
 
 def test_an_unknown_job(page: Page, site: Jobs) -> None:
-    """The address of a job that does not exist says so, and leads back to the list."""
+    """The address of a job that does not exist says so, and leads back to the list; likewise one without a picture."""
     show(page, site, f"#/jobs/{UNKNOWN}", "[role=alert]")
     assert page.text("h1") == "There is no such job"
     assert len(page.find(".job section:not([hidden])")) == 1, "an empty part is shown"
     page.click(".job-back")
     page.until(lambda: page.find(".jobs-row"), "the list")
+    show(page, site, f"#/results/{site.ids['gone']}", ".viewer-message:not([hidden])")
+    assert page.text(".viewer-message") == "This job has no picture yet."
     page.complaints()  # Chromium logs the 404
 
 

@@ -4,6 +4,7 @@ import { batchForm } from "./batch_form.js";
 import { ask, button, icon, list, make, picture, setText, toast } from "./dom.js";
 import { resetTargets } from "./dropping.js";
 import { FAILED, imageOf, PAINTED, WAITING } from "./job_parts.js";
+import { hashOf } from "./navigation.js";
 import { limits, mayChange, settings, store, subscribe } from "./store.js";
 import { ago, enumeration, percent, t } from "./texts.js";
 
@@ -61,7 +62,7 @@ async function showList(place) {
 const drawsSheet = (batch) => !batch.sheet && !batch.waiting && batch.counts.done > 0 && batch.updated > Date.now() / 1000 - SHEET_SECONDS;
 
 function build(batch) {
-  const jobs = `#/jobs?batch=${encodeURIComponent(batch.name)}`;
+  const jobs = hashOf("jobs", { batch: batch.name });
   return make("li", { class: "card batch" },
     make("div", { class: "heading" }, make("h2", {}, make("a", { class: "name", href: jobs }, batch.name)), make("b", { class: "percent" })),
     make("progress", { max: 1, "aria-label": t("now.progress", { name: batch.name }) }),

@@ -151,6 +151,17 @@ export function button(text, { icon: shape, label, kind = "", on, ...properties 
   return make("button", { type: "button", class: `button ${kind} ${label ? "only-icon" : ""}`.trim(), "aria-label": label, title: label, on: on && { click: on }, ...properties }, shape && icon(shape), text && make("span", {}, text));
 }
 
+const TYPING = 300; // milliseconds without a key until a search begins
+
+/** A field for searches. `search(text)` is called after a pause in typing. */
+export function searchField({ id, value, label, search }) {
+  let timer = 0;
+  const begin = () => { if (field.isConnected) search(field.value.trim()); };
+  const typed = () => { clearTimeout(timer); timer = setTimeout(begin, TYPING); };
+  const field = make("input", { id, type: "search", value, placeholder: label, "aria-label": label, autocomplete: "off", on: { input: typed } });
+  return field;
+}
+
 let live = null;
 /** Read a text aloud. Only for what a person waits for: never for progress. */
 export function announce(text) {

@@ -5,8 +5,9 @@ import { changesOf, failureOf, smaller } from "./failures.js";
 import { act, changedSettings, download, FAILED, heading, imageOf, PAINTED, requestedText, stateChip, variant } from "./job_parts.js";
 import { latestAddress } from "./jobs.js";
 import { curve } from "./now.js";
+import { hashOf } from "./navigation.js";
 import { paintAgain, retryWithChanges } from "./repeat.js";
-import { mayChange, settings, store, subscribe } from "./store.js";
+import { mayChange, settings, store, subscribe, whenChanged } from "./store.js";
 import { choiceText, label } from "./settings_form.js";
 import { writeValue } from "./setting_values.js";
 import { bytes, date, duration, number, percent, t } from "./texts.js";
@@ -31,12 +32,12 @@ export function leave() {
 
 class JobView {
   constructor(place, id) {
-    Object.assign(this, { place, id, job: null, changed: 0, info: null });
+    Object.assign(this, { place, id, job: null, info: null });
     this.parts = Object.fromEntries(["head", "reason", "pictures", "painting", "downloads", "inputs", "settings", "history"].map((part) => [part, make("section", { class: `job-${part}`, hidden: part !== "head" })]));
     const { head, reason, pictures, painting, downloads, inputs, settings: chosen, history } = this.parts;
     place.classList.add("job");
     place.append(head, reason, make("div", { class: "job-columns" }, make("div", {}, pictures, painting, downloads, inputs), make("div", {}, history, chosen)));
-    this.unsubscribe = subscribe(() => this.follow());
+    this.ends = [subscribe(() => { if (this.job) this.drawPainting(); }), whenChanged(() => this.load())];
   }
 
   async start() {
@@ -47,7 +48,7 @@ class JobView {
   end() {
     this.ended = true;
     clearTimeout(this.timer);
-    this.unsubscribe();
+    for (const end of this.ends) end();
   }
 
   /** Request the job and show it, after `known`. */
@@ -68,13 +69,6 @@ class JobView {
   fail(error) {
     redraw(this.parts.head, error.message, () => [back(), make("h1", { tabIndex: -1 }, t(error.status === 404 ? "job.unknown" : "job.trouble")),
       make("p", { class: "problem", role: "alert" }, error.message), error.status === 404 ? null : button(t("jobs.again"), { icon: "retry", on: () => this.load() })]);
-  }
-
-  follow() {
-    const { changed } = store;
-    if (this.changed && changed !== this.changed) this.load();
-    this.changed = changed;
-    if (this.job) this.drawPainting();
   }
 
   draw() {
@@ -99,7 +93,7 @@ class JobView {
     const { job } = this, more = mayChange();
     const facts = [
       [t("job.id"), make("code", {}, job.short_id)],
-      job.batch ? [t("job.batch"), make("a", { href: `#/jobs?${new URLSearchParams({ filter: "all", batch: job.batch.name })}` }, job.batch.name)] : null,
+      job.batch ? [t("job.batch"), make("a", { href: hashOf("jobs", { filter: "all", batch: job.batch.name }) }, job.batch.name)] : null,
       [t("job.variant"), job.batch ? variant({ ...job, batch: { ...job.batch, name: "" } }) : variant(job)],
       [t("job.created"), date(job.created)], [t("job.updated"), date(job.updated)],
       job.priority ? [t("job.priority"), String(job.priority)] : null,

@@ -1,15 +1,15 @@
 // The list of jobs: filters by state, search, pages, and actions for one or several jobs.
 import { get } from "./api.js";
-import { announce, button, list, make, redraw, rove, setText } from "./dom.js";
+import { announce, button, list, make, redraw, rove, searchField, setText } from "./dom.js";
 import { causeOf, failureOf } from "./failures.js";
 import { act, FILTERS, heading, imageOf, name, requestedText, sentence, stateChip, thumbnail, variant } from "./job_parts.js";
+import { hashOf, keepAddress } from "./navigation.js";
 import { retryWithChanges } from "./repeat.js";
 import { Selection } from "./selection.js";
-import { mayChange, store, subscribe } from "./store.js";
+import { mayChange, store, subscribe, whenChanged } from "./store.js";
 import { ago, date, duration, number, percent, t } from "./texts.js";
 
 const ROWS = 100; // of one page
-const TYPING = 300; // milliseconds without a key until a search begins
 const PRIORITY_STEP = 10;
 /** Actions of a row, with their icons. */
 const ROW_ACTIONS = { cancel: "close", retry: "retry", delete: "trash" };
@@ -42,26 +42,21 @@ class JobsView {
     this.page = { jobs: [], next: "", total: 0 };
     this.current = ""; // the row that has the focus or had it last
     this.loaded = false;
-    this.changed = 0;
     this.selection = new Selection(() => this.showSelection());
     this.build(place);
-    this.unsubscribe = subscribe(() => this.follow());
+    this.ends = [subscribe(() => this.follow()), whenChanged(() => this.load())];
     this.shown = this.restore();
   }
 
   end() {
     remembered = { key: this.key(), address: this.address(), cursors: this.cursors, current: this.current, top: scrollY };
-    this.unsubscribe();
-    clearTimeout(this.typing);
+    for (const end of this.ends) end();
     this.request?.abort();
   }
 
   build(place) {
     this.filters = make("div", { class: "jobs-filters", role: "group", "aria-label": t("jobs.filters") });
-    this.search = make("input", {
-      id: "jobs-search", type: "search", value: this.query, placeholder: t("jobs.search"), "aria-label": t("jobs.search"),
-      autocomplete: "off", on: { input: () => this.typed() },
-    });
+    this.search = searchField({ id: "jobs-search", value: this.query, label: t("jobs.search"), search: (query) => this.choose({ query }) });
     this.batchNote = make("p", { class: "jobs-batch", hidden: true });
     this.every = make("input", { type: "checkbox", id: "jobs-every", on: { change: () => this.selection.all(this.page.jobs, this.every.checked) } });
     this.count = make("span", { class: "jobs-count" });
@@ -124,35 +119,22 @@ class JobsView {
 
   /** The state of the daemon has changed. */
   follow() {
-    const { changed } = store;
     this.showFilters();
     for (const row of this.rows.children) this.showProgress(row);
-    if (this.changed && changed !== this.changed) this.load();
-    this.changed = changed;
-  }
-
-  typed() {
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => this.choose({ query: this.search.value.trim() }), TYPING);
   }
 
   /** Show the first page of another list. */
   choose({ filter = this.filter, query = this.query, batch = this.batch }) {
     Object.assign(this, { filter, query, batch, cursors: [""] });
     this.selection.clear();
-    this.keepAddress();
+    keepAddress(this.address()); // so that Back and bookmarks show this list again
     this.showFilters();
     this.showBatch();
     return this.load();
   }
 
-  /** The address has the filter, so that Back and bookmarks show it again. */
-  keepAddress() {
-    history.replaceState(null, "", this.address());
-  }
-
   address() {
-    return `#/jobs?${new URLSearchParams(Object.entries({ filter: this.filter, q: this.query, batch: this.batch }).filter(([, value]) => value))}`;
+    return hashOf("jobs", { filter: this.filter, q: this.query, batch: this.batch });
   }
 
   async turn(cursors) {

@@ -5,14 +5,25 @@ export function enter(first) {
   if (history.state === null) history.replaceState({ inside: !first }, "");
 }
 
-/** Give the current entry another address, and show it. */
-export function replaceAddress(hash) {
+/** The hash of a view, such as "jobs", with those parameters that have a value. */
+export function hashOf(path, parameters) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
+  return `#/${path}${query.size ? `?${query}` : ""}`;
+}
+
+/** Give the current entry another address, which the view shows already. Returns whether that was possible. */
+export function keepAddress(hash) {
   try {
     history.replaceState(history.state, "", hash);
+    return true;
   } catch {
-    return; // Safari allows 100 changes in 10 seconds
+    return false; // Safari allows 100 changes in 10 seconds
   }
-  dispatchEvent(new HashChangeEvent("hashchange"));
+}
+
+/** Give the current entry another address, and show it. */
+export function replaceAddress(hash) {
+  if (keepAddress(hash)) dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
 /** Leave what is shown: go back if that stays in the page, otherwise show `hash` instead. */

@@ -1,10 +1,10 @@
 // The results: a grid of pictures with search and filters, a selection for zip and delete, and the viewer (#/results/ID).
 import { address, get } from "./api.js";
-import { announce, button, icon, list, make, redraw, rove, setText } from "./dom.js";
+import { announce, button, icon, list, make, redraw, rove, searchField, setText } from "./dom.js";
 import { act, heading, name, requestedText, thumbnail, variant } from "./job_parts.js";
-import { leaveTo, replaceAddress } from "./navigation.js";
+import { hashOf, keepAddress, leaveTo, replaceAddress } from "./navigation.js";
 import { Selection } from "./selection.js";
-import { mayChange, store, styles, subscribe } from "./store.js";
+import { mayChange, styles, whenChanged } from "./store.js";
 import { date, t } from "./texts.js";
 import { Viewer } from "./viewer.js";
 
@@ -12,7 +12,6 @@ const PART = 60; // results of one request
 const MOST_REFRESHED = 200; // results that are requested again after a change
 const MOST_SOUGHT = 1000; // results that are loaded to find the pictures next to one
 const MOST_ZIPPED = 200;
-const TYPING = 300; // milliseconds without a key until a search begins
 const AHEAD = "1200px"; // further results are requested so far before the end is in sight
 
 let view = null, remembered = null;
@@ -37,11 +36,10 @@ export function leave() {
 
 class ResultsView {
   constructor(place, parameters) {
-    Object.assign(this, { place, ...chosen(parameters), changed: 0 });
-    Object.assign(this, { jobs: [], next: null, total: 0, current: "", viewer: null, pending: null });
+    Object.assign(this, { place, ...chosen(parameters), jobs: [], next: null, total: 0, current: "", viewer: null, pending: null });
     this.selection = new Selection(() => this.showSelection());
     this.build();
-    this.unsubscribe = subscribe(() => this.follow());
+    this.unsubscribe = whenChanged(() => { if (!this.pending) this.refresh(); });
     this.fillFilters();
     this.shown = this.restore();
   }
@@ -51,7 +49,6 @@ class ResultsView {
     this.viewer?.end();
     this.unsubscribe();
     this.observer.disconnect();
-    clearTimeout(this.typing);
     this.request?.abort();
   }
 
@@ -59,12 +56,11 @@ class ResultsView {
 
   /** The address of the list, or of a picture in it. */
   address(id = "") {
-    const query = new URLSearchParams(Object.entries({ q: this.query, batch: this.batch, style: this.style }).filter(([, value]) => value));
-    return `#/results${id && `/${id}`}${query.size ? `?${query}` : ""}`;
+    return hashOf(id ? `results/${id}` : "results", { q: this.query, batch: this.batch, style: this.style });
   }
 
   build() {
-    this.search = make("input", { id: "results-search", type: "search", value: this.query, placeholder: t("results.search"), "aria-label": t("results.search"), autocomplete: "off", on: { input: () => this.typed() } });
+    this.search = searchField({ id: "results-search", value: this.query, label: t("results.search"), search: (query) => this.choose({ query }) });
     const choice = (key, change) => make("select", { id: `results-${key}`, "aria-label": t(`results.${key}`), on: { change: (event) => change(event.target.value) } }, make("option", { value: "" }, t(`results.every_${key}`)));
     this.batches = choice("batch", (batch) => this.choose({ batch }));
     this.styles = choice("style", (style) => this.choose({ style }));
@@ -153,21 +149,10 @@ class ResultsView {
     redraw(this.empty, error.message, () => [make("p", { class: "problem", role: "alert" }, error.message), button(t("jobs.again"), { icon: "retry", on: () => this.load() })]);
   }
 
-  follow() {
-    const { changed } = store;
-    if (this.changed && changed !== this.changed && !this.pending) this.refresh();
-    this.changed = changed;
-  }
-
-  typed() {
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => this.choose({ query: this.search.value.trim() }), TYPING);
-  }
-
   choose(change) {
     Object.assign(this, change);
     this.selection.clear();
-    history.replaceState(history.state, "", this.address());
+    keepAddress(this.address());
     return this.load();
   }
 

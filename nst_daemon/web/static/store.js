@@ -18,6 +18,15 @@ export function subscribe(listener) {
   return () => listeners.delete(listener);
 }
 
+/** Call `listener()` each time when lists of jobs are out of date. Returns a function that ends this. */
+export function whenChanged(listener) {
+  let last = "";
+  return subscribe(({ changed }) => {
+    if (last && changed !== last) listener();
+    last = changed;
+  });
+}
+
 const tell = () => { for (const listener of [...listeners]) listener(store); };
 
 /** Whether the visitor may change anything; with a read-only token, views hide what would be refused. */
