@@ -266,8 +266,8 @@ def test_an_address_without_a_picture(page: Page, site: Site) -> None:
         assert page.text(".viewer-message").startswith("There is no picture at this address.")
         assert page.find(".viewer-bar > a:not([hidden]), .viewer-step:not(:disabled)") == []
         page.press(Keys.ESCAPE)
-        page.until(lambda: titles(page) == ["whole"], "the list")
-        assert page.driver.current_url.endswith("#/results?q=whole")
+        page.until(lambda: page.driver.current_url.endswith("#/results?q=whole"), "the list")
+        page.until(lambda: titles(page) == ["whole"], "the matches")
     page.complaints()  # Chromium logs the 404
 
 
