@@ -135,6 +135,10 @@ class StorageError(NstError):
     retry = Retry.PAUSED
 
 
+class LockedLedger(StorageError):  # noqa: N818 (it names the state)
+    """Another process has locked the ledger for longer than one waits."""
+
+
 class PathError(StorageError):
     """The file system refuses one file or name, although its folder can be used: only the job of that file fails."""
 

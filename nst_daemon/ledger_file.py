@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nst_daemon import files
-from nst_daemon.errors import DamagedLedger, LedgerError, StorageError
+from nst_daemon.errors import DamagedLedger, LedgerError, LockedLedger, StorageError
 from nst_daemon.mounts import network_file_system
 
 #: The first n of these scripts make version n of the schema. `user_version` is the version of a file.
@@ -113,6 +113,8 @@ MIGRATIONS: tuple[str, ...] = (
 TABLES = frozenset({"jobs", "inputs", "events", "turns", "requests"})
 #: No database is smaller.
 HEADER_BYTES = 100
+#: Primary result codes of SQLite.
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 #: Time limit in seconds for another process to finish its transaction.
 BUSY_SECONDS = 10.0
 
@@ -164,7 +166,7 @@ def file_identity(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn errors of sqlite3 into DamagedLedger for damage, and StorageError for problems of disks, locks and rights.
+    """Turn errors of sqlite3 into DamagedLedger for damage, LockedLedger, and StorageError for disks and rights.
 
     Errors about a value, such as one that is too large, are not changed: they concern one job.
     """
@@ -173,6 +175,10 @@ def translated(path: Path) -> Iterator[None]:
     except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in _LOCKED:
+            raise LockedLedger(
+                f"the ledger {path} is locked by another process", remedy="try again in a moment"
+            ) from error
         raise StorageError(
             f"the ledger {path} cannot be used: {error}",
             remedy="check free space, rights and the mount",

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from nst_daemon import rights
-from nst_daemon.errors import LedgerError, UsageError
+from nst_daemon.errors import LedgerError, UsageError, first_line
 from nst_daemon.jobs import (
     NO_CHANGES,
     BatchCell,
@@ -414,12 +414,13 @@ class LedgerReader:
     def _select(self, where: str, values: Sequence[Any], order: str = "created, id") -> list[Job]:
         rows = self._read(f"SELECT * FROM jobs WHERE {where} ORDER BY {order}", values)  # noqa: S608 (our own text)
         inputs: dict[str, list[JobInput]] = {}
-        for begin in range(0, len(rows), _TOGETHER):
-            ids = json.dumps([row["id"] for row in rows[begin : begin + _TOGETHER]])
-            sql = f"SELECT * FROM inputs WHERE job IN {_GIVEN} ORDER BY job, position"  # noqa: S608 (our own text)
-            for row in self._read(sql, (ids,)):
-                inputs.setdefault(row["job"], []).append(_input_from_row(row))
-        return [_from_row(row, tuple(inputs.get(row["id"], ()))) for row in rows]
+        with _parsed(self.path):
+            for begin in range(0, len(rows), _TOGETHER):
+                ids = json.dumps([row["id"] for row in rows[begin : begin + _TOGETHER]])
+                sql = f"SELECT * FROM inputs WHERE job IN {_GIVEN} ORDER BY job, position"  # noqa: S608 (our own text)
+                for row in self._read(sql, (ids,)):
+                    inputs.setdefault(row["job"], []).append(_input_from_row(row))
+            return [_from_row(row, tuple(inputs.get(row["id"], ()))) for row in rows]
 
     def _inputs(self, job_id: str) -> tuple[JobInput, ...]:
         rows = self._read("SELECT * FROM inputs WHERE job = ? ORDER BY position", (job_id,))
@@ -470,6 +471,21 @@ def marks(values: Collection[object]) -> str:
 def fingerprint_text(fingerprint: Fingerprint | None) -> str:
     """A fingerprint as the ledger keeps it, in the form of SQLite's own JSON functions."""
     return json.dumps(fingerprint, separators=(",", ":"))
+
+
+@contextmanager
+def _parsed(path: Path) -> Iterator[None]:
+    """Turn errors about the contents of a row into LedgerError.
+
+    It is not DamagedLedger: SQLite finds no damage, so the next start would not restore the backup.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"the ledger {path} has a row that cannot be read: {first_line(error)}",
+            remedy=f"stop the daemon, and replace the file by {path.name}.backup",
+        ) from error
 
 
 def _from_row(row: sqlite3.Row, inputs: tuple[JobInput, ...]) -> Job:

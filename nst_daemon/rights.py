@@ -180,7 +180,7 @@ def private_owner(folders: Folders) -> tuple[int, int]:
 
 def private_remedy(path: Path) -> str:
     """The remedy for a private file in the state folder that this user cannot read."""
-    owner = nearest(path.parent / "lock").stat().st_uid
+    owner = nearest(path.parent / "lock").lstat().st_uid
     if os.geteuid() in {0, owner}:
         return "give it to the user of the daemon with the mode 0600"
     return f"run the command as the user of the daemon: {_sudo(owner)} nst-daemon …"

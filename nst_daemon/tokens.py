@@ -219,12 +219,12 @@ class AcceptedTokens:
             version = (error.errno or 0,)
         if version == self._version:
             return
-        self._version = version
         try:
             self._tokens, self._problem = read(self._path), ""
         except StorageError as error:
             self._problem = error.message
             log.error("the page refuses every token: %s", error)
+        self._version = version  # after an unexpected exception the file is read again
 
 
 class TokenUses:

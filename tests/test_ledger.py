@@ -486,12 +486,12 @@ def test_a_ledger_that_was_replaced_is_noticed(ledger: Ledger) -> None:
 
 
 def test_a_locked_ledger_is_a_matter_of_storage(tmp_path: Path) -> None:
-    """A ledger that another program holds locked raises StorageError, so that the queue waits."""
+    """A ledger that another program holds locked raises a StorageError that says so, so that the queue waits."""
     Ledger.open(tmp_path / "ledger.sqlite").close()
     with Ledger.attach(tmp_path / "ledger.sqlite", busy_seconds=0.01) as ledger:
         other = sqlite3.connect(ledger.path)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageError, match="database is locked"):
+        with pytest.raises(StorageError, match="is locked by another process"):
             ledger.add(job())
         other.close()
 

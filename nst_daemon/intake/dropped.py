@@ -68,9 +68,8 @@ def find(inbox: Path, job_id: str, likely: str = "") -> str:
 
 
 def get(inbox: Path, job_id: str) -> InboxJob | None:
-    """The job with this id, if there is an inbox with it. Raises StorageError."""
-    found = jobs(inbox) if inbox.is_dir() else iter(())
-    return next((job for job in found if job.id == job_id), None)
+    """The job with this id, if it is in the inbox. Raises StorageError, also if the inbox is missing."""
+    return next((job for job in jobs(inbox) if job.id == job_id), None)
 
 
 def jobs(inbox: Path) -> Iterator[InboxJob]:

@@ -172,10 +172,10 @@ def batch_name(name: str) -> str:
 
 
 def waiting_batches(folders: Folders) -> dict[str, Path]:
-    """The batch files directly in the inbox, by the names of their batches."""
+    """The batch files directly in the inbox, by the names of their batches. Raises StorageError."""
     found: dict[str, Path] = {}
     with files.storage(folders.inbox):
-        for path in folders.inbox.iterdir() if folders.inbox.is_dir() else ():
+        for path in folders.inbox.iterdir():
             if batch_files.is_batch_file(path.name):
                 with suppress(InputError):
                     found[batch_files.name_of(path)] = path

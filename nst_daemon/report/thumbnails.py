@@ -39,20 +39,25 @@ class ResultLimits:
         return cls(limits.max_bytes, limits.max_pixels, limits.max_side)
 
 
-def reduced(source: Source, side: int, limits: PictureLimits | None = None) -> bytes:
+def reduced(
+    source: Source, side: int, limits: PictureLimits | None = None, *, name: str | None = None
+) -> bytes:
     """A thumbnail as WebP; the arguments and errors are those of `load`."""
     buffer = io.BytesIO()
-    load(source, side, limits).save(buffer, "WEBP", quality=75)
+    load(source, side, limits, name=name).save(buffer, "WEBP", quality=75)
     return buffer.getvalue()
 
 
-def load(source: Source, side: int, limits: PictureLimits | None = None) -> Image.Image:
+def load(
+    source: Source, side: int, limits: PictureLimits | None = None, *, name: str | None = None
+) -> Image.Image:
     """A picture in sRGB and upright, reduced if its longer side exceeds `side` pixels.
 
     Args:
         source: A path, an open descriptor, or an open file, which is closed.
         side: In pixels.
         limits: Checked before decoding; `pictures.decode.DEFAULT_LIMITS` if None.
+        name: What messages call the file.
 
     Returns:
         An image in RGB, or in RGBA if a part of it is transparent.
@@ -66,7 +71,8 @@ def load(source: Source, side: int, limits: PictureLimits | None = None) -> Imag
     from nst_daemon.pictures.memory import MARGIN  # noqa: PLC0415
 
     # Decoding reduces a picture to MARGIN times the side that is used.
-    decoded = decode_file(source, limits or DEFAULT_LIMITS, used=lambda _: side / MARGIN)
+    limits = limits or DEFAULT_LIMITS
+    decoded = decode_file(source, limits, name=name, used=lambda _: side / MARGIN)
     image = image_of(decoded)
     image.thumbnail((side, side), Resampling.LANCZOS)
     return image

@@ -153,7 +153,7 @@ class LiveStatus:
         """What the file says; None if there is none, or where another version has written it."""
         try:
             found = TypeAdapter(cls).validate_python(json.loads(read_file(path)))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         sound = all(w.keys() >= WORKER_KEYS and isinstance(w["info"], dict) for w in found.workers)
         return found if sound else None

@@ -184,13 +184,15 @@ class Supervisor:
         tidy = now.steady >= self._next_housekeeping
         if tidy:
             self._next_housekeeping = now.steady + HOUSEKEEPING_SECONDS
+            # Before all that may fail: the page shows why the queue is paused.
+            self._contained(lambda: self._page.tend(now.steady))
         if self._work(now, tidy):
             self._resume()
         if tidy:
             self._last_housekeeping = now.steady
             self._report(now, lambda now: self._reporting.publish(now, self.pause))
             trouble = self.paused or self._dispatch.devices.lost
-            self._notify(lambda: self._notifications.tend(now.steady, trouble))
+            self._contained(lambda: self._notifications.tend(now.steady, trouble))
 
     def _work(self, now: Moment, tidy: bool) -> bool:
         """Do the parts of a round until one fails; whether all of them were done."""
@@ -243,8 +245,8 @@ class Supervisor:
                 raise
             log.debug("the status cannot be written: %s", error)
 
-    def _notify(self, part: Callable[[], None]) -> None:
-        """Do a part of the notifications; none of their problems stops the daemon."""
+    def _contained(self, part: Callable[[], None]) -> None:
+        """Do a part of the page or of the notifications; none of their problems stops the daemon."""
         try:
             part()
         except Exception as error:  # noqa: BLE001
@@ -253,7 +255,6 @@ class Supervisor:
     def _keep_house(self, now: Moment) -> None:
         """Do what need not happen in every round. Raises StorageError."""
         self._completion.tend()
-        self._page.tend(now.steady)
         self._dispatch.keep_hours(now)
         self._housekeeping.check_folders()
         # Before space is asked for: some of this frees some.
@@ -288,7 +289,7 @@ class Supervisor:
         self._page.close()
         self._completion.close()
         grace = NOTIFY_GRACE_DRAIN if self._state.drain else NOTIFY_GRACE
-        self._notify(lambda: self._notifications.close(now.steady, grace))
+        self._contained(lambda: self._notifications.close(now.steady, grace))
         if self._state.drain and self._completion.ended:
             log.info("%s", self._completion.summary)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, cast
+from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
 
 from nst_daemon.config import Config, Folders
+from nst_daemon.errors import LedgerError, UsageError
 from nst_daemon.intake.drops import Style
-from nst_daemon.intake.library import list_styles
+from nst_daemon.intake.library import read_library
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.ops.estimates import QueueEstimate
 from nst_daemon.web.disk_space import DiskSpace
 from nst_daemon.web.feed import Feed
@@ -19,6 +21,8 @@ from nst_daemon.web.sessions import Sessions
 from nst_daemon.web.thumbnails import ReducedPictures
 from nst_daemon.web.uploads import Uploads
 from nst_daemon.web.wrong_tokens import WrongTokens
+
+L = TypeVar("L", bound=LedgerReader)
 
 
 class Context:
@@ -58,8 +62,24 @@ class Context:
         return self.options.folders
 
     def library(self) -> dict[str, Style]:
-        """The style library as it is now."""
-        return list_styles(self.folders.styles, self.options.limits.max_bytes)
+        """The style library as it is now. Raises StorageError, also if the folder is missing."""
+        return read_library(self.folders.styles, self.options.limits.max_bytes)
+
+    def ledger(self, kind: type[L]) -> L:
+        """The ledger, opened by the reader `kind`. Close it, or use it as a context manager.
+
+        Raises:
+            LedgerError: It is damaged, of another version, or missing: the daemon creates it before it starts the page.
+            StorageError: It cannot be read.
+        """
+        path = self.folders.ledger
+        try:
+            return kind.attach(path)
+        except UsageError as error:
+            raise LedgerError(
+                f"the ledger {path} does not exist",
+                remedy="mount its folder, or restart the daemon: it restores the ledger from its backup",
+            ) from error
 
 
 def _context(request: Request) -> Context:

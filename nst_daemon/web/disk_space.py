@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,7 +36,10 @@ class DiskSpace:
     def reserved(self, folder: Path, needed: int) -> Iterator[Reservation]:
         """Reserve space in a folder that exists. Raises StorageError if too little is free."""
         with files.storage(folder):
-            device = folder.stat().st_dev
+            status = folder.stat()
+            if not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+            device = status.st_dev
         with self._lock, files.storage(folder):
             free = self._free(folder) - self._reserved[device]
             if free - needed < self._min_free:

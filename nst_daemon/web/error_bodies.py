@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,12 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nst_daemon.errors import (
     BusyError,
     InputError,
+    LockedLedger,
     NameInUseError,
     NotFoundError,
     NstError,
     StorageError,
     UsageError,
 )
+from nst_daemon.files import storage_error
 from nst_daemon.names import printable
 from nst_daemon.unexpected import explain
 from nst_daemon.web.models import ErrorBody
@@ -61,8 +65,13 @@ CODES: Mapping[type[NstError], int] = {
     NameInUseError: 409,
     UsageError: 400,
     BusyError: 409,
+    LockedLedger: 503,
     StorageError: 507,
 }
+#: When a client may try again after a fault of the disk or the ledger that may pass by itself.
+RETRY_SECONDS = 10
+#: The methods of requests that store nothing.
+READING = frozenset({"GET", "HEAD"})
 #: The error responses that every route may have, for the OpenAPI description.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     # Not as `model`: an operation that sends files would describe its errors as files too.
@@ -105,7 +114,7 @@ _CHOICES = {"literal_error", "enum"}
 
 
 class InternalErrors:
-    """Middleware that answers an unexpected exception with `INTERNAL`, and logs it."""
+    """Middleware that answers and logs unexpected exceptions: an OSError with its file, others with `INTERNAL`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -126,7 +135,7 @@ class InternalErrors:
                 raise
             explain(error)  # logs the traceback
             log.error("%s %s: internal error", scope["method"], printable(scope["path"]))
-            await response(500, INTERNAL)(scope, receive, send)
+            await _unexpected(error, scope["method"])(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
@@ -141,6 +150,13 @@ def body(error: NstError, field: str = "") -> ErrorBody:
     return ErrorBody(error=str(error), cause=error.message, remedy=error.remedy, field=field)
 
 
+def fault_of(error: Exception) -> NstError | None:
+    """The error of ours that an exception is or means: an OSError with a file is a fault of the disk, or of rights."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        return storage_error(error, Path(os.fsdecode(error.filename)))
+    return error if isinstance(error, NstError) else None
+
+
 def response(status: int, error: ErrorBody) -> Response:
     """An error response."""
     return JSONResponse(error.model_dump(), status)
@@ -152,10 +168,12 @@ def plain(status: int, cause: str, remedy: str = "") -> Response:
     return response(status, ErrorBody(error=text, cause=cause, remedy=remedy, field=""))
 
 
-def status_of(error: NstError) -> int:
-    """The HTTP status for an error of ours."""
+def status_of(error: NstError, *, reading: bool = False) -> int:
+    """The HTTP status for an error of ours. reading: whether the request stores nothing."""
     if isinstance(error, FieldError):
         return error.code
+    if reading and isinstance(error, StorageError):
+        return 503
     return next((code for kind, code in CODES.items() if isinstance(error, kind)), 503)
 
 
@@ -163,8 +181,22 @@ def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, NstError)
     if isinstance(error, NotFoundError) and _is_taken_for_name(request):
         return _http(request, HTTPException(405))
+    return _answer(error, request.method)
+
+
+def _answer(error: NstError, method: str) -> Response:
+    """The response to a request with this method."""
     field = error.field if isinstance(error, FieldError) else ""
-    return response(status_of(error), body(error, field))
+    answer = response(status_of(error, reading=method in READING), body(error, field))
+    if answer.status_code == 503 and isinstance(error, StorageError):
+        answer.headers["Retry-After"] = str(RETRY_SECONDS)
+    return answer
+
+
+def _unexpected(error: Exception, method: str) -> Response:
+    """The response to an unexpected exception."""
+    fault = fault_of(error)
+    return _answer(fault, method) if fault else response(500, INTERNAL)
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
-from nst_daemon.errors import NstError
 from nst_daemon.web import error_bodies
 from nst_daemon.web.models import HEARTBEAT_SECONDS, LAST_EVENT
 
@@ -180,8 +179,8 @@ class _Topic:
         try:
             event = self._read()
             return event.encode(), event.last
-        except NstError as error:
-            return Event("problem", error_bodies.body(error)).encode(), False
-        except Exception:
+        except Exception as error:
+            if fault := error_bodies.fault_of(error):
+                return Event("problem", error_bodies.body(fault)).encode(), False
             log.exception("an event could not be computed")
             return Event("problem", error_bodies.INTERNAL).encode(), False

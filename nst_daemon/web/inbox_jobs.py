@@ -14,17 +14,19 @@ from nst_daemon.web.stored_files import StoredFile
 
 
 def waiting(shared: Context, wanted: JobFilter) -> list[InboxJob]:
-    """The jobs in the inbox that a filter selects. They have no batch, group or result, and have not changed yet."""
+    """The jobs in the inbox that a filter selects. They have no batch, group or result, and have not changed yet.
+
+    Raises:
+        StorageError: The inbox cannot be read, or is missing.
+    """
     if wanted != JobFilter(states=wanted.states, part=wanted.part):
         return []
     part = composed(wanted.part).casefold()
-    if not shared.folders.inbox.is_dir():
-        return []
     return [job for job in dropped.jobs(shared.folders.inbox) if part in job.name.casefold()]
 
 
 def find(shared: Context, job_id: str) -> InboxJob | None:
-    """The job with this id, if it is in the inbox."""
+    """The job with this id, if it is in the inbox. Raises StorageError, also if the inbox is missing."""
     return dropped.get(shared.folders.inbox, job_id)
 
 

@@ -96,16 +96,13 @@ def list_part(
     """
     # The inbox comes before the ledger: a job leaves it after the ledger has it.
     dropped = inbox_jobs.waiting(shared, wanted) if with_inbox else []
-    newest, found = order == "newest", _LedgerPart()
-    if shared.folders.ledger.exists():
-        with JobLists.attach(shared.folders.ledger) as ledger:
-            dropped = [job for job in dropped if ledger.get(job.id) is None]
-            inbox = _inbox_part(dropped, after, newest=newest)
-            room = max(0, limit - len(inbox)) if newest else limit
-            find = _queue_part if order == "queue" else _part
-            found = find(ledger, wanted, order, after.ledger, room)
-    else:
+    newest = order == "newest"
+    with shared.ledger(JobLists) as ledger:
+        dropped = [job for job in dropped if ledger.get(job.id) is None]
         inbox = _inbox_part(dropped, after, newest=newest)
+        room = max(0, limit - len(inbox)) if newest else limit
+        find = _queue_part if order == "queue" else _part
+        found = find(ledger, wanted, order, after.ledger, room)
     shown = (
         [] if found.more and not newest else inbox[: limit if newest else limit - len(found.jobs)]
     )

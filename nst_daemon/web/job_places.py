@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from nst_daemon import files
 from nst_daemon.config import Config, Folders
 from nst_daemon.digests import sha256_stream
-from nst_daemon.errors import NotFoundError
+from nst_daemon.errors import NotFoundError, StorageError
 from nst_daemon.intake.library import list_styles
 from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import printable
@@ -65,13 +65,13 @@ def files_of(job: Job, folders: Folders) -> list[JobFile]:
     for what in names if job.result else ():
         try:
             file_of(job, folders, what).status()
-        except NotFoundError:
+        except (NotFoundError, StorageError):
             continue
         found.append(what)
     if not job.state.terminal:
         try:
             preview_of(job.id, folders).status()
-        except NotFoundError:
+        except (NotFoundError, StorageError):
             return found
         found.append("preview")
     return found
@@ -145,7 +145,7 @@ def _others(job: Job, wanted: JobInput, config: Config) -> Iterator[StoredFile]:
 def _refused(job: Job, wanted: JobInput, folders: Folders) -> StoredFile:
     """An input that was moved as it was. One with a second name may be of another user: it is not shown."""
     for file in _own(job, wanted, folders):
-        with suppress(NotFoundError):
+        with suppress(NotFoundError, StorageError):
             if file.status().st_nlink == 1:
                 return file
     raise _not_kept(job, wanted)
@@ -161,5 +161,5 @@ def digest_of(file: StoredFile, version: Fingerprint) -> str:
     try:
         with os.fdopen(file.open(), "rb") as opened:
             return sha256_stream(opened)
-    except (NotFoundError, OSError):
+    except (NotFoundError, StorageError, OSError):
         return ""

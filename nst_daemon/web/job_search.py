@@ -55,9 +55,7 @@ def _find(
     """What one of the functions makes of a job. Raises NotFoundError."""
 
     def look() -> T | None:
-        if not shared.folders.ledger.exists():
-            return None
-        with LedgerReader.attach(shared.folders.ledger) as ledger:
+        with shared.ledger(LedgerReader) as ledger:
             job = ledger.get(job_id)
             return None if job is None else in_ledger(ledger, job)
 

@@ -135,7 +135,8 @@ class StatusInfo(ResponseBody):
     version: str
     running: bool
     state: str = Field(
-        description="painting, loading, idle, paused, resting, lost, stopped, or away: no daemon is running."
+        description="painting, loading, idle, paused, resting, lost, stopped; away: no daemon is running; "
+        "silent: the daemon has not written its status for a minute."
     )
     reason: PrintableText = Field(description="Why the daemon is in this state; may be empty.")
     counts: dict[JobState, int] = Field(description="The number of jobs in each state.")
@@ -548,6 +549,6 @@ class SessionInfo(ResponseBody):
 
 
 class HealthInfo(ResponseBody):
-    """Whether a daemon is running."""
+    """Whether a daemon is running, and writes its status."""
 
-    status: Literal["ok", "away"]
+    status: Literal["ok", "away", "silent"]

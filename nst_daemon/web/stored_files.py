@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from nst_daemon import files
-from nst_daemon.errors import NotFoundError, first_line
+from nst_daemon.errors import NotFoundError, StorageError, first_line
 from nst_daemon.names import printable
 from nst_daemon.pictures.output_formats import OUTPUT_FORMATS
 
@@ -57,6 +57,7 @@ class StoredFile:
             top = root.resolve()
             real = (top / path).resolve()
         except (OSError, ValueError, RuntimeError) as error:
+            _check_folder(root)
             raise _missing(path, first_line(error)) from error
         if not real.is_relative_to(top):
             raise _missing(path, "it is a link to a file outside of its folder")
@@ -73,7 +74,7 @@ class StoredFile:
         return Path(self.name).suffix.lower()
 
     def open(self) -> int:
-        """A descriptor of the file. Raises NotFoundError."""
+        """A descriptor of the file. Raises NotFoundError, and StorageError if the folder or the disk fails."""
         if any(part in {"", ".", ".."} for part in self.path.split("/")) or "\0" in self.path:
             raise _missing(self.path, "it is outside of its folder")
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -83,13 +84,21 @@ class StoredFile:
                 if not stat.S_ISREG(status.st_mode):
                     raise _missing(self.path, f"it is {files.kind(status.st_mode)}")
                 return os.open(name, flags, dir_fd=folder)
-        except FileNotFoundError as error:
-            raise _missing(self.path, "it does not exist") from error
         except OSError as error:
-            raise _missing(self.path, error.strerror or first_line(error)) from error
+            self.check_folder()
+            if fault := files.read_error(error, printable(self.path)):
+                raise fault from error
+            cause = error.strerror or first_line(error)
+            if isinstance(error, FileNotFoundError):
+                cause = "it does not exist"
+            raise _missing(self.path, cause) from error
+
+    def check_folder(self) -> None:
+        """Raise StorageError if the folder cannot be read, as after an unmount: its files may exist."""
+        _check_folder(self.root)
 
     def status(self) -> os.stat_result:
-        """The status of the file. Raises NotFoundError."""
+        """The status of the file. Raises like `open`."""
         descriptor = self.open()
         try:
             return os.fstat(descriptor)
@@ -100,7 +109,7 @@ class StoredFile:
         """In bytes; -1 if the file cannot be opened."""
         try:
             return self.status().st_size
-        except NotFoundError:
+        except (NotFoundError, StorageError):
             return -1
 
 
@@ -108,7 +117,7 @@ def version_of(root: Path, path: str) -> int:
     """The modification time of a file in milliseconds since the epoch; 0 if it cannot be sent."""
     try:
         return StoredFile.inside(root, path).status().st_mtime_ns // 1_000_000
-    except NotFoundError:
+    except (NotFoundError, StorageError):
         return 0
 
 
@@ -228,6 +237,11 @@ def etag_of(status: os.stat_result, kind: str = "") -> str:
     """The ETag of a version of a file. kind: of what is made from the file."""
     version = f"{files.fingerprint(status)} {kind}"
     return f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
+
+
+def _check_folder(folder: Path) -> None:
+    with files.storage(folder):
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def _missing(path: str, cause: str) -> NotFoundError:

@@ -128,7 +128,7 @@ def _reduced(key: PictureKey) -> bytes:
     file, _, side, limits = key
     try:
         with os.fdopen(file.open(), "rb") as opened:
-            return reduced(opened.fileno(), side, limits)
+            return reduced(opened.fileno(), side, limits, name=printable(file.name))
     except NotFoundError:
         raise
     except Exception as error:

@@ -148,7 +148,7 @@ class Uploads:
             return await asyncio.to_thread(self._complete, arriving, name)
 
     def get(self, upload_id: str) -> Upload:
-        """The upload with this id. Raises NotFoundError."""
+        """The upload with this id. Raises NotFoundError, and StorageError if it cannot be read."""
         try:
             path = self._folder / f"{upload_id}.json"
             noted = _NOTES.validate_json(files.read_file(path))
@@ -156,8 +156,12 @@ class Uploads:
             picture = self._folder / f"{upload_id}{picture_suffix(noted.name)}"
             if expires > self._clock() and picture.is_file():
                 return Upload(id=upload_id, path=picture, expires=expires, **asdict(noted))
-        except (OSError, ValueError, UsageError):
+        except FileNotFoundError:
+            self._check_folder()
+        except (ValueError, UsageError):
             pass
+        except OSError as error:
+            raise files.storage_error(error, self._folder) from error
         raise NotFoundError(f"there is no upload {upload_id}", remedy="upload the picture again")
 
     @contextmanager
@@ -211,6 +215,12 @@ class Uploads:
                                 (self._folder / other).unlink(missing_ok=True)
                 elif start and f"{upload_id}.json" not in names:
                     path.unlink()
+
+    def _check_folder(self) -> None:
+        """Raise StorageError if uploads may exist that cannot be found. The folder is created with the first one."""
+        place = self._folder if os.path.lexists(self._folder) else self._folder.parent
+        with files.storage(place):
+            os.close(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _touch(self, picture: Path) -> None:
         """Note that an upload is used now. The daemon looks at both files."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from nst_daemon.errors import NotFoundError
+from nst_daemon.errors import NotFoundError, StorageError
 from nst_daemon.files import CHUNK
 from nst_daemon.web.stored_files import StoredFile
 
@@ -58,7 +58,7 @@ def zip_stream(members: Iterable[Member]) -> Iterator[bytes]:
                 continue
             try:
                 descriptor = member.file.open()
-            except NotFoundError:
+            except (NotFoundError, StorageError):
                 continue
             names.add(member.name)
             with os.fdopen(descriptor, "rb") as source:

@@ -21,6 +21,7 @@ from nst_daemon import tokens
 from nst_daemon.addresses import not_available
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
+from nst_daemon.ledger import Ledger
 from nst_daemon.service.status_page import FIRST_RESTART_PAUSE, STOP_SECONDS, StatusPage
 from nst_daemon.web.options import PageOptions
 from tests.bench import Bench
@@ -100,6 +101,8 @@ def options(tmp_path: Path) -> PageOptions:
     }
     config = load(None, environment)
     config.folders.inbox.mkdir()
+    config.folders.state.mkdir()
+    Ledger.open(config.folders.ledger).close()
     return PageOptions.of(config, serve=True)
 
 

@@ -66,7 +66,7 @@ def test_the_live_status(visitor: TestClient, options: PageOptions) -> None:
         "1" * 32, "dog", "cpu", 1, 2, 50, None, None, [(1, 0.5)], ".preview/dog.jpg"
     )
     inbox = InboxStatus(settling=["not UTF-8: \udcff"])
-    live = LiveStatus(1, 0.0, 0.0, "painting", "", "painting dog", [painting], inbox=inbox)
+    live = LiveStatus(1, 0.0, time.time(), "painting", "", "painting dog", [painting], inbox=inbox)
     live.write(options.folders.status)
     found = visitor.get(f"{API}/status").json()
     assert (found["running"], found["state"]) == (True, "painting")

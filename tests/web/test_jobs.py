@@ -144,14 +144,14 @@ def test_details_of_a_job(visitor: TestClient, options: PageOptions) -> None:
     assert (found["short_id"], found["error"]) == (job[:8], "no <picture>")
 
 
-def test_without_a_ledger_there_are_no_jobs(visitor: TestClient, options: PageOptions) -> None:
-    """Before the first start of a daemon the list is empty, and a job is unknown."""
+def test_a_missing_ledger_is_said(visitor: TestClient, options: PageOptions) -> None:
+    """If the ledger was removed, no route responds that a job does not exist."""
     options.folders.ledger.unlink()
-    assert visitor.get(f"{API}/jobs").json() == {"jobs": [], "next": "", "total": 0}
-    for path in (f"jobs/{'0' * 32}", f"jobs/{'0' * 32}/result", f"results.zip?id={'0' * 32}"):
+    number = "0" * 32
+    for path in ("status", "jobs", f"jobs/{number}", f"results.zip?id={number}", "batches"):
         answer = visitor.get(f"{API}/{path}")
-        assert (answer.status_code, answer.json()["cause"]) == (404, f"there is no job {'0' * 32}")
-    assert act(visitor, "cancel", states=["queued"]).status_code == 400
+        assert (answer.status_code, "does not exist" in answer.json()["cause"]) == (503, True), path
+    assert act(visitor, "cancel", states=["queued"]).status_code == 503
 
 
 def test_a_ledger_that_cannot_be_read_is_said(visitor: TestClient, options: PageOptions) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import NstError, UsageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger_figures import BatchCounts, LedgerFigures
 from nst_daemon.names import printable
@@ -63,7 +64,9 @@ def submit(body: BatchRequest, shared: Shared) -> BatchInfo:
     log.info(
         "batch %s was submitted on the page: %d pictures", printable(name), len(checked.pictures)
     )
-    return _find(shared, name)
+    with suppress(NstError):  # the batch is submitted: an error would ask for it again
+        return _find(shared, name)
+    return _describe(shared, name, None, None)
 
 
 @router.post("/check")
@@ -150,9 +153,7 @@ def _pictures(batch: NewBatch) -> list[BatchPicture]:
 
 
 def _counted(shared: Context, name: str | None = None) -> list[BatchCounts]:
-    if not shared.folders.ledger.exists():
-        return []
-    with LedgerFigures.attach(shared.folders.ledger) as ledger:
+    with shared.ledger(LedgerFigures) as ledger:
         return ledger.batches(name)
 
 

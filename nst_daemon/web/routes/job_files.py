@@ -129,6 +129,9 @@ def results_zip(
     jobs = [get_job(shared, one) for one in dict.fromkeys(id)]
     kept = [job for job in jobs if "result" in job_places.files_of(job, shared.folders)]
     if not kept:
+        for job in jobs:
+            if job.result:
+                job_places.result_of(job, shared.folders).check_folder()
         raise NotFoundError("none of these jobs has a result", remedy="name jobs that are done")
     return _zip(kept, shared, "results.zip")
 

@@ -129,7 +129,7 @@ def request_action(body: ActionRequest, shared: Shared) -> ActionResult:
     if not body.ids and not body.states and not body.batch:
         raise UsageError("no job is named", remedy="give ids, states or a batch")
     withdrawn = body.action == "cancel" and batch_submission.withdraw(shared.folders, body.batch)
-    with LedgerReader.attach(shared.folders.ledger) as ledger:
+    with shared.ledger(LedgerReader) as ledger:
         outcome = job_actions.act(
             shared.config,
             ledger,

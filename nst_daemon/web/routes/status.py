@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import APIRouter, Response
 
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.ops.status import gather, served
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
+from nst_daemon.units import duration
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.models import (
     HealthInfo,
@@ -23,6 +26,9 @@ from nst_daemon.web.stored_files import version_of
 
 router = APIRouter(tags=["status"])
 
+#: The daemon writes its status once a second; after so many seconds without it, something is wrong.
+SILENT_SECONDS = 60.0
+
 
 @router.get("/status")
 def status(shared: Shared) -> StatusInfo:
@@ -32,28 +38,50 @@ def status(shared: Shared) -> StatusInfo:
 
 @router.get("/health", responses={503: {"model": HealthInfo}})
 def health(shared: Shared, response: Response) -> HealthInfo:
-    """Whether a daemon is running: status code 200 or 503. This needs no token."""
+    """Whether a daemon is running and writes its status: status code 200 or 503. This needs no token."""
     if served(shared.folders.state):
-        return HealthInfo(status="ok")
+        live = LiveStatus.read(shared.folders.status)
+        if not (live and _silence(live)):
+            return HealthInfo(status="ok")
     response.status_code = 503
-    return HealthInfo(status="away")
+    return HealthInfo(status="silent" if served(shared.folders.state) else "away")
 
 
 def present(context: Context) -> StatusInfo:
     """The present status of a root. Raises LedgerError, StorageError."""
+    context.ledger(LedgerReader).close()  # raises, if there is none
     found = gather(context.folders, shown=0)
     live = found.live
+    silence = _silence(live) if live else ""
     return StatusInfo(
         version=version("nst-daemon"),
         running=found.running,
-        state=("away" if not found.running else live.state if live else "loading"),
-        reason=live.reason if live else "",
+        state=("away" if not found.running else _state(live, silence)),
+        reason=silence or (live.reason if live else ""),
         counts=dict(found.counts),
         paintings=_paintings(live, context.folders.results) if live else [],
         workers=[_worker(worker) for worker in live.workers] if live else [],
         inbox=_inbox(found.inbox) if found.inbox else None,
         queue_seconds=context.queue.seconds(found),
         changed=found.changed,
+    )
+
+
+def _state(live: LiveStatus | None, silence: str) -> str:
+    """The state of a daemon that is running."""
+    if silence:
+        return "silent"
+    return live.state if live else "loading"
+
+
+def _silence(live: LiveStatus) -> str:
+    """Why the status is not the present one; "" if it is. After a change of the clock it is for a second."""
+    seconds = time.time() - live.at
+    if abs(seconds) < SILENT_SECONDS:
+        return ""
+    return (
+        f"the daemon has not written its status for {duration(seconds)}: "
+        "it hangs, or its disk is full; look at its log"
     )
 
 
