@@ -59,14 +59,16 @@ def preview_of(job_id: str, folders: Folders) -> StoredFile:
 
 
 def files_of(job: Job, folders: Folders) -> list[JobFile]:
-    """The files of a job that exist."""
+    """The files of a job that exist; its picture also if the results cannot be read."""
     found: list[JobFile] = []
     names: tuple[JobFile, ...] = ("result", *ENDINGS)
     for what in names if job.result else ():
         try:
             file_of(job, folders, what).status()
-        except (NotFoundError, StorageError):
+        except NotFoundError:
             continue
+        except StorageError:  # the folder cannot be read: the picture may exist
+            return ["result"]
         found.append(what)
     if not job.state.terminal:
         try:

@@ -52,12 +52,13 @@ class StoredFile:
 
         Raises:
             NotFoundError: The file does not exist, or it is outside of the folder.
+            StorageError: The folder cannot be read.
         """
+        _check_folder(root)
         try:
             top = root.resolve()
             real = (top / path).resolve()
         except (OSError, ValueError, RuntimeError) as error:
-            _check_folder(root)
             raise _missing(path, first_line(error)) from error
         if not real.is_relative_to(top):
             raise _missing(path, "it is a link to a file outside of its folder")

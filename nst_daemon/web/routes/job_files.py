@@ -128,10 +128,9 @@ def results_zip(
     """The pictures of several jobs and their sidecars in a ZIP file. Files that were removed are left out."""
     jobs = [get_job(shared, one) for one in dict.fromkeys(id)]
     kept = [job for job in jobs if "result" in job_places.files_of(job, shared.folders)]
+    for job in kept:
+        job_places.result_of(job, shared.folders).check_folder()
     if not kept:
-        for job in jobs:
-            if job.result:
-                job_places.result_of(job, shared.folders).check_folder()
         raise NotFoundError("none of these jobs has a result", remedy="name jobs that are done")
     return _zip(kept, shared, "results.zip")
 

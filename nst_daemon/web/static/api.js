@@ -37,7 +37,7 @@ async function request(method, url, body, signal) {
     response = await fetch(url, options);
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, { error: t("frame.no_answer") });
+    throw passed(new ApiError(0, { error: t("frame.no_answer") }));
   }
   return answer(response.status, await response.text());
 }
@@ -47,7 +47,17 @@ function answer(status, text) {
   try { data = text ? JSON.parse(text) : null; } catch { /* not of the API: a proxy's page */ }
   if (status >= 200 && status < 300) return data;
   if (status === 401) signedOut();
-  throw new ApiError(status, data?.error ? data : { error: t("frame.answered", { status }) });
+  throw passed(new ApiError(status, data?.error ? data : { error: t("frame.answered", { status }) }));
+}
+
+/** Whether an error may pass by itself: no answer, a restart, a folder that is not mounted, a full disk. */
+export const mayPass = (error) => [0, 502, 503, 504, 507].includes(error.status);
+
+/** Called with every error that may pass by itself; the store sets it. */
+export const trouble = { listener: () => {} };
+function passed(error) {
+  if (mayPass(error)) trouble.listener(error);
+  return error;
 }
 
 let leaving = false;

@@ -87,10 +87,10 @@ function retitle() {
   document.title = `${progress}${shown?.title?.() || "nst-daemon"}`;
 }
 
-function showState({ status, connected }) {
+function showState({ status, connected, problem }) {
   if (connected && away) lookForUpdate();
   away = !connected;
-  const state = !connected ? "away" : status.state;
+  const state = connected ? status.state : problem ? "unknown" : "away";
   chip.dataset.state = state;
   const painting = connected && status.paintings[0];
   setText(chip.lastChild, painting ? t("frame.painting", { percent: percent(painting.percent / 100) }) : t(`state.${state}`));
@@ -100,7 +100,7 @@ function showState({ status, connected }) {
   badge.hidden = !open;
   setText(badge, String(open));
   badge.title = t("frame.open_jobs", { count: open });
-  list(banners, complaints(status, connected), (text) => text[0], ([key, text]) =>
+  list(banners, complaints(status, connected, problem), (text) => text[0], ([key, text]) =>
     make("p", { class: `banner ${key}` }, make("span", {}, text), key === "renewed" && button(t("frame.reload"), { on: () => location.reload() })),
   (element, [, text]) => setText(element.firstChild, text));
   retitle();
@@ -117,11 +117,13 @@ async function lookForUpdate() {
 }
 
 /** What a visitor must know in every view. */
-function complaints(status, connected) {
-  if (!connected) return [["lost", t("frame.lost")]];
+function complaints(status, connected, problem) {
+  if (!connected) return [problem ? ["reason", t("frame.problem", { problem })] : ["lost", t("frame.lost")]];
   const found = [];
   if (status.state === "away") found.push(["away", t("frame.away")]);
-  else if (["paused", "lost"].includes(status.state) && status.reason) found.push(["reason", status.reason]);
+  else if (status.state === "silent") found.push(["reason", t("frame.silent")]);
+  else if (status.state === "paused") found.push(["reason", t("frame.paused", { reason: status.reason })]);
+  else if (status.state === "lost") found.push(["reason", status.reason]);
   if (renewed) found.push(["renewed", t("frame.renewed")]);
   return found;
 }

@@ -1,8 +1,8 @@
 // Asks the server, while a form is edited, whether it would accept it.
-import { post } from "./api.js";
+import { mayPass, post } from "./api.js";
 
 const PAUSE = 350; // milliseconds after the last change
-const LONGER_PAUSE = 3000; // milliseconds after a request that was not answered
+const LONGER_PAUSE = 3000; // milliseconds after an error that may pass
 
 /**
  * {changed(), stop()}. path: "/jobs/check" or "/batches/check". body(): the request; null: there is nothing to check yet.
@@ -26,7 +26,7 @@ export function checker({ path, body, answered }) {
     } catch (error) {
       if (mine.signal.aborted) return;
       answered({ problems: [problemOf(error)], estimate: null });
-      if (error.status === 0) timer = setTimeout(check, LONGER_PAUSE);
+      if (mayPass(error)) timer = setTimeout(check, LONGER_PAUSE);
     }
   }
 

@@ -1,9 +1,9 @@
 // Styles: of the library, or uploaded. One of them, several blended in each picture, or (in a batch) each by itself.
-import { address, post } from "./api.js";
+import { address, mayPass, post } from "./api.js";
 import { announce, ask, button, icon, list, make, picture, setText } from "./dom.js";
 import { acceptDrops } from "./dropping.js";
 import { showFace, stem } from "./pictures.js";
-import { forget, limits, styles } from "./store.js";
+import { AGAIN, forget, limits, styles } from "./store.js";
 import { percent, t } from "./texts.js";
 
 const SEARCH_FROM = 12; // styles
@@ -13,7 +13,7 @@ const SEARCH_FROM = 12; // styles
  * "each". The tray may have styles of an earlier job; one without `input` stands for all of them, and is not blended with others. chosen: a set of keys ("library:NAME", "upload:ID of an item") that outlives the view. onchange(): after each choice.
  */
 export function stylePicker({ tray, id, several, chosen, onchange }) {
-  let known = [], standard = "", many = several === "each" || chosen.size > 1;
+  let known = [], unread = "", standard = "", many = several === "each" || chosen.size > 1;
   const input = make("input", { type: "file", id: `${id}-file`, multiple: true, class: "unseen", "aria-label": t("styles.add"), on: { change: () => { add([...input.files]); input.value = ""; } } });
   const search = make("input", { type: "search", placeholder: t("styles.search"), "aria-label": t("styles.search"), hidden: true, autocomplete: "off", on: {
     input: () => show(),
@@ -34,7 +34,16 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     make("div", { class: "style-foot" }, several === "blend" && make("label", { class: "check" }, blend, t("styles.blend")), summary), wrong, unusable);
 
   async function load() {
-    const [found, { suffixes, default_style: usual }] = await Promise.all([styles(), limits()]);
+    let found, suffixes, usual;
+    try {
+      [found, { suffixes, default_style: usual }] = await Promise.all([styles(), limits()]);
+    } catch (error) {
+      unread = error.message;
+      show();
+      if (mayPass(error)) setTimeout(() => element.isConnected && load(), AGAIN);
+      return;
+    }
+    unread = "";
     input.accept = ["image/*", ...suffixes].join();
     known = found;
     for (const key of [...chosen]) if (key.startsWith("library:") && !known.some((style) => key === `library:${style.name}` && !style.problem)) chosen.delete(key);
@@ -78,7 +87,7 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     const found = known.filter((style) => !style.problem && (chosen.has(`library:${style.name}`) || words.every((word) => style.name.toLowerCase().includes(word))));
     const tiles = [{ key: "add" }, ...tray.items.map((item) => ({ key: `upload:${item.id}`, item })), ...found.map((style) => ({ key: `library:${style.name}`, style }))];
     list(grid, tiles, (tile) => tile.key, build, update);
-    setText(summary, chosen.size > 1 ? t(several === "each" ? "styles.chosen" : "styles.blended", { count: chosen.size }) : !known.length && !tray.items.length ? t("styles.none") : "");
+    setText(summary, chosen.size > 1 ? t(several === "each" ? "styles.chosen" : "styles.blended", { count: chosen.size }) : unread ? unread : !known.length && !tray.items.length ? t("styles.none") : "");
   }
 
   function build({ key, item, style }) {
@@ -138,7 +147,7 @@ export function stylePicker({ tray, id, several, chosen, onchange }) {
     });
   }
 
-  const loaded = load().catch((error) => setText(wrong, error.message));
+  const loaded = load();
   /** The chosen styles in their order: [{key, name, src, item, ref}]. item: not for those of the library. ref: as a request names it; null: not uploaded yet. */
   const picked = () => [...chosen].map((key) => {
     const item = itemOf(key), name = item ? stem(item.label) : key.slice(8);

@@ -1,11 +1,11 @@
 // Files that are being uploaded or have been. A tray outlives the view that shows it, so that a visitor can look elsewhere.
-import { address, ApiError, remove, upload } from "./api.js";
+import { address, ApiError, mayPass, remove, upload } from "./api.js";
 import { announce } from "./dom.js";
 import { limits } from "./store.js";
 import { bytes, t } from "./texts.js";
 
 const SIDE_BY_SIDE = 2; // uploads at a time
-const FIRST_PAUSE = 3000, LONGEST_PAUSE = 30000; // milliseconds until an upload that was not answered begins again
+const FIRST_PAUSE = 3000, LONGEST_PAUSE = 30000; // milliseconds until an upload begins again after an error that may pass
 const LARGEST_PREVIEW = 30e6; // bytes; a browser needs much memory to show a larger file
 const waiting = [];
 let sending = 0, serial = 0;
@@ -156,8 +156,8 @@ async function next() {
   } catch (error) {
     item.state = error instanceof ApiError && [400, 413, 422].includes(error.status) ? "refused" : "failed";
     item.error = error.message.startsWith(item.label) ? error.message.slice(item.label.length).trimStart() : error.message; // the label is shown before it
-    if (error.status === 0 && tray.items.includes(item)) {
-      item.error = t("upload.broken");
+    if (mayPass(error) && tray.items.includes(item)) {
+      item.error = error.status ? t("upload.later", { error: item.error }) : t("upload.broken");
       item.timer = setTimeout(() => tray.retry(item), item.pause);
       item.pause = Math.min(LONGEST_PAUSE, 2 * item.pause);
     }
