@@ -34,9 +34,10 @@ def token_create(
     """
     loaded = configured(config)
     access: tokens.Access = "read" if read_only else "full"
+    first = not tokens.path_of(loaded.folders).exists()
     secret = tokens.create(loaded.folders, name, access)
     rights = "see everything and change nothing" if read_only else "do everything"
-    if len(tokens.listed(loaded.folders)) == 1 and not loaded.status_page_token:
+    if first and not loaded.status_page_token:
         streams.notice("this is the first token: the page needs one from now on", level=6)
     streams.notice(f"{name} can {rights}; the token is not shown again:", level=6)
     print(secret)

@@ -210,7 +210,7 @@ def test_priority_and_cancel(page: Page, site: Jobs) -> None:
 
 
 def test_several_jobs_at_once(page: Page, site: Jobs) -> None:
-    """Selected jobs are retried together; a deletion says first what is removed, and Keep removes nothing."""
+    """Selected jobs are deleted together; a deletion says first what is removed, and Keep and Back remove nothing."""
     for name in ("unwanted", "unloved"):
         site.paint(name, iterations=2)
         site.until(lambda name=name: site.has(name, "queued", "running"), "the job")
@@ -235,6 +235,12 @@ def test_several_jobs_at_once(page: Page, site: Jobs) -> None:
     assert page.find(".jobs-selected:not([hidden])") == []
     focused = page.driver.switch_to.active_element.get_attribute("class")
     assert focused == "jobs-title", "the focus went with the bar"
+    page.driver.execute_script("location.hash = '#/jobs?filter=failed'")
+    page.until(lambda: "typo" in titles(page), "the failed jobs")
+    page.click(f"{row(page, 'typo')} .jobs-actions button:last-child")
+    page.until(lambda: page.find("dialog[open]"), "the question")
+    page.driver.back()
+    page.until(lambda: not page.find("dialog"), "the end of the question")
     assert page.complaints() == []
 
 

@@ -200,7 +200,13 @@ export function ask({ title, body = [], action, cancel, kind = "primary", accept
         else if (!form.contains(document.activeElement)) (form.querySelector("[aria-invalid=true]") || yes).focus(); // a disabled button loses it
       } } }, heading, ...[body].flat(), make("div", { class: "buttons" }, no, yes));
     const dialog = make("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id }, form);
-    dialog.addEventListener("close", () => { dialog.remove(); resolve(accepted); });
+    const leave = () => dialog.close();
+    addEventListener("hashchange", leave); // Back: what it asks about is not shown any more
+    dialog.addEventListener("close", () => {
+      removeEventListener("hashchange", leave);
+      dialog.remove();
+      resolve(accepted);
+    });
     document.body.append(dialog);
     dialog.showModal();
   });
