@@ -173,6 +173,7 @@ ALLOWED: dict[str, set[str]] = {
         "overlaps",
         "ops",
         "pictures.destination",
+        "pictures.formats",
         "pictures.output_formats",
         "pictures.proportions",
         "service.live_status",

@@ -87,15 +87,24 @@ def settings_keys(job: Job, failed: Path, max_bytes: int) -> frozenset[str]:
         InputError: The inputs are gone, or the file cannot be read.
         ChangedMeanwhile: The file is being changed.
     """
-    folder = _Archive(job, failed, max_bytes, NO_CHANGES)
+    values = settings_values(job, failed, max_bytes)
     if job.source == "batch":
         return frozenset({*job.settings, *job.outputs, "priority"})
-    return frozenset(
-        key
-        for path, drop in folder.drops.items()
-        if suffix_of(path) in SETTINGS_SUFFIXES
-        for key in read_settings(failed, drop.path, drop.fingerprint, max_bytes)
-    )
+    return frozenset(values)
+
+
+def settings_values(job: Job, failed: Path, max_bytes: int) -> dict[str, Any]:
+    """What the settings file of an ended job says now, without the changes of retries.
+
+    Raises:
+        InputError: The inputs are gone, or the file cannot be read.
+        ChangedMeanwhile: The file is being changed.
+    """
+    folder, values = _Archive(job, failed, max_bytes, NO_CHANGES), dict[str, Any]()
+    for path, drop in folder.drops.items():
+        if suffix_of(path) in SETTINGS_SUFFIXES:
+            values |= read_settings(failed, drop.path, drop.fingerprint, max_bytes)
+    return values
 
 
 def put_back(job: Job, failed: Path, inbox: Path) -> None:

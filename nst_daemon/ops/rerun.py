@@ -6,10 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nst_daemon.digests import sha256_file
+from nst_daemon.errors import InputError
+from nst_daemon.intake import archived
 from nst_daemon.intake.archived import open_settings
+from nst_daemon.intake.drops import suffix_of
 from nst_daemon.intake.submit import recipe_parts
-from nst_daemon.jobs import NO_CHANGES, Changes, Job, Role
+from nst_daemon.jobs import NO_CHANGES, PICTURE_ROLES, Changes, Job, JobInput, Role
 from nst_daemon.ops.submission import JobContent, NewJobs, StyleChoice
+from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.report.sidecar import Recipe, completed
 from nst_daemon.weights_file import WeightsFile
 
@@ -54,6 +59,42 @@ def recipe_of(job: Job) -> Recipe:
     digest = job.weights if job.result else ""
     settings = completed(job.settings)
     return Recipe(job.name, settings, job.outputs, tuple(inputs), digest, f"({digest[:12]})")
+
+
+def refused_recipe(job: Job, failed: Path, max_bytes: int) -> Recipe:
+    """What is needed to paint a job that was refused before its settings were known, in other styles.
+
+    Args:
+        job: As the ledger has it.
+        failed: The folder with its files.
+        max_bytes: Of one file.
+
+    Raises:
+        InputError: The files are gone, its settings file cannot be read, or its content is not known.
+        ChangedMeanwhile: The settings file is being changed.
+    """
+    settings = job.changes.apply(archived.settings_values(job, failed, max_bytes))
+    for key in ("style", "style_weights", "priority", "id"):
+        settings.pop(key, None)
+    pictures = [number for number, file in enumerate(job.inputs) if _is_picture(file)]
+    inputs = []
+    for number, file in enumerate(job.inputs):
+        path, digest, role = failed / job.archive / file.spooled, file.sha256, file.role
+        if pictures == [number]:
+            role = Role.CONTENT
+        if role in PICTURE_ROLES and not digest and path.is_file():
+            digest = sha256_file(path)
+        given = {"role": role.value, "name": file.name, "sha256": digest, "bytes": file.size}
+        inputs.append(given)
+    if [given["role"] for given in inputs].count(Role.CONTENT.value) != 1:
+        raise InputError("it is not known which picture is the content", remedy="submit a new job")
+    return Recipe(job.name, settings, {}, tuple(inputs), "", "")
+
+
+def _is_picture(file: JobInput) -> bool:
+    """Whether a file of a refused job is a picture. Its role may be unknown."""
+    unknown = file.role is Role.UNKNOWN and suffix_of(file.name) in IMAGE_SUFFIXES
+    return unknown or file.role in PICTURE_ROLES
 
 
 def weights_difference(recipe: Recipe, weights: WeightsFile, label: str) -> str:

@@ -13,7 +13,9 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from nst_daemon.engine.settings import resolve
-from nst_daemon.jobs import JobInput, Role
+from nst_daemon.intake.archive import CARD, card_json
+from nst_daemon.jobs import Changes, JobInput, Role
+from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.web.options import PageOptions
 from nst_daemon.weights_file import configured_weights
 from tests.web.conftest import add, client, inbox, limited, picture
@@ -236,3 +238,31 @@ def test_a_job_whose_inputs_are_gone_is_not_repeated(
     assert repeat(visitor, refused).status_code == 409
     assert repeat(visitor, "0" * 32).status_code == 404
     assert inbox(options) == {}
+
+
+def test_a_refused_job_is_painted_in_another_style(
+    visitor: TestClient, options: PageOptions
+) -> None:
+    """Its settings are those of its file with the changes of retries, without the styles that were refused."""
+    folder = options.folders.failed / "dog"
+    picture(folder / "dog.png", (64, 32))
+    picture(options.folders.styles / "dots.png", (32, 32))
+    (folder / "dog.yaml").write_text("id: 1\nstyle: none\npriority: 3\nsize: 64\nformat: webp\n")
+    names = {"dog.png": Role.UNKNOWN, "dog.yaml": Role.SETTINGS}
+    inputs = tuple(
+        JobInput(role, name, name, "", (folder / name).stat().st_size, name)
+        for name, role in names.items()
+    )
+    changes = Changes({"seed": 7}, ("format",))
+    job = add(options, "dog", error="no style", inputs=inputs, archive="dog", changes=changes)
+    with LedgerReader.attach(options.folders.ledger) as ledger:
+        (failed,) = ledger.find("dog")
+    (folder / CARD).write_bytes(card_json(failed))
+    refused = repeat(visitor, job)
+    assert (refused.status_code, "choose styles" in refused.json()["remedy"]) == (409, True)
+    answer = repeat(visitor, job, styles=[{"library": "dots"}], unset=["size"])
+    assert answer.status_code == 201, answer.text
+    settings = yaml.safe_load(inbox(options)["dog.yaml"])
+    settings.pop("id")
+    assert settings == {"seed": 7, "style": ["dots"]}
+    assert "dog.content.png" in inbox(options)

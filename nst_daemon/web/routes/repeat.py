@@ -19,6 +19,7 @@ from nst_daemon.ops import rerun, submission
 from nst_daemon.ops.rerun import ChosenStyle
 from nst_daemon.ops.retry_check import changes_of
 from nst_daemon.ops.submission import FieldProblem, NewJobs
+from nst_daemon.report.sidecar import Recipe
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.error_bodies import ConflictError, FieldError
 from nst_daemon.web.job_places import folders_with_inputs
@@ -43,11 +44,6 @@ _FIELDS = {
 def repeat(id: Identifier, body: Repeat, shared: Shared) -> Submitted:
     """Submit a job again with its inputs and settings, and with the changes that are given."""
     job = get_job(shared, id)
-    if not job.settings:
-        raise ConflictError(
-            f"{printable(job.name)} ({job.short_id}) was refused before its settings were known",
-            remedy="retry it, or submit its pictures as a new job",
-        )
     named = dict(uploads_of([], body.styles))
     if isinstance(body.content_mask, str):
         named["content_mask"] = body.content_mask
@@ -65,7 +61,7 @@ def repeat(id: Identifier, body: Repeat, shared: Shared) -> Submitted:
 
 def _prepared(job: Job, body: Repeat, shared: Context, uploads: Mapping[str, Upload]) -> NewJobs:
     """The new job. Raises FieldError for other weights, and InputError if an input is gone."""
-    label, recipe = f"{printable(job.name)} ({job.short_id})", rerun.recipe_of(job)
+    label, recipe = f"{printable(job.name)} ({job.short_id})", _recipe(job, body, shared)
     weights = configured_weights(shared.config.model, shared.folders.cache)
     difference = rerun.weights_difference(recipe, weights, label)
     if difference and not body.other_weights:
@@ -86,6 +82,26 @@ def _prepared(job: Job, body: Repeat, shared: Context, uploads: Mapping[str, Upl
             remedy="upload it, and submit a new job",
         ) from error
     return replace(jobs, sizes=_sizes(jobs, uploads, shared.config))
+
+
+def _recipe(job: Job, body: Repeat, shared: Context) -> Recipe:
+    """What the job was painted from. Raises ConflictError if that is unknown."""
+    if job.settings:
+        return rerun.recipe_of(job)
+    label = f"{printable(job.name)} ({job.short_id})"
+    if not body.styles:
+        raise ConflictError(
+            f"{label} was refused before its styles and settings were known",
+            remedy="retry it, choose styles for it, or submit its pictures as a new job",
+        )
+    try:
+        limits = shared.config.limits
+        return rerun.refused_recipe(job, shared.folders.failed, limits.max_bytes)
+    except InputError as error:  # also if the file is being changed
+        raise ConflictError(
+            f"{label} was refused, and cannot be painted in other styles: {error.message}",
+            remedy="submit its pictures as a new job",
+        ) from error
 
 
 def _style(

@@ -54,8 +54,8 @@ export async function retryWithChanges(jobs) {
 }
 
 /** Retry jobs with changed settings. Raises ApiError if none can be. */
-async function retryAll(jobs, { set, unset, priority, style }) {
-  const body = { action: "retry", ids: jobs.map((job) => job.id), set: style ? { ...set, style } : set, unset };
+async function retryAll(jobs, { set, unset, priority }) {
+  const body = { action: "retry", ids: jobs.map((job) => job.id), set, unset };
   if (priority !== jobs[0].priority) body.priority = priority;
   const { requested, problems } = await post("/jobs/actions", body);
   if (problems.length && !requested.length) throw new ApiError(400, problems[0]);
@@ -64,7 +64,7 @@ async function retryAll(jobs, { set, unset, priority, style }) {
 
 /** Submit new jobs with other pictures. Raises ApiError if none can be. */
 async function repeatAll(jobs, body) {
-  const problems = [], unknown = [];
+  const problems = [];
   let made = 0;
   for (const job of jobs)
     try {
@@ -72,12 +72,10 @@ async function repeatAll(jobs, body) {
       made++;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 409 && body.styles.every((style) => style.library)) unknown.push(job); // it was refused before it had a style
-      else problems.push(error);
+      problems.push(error);
     }
-  if (unknown.length) await retryAll(unknown, { ...body, style: body.styles.map((style) => style.library) });
-  if (problems.length && !made && !unknown.length) throw problems[0];
-  if (made || problems.length) report("paint.sent", made, problems);
+  if (!made) throw problems[0];
+  report("paint.sent", made, problems);
 }
 
 function report(text, count, problems) {
