@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -32,6 +33,8 @@ from nst_daemon.web.uploads import Uploads
 
 #: Seconds that requests have to finish at the end, and until the process ends in any case.
 SHUTDOWN_SECONDS, EXIT_SECONDS = 2, 3.5
+#: Seconds that requests which did not finish have to remove their incomplete files.
+CLEANUP_SECONDS = 0.5
 #: A hidden file that was not written to for so many seconds belongs to an upload that was killed.
 ABANDONED_SECONDS = 3600.0
 #: The memory of the process in bytes. Decoding one picture for a thumbnail may take half of it.
@@ -49,7 +52,12 @@ class Server(uvicorn.Server):
         """End all connections."""
         assert isinstance(self.config.app, FastAPI)
         self.config.app.state.context.feed.close()
+        tasks = list(self.server_state.tasks)
         await super().shutdown(sockets)
+        if (
+            tasks
+        ):  # uvicorn cancels them and ends the process at once: incomplete uploads would stay
+            await asyncio.wait(tasks, timeout=CLEANUP_SECONDS)
 
 
 def main(limits: ConnectionLimits = DEFAULT_LIMITS) -> None:

@@ -316,8 +316,9 @@ def protocol_of(connections: Connections) -> type[LimitedConnection]:
 
 
 class WithoutNoise(logging.Filter):
-    """Drops messages with which clients could fill the log."""
+    """Drops messages with which clients could fill the log, and those about requests that the end has cancelled."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a message is kept."""
-        return record.getMessage() not in _NOISE
+        cancelled = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+        return record.getMessage() not in _NOISE and not cancelled

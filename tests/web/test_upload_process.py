@@ -89,3 +89,15 @@ def test_uploads_survive_a_killed_process(server: PageProcess) -> None:
         + b"\r\n"
     )
     assert json.loads(said.partition(b"\r\n\r\n")[2]) == kept
+
+
+def test_a_process_that_is_asked_to_end_leaves_no_incomplete_upload(server: PageProcess) -> None:
+    """At SIGTERM an upload that is arriving is removed, without a traceback in the log."""
+    logged = len(server.log.read_text())
+    with server.connect() as connection:
+        connection.sendall(request(server, len(PICTURE)) + PICTURE[: 2 * MiB])
+        until(lambda: len(arriving(server)) == 1)
+        server.process.terminate()
+        server.process.wait(DEADLINE)
+    assert not arriving(server)
+    assert "Traceback" not in server.log.read_text()[logged:]
