@@ -107,7 +107,7 @@ def settings_of(job: InboxJob, inbox: Path, max_bytes: int) -> JobSettings:
 
 
 def pictures_of(job: InboxJob, inbox: Path) -> list[tuple[Role, str]]:
-    """The role and the name of each picture of a job in the inbox, the content first. Raises StorageError."""
+    """The role and the name of each picture of a job in the inbox, as in the ledger later. Raises StorageError."""
     stem = stem_of(job.file)
     found = []
     with files.storage(inbox):
@@ -117,7 +117,7 @@ def pictures_of(job: InboxJob, inbox: Path) -> list[tuple[Role, str]]:
         if part and part["stem"] == stem and suffix_of(name) in IMAGE_SUFFIXES:
             word = re.sub(r"[-_]?\d+", "", part.group(0)[len(stem) + 1 :].lower())
             found.append((Role(re.sub("[._]", "-", word)), name))
-    return sorted(found, key=lambda file: (file[0] is not Role.CONTENT, natural_key(file[1])))
+    return sorted(found, key=lambda file: (list(Role).index(file[0]), natural_key(file[1])))
 
 
 def _head(name: str, folder: int) -> tuple[bytes, float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -68,15 +68,17 @@ class ReducedPictures:
         """
         if size == "original":
             return wanted.send(file, name)
-        status = file.status()
+        opened = os.fdopen(file.open(), "rb")
+        status = os.fstat(opened.fileno())
         etag = etag_of(status, size)
         if answer := wanted.unchanged(etag):
+            opened.close()
             return answer
         key = (file, files.fingerprint(status), SIDES[size], limits)
-        return _PictureResponse(self, key, wanted.caching(etag))
+        return _PictureResponse(self, key, opened, wanted.caching(etag))
 
-    async def get(self, key: PictureKey, request: Request) -> bytes:
-        """A reduced picture; nothing if the client has gone.
+    async def get(self, key: PictureKey, take: Callable[[], BinaryIO], request: Request) -> bytes:
+        """A reduced picture; nothing if the client has gone. take: returns its file, which is closed then.
 
         One picture is decoded at a time, because decoding needs memory. Requests wait for it without a thread, so that
         others are answered.
@@ -91,7 +93,7 @@ class ReducedPictures:
                 return found
             if await request.is_disconnected():
                 return b""
-            made = self._pictures[key] = await asyncio.to_thread(_reduced, key)
+            made = self._pictures[key] = await asyncio.to_thread(_reduced, key, take())
         if len(self._pictures) > CACHED:
             self._pictures.popitem(last=False)
         return made
@@ -103,34 +105,43 @@ class ReducedPictures:
 
 
 class _PictureResponse(Response):
-    """A response with a reduced picture, or 404 with the reason if it cannot be decoded."""
+    """A response with a reduced picture, or 404 with the reason if it cannot be decoded.
+
+    The file is open from the beginning: the daemon may move it before it is decoded.
+    """
 
     def __init__(
-        self, pictures: ReducedPictures, key: PictureKey, headers: Mapping[str, str]
+        self,
+        pictures: ReducedPictures,
+        key: PictureKey,
+        opened: BinaryIO,
+        headers: Mapping[str, str],
     ) -> None:
         super().__init__(headers=headers)
         self._pictures, self._key, self._own_headers = pictures, key, headers
+        self._files = [opened]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the picture."""
         try:
-            small = await self._pictures.get(self._key, Request(scope, receive))
+            small = await self._pictures.get(self._key, self._files.pop, Request(scope, receive))
         except NotFoundError as error:
             answer = error_bodies.response(404, error_bodies.body(error))
         else:
             headers = dict(self._own_headers)
             answer = Response(small, media_type="image/webp", headers=headers)
+        finally:
+            for unused in self._files:
+                unused.close()
         await answer(scope, receive, send)
 
 
-def _reduced(key: PictureKey) -> bytes:
-    """A picture as WebP. Raises NotFoundError if it cannot be decoded."""
+def _reduced(key: PictureKey, opened: BinaryIO) -> bytes:
+    """A picture as WebP; its file is closed. Raises NotFoundError if it cannot be decoded."""
     file, _, side, limits = key
     try:
-        with os.fdopen(file.open(), "rb") as opened:
+        with opened:
             return reduced(opened.fileno(), side, limits, name=printable(file.name))
-    except NotFoundError:
-        raise
     except Exception as error:
         cause = error.message if isinstance(error, NstError) else explain(error)
         raise NotFoundError(f"{printable(file.path)} cannot be shown: {cause}") from error

@@ -106,6 +106,7 @@ def test_there_is_no_other_way_in(visitor: TestClient, description: Any) -> None
     ("method", "path", "body", "said"),
     [
         ("GET", "/nope", None, "there is no such address; look at /api/v1/openapi.json"),
+        ("GET", "/batches/", None, "there is no such address; look at /api/v1/openapi.json"),
         ("PUT", "/jobs", None, "PUT is not possible here; use GET, HEAD, POST"),
         ("POST", "/jobs", {}, "contents: is missing"),
         ("POST", "/jobs/actions", {"action": "x"}, "action: must be 'cancel', 'retry', 'priority' or 'delete'"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from httpx2 import ASGITransport, AsyncClient
 from PIL import Image
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from nst_daemon.jobs import BatchCell, JobInput, Role
@@ -20,6 +21,8 @@ from nst_daemon.ledger import Ledger
 from nst_daemon.service.live_status import LiveStatus, PaintingStatus
 from nst_daemon.web.app import make_app
 from nst_daemon.web.options import PageOptions
+from nst_daemon.web.stored_files import FileRequest, StoredFile
+from nst_daemon.web.thumbnails import ReducedPictures
 from tests.web.conftest import HOST, add, client, limited, picture
 
 API = "/api/v1"
@@ -343,6 +346,18 @@ def test_archives(visitor: TestClient, options: PageOptions) -> None:
     for number in (0, 201):
         answer = visitor.get(f"{API}/results.zip", params=[("id", cat)] * number)
         assert answer.status_code == 422, number
+
+
+def test_a_picture_that_is_moved_before_its_turn_is_sent(options: PageOptions) -> None:
+    """A reduced picture is made of the file that was found, also if the daemon moves it while the request waits."""
+    picture(options.folders.results / "dog.png")
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    wanted = FileRequest(Request(scope), download=False, version="")
+    file = StoredFile(options.folders.results, "dog.png")
+    limits = limited(options, max_bytes=1_000_000).limits
+    response = ReducedPictures().send(wanted, file, "thumbnail", limits)
+    (options.folders.results / "dog.png").unlink()
+    assert TestClient(response).get("/").headers["content-type"] == "image/webp"
 
 
 def test_other_requests_do_not_wait_for_pictures(options: PageOptions) -> None:

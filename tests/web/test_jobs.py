@@ -270,8 +270,9 @@ def drop_job(options: PageOptions, name: str, text: str) -> str:
 
 
 def test_a_job_in_the_inbox_is_a_job(visitor: TestClient, options: PageOptions) -> None:
-    """A job that the daemon has not taken yet is listed and described, with its pictures."""
+    """A job that the daemon has not taken yet is listed and described, with its pictures in the order of the ledger."""
     job = drop_job(options, "my dog", "style: starry\npriority: 3\nsize: 64\n")
+    picture(options.folders.inbox / "my dog.content.mask.png", (8, 8))
     add(options, "older")
     found = visitor.get(f"{API}/jobs/{job}").json()
     assert (found["state"], found["name"], found["priority"]) == ("inbox", "my dog", 3)
@@ -279,10 +280,11 @@ def test_a_job_in_the_inbox_is_a_job(visitor: TestClient, options: PageOptions) 
     assert [(i["role"], i["available"]) for i in found["inputs"]] == [
         ("content", True),
         ("style", True),
+        ("content-mask", True),
     ]
     small = visitor.get(f"{API}/jobs/{job}/inputs/0")
     assert small.content == (options.folders.inbox / "my dog.content.png").read_bytes()
-    assert visitor.get(f"{API}/jobs/{job}/inputs/2").status_code == 404
+    assert visitor.get(f"{API}/jobs/{job}/inputs/3").status_code == 404
     assert names(visitor, "") == ["my dog", "older"]
     assert names(visitor, "order=oldest") == ["older", "my dog"]
     assert names(visitor, "state=inbox") == ["my dog"]

@@ -244,6 +244,12 @@ def test_a_picture_has_an_address(page: Page, site: Site) -> None:
     assert len(titles(page)) == 75
     page.driver.forward()
     page.until(lambda: page.find("dialog"), "the viewer after Forward")
+    page.driver.refresh()
+    page.until(lambda: page.find("dialog"), "the viewer after a reload")
+    loaded(page)
+    page.press(Keys.ESCAPE)
+    page.until(lambda: page.driver.current_url.endswith("#/results"), "the list of this tab")
+    assert page.driver.execute_script("return history.length") == entries
     page.driver.get("about:blank")
     page.driver.get(address)
     page.until(
