@@ -151,7 +151,9 @@ class JobsView {
     const { jobs, total } = this.page;
     this.head.hidden = !jobs.length;
     setText(this.count, total > jobs.length ? this.position() : t("jobs.count", { count: total }));
+    const focused = this.rows.contains(document.activeElement);
     list(this.rows, jobs, (job) => job.id, () => make("li", { class: "jobs-row" }), (row, job) => this.showRow(row, job));
+    if (focused) this.refocus(); // the last row has left the list
     this.rove();
     this.empty.hidden = jobs.length > 0;
     if (!jobs.length) redraw(this.empty, [this.filter, this.query, this.batch], () => this.nothing());
