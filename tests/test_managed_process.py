@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -172,6 +173,7 @@ def test_it_is_not_in_the_daemon_s_group() -> None:
 
 def test_what_cannot_be_started_is_an_error_that_leaves_nothing_open() -> None:
     """A missing program raises OSError, and an argument that no program can have ValueError; no descriptor is left."""
+    gc.collect()  # descriptors that earlier tests left
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(FileNotFoundError):
         ManagedProcess(["/no/such/program"], capture=True, first_input=b"")

@@ -46,6 +46,13 @@ def parts(seed: int, *, quick: bool) -> dict[str, list[str]]:
             str(pictures),
             *chance,
         ],
+        "every point": [
+            "-m",
+            "pytest",
+            "-q",
+            "tests/torture/test_faults.py",
+            *(["-k", "pair"] if quick else []),
+        ],
         "disks": ["-m", "pytest", "-q", "-rs", *DISKS, *(["-k", FEW] if quick else [])],
     }
 
