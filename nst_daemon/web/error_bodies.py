@@ -135,7 +135,7 @@ class InternalErrors:
                 raise
             explain(error)  # logs the traceback
             log.error("%s %s: internal error", scope["method"], printable(scope["path"]))
-            await _unexpected(error, scope["method"])(scope, receive, send)
+            await _unexpected(error, scope)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
@@ -181,22 +181,23 @@ def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, NstError)
     if isinstance(error, NotFoundError) and _is_taken_for_name(request):
         return _http(request, HTTPException(405))
-    return _answer(error, request.method)
+    return _answer(error, request.scope)
 
 
-def _answer(error: NstError, method: str) -> Response:
-    """The response to a request with this method."""
+def _answer(error: NstError, scope: Scope) -> Response:
+    """The response to a request."""
+    reading = scope["method"] in READING or scope["path"].endswith("/check")
     field = error.field if isinstance(error, FieldError) else ""
-    answer = response(status_of(error, reading=method in READING), body(error, field))
+    answer = response(status_of(error, reading=reading), body(error, field))
     if answer.status_code == 503 and isinstance(error, StorageError):
         answer.headers["Retry-After"] = str(RETRY_SECONDS)
     return answer
 
 
-def _unexpected(error: Exception, method: str) -> Response:
+def _unexpected(error: Exception, scope: Scope) -> Response:
     """The response to an unexpected exception."""
     fault = fault_of(error)
-    return _answer(fault, method) if fault else response(500, INTERNAL)
+    return _answer(fault, scope) if fault else response(500, INTERNAL)
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -77,7 +77,7 @@ def test_uploads_are_not_called_unknown_while_they_cannot_be_read(options: PageO
 
 
 def test_a_file_in_the_place_of_the_inbox_is_a_fault_of_storage(options: PageOptions) -> None:
-    """A submission is refused with status 507 and the path, not as a wrong request."""
+    """A submission is refused with status 507 and the path, not as a wrong request; a check stores nothing: 503."""
     picture(options.folders.styles / "star.png", (9, 9))
     visitor = client(options)
     data = (options.folders.styles / "star.png").read_bytes()
@@ -87,6 +87,8 @@ def test_a_file_in_the_place_of_the_inbox_is_a_fault_of_storage(options: PageOpt
     body = {"contents": [{"upload": upload}], "styles": [{"library": "star"}]}
     answer = visitor.post(f"{API}/jobs", json=body)
     assert (answer.status_code, str(options.folders.inbox) in answer.text) == (507, True)
+    shutil.rmtree(options.folders.styles)
+    assert visitor.post(f"{API}/jobs/check", json=body).status_code == 503
 
 
 def test_the_status_of_faults_says_whether_something_was_to_be_stored() -> None:
