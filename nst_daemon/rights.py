@@ -97,9 +97,12 @@ def blocked(folders: Folders) -> list[Path]:
 def no_files(*paths: Path) -> Iterator[tuple[str, str]]:
     """The message and the remedy for each of these files, and those of SQLite, that is something else."""
     for path in chain.from_iterable((path, *side_files(path)) for path in paths):
-        if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 (raises nothing)
-            kind = files.kind(path.lstat().st_mode)
-            yield f"{printable(str(path))} is {kind} and not a file", "move it away"
+        try:
+            mode = path.lstat().st_mode  # once: SQLite may remove its files meanwhile
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode) and not os.path.isfile(path):  # noqa: PTH113 (raises nothing)
+            yield f"{printable(str(path))} is {files.kind(mode)} and not a file", "move it away"
 
 
 def left_by_others(folders: Folders) -> list[Path]:
