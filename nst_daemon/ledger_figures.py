@@ -40,6 +40,16 @@ class BatchCounts:
         return BatchCounts(self.name, created, updated, {**self.counts, **other.counts})
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedBatch:
+    """The job that stands for a batch file that was refused; times in seconds since the epoch."""
+
+    name: str
+    job_id: str
+    created: float
+    updated: float
+
+
 class LedgerFigures(LedgerReader):
     """A ledger that is open for figures."""
 
@@ -85,3 +95,15 @@ class LedgerFigures(LedgerReader):
             new = BatchCounts(group, created, updated, {JobState(state): number})
             found[group] = found[group].with_more(new) if group in found else new
         return sorted(found.values(), key=lambda batch: batch.created, reverse=True)
+
+    def refused_batches(self, name: str | None = None) -> dict[str, RefusedBatch]:
+        """The batch files that were refused, or that of this name, by their names; the last one of each."""
+        named = "" if name is None else "AND name = :name"
+        rows = self._read(
+            f"""
+            SELECT name, id, created, updated FROM jobs INDEXED BY batch_files
+            WHERE source = 'batch-file' AND state = 'failed' AND NOT deleted {named} ORDER BY created, id
+            """,  # noqa: S608 (our own text)
+            {"name": name},
+        )
+        return {row[0]: RefusedBatch(*row) for row in rows}

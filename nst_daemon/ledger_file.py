@@ -107,6 +107,12 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX inputs_by_style ON inputs (name, job) WHERE role = 'style';
     CREATE INDEX requests_by_job ON requests (job);
     """,
+    # A batch file that was refused is no picture of its batch.
+    """
+    UPDATE jobs SET source = 'batch-file'
+    WHERE source = 'batch' AND id IN (SELECT job FROM inputs WHERE role = 'batch');
+    CREATE INDEX batch_files ON jobs (name, state, created, updated, id, deleted) WHERE source = 'batch-file';
+    """,
 )
 
 #: The tables of every version.

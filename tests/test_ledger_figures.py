@@ -12,7 +12,7 @@ import pytest
 
 from nst_daemon.jobs import Changes, Job, JobState
 from nst_daemon.ledger import Ledger
-from nst_daemon.ledger_figures import BatchCounts, LedgerFigures
+from nst_daemon.ledger_figures import BatchCounts, LedgerFigures, RefusedBatch
 from nst_daemon.ledger_file import connect_reader
 
 S = JobState
@@ -67,6 +67,20 @@ def test_batches_are_summed_up(ledger: Ledger) -> None:
         assert figures.batches("folder") == []
     assert ledger.batch_counts("old") == old.counts
     assert (ledger.batch_changed("old"), ledger.batch_changed("folder")) == (4.0, 0.0)
+
+
+def test_refused_batch_files_are_apart(ledger: Ledger) -> None:
+    """A batch file that was refused is no picture of a batch; the last one that was not deleted counts."""
+    for at in (1.0, 5.0, 9.0):
+        job = Job(f"{at:032}", "night", "batch-file", S.CLAIMED, (), at, at, group="holiday")
+        ledger.add(job)
+        ledger.move(job.id, S.FAILED, now=at + 1)
+    ledger.note(job.id, now=12.0, deleted=True)
+    with LedgerFigures.attach(ledger.path) as figures:
+        assert figures.batches() == []
+        assert figures.refused_batches() == {"night": RefusedBatch("night", f"{5.0:032}", 5.0, 6.0)}
+        assert figures.refused_batches("night") == figures.refused_batches()
+        assert figures.refused_batches("day") == {}
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,29 @@ def test_each_older_version_becomes_a_new_ledger(tmp_path: Path, version: int) -
     assert schema(path) == schema(new)
 
 
+def test_refused_batch_files_are_told_from_pictures(tmp_path: Path) -> None:
+    """Jobs of version 10 that stand for a batch file get a source of their own; pictures of batches keep theirs."""
+    path = tmp_path / "ledger.sqlite"
+    of_version(path, 10)
+    with closing(sqlite3.connect(path)) as database:
+        for job, role in (("file", "batch"), ("picture", "content")):
+            row = {
+                c[1]: "" if c[2] in {"TEXT", "BLOB"} else 0
+                for c in database.execute("PRAGMA table_info(jobs)")
+            }
+            row |= {"id": job, "source": "batch", "batch": "null"}
+            marks = ", ".join("?" * len(row))
+            database.execute(f"INSERT INTO jobs VALUES ({marks})", list(row.values()))
+            database.execute(
+                "INSERT INTO inputs VALUES (?, 0, ?, '', '', '', 0, x'', '', 0)", (job, role)
+            )
+        database.commit()
+    Ledger.open(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        found = dict(database.execute("SELECT id, source FROM jobs"))
+    assert found == {"file": "batch-file", "picture": "batch"}
+
+
 def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
     """If the second statement of a migration fails, the column of the first is not there, and the next start works."""
     path = tmp_path / "ledger.sqlite"

@@ -380,12 +380,16 @@ class Client(ClientBase):
         return self._transport.get(BatchInfo, f"/batches/{segment(name)}")
 
     def wait_batch(self, name: str, timeout: float | None = None) -> BatchInfo:
-        """Wait until all jobs of a batch have ended. Raises TimeoutError after `timeout` seconds."""
+        """Wait until all jobs of a batch have ended, or until its file is refused.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             found = self.batch(name)
             present = {state for state, number in found.counts.items() if number}
-            if present and not found.waiting and ENDED.issuperset(present):
+            ended = ENDED.issuperset(present) and bool(present or found.refused)
+            if ended and not found.waiting:
                 return found
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(f"the batch {name} has not ended after {timeout:g} s")

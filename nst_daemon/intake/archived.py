@@ -77,7 +77,7 @@ def read(
 
 def is_batch_file(job: Job) -> bool:
     """Whether a job stands for a batch file that was refused."""
-    return [file.role for file in job.inputs] == [Role.BATCH]
+    return job.source == "batch-file"
 
 
 def settings_keys(job: Job, failed: Path, max_bytes: int) -> frozenset[str]:

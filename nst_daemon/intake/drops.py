@@ -29,7 +29,9 @@ MAX_STYLE_PICTURES = 32
 MAX_PRIORITY = 1000
 
 #: How a job came about; "order": two pictures without roles, paired by their order (`service.pair_by_order`).
-Source = Literal["pair", "order", "folder", "hot", "default", "named", "batch", "refused"]
+Source = Literal[
+    "pair", "order", "folder", "hot", "default", "named", "batch", "batch-file", "refused"
+]
 #: What the path of a `Drop` is relative to. Only originals in "inbox" are removed; "anywhere" is `ANYWHERE`.
 Root = Literal["inbox", "styles", "failed", "anywhere"]
 ANYWHERE = Path("/")
@@ -286,7 +288,7 @@ class Request:
     @property
     def is_batch_file(self) -> bool:
         """Whether this asks for all pictures of a batch."""
-        return self.source == "batch" and self.batch is None
+        return self.source == "batch-file"
 
     def refuse(self, reason: str) -> Rejection:
         """The rejection of this request; files outside of the inbox are not part of it."""

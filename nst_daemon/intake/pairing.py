@@ -122,7 +122,7 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
         match = IN_PAIR.fullmatch(stem)
         if is_batch_file(entry.name):
             batch = [DropPart(entry, Role.BATCH)]
-            sets.append(_in(folder, stem[: -len(SUFFIX)], group, "batch", batch))
+            sets.append(_in(folder, stem[: -len(SUFFIX)], group, "batch-file", batch))
         elif entry.suffix in SETTINGS_SUFFIXES:
             named[stem].append(DropPart(entry, Role.SETTINGS))
         elif match and may_be_ours(entry):
@@ -304,7 +304,7 @@ def _judge(files: DropSet, rules: Rules, outcome: Outcome) -> Lack | None:
     if any(name in rules.styles and not rules.styles[name].settled for name in names):
         outcome.settling.extend(files.paths)
         return None
-    if files.source == "batch":
+    if files.source == "batch-file":
         entry = files.parts[0].entry
         reason = reason or name_fault(entry.stem[: -len(SUFFIX)], entry.name)
     reason = reason or _style_fault(files, names, rules) or _mask_fault(files, names)
@@ -364,7 +364,7 @@ def _read_job(files: DropSet, rules: Rules) -> tuple[str, JobSettings | None]:
     job = rules.without_file
     # Settings are read for the id of a job that is refused, too.
     readable = [part.entry for part in files.of(Role.SETTINGS) if not part.entry.problem]
-    if files.source != "batch":
+    if files.source != "batch-file":
         try:
             for entry in readable:
                 job = rules.read_settings(entry)
@@ -461,7 +461,7 @@ def _mask_fault(files: DropSet, named: Sequence[str]) -> str:
 
 def _missing(files: DropSet, style_named: bool) -> tuple[Role, int] | None:
     """The role and the number of the file that a set lacks, None if it is complete."""
-    if files.source == "batch":
+    if files.source == "batch-file":
         return None
     if not files.of(Role.CONTENT):
         return Role.CONTENT, 0

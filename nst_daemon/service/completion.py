@@ -9,7 +9,7 @@ from functools import partial
 
 from nst_daemon import files
 from nst_daemon.intake import archive
-from nst_daemon.jobs import TRANSITIONS, Job, JobState, Role
+from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.publishing import SHEET, publish
 from nst_daemon.service.chores import Chores
@@ -255,7 +255,7 @@ class Completion:
             )
         else:
             said.error("%s: %s", job.state, job.error)
-        if job.source == "batch" and all(file.role is not Role.BATCH for file in job.inputs):
+        if job.source == "batch":
             self._sum_up(job.group)
         self._tell(job)
         self.ended[job.state] += 1

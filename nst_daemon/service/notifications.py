@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from nst_daemon.addresses import is_local, split_address
 from nst_daemon.config import Config
-from nst_daemon.jobs import Job, JobState, Role
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.names import printable, shortened
 from nst_daemon.notify_process import INSTALL, missing
 from nst_daemon.service.outbox import Message, Outbox
@@ -92,8 +92,7 @@ class Notifications:
 
     def job_ended(self, job: Job) -> None:
         """A job is done or has failed. The pictures of a batch are reported at its end, if that is reported."""
-        of_batch = job.source == "batch" and all(file.role is not Role.BATCH for file in job.inputs)
-        if of_batch and self._wanted("batch"):
+        if job.source == "batch" and self._wanted("batch"):
             return
         if job.state is S.DONE and self._wanted("done"):
             self._events.done += 1

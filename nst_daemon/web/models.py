@@ -509,7 +509,7 @@ class BatchRequest(RequestBody):
 
 
 class BatchInfo(ResponseBody):
-    """A batch of the ledger, or one that is still in the inbox."""
+    """A batch of the ledger, or one whose file is still in the inbox or was refused."""
 
     name: PrintableText
     created: float
@@ -520,6 +520,9 @@ class BatchInfo(ResponseBody):
     )
     waiting: bool = Field(
         description="Whether its file is still in the inbox, so that more jobs will come."
+    )
+    refused: str = Field(
+        description="The id of the job that says why the file of the batch was refused; empty: it was not."
     )
     sheet: int = Field(
         description="Changes with the contact sheet (milliseconds since the epoch); 0 before it is made."

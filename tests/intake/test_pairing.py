@@ -367,7 +367,7 @@ def test_a_batch_file_is_handed_on() -> None:
     request = only(of("night.batch.yaml", given=rules(job=SettingsError("was read"))))
     assert (request.name, request.source, roles(request)) == (
         "night",
-        "batch",
+        "batch-file",
         [("batch", "night.batch.yaml")],
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.config import Config, Notify
-from nst_daemon.jobs import Job, JobInput, JobState, Role
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.service import outbox
 from nst_daemon.service.notifications import Notifications, page_url
 from nst_daemon.service.outbox import Message, Outbox
@@ -145,8 +145,7 @@ def test_the_pictures_of_a_batch_have_one_message() -> None:
     (message,) = kept.messages
     assert message.title == "Batch holiday has ended: 1,200 painted, 1 failed"
     assert message.kind == "failure"
-    file = JobInput(Role.BATCH, "bad.yaml", "bad.yaml", "", 1)
-    told.job_ended(job("bad", S.FAILED, source="batch", inputs=(file,)))
+    told.job_ended(job("bad", S.FAILED, source="batch-file"))
     told.tend(100.0)
     told.tend(102.0)
     assert kept.titles()[1:] == ["Failed: bad"]

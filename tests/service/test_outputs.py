@@ -179,6 +179,9 @@ def test_the_queue_of_an_older_ledger_goes_on(bench: Bench) -> None:
     bench.drop()
     bench.ledger.close()
     with sqlite3.connect(bench.folders.ledger) as database:
+        for script in MIGRATIONS[5:]:
+            for index in re.findall("CREATE INDEX ([a-z_]+)", script):
+                database.execute(f"DROP INDEX {index}")
         for column in (
             "jobs DROP COLUMN outputs",
             "jobs DROP COLUMN changes",
@@ -186,9 +189,6 @@ def test_the_queue_of_an_older_ledger_goes_on(bench: Bench) -> None:
             "requests DROP COLUMN changes",
         ):
             database.execute(f"ALTER TABLE {column}")
-        for script in MIGRATIONS[5:]:
-            for index in re.findall("CREATE INDEX ([a-z_]+)", script):
-                database.execute(f"DROP INDEX {index}")
         database.execute("CREATE INDEX jobs_by_state ON jobs (state, updated)")
         database.execute("PRAGMA user_version = 5")
     bench.begin()

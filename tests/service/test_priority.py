@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nst_daemon.jobs import Changes, JobState
+from nst_daemon.ops.job_names import find_job
 from nst_daemon.ops.requests import priority_of
 from nst_daemon.service.state import Pacing
 from nst_daemon.workers.messages import Failed, Retry
@@ -27,7 +28,10 @@ def bench(tmp_path: Path) -> Bench:
 def request(bench: Bench, name: str, priority: int) -> None:
     """Request a priority, and let the daemon do it."""
     bench.ledger.request(
-        bench.ledger.find(name)[0].id, "priority", now=bench.now.wall, changes=priority_of(priority)
+        find_job(bench.ledger, name).id,
+        "priority",
+        now=bench.now.wall,
+        changes=priority_of(priority),
     )
     bench.step(2)
     assert bench.ledger.pending_requests() == []
@@ -52,7 +56,7 @@ def test_a_priority_changes_the_order_of_the_queue(bench: Bench) -> None:
     request(bench, "a", 0)
     request(bench, "d", 0)
     assert order(bench) == ["a", "b", "c", "d"]
-    notes = [event.note for event in bench.ledger.events(bench.ledger.find("c")[0].id)]
+    notes = [event.note for event in bench.ledger.events(find_job(bench.ledger, "c").id)]
     assert notes[-2:] == ["priority 5 by request", "priority 0 by request"]
 
 

@@ -246,6 +246,25 @@ def test_batches_are_listed(options: PageOptions) -> None:
         assert visitor.get(f"{BATCHES}/{path}").status_code == 404, path
 
 
+def test_a_refused_batch_is_listed(options: PageOptions) -> None:
+    """It names the job with the reason, until the file is in the inbox again or accepted."""
+    refused = "f" * 32
+    with Ledger.open(options.folders.ledger) as ledger:
+        ledger.add(Job(refused, "night", "batch-file", S.CLAIMED, (), 5.0, 5.0))
+        ledger.move(refused, S.FAILED, now=6.0)
+    visitor = client(options)
+    (found,) = visitor.get(BATCHES).json()["batches"]
+    assert (found["name"], found["refused"], found["pictures"]) == ("night", refused, None)
+    assert (found["created"], found["updated"], set(found["counts"].values())) == (5.0, 6.0, {0})
+    assert visitor.get(f"{BATCHES}/night").json() == found
+    file = options.folders.inbox / "night.batch.yaml"
+    file.write_text("contents: '*'\nstyles: dots")
+    assert visitor.get(f"{BATCHES}/night").json()["refused"] == ""
+    file.unlink()
+    add(options, "night", 0, at=20.0)
+    assert visitor.get(f"{BATCHES}/night").json()["refused"] == ""
+
+
 def test_a_sheet_is_inside_of_the_results(options: PageOptions, tmp_path: Path) -> None:
     """A link to a sheet outside of results/ is not followed."""
     add(options, "first", 0, S.DONE)

@@ -95,6 +95,17 @@ def test_a_batch_is_cancelled(page: Page, site: Site) -> None:
     assert page.complaints() == []
 
 
+def test_a_refused_batch_leads_to_its_reason(page: Page, site: Site) -> None:
+    """The card of a batch whose file was refused leads to the job that says why."""
+    (site.root / "inbox" / "broken.batch.yaml").write_text("contents: '*.png'")
+    page.until(lambda: "broken" in page.names(".batch h2"), "the batch")
+    card = page.find(".batch")[0]
+    page.until(lambda: "refused" in card.find_element("css selector", ".help").text, "the end")
+    assert page.violations() == []
+    card.find_element("css selector", ".refused").click()
+    page.until(lambda: "styles must be" in page.text("main"), "the reason")
+
+
 def test_problems_are_said_at_their_places(page: Page, site: Site) -> None:
     """A value that is not allowed, a setting without values, and a name in use are said where they are entered."""
     fill(page, site, "one.png")

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 
 from nst_daemon.errors import NstError, UsageError
 from nst_daemon.jobs import JobState
-from nst_daemon.ledger_figures import BatchCounts, LedgerFigures
+from nst_daemon.ledger_figures import BatchCounts, LedgerFigures, RefusedBatch
 from nst_daemon.names import printable
 from nst_daemon.ops import batch_submission
 from nst_daemon.ops.batch_submission import BatchPicture, NewBatch
@@ -66,7 +66,7 @@ def submit(body: BatchRequest, shared: Shared) -> BatchInfo:
     )
     with suppress(NstError):  # the batch is submitted: an error would ask for it again
         return _find(shared, name)
-    return _describe(shared, name, None, None)
+    return _describe(shared, name)
 
 
 @router.post("/check")
@@ -88,12 +88,8 @@ def check(body: BatchRequest, shared: Shared) -> CheckResult:
 
 @router.get("")
 def batches(shared: Shared) -> BatchList:
-    """List batches, newest first, including those whose file is still in the inbox."""
-    waiting = batch_submission.waiting_batches(shared.folders)
-    found = {batch.name: batch for batch in _counted(shared)}
-    described = [
-        _describe(shared, name, found.get(name), waiting.get(name)) for name in {**found, **waiting}
-    ]
+    """List batches, newest first, including those whose file is still in the inbox or was refused."""
+    described = _described(shared).values()
     return BatchList(batches=sorted(described, key=lambda batch: batch.created, reverse=True))
 
 
@@ -113,12 +109,25 @@ def batch(name: str, shared: Shared) -> BatchInfo:
 
 def _find(shared: Context, name: str) -> BatchInfo:
     """The batch of this name. Raises NotFoundError."""
-    # The inbox comes first: what leaves it between the two is in the ledger.
-    file = batch_submission.waiting_batches(shared.folders).get(name)
-    counted = next(iter(_counted(shared, name)), None)
-    if file is None and counted is None:
+    found = _described(shared, name).get(name)
+    if found is None:
         raise unknown_batch(name)
-    return _describe(shared, name, counted, file)
+    return found
+
+
+def _described(shared: Context, name: str | None = None) -> dict[str, BatchInfo]:
+    """The batches, or that of this name, by their names."""
+    # The inbox comes first: what leaves it between the two is in the ledger.
+    waiting = batch_submission.waiting_batches(shared.folders)
+    if name is not None:
+        waiting = {name: waiting[name]} if name in waiting else {}
+    with shared.ledger(LedgerFigures) as ledger:
+        counted = {batch.name: batch for batch in ledger.batches(name)}
+        refused = ledger.refused_batches(name)
+    return {
+        found: _describe(shared, found, counted.get(found), waiting.get(found), refused.get(found))
+        for found in {**refused, **counted, **waiting}
+    }
 
 
 def _uploads(body: BatchRequest, shared: Context) -> tuple[dict[str, Upload], list[FieldProblem]]:
@@ -152,13 +161,12 @@ def _pictures(batch: NewBatch) -> list[BatchPicture]:
     return [*batch.contents, *styles]
 
 
-def _counted(shared: Context, name: str | None = None) -> list[BatchCounts]:
-    with shared.ledger(LedgerFigures) as ledger:
-        return ledger.batches(name)
-
-
 def _describe(
-    shared: Context, name: str, counted: BatchCounts | None, file: Path | None
+    shared: Context,
+    name: str,
+    counted: BatchCounts | None = None,
+    file: Path | None = None,
+    refused: RefusedBatch | None = None,
 ) -> BatchInfo:
     """The JSON form of a batch.
 
@@ -167,13 +175,17 @@ def _describe(
         name: of the batch.
         counted: its jobs, if it has some.
         file: its file in the inbox, if it is there.
+        refused: the last file of this name that was refused. It does not count if a later one was accepted.
     """
-    if counted is None:
-        at = _modified(file) if file else time.time()
-        counted = BatchCounts(name, at, at, {})
-    number: int | None = sum(counted.counts.values())
+    if file or (refused and counted and counted.created > refused.created):
+        refused = None
+    number: int | None = sum(counted.counts.values()) if counted else None
     if file:
         number = batch_submission.pictures_of(shared.folders, name, file)
+    if counted is None:
+        at = _modified(file) if file else time.time()
+        created, updated = (refused.created, refused.updated) if refused else (at, at)
+        counted = BatchCounts(name, created, updated, {})
     return BatchInfo(
         name=name,
         created=counted.created,
@@ -181,6 +193,7 @@ def _describe(
         counts={state: counted.counts.get(state, 0) for state in JobState},
         pictures=number,
         waiting=file is not None,
+        refused=refused.job_id if refused else "",
         sheet=version_of(shared.folders.results, _sheet_path(name)),
     )
 

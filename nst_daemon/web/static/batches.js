@@ -71,7 +71,8 @@ function build(batch) {
     make("div", { class: "buttons" },
       mayChange() && button(t("batches.cancel"), { icon: "close", kind: "cancel quiet", on: () => cancel(batch.name) }),
       make("button", { type: "button", class: "button sheet", on: { click: (event) => showSheet(batch.name, event.currentTarget.dataset.version) } }, icon("batches"), t("batches.sheet")),
-      make("a", { class: "button", href: jobs }, icon("jobs"), t("jobs.title"))));
+      make("a", { class: "button refused" }, icon("jobs"), t("batches.reason")),
+      make("a", { class: "button jobs", href: jobs }, icon("jobs"), t("jobs.title"))));
 }
 
 function update(element, batch) {
@@ -82,7 +83,11 @@ function update(element, batch) {
   setText(part(".percent"), all ? percent(ended / all) : "");
   part("progress").value = all ? ended / all : 0;
   const counts = Object.keys(GROUPS).filter((group) => sum(group)).map((group) => t(`batches.count_${group}`, { count: sum(group) }));
+  if (batch.refused) counts.push(t("batches.refused"));
   setText(part(".help"), `${counts.length ? enumeration(counts) : t("batches.waits")} · ${ago(batch.updated)}`);
+  part(".refused").hidden = !batch.refused;
+  part(".refused").href = `#/jobs/${batch.refused}`;
+  part(".jobs").hidden = part("progress").hidden = Boolean(batch.refused) && !all;
   part(".sheet").hidden = !batch.sheet;
   part(".sheet").dataset.version = batch.sheet;
   if (part(".cancel")) part(".cancel").hidden = !batch.waiting && ended === all;
