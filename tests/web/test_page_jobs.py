@@ -110,7 +110,10 @@ def row(page: Page, title: str) -> str:
 
 
 def test_the_queue_is_listed_in_its_order(page: Page, site: Jobs) -> None:
-    """The unfinished jobs are the painting one with its progress, then the waiting ones in painting order."""
+    """The unfinished jobs are the painting one with its progress, then the waiting ones in painting order.
+
+    The style file of a pair has the name of the job: it is not repeated below the job's name.
+    """
     show(page, site)
     page.until(lambda: len(titles(page)) == 5, "all unfinished jobs")
     assert titles(page) == ["slow", *(f"later {number}" for number in range(4))]
@@ -118,6 +121,7 @@ def test_the_queue_is_listed_in_its_order(page: Page, site: Jobs) -> None:
     page.until(lambda: "%" in page.text(f"{row(page, 'slow')} .jobs-progress"), "the progress")
     page.until(lambda: page.find(".jobs-row progress:not([hidden])"), "the bar")
     assert page.text(f"{row(page, 'later 3')} .job-state") == "Waiting"
+    assert page.text(f"{row(page, 'later 3')} .jobs-variant") == ""
     assert page.text(".jobs-filter[aria-pressed=true]").startswith("Unfinished")
     assert page.complaints() == []
 

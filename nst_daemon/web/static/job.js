@@ -91,10 +91,11 @@ class JobView {
 
   head() {
     const { job } = this, more = mayChange();
+    const variantText = variant(job.batch ? { ...job, batch: { ...job.batch, name: "" } } : job);
     const facts = [
       [t("job.id"), make("code", {}, job.short_id)],
       job.batch ? [t("job.batch"), make("a", { href: hashOf("jobs", { filter: "all", batch: job.batch.name }) }, job.batch.name)] : null,
-      [t("job.variant"), job.batch ? variant({ ...job, batch: { ...job.batch, name: "" } }) : variant(job)],
+      variantText ? [t("job.variant"), variantText] : null,
       [t("job.created"), date(job.created)], [t("job.updated"), date(job.updated)],
       job.priority ? [t("job.priority"), String(job.priority)] : null,
       job.attempts > 1 ? [t("job.attempts"), String(job.attempts)] : null,

@@ -43,12 +43,12 @@ export function heading(job) {
   return end > 0 ? job.title.slice(0, end) : job.name;
 }
 
-/** The names of the styles of a job. */
-export const styleNames = (job) => job.styles.join(" + ");
-
-/** Of a picture of a batch, its batch, style and swept settings: "coast · swirls · size 512"; of other jobs, their styles. */
+/**
+ * Of a picture of a batch, its batch, style and swept settings: "coast · swirls · size 512"; of other jobs, their styles.
+ * The style file of a pair has the name of the job, which says nothing: it is left out.
+ */
 export function variant(job) {
-  if (!job.batch) return styleNames(job);
+  if (!job.batch) return job.styles.filter((style) => style !== job.name.split("/").at(-1)).join(" + ");
   return [job.batch.name, job.batch.style, ...Object.entries(job.batch.swept).map(([key, value]) => `${key} ${writeValue(value)}`)].filter(Boolean).join(" · ");
 }
 
