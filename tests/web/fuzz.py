@@ -125,17 +125,6 @@ def run(root: Path, *, examples: int, seconds: int, seed: int = 1, quick: bool =
                 "negative_data_rejection": {"expected-statuses": [*REFUSED, 411, 413]},
                 "not_a_server_error": {"expected-statuses": ["2xx", "4xx", 503]},
             },
-            "operations": [
-                # GET /jobs/check asks for the job "check", which is no id.
-                {
-                    "include-name": f"POST {API}/{path}",
-                    "checks": {
-                        "unsupported_method": {"enabled": False},
-                        "allow_header_conformance": {"enabled": False},
-                    },
-                }
-                for path in ("jobs/check", "jobs/actions", "batches/check")
-            ],
             "phases": {"stateful": {"enabled": not quick}},
         }
     )
