@@ -202,6 +202,12 @@ def open_folder(path: Path | str, dir_fd: int | None = None) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
 
 
+def check_folder(path: Path) -> None:
+    """Raise StorageError if a folder, or the one that a link leads to, cannot be read."""
+    with storage(path):
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
 @contextmanager
 def folder_of(root: Path, relative: str) -> Iterator[tuple[int, str]]:
     """A descriptor of the folder of `root/relative`, and the last name; no link below `root` is followed."""

@@ -54,9 +54,8 @@ class Server(uvicorn.Server):
         self.config.app.state.context.feed.close()
         tasks = list(self.server_state.tasks)
         await super().shutdown(sockets)
-        if (
-            tasks
-        ):  # uvicorn cancels them and ends the process at once: incomplete uploads would stay
+        # uvicorn cancels them and ends the process at once: incomplete uploads would stay.
+        if tasks:
             await asyncio.wait(tasks, timeout=CLEANUP_SECONDS)
 
 

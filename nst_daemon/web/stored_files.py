@@ -54,7 +54,7 @@ class StoredFile:
             NotFoundError: The file does not exist, or it is outside of the folder.
             StorageError: The folder cannot be read.
         """
-        _check_folder(root)
+        files.check_folder(root)
         try:
             top = root.resolve()
             real = (top / path).resolve()
@@ -96,7 +96,7 @@ class StoredFile:
 
     def check_folder(self) -> None:
         """Raise StorageError if the folder cannot be read, as after an unmount: its files may exist."""
-        _check_folder(self.root)
+        files.check_folder(self.root)
 
     def status(self) -> os.stat_result:
         """The status of the file. Raises like `open`."""
@@ -238,11 +238,6 @@ def etag_of(status: os.stat_result, kind: str = "") -> str:
     """The ETag of a version of a file. kind: of what is made from the file."""
     version = f"{files.fingerprint(status)} {kind}"
     return f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
-
-
-def _check_folder(folder: Path) -> None:
-    with files.storage(folder):
-        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def _missing(path: str, cause: str) -> NotFoundError:

@@ -218,9 +218,8 @@ class Uploads:
 
     def _check_folder(self) -> None:
         """Raise StorageError if uploads may exist that cannot be found. The folder is created with the first one."""
-        place = self._folder if os.path.lexists(self._folder) else self._folder.parent
-        with files.storage(place):
-            os.close(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        found = os.path.lexists(self._folder)
+        files.check_folder(self._folder if found else self._folder.parent)
 
     def _touch(self, picture: Path) -> None:
         """Note that an upload is used now. The daemon looks at both files."""

@@ -120,7 +120,7 @@ def mask(site: Site, name: str, size: tuple[int, int]) -> str:
 
 
 def test_masks_are_painted(page: Page, site: Site) -> None:
-    """Masks are added below the styles, what the server says of one is beside it, and the job has them."""
+    """Masks are added below the styles; a problem of a mask is shown beside it, and the job has the masks."""
     upload(page, site.picture("areas.png", iterations=2))
     page.click(".areas summary")
     page.until(lambda: len(page.find(".area")) == 1, "the picture")

@@ -39,17 +39,17 @@ def status(shared: Shared) -> StatusInfo:
 @router.get("/health", responses={503: {"model": HealthInfo}})
 def health(shared: Shared, response: Response) -> HealthInfo:
     """Whether a daemon is running and writes its status: status code 200 or 503. This needs no token."""
-    if served(shared.folders.state):
-        live = LiveStatus.read(shared.folders.status)
-        if not (live and _silence(live)):
-            return HealthInfo(status="ok")
+    running = served(shared.folders.state)
+    live = LiveStatus.read(shared.folders.status) if running else None
+    if running and not (live and _silence(live)):
+        return HealthInfo(status="ok")
     response.status_code = 503
-    return HealthInfo(status="silent" if served(shared.folders.state) else "away")
+    return HealthInfo(status="silent" if running else "away")
 
 
 def present(context: Context) -> StatusInfo:
     """The present status of a root. Raises LedgerError, StorageError."""
-    context.ledger(LedgerReader).close()  # raises, if there is none
+    context.ledger(LedgerReader).close()  # `gather` reports no jobs if the ledger is missing
     found = gather(context.folders, shown=0)
     live = found.live
     silence = _silence(live) if live else ""
