@@ -7,6 +7,7 @@ notices that at its next request.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import logging
 import os
@@ -198,7 +199,8 @@ class AcceptedTokens:
         if self._problem:
             return None
         known = (*self._own, *(self._tokens or ()))
-        return next((token for token in known if token.token_sha256 == token_sha256), None)
+        matching = (t for t in known if hmac.compare_digest(t.token_sha256, token_sha256))
+        return next(matching, None)
 
     def note_use(self, token: Token, now: float) -> bool:
         """Remember a use; True if `store_uses` should be called. now: seconds since the epoch."""
