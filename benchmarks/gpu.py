@@ -26,7 +26,7 @@ import nst_daemon
 SAMPLES = Path(nst_daemon.__file__).parent / "samples"
 PAIR = (str(SAMPLES / "riverside.png"), str(SAMPLES / "swirls.png"))
 #: Lines of a part's output that are printed.
-SHOWN = 60
+SHOWN = 200
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of squares")
     parser.add_argument("--precisions", nargs="+", default=["auto"], help="auto, float32, bfloat16")
     parser.add_argument("--ways", nargs="+", default=["graph"], help="graph, direct")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement, at least")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement, at least")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     return parser.parse_args()
 
