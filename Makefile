@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench bench-full bench-gpu torture config docs docs-images graphs install install-files uninstall \
+.PHONY: demo test check lint types bench bench-full gpu torture config docs docs-images graphs install install-files uninstall \
 	clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path of the picture
@@ -39,10 +39,13 @@ bench-full: $(STAMP)  ## the same at 256 and 384 px with 500 evaluations (hours)
 	$(BIN)/python -m benchmarks.optimizers --size 256 --evaluations 300
 	$(BIN)/python -m benchmarks.precision --size 256 --evaluations 300
 
-TFLOPS ?= 790
-bench-gpu: $(STAMP)  ## on a GPU: iterations per second against the bound given by TFLOPS, time to equal quality
-	$(BIN)/python -m benchmarks.throughput --sizes 256 512 1024 2048 --iterations 100 --tflops $(TFLOPS)
-	$(BIN)/python -m benchmarks.peers --sizes 512 --evaluations 500
+# WHEELS: a folder of wheels; they, and the program, are installed into $(PYTHON), which has torch, without a network.
+WHEELS ?=
+OFFLINE := -m pip install --quiet --no-index --no-deps
+gpu: $(if $(WHEELS),,$(STAMP))  ## on a GPU: tests, pictures, speed against the hardware's limit, memory, a profile
+	$(if $(WHEELS),$(PYTHON) $(OFFLINE) $(WHEELS)/*.whl)
+	$(if $(WHEELS),$(PYTHON) $(OFFLINE) --no-build-isolation --editable .)
+	$(if $(WHEELS),$(PYTHON),$(BIN)/python) -m benchmarks.gpu
 
 config: $(STAMP)  ## write config.yaml from the settings in the code
 	$(BIN)/python docs/make_config.py

@@ -22,7 +22,7 @@ import argparse
 import json
 import multiprocessing
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
@@ -274,18 +274,19 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def compare(size: int, evaluations: int, out: Path) -> None:
-    """Run all methods at one size, print the table, and write JSON and the plot."""
+def compare(size: int, evaluations: int, out: Path, peers: Sequence[str]) -> None:
+    """Run some peers and ours at one size, print the table, and write JSON and the plot."""
     outcomes: dict[str, Outcome] = {}
-    for name in (*PEERS, *OURS):
-        targets = tuple(outcomes[p].final for p, ours in RIVALS.items() if ours == name)
+    rivals = {peer: RIVALS[peer] for peer in peers}
+    for name in (*peers, *dict.fromkeys(rivals.values())):
+        targets = tuple(outcomes[p].final for p, ours in rivals.items() if ours == name)
         found = outcomes[name] = alone(run, Task(name, size, evaluations, targets))
         print(
             f"{size} px  {name:22} final {found.final:.5f} in {found.curve[-1][0]:7.1f} s, "
             f"iteration {found.iteration * 1e3:6.0f} ms, peak {found.memory:6.0f} MiB",
             flush=True,
         )
-    for peer, ours in RIVALS.items():
+    for peer, ours in rivals.items():
         level = reaches(outcomes[ours].curve, outcomes[peer].final)
         whole = outcomes[peer].curve[-1][0]
         text = "not reached"
@@ -321,9 +322,10 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("bench/peers"), help="common stem of the files"
     )
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME")
     args = parser.parse_args()
     for size in args.sizes:
-        compare(size, args.evaluations, args.out)
+        compare(size, args.evaluations, args.out, args.peers)
 
 
 if __name__ == "__main__":

@@ -173,6 +173,8 @@ class Batching:
             groups[request.group].append(request)
         self._requests = []
         for group in groups.values():
+            # In the same order each time: a graph belongs to its objectives in their order.
+            group.sort(key=lambda request: id(request.objective))
             try:
                 if len(group) == 1:
                     group[0].answer()

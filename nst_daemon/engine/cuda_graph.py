@@ -33,8 +33,9 @@ Capture = Callable[[Run], Captured]
 CAPTURE_LOCK = threading.Lock()
 #: Runs before a capture, in which libraries allocate what they allocate once.
 WARM_UP = 2
-#: The largest difference between a replay and the same kernels run directly, relative to the norm.
-TOLERANCE = 1e-3
+#: The largest difference between a replay and the same kernels run directly, relative to the norm. Kernels that sum in
+#: no fixed order differ by some percent in bfloat16; a replay that is wrong differs by its whole norm.
+TOLERANCE = 0.1
 
 
 #: An objective, or one objective for each picture of a batch.
@@ -132,7 +133,7 @@ def cuda_graph(run: Run) -> Captured:
 
 
 def _clean_up(stream: torch.cuda.Stream, pool: Any) -> None:
-    """After a failed capture: restore the stream, and return the pool to the allocator.
+    """After a failed capture: restore the stream and the generator, and return the pool to the allocator.
 
     If the end of a capture fails, torch 2.11 leaves the thread on the other stream and the allocator bound to the
     pool, so that it would never return unused memory. There is no public function for the second.
@@ -141,6 +142,9 @@ def _clean_up(stream: torch.cuda.Stream, pool: Any) -> None:
     with suppress(RuntimeError, AttributeError):  # the capture may have released it by itself
         torch._C._cuda_endAllocateToPool(stream.device_index, pool)
         torch._C._cuda_releasePool(stream.device_index, pool)
+    # The generator would refuse to make numbers: it is still marked as being captured.
+    generator = torch.cuda.default_generators[stream.device_index]
+    generator.graphsafe_set_state(generator.clone_state())
 
 
 @cache

@@ -169,7 +169,9 @@ class Matching:
             top, left = top.clamp_max(map_.shape[1] - 1), left.clamp_max(map_.shape[2] - 1)
             here = (each >= begin) & (each < end)
             target = torch.where(here, map_[:, top, left], target)
-        return Directions(mean, nnf.normalize(target - mean[:, None, None], dim=1))
+        unit = nnf.normalize(target - mean[:, None, None], dim=1)
+        # In the memory order of the maps: mixed orders slow every comparison down.
+        return Directions(mean, unit.contiguous(memory_format=torch.channels_last))
 
     def _by_layer(self, maps: Maps) -> dict[str, Directions]:
         """Targets for each layer by itself."""
@@ -317,7 +319,8 @@ def _inner(size: Size, device: torch.device) -> Tensor:
 
 def _thinned(index: Tensor, step: float) -> Tensor:
     """One in `step` ≥ 1 of some indices (K,)."""
-    return index[torch.arange(0, len(index), step, device=index.device).long()]
+    chosen = torch.arange(0, len(index), step, device=index.device).long()
+    return index[chosen.clamp_max(len(index) - 1)]  # the last one may be rounded up
 
 
 def _labels_at(labels: Tensor | None, size: Size, device: torch.device) -> Tensor:

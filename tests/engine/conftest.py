@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nst_daemon.engine.images import size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, statistics
 from nst_daemon.engine.masks import Regions, at_layer
 from nst_daemon.engine.memory import free_memory
+from nst_daemon.engine.neighbours import Matching
 from nst_daemon.engine.pyramid import Pyramid, levels_of, shares
 from nst_daemon.engine.scene import Scene, prepare
 from nst_daemon.engine.settings import RenderSettings
@@ -60,8 +62,14 @@ def pyramid_of(
     )
 
 
-def moved(pyramid: Pyramid, device: torch.device) -> Pyramid:
-    """The same objective on another device."""
+def moved(objective: Pyramid | Matching, device: torch.device) -> Pyramid | Matching:
+    """The same objective on another device; one whose targets are not found yet stays so."""
+    if isinstance(objective, Matching):
+        styles = [
+            replace(style, maps={k: map_.to(device) for k, map_ in style.maps.items()})
+            for style in objective.styles
+        ]
+        return replace(objective, content=objective.content.to(device), styles=styles)
 
     def level(objective: Objective) -> Objective:
         style = {
@@ -71,7 +79,7 @@ def moved(pyramid: Pyramid, device: torch.device) -> Pyramid:
         content = {k: v.to(device) for k, v in objective.content.items()}
         return Objective(content, style, objective.settings, shares=objective.shares)
 
-    return Pyramid(tuple(level(objective) for objective in pyramid.levels))
+    return Pyramid(tuple(level(each) for each in objective.levels))
 
 
 class TorchTargets:

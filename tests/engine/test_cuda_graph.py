@@ -239,25 +239,27 @@ def on_gpu(scene: Scene) -> Scene:
 
 @pytest.mark.gpu
 @GPU
+@pytest.mark.parametrize("style_loss", ["neighbours", "gram"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("again", [False, True], ids=["whole", "checkpointed"])
 def test_a_graph_finds_what_the_evaluation_finds(
-    scene_of: SceneMaker, precision: str, again: bool
+    scene_of: SceneMaker, style_loss: str, precision: str, again: bool
 ) -> None:
     """On a GPU each replay agrees with the evaluation to 1e-3 of the norm, and the graph stays in use."""
-    settings = resolve({"size": 128, "precision": precision})
+    settings = resolve({"size": 128, "precision": precision, "style_loss": style_loss})
     scene, network = scene_of(settings)
     scale = on_gpu(scene).scales[-1]
     network = network.cuda().compute_in(getattr(torch, precision))
+    objective = scale.objective.begin(network, scale.content)
     evaluation = checkpointed if again else whole
     recorded = CudaGraphEvaluation(evaluation)
     for factor in (1.0, 0.9, 0.5):
         picture = (scale.content * factor).clamp(0, 1)
-        found = recorded(network, scale.objective, picture)
-        for tensor, wanted in zip(
-            found, evaluation(network, scale.objective, picture), strict=True
-        ):
-            assert (tensor - wanted).norm() <= 1e-3 * wanted.norm()
+        found = recorded(network, objective, picture)
+        with module._tuned():  # other algorithms round differently
+            wanted = evaluation(network, objective, picture)
+        for tensor, right in zip(found, wanted, strict=True):
+            assert (tensor - right).norm() <= 1e-3 * right.norm()
     assert recorded.usable
 
 
@@ -302,7 +304,7 @@ def test_graphs_are_captured_on_the_second_gpu_too(scene_of: SceneMaker) -> None
 @pytest.mark.gpu
 @GPU
 def test_a_failed_capture_leaves_nothing_behind() -> None:
-    """After a capture that reads a value the thread is back on its stream, and unused memory can be given back."""
+    """After a capture that reads a value the thread is back on its stream, and memory and random numbers are usable."""
     x = torch.ones(1 << 20, device="cuda")
 
     def reading() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -318,6 +320,7 @@ def test_a_failed_capture_leaves_nothing_behind() -> None:
     del filled
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() <= reserved - (1 << 28)
+    assert 0 <= float(torch.rand(1, device="cuda")) < 1
 
 
 @pytest.mark.gpu
@@ -326,10 +329,12 @@ def test_a_graph_serves_a_batch(scene_of: SceneMaker) -> None:
     """On a GPU a captured pass of two pictures agrees with the direct one to 1e-3 of the norm."""
     scene, network = scene_of(resolve({"size": 128}))
     scale, network = on_gpu(scene).scales[-1], network.cuda()
-    recorded, objectives = CudaGraphEvaluation(batched), (scale.objective, scale.objective)
+    objective = scale.objective.begin(network, scale.content)
+    recorded, objectives = CudaGraphEvaluation(batched), (objective, objective)
     for factor in (1.0, 0.9, 0.5):
         pictures = torch.cat([scale.content * factor, scale.content.flip(3)])
-        wanted = batched(network, objectives, pictures)
+        with module._tuned():
+            wanted = batched(network, objectives, pictures)
         for found, right in zip(recorded(network, objectives, pictures), wanted, strict=True):
             assert (found - right).norm() <= 1e-3 * right.norm()
     assert recorded.usable

@@ -247,7 +247,9 @@ def test_a_gpu_stays_within_the_estimate(
 ) -> None:
     """On a GPU the peak of an evaluation by each plan is no higher than estimated."""
     device = torch.device("cuda")
-    settings = resolve({"size": 1024, "scales": [1.0], "precision": precision})
+    settings = resolve(
+        {"size": 1024, "scales": [1.0], "precision": precision, "style_loss": "gram"}
+    )
     content, style = torch.rand(3, 768, 1024), torch.rand(3, 200, 300)
     scene, network = scene_of(settings, content=content, styles=[style])
     objective = moved(scene.scales[0].objective, device)

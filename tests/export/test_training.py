@@ -404,12 +404,12 @@ def test_options_out_of_range_are_refused(option: str, capsys: pytest.CaptureFix
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_gpu_learns_the_stripes(tmp_path: Path) -> None:
-    """On a GPU half a minute is enough to tell the two classes apart, with attacks and in bfloat16."""
+    """On a GPU ten seconds are enough to tell the two classes apart, with attacks and in bfloat16."""
     write_classes(tmp_path / "stripes", 200)
     torch.manual_seed(0)
     data = read_data(tmp_path / "stripes", 64).to(torch.device("cuda"))
     network = Classifier(2).cuda()
-    plan = TrainingPlan(minutes=0.5, batch=64, peak=0.05, adversarial=0.2)
+    plan = TrainingPlan(minutes=0.15, batch=64, peak=0.05, adversarial=0.2)
     training = train(network, data.training, plan)
     assert keep_better(training, data.validation) >= 0.9
     tensors = command.extract(network, data.validation.pixels)
