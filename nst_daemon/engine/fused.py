@@ -1,8 +1,8 @@
 """Triton kernels for the parts of an evaluation whose time on a GPU is that of reading and writing memory.
 
 Each does in one pass what torch does in several. Nothing here waits for the GPU, so all of it may be captured in a CUDA
-graph after a first run, which compiles. Call `available()` before anything else. Maps are (1, N, h, w) or (B, N, h, w)
-with N a power of two; they are read fastest if they are channels last.
+graph after a first run, which compiles. Maps are (1, N, h, w) or (B, N, h, w) with N a power of two; they are read
+fastest if they are channels last. `engine.fusion` decides when these are used, and imports this module only then.
 """
 
 # ruff: noqa: PLR0917, PLR0124 (kernels take pointers and strides one by one; NaN differs from itself)
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -30,23 +30,21 @@ log = logging.getLogger(__name__)
 
 #: Elements of a map in a program's block, and the warps that handle them.
 ELEMENTS, WARPS = 4096, 4
-#: A block of `history_products`: rows, columns, and the number of such blocks in a program, one after another.
-ROWS, COLUMNS, STEPS = 8, 512, 16
 
 
 @cache
 def available() -> bool:
     """Whether the kernels can be used: there are Triton, a CUDA GPU and the C compiler that Triton needs.
 
-    The first call compiles a kernel, so it must not be part of a capture. Compiled kernels are kept in
-    TRITON_CACHE_DIR, which is set if it is not.
+    The first call compiles kernels, for bfloat16, which not all GPUs have, so it must not be part of a capture.
+    Compiled kernels are kept in TRITON_CACHE_DIR, which is set if it is not.
     """
-    if triton is None or not torch.cuda.is_available():
+    if triton is None or torch.version.hip is not None or not torch.cuda.is_available():
         return False
     try:
         os.environ.setdefault("TRITON_CACHE_DIR", str(default_cache_dir() / "triton"))
-        y = torch.zeros(1, 64, 1, 1, device="cuda")
-        bias_relu_(y, y[0, :, 0, 0].clone())
+        x = torch.zeros(1, 64, 2, 2, dtype=torch.bfloat16, device="cuda")
+        cosine_distances(max_pool2(x), x[0, :, 0, 0].float(), x, (slice(1), slice(1)))
     except Exception as error:  # noqa: BLE001 (torch's own functions do the same)
         log.warning("fused GPU kernels are not used: %s", first_line(error))
         return False
@@ -70,63 +68,14 @@ def cosine_distances(
     return total
 
 
-def bias_relu_(y: Tensor, bias: Tensor) -> Tensor:
-    """max(y + b, 0), in place.
-
-    Only y gets a gradient.
-
-    Args:
-        y: (B, N, h, w), channels last.
-        bias: b (N,).
-    """
-    out: Tensor = _BiasRelu.apply(y, bias)  # type: ignore[no-untyped-call]
-    return out
-
-
-def relu_backward(output: Tensor, gradient: Tensor, other: Tensor | None = None) -> Tensor:
-    """The gradient · (output > 0), or (gradient + other) · (output > 0).
-
-    Args:
-        output: (B, N, h, w), of the ReLU, channels last.
-        gradient: As the output.
-        other: As the output.
-    """
-    first = gradient.contiguous(memory_format=torch.channels_last)
-    second = first if other is None else other.contiguous(memory_format=torch.channels_last)
-    found = torch.empty_like(first)
-    count, N = output.numel() // output.shape[1], output.shape[1]
-    block = _block(N)
-    with _device_of(output):
-        _relu_backward[(-(-count // block),)](
-            output, first, second, found, count, N, block, other is not None, num_warps=WARPS
-        )
-    return found
-
-
 def max_pool2(x: Tensor) -> Tensor:
-    """The maxima (B, N, h // 2, w // 2) of windows of 2 × 2; x (B, N, h, w) is channels last.
+    """The maxima (B, N, h // 2, w // 2), channels last, of windows of 2 × 2 of x (B, N, h, w).
 
-    The gradient goes to the first maximum of a window in row-major order.
+    The gradient goes to the first maximum of a window in row-major order. NaN is a maximum.
     """
-    y: Tensor = _MaxPool.apply(x)  # type: ignore[no-untyped-call]
+    last = x.contiguous(memory_format=torch.channels_last)
+    y: Tensor = _MaxPool.apply(last)  # type: ignore[no-untyped-call]
     return y
-
-
-def history_products(pairs: Tensor, vectors: Sequence[Tensor]) -> Tensor:
-    """The products (m, 3), float64, of each row with three vectors, with one read of the rows.
-
-    Args:
-        pairs: (m, n), float32, contiguous.
-        vectors: Three vectors (n,), float32, contiguous.
-    """
-    m, n = pairs.shape
-    chunks, groups = -(-n // (COLUMNS * STEPS)), -(-m // ROWS)
-    partial = pairs.new_empty(chunks, 3, m)
-    with _device_of(pairs):
-        _history[(groups * chunks,)](
-            pairs, *vectors, partial, m, n, groups, ROWS, COLUMNS, STEPS, num_warps=8
-        )
-    return partial.sum(0, dtype=torch.float64).T
 
 
 class _Cosine(torch.autograd.Function):
@@ -158,28 +107,9 @@ class _Cosine(torch.autograd.Function):
         return found, None, None
 
 
-class _BiasRelu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
-        assert y.is_contiguous(memory_format=torch.channels_last)
-        count, N = y.numel() // y.shape[1], y.shape[1]
-        block = _block(N)
-        with _device_of(y):
-            _bias_relu[(-(-count // block),)](y, bias, count, N, block, num_warps=WARPS)
-        ctx.mark_dirty(y)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        (y,) = ctx.saved_tensors
-        return relu_backward(y, slope), None
-
-
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        assert x.is_contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x)
         B, N, h, w = x.shape
         y = x.new_empty((B, h // 2, w // 2, N)).permute(0, 3, 1, 2)
@@ -278,31 +208,6 @@ def _cosine_backward(
 
 
 @_jit
-def _bias_relu(
-    y: tl.tensor, bias: tl.tensor, count: tl.tensor, N: tl.constexpr, BLOCK: tl.constexpr
-) -> None:
-    p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    at, inside = y + _offsets(0, p, 1, 0, N, N), (p < count)[:, None]
-    b = tl.load(bias + tl.arange(0, N)).to(tl.float32)
-    total = tl.load(at, inside, 0.0).to(tl.float32) + b[None, :]
-    tl.store(at, tl.where(total < 0, 0.0, total).to(y.dtype.element_ty), inside)  # keeps NaN
-
-
-@_jit
-def _relu_backward(
-    output: tl.tensor, first: tl.tensor, second: tl.tensor, found: tl.tensor, count: tl.tensor,
-    N: tl.constexpr, BLOCK: tl.constexpr, BOTH: tl.constexpr,
-) -> None:  # fmt: skip
-    p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    at, inside = _offsets(0, p, 1, 0, N, N), (p < count)[:, None]
-    gradient = tl.load(first + at, inside, 0.0).to(tl.float32)
-    if BOTH:
-        gradient += tl.load(second + at, inside, 0.0).to(tl.float32)
-    y = tl.load(output + at, inside, 0.0).to(tl.float32)
-    tl.store(found + at, tl.where(y <= 0, 0.0, gradient).to(found.dtype.element_ty), inside)
-
-
-@_jit
 def _larger(a: tl.tensor, b: tl.tensor) -> tl.tensor:
     """The larger one, or NaN."""
     return tl.where((b > a) | (b != b), b, a)
@@ -325,14 +230,9 @@ def _max_pool(
 
 @_jit
 def _max_pool_backward(
-    x: tl.tensor,
-    slope: tl.tensor,
-    found: tl.tensor,
-    h: tl.tensor,
-    w: tl.tensor,
-    N: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
+    x: tl.tensor, slope: tl.tensor, found: tl.tensor, h: tl.tensor, w: tl.tensor,
+    N: tl.constexpr, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
     rows = tl.cdiv(h, 2)
     row, column = _place(tl.cdiv(w, 2), BLOCK)
     picture, row = row // rows, row % rows
@@ -355,29 +255,3 @@ def _max_pool_backward(
     tl.store(found + at + N, tl.where(at_b, g, zero), right)
     tl.store(found + below, tl.where(at_c, g, zero), inside & down)
     tl.store(found + below + N, tl.where(at_d, g, zero), right & down)
-
-
-@_jit
-def _history(
-    pairs: tl.tensor, u: tl.tensor, v: tl.tensor, w: tl.tensor, partial: tl.tensor,
-    m: tl.tensor, n: tl.tensor, groups: tl.tensor,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEPS: tl.constexpr,
-) -> None:  # fmt: skip
-    # Programs that follow one another read the same columns, so that the vectors are still in the cache.
-    chunk = tl.program_id(0) // groups
-    rows = tl.program_id(0) % groups * ROWS + tl.arange(0, ROWS)
-    start = pairs + (rows.to(tl.int64) * n)[:, None]
-    su = tl.zeros((ROWS, COLUMNS), tl.float32)
-    sv = tl.zeros((ROWS, COLUMNS), tl.float32)
-    sw = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for step in range(STEPS):
-        columns = (chunk.to(tl.int64) * STEPS + step) * COLUMNS + tl.arange(0, COLUMNS)
-        inside = columns < n
-        block = tl.load(start + columns[None, :], (rows < m)[:, None] & inside[None, :], 0.0)
-        su += block * tl.load(u + columns, inside, 0.0)[None, :]
-        sv += block * tl.load(v + columns, inside, 0.0)[None, :]
-        sw += block * tl.load(w + columns, inside, 0.0)[None, :]
-    out = partial + chunk.to(tl.int64) * 3 * m + rows
-    tl.store(out, tl.sum(su, 1), rows < m)
-    tl.store(out + m, tl.sum(sv, 1), rows < m)
-    tl.store(out + 2 * m, tl.sum(sw, 1), rows < m)

@@ -94,39 +94,6 @@ def test_a_position_at_the_mean(dtype: torch.dtype, tolerance: float) -> None:
     assert relative(found[1], wanted[1]) < tolerance
 
 
-def check_relu(y: Tensor, bias: Tensor, tolerance: float) -> None:
-    slope = maps(*y.shape, dtype=y.dtype, device=str(y.device))
-    wanted = with_gradient(lambda x: (x + bias.double()[:, None, None]).relu(), y.double(), slope)
-
-    def in_place(x: Tensor) -> Tensor:
-        own = x.clone()
-        out = fused.bias_relu_(own, bias)
-        assert out.data_ptr() == own.data_ptr()
-        return out
-
-    found = with_gradient(in_place, y, slope)
-    assert relative(found[0], wanted[0]) < tolerance
-    assert torch.equal(found[1], slope * (found[0] > 0))
-    both = fused.relu_backward(found[0], slope, slope.flip(2))
-    assert relative(both, (slope + slope.flip(2)) * (found[0] > 0)) < tolerance
-
-
-@kernels
-@dtypes
-@pytest.mark.parametrize("N", [64, 512])
-def test_bias_relu(dtype: torch.dtype, tolerance: float, N: int) -> None:
-    """The output overwrites the input and agrees with float64; gradients are masked exactly, also a sum of two."""
-    check_relu(maps(1, N, 5, 37, dtype=dtype), maps(1, N, 1, 1).flatten().to(dtype), tolerance)
-
-
-@kernels
-def test_bias_relu_keeps_nan() -> None:
-    """NaN stays NaN, so that a painter sees that a step went wrong."""
-    y = maps(1, 64, 1, 3)
-    y[0, 5, 0, 1] = torch.nan
-    assert fused.bias_relu_(y, torch.zeros(64)).isnan().sum() == 1
-
-
 def check_pool(x: Tensor) -> None:
     slope = maps(
         *x.shape[:2], x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype, device=str(x.device)
@@ -138,25 +105,20 @@ def check_pool(x: Tensor) -> None:
 
 
 @kernels
+def test_max_pool_keeps_nan() -> None:
+    """A window with NaN has the maximum NaN, so that a painter sees that a step went wrong."""
+    x = maps(1, 64, 4, 4)
+    x[0, 5, 2, 3] = torch.nan
+    assert fused.max_pool2(x).isnan().nonzero().tolist() == [[0, 5, 1, 1]]
+
+
+@kernels
 @dtypes
 @pytest.mark.parametrize("shape", [(1, 64, 7, 71), (2, 512, 5, 9), (1, 128, 4, 8), (2, 64, 2, 3)])
 def test_max_pool(dtype: torch.dtype, tolerance: float, shape: tuple[int, ...]) -> None:
     """Maxima and gradients equal torch's to the bit, with equal values in a window and odd sides."""
     assert tolerance > 0
     check_pool(maps(*shape, dtype=dtype).relu())
-
-
-@kernels
-@pytest.mark.parametrize(("m", "n"), [(40, 20000), (6, 513), (10, 8192)])
-def test_history_products(m: int, n: int) -> None:
-    """The products agree with float64 to 1e-5, for numbers of rows and columns that fill no block."""
-    pairs, *vectors = (
-        maps(m, n, 1, 1)[..., 0, 0].contiguous(),
-        *maps(3, n, 1, 1)[..., 0, 0].contiguous(),
-    )
-    found = fused.history_products(pairs, vectors)
-    assert found.shape == (m, 3) and found.dtype == torch.float64
-    assert relative(found, pairs.double() @ torch.stack(vectors).double().T) < 1e-5
 
 
 COSINE = "*bf16 *fp32 *fp32 *fp32"
@@ -167,17 +129,10 @@ COMPILED = [
         f"{COSINE} *bf16 i32 1 i32 i32 1 i32 i32 1 i32 i32",
         {"N": 512, "BLOCK": 8},
     ),
-    ("_bias_relu", "*bf16 *bf16 i32", {"N": 64, "BLOCK": 64}),
-    ("_relu_backward", "*bf16 *bf16 *bf16 *bf16 i32", {"N": 64, "BLOCK": 64, "BOTH": True}),
     ("_max_pool", "*bf16 *bf16 i32 i32", {"N": 64, "BLOCK": 32}),
     ("_max_pool", "*bf16 *bf16 i32 1", {"N": 64, "BLOCK": 32}),
     ("_max_pool_backward", "*bf16 *bf16 *bf16 i32 i32", {"N": 64, "BLOCK": 32}),
     ("_max_pool_backward", "*bf16 *bf16 *bf16 1 1", {"N": 64, "BLOCK": 32}),
-    (
-        "_history",
-        "*fp32 *fp32 *fp32 *fp32 *fp32 i32 i32 i32",
-        {"ROWS": 8, "COLUMNS": 512, "STEPS": 16},
-    ),
 ]
 
 
@@ -219,11 +174,7 @@ def test_on_a_gpu(dtype: torch.dtype, tolerance: float) -> None:
         check_cosine(F, T, (slice(2, 70), slice(4, 171)), tolerance)
         check_cosine(F.contiguous(), T.bfloat16(), (slice(2, 70), slice(4, 171)), tolerance)
         x = maps(1, N, 63, 65, dtype=dtype, device="cuda")
-        check_relu(x, maps(1, N, 1, 1, device="cuda").flatten().to(dtype), tolerance)
         check_pool(x.relu())
-    pairs, vectors = torch.randn(40, 300001, device="cuda"), torch.randn(3, 300001, device="cuda")
-    found = fused.history_products(pairs, list(vectors))
-    assert relative(found, pairs.double() @ vectors.double().T) < 1e-5
 
 
 @pytest.mark.gpu
@@ -232,13 +183,13 @@ def test_in_a_captured_graph() -> None:
     """In a captured CUDA graph the kernels find the same bits for new inputs as directly."""
     assert fused.available()
     T = nnf.normalize(maps(1, 64, 32, 48, device="cuda"), dim=1)
-    bias = maps(1, 64, 1, 1, device="cuda").flatten()
+    mean = maps(1, 64, 1, 1, device="cuda").flatten()
     image = maps(1, 64, 64, 96, device="cuda")
 
     def run() -> tuple[Tensor, Tensor, Tensor]:
         x = image.detach().requires_grad_()
-        y = fused.max_pool2(fused.bias_relu_(x.clone(), bias))
-        total = fused.cosine_distances(y, bias, T, WHOLE)
+        y = fused.max_pool2(x)
+        total = fused.cosine_distances(y, mean, T, WHOLE)
         (gradient,) = torch.autograd.grad(total, x)
         return total.detach(), y.detach(), gradient
 
