@@ -123,7 +123,7 @@ def _cudnn_fuses(dtype: torch.dtype, tf32: bool) -> bool:
         dtype: Of the maps.
         tf32: Whether TF32 is allowed now, on which the choice of algorithms depends.
     """
-    if not torch.backends.cudnn.is_available():
+    if not torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
         return False
     last = torch.channels_last
     try:
