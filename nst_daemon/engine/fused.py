@@ -23,8 +23,9 @@ from nst_daemon.files import default_cache_dir
 try:
     import triton
     import triton.language as tl
-except ImportError:  # only torch's CUDA wheels for Linux need it
+except ImportError:  # only torch's CUDA wheels for Linux need it; the kernels are never called then
     triton = None
+jit: Callable[[Any], Any] = triton.jit if triton else lambda kernel: kernel
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,11 @@ def available() -> bool:
         return False
     try:
         os.environ.setdefault("TRITON_CACHE_DIR", str(default_cache_dir() / "triton"))
-        x = torch.zeros(1, 64, 2, 2, dtype=torch.bfloat16, device="cuda")
-        cosine_distances(max_pool2(x), x[0, :, 0, 0].float(), x, (slice(1), slice(1)))
+        with torch.enable_grad():
+            x = torch.zeros(1, 64, 2, 2, dtype=torch.bfloat16, device="cuda", requires_grad=True)
+            mean, unit = x.detach()[0, :, 0, 0].float(), x.detach()
+            total = cosine_distances(max_pool2(x), mean, unit, (slice(1), slice(1)))
+            torch.autograd.grad(total, x)
     except Exception as error:  # noqa: BLE001 (torch's own functions do the same)
         log.warning("fused GPU kernels are not used: %s", first_line(error))
         return False
@@ -64,7 +68,8 @@ def cosine_distances(
         unit: T (1, N, H, W), directions of length 1 for the whole picture, float32 or bfloat16.
         window: The place of these positions in the picture's map.
     """
-    total: Tensor = _Cosine.apply(features, mean, unit[(..., *window)])  # type: ignore[no-untyped-call]
+    T = unit[(..., *window)]
+    total: Tensor = _Cosine.apply(features, mean.contiguous(), T)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -82,29 +87,12 @@ class _Cosine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, F: Tensor, mean: Tensor, T: Tensor) -> Tensor:
         ctx.save_for_backward(F, mean, T)
-        _, N, h, w = F.shape
-        block = _block(N)
-        partial = mean.new_empty(h * -(-w // block), dtype=torch.float32)
-        with _device_of(F):
-            _cosine[(partial.numel(),)](
-                F, T, mean, partial, w, *F.stride()[1:], *T.stride()[1:], N, block, num_warps=WARPS
-            )
-        return partial.sum()
+        return _cosines(F, mean, T).sum()
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
         F, mean, T = ctx.saved_tensors
-        _, N, h, w = F.shape
-        block = _block(N)
-        last = F.stride(1) == 1
-        order = torch.channels_last if last else torch.contiguous_format
-        found = torch.empty(F.shape, dtype=F.dtype, device=F.device, memory_format=order)
-        with _device_of(F):
-            _cosine_backward[(h * -(-w // block),)](
-                F, T, mean, slope, found, w, *F.stride()[1:], *T.stride()[1:], *found.stride()[1:], N, block,
-                num_warps=WARPS,
-            )  # fmt: skip
-        return found, None, None
+        return _cosines(F, mean, T, slope), None, None
 
 
 class _MaxPool(torch.autograd.Function):
@@ -114,10 +102,7 @@ class _MaxPool(torch.autograd.Function):
         B, N, h, w = x.shape
         y = x.new_empty((B, h // 2, w // 2, N)).permute(0, 3, 1, 2)
         block = _block(2 * N)
-        with _device_of(x):
-            _max_pool[(B * (h // 2) * -(-(w // 2) // block),)](
-                x, y, h, w, N, block, num_warps=WARPS
-            )
+        _launch(_max_pool, B * (h // 2) * -(-(w // 2) // block), x, y, h, w, N, block)
         return y
 
     @staticmethod
@@ -128,16 +113,29 @@ class _MaxPool(torch.autograd.Function):
         found = torch.empty_like(x)
         block = _block(2 * N)
         # Also the last row and column of odd sides, which are in no window.
-        with _device_of(x):
-            _max_pool_backward[(B * -(-h // 2) * -(-w // (2 * block)),)](
-                x, slope, found, h, w, N, block, num_warps=WARPS
-            )
+        programs = B * -(-h // 2) * -(-w // (2 * block))
+        _launch(_max_pool_backward, programs, x, slope, found, h, w, N, block)
         return found
 
 
-def _device_of(x: Tensor) -> Any:
-    """A context in which the GPU of x is the current one, on which Triton launches."""
-    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+def _cosines(F: Tensor, mean: Tensor, T: Tensor, slope: Tensor | None = None) -> Tensor:
+    """The sums (blocks,) over blocks, or with a slope the gradient by F."""
+    _, N, h, w = F.shape
+    block = _block(N)
+    programs, strides = h * -(-w // block), (*F.stride()[1:], *T.stride()[1:])
+    if slope is None:
+        out = mean.new_empty(programs, dtype=torch.float32)
+    else:
+        out = torch.empty_like(F, memory_format=torch.channels_last)
+    given = mean if slope is None else slope
+    _launch(_cosine, programs, F, T, mean, given, out, w, *strides, N, block, slope is not None)
+    return out
+
+
+def _launch(kernel: Any, programs: int, *arguments: Any) -> None:
+    """Run so many programs of a kernel on the GPU of its first argument."""
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
+        kernel[(programs,)](*arguments, num_warps=WARPS)
 
 
 def _block(N: int) -> int:
@@ -145,16 +143,11 @@ def _block(N: int) -> int:
     return max(ELEMENTS // N, 1)
 
 
-def _jit(kernel: Callable[..., Any]) -> Any:
-    """The kernel as Triton compiles it; without Triton as it is, never to be called."""
-    return kernel if triton is None else triton.jit(kernel)
-
-
 # Kernels: offsets are int64, as a map may have more than 2³¹ elements. A block of a map is (BLOCK, N), some positions
 # × all channels. `sc, sy, sx` are strides; Triton compiles a stride of 1 as a constant.
 
 
-@_jit
+@jit
 def _place(width: tl.tensor, BLOCK: tl.constexpr) -> tl.tuple:
     """The row () and the columns (BLOCK,) of this program, in a map of this width."""
     blocks = tl.cdiv(width, BLOCK)
@@ -162,7 +155,7 @@ def _place(width: tl.tensor, BLOCK: tl.constexpr) -> tl.tuple:
     return (program // blocks).to(tl.int64), program % blocks * BLOCK + tl.arange(0, BLOCK)
 
 
-@_jit
+@jit
 def _offsets(
     y: tl.tensor, x: tl.tensor, sc: tl.tensor, sy: tl.tensor, sx: tl.tensor, N: tl.constexpr
 ) -> tl.tensor:
@@ -171,29 +164,13 @@ def _offsets(
     return y * sy + (x.to(tl.int64) * sx)[:, None] + (channels * sc)[None, :]
 
 
-@_jit
+@jit
 def _cosine(
-    f: tl.tensor, t: tl.tensor, mean: tl.tensor, partial: tl.tensor, width: tl.tensor,
+    f: tl.tensor, t: tl.tensor, mean: tl.tensor, slope: tl.tensor, out: tl.tensor, width: tl.tensor,
     fc: tl.tensor, fy: tl.tensor, fx: tl.tensor, tc: tl.tensor, ty: tl.tensor, tx: tl.tensor,
-    N: tl.constexpr, BLOCK: tl.constexpr,
+    N: tl.constexpr, BLOCK: tl.constexpr, BACKWARD: tl.constexpr,
 ) -> None:  # fmt: skip
-    y, x = _place(width, BLOCK)
-    inside = (x < width)[:, None]
-    F = tl.load(f + _offsets(y, x, fc, fy, fx, N), inside, 0.0).to(tl.float32)
-    T = tl.load(t + _offsets(y, x, tc, ty, tx, N), inside, 0.0).to(tl.float32)
-    c = F - tl.load(mean + tl.arange(0, N)).to(tl.float32)[None, :]
-    n = tl.maximum(tl.sqrt(tl.sum(c * c, 1)), 1e-12)
-    distances = tl.where(x < width, 1.0 - tl.sum(c * T, 1) / n, 0.0)
-    tl.store(partial + tl.program_id(0), tl.sum(distances, 0))
-
-
-@_jit
-def _cosine_backward(
-    f: tl.tensor, t: tl.tensor, mean: tl.tensor, slope: tl.tensor, found: tl.tensor, width: tl.tensor,
-    fc: tl.tensor, fy: tl.tensor, fx: tl.tensor, tc: tl.tensor, ty: tl.tensor, tx: tl.tensor,
-    gc: tl.tensor, gy: tl.tensor, gx: tl.tensor,
-    N: tl.constexpr, BLOCK: tl.constexpr,
-) -> None:  # fmt: skip
+    """Forward `out` is the sum over each block, backward the gradient by F; forward the slope is not used."""
     y, x = _place(width, BLOCK)
     inside = (x < width)[:, None]
     F = tl.load(f + _offsets(y, x, fc, fy, fx, N), inside, 0.0).to(tl.float32)
@@ -201,19 +178,24 @@ def _cosine_backward(
     c = F - tl.load(mean + tl.arange(0, N)).to(tl.float32)[None, :]
     norm = tl.sqrt(tl.sum(c * c, 1))
     n = tl.maximum(norm, 1e-12)
-    # Below 1e-12 nnf.normalize divides by a constant.
-    along = tl.where(norm >= 1e-12, tl.sum(c * T, 1) / n / n, 0.0)
-    gradient = (along[:, None] * c - T) * (tl.load(slope).to(tl.float32) / n)[:, None]
-    tl.store(found + _offsets(y, x, gc, gy, gx, N), gradient.to(found.dtype.element_ty), inside)
+    cosines = tl.sum(c * T, 1) / n
+    if BACKWARD:
+        # Below 1e-12 nnf.normalize divides by a constant.
+        along = tl.where(norm >= 1e-12, cosines / n, 0.0)
+        gradient = (along[:, None] * c - T) * (tl.load(slope).to(tl.float32) / n)[:, None]
+        at = out + _offsets(y, x, 1, width * N, N, N)
+        tl.store(at, gradient.to(out.dtype.element_ty), inside)
+    else:
+        tl.store(out + tl.program_id(0), tl.sum(tl.where(x < width, 1.0 - cosines, 0.0), 0))
 
 
-@_jit
+@jit
 def _larger(a: tl.tensor, b: tl.tensor) -> tl.tensor:
     """The larger one, or NaN."""
     return tl.where((b > a) | (b != b), b, a)
 
 
-@_jit
+@jit
 def _max_pool(
     x: tl.tensor, y: tl.tensor, h: tl.tensor, w: tl.tensor, N: tl.constexpr, BLOCK: tl.constexpr
 ) -> None:
@@ -228,7 +210,7 @@ def _max_pool(
     tl.store(out, _larger(upper, lower), inside)
 
 
-@_jit
+@jit
 def _max_pool_backward(
     x: tl.tensor, slope: tl.tensor, found: tl.tensor, h: tl.tensor, w: tl.tensor,
     N: tl.constexpr, BLOCK: tl.constexpr,

@@ -121,13 +121,22 @@ def test_max_pool(dtype: torch.dtype, tolerance: float, shape: tuple[int, ...]) 
     check_pool(maps(*shape, dtype=dtype).relu())
 
 
-COSINE = "*bf16 *fp32 *fp32 *fp32"
+STRIDES = "1 i32 i32 1 i32 i32"
 COMPILED = [
-    ("_cosine", f"{COSINE} i32 1 i32 i32 1 i32 i32", {"N": 64, "BLOCK": 64}),
     (
-        "_cosine_backward",
-        f"{COSINE} *bf16 i32 1 i32 i32 1 i32 i32 1 i32 i32",
-        {"N": 512, "BLOCK": 8},
+        "_cosine",
+        f"*bf16 *fp32 *fp32 *fp32 *fp32 i32 {STRIDES}",
+        {"N": 64, "BLOCK": 64, "BACKWARD": False},
+    ),
+    (
+        "_cosine",
+        f"*bf16 *fp32 *fp32 *fp32 *bf16 i32 {STRIDES}",
+        {"N": 512, "BLOCK": 8, "BACKWARD": True},
+    ),
+    (
+        "_cosine",
+        f"*fp32 *bf16 *fp32 *fp32 *fp32 1 {STRIDES}",
+        {"N": 64, "BLOCK": 64, "BACKWARD": True},
     ),
     ("_max_pool", "*bf16 *bf16 i32 i32", {"N": 64, "BLOCK": 32}),
     ("_max_pool", "*bf16 *bf16 i32 1", {"N": 64, "BLOCK": 32}),
