@@ -223,8 +223,24 @@ def test_a_failing_cudnn_is_not_used(
 
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     monkeypatch.setattr(fusion, "_convolution_relu", refuse)
-    assert not fusion._cudnn_fuses.__wrapped__(torch.float32, True)
-    assert caplog.messages[0].startswith("convolutions and ReLUs are separate: ")
+    assert not fusion._cudnn_fuses.__wrapped__(CPU, torch.float32, True)
+    assert caplog.messages == ["convolutions and ReLUs are separate: no engine for 4 arguments"]
+
+
+@pytest.mark.parametrize("wrong", [None, 0.1, torch.nan])
+@pytest.mark.parametrize("dtype", fusion.DTYPES)
+def test_a_wrong_cudnn_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, wrong: float | None, dtype: torch.dtype
+) -> None:
+    """cuDNN's operation is used if it is right, but not if it adds a tenth or makes NaN."""
+
+    def operation(*arguments: Any) -> Tensor:
+        y = Calls().convolution_relu(*arguments)
+        return y if wrong is None else y + wrong * y
+
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    monkeypatch.setattr(fusion, "_convolution_relu", operation)
+    assert fusion._cudnn_fuses.__wrapped__(CPU, dtype, True) is (wrong is None)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 3e19])
@@ -284,34 +300,38 @@ def test_the_estimate_holds_with_fusion(weights: Weights, monkeypatch: pytest.Mo
 @pytest.mark.gpu
 @GPU
 @pytest.mark.parametrize("shape", [(1, 3, 256, 320), SHAPE], ids=["even", "odd"])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.05)], ids=["32", "16"]
-)
 def test_a_gpu_computes_the_same(
-    weights: Weights,
-    monkeypatch: pytest.MonkeyPatch,
-    shape: tuple[int, ...],
-    dtype: torch.dtype,
-    tolerance: float,
+    weights: Weights, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
     """On a GPU fused maps and gradients agree with torch's, also if the output's memory held NaN before."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    network = VGG(weights, LAYERS).to("cuda").compute_in(dtype)
+    network = VGG(weights, LAYERS).to("cuda")
     image = picture(shape).to("cuda")
-    with without_fusion():
-        wanted = maps_and_gradient(network, image)
-    assert fusion.convolves(image.device, dtype) and fusion.kernels(image.device, dtype)
-    with without_fusion():
-        maps_and_gradient(network, image * torch.nan)  # its memory is used again
-    found = maps_and_gradient(network, image)
-    assert max(map(relative, found, wanted)) < tolerance
-    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in found[:-1])
+    found = {}
+    for dtype in fusion.DTYPES:
+        assert fusion.convolves(image.device, dtype) and fusion.kernels(image.device, dtype)
+        own = network.computing_in(dtype)
+        with without_fusion():
+            found[dtype, False] = maps_and_gradient(own, image)
+            maps_and_gradient(own, image * torch.nan)  # its memory is used again
+        found[dtype, True] = maps_and_gradient(own, image)
+        for ours, wanted in zip(found[dtype, True][:-1], found[dtype, False][:-1], strict=True):
+            assert relative(ours, wanted) < (1e-3 if dtype == torch.float32 else 0.05)
+            assert ours.is_contiguous(memory_format=torch.channels_last)
+    exact = found[torch.float32, False][-1]
+    assert relative(found[torch.float32, True][-1], exact) < 0.01
+    # Rounding to bfloat16 decides which of two nearly equal values is a maximum, so that gradients differ by some
+    # percent: fused ones are about as near to those in float32 as torch's own.
+    errors = {fused: relative(found[torch.bfloat16, fused][-1], exact) for fused in (False, True)}
+    assert errors[True] < 1.3 * errors[False]
 
 
 @pytest.mark.gpu
 @GPU
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["32", "16"])
-def test_in_a_captured_graph(weights: Weights, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 0.01), (torch.bfloat16, 0.1)], ids=["32", "16"]
+)
+def test_in_a_captured_graph(weights: Weights, dtype: torch.dtype, tolerance: float) -> None:
     """Captured in a CUDA graph, fused maps and gradients of other pictures are those found directly."""
     network = VGG(weights, LAYERS).to("cuda").compute_in(dtype)
     image = picture().to("cuda")
@@ -324,4 +344,4 @@ def test_in_a_captured_graph(weights: Weights, dtype: torch.dtype) -> None:
     for _ in range(2):
         image.copy_(1 - image.square())
         replay()
-        assert max(map(relative, outputs, run())) < 0.02
+        assert max(map(relative, outputs, run())) < tolerance
