@@ -80,7 +80,6 @@ PARTS = (
     ),
     _benchmark("profile", 60, "throughput", "--sizes", "512", "1024", "--ways", "direct", "--profile"),
     _stylize("picture-1280", "1280"),
-    _benchmark("batches", 60, "batches", "--sizes", "256", "512", "--batches", "1", "4"),
     _benchmark(
         "peers", 60, "peers", "--sizes", "512", "--evaluations", "500", "--peers", "classic, from content",
         *("--out", "{out}/peers"),

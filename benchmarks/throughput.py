@@ -23,7 +23,7 @@ import torch
 from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.fixed import fixed
 from benchmarks.peers import peak
-from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
+from nst_daemon.engine.cuda_graph import Repeated
 from nst_daemon.engine.device import current_device
 from nst_daemon.engine.images import from_image
 from nst_daemon.engine.settings import resolve
@@ -68,7 +68,7 @@ def measure_size(painter: Painter, size: int, rate: float, args: argparse.Namesp
     print(f"{size:5} px: targets in {perf_counter() - began:.2f} s", flush=True)
     limit = FLOP_PER_PIXEL * size * size / rate
     for precision, way in product(args.precisions, args.ways):
-        CudaGraphEvaluation.usable = way == "graph"
+        Repeated.usable = way == "graph"
         chosen = replace(prepared, settings=replace(prepared.settings, precision=precision))
         if args.profile:
             print(f"{size} px, {precision}, {way}\n{profile(painter, chosen)}", flush=True)
