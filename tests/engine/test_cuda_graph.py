@@ -112,7 +112,7 @@ def test_an_iteration_stays_on_the_device_and_in_its_memory(
     settings = resolve(base, extra)
     scene, network = scene_of(settings)
     # On a CPU, torch's Adam reads its own counter; on a GPU it does not.
-    allowed = ["aten._local_scalar_dense.default"] if extra else []
+    allowed = {"aten._local_scalar_dense.default"} if extra else set()
     found: list[tuple[Iteration, set[int]]] = []
 
     def watched(iteration: Run) -> Run:
@@ -123,7 +123,7 @@ def test_an_iteration_stays_on_the_device_and_in_its_memory(
             places = _places(iteration)
             with reads:
                 iteration()
-            assert reads.seen == allowed
+            assert set(reads.seen) <= allowed
             assert _places(iteration) == places
             found.append((iteration, places))
 

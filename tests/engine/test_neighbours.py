@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import neighbours
-from nst_daemon.engine.batching import batched
 from nst_daemon.engine.evaluation import checkpointed, whole
 from nst_daemon.engine.masks import Regions, StyleRegions
 from nst_daemon.engine.memory import memory_plans
@@ -152,17 +151,6 @@ def test_every_evaluation_is_the_restated_sum(
     (slope,) = torch.autograd.grad(expected, leaf)
     assert float((total - expected.detach()).abs() / total) < 1e-10
     assert float((gradient - slope).norm() / slope.norm()) < 1e-10
-
-
-def test_pictures_of_a_batch_keep_their_own_targets(network: VGG) -> None:
-    """One pass gives two pictures the terms and gradients that each has alone."""
-    pyramids = tuple(begun(network, settings_of(), seed=10 * i) for i in range(2))
-    images = torch.cat([random(1, 3, 45, 61, seed=i) for i in range(2)])
-    values, _, gradients = batched(network, pyramids, images)
-    for i, pyramid in enumerate(pyramids):
-        alone = whole(network, pyramid, images[i : i + 1])
-        torch.testing.assert_close(values.chunk(2)[i], alone[0], rtol=1e-10, atol=0)
-        torch.testing.assert_close(gradients[i : i + 1], alone[2], rtol=1e-8, atol=1e-14)
 
 
 def test_zero_activations_have_the_terms_at_zero(network: VGG) -> None:
@@ -311,6 +299,29 @@ def test_activations_of_another_scale_and_order_change_nothing(
     assert (
         float((found[0] - found[1]).norm() / found[0].norm()) < 1e-4
     )  # weights are rounded to float32
+
+
+def test_samples_of_every_share_are_within_the_features() -> None:
+    """For every share of a blend the chosen positions exist and are different; none or one more than asked for."""
+    for length in range(1, 700, 7):
+        for wanted in range(1, length + 1, 5):
+            chosen = neighbours._thinned(torch.arange(length), length / wanted)
+            assert int(chosen.max()) < length
+            assert len(chosen.unique()) >= len(chosen) - 1
+            assert 0 <= len(chosen) - wanted <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_finds_the_neighbours_of_the_cpu() -> None:
+    """On a GPU, whose products are of float16 copies, at most one of a hundred features has another neighbour."""
+    queries, keys = (
+        random(1, 1, 3000, 256)[0, 0].float(),
+        random(1, 1, 2000, 256, seed=3)[0, 0].float(),
+    )
+    wanted = nearest(queries, keys)
+    found = nearest(queries.cuda(), keys.cuda(), block=1 << 20).cpu()
+    assert (found == wanted).float().mean() >= 0.99
 
 
 @pytest.mark.gpu
