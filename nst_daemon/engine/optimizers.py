@@ -101,11 +101,10 @@ class LBFGS:
 
     def _history_products(self, *vectors: Tensor) -> Tensor:
         """The inner products (2m, k) of all pairs with k vectors (n,)."""
-        if (
-            self.pairs.is_cuda
-        ):  # cuBLAS multiplies by one vector at the speed of the memory, by two at a fifth of it
+        if self.pairs.is_cuda:
+            # cuBLAS multiplies by one vector at the speed of the memory, by two at a fifth of it.
             return torch.stack([self.pairs @ vector for vector in vectors], 1)
-        return self.pairs @ torch.stack(vectors, 1)
+        return self.pairs @ torch.stack(vectors).T
 
     def _step(self, g: Tensor) -> Tensor:
         """−step·H·g (n,), or −g if that is not a descent direction, limited in length."""
