@@ -15,7 +15,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nst_daemon"
-HEAVY = ("torch", "torchvision", "onnxruntime", "onnx", "matplotlib", "PIL", "numpy", "ray")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "onnx",
+    "matplotlib",
+    "PIL",
+    "numpy",
+    "ray",
+    "triton",
+)
 
 LEAVES = {"errors", "extras", "jobs", "machine", "names", "units"}
 #: The modules with which every part may read and write files.

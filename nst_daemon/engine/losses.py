@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from nst_daemon.engine import fusion
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
 
@@ -173,6 +174,9 @@ def cosine_distances(features: Tensor, target: Directions, window: Window) -> Te
         target: μ and the directions T of the whole picture.
         window: The place of these positions in the picture's map.
     """
+    if fused := fusion.kernels_for(features):
+        total: Tensor = fused.cosine_distances(features, target.mean, target.unit, window)
+        return total
     centred = _precise(features) - target.mean[:, None, None]
     similarity = (nnf.normalize(centred, dim=1) * target.unit[(..., *window)]).sum(1)
     return (1 - similarity).sum()
@@ -435,12 +439,17 @@ class Objective:
         if "tv" in self.shares:
             terms["tv"] = self._tv(image)
         none = self.weights.new_zeros(())
-        return torch.stack(
+        values = torch.stack(
             [
                 self.shares[name] * terms[name] if name in terms else none.to(image.dtype)
                 for name in self.names
             ]
         )
+        # 0, or NaN if a pixel is not finite. Such a pixel must show in the terms, because painting only looks at
+        # these, but a fused convolution's ReLU may make 0 of NaN (`fusion.conv_relu`), and tv may have no weight.
+        # Squares are infinite from 1e19 on, far below the pixels whose activations overflow: these grow by some
+        # powers of ten through a network, and float32 and bfloat16 end at 3e38.
+        return values + 0 * image.detach().square().sum()
 
     def terms_at_zero(self, image: Tensor) -> Tensor:
         """The terms (terms,) for activations that are all zero; image (1, 3, H, W) gives the size and tv."""

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from nst_daemon import machine
+from nst_daemon.engine import fusion
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
 from nst_daemon.engine.networks import channels, minimum_side
 from nst_daemon.engine.settings import RenderSettings
@@ -34,6 +35,8 @@ VECTOR_BYTES = 12
 VECTORS = 24
 #: Maps that exist besides the kept activations at the worst moment of a backward pass: a gradient and the one before.
 TRANSIENT_MAPS = 2
+#: The same where a convolution and its ReLU are one operation: there is the masked gradient too.
+FUSED_TRANSIENT_MAPS = 3
 #: Pairs that L-BFGS keeps at least.
 MINIMUM_HISTORY = 5
 #: Longest sides of tiles in pixels. Below the last one, halos would be most of the work.
@@ -120,7 +123,9 @@ class MemoryPlan:
         if self.tile:
             around = 2 * margin(network.names)
             h, w = min(h, self.tile + around), min(w, self.tile + around)
-        return h * w * bytes_per_pixel(network, recompute=self.recompute)
+        # Only `neighbours` keeps features, and it compares nothing but cosines.
+        cosine = self.features > 0
+        return h * w * bytes_per_pixel(network, recompute=self.recompute, cosine=cosine)
 
     def largest_side(self, memory: float) -> int:
         """The longer side, in tens of pixels, of the largest 4:3 picture whose optimiser fits into `memory` bytes."""
@@ -144,7 +149,8 @@ def _feature_bytes(settings: RenderSettings) -> float:
     """Bytes per pixel of the features for `style_loss: neighbours`, in float32; 0 for other losses.
 
     These are targets, features and temporaries of the picture, the maps of the network's first block, and the features
-    of each style at all scales, which together have at most 4/3 of the size of those at the last one.
+    of each style at all scales, which together have at most 4/3 of the size of those at the last one. The temporaries
+    of an evaluation do not exist where cosine distances are fused; those of the search for targets exist on any device.
     """
     if settings.style_loss != "neighbours":
         return 0.0
@@ -153,38 +159,67 @@ def _feature_bytes(settings: RenderSettings) -> float:
     return 4 * (values * (3 + styles) + 3 * channels("relu1_1"))
 
 
-def bytes_per_pixel(network: VGG, *, recompute: bool) -> float:
+def bytes_per_pixel(network: VGG, *, recompute: bool, cosine: bool = False) -> float:
     """Peak bytes of activations of an evaluation, per pixel of the picture.
 
     Counts all that the backward pass needs and the largest gradient; memory freed in between is not subtracted,
     because allocators return it late. Within a tenth of what `python -m benchmarks.memory` measures.
 
+    It depends on the network's device: with the operations that `engine.fusion` has on a GPU, pooling keeps no indices,
+    cosine distances no sums in float32, and convolutions no inputs, so that pooled maps are freed.
+
     Args:
-        network: Its layers and dtype.
+        network: Its layers, dtype and device.
         recompute: Only what passes between stages is kept, and all of one stage.
+        cosine: The objective compares directions only.
     """
-    size = network.dtype.itemsize
     kept = worst = widest = 0.0
-    channels = 0
+    maps = FUSED_TRANSIENT_MAPS if _fusions(network)[0] else TRANSIENT_MAPS
+    transient = maps * network.dtype.itemsize
     for stage in network.stages():
-        here = handed = widest_here = 0.0
-        for i in stage:
-            name, module = network.names[i], network.features[i]
-            if isinstance(module, nn.Conv2d):
-                channels = module.out_channels
-            values = channels / minimum_side([name]) ** 2
-            widest_here = max(widest_here, values)
-            handed = values * size
-            if name in network.layers or not name.startswith("conv"):
-                here += handed
-            if name.startswith("pool") and network.pooling == "max":
-                here += 8 * values  # int64 indices of the maxima
-            if name in network.layers and size < 4:
-                here += 4 * values  # sums are taken in float32
-        worst = max(worst, kept + here + TRANSIENT_MAPS * widest_here * size)
+        here, handed, widest_here = _stage_bytes(network, stage, cosine)
+        worst = max(worst, kept + here + transient * widest_here)
         widest = max(widest, widest_here)
         kept += handed if recompute else here
-    return worst if recompute else kept + TRANSIENT_MAPS * widest * size
+    return worst if recompute else kept + transient * widest
+
+
+def _stage_bytes(network: VGG, stage: range, cosine: bool) -> tuple[float, float, float]:
+    """Per pixel: the bytes that a stage keeps and that it hands on, and the values of its widest map."""
+    size = network.dtype.itemsize
+    convolves, kernels = _fusions(network)
+    here = handed = widest = 0.0
+    for i in stage:
+        name = network.names[i]
+        values = _channels_at(network, i) / minimum_side([name]) ** 2
+        widest = max(widest, values)
+        handed = values * size
+        wanted, pooled = name in network.layers, name.startswith("pool")
+        following = network.names[i + 1 : i + 2]
+        freed = pooled and convolves and not network.layers.intersection(following)
+        if wanted or not (freed or name.startswith("conv")):
+            here += handed
+        if pooled and network.pooling == "max" and not kernels:
+            here += 8 * values  # int64 indices of the maxima
+        if wanted and size < 4 and not (cosine and kernels):
+            here += 4 * values  # sums are taken in float32
+    return here, handed, widest
+
+
+def _fusions(network: VGG) -> tuple[bool, bool]:
+    """Whether convolutions with their ReLUs are one operation, and whether there are fused kernels for the rest."""
+    device = network.mean.device
+    return (
+        fusion.convolves(device, network.dtype),
+        fusion.kernels(device, network.dtype) is not None,
+    )
+
+
+def _channels_at(network: VGG, index: int) -> int:
+    """The channels of the map after a module."""
+    before = list(network.features)[: index + 1]
+    widths = [module.out_channels for module in before if isinstance(module, nn.Conv2d)]
+    return widths[-1] if widths else 0
 
 
 def first_fitting(plans: Sequence[MemoryPlan], size: Size, network: VGG, memory: float) -> int:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nst_daemon.engine import winograd
+from nst_daemon.engine import fusion, winograd
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, SettingsError
 
@@ -174,14 +174,18 @@ class VGG(nn.Module):
     def part(self, x: Tensor, modules: range) -> tuple[Tensor, dict[str, Tensor]]:
         """Run some consecutive modules: the output of the last one, and the maps of `layers` among them."""
         out = {}
-        for i in modules:
+        indices = iter(modules)
+        for i in indices:
             name, module = self.names[i], self.features[i]
             if name.startswith("pool"):
                 x = self._pool(x)
-            elif name.startswith("conv"):
-                x = self._convolve(i, x)
-            else:
+            elif not name.startswith("conv"):
                 x = module(x)
+            elif i + 1 in modules and self._fuses(i, x):
+                x = self._convolve_relu(i, x)
+                name = self.names[next(indices)]
+            else:
+                x = self._convolve(i, x)
             if name in self.layers:
                 out[name] = x
         return x, out
@@ -201,6 +205,22 @@ class VGG(nn.Module):
             self._others.setdefault(dtype, copy.deepcopy(self).compute_in(dtype))
         return self._others[dtype]
 
+    def _fuses(self, index: int, x: Tensor) -> bool:
+        """Whether the convolution at `index`, applied to x, and the ReLU after it are one operation."""
+        conv = self.features[index]
+        assert isinstance(conv, nn.Conv2d)
+        # In a VGG each convolution has a ReLU after it.
+        return self.names[index] not in self.layers and fusion.convolves_for(x, conv)
+
+    def _convolve_relu(self, index: int, x: Tensor) -> Tensor:
+        """(B, O, H, W): x (B, C, H, W) through the convolution at `index` and the ReLU after it, at once."""
+        conv = self.features[index]
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        if index == 0 and self.padding == "replicate":
+            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+            return fusion.conv_relu(x, conv.weight, conv.bias, padding=0)
+        return fusion.conv_relu(x, conv.weight, conv.bias, padding=1)
+
     def _convolve(self, index: int, x: Tensor) -> Tensor:
         """(B, O, H, W): x (B, C, H, W) through the convolution at `index`."""
         conv = self.features[index]
@@ -219,7 +239,8 @@ class VGG(nn.Module):
         """Halve (B, C, H, W) with the chosen pooling."""
         match self.pooling:
             case "max":
-                y = F.max_pool2d(x, 2)
+                fused = fusion.kernels_for(x)
+                y = F.max_pool2d(x, 2) if fused is None else fused.max_pool2(x)
             case "average":
                 y = F.avg_pool2d(x, 2)
             case "l2":

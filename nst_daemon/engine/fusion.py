@@ -1,0 +1,144 @@
+"""Which operations of an evaluation are fused into one, and the convolution with its ReLU.
+
+On a GPU most of an evaluation's time is that of reading and writing maps, so it pays to do several operations in one
+pass. This module makes the decisions; a CPU, an export and an unsuitable GPU use torch's own operations.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nst_daemon.errors import first_line
+
+log = logging.getLogger(__name__)
+
+DTYPES = (torch.float32, torch.bfloat16)
+#: Elements of a map from which on cuDNN needs offsets of 64 bits, which its fused convolutions may not have.
+INDEXED = 1 << 31
+
+
+def kernels(device: torch.device, dtype: torch.dtype) -> Any:
+    """`engine.fused`, for maps of this dtype on this device; None if torch's operations are to be used.
+
+    The first call for a GPU compiles, so it must not be part of a capture.
+    """
+    if not _possible(device, dtype):
+        return None
+    from nst_daemon.engine import fused  # noqa: PLC0415 (imports Triton, which a CPU does not need)
+
+    return fused if fused.available() else None
+
+
+def kernels_for(x: Tensor) -> Any:
+    """As `kernels`, for a map (B, N, h, w): None also if it is not channels last or N is no power of two."""
+    found = kernels(x.device, x.dtype)
+    return found if found and x.stride(1) == 1 and x.shape[1].bit_count() == 1 else None
+
+
+def convolves(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a convolution and its ReLU are one operation, for maps of this dtype on this device.
+
+    cuDNN's operation may choose an algorithm that sums in no fixed order, so `deterministic` does without it.
+    """
+    return (
+        _possible(device, dtype)
+        and torch.backends.cudnn.enabled
+        and not torch.are_deterministic_algorithms_enabled()
+        and _cudnn_fuses(dtype, torch.backends.cudnn.allow_tf32)
+    )
+
+
+def convolves_for(x: Tensor, convolution: nn.Conv2d) -> bool:
+    """As `convolves`, for a map x (B, C, h, w) and a convolution that does not change its size."""
+    if not convolves(x.device, x.dtype):
+        return False
+    most = max(convolution.in_channels, convolution.out_channels)
+    return x.numel() // convolution.in_channels * most < INDEXED
+
+
+def conv_relu(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """max(W ∗ x + b, 0) (B, O, h', w'), of which only x gets a gradient.
+
+    NaN may become 0: cuDNN's ReLU need not keep it. `Objective.terms` finds a non-finite picture by itself.
+
+    Args:
+        x: (B, C, h, w).
+        weight: W (O, C, 3, 3).
+        bias: b (O,).
+        padding: Zeros on each side.
+    """
+    y: Tensor = _ConvRelu.apply(x, weight, bias, padding)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _ConvRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        y = _convolution_relu(x, weight, bias, padding)
+        ctx.save_for_backward(y, weight)  # not x: of a pooled map nothing is kept then
+        ctx.padding = padding
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
+        y, weight = ctx.saved_tensors
+        masked = torch.ops.aten.threshold_backward(slope, y, 0)
+        # With a stride of 1 this is what convolution_backward computes, by the same function of cuDNN, but it does not
+        # ask for x to know its size.
+        return F.conv_transpose2d(masked, weight, padding=ctx.padding), None, None, None
+
+
+def _convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """The operation itself."""
+    one = [1, 1]
+    found: Tensor = torch.ops.aten.cudnn_convolution_relu(
+        x, weight, bias, one, [padding, padding], one, 1
+    )
+    return found
+
+
+def _possible(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there are fused operations for maps of this dtype on this device: on NVIDIA's GPUs, not ROCm's."""
+    return (
+        device.type == "cuda"
+        and torch.version.hip is None
+        and dtype in DTYPES
+        and not torch.compiler.is_exporting()
+    )
+
+
+@cache
+def _cudnn_fuses(dtype: torch.dtype, tf32: bool) -> bool:
+    """Whether cuDNN has the operation, and it is right.
+
+    torch gives cuDNN the output, with whatever is in its memory, as a term to add 0 times, and 0 · NaN would be NaN.
+
+    Args:
+        dtype: Of the maps.
+        tf32: Whether TF32 is allowed now, on which the choice of algorithms depends.
+    """
+    if not torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    last = torch.channels_last
+    try:
+        x = torch.ones(1, 64, 32, 32, dtype=dtype, device="cuda").to(memory_format=last)
+        weight = torch.ones(64, 64, 3, 3, dtype=dtype, device="cuda").to(memory_format=last)
+        bias = torch.zeros(64, dtype=dtype, device="cuda")
+        wanted = F.conv2d(x, weight, bias, padding=1)
+        torch.full_like(x, torch.nan)  # freed at once: the next output takes its memory
+        found = _convolution_relu(x, weight, bias, 1)
+    except Exception as error:  # noqa: BLE001 (torch's own functions do the same)
+        log.warning("convolutions and ReLUs are separate: %s", first_line(error))
+        return False
+    if not torch.allclose(found, wanted, rtol=0.02):
+        log.warning(
+            "convolutions and ReLUs are separate: cuDNN's operation is wrong (TF32: %s)", tf32
+        )
+        return False
+    return True
