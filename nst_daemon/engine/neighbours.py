@@ -251,7 +251,7 @@ def matched(queries: Tensor, keys: Tensor, query_labels: Tensor, key_labels: Ten
         key_labels: (K,).
     """
     found = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-    for label in query_labels.unique().tolist():
+    for label in query_labels.unique().tolist():  # type: ignore[no-untyped-call]
         rows = (query_labels == label).nonzero()[:, 0]
         columns = (key_labels == label).nonzero()[:, 0]
         if not len(columns):
