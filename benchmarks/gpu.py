@@ -74,17 +74,15 @@ PARTS = (
     Part("tests", 120, ("-m", "pytest", "-m", "gpu", "-n", "4", "tests/engine", "tests/export"), alone=False),
     Part("demo", 90, ("-m", "nst_daemon", "demo", "--folder", "{out}/demo"), alone=False),
     _stylize("picture-512", "512", alone=False),
-    _benchmark(
-        "speed", 100, "throughput", "--sizes", "256", "512", "1024", "2048",
-        *("--precisions", "auto", "float32", "--ways", "graph", "direct"),
-    ),
-    _benchmark("profile", 60, "throughput", "--sizes", "512", "1024", "--ways", "direct", "--profile"),
+    _benchmark("speed", 60, "throughput", "--sizes", "256", "512", "1024", "2048", "--ways", "graph", "direct"),
+    _benchmark("pictures", 60, "pictures", "--sizes", "256", "512", "1280", "--ways", "graph", "direct"),
+    _benchmark("profile", 45, "throughput", "--sizes", "512", "1024", "--ways", "direct", "--profile"),
     _stylize("picture-1280", "1280"),
-    _benchmark("batches", 60, "batches", "--sizes", "256", "512", "--batches", "1", "4"),
     _benchmark(
         "peers", 60, "peers", "--sizes", "512", "--evaluations", "500", "--peers", "classic, from content",
         *("--out", "{out}/peers"),
     ),
+    _benchmark("float32", 45, "throughput", "--sizes", "512", "1024", "--precisions", "float32"),
     _benchmark("large", 60, "throughput", "--sizes", "4096", "8192"),
 )  # fmt: skip
 

@@ -23,11 +23,12 @@ import torch
 from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.fixed import fixed
 from benchmarks.peers import peak
-from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
+from nst_daemon.engine.cuda_graph import Repeated
 from nst_daemon.engine.device import current_device
-from nst_daemon.engine.images import from_image
+from nst_daemon.engine.images import Picture, from_image, resize
 from nst_daemon.engine.settings import resolve
 from nst_daemon.painter import Painter, Prepared
+from nst_daemon.pictures.raster import Size
 
 #: Multiplications and additions for each pixel: 18 · inputs · outputs of every convolution, at its share of the pixels.
 CHANNELS = ((3, 64, 0), (64, 64, 0), (64, 128, 1), (128, 128, 1), (128, 256, 2), *3 * ((256, 256, 2),),
@@ -38,6 +39,8 @@ WARM_UP = 12
 #: Iterations between two looks at the clock.
 CHUNK = 10
 PROFILED = 10
+#: The longest side that is drawn.
+DRAWN = 512
 #: Rows of the profile's tables, and the characters of a name that are shown.
 ROWS, SHOWN = 45, 150
 #: The side of the product that gives the rate of the hardware, on a GPU and on a CPU.
@@ -68,7 +71,7 @@ def measure_size(painter: Painter, size: int, rate: float, args: argparse.Namesp
     print(f"{size:5} px: targets in {perf_counter() - began:.2f} s", flush=True)
     limit = FLOP_PER_PIXEL * size * size / rate
     for precision, way in product(args.precisions, args.ways):
-        CudaGraphEvaluation.usable = way == "graph"
+        Repeated.usable = way == "graph"
         chosen = replace(prepared, settings=replace(prepared.settings, precision=precision))
         if args.profile:
             print(f"{size} px, {precision}, {way}\n{profile(painter, chosen)}", flush=True)
@@ -84,9 +87,18 @@ def measure_size(painter: Painter, size: int, rate: float, args: argparse.Namesp
 def prepare(painter: Painter, size: int) -> Prepared:
     """A square picture at one scale, with its targets."""
     settings = resolve({"size": size, "scales": (1.0,), "iterations": 1_000_000})
-    content, style = (from_image(draw(size, size)) for draw in (draw_scene, draw_painting))
+    content, style = drawn((size, size))
     prepared = painter.prepare(content, [style], settings)
     return replace(prepared, scene=fixed(prepared.scene, painter.network(settings)))
+
+
+def drawn(shape: Size) -> tuple[Picture, Picture]:
+    """A content and a style of a shape (height, width), enlarged if drawing them would take long."""
+    scale = min(1.0, DRAWN / max(shape))
+    height, width = (round(scale * side) for side in shape)
+    pictures = (from_image(draw(width, height)) for draw in (draw_scene, draw_painting))
+    content, style = (Picture(resize(each.rgb, shape)) for each in pictures)
+    return content, style
 
 
 def paint(painter: Painter, prepared: Prepared, seconds: float) -> tuple[float, float, str]:

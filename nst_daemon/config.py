@@ -99,10 +99,6 @@ class Config(Section):
             "auto, cpu, cuda, or a list such as [cuda:0, cuda:1]",
         )
     )
-    batch: Literal["auto"] | Annotated[int, Ge(1), Le(16)] = setting(
-        "auto",
-        "a device paints at most this many pictures of one size at the same time; auto: several on a GPU, one on a CPU",
-    )
     threads: Literal["auto"] | Annotated[int, Ge(1), Le(1024)] = setting(
         "auto",
         "the CPU threads of each worker on this machine, and of `nst-daemon stylize`; auto: OMP_NUM_THREADS if it is "

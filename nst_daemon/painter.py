@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 
 from nst_daemon.config import Cache, Limits, Outputs
-from nst_daemon.engine.batching import Batching
 from nst_daemon.engine.device import (
     current_device,
     device_name,
@@ -296,7 +295,6 @@ class Painter:
         folder = cache_dir or default_cache_dir()
         self._onnx = OnnxFiles(folder / "onnx", kept=onnx_files, report=report)
         self._cache = StyleCache(folder / "styles", cache_bytes) if cache_bytes else None
-        self._batching = Batching()
         self._networks: dict[Hashable, VGG] = {}
         self._targets: dict[Hashable, OnnxTargets] = {}
         # Two locks: an export, which takes seconds, must not block the threads that paint.
@@ -386,8 +384,6 @@ class Painter:
     ) -> Generator[Step]:
         """Paint, yielding after each iteration.
 
-        Several threads may paint at the same time; pictures of one size share passes through the network.
-
         Args:
             prepared: From `prepare`.
             state: `Step.state()` of an interrupted painting, to resume it.
@@ -403,7 +399,6 @@ class Painter:
                 self.network(prepared.settings),
                 prepared.settings,
                 state=state,
-                batching=self._batching,
             )
 
     def finish(self, prepared: Prepared, step: Step) -> Rendering:

@@ -5,7 +5,6 @@ What it does with a job stands in the job's content file, as JSON, or as JSON in
 
     iterations: 20            how many steps
     seconds: 0.0              how long each takes
-    size: null                those of one size are painted side by side, where that is asked for
     at, do                    in iteration `at` (0: while it is prepared, "save": while it is written) it does `do`
                               (see `MISCHIEF`)
     once: PATH                … only where this file does not exist yet, and makes it
@@ -47,7 +46,7 @@ from nst_daemon.errors import (
 )
 from nst_daemon.jobs import JobInput, Role
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
-from nst_daemon.workers.process.protocols import BatchGroup, Report
+from nst_daemon.workers.process.protocols import Report
 
 
 @dataclass
@@ -175,10 +174,6 @@ class Renderer:
         prepared = Prepared(_script(data), task.settings, digest)
         _obey(prepared.script, 0)
         return prepared
-
-    def batch_group(self, prepared: Prepared) -> BatchGroup:
-        most = self.options.batch or 1
-        return BatchGroup(prepared.script.get("size"), most) if most > 1 else BatchGroup()
 
     def paint(self, prepared: Prepared, state: bytes | None) -> Generator[Step]:
         script = prepared.script

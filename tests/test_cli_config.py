@@ -63,11 +63,11 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / "dog.jpg").write_bytes(b"mine")
     assert nst("init", cwd=tmp_path).returncode == 0
-    (tmp_path / "config.yaml").write_text("batch: 2\n")
+    (tmp_path / "config.yaml").write_text("threads: 2\n")
     again = nst("init", ".", cwd=tmp_path)
     assert again.returncode == 2
     assert "config.yaml exists" in again.stderr
-    assert (tmp_path / "config.yaml").read_text() == "batch: 2\n"
+    assert (tmp_path / "config.yaml").read_text() == "threads: 2\n"
     assert (tmp_path / "inbox" / "dog.jpg").read_bytes() == b"mine"
 
 
@@ -113,7 +113,7 @@ def test_init_says_if_a_variable_sets_another_root(tmp_path: Path) -> None:
 def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     """Values come from defaults, lines of the file, variables and presets, and the token is masked."""
     (tmp_path / "config.yaml").write_text(
-        f"# mine\nbatch: 2\nrender:\n  preset: bold\n  keep_colors: off\nstatus_page_token: {TOKEN}\n"
+        f"# mine\nthreads: 2\nrender:\n  preset: bold\n  keep_colors: off\nstatus_page_token: {TOKEN}\n"
         f"notify: {{urls: [json://example.org/{TOKEN}]}}\n"
     )
     env = {"NST_SERVICE__SETTLE_SECONDS": "5m"}
@@ -121,7 +121,7 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
     found = json.loads(shown.stdout)
     assert TOKEN not in shown.stdout
     assert set(found) == set(config.config_keys())
-    assert found["batch"] == {"value": 2, "origin": "config.yaml:2"}
+    assert found["threads"] == {"value": 2, "origin": "config.yaml:2"}
     assert found["render.preset"]["origin"] == "config.yaml:4"
     assert found["render.style_scale"] == {"value": 1.5, "origin": "preset bold"}
     assert found["render.keep_colors"] == {"value": "off", "origin": "config.yaml:5"}
@@ -147,8 +147,8 @@ def test_show_names_the_origin_of_every_value(tmp_path: Path) -> None:
             env={"NST_LIMITS__MAX_MEMORY": size},
         )
         assert size in shown.stdout
-    one = nst("config", "show", "batch", cwd=tmp_path).stdout
-    assert one == "batch: 2  # config.yaml:2\n"
+    one = nst("config", "show", "threads", cwd=tmp_path).stdout
+    assert one == "threads: 2  # config.yaml:2\n"
 
 
 @pytest.mark.parametrize(
@@ -214,11 +214,11 @@ def test_check_lists_every_problem(tmp_path: Path) -> None:
 def test_check_of_a_file_and_of_none(tmp_path: Path) -> None:
     """A valid file, a folder and no file have no problems; a missing file and bad YAML are exit code 3."""
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "config.yaml").write_text("batch: 2\n")
+    (tmp_path / "sub" / "config.yaml").write_text("threads: 2\n")
     for words in ((), ("sub",), ("sub/config.yaml",), ("-c", "sub")):
         run = nst("config", "check", *words, cwd=tmp_path)
         assert (run.returncode, "no problems" in run.stdout) == (0, True), run.stderr
-    (tmp_path / "bad.yaml").write_text("batch: [\n")
+    (tmp_path / "bad.yaml").write_text("threads: [\n")
     (tmp_path / "empty").mkdir()
     for word, told in (
         ("bad.yaml", "line 2"),
@@ -342,7 +342,7 @@ def test_shells_complete_jobs(tmp_path: Path) -> None:
 def test_completion_is_silent_without_anything(tmp_path: Path) -> None:
     """Without a ledger or a library, and with an invalid one, nothing is completed and nothing is said."""
     assert complete("retry", "", cwd=tmp_path) == []
-    (tmp_path / "nst-daemon.yaml").write_text("batch: [\n")
+    (tmp_path / "nst-daemon.yaml").write_text("threads: [\n")
     assert complete("retry", "", cwd=tmp_path) == []
     assert complete("submit", "x", "", cwd=tmp_path) == []
     (tmp_path / "nst-daemon.yaml").write_text("folders: {root: .}\n")

@@ -159,10 +159,10 @@ def test_the_elements_of_a_list_are_text(tmp_path: Path) -> None:
 
 def test_an_empty_variable_is_not_set_unless_it_is_text(tmp_path: Path) -> None:
     """As `KEY=` in a Compose file: numbers, lists and folders keep their values, and text becomes empty."""
-    path = write(tmp_path, "default_style: starry\nfolders: {root: here}\nbatch: 2")
-    names = ["BATCH", "DEVICES", "FOLDERS__ROOT", "RENDER__SIZE", "METRICS__TEXTFILE"]
+    path = write(tmp_path, "default_style: starry\nfolders: {root: here}\nthreads: 2")
+    names = ["THREADS", "DEVICES", "FOLDERS__ROOT", "RENDER__SIZE", "METRICS__TEXTFILE"]
     loaded = config.load(path, {f"NST_{name}": "" for name in [*names, "DEFAULT_STYLE"]})
-    kept = config.load(write(tmp_path, "folders: {root: here}\nbatch: 2"), {})
+    kept = config.load(write(tmp_path, "folders: {root: here}\nthreads: 2"), {})
     assert loaded == kept
 
 
@@ -172,7 +172,7 @@ def test_an_empty_variable_is_not_set_unless_it_is_text(tmp_path: Path) -> None:
         ({"NST_PORT": "tcp://10.0.0.1:8787", "NST_PORT_8787_TCP_ADDR": "10.0.0.1"}, ""),
         ({"NST_SERVICE_HOST": "10.0.0.1", "NST_SERVICE_PORT_HTTP": "80", "NST_NAME": "/x/nst"}, ""),
         ({"NST_SERVICE": "x", "NST_RENDER": "fast", "NST_FOLDERS": "/a"}, ""),
-        ({"NST_": "", "NST___": "", "NST_X__Y__Z": "{", "NST_BATCH__SERVER__X": "1"}, ""),
+        ({"NST_": "", "NST___": "", "NST_X__Y__Z": "{", "NST_THREADS__SERVER__X": "1"}, ""),
         ({"NST_DEVICE": "cpu"}, "NST_DEVICE: did you mean NST_DEVICES?"),
         ({"NST_SETTLE_SECONDS": "3"}, "did you mean NST_SERVICE__SETTLE_SECONDS?"),
         ({"NST_METRICS_PORT": "9000"}, "did you mean NST_METRICS__PORT?"),
@@ -247,10 +247,10 @@ def test_only_settings_are_passed_on_and_no_secret() -> None:
         "NST_STATUS_PAGE_TOKEN": "t" * 16,
         "NST_NOTIFY__URLS": "json://x",
         "NST_PORT": "1",
-        "NST_BATCH": "2",
+        "NST_THREADS": "2",
         "HOME": "/h",
     }
-    assert config.setting_variables(given) == {"NST_BATCH": "2"}
+    assert config.setting_variables(given) == {"NST_THREADS": "2"}
 
 
 def test_environment_is_yaml(tmp_path: Path) -> None:
@@ -349,7 +349,6 @@ def test_every_allowed_value_is_named() -> None:
     """The error of a key with several types has what each of them allows, in words for people."""
     for name, value, told in (
         ("THREADS", "0", "threads: 0 is not allowed; write auto or a whole number from 1 to 1024"),
-        ("BATCH", "99", "batch: 99 is not allowed; write auto or a whole number from 1 to 16"),
         ("LIMITS__MAX_MEMORY", "1", "limits.max_memory: a worker needs at least"),
     ):
         with pytest.raises(ConfigError) as caught:
@@ -398,7 +397,7 @@ def test_what_people_run_does_not_need_the_daemons_token() -> None:
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     """Of two equal keys neither wins in silence: the error names the key and the line."""
-    file = write(tmp_path, "status_page: ''\nbatch: 1\nstatus_page: 127.0.0.1:8787\n")
+    file = write(tmp_path, "status_page: ''\nthreads: 1\nstatus_page: 127.0.0.1:8787\n")
     with pytest.raises(ConfigError, match=r"line 3: duplicate key 'status_page'"):
         config.load(file, {})
 
@@ -455,7 +454,7 @@ def test_a_boolean_is_not_a_number(tmp_path: Path, value: str) -> None:
         for n, k in config.config_keys().items()
         if re.search("number|seconds|days|size", k.allowed)
     }
-    assert {"keep.done_days", "limits.max_bytes", "render.size", "batch"} < set(numbers)
+    assert {"keep.done_days", "limits.max_bytes", "render.size", "threads"} < set(numbers)
     for name, key in numbers.items():
         section, _, leaf = name.rpartition(".")
         file.write_text(f"{section}: {{{leaf}: {value}}}" if section else f"{leaf}: {value}")

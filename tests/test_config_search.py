@@ -31,7 +31,7 @@ def found_in(folder: Path) -> config.Config:
         b"%TAG ! x\n",
         b"\x00\x01\x02\xff\xfe",
         b"\xff\xfeh\x00i\x00:\x00 \x001\x00",
-        b"epochs: 3\nmy_batch: 4\n# batch: 2\nx: |\n  batch: 2\n",
+        b"epochs: 3\nmy_threads: 4\n# threads: 2\nx: |\n  threads: 2\n",
         b"a: &x 1\nb: *x\n",
     ],
 )
@@ -46,14 +46,14 @@ def test_the_configuration_of_another_program_is_ignored(tmp_path: Path, data: b
     assert "\n" not in warning
 
 
-@pytest.mark.parametrize("data", [b"", b"\n\n", b"# nothing yet\n", b"---\n", b"{batch: 3}\n"])
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"# nothing yet\n", b"---\n", b"{threads: 3}\n"])
 def test_an_empty_file_and_one_with_a_key_of_ours_are_read(tmp_path: Path, data: bytes) -> None:
     """A file without any key sets nothing and is no reason for a warning; braces are read as well."""
     (tmp_path / "config.yaml").write_bytes(data)
     loaded = found_in(tmp_path)
     assert loaded.source == tmp_path / "config.yaml"
     assert loaded.warnings == ()
-    assert loaded.batch == (3 if b"batch" in data else "auto")
+    assert loaded.threads == (3 if b"threads" in data else "auto")
 
 
 def test_a_huge_file_is_not_read_completely(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_huge_file_is_not_read_completely(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2**31)
     assert found_in(tmp_path).source is None
-    path.write_bytes(b"batch: 2\n" + b"# " + b"x" * 100_000)
+    path.write_bytes(b"threads: 2\n" + b"# " + b"x" * 100_000)
     with pytest.raises(ConfigError, match="more than 64 KiB"):
         found_in(tmp_path)
 
@@ -84,7 +84,7 @@ def test_what_is_no_regular_file_is_ignored(tmp_path: Path) -> None:
 @needs_root
 def test_a_file_that_cannot_be_read_is_an_error(reachable: Path) -> None:
     """An unreadable config.yaml may hold settings: the command ends and names it."""
-    (reachable / "config.yaml").write_text("batch: 2")
+    (reachable / "config.yaml").write_text("threads: 2")
     (reachable / "config.yaml").chmod(0)
 
     def part() -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_read_is_an_error(reachable: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("batch: 2\nepochs: 3\n", "epochs is not a setting"),
+        ("threads: 2\nepochs: 3\n", "epochs is not a setting"),
         ("model: resnet50\n", "model is a section, and 'resnet50' is not a mapping"),
     ],
 )
@@ -119,14 +119,14 @@ def test_a_file_with_some_key_of_ours_is_ours(tmp_path: Path, text: str, told: s
 
 def test_the_line_of_an_error_in_our_file_is_named(tmp_path: Path) -> None:
     """A file of ours that is not valid YAML is an error with its line, and is not ignored."""
-    (tmp_path / "config.yaml").write_text("batch: 2\nservice: [\n")
+    (tmp_path / "config.yaml").write_text("threads: 2\nservice: [\n")
     with pytest.raises(ConfigError, match="line 3"):
         found_in(tmp_path)
 
 
 def test_the_line_of_a_path_is_named(tmp_path: Path) -> None:
     """A folder that cannot be resolved is an error with the line of its key."""
-    (tmp_path / "config.yaml").write_text("batch: 2\nfolders:\n  root: ~nosuchuser/x\n")
+    (tmp_path / "config.yaml").write_text("threads: 2\nfolders:\n  root: ~nosuchuser/x\n")
     with pytest.raises(ConfigError, match=r"config\.yaml:3: folders\.root: ~nosuchuser/x"):
         config.load(tmp_path, {})
 
@@ -135,10 +135,10 @@ def test_a_folder_may_be_named(tmp_path: Path) -> None:
     """--config DIR and $NST_CONFIG=DIR read nst-daemon.yaml or config.yaml in it, and name both if there is none."""
     with pytest.raises(ConfigError, match=r"no nst-daemon\.yaml or config\.yaml.*nst-daemon init"):
         config.load(tmp_path, {})
-    (tmp_path / "config.yaml").write_text("batch: 2")
-    assert config.load(tmp_path, {}).batch == 2
-    (tmp_path / "nst-daemon.yaml").write_text("batch: 3")
-    assert config.load(None, {"NST_CONFIG": str(tmp_path)}).batch == 3
+    (tmp_path / "config.yaml").write_text("threads: 2")
+    assert config.load(tmp_path, {}).threads == 2
+    (tmp_path / "nst-daemon.yaml").write_text("threads: 3")
+    assert config.load(None, {"NST_CONFIG": str(tmp_path)}).threads == 3
 
 
 @pytest.mark.parametrize(

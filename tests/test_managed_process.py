@@ -73,7 +73,7 @@ def test_children_inherit_no_secrets() -> None:
     """Tokens, keys and passwords, by name or in an address, our settings and systemd's variables are left out."""
     secret = {
         "NST_STATUS_PAGE_TOKEN": "t" * 16,
-        "NST_BATCH": "2",
+        "NST_THREADS": "2",
         "NOTIFY_SOCKET": "/run/x",
         "WATCHDOG_USEC": "1",
         "WATCHDOG_PID": "1",

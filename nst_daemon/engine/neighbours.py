@@ -40,8 +40,8 @@ SAMPLE = 4096
 BORDER = 2
 #: Pixels of mirrored surroundings: what a cell of relu4_1 sees beyond itself, rounded up.
 MARGIN = 32
-#: Similarities that are computed at a time.
-BLOCK = 1 << 22
+#: Similarities that are computed at a time: on a CPU what its caches hold, on a GPU what keeps it busy.
+BLOCKS = {"cpu": 1 << 22, "cuda": 1 << 26}
 
 #: Layer → (1, N, h, w).
 Maps = Mapping[str, Tensor]
@@ -251,7 +251,7 @@ def matched(queries: Tensor, keys: Tensor, query_labels: Tensor, key_labels: Ten
         key_labels: (K,).
     """
     found = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-    for label in set(query_labels.tolist()):
+    for label in query_labels.unique().tolist():  # type: ignore[no-untyped-call]
         rows = (query_labels == label).nonzero()[:, 0]
         columns = (key_labels == label).nonzero()[:, 0]
         if not len(columns):
@@ -260,7 +260,7 @@ def matched(queries: Tensor, keys: Tensor, query_labels: Tensor, key_labels: Ten
     return found
 
 
-def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int = BLOCK) -> Tensor:
+def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int | None = None) -> Tensor:
     """For each query the index (M,) of the key with the largest centred cosine similarity, less its hub penalty.
 
     The penalty of a key is `hub` times its mean similarity to the queries nearest to it.
@@ -269,18 +269,35 @@ def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int = BLO
         queries: (M, N); their mean is subtracted.
         keys: (K, N); their mean is subtracted.
         hub: The factor on the penalty, ≥ 0.
-        block: The number of similarities that are computed at a time.
+        block: The number of similarities that are computed at a time; that of `BLOCKS` unless given.
     """
-    q = nnf.normalize(queries - queries.mean(0), dim=1)
-    k = nnf.normalize(keys - keys.mean(0), dim=1)
-    penalty = k.new_zeros(len(k))
+    block = block or BLOCKS[queries.device.type]
+    q, k = (_directions(rows) for rows in (queries, keys))
+    penalty = torch.zeros(len(k), device=k.device, dtype=queries.dtype)
     if hub:
         sample = q[:: max(1, -(-len(q) // SAMPLE))]
         count = min(HUB_NEIGHBOURS, len(sample))
         parts = torch.split(k, max(1, block // len(sample)))
-        penalty = hub * torch.cat([(p @ sample.T).topk(count, dim=1).values.mean(1) for p in parts])
+        nearby = [_products(part, sample).topk(count, dim=1).values.mean(1) for part in parts]
+        penalty = hub * torch.cat(nearby)
     parts = torch.split(q, max(1, block // len(k)))
-    return torch.cat([torch.addmm(-penalty, part, k.T).max(1).indices for part in parts])
+    return torch.cat([_products(part, k).sub_(penalty).max(1).indices for part in parts])
+
+
+def _directions(rows: Tensor) -> Tensor:
+    """(M, N): the rows relative to their mean, of length 1.
+
+    On a GPU in float16, which has as many bits as TF32 and is multiplied at ten times the speed of float32.
+    """
+    unit = nnf.normalize(rows - rows.mean(0), dim=1)
+    return unit.half() if unit.is_cuda and unit.dtype == torch.float32 else unit
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """The inner products (M, K) of rows (M, N) and (K, N), added up in float32 if these are float16."""
+    if a.dtype == torch.float16:
+        return torch.mm(a, b.T, out_dtype=torch.float32)
+    return a @ b.T
 
 
 def _scales(pictures: Sequence[Maps]) -> dict[str, tuple[Tensor, Tensor]]:

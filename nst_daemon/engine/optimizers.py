@@ -3,11 +3,14 @@
 Both have the same interface. `propose()` is the next point to evaluate; `tell(loss, gradient)` takes the result at
 that point; `solution()` is the optimiser's best point, and `accepted` tells on the device whether that is the point
 told last. All vectors are flat, float32, of length n.
+
+The state is changed in place, so that an iteration can be repeated as a CUDA graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +48,8 @@ class LBFGS:
         self, start: Tensor, *, step: float = 1.0, history: int = 20, first: float, longest: float
     ) -> None:
         n, m, device, dtype = start.numel(), history, start.device, start.dtype
-        self.step, self.m, self.first, self.longest = step, m, first, longest
+        self.m, self.first, self.longest = m, first, longest
+        self.step = torch.full((), step, device=device, dtype=dtype)
         self.pairs = torch.zeros(2 * m, n, device=device, dtype=dtype)  # S above Y, a ring buffer
         self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=torch.float64)
         self.valid = torch.zeros(m, dtype=torch.bool, device=device)
@@ -69,15 +73,16 @@ class LBFGS:
     def tell(self, loss: Tensor, gradient: Tensor) -> None:
         limit = self.least + self.slack * self.least.abs()
         finite = loss.isfinite() & gradient.isfinite().all()
-        self.accepted = finite & ((self.count == 0) | (loss <= limit))
+        accepted = finite & ((self.count == 0) | (loss <= limit))
         # The curvature along a rejected step is valid too, if it is finite.
         self._remember(self.move, gradient - self.base_gradient, finite & (self.count > 0))
-        self.base = torch.where(self.accepted, self.base + self.move, self.base)
-        self.least = torch.where(self.accepted, torch.minimum(loss, self.least), self.least)
-        self.base_gradient = torch.where(self.accepted, gradient, self.base_gradient)
-        self.damping = torch.where(self.accepted, 1.0, self.damping * self.shorten)
-        self.move = self.damping * self._step(self.base_gradient)
-        self.count = self.count + 1
+        self.accepted.copy_(accepted)
+        self.base.copy_(torch.where(accepted, self.base + self.move, self.base))
+        self.least.copy_(torch.where(accepted, torch.minimum(loss, self.least), self.least))
+        self.base_gradient.copy_(torch.where(accepted, gradient, self.base_gradient))
+        self.damping.copy_(torch.where(accepted, 1.0, self.damping * self.shorten))
+        self.move.copy_(self.damping * self._step(self.base_gradient))
+        self.count += 1
 
     def _remember(self, s: Tensor, y: Tensor, wanted: Tensor) -> None:
         """Put a pair into the next slot and update the inner products; an unusable pair leaves the slot empty."""
@@ -89,10 +94,17 @@ class LBFGS:
         rows = torch.stack([slot, slot + m])
         new = torch.where(good, torch.stack([s, y]), 0.0)
         self.pairs.index_copy_(0, rows, new)
-        block = (self.pairs @ new.T).double()  # (2m, 2)
+        block = self._history_products(*new).double()  # (2m, 2)
         self.products.index_copy_(1, rows, block)
         self.products.index_copy_(0, rows, block.T.contiguous())
         self.valid.index_copy_(0, slot[None], good[None])
+
+    def _history_products(self, *vectors: Tensor) -> Tensor:
+        """The inner products (2m, k) of all pairs with k vectors (n,)."""
+        if self.pairs.is_cuda:
+            # cuBLAS multiplies by one vector at the speed of the memory, by two at a fifth of it.
+            return torch.stack([self.pairs @ vector for vector in vectors], 1)
+        return self.pairs @ torch.stack(vectors).T
 
     def _step(self, g: Tensor) -> Tensor:
         """−step·H·g (n,), or −g if that is not a descent direction, limited in length."""
@@ -126,7 +138,7 @@ class LBFGS:
         return gamma[0].to(g.dtype) * g + coefficients.to(g.dtype) @ self.pairs
 
     def set_step(self, step: float) -> None:
-        self.step = step
+        self.step.fill_(step)
 
     def state(self) -> State:
         names = (
@@ -136,7 +148,7 @@ class LBFGS:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         for name, tensor in self.state().items():
-            setattr(self, name, state[name].to(tensor.device, tensor.dtype, copy=True))
+            tensor.copy_(state[name])
 
 
 class Adam:
@@ -165,7 +177,9 @@ class Adam:
         self.averaging, self.clamp = averaging, clamp
         self.x = start.clone()
         self.told = start.clone()  # the iterate evaluated last
-        self.inner = torch.optim.Adam([self.x], lr=step, betas=betas, capturable=start.is_cuda)
+        # A number would be a constant of a CUDA graph.
+        rate: Any = torch.tensor(step, device=start.device) if start.is_cuda else step
+        self.inner = torch.optim.Adam([self.x], lr=rate, betas=betas, capturable=start.is_cuda)
         zeros = {"step": torch.zeros((), device=start.device)} | {
             name: torch.zeros_like(start) for name in ("exp_avg", "exp_avg_sq")
         }
@@ -180,9 +194,9 @@ class Adam:
         return self.x
 
     def tell(self, loss: Tensor, gradient: Tensor) -> None:
-        self.told = self.x.clone()
-        self.average = self.averaging * self.average + (1 - self.averaging) * self.told
-        self.missing = self.averaging * self.missing
+        self.told.copy_(self.x)
+        self.average.lerp_(self.told, 1 - self.averaging)
+        self.missing *= self.averaging
         self.x.grad = gradient
         self.inner.step()
         if self.clamp:
@@ -194,7 +208,10 @@ class Adam:
 
     def set_step(self, step: float) -> None:
         for group in self.inner.param_groups:
-            group["lr"] = step
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(step)
+            else:
+                group["lr"] = step
 
     def moments(self) -> State:
         """`step` (), `exp_avg` and `exp_avg_sq` (n,)."""

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -15,11 +16,10 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import color
-from nst_daemon.engine.batching import Batching
-from nst_daemon.engine.cuda_graph import CudaGraphEvaluation
+from nst_daemon.engine.cuda_graph import Repeated, Run
 from nst_daemon.engine.device import current_device
-from nst_daemon.engine.evaluation import Evaluation
 from nst_daemon.engine.images import resize, size_of
+from nst_daemon.engine.iteration import Iteration
 from nst_daemon.engine.memory import (
     MemoryPlan,
     exhausted,
@@ -30,7 +30,7 @@ from nst_daemon.engine.memory import (
 )
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.preconditioner import Preconditioner
-from nst_daemon.engine.pyramid import Evaluated, Pyramid
+from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scale, Scene
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.vgg import VGG, compute_dtype
@@ -116,10 +116,9 @@ def stylize(
     settings: RenderSettings,
     *,
     state: Mapping[str, Any] | None = None,
-    batching: Batching | None = None,
     plans: Sequence[MemoryPlan] = (),
     free: Callable[[torch.device], float] = free_memory,
-    capture: Callable[[Evaluation], Evaluation] | None = None,
+    repeat: Callable[[Run], Run] | None = None,
 ) -> Generator[Step]:
     """Paint a scene, yielding after every iteration; the last step's image is the result.
 
@@ -129,41 +128,37 @@ def stylize(
         settings: Those of the scene.
         state: Of an earlier `Step` of the same scene and settings. On a CPU, or with `deterministic`, the result is
             the same to the bit.
-        batching: Shared by pictures that are painted at the same time.
         plans: From the fastest to the one with the least memory; those of the settings unless given.
         free: Bytes of memory that are free on a device.
-        capture: Makes an evaluation faster; CUDA graphs on a GPU unless given.
+        repeat: Makes a function that repeats an iteration; `cuda_graph.Repeated` on a GPU unless given.
 
     Raises:
         PaintingError: The loss stays non-finite or diverges in spite of rolling back.
         SettingsError: `state` belongs to another scene or other settings.
         OutOfMemory: No plan fits.
     """
-    batching = batching or Batching()
     device = scene.start.device
-    if capture is None and device.type == "cuda":
-        capture = CudaGraphEvaluation
+    if repeat is None and device.type == "cuda":
+        repeat = Repeated
     # Device and determinism are set only inside a step, not while the caller's code runs.
     with current_device(device):
         loop = _Loop(
             scene,
             network,
             settings,
-            batching=batching,
             plans=plans or memory_plans(settings),
             free=free,
-            capture=capture,
+            repeat=repeat,
         )
         if state is not None:
             loop.load(state)
-    with batching.joined():
-        if state is not None and loop.at_the_end:  # saved at the last step
-            yield Step(loop)
-        while True:
-            with current_device(device), deterministic(settings.deterministic):
-                if not loop.advance():
-                    return
-            yield Step(loop)
+    if state is not None and loop.at_the_end:  # saved at the last step
+        yield Step(loop)
+    while True:
+        with current_device(device), deterministic(settings.deterministic):
+            if not loop.advance():
+                return
+        yield Step(loop)
 
 
 @contextmanager
@@ -178,13 +173,17 @@ def deterministic(wanted: bool = True) -> Iterator[None]:
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+    memory.fill_uninitialized_memory = False  # nothing reads it
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+        memory.fill_uninitialized_memory = filled
 
 
 class _Loop:
@@ -192,7 +191,10 @@ class _Loop:
 
     optimizer: LBFGS | Adam
     preconditioner: Preconditioner
-    evaluation: Evaluation
+    iteration: Iteration
+    run: Run  # does an iteration
+    values: Tensor  # (terms,) of the optimiser's solution
+    moved: Tensor  # () bool: a step was accepted since the last check
     objective: Pyramid
     begun: Tensor  # (1, 3, h, w), the picture that the scale began with
     origin: Tensor  # (1, 3, h, w), where the optimiser started
@@ -200,8 +202,6 @@ class _Loop:
     good_loss: float  # infinite until a check has seen a picture
     good_values: Tensor  # (terms,) of `good`; NaN until it is evaluated
     fresh: bool  # the optimiser has been told nothing since it started
-    values: Tensor  # (terms,) of the optimiser's solution
-    moved: Tensor  # () bool: a step was accepted since the last check
     zero_loss: Tensor  # (), the total for activations that are all zero
 
     def __init__(
@@ -210,15 +210,13 @@ class _Loop:
         network: VGG,
         settings: RenderSettings,
         *,
-        batching: Batching,
         plans: Sequence[MemoryPlan],
         free: Callable[[torch.device], float],
-        capture: Callable[[Evaluation], Evaluation] | None,
+        repeat: Callable[[Run], Run] | None,
     ) -> None:
         self.scene, self.settings = scene, settings
         self.network = network
-        self.batching = batching
-        self.free, self.capture = free, capture
+        self.free, self.repeat = free, repeat
         dtype = compute_dtype(settings.precision, scene.start.device)
         self.fast_network = network.computing_in(dtype)
         counts = settings.iterations
@@ -277,13 +275,11 @@ class _Loop:
         self._iterate()
 
     def _iterate(self) -> None:
-        z = self.optimizer.propose()
-        values, total, gradient = self._evaluate(z)
-        self.optimizer.tell(total, gradient)
-        if self.fresh:  # z was the picture that the optimiser started from
-            self.good_values, self.fresh = values, False
-        self.values = torch.where(self.optimizer.accepted, values, self.values)
-        self.moved = self.moved | self.optimizer.accepted
+        if self.done == 0:
+            self.zero_loss = self.objective.terms_at_zero(self.begun) @ self.objective.weights
+        self.run()
+        if self.fresh:  # the picture that the optimiser started from was evaluated
+            self.good_values, self.fresh = self.iteration.told.clone(), False
         self.done += 1
         self.ended = self.done == self.planned[self.scale]
         if self.done % CHECK_INTERVAL == 0 or self.ended:
@@ -291,29 +287,13 @@ class _Loop:
         if self.done == self.planned[self.scale] // 2:
             self.optimizer.set_step(self._step())
 
-    def _evaluate(self, z: Tensor) -> Evaluated:
-        """Terms (terms,), total () and gradient with respect to z (n,)."""
-        network, objective = self._network(), self.objective
-        unclamped = self.preconditioner.picture(z)
-        image = unclamped.clamp(0, 1) if self.settings.clamp else unclamped
-        if self.done == 0:
-            self.zero_loss = objective.terms_at_zero(image) @ objective.weights
-        values, total, gradient = self.batching(self.evaluation, network, objective, image)
-        if self.settings.clamp:
-            # The objective is that of the picture as it is saved. At a clamped pixel the part of the gradient that
-            # leads further out is dropped (projected gradient; Bertsekas 1982).
-            outwards = torch.where(unclamped < 0, gradient > 0, (unclamped > 1) & (gradient < 0))
-            gradient = gradient.masked_fill(outwards, 0.0)
-        return values, total, self.preconditioner.gradient(gradient)
-
-    def _evaluation(self) -> Evaluation:
-        """The plan's evaluation, captured if possible.
+    def _repeated(self, iteration: Iteration) -> Run:
+        """The iteration, captured if possible.
 
         Tiles are so large that capturing gains nothing, and eigenvalues are computed with the host's help.
         """
-        plan = self.plans[self.plan]
-        capturable = not plan.tile and self.settings.style_loss != "wasserstein"
-        return self.capture(plan.evaluation) if self.capture and capturable else plan.evaluation
+        capturable = not self.plans[self.plan].tile and self.settings.style_loss != "wasserstein"
+        return self.repeat(iteration) if self.repeat and capturable else iteration
 
     def _network(self) -> VGG:
         return self.network if self.rollbacks else self.fast_network
@@ -325,7 +305,7 @@ class _Loop:
             finer = self.scene.scales[self.scale + 1]
             base = self._enlarged(finer)
             moments = self._enlarged_moments(finer.size)
-        self._forget("evaluation", "objective", "good_values")  # they hold memory
+        self._forget("iteration", "run", "objective", "good_values")  # they hold memory
         self.scale += 1
         self.done, self.ended = 0, False
         self.begun = base
@@ -360,7 +340,7 @@ class _Loop:
         before = self.__dict__.get("optimizer")  # None if there was no memory for it either
         moments = before.moments() if isinstance(before, Adam) else None
         del before
-        self._forget("optimizer", "evaluation")
+        self._forget("optimizer", "iteration", "run")
         gc.collect()  # errors and their tracebacks are in cycles with what filled the memory
         if self.scene.start.is_cuda:
             torch.cuda.empty_cache()
@@ -374,10 +354,9 @@ class _Loop:
     def _begin(self, base: Tensor, moments: Mapping[str, Tensor] | None = None) -> None:
         """Start a new optimiser from a picture, with no history but the moments given."""
         s = self.settings
-        self._forget("optimizer", "evaluation")  # two of them may not fit
+        self._forget("optimizer", "iteration", "run")  # two of them may not fit
         self.origin = base
         self.good, self.good_loss, self.fresh = base, float("inf"), True
-        self.evaluation = self._evaluation()
         self.preconditioner = Preconditioner(base, s.precondition)
         start, step = self.preconditioner.start, self._step()
         if s.optimizer == "lbfgs":
@@ -400,8 +379,18 @@ class _Loop:
         if "good_values" not in self.__dict__:
             terms = len(self.objective.names)
             self.good_values = torch.full((terms,), torch.nan, device=base.device)
-        self.values = self.good_values
+        self.values = self.good_values.clone()
         self.moved = torch.zeros((), dtype=torch.bool, device=base.device)
+        evaluation = self.plans[self.plan].evaluation
+        self.iteration = Iteration(
+            partial(evaluation, self._network(), self.objective),
+            self.optimizer,
+            self.preconditioner,
+            clamp=s.clamp,
+            values=self.values,
+            moved=self.moved,
+        )
+        self.run = self._repeated(self.iteration)
 
     def _step(self) -> float:
         """The optimiser's step: halved by each rollback, decayed in the second half of the scale."""
@@ -411,14 +400,18 @@ class _Loop:
 
     def _check(self) -> None:
         """Decide on the host whether the optimisation goes well and is worth continuing."""
-        loss, moved, zero_loss = self._total(self.values), bool(self.moved), float(self.zero_loss)
+        total = self.values @ self.objective.weights
+        # One tensor, so that the host waits for the device once.
+        loss, moved, zero_loss = torch.stack(
+            [total, self.moved.to(total.dtype), self.zero_loss]
+        ).tolist()
         before, limit = self.good_loss, DIVERGENCE_FACTOR * self.good_loss
         if not isfinite(before):
             # The first check compares with the start. Adam's first steps may add noise to a smooth start, from which
             # it recovers, so the loss of zero activations is the least reference.
             before = self._total(self.good_values)
             limit = DIVERGENCE_FACTOR * max(before, zero_loss)
-        self.moved = torch.zeros_like(self.moved)
+        self.moved.zero_()
         if not isfinite(loss):
             self._roll_back("the loss was not finite")
         elif loss > limit and loss > zero_loss:
@@ -430,7 +423,7 @@ class _Loop:
                 self._note(f"ended early at a loss of {loss:.4g} that no longer improves")
             self.ended = True
         elif loss < self.good_loss:
-            self.good, self.good_loss, self.good_values = self.picture(), loss, self.values
+            self.good, self.good_loss, self.good_values = self.picture(), loss, self.values.clone()
 
     def _total(self, values: Tensor) -> float:
         """The weighted total of terms (terms,), on the host."""
@@ -462,7 +455,7 @@ class _Loop:
         """Take the last good picture as the result, with its losses. Raises PaintingError if there is none."""
         self._begin(self.good)
         if not self.values.isfinite().all():  # only an earlier scale had a good picture
-            self.values = self._evaluate(self.optimizer.propose())[0]
+            self.values.copy_(self.iteration.evaluate(self.optimizer.propose())[0])
         if not self.values.isfinite().all():
             raise PaintingError(
                 f"{reason}, and no earlier picture had a finite loss", remedy=_REMEDY
@@ -493,7 +486,7 @@ class _Loop:
         return moments
 
     def state(self) -> dict[str, Any]:
-        tensors = {name: getattr(self, name) for name in self._TENSORS}
+        tensors = {name: getattr(self, name) for name in (*self._TENSORS, *self._IN_PLACE)}
         return {
             "settings": asdict(self.settings),
             "sizes": [list(scale.size) for scale in self.scene.scales],
@@ -502,7 +495,8 @@ class _Loop:
             **{name: copy.copy(getattr(self, name)) for name in self._VALUES},
         }
 
-    _TENSORS = ("begun", "origin", "values", "moved", "good", "good_values", "zero_loss")
+    _TENSORS = ("begun", "origin", "good", "good_values", "zero_loss")
+    _IN_PLACE = ("values", "moved")
     _VALUES = (
         "scale", "done", "ended", "rollbacks", "events", "plan", "first_plan", "good_loss", "fresh",
     )  # fmt: skip
@@ -522,6 +516,8 @@ class _Loop:
         self._find_targets()
         self._begin(tensors["origin"])
         self.optimizer.load(state["optimizer"])
+        for name in self._IN_PLACE:  # the iteration has them
+            getattr(self, name).copy_(tensors.pop(name))
         self.__dict__.update(tensors)
         self.good_loss, self.fresh = state["good_loss"], state["fresh"]
 

@@ -117,7 +117,7 @@ class Reporting:
         return ""
 
     def _paintings(self, statuses: Sequence[WorkerStatus]) -> list[PaintingStatus]:
-        """The first job of each worker, and those painted side by side with it that have reported progress."""
+        """The first job of each worker, and the next one once it has progress: the first one is being written then."""
         running, estimates = self._dispatch.running, self._dispatch.estimates
         return [
             PaintingStatus(

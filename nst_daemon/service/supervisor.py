@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 S = JobState
 #: What the folders, the workers and the log are built from.
 NEEDS_RESTART = (
-    "folders", "model", "devices", "batch", "threads", "executor", "ray", "cache", "metrics", "log",
+    "folders", "model", "devices", "threads", "executor", "ray", "cache", "metrics", "log",
     "service.checkpoint_seconds", "service.stall_seconds", "limits.max_memory",
 )  # fmt: skip
 #: Seconds between two looks for what else may have changed: requests, free space, folders.

@@ -80,7 +80,6 @@ def make_executor(config: Config, *, await_device: bool = True) -> Executor:
         checkpoint_seconds=config.service.checkpoint_seconds,
         stall_seconds=config.service.stall_seconds,
         await_device=await_device,
-        batch=0 if config.batch == "auto" else config.batch,
         max_memory=config.limits.max_memory,
     )
     if config.executor == "ray":

@@ -82,7 +82,6 @@ class WorkerOptions:
         checkpoint_seconds: How much painting may be lost.
         stall_seconds: How long a worker may go without progress, also while it loads.
         await_device: Whether a device that is missing may still appear, because its driver loads late.
-        batch: Pictures of one size that a worker paints at the same time; 0 for what suits its device and their size.
         max_memory: Bytes that a worker on the CPU may use; 0 for what the machine (or its control group) has. A larger
             allocation is then an error that the worker survives, and the kernel does not kill it.
         renderer: `module:factory` of the renderer (see `workers.process.protocols`).
@@ -98,7 +97,6 @@ class WorkerOptions:
     checkpoint_seconds: float = Service.checkpoint_seconds
     stall_seconds: float = Service.stall_seconds
     await_device: bool = True
-    batch: int = 0
     max_memory: int = Limits.max_memory
     renderer: str = "nst_daemon.workers.process.renderer:Renderer"
 
@@ -270,13 +268,6 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """From a worker: how many tasks it takes at a time from now on."""
-
-    tasks: int
-
-
-@dataclass(frozen=True, slots=True)
 class Leaving:
     """From a worker that ends on its own: it cannot load, or its device has failed.
 
@@ -387,7 +378,6 @@ Message = (
     | Stop
     | Alive
     | Devices
-    | Room
     | Leaving
     | Loading
     | Ready

@@ -35,8 +35,7 @@ from nst_daemon.workers.messages import (
     WorkerOptions,
 )
 
-#: Tasks per worker: one that is painted, and one that is prepared or written meanwhile. A worker that paints several
-#: at the same time asks for more (`messages.Room`).
+#: Tasks per worker: one that is painted, and one that is prepared or written meanwhile.
 TASKS_PER_WORKER = 2
 #: A device is lost after this many starts in a row that led nowhere …
 LOST_AFTER_STARTS = 5
@@ -137,7 +136,6 @@ class SupervisedWorker:
     jobs: dict[str, _Given] = field(default_factory=dict)  # the one that is painted first
     process: Transport | None = None
     ready: bool = False
-    slots: int = TASKS_PER_WORKER
     info: dict[str, object] = field(default_factory=dict)
     found: tuple[str, ...] = ()  # devices that it has found, until the executor reads them
     start_at: float = math.inf  # when to start the next process
@@ -161,12 +159,12 @@ class SupervisedWorker:
     @property
     def room(self) -> int:
         """How many tasks it takes now."""
-        return max(0, self.slots - len(self.jobs)) if self.ready and not self.killed else 0
+        return TASKS_PER_WORKER - len(self.jobs) if self.ready and not self.killed else 0
 
     def start(self, now: float) -> list[Event]:
         """Start a process; the events where that is impossible."""
         assert self.process is None
-        self.ready, self.killed, self.leaving, self.slots = False, None, None, TASKS_PER_WORKER
+        self.ready, self.killed, self.leaving = False, None, None
         self.last_message = self.closed = None
         self.spawned = self.moved = self.step_since = now
         self.start_at = math.inf
@@ -281,8 +279,6 @@ class SupervisedWorker:
         match message:
             case messages.Devices(names):
                 self.found = names
-            case messages.Room(tasks):
-                self.slots = tasks
             case messages.Leaving():
                 self.leaving = message
             case Loading():
@@ -335,11 +331,11 @@ class SupervisedWorker:
         self.moved = now
 
     def _hand_over(self) -> None:
-        """Send what may be sent: the head alone where one of them must be alone, else as many as it wants."""
+        """Send what may be sent: the head alone where one of them must be alone, else all."""
         if self.process is None or not self.ready:
             return
         alone = any(given.task.alone for given in self.jobs.values())
-        for given in list(self.jobs.values())[: 1 if alone else self.slots]:
+        for given in list(self.jobs.values())[: 1 if alone else None]:
             if not given.sent:
                 given.sent = True
                 self.process.send(given.task)

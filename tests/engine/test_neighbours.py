@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import neighbours
-from nst_daemon.engine.batching import batched
 from nst_daemon.engine.evaluation import checkpointed, whole
 from nst_daemon.engine.masks import Regions, StyleRegions
 from nst_daemon.engine.memory import memory_plans
@@ -154,17 +153,6 @@ def test_every_evaluation_is_the_restated_sum(
     assert float((gradient - slope).norm() / slope.norm()) < 1e-10
 
 
-def test_pictures_of_a_batch_keep_their_own_targets(network: VGG) -> None:
-    """One pass gives two pictures the terms and gradients that each has alone."""
-    pyramids = tuple(begun(network, settings_of(), seed=10 * i) for i in range(2))
-    images = torch.cat([random(1, 3, 45, 61, seed=i) for i in range(2)])
-    values, _, gradients = batched(network, pyramids, images)
-    for i, pyramid in enumerate(pyramids):
-        alone = whole(network, pyramid, images[i : i + 1])
-        torch.testing.assert_close(values.chunk(2)[i], alone[0], rtol=1e-10, atol=0)
-        torch.testing.assert_close(gradients[i : i + 1], alone[2], rtol=1e-8, atol=1e-14)
-
-
 def test_zero_activations_have_the_terms_at_zero(network: VGG) -> None:
     """`terms_at_zero` gives the terms of zero activations."""
     pyramid = begun(network, settings_of())
@@ -246,14 +234,14 @@ def test_the_search_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     """No block of similarities is larger than asked for, and the result is that of one block."""
     queries, keys = random(500, 6), random(300, 6, seed=1)
     shapes: list[int] = []
-    addmm = torch.addmm
+    products = neighbours._products
 
-    def noted(*arguments: Tensor) -> Tensor:
-        similarities = addmm(*arguments)
+    def noted(a: Tensor, b: Tensor) -> Tensor:
+        similarities = products(a, b)
         shapes.append(similarities.numel())
         return similarities
 
-    monkeypatch.setattr(torch, "addmm", noted)
+    monkeypatch.setattr(neighbours, "_products", noted)
     found = nearest(queries, keys, block=2000)
     assert 0 < max(shapes) <= 2000
     assert torch.equal(found, nearest(queries, keys, block=10**9))
@@ -311,6 +299,29 @@ def test_activations_of_another_scale_and_order_change_nothing(
     assert (
         float((found[0] - found[1]).norm() / found[0].norm()) < 1e-4
     )  # weights are rounded to float32
+
+
+def test_samples_of_every_share_are_within_the_features() -> None:
+    """For every share of a blend the chosen positions exist and are different; none or one more than asked for."""
+    for length in range(1, 700, 7):
+        for wanted in range(1, length + 1, 5):
+            chosen = neighbours._thinned(torch.arange(length), length / wanted)
+            assert int(chosen.max()) < length
+            assert len(chosen.unique()) >= len(chosen) - 1
+            assert 0 <= len(chosen) - wanted <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_finds_the_neighbours_of_the_cpu() -> None:
+    """On a GPU, whose products are of float16 copies, at most one of a hundred features has another neighbour."""
+    queries, keys = (
+        random(1, 1, 3000, 256)[0, 0].float(),
+        random(1, 1, 2000, 256, seed=3)[0, 0].float(),
+    )
+    wanted = nearest(queries, keys)
+    found = nearest(queries.cuda(), keys.cuda(), block=1 << 20).cpu()
+    assert (found == wanted).float().mean() >= 0.99
 
 
 @pytest.mark.gpu

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst_daemon.engine.batching import batched
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
 from nst_daemon.engine.pyramid import levels_of, reduced, reduced_guide, shares
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -104,23 +103,6 @@ def test_every_evaluation_is_the_restated_sum_over_levels(
     (slope,) = torch.autograd.grad(expected, leaf)
     assert float((total - expected.detach()).abs() / total) < 1e-10
     assert float((gradient - slope).norm() / slope.norm()) < 1e-10
-
-
-def test_a_batch_over_levels_is_each_pictures_own(network: VGG) -> None:
-    """One pass for each level gives two pictures the terms and gradients that each has alone."""
-    settings = settings_of()
-    targets = TorchTargets(network, settings)
-    pyramids = tuple(
-        pyramid_of(random(45, 61, seed=i), random(53, 39, seed=i + 5), settings, targets)
-        for i in range(2)
-    )
-    images = torch.cat([random(45, 61, seed=i + 9) for i in range(2)])
-    values, totals, gradients = batched(network, pyramids, images)
-    for i, pyramid in enumerate(pyramids):
-        alone = whole(network, pyramid, images[i : i + 1])
-        torch.testing.assert_close(values.chunk(2)[i], alone[0], rtol=1e-10, atol=0)
-        torch.testing.assert_close(totals[i], alone[1], rtol=1e-10, atol=0)
-        torch.testing.assert_close(gradients[i : i + 1], alone[2], rtol=1e-8, atol=1e-14)
 
 
 def test_the_terms_of_a_picture_do_not_depend_on_the_way(network: VGG) -> None:

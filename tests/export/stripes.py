@@ -28,7 +28,7 @@ def write_classes(folder: Path, count: int = 6, *, seed: int = 0) -> Path:
     for label, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
         for i in range(count):
-            array = draw(label, seed + 2 * i + label, 32 + 3 * i, 40 - i)
+            array = draw(label, seed + 2 * i + label, 32 + 3 * (i % 8), 40 - i % 8)
             suffix = ("png", "jpg", "webp")[i % 3]
             Image.fromarray(array).save(folder / name / f"{i}.{suffix}")
     return folder

@@ -362,14 +362,14 @@ def test_reconfiguring_keeps_what_runs(bench: Bench) -> None:
 def test_what_needs_a_restart_is_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """What workers were started with stays as it is, and the log names each such key, within its section too."""
     service = dataclasses.replace(bench.config.service, checkpoint_seconds=7.0, settle_seconds=9.0)
-    bench.supervisor.reconfigure(dataclasses.replace(bench.config, service=service, batch=4))
+    bench.supervisor.reconfigure(dataclasses.replace(bench.config, service=service, threads=4))
     now = bench.supervisor.config
-    assert (now.batch, now.service.checkpoint_seconds, now.service.settle_seconds) == (
-        bench.config.batch,
+    assert (now.threads, now.service.checkpoint_seconds, now.service.settle_seconds) == (
+        bench.config.threads,
         bench.config.service.checkpoint_seconds,
         9.0,
     )
-    for key in ("batch", "service.checkpoint_seconds"):
+    for key in ("threads", "service.checkpoint_seconds"):
         assert f"{key} has changed; restart the daemon to apply the change" in caplog.text
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from nst_daemon.errors import Retry
 from nst_daemon.samples import CONTENT, STYLE
-from nst_daemon.workers.messages import Died, Note, Progress, Staged, Started, Stopped, Task
+from nst_daemon.workers.messages import Died, Note, Progress, Staged, Stopped, Task
 from tests.workers.conftest import Harness, Jobs
 
 pytestmark = pytest.mark.slow
@@ -218,29 +218,6 @@ def test_preparing_gives_way_to_painting(real: Harnesses) -> None:
     painting = nice.pop(b.pid())
     nicer = [value for value in nice.values() if value == min(19, painting + 10)]
     assert len(nicer) > 1, nice  # the one that prepares, and what onnxruntime has started from it
-
-
-def test_side_by_side_is_as_alone(real: Harnesses, pair: Callable[..., Task]) -> None:
-    """Two pictures that are painted at the same time differ by less than two levels from those painted alone.
-
-    The two differ from each other by some 70. One pass for both may add in another order, as every processor does in
-    its own way, and each iteration magnifies that, so there are few.
-    """
-    together, alone = real(batch=2), real()
-    pictures = []
-    for b, name in ((together, "together"), (alone, "alone")):
-        b.patience = 300.0
-        b.ready()
-        few = {"iterations": [6, 12], "deterministic": False}
-        tasks = [pair(f"{name}{i}", seed=i, **few) for i in (1, 2)]
-        for task in tasks:
-            b.executor.submit(task)
-        b.until(lambda b=b: len(b.of(Staged)) == 2)  # type: ignore[misc]
-        pictures.append([levels(task.stage / f"{task.name}.png") for task in tasks])
-    begun = [type(e) for e in together.events if isinstance(e, Started | Staged)]
-    assert begun[:2] == [Started, Started]  # both, before the first was done
-    for side_by_side, own in zip(*pictures, strict=True):
-        assert np.abs(side_by_side - own).mean() < 2  # levels of 255
 
 
 def levels(path: Path) -> np.ndarray[Any, np.dtype[np.int16]]:

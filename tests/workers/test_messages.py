@@ -53,7 +53,6 @@ MESSAGES: list[messages.Message] = [
     messages.Alive(),
     messages.Loading("cpu", "loading the weights", 1.5),
     messages.Devices(("cuda:0", "cuda:1")),
-    messages.Room(9),
     messages.Leaving("no", permanent=True, detail="trace\nback"),
     Ready("cpu", {"threads": 2, "versions": {"torch": "2"}}),
     Started("cpu", "1"),

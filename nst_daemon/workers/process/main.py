@@ -1,9 +1,8 @@
 """A worker: one process, one device, a resident model, picture after picture.
 
-It has four threads or more. The main thread paints; where pictures of one size are painted at the same time, further
-threads paint. `_listen` receives messages and sends `Alive`. `_prepare` loads the model and prepares the next job while
-this one is painted. `_stage` writes a finished picture while the next one is painted. Only a thread that paints reports
-progress, so that a process that lives but does not paint is noticed.
+It has four threads. The main thread paints. `_listen` receives messages and sends `Alive`. `_prepare` loads the model
+and prepares the next job while this one is painted. `_stage` writes a finished picture while the next one is painted.
+Only the main thread reports progress, so that a process that lives but does not paint is noticed.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ from nst_daemon.workers.messages import Failed, Ready, Staged, Started, Stopped,
 from nst_daemon.workers.process.attempt import Attempt
 from nst_daemon.workers.process.loading import LoadingReports
 from nst_daemon.workers.process.protocols import (
-    BatchGroup,
     PreparedProtocol,
     RendererFactory,
     RendererProtocol,
@@ -61,9 +59,7 @@ class _Job:
     task: Task
     prepared: PreparedProtocol | None = None
     prepare_seconds: float = 0.0
-    group: BatchGroup = BatchGroup()
-    taken: bool = False  # by a thread that paints
-    painting: bool = False
+    taken: bool = False  # by the thread that paints
     announced: bool = False
     cancelled: bool = False
 
@@ -78,11 +74,9 @@ class Worker:
         self._options = hello.options
         self._sending = threading.Lock()
         self._changed = threading.Condition()  # guards _jobs and the flags of its jobs
-        # First those that are staged, then those that are painted, then those that are prepared or wait.
+        # First those that are staged, then the one that is painted, the one that is prepared, and those that wait.
         self._jobs: list[_Job] = []
         self._stager = ThreadPoolExecutor(1, "stage")
-        self._painters: list[threading.Thread] = []  # besides the main thread
-        self._wanted = 2  # tasks at a time, as the daemon knows
         self._stopping = False
         self._ready = False
         self._leaving: messages.Leaving | None = None  # why this process must be replaced
@@ -93,9 +87,8 @@ class Worker:
         """Load, then paint until told to stop, or until the device fails."""
         for target in (self._listen, self._prepare):
             threading.Thread(target=target, name=target.__name__[1:], daemon=True).start()
-        self._paint_all()
-        for painter in self._painters:
-            painter.join()
+        while (job := self._next()) is not None:
+            self._work(job)
         self._release()
 
     def stop(self) -> None:
@@ -106,7 +99,7 @@ class Worker:
         with self._changed:
             self._changed.notify_all()
 
-    # The threads besides those that paint
+    # The threads besides the one that paints
 
     def _listen(self) -> None:
         """Receive the daemon's messages; send `Alive`, and `Loading` as long as that advances."""
@@ -151,25 +144,20 @@ class Worker:
             began = time.monotonic()
             try:
                 prepared = self._renderer.prepare(job.task)
-                group = self._renderer.batch_group(prepared)
             except Exception as error:  # noqa: BLE001 (an error of a job does not end the worker)
                 self._fail(job, error)
             else:
                 with self._changed:
                     job.prepare_seconds = time.monotonic() - began
-                    job.group, job.prepared = group, prepared
+                    job.prepared = prepared
                     self._changed.notify_all()
 
     def _wait_for_unprepared(self) -> _Job:
+        """The next job to prepare, once no prepared one waits to be painted: each takes memory."""
         with self._changed:
-            while True:
-                ready = [job for job in self._jobs if job.prepared is not None and not job.taken]
-                # At most as many as are painted at the same time: each takes memory.
-                if len(ready) < max((job.group.limit for job in ready), default=1):
-                    for job in self._jobs:
-                        if job.prepared is None:
-                            return job
+            while (job := self._first_waiting()) is None or job.prepared is not None:
                 self._changed.wait()
+            return job
 
     def _cancel(self, job_id: str) -> None:
         """End the job: at once if it is not painted yet, else after the current step."""
@@ -181,7 +169,7 @@ class Worker:
             if not job.taken:
                 self._answer(job, Stopped(self._name, job_id, cancelled=True))
 
-    # The threads that paint
+    # The thread that paints
 
     def _load(self) -> RendererProtocol:
         """Make the renderer, on the device that was named or is found."""
@@ -205,41 +193,22 @@ class Worker:
             machine.limit_memory(options.max_memory)
         return load_factory(options.renderer)(options, device, self._loading.report)
 
-    def _paint_all(self) -> None:
-        """Paint job after job until it is time to end."""
-        while (job := self._next()) is not None:
-            self._work(job)
-
     def _next(self) -> _Job | None:
         """The next job, once it can be painted; None when it is time to end."""
         with self._changed:
             while not self._stopping and self._leaving is None:
-                job = next((job for job in self._jobs if not job.taken), None)
-                if job is not None and self._may_start(job):
-                    job.taken = job.painting = True
+                job = self._first_waiting()
+                if job is not None and job.prepared is not None:
+                    job.taken = True
                     self._announce(job)
-                    self._make_room(job.group.limit)
                     return job
                 # A signal may set _stopping just before this.
                 self._changed.wait(ALIVE_SECONDS)
         return None
 
-    def _may_start(self, job: _Job) -> bool:
-        """Whether it is prepared, and may be painted at the same time as those that are being painted."""
-        others = [other for other in self._jobs if other.painting]
-        if job.prepared is None or len(others) >= job.group.limit:
-            return False
-        return all(other.group == job.group for other in others)
-
-    def _make_room(self, limit: int) -> None:
-        """Have a thread for each of `limit` pictures, and ask for so many tasks and one to prepare."""
-        while len(self._painters) < limit - 1:
-            painter = threading.Thread(target=self._paint_all, name="paint", daemon=True)
-            self._painters.append(painter)
-            painter.start()
-        if self._wanted != limit + 1:
-            self._wanted = limit + 1
-            self._say(messages.Room(self._wanted))
+    def _first_waiting(self) -> _Job | None:
+        """The first job that is not taken yet; of those that follow, none is prepared."""
+        return next((job for job in self._jobs if not job.taken), None)
 
     def _work(self, job: _Job) -> None:
         """Paint one job. It is answered in any case, here or in `_stage`."""
@@ -252,9 +221,6 @@ class Worker:
                 self._stager.submit(self._stage, job, end)
             else:
                 self._answer(job, end)
-        with self._changed:
-            job.painting = False
-            self._changed.notify_all()
 
     def _stage(self, job: _Job, finished: FinishedAttempt) -> None:
         """Write the picture, and answer in any case."""
@@ -290,7 +256,7 @@ class Worker:
             self._say(self._leaving)
 
     def _leave(self, why: messages.Leaving) -> None:
-        """End after the pictures that are being painted."""
+        """End after the picture that is being painted."""
         with self._changed:
             self._leaving = why
             self._changed.notify_all()

@@ -5,8 +5,7 @@ Nothing here imports torch. The renderer is made by a factory, which `WorkerOpti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,19 +77,6 @@ class RenderingProtocol(Protocol):
         """Write the picture, with its essentials embedded. Raises PictureError, StorageError."""
 
 
-@dataclass(frozen=True)
-class BatchGroup:
-    """Which pictures may be painted at the same time.
-
-    Args:
-        key: Pictures with an equal key belong together.
-        limit: How many are painted at the same time, at most.
-    """
-
-    key: Hashable = None
-    limit: int = 1
-
-
 class RendererProtocol(Protocol):
     """Tasks in, pictures out.
 
@@ -102,13 +88,10 @@ class RendererProtocol(Protocol):
         """Device, threads, network, weights with their digest, versions: for the log, status and sidecars."""
 
     def prepare(self, task: Task) -> Any:
-        """Decode the inputs, compute the targets: a `PreparedProtocol`. Called in one thread while others paint."""
-
-    def batch_group(self, prepared: Any) -> BatchGroup:
-        """Which pictures may be painted at the same time as this one."""
+        """Decode the inputs, compute the targets: a `PreparedProtocol`. Called in one thread while another paints."""
 
     def paint(self, prepared: Any, state: bytes | None) -> Generator[Any]:
-        """Paint, yielding a `StepProtocol` after each iteration; state: from `dump`. Several threads call it."""
+        """Paint, yielding a `StepProtocol` after each iteration; state: from `dump`."""
 
     def dump(self, step: Any) -> bytes:
         """The state from which `paint` continues after this step."""

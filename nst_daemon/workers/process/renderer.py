@@ -18,13 +18,7 @@ from nst_daemon.jobs import Role
 from nst_daemon.painter import NamedFile, Painter, Prepared, Rendering
 from nst_daemon.pictures.destination import Destination
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
-from nst_daemon.workers.process.protocols import BatchGroup, Report
-
-#: Pixels that should fill a GPU: pictures are painted at the same time up to this sum, unless `batch` is set.
-#: Calculated for an H200, not measured.
-FULL_GPU_PIXELS = 2 * 512 * 512
-#: The most pictures that are painted at the same time.
-MOST_AT_ONCE = 16
+from nst_daemon.workers.process.protocols import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,6 @@ class Renderer:
     """
 
     def __init__(self, options: WorkerOptions, device: str, report: Report) -> None:
-        self._batch = options.batch
         self._painter = Painter(
             options.network,
             options.weights,
@@ -127,20 +120,6 @@ class Renderer:
             ),
         )
         return RenderJob(prepared)
-
-    def batch_group(self, job: RenderJob) -> BatchGroup:
-        """Pictures of one size and network. The limit depends on the device and the size."""
-        settings, (width, height) = job.settings, job.size
-        limit = self._batch
-        if not limit:
-            gpu = self._painter.device.type == "cuda"
-            limit = max(1, FULL_GPU_PIXELS // (width * height)) if gpu else 1
-        if settings.deterministic or limit == 1:
-            return BatchGroup()  # in a batch, the last bits depend on the other pictures
-        sizes = tuple(scale.size for scale in job.prepared.scene.scales)
-        return BatchGroup(
-            (sizes, self._painter.spec(settings), settings.precision), min(limit, MOST_AT_ONCE)
-        )
 
     def paint(self, job: RenderJob, state: bytes | None) -> Generator[Step]:
         """Paint, yielding after each iteration."""

@@ -1,0 +1,70 @@
+"""One iteration of a painting: evaluate the picture, tell the optimiser, note which picture is the best so far.
+
+Everything is on the device and changed in place, so that on a GPU the whole iteration can be one CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nst_daemon.engine.optimizers import LBFGS, Adam
+from nst_daemon.engine.preconditioner import Preconditioner
+from nst_daemon.engine.pyramid import Evaluated
+
+#: Terms (terms,), their weighted sum () and its gradient, of a picture (1, 3, h, w).
+EvaluatePicture = Callable[[Tensor], Evaluated]
+
+
+class Iteration:
+    """An iteration as a function without arguments.
+
+    Args:
+        evaluate: Of the objective.
+        optimizer: It moves the picture.
+        preconditioner: Its coordinates.
+        clamp: Keep the picture within [0, 1].
+        values: (terms,), replaced by those of the optimiser's solution.
+        moved: () bool, becomes True when a step is accepted.
+
+    Attributes:
+        told: (terms,), of the picture evaluated last.
+    """
+
+    def __init__(
+        self,
+        evaluate: EvaluatePicture,
+        optimizer: LBFGS | Adam,
+        preconditioner: Preconditioner,
+        *,
+        clamp: bool,
+        values: Tensor,
+        moved: Tensor,
+    ) -> None:
+        self._evaluate, self._clamp = evaluate, clamp
+        self._optimizer, self._preconditioner = optimizer, preconditioner
+        self._values, self._moved = values, moved
+        self.told = values.clone()
+
+    def __call__(self) -> None:
+        """Do an iteration."""
+        values, total, gradient = self.evaluate(self._optimizer.propose())
+        self._optimizer.tell(total, gradient)
+        accepted = self._optimizer.accepted
+        self.told.copy_(values)
+        self._values.copy_(torch.where(accepted, values, self._values))
+        self._moved.logical_or_(accepted)
+
+    def evaluate(self, z: Tensor) -> Evaluated:
+        """Terms (terms,), total () and gradient with respect to the optimiser's coordinates z (n,)."""
+        unclamped = self._preconditioner.picture(z)
+        image = unclamped.clamp(0, 1) if self._clamp else unclamped
+        values, total, gradient = self._evaluate(image)
+        if self._clamp:
+            # The objective is that of the picture as it is saved. At a clamped pixel the part of the gradient that
+            # leads further out is dropped (projected gradient; Bertsekas 1982).
+            outwards = torch.where(unclamped < 0, gradient > 0, (unclamped > 1) & (gradient < 0))
+            gradient = gradient.masked_fill(outwards, 0.0)
+        return values, total, self._preconditioner.gradient(gradient)
