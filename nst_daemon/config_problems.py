@@ -17,6 +17,8 @@ from nst_daemon.suggestions import did_you_mean, question, similar_keys
 Key = tuple[str, ...]
 
 EVERY_KEY = "`nst-daemon config show` lists every key"
+#: Keys of earlier versions, and why they have gone.
+REMOVED = {"batch": "pictures are painted one after the other, which became faster"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ def validation_problems(error: ValidationError, keys: Mapping[str, ConfigKey]) -
 def unknown_key(key: Key, known: Iterable[str]) -> Problem:
     """The problem of a key that does not exist."""
     name = shortened(".".join(key))
+    if name in REMOVED:
+        return Problem(key, f"{name} has been removed: {REMOVED[name]}", "delete it")
     meant = similar_keys(name, list(known))
     remedy = question(meant) or EVERY_KEY
     leaf = name.rpartition(".")[2]

@@ -275,6 +275,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("servise: {}", "servise is not a setting"),
+        ("batch: auto", "batch has been removed"),
         ("service: {settle: 3}", "service.settle is not a setting"),
         ("service: {settle_seconds: soon}", "service.settle_seconds"),
         ("service: {settle_seconds: -1}", "service.settle_seconds"),
