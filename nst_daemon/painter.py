@@ -293,6 +293,8 @@ class Painter:
         report("loading the weights")
         self._state = load_weights(self.weights)
         folder = cache_dir or default_cache_dir()
+        # Of the kernels that Triton compiles: a service has no home folder.
+        os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
         self._onnx = OnnxFiles(folder / "onnx", kept=onnx_files, report=report)
         self._cache = StyleCache(folder / "styles", cache_bytes) if cache_bytes else None
         self._networks: dict[Hashable, VGG] = {}

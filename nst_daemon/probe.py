@@ -8,6 +8,7 @@ JSON object (network, weights, devices, threads, cache_dir, render, formats). St
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +44,7 @@ def main() -> None:
     """Run all checks for the options in standard input, and print the findings."""
     options = json.load(sys.stdin)
     rows: list[Row] = []
-    for check in (_formats, _devices, _onnxruntime, _weights, _onnx_file):
+    for check in (_formats, _devices, _fused_kernels, _onnxruntime, _weights, _onnx_file):
         known = {message for _, _, message, _ in rows}
         rows += [row for row in _run(check, options) if row[2] not in known]
     json.dump(rows, sys.stdout)
@@ -114,6 +115,27 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
             f"{device}: {device_name(device)}, {size}, convolutions in {dtype}",
             "",
         )
+
+
+def _fused_kernels(options: Mapping[str, Any]) -> Iterator[Row]:
+    """Whether the kernels for an NVIDIA GPU can be compiled."""
+    device = find_device(_device_names(options)[0])
+    if device.type != "cuda" or torch.version.hip is not None:
+        return
+    from nst_daemon.engine import fused  # noqa: PLC0415 (imports Triton)
+
+    with tempfile.TemporaryDirectory() as folder:  # the doctor leaves the cache as it is
+        os.environ["TRITON_CACHE_DIR"] = folder
+        problem = fused.problem()
+    if problem:
+        yield (
+            "warning",
+            "fused kernels",
+            f"they cannot be compiled, so painting takes about twice as long: {problem}",
+            "install a C compiler and Python's headers (Debian: gcc and python3-dev)",
+        )
+    else:
+        yield "good", "fused kernels", "they are compiled for this GPU", ""
 
 
 def _onnxruntime(options: Mapping[str, Any]) -> Iterator[Row]:

@@ -9,7 +9,6 @@ fastest if they are channels last. `engine.fusion` decides when these are used, 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -18,7 +17,6 @@ import torch
 from torch import Tensor
 
 from nst_daemon.errors import first_line
-from nst_daemon.files import default_cache_dir
 
 try:
     import triton
@@ -34,16 +32,15 @@ ELEMENTS, WARPS = 4096, 4
 
 
 @cache
-def available() -> bool:
-    """Whether the kernels can be used: there are Triton, a CUDA GPU and the C compiler that Triton needs.
+def problem() -> str:
+    """Why the kernels cannot be used, in one line; "" if they can.
 
+    They need Triton, an NVIDIA GPU, and a C compiler and Python's headers, with which Triton builds what starts a kernel.
     The first call compiles kernels, for bfloat16, which not all GPUs have, so it must not be part of a capture.
-    Compiled kernels are kept in TRITON_CACHE_DIR, which is set if it is not.
     """
     if triton is None or torch.version.hip is not None or not torch.cuda.is_available():
-        return False
+        return "they need Triton and an NVIDIA GPU"
     try:
-        os.environ.setdefault("TRITON_CACHE_DIR", str(default_cache_dir() / "triton"))
         with torch.enable_grad():
             x = torch.zeros(1, 64, 2, 2, dtype=torch.bfloat16, device="cuda", requires_grad=True)
             mean, unit = x.detach()[0, :, 0, 0].float(), x.detach()
@@ -51,8 +48,8 @@ def available() -> bool:
             torch.autograd.grad(total, x)
     except Exception as error:  # noqa: BLE001 (torch's own functions do the same)
         log.warning("fused GPU kernels are not used: %s", first_line(error))
-        return False
-    return True
+        return first_line(error)
+    return ""
 
 
 def cosine_distances(

@@ -32,7 +32,7 @@ def kernels(device: torch.device, dtype: torch.dtype) -> Any:
         return None
     from nst_daemon.engine import fused  # noqa: PLC0415 (imports Triton, which a CPU does not need)
 
-    return fused if fused.available() else None
+    return None if fused.problem() else fused
 
 
 def kernels_for(x: Tensor) -> Any:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from watchdog.observers.api import BaseObserver, EventEmitter
 
 from nst_daemon import rights, tokens
@@ -376,3 +377,23 @@ def test_an_inbox_that_may_not_be_reached_counts_as_missing(tmp_path: Path) -> N
         assert list(doctor.check_ledger(tmp_path / "closed" / "inbox")) == []
 
     User(12345, 12345).run(part)
+
+
+@pytest.mark.parametrize(
+    ("problem", "level"), [("", "good"), ("Failed to find C compiler.", "warning")]
+)
+def test_kernels_that_cannot_be_compiled_are_said(
+    monkeypatch: pytest.MonkeyPatch, problem: str, level: str
+) -> None:
+    """On an NVIDIA GPU the probe says whether the fused kernels are compiled, why not, and what to install."""
+    from nst_daemon import probe
+    from nst_daemon.engine import fused
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", "")
+    monkeypatch.setattr(probe, "_device_names", lambda options: ["cuda:0"])
+    monkeypatch.setattr(probe, "find_device", torch.device)
+    monkeypatch.setattr(fused, "problem", lambda: problem)
+    ((found, subject, message, remedy),) = probe._fused_kernels({})
+    assert (found, subject) == (level, "fused kernels")
+    assert problem in message
+    assert ("python3-dev" in remedy) is bool(problem)
