@@ -35,7 +35,7 @@ ELEMENTS, WARPS = 4096, 4
 def problem() -> str:
     """Why the kernels cannot be used, in one line; "" if they can.
 
-    They need Triton, an NVIDIA GPU, and a C compiler and Python's headers, with which Triton builds what starts a kernel.
+    They need Triton, an NVIDIA GPU, and what Triton builds its launcher with: a C compiler and Python's headers.
     The first call compiles kernels, for bfloat16, which not all GPUs have, so it must not be part of a capture.
     """
     if triton is None or torch.version.hip is not None or not torch.cuda.is_available():
