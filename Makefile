@@ -40,11 +40,12 @@ bench-full: $(STAMP)  ## the same at 256 and 384 px with 500 evaluations (hours)
 	$(BIN)/python -m benchmarks.precision --size 256 --evaluations 300
 
 # WHEELS: a folder of wheels; they, and the program, are installed into $(PYTHON), which has torch, without a network.
+# If $(PYTHON) does not have setuptools (77 or newer), setuptools-scm and vcs-versioning, WHEELS must have them.
 WHEELS ?=
 OFFLINE := -m pip install --quiet --no-index --no-deps
 gpu: $(if $(WHEELS),,$(STAMP))  ## on a GPU: tests, pictures, speed against the hardware's limit, memory, a profile
 	$(if $(WHEELS),$(PYTHON) $(OFFLINE) $(WHEELS)/*.whl)
-	$(if $(WHEELS),$(PYTHON) $(OFFLINE) --no-build-isolation --editable .)
+	$(if $(WHEELS),$(PYTHON) $(OFFLINE) --no-build-isolation --check-build-dependencies --editable .)
 	$(if $(WHEELS),$(PYTHON),$(BIN)/python) -m benchmarks.gpu
 
 config: $(STAMP)  ## write config.yaml from the settings in the code

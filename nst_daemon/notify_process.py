@@ -25,7 +25,6 @@ from nst_daemon.errors import ConfigError, NstError
 from nst_daemon.managed_process import end_with_parent
 from nst_daemon.names import printable
 
-INSTALL = extras.install("notify")
 #: The longer side of an attached picture in pixels, and the largest picture that is reduced for it.
 ATTACHED_SIDE, MOST_PIXELS, MOST_BYTES = 1024, 20_000_000, 128 * 1024 * 1024
 #: Parts of a URL that are shorter than this are not removed from reasons: they would match parts of words.
@@ -52,7 +51,8 @@ def send(urls: Sequence[str], message: Mapping[str, str]) -> dict[int, str]:
         Why a URL was not reached, by its index; empty if all were.
     """
     if missing():
-        return dict.fromkeys(range(len(urls)), f"Apprise is not installed; {INSTALL}")
+        why = f"Apprise is not installed; {extras.install('notify')}"
+        return dict.fromkeys(range(len(urls)), why)
     with tempfile.TemporaryDirectory(prefix="nst-notify-") as folder:
         picture = attachment(message["picture"], Path(folder)) if message["picture"] else None
         with _collected(), ThreadPoolExecutor(max_workers=8) as pool:
@@ -68,7 +68,9 @@ def missing() -> bool:
 def unusable(urls: Sequence[str]) -> list[int]:
     """The indices of the URLs that Apprise does not understand. Raises ConfigError if it is not installed."""
     if missing():
-        raise ConfigError("notify.urls needs Apprise, which is not installed", remedy=INSTALL)
+        raise ConfigError(
+            "notify.urls needs Apprise, which is not installed", remedy=extras.install("notify")
+        )
     with _collected():
         return [index for index, url in enumerate(urls) if not len(_service(url))]
 

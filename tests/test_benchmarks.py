@@ -21,5 +21,5 @@ def test_every_script_can_be_imported(name: str) -> None:
     """Importing a script finds everything that it uses of the package, and the script explains itself."""
     # Not `importorskip`: Ray reads its settings when it is imported, and other tests set them first.
     if name == "benchmarks.cluster" and find_spec("ray") is None:
-        pytest.skip("Ray is not installed: nst-daemon[ray]")
+        pytest.skip("Ray is not installed")
     assert importlib.import_module(name).__doc__

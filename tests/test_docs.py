@@ -27,6 +27,23 @@ PAGES = [
     ROOT / "benchmarks" / "NOTES.md",
     ROOT / "nst_daemon" / "weights" / "README.md",
 ]
+#: Suffixes of files with text for people, or with commands.
+TEXTS = {
+    "",
+    ".cff",
+    ".conf",
+    ".html",
+    ".js",
+    ".json",
+    ".md",
+    ".py",
+    ".service",
+    ".sh",
+    ".toml",
+    ".txt",
+    ".yaml",
+    ".yml",
+}
 #: Words that come before the name of a program in a shell command.
 BEFORE = re.compile(r"(?:(?:sudo(?: -u \w+| -\w+)*|nice|time|\w+=\S*) +)*")
 
@@ -143,6 +160,46 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert f": {page.name}\n" in navigation, f"add {page.name} to nav in mkdocs.yml"
+
+
+#: An installer that is given our name, or our name with an extra.
+FROM_PYPI = re.compile(
+    r"(?:pip3?|pipx|uv tool) install\b(?:(?!--no-index)[^\n`|;&#])*"
+    r"(?<!--reinstall-package)[ '\"]nst[-_]daemon(?![\w/.*-])"
+    r"|\bnst[-_]daemon\[[a-z]"
+)
+
+
+def test_commands_that_install_from_pypi_are_found() -> None:
+    """A command that takes our name from an index is found; paths, files and folders of wheels are not."""
+    for command in (
+        "pip install nst-daemon",
+        "pip3 install -U 'nst-daemon'",
+        "python -m pip install 'nst-daemon[web]'",
+        "pipx install nst-daemon==1.0",
+        "uv tool install --with onnxruntime nst-daemon",
+    ):
+        assert FROM_PYPI.search(command), command
+    for command in (
+        "pip install ./nst-daemon",
+        "pip install nst_daemon-1.0-py3-none-any.whl",
+        "pip install --no-index --find-links wheels nst-daemon",
+        "uv tool install --reinstall-package nst-daemon ./",
+        "pip install . && nst-daemon doctor",
+    ):
+        assert not FROM_PYPI.search(command), command
+
+
+def test_nothing_says_to_install_our_name_from_pypi() -> None:
+    """No page, message, unit or recipe installs `nst-daemon` from PyPI, where the name is not ours yet."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    allowed = {"pyproject.toml", "tests/test_docs.py"}  # its extra `dev` has the other extras
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if not name or name in allowed or path.suffix not in TEXTS or not path.is_file():
+            continue
+        found = FROM_PYPI.search(path.read_text(encoding="utf-8", errors="replace"))
+        assert not found, f"{name}: {found[0]}"
 
 
 def test_readme_example_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -82,11 +83,14 @@ def test_wheel_paints_away_from_the_checkout(installed: Path, tmp_path: Path) ->
     subprocess.run([installed / "python", "-c", lay_out], cwd=tmp_path, check=True)
     said = run(
         *(installed, "stylize", "riverside.content.png", "riverside.style.png", "-o", "c.png"),
-        *("--size", "48", "--set", "iterations=2"),
+        *("--size", "48", "--set", "iterations=2", "--sidecar"),
         cwd=tmp_path,
     )
     assert said.strip() == "c.png"
     assert (tmp_path / "c.png").stat().st_size > 1000
+    # The version of a copy without .git
+    assert json.loads((tmp_path / "c.json").read_text())["version"] == "0.1.dev0"
+    assert run(installed, "--version", cwd=tmp_path) == "nst-daemon 0.1.dev0\n"
 
 
 def test_wheel_holds_no_module_called_export(installed: Path, tmp_path: Path) -> None:

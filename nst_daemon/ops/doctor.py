@@ -24,7 +24,7 @@ from watchdog.events import FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from nst_daemon import extras, rights, tokens
+from nst_daemon import __version__, extras, rights, tokens
 from nst_daemon.config import Config, Folders
 from nst_daemon.errors import ConfigError, NstError, StorageError
 from nst_daemon.files import nearest
@@ -37,7 +37,7 @@ from nst_daemon.ops.layout import wrapped
 from nst_daemon.ops.status import read_live
 from nst_daemon.overlaps import overlaps
 from nst_daemon.units import count, duration, size
-from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
+from nst_daemon.web.options import PageOptions, missing_packages
 
 Level = Literal["good", "warning", "bad"]
 
@@ -76,7 +76,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         mounts: the text of a mount table; /proc/self/mounts is read if None.
     """
     return [
-        check_python(),
+        check_program(),
         check_configuration(config),
         *check_packages(requires("nst-daemon") or []),
         *probe(config),
@@ -101,9 +101,10 @@ def installed_version(name: str) -> str:
         return ""
 
 
-def check_python() -> Finding:
-    """Report the Python version. (The package cannot be installed into one that is too old.)"""
-    return Finding("good", "Python", f"{platform.python_version()} at {sys.executable}")
+def check_program() -> Finding:
+    """Report the versions of nst-daemon and of Python. (It cannot be installed into a Python that is too old.)"""
+    message = f"{__version__}, Python {platform.python_version()} at {sys.executable}"
+    return Finding("good", "nst-daemon", message)
 
 
 def check_configuration(config: Config) -> Finding:
@@ -321,7 +322,7 @@ def check_status_page(page: PageOptions, missing: Sequence[str]) -> Iterator[Fin
         return
     if missing:
         message = f"status_page {page.address} needs packages that are not installed: {', '.join(missing)}"
-        yield Finding("bad", "status page", message, INSTALL)
+        yield Finding("bad", "status page", message, extras.install("web"))
         return
     try:
         page.check()

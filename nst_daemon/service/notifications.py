@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from nst_daemon import extras
 from nst_daemon.addresses import is_local, split_address
 from nst_daemon.config import Config
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.names import printable, shortened
-from nst_daemon.notify_process import INSTALL, missing
+from nst_daemon.notify_process import missing
 from nst_daemon.service.outbox import Message, Outbox
 from nst_daemon.units import count
 
@@ -88,7 +89,8 @@ class Notifications:
         """Continue with another configuration. The log says if messages cannot be sent."""
         self._config = config
         if config.notify.urls and missing():
-            log.warning("notify.urls needs Apprise, which is not installed; %s", INSTALL)
+            remedy = extras.install("notify")
+            log.warning("notify.urls needs Apprise, which is not installed; %s", remedy)
 
     def job_ended(self, job: Job) -> None:
         """A job is done or has failed. The pictures of a batch are reported at its end, if that is reported."""

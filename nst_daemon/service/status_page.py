@@ -12,11 +12,12 @@ import logging
 import math
 import socket
 
+from nst_daemon import extras
 from nst_daemon.addresses import not_available, split_address
 from nst_daemon.errors import ConfigError
 from nst_daemon.managed_process import ManagedProcess, exit_reason, own_module
 from nst_daemon.units import duration
-from nst_daemon.web.options import INSTALL, PageOptions, missing_packages
+from nst_daemon.web.options import PageOptions, missing_packages
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def listen(address: str) -> socket.socket | None:
     if not address:
         return None
     if missing := missing_packages():
-        raise ConfigError(f"status_page needs {', '.join(missing)}", remedy=INSTALL)
+        raise ConfigError(f"status_page needs {', '.join(missing)}", remedy=extras.install("web"))
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -14,7 +14,6 @@ from nst_daemon.tokens import AcceptedTokens, listed
 
 #: The modules that the extra `web` installs.
 NEEDED = ("fastapi", "starlette", "uvicorn")
-INSTALL = extras.install("web")
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ def test_a_daemon_without_apprise_says_so(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
     assert "Apprise, which is not installed" in line
-    assert "nst-daemon[notify]" in line
+    assert "pip install 'apprise>=" in line
 
 
 # With the real process

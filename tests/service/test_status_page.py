@@ -136,7 +136,7 @@ def test_without_the_extra_it_is_refused(
     monkeypatch.setitem(
         sys.modules, "uvicorn", None
     )  # Python's own mark of a module that is absent
-    with pytest.raises(ConfigError, match=r"uvicorn.*-m pip install 'nst-daemon\[web\]'"):
+    with pytest.raises(ConfigError, match=r"uvicorn.*-m pip install 'fastapi>=.*' 'uvicorn>="):
         StatusPage(options)
 
 

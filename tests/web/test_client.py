@@ -421,7 +421,8 @@ def test_without_httpx2_the_message_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        f"nst_daemon.client needs httpx2; install it: {sys.executable} -m pip install 'nst-daemon[client]'\n"
+        "nst_daemon.client needs httpx2; install the extra client: "
+        f"{sys.executable} -m pip install 'httpx2>=2.0'\n"
     )
 
 

@@ -43,7 +43,7 @@ from tests.small_cluster import SmallCluster, small_cluster
 from tests.workers.conftest import ROOT, Harness, Jobs
 
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed: nst-daemon[ray]"
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed"
 )
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the cluster as well
 #: The longest wait for anything of a cluster, in seconds.
@@ -333,5 +333,5 @@ def test_a_cluster_that_is_away_is_said_once_and_tried_again(tmp_path: Path, job
 
 def test_without_the_extra_it_is_refused() -> None:
     """Without Ray the executor is refused, with the command that installs it."""
-    with pytest.raises(ConfigError, match=r"pip install 'nst-daemon\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'ray\[client\]>="):
         RayExecutor(configuration.Ray(), installed=lambda: False)
