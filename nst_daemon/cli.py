@@ -276,6 +276,20 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def health(config: ConfigOption = None) -> None:
+    """Check whether a daemon serves the root and writes its status. For containers and monitoring.
+
+    Exit code 0: it does; 1: no daemon is running, or it has not written its status for a minute.
+    """
+    from nst_daemon.ops.status import check_health
+
+    state, line = check_health(configured(config).folders)
+    print(f"{state}: {printable(line)}")
+    if state != "ok":
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(config: ConfigOption = None) -> None:
     """Write the ONNX file for the configured network and compare it with torch."""
     machine.wait_passively()  # before torch is imported

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from nst_daemon import files, rights
 from nst_daemon.config import Folders
@@ -23,12 +23,16 @@ from nst_daemon.ledger_listing import JobFilter, JobLists
 from nst_daemon.ledger_reader import JobEvent
 from nst_daemon.names import printable
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
-from nst_daemon.units import parse_duration
+from nst_daemon.units import duration, parse_duration
 
 S = JobState
 #: Length of the lists of next, failed and finished jobs.
 SHOWN = 8
 STATUS_SCHEMA = 2
+#: The daemon writes its status once a second; after so many seconds without it, something is wrong.
+SILENT_SECONDS = 60.0
+#: No daemon is running ("away"), or one has stopped writing its status ("silent").
+Health = Literal["ok", "away", "silent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,28 @@ def served(state: Path) -> bool:
             return not files.lock(file, shared=True)
     except OSError:
         return False
+
+
+def check_health(folders: Folders) -> tuple[Health, str]:
+    """Whether a daemon serves a root and writes its status, and one line for people."""
+    if not served(folders.state):
+        root = printable(str(folders.root))
+        return "away", f"no daemon serves {root}; start one with `nst-daemon run`"
+    live = LiveStatus.read(folders.status)
+    if live and (silence := silence_of(live)):
+        return "silent", silence
+    return "ok", live.headline if live else "starting"
+
+
+def silence_of(live: LiveStatus) -> str:
+    """Why a status is not the present one; "" if it is. After a change of the clock it is for a second."""
+    seconds = time.time() - live.at
+    if abs(seconds) < SILENT_SECONDS:
+        return ""
+    return (
+        f"the daemon has not written its status for {duration(seconds)}: "
+        "it hangs, or its disk is full; look at its log"
+    )
 
 
 def resident(pid: int | None) -> int | None:

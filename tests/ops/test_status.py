@@ -6,11 +6,14 @@ import fcntl
 import json
 import os
 import re
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from nst_daemon.cli import app
 from nst_daemon.config import Folders, load
 from nst_daemon.engine.settings import own_settings, resolve
 from nst_daemon.errors import UsageError
@@ -79,6 +82,27 @@ def test_what_the_daemon_says_is_shown(tmp_path: Path) -> None:
         served = status.gather(bench.folders)
     assert served.running
     assert [j.name for j in served.next] == [second, third]
+
+
+def test_health_is_that_of_the_running_daemon(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`health` ends with 0 only while a daemon holds the lock and has written its status within a minute."""
+    monkeypatch.setenv("NST_FOLDERS__ROOT", str(folders.root))
+    folders.state.mkdir()
+
+    def health() -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["health"])
+        return done.exit_code, done.stdout.partition(":")[0]
+
+    assert health() == (1, "away")
+    with (folders.state / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert health() == (0, "ok"), "a daemon that starts has no status yet"
+        for age, expected in ((0, (0, "ok")), (120, (1, "silent"))):
+            LiveStatus(7, 0.0, time.time() - age, "idle", "", "idle").write(folders.status)
+            assert health() == expected
+    assert health() == (1, "away")
 
 
 def test_what_is_painted_side_by_side_is_shown(tmp_path: Path) -> None:

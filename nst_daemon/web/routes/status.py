@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 
 from nst_daemon.ledger_reader import LedgerReader
-from nst_daemon.ops.status import gather, served
+from nst_daemon.ops.status import check_health, gather, silence_of
 from nst_daemon.service.live_status import InboxStatus, LiveStatus
-from nst_daemon.units import duration
 from nst_daemon.web.context import Context, Shared
 from nst_daemon.web.models import (
     HealthInfo,
@@ -26,9 +24,6 @@ from nst_daemon.web.stored_files import version_of
 
 router = APIRouter(tags=["status"])
 
-#: The daemon writes its status once a second; after so many seconds without it, something is wrong.
-SILENT_SECONDS = 60.0
-
 
 @router.get("/status")
 def status(shared: Shared) -> StatusInfo:
@@ -39,12 +34,9 @@ def status(shared: Shared) -> StatusInfo:
 @router.get("/health", responses={503: {"model": HealthInfo}})
 def health(shared: Shared, response: Response) -> HealthInfo:
     """Whether a daemon is running and writes its status: status code 200 or 503. This needs no token."""
-    running = served(shared.folders.state)
-    live = LiveStatus.read(shared.folders.status) if running else None
-    if running and not (live and _silence(live)):
-        return HealthInfo(status="ok")
-    response.status_code = 503
-    return HealthInfo(status="silent" if running else "away")
+    state, _ = check_health(shared.folders)
+    response.status_code = 200 if state == "ok" else 503
+    return HealthInfo(status=state)
 
 
 def present(context: Context) -> StatusInfo:
@@ -52,7 +44,7 @@ def present(context: Context) -> StatusInfo:
     context.ledger(LedgerReader).close()  # `gather` reports no jobs if the ledger is missing
     found = gather(context.folders, shown=0)
     live = found.live
-    silence = _silence(live) if live else ""
+    silence = silence_of(live) if live else ""
     return StatusInfo(
         version=version("nst-daemon"),
         running=found.running,
@@ -72,17 +64,6 @@ def _state(live: LiveStatus | None, silence: str) -> str:
     if silence:
         return "silent"
     return live.state if live else "loading"
-
-
-def _silence(live: LiveStatus) -> str:
-    """Why the status is not the present one; "" if it is. After a change of the clock it is for a second."""
-    seconds = time.time() - live.at
-    if abs(seconds) < SILENT_SECONDS:
-        return ""
-    return (
-        f"the daemon has not written its status for {duration(seconds)}: "
-        "it hangs, or its disk is full; look at its log"
-    )
 
 
 def _paintings(live: LiveStatus, results: Path) -> list[PaintingInfo]:
