@@ -93,6 +93,7 @@ install-files:
 	for drop_in in cpu-only.conf notify.conf status-page.conf; do \
 		install -D -m 644 systemd/$$drop_in $(DESTDIR)$(PREFIX)/share/nst-daemon/$$drop_in || exit 1; \
 	done
+	install -m 644 monitoring/alerts.yaml monitoring/grafana.json $(DESTDIR)$(PREFIX)/share/nst-daemon
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e environment || install -m 640 $(CURDIR)/systemd/environment .
 	cd $(DESTDIR)$(SYSCONFDIR)/nst-daemon && test -e config.yaml || \
 		sed 's|^  #root: nst$$|  root: /var/lib/nst-daemon|' $(CURDIR)/config.yaml > config.yaml

@@ -179,7 +179,9 @@ class Dispatch:
         Raises:
             StorageError: The ledger could not record an answer. The event is answered again in the next round.
         """
-        self._events += self.executor.poll(now.steady)
+        news = self.executor.poll(now.steady)
+        self._state.count_deaths(event.worker for event in news if isinstance(event, Died))
+        self._events += news
         while self._events:
             event = self._events[0]
             with contained(type(event).__name__, partial(self._fail_event, event, now)):
@@ -262,6 +264,7 @@ class Dispatch:
             self._state.metrics.staged(self._state.folders.stage / job.id / document)
         changes = {"staged_files": event.files, "staged_sha256": event.sha256}
         self._completion.add(self._state.move(job, S.STAGED, now, **changes))
+        self._state.note_progress(now)
         self._short_of_memory.discard(job.id)
 
     def _failed(self, job: Job, event: Failed, now: Moment) -> None:
@@ -314,6 +317,7 @@ class Dispatch:
         self._state.move(job, S.QUEUED, now, **changes)
 
     def _show(self, job: Job, progress: Progress, now: Moment) -> None:
+        self._state.note_progress(now)
         self.device_memory[progress.worker] = progress.memory
         estimate = self.estimates[job.id]
         estimate.update(now.steady, progress.done, progress.total, progress.loss)

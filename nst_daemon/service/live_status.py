@@ -19,6 +19,8 @@ from nst_daemon.names import printable
 
 #: The most drops, and files of one kind, that the status lists.
 LISTED = 20
+#: What the daemon may be doing: `LiveStatus.state`.
+STATES = ("painting", "loading", "idle", "paused", "resting", "lost", "stopped")
 #: What is known about each worker.
 WORKER_KEYS = frozenset({"worker", "state", "pid", "device_memory", "info", "note"})
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from nst_daemon.errors import StorageError
 from nst_daemon.intake.scan import Scan
 from nst_daemon.jobs import JobState
 from nst_daemon.mounts import free_bytes
@@ -46,12 +48,22 @@ class Reporting:
 
     def _write(self, live: LiveStatus) -> None:
         self.headline = live.headline
-        live.write(self._state.folders.status)
+        # First the metrics: they tell that the queue is paused also if the disk is too full for the status.
         if self._state.metrics:
-            folders, ledger = self._state.folders, self._state.ledger
-            free = {folder.name: free_bytes(folder) for folder in (folders.state, folders.results)}
+            ledger, least = self._state.ledger, self._state.config.limits.min_free_disk
             oldest = ledger.oldest(S.CLAIMED, S.QUEUED, S.RETRYING)
-            self._state.metrics.update(live, ledger.counts(), oldest, free)
+            self._state.metrics.update(
+                live, ledger.counts(), oldest, self._free_space(), least_free=least
+            )
+        live.write(self._state.folders.status)
+
+    def _free_space(self) -> dict[str, int]:
+        """Free bytes by folder, without folders that are missing."""
+        folders, free = self._state.folders, {}
+        for name, folder in (("state", folders.state), ("results", folders.results)):
+            with suppress(StorageError):
+                free[name] = free_bytes(folder)
+        return free
 
     def live(self, now: Moment, pause: Pause | None) -> LiveStatus:
         """What only this process knows.

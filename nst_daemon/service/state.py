@@ -6,6 +6,7 @@ Each part keeps its own jobs. What is here is either constant or a service to al
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +97,27 @@ class State:
         if self.metrics:
             self.metrics.retries.labels(why).inc()
 
+    def count_deaths(self, workers: Iterable[str]) -> None:
+        """Count the processes of these workers that have ended without a request, for Prometheus."""
+        if self.metrics:
+            for worker in workers:
+                self.metrics.deaths.labels(worker).inc()
 
-def make_metrics(config: Config) -> PrometheusMetrics | None:
-    """The numbers for Prometheus, where the configuration asks for them. Raises ConfigError."""
+    def note_progress(self, now: Moment) -> None:
+        """A worker has painted an iteration, or a picture is finished: for Prometheus."""
+        if self.metrics:
+            self.metrics.progress.set(now.wall)
+
+
+def make_metrics(config: Config, began: Moment) -> PrometheusMetrics | None:
+    """The numbers for Prometheus, where the configuration asks for them. Raises ConfigError.
+
+    Args:
+        config: The configuration.
+        began: When the daemon started.
+    """
     if config.metrics.textfile is None and not config.metrics.port:
         return None
     from nst_daemon.service.metrics import PrometheusMetrics  # noqa: PLC0415 (its library is not needed otherwise)
 
-    return PrometheusMetrics(config.metrics)
+    return PrometheusMetrics(config.metrics, began.wall)

@@ -91,7 +91,7 @@ class Supervisor:
         outbox: Outbox | None = None,
         pacing: Pacing | None = None,
     ) -> None:
-        metrics = make_metrics(config)
+        metrics = make_metrics(config, now)
         self._state = State(config, ledger, now, drain, metrics, pacing or Pacing())
         previews = Previews(config.folders.previews)
         chores = chores or Chores.of(config.source)
