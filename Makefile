@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench bench-full gpu torture config docs docs-images graphs install install-files uninstall \
+.PHONY: demo test check lint types bench bench-full gpu torture year config docs docs-images graphs install install-files uninstall \
 	clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path of the picture
@@ -28,6 +28,11 @@ types: $(STAMP)
 TORTURE ?=
 torture: $(STAMP)  ## kills, strange drops, failing disks, power cuts: count what is lost (about 20 minutes)
 	$(BIN)/python -m tests.torture $(TORTURE)
+
+# `make year YEAR='--jobs 1000 --keep 60'` takes a few minutes.
+YEAR ?=
+year: $(STAMP)  ## 50,000 jobs through restarts and retention: what is lost, grows or slows down (hours)
+	$(BIN)/python -m benchmarks.year $(YEAR)
 
 bench: $(STAMP)  ## time to equal quality against other methods at a small size; convolutions; precompute
 	$(BIN)/python -m benchmarks.peers --sizes 160 --evaluations 150

@@ -220,22 +220,23 @@ class Ledger(LedgerReader):
         with self._transaction():
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
-    def prune(self, before: float) -> list[Job]:
-        """Remove jobs that ended before this time, and return them as they were.
+    def prune(self, before: float, *, limit: int) -> int:
+        """Remove the oldest jobs that ended before this time, and return how many.
 
         Jobs whose originals cannot be removed from the inbox stay, or the originals would be new drops.
 
         Args:
             before: seconds since the epoch.
+            limit: the most jobs.
         """
         ended = [state for state in JobState if state.terminal]
         with self._transaction():
-            removable = "id NOT IN (SELECT job FROM inputs WHERE unremovable)"
-            old = self._select(
-                f"updated < ? AND state IN ({marks(ended)}) AND {removable}", (before, *ended)
+            gone = self._db.execute(
+                f"DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE updated < ? AND state IN ({marks(ended)}) "  # noqa: S608 (question marks)
+                "AND id NOT IN (SELECT job FROM inputs WHERE unremovable) ORDER BY updated, id LIMIT ?)",
+                (before, *ended, limit),
             )
-            self._db.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in old])
-        return old
+        return gone.rowcount
 
     def mark_unremovable(self, job_id: str, origins: Collection[str]) -> None:
         """Note which originals of a job are still in the inbox because they cannot be removed."""

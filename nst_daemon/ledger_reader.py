@@ -67,6 +67,15 @@ OPEN = tuple(state for state in JobState if not state.terminal)
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A job with archived inputs. updated: in seconds since the epoch; archive: below done/ or failed/."""
+
+    id: str
+    updated: float
+    archive: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobEvent:
     """One line of a job's history: a change of its state, with the time, the attempt and the reason."""
 
@@ -174,6 +183,25 @@ class LedgerReader:
             (*states, since, before, name),
             f"updated DESC, id LIMIT {limit:d}",
         )
+
+    def ended(
+        self, states: Sequence[JobState], after: Ended | None, before: float, *, limit: int
+    ) -> list[Ended]:
+        """Jobs with archived inputs in these states, by the time of their latest change, oldest first.
+
+        Args:
+            states: Of ended jobs.
+            after: The last job of the part before; None for the first part.
+            before: Seconds since the epoch.
+            limit: The most jobs.
+        """
+        last = after or Ended("", -math.inf, "")
+        rows = self._read(
+            f"SELECT id, updated, archive FROM jobs WHERE state IN ({marks(states)}) AND archive <> '' "  # noqa: S608 (question marks)
+            "AND updated >= ? AND (updated, id) > (?, ?) AND updated < ? ORDER BY updated, id LIMIT ?",
+            (*states, last.updated, last.updated, last.id, before, limit),
+        )
+        return [Ended(*row) for row in rows]
 
     def events(self, job_id: str) -> list[JobEvent]:
         """All events of a job, in order."""

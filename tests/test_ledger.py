@@ -296,9 +296,38 @@ def test_pruning_takes_only_what_ended_long_ago(ledger: Ledger) -> None:
         ledger.add(added)
     ledger.move(old.id, S.FAILED, now=10.0)
     ledger.move(young.id, S.FAILED, now=20.0)
-    assert [gone.name for gone in ledger.prune(15.0)] == ["old"]
+    assert ledger.prune(15.0, limit=9) == 1
     assert ledger.events(old.id) == []
     assert ledger.ids() == {young.id, living.id}
+
+
+def test_pruning_begins_with_the_oldest_and_ends_at_its_limit(ledger: Ledger) -> None:
+    """Of three old jobs, a limit of two leaves the youngest."""
+    ages = {30.0: job("young"), 10.0: job("old"), 20.0: job("middle")}
+    for ended, added in ages.items():
+        ledger.add(added)
+        ledger.move(added.id, S.FAILED, now=ended)
+    assert ledger.prune(99.0, limit=2) == 2
+    assert ledger.ids() == {ages[30.0].id}
+
+
+def test_ended_jobs_come_in_parts_without_gaps(ledger: Ledger) -> None:
+    """Parts of two list every archived job before the time once, also those that ended at the same moment."""
+    ended = [job(f"n{number}") for number in range(5)]
+    for number, added in enumerate(ended):
+        ledger.add(added)
+        ledger.move(added.id, S.FAILED, now=10.0 + number // 3)
+        ledger.note(added.id, now=10.0 + number // 3, archive=added.name)
+    late = job("late")
+    ledger.add(late)
+    ledger.move(late.id, S.FAILED, now=50.0)
+    ledger.note(late.id, now=50.0, archive="late")
+    seen: list[str] = []
+    after = None
+    while part := ledger.ended([S.FAILED], after, 20.0, limit=2):
+        seen += [one.archive for one in part]
+        after = part[-1]
+    assert sorted(seen) == sorted(added.name for added in ended)
 
 
 def test_pruning_keeps_jobs_whose_originals_cannot_be_removed(ledger: Ledger) -> None:
@@ -308,14 +337,14 @@ def test_pruning_keeps_jobs_whose_originals_cannot_be_removed(ledger: Ledger) ->
     ledger.move(stuck.id, S.FAILED, now=10.0)
     (file, _) = stuck.inputs
     ledger.mark_unremovable(stuck.id, [file.origin])
-    assert ledger.prune(15.0) == []
+    assert ledger.prune(15.0, limit=9) == 0
     ledger.recognise(stuck.id, file.origin, Fingerprint(6, 3, 7, 8))
     with Ledger.attach(ledger.path) as other:
         again = replace(file, fingerprint=Fingerprint(6, 3, 7, 8))
         assert other.unremovable() == {file.origin: (stuck.id, again)}
         assert other.claimed_before(file.origin, MARK) is None
     ledger.mark_unremovable(stuck.id, [])
-    assert [gone.id for gone in ledger.prune(15.0)] == [stuck.id]
+    assert ledger.prune(15.0, limit=9) == 1
 
 
 def test_requests_of_other_processes_arrive(ledger: Ledger) -> None:

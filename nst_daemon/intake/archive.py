@@ -111,6 +111,11 @@ def _find_archive(job: Job, root: Path) -> str:
     return ""
 
 
+def is_there(archive: str, root: Path) -> bool:
+    """Whether root/ARCHIVE/ is the archive of a job whose files were not removed yet."""
+    return (root / archive / CARD).exists()
+
+
 def prune_archive(job: Job, root: Path) -> bool:
     """Remove the job's files from root/ARCHIVE/; files that people have added stay.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nst_daemon import files
@@ -13,6 +13,7 @@ from nst_daemon.intake import archive
 from nst_daemon.intake.batch import SUFFIX
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.jobs import JobState
+from nst_daemon.ledger_reader import Ended
 from nst_daemon.mounts import free_bytes
 from nst_daemon.names import printable
 from nst_daemon.ops.batch_submission import SUBMITTING
@@ -26,8 +27,10 @@ log = logging.getLogger(__name__)
 S = JobState
 MiB = 1024 * 1024
 DAY = 86400.0
-#: Seconds between two looks for what has been kept for long enough.
-RETENTION_SECONDS = 3600.0
+#: Nothing is removed by age after the clock was set by more seconds than this.
+MOST_DRIFT = 3600.0
+#: Jobs whose inputs or history are removed, and jobs that are looked at, in one round.
+REMOVALS_A_ROUND, LOOKS_A_ROUND = 100, 2000
 #: Pictures that are being copied for a batch are kept for so many seconds at least.
 COPYING_SECONDS = 3600.0
 
@@ -41,9 +44,14 @@ class Housekeeping:
     def __init__(self, state: State) -> None:
         self._state = state
         # Not at once: right after a boot the clock may still be wrong.
-        self._next_retention = state.began.steady + RETENTION_SECONDS
-        self._next_backup = state.began.steady + DAY  # opening the ledger has made one
-        self._removed_until: dict[Path, float] = {}
+        self._next_retention = state.began.steady + state.pacing.retention
+        #: What is left to do of a look for what has been kept for long enough.
+        self._retention: Iterator[None] = iter(())
+        self._next_backup = (
+            state.began.steady + state.pacing.backup
+        )  # opening the ledger has made one
+        #: The last job whose archive was looked at, by the states of such jobs.
+        self._looked_at: dict[Sequence[JobState], Ended] = {}
 
     def check_folders(self) -> None:
         """Raise StorageError if the ledger or a folder is missing."""
@@ -67,23 +75,29 @@ class Housekeeping:
     def back_up(self, now: Moment) -> None:
         """Renew the copy of the ledger once a day. Raises StorageError."""
         if now.steady >= self._next_backup:
-            self._next_backup = now.steady + DAY
+            self._next_backup = now.steady + self._state.pacing.backup
             self._state.ledger.back_up()
 
     def retain_when_due(self, now: Moment) -> None:
-        """Call `retain` once an hour."""
+        """Once an hour begin to do what `retain` does, a portion in each call. Raises StorageError."""
         if now.steady >= self._next_retention:
-            self.retain(now)
+            self._retention = self._retain(now)
+        next(self._retention, None)
 
     def retain(self, now: Moment) -> None:
         """Remove archived inputs and forget history as `keep` says; touch only what is the daemon's.
 
         Raises StorageError.
         """
-        self._next_retention = now.steady + RETENTION_SECONDS
+        for _ in self._retain(now):
+            pass
+
+    def _retain(self, now: Moment) -> Iterator[None]:
+        """Do it in portions: after a change of `keep` there may be more than a round has time for."""
+        self._next_retention = now.steady + self._state.pacing.retention
         began = self._state.began
         drift = (now.wall - began.wall) - (now.steady - began.steady)
-        if abs(drift) > RETENTION_SECONDS:
+        if abs(drift) > MOST_DRIFT:
             log.warning(
                 "the clock was set %s by %s: nothing is removed by age until the next start",
                 "forward" if drift > 0 else "back",
@@ -96,7 +110,7 @@ class Housekeeping:
             (keep.failed_days, folders.failed, (S.FAILED, S.QUARANTINED, S.CANCELLED)),
         ):
             if days is not None:
-                self._remove_archives(root, states, now.wall - days * DAY)
+                yield from self._remove_archives(root, states, now.wall - days * DAY)
         self._remove_uploads(now)
         with contained("uploads", warn(log, "an upload cannot be removed: %s")):
             files.remove_older(folders.uploads, now.wall - UPLOADS_DAYS * DAY)
@@ -104,23 +118,45 @@ class Housekeeping:
             with contained("previews", warn(log, "a preview cannot be removed: %s")):
                 files.remove_older(folders.previews, now.wall - keep.previews_days * DAY)
         if keep.ledger_days is not None:
-            forgotten = self._state.ledger.prune(now.wall - keep.ledger_days * DAY)
-            if forgotten:
-                log.info(
-                    "removed %s from the history that ended more than %g days ago (keep.ledger_days)",
-                    count(len(forgotten), "job"),
-                    keep.ledger_days,
-                )
+            yield from self._forget(keep.ledger_days, now.wall - keep.ledger_days * DAY)
 
-    def _remove_archives(self, root: Path, states: Sequence[JobState], before: float) -> None:
-        since = self._removed_until.get(root, 0.0)
-        ledger = self._state.ledger
-        for job in ledger.history(*states, since=since, before=before, limit=-1):
-            said = job_logger(log, job.name, job.id)
-            with contained(job.name, warn(said, "its inputs cannot be removed: %s")):
-                if archive.prune_archive(job, root):
-                    said.info("removed its inputs from %s", root)
-        self._removed_until[root] = before
+    def _remove_archives(
+        self, root: Path, states: Sequence[JobState], before: float
+    ) -> Iterator[None]:
+        ledger, removed = self._state.ledger, 0
+        while ended := ledger.ended(
+            states, self._looked_at.get(states), before, limit=LOOKS_A_ROUND
+        ):
+            for one in ended:
+                self._looked_at[states] = one
+                removed += self._remove_archive(one, root)
+                if removed == REMOVALS_A_ROUND:
+                    removed = 0
+                    yield
+            if len(ended) == LOOKS_A_ROUND:
+                yield
+
+    def _remove_archive(self, ended: Ended, root: Path) -> bool:
+        """Remove the archive of a job; False if that is not possible, or was done before."""
+        with contained(ended.archive, warn(log, "archived inputs cannot be removed: %s")):
+            job = archive.is_there(ended.archive, root) and self._state.ledger.get(ended.id)
+            if job and archive.prune_archive(job, root):
+                job_logger(log, job.name, job.id).info("removed its inputs from %s", root)
+                return True
+        return False
+
+    def _forget(self, days: float, before: float) -> Iterator[None]:
+        forgotten = 0
+        while some := self._state.ledger.prune(before, limit=REMOVALS_A_ROUND):
+            forgotten += some
+            if some == REMOVALS_A_ROUND:
+                yield
+        if forgotten:
+            log.info(
+                "removed %s from the history that ended more than %g days ago (keep.ledger_days)",
+                count(forgotten, "job"),
+                days,
+            )
 
     def _remove_uploads(self, now: Moment) -> None:
         """Remove the pictures that were uploaded for batches which ended more than `keep.done_days` ago."""

@@ -54,6 +54,8 @@ class Pacing:
         priorities_a_round: The same for priorities, which only the ledger has.
         back_off: Seconds before a transient error is tried again, doubled with each attempt.
         longest_back_off: The limit of that, in seconds.
+        retention: Seconds between two looks for what has been kept for long enough.
+        backup: Seconds between two copies of the ledger.
     """
 
     claims_a_round: int = 16
@@ -61,6 +63,8 @@ class Pacing:
     priorities_a_round: int = 500
     back_off: float = 15.0
     longest_back_off: float = 1800.0
+    retention: float = 3600.0
+    backup: float = 86400.0
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from nst_daemon.errors import DeviceError, Retry, StorageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.publishing import publish
+from nst_daemon.service import housekeeping
 from nst_daemon.service.housekeeping import DAY
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.workers.messages import (
@@ -416,6 +417,24 @@ def test_old_inputs_and_history_are_removed_by_rule(tmp_path: Path) -> None:
     bench.step(10 * DAY)
     assert bench.ledger.jobs() == []
     assert (bench.folders.results / "dog.png").exists()
+
+
+def test_many_old_inputs_are_removed_in_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a limit of two a round, five archives and five rows go in three rounds each, and the queue goes on."""
+    monkeypatch.setattr(housekeeping, "REMOVALS_A_ROUND", 2)
+    bench = Bench(tmp_path, keep=configuration.Keep(done_days=10, ledger_days=10))
+    for number in range(5):
+        bench.drop(f"old{number}")
+        bench.executor.paint()
+        bench.step(1)
+    left = []
+    bench.step(11 * DAY)
+    for _ in range(5):
+        left.append((len(list(bench.folders.done.iterdir())), len(bench.ledger.jobs())))
+        bench.step(1)
+    assert left == [(3, 5), (1, 5), (0, 3), (0, 1), (0, 0)]
 
 
 def test_what_runs_by_night_removes_old_inputs_at_its_end(tmp_path: Path) -> None:
