@@ -169,7 +169,7 @@ def stylize(  # noqa: PLR0917 (a command line, not a call)
     device: Annotated[
         str | None,
         typer.Option(
-            help="auto, cpu, cuda or cuda:N. Default: the first of `devices`.",
+            help="auto, cpu, cuda, cuda:N or mps. Default: the first of `devices`.",
             autocompletion=completion.devices,
         ),
     ] = None,

@@ -96,7 +96,7 @@ class Config(Section):
             "auto",
             "the devices of this machine that paint; auto: all GPUs, or the CPU if there is no GPU; cuda: all GPUs; "
             "a device that is listed twice has two workers",
-            "auto, cpu, cuda, or a list such as [cuda:0, cuda:1]",
+            "auto, cpu, cuda, mps (Apple), or a list such as [cuda:0, cuda:1]",
         )
     )
     threads: Literal["auto"] | Annotated[int, Ge(1), Le(1024)] = setting(

@@ -63,7 +63,9 @@ def free_memory(root: Path = ROOT) -> float:
 
 def usable_cpus(root: Path = ROOT) -> int:
     """The number of CPUs for this process: those it may run on, within the quotas of its control groups."""
-    shares: list[float] = [len(os.sched_getaffinity(0))]
+    # macOS has no affinities.
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shares: list[float] = [own]
     for version, folder in _groups("cpu", root):
         with suppress(OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
             if version == 1:

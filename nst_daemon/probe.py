@@ -98,6 +98,13 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
             f"there is an NVIDIA GPU, but torch cannot use it: {no_gpu_reason()}",
             "update the driver (nvidia-smi shows the CUDA version that it supports); under systemd, allow its devices",
         )
+    elif names == ["cpu"] and torch.version.hip is not None:
+        yield (
+            "warning",
+            "GPU",
+            f"torch is built for ROCm, but uses no GPU: {no_gpu_reason()}",
+            "`rocminfo` must list the GPU for this user, who needs the groups video and render",
+        )
     for name in names:
         device = find_device(name)
         dtype = str(
@@ -105,6 +112,8 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
         ).removeprefix("torch.")
         if device.type == "cuda":
             size = units.size(torch.cuda.get_device_properties(device).total_memory)
+        elif device.type == "mps":
+            size = units.size(torch.mps.recommended_max_memory())
         else:
             threads = options["threads"]
             number = threads_per_worker(len(names)) if threads == "auto" else threads
@@ -115,6 +124,25 @@ def _devices(options: Mapping[str, Any]) -> Iterator[Row]:
             f"{device}: {device_name(device)}, {size}, convolutions in {dtype}",
             "",
         )
+        if kind := untested(device.type, torch.version.hip):
+            yield (
+                "warning",
+                "device",
+                f"{device}: nst-daemon has never been run on {kind}",
+                "compare a picture with one of `nst-daemon stylize --device cpu`",
+            )
+
+
+def untested(device_type: str, hip: str | None) -> str:
+    """The kind of a device that nobody has tested with this program; empty for the others.
+
+    Args:
+        device_type: `cpu`, `cuda` or `mps`.
+        hip: The version of ROCm's HIP that torch is built for, if any.
+    """
+    if device_type == "mps":
+        return "Apple's GPUs"
+    return f"AMD's GPUs (ROCm {hip})" if device_type == "cuda" and hip else ""
 
 
 def _fused_kernels(options: Mapping[str, Any]) -> Iterator[Row]:
@@ -149,12 +177,13 @@ def _onnxruntime(options: Mapping[str, Any]) -> Iterator[Row]:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     wanted = ["CPUExecutionProvider"]
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.version.hip is None:
         wanted.insert(0, "CUDAExecutionProvider")
+    available = [name for name in wanted if name in onnxruntime.get_available_providers()]
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), session_options, providers=wanted
+        model.SerializeToString(), session_options, providers=available
     )
     loaded = session.get_providers()
     message = f"onnxruntime {onnxruntime.__version__} runs on {', '.join(loaded)}"
@@ -164,8 +193,8 @@ def _onnxruntime(options: Mapping[str, Any]) -> Iterator[Row]:
         yield (
             "warning",
             "onnxruntime",
-            f"{message}: its CUDA provider could not be loaded, so targets are computed on the CPU",
-            f"install an onnxruntime-gpu for CUDA {torch.version.cuda}, the version that torch uses",
+            f"{message}: its CUDA provider is missing or could not be loaded, so targets are computed on the CPU",
+            f"install only an onnxruntime-gpu for CUDA {torch.version.cuda}, the version that torch uses",
         )
 
 

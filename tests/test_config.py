@@ -118,6 +118,7 @@ def test_text_in_a_variable_is_taken_literally(tmp_path: Path, text: str) -> Non
         ("gpu:1", ["cuda:1"]),
         ("cuda:0", ["cuda:0"]),
         (" CUDA:0 ", ["cuda:0"]),
+        ("mps", ["mps"]),
         ("[cuda:0, 'cuda:1']", ["cuda:0", "cuda:1"]),
         ("[cpu, cpu]", ["cpu", "cpu"]),
     ],
@@ -130,7 +131,7 @@ def test_one_device_needs_no_brackets(text: str, devices: object) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("mps", "unknown device 'mps': use auto, cpu, cuda"),
+        ("mps:1", "unknown device 'mps:1': use auto, cpu, cuda"),
         ("cuda:", "unknown device 'cuda:'"),
         ("cuda:-1", "unknown device"),
         ("[cuda:0, tpu]", "unknown device 'tpu'"),

@@ -19,6 +19,7 @@ from nst_daemon.api.result import Result
 from nst_daemon.api.sources import ImageSource, Inputs, single_pictures
 from nst_daemon.config import Limits, Outputs
 from nst_daemon.engine.keywords import SettingKeywords
+from nst_daemon.engine.memory import empty_cache
 from nst_daemon.engine.settings import RenderSettings, StartName, resolve
 from nst_daemon.engine.stylize import Step
 from nst_daemon.errors import SettingsError, UsageError
@@ -93,8 +94,7 @@ class Stylizer:
         """Release the network and its memory."""
         self._painter = None
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache(self.device)
 
     def stylize(
         self,

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.device import widest_float
 from nst_daemon.engine.settings import RenderSettings
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -103,7 +104,9 @@ def _equalised(x: Tensor, palette: Tensor) -> Tensor:
     """Values (M,) mapped to those of the same quantile in a palette (K,)."""
     own, wanted = x.sort().values, palette.sort().values
     ranks = torch.searchsorted(own, x) + torch.searchsorted(own, x, right=True)  # twice the middle
-    place = (ranks.double() / (2 * len(own)) * len(wanted) - 0.5).clamp(0, len(wanted) - 1)
+    place = (ranks.to(widest_float(x.device)) / (2 * len(own)) * len(wanted) - 0.5).clamp(
+        0, len(wanted) - 1
+    )
     below = place.long()
     above = (below + 1).clamp_max(len(wanted) - 1)
     return torch.lerp(wanted[below], wanted[above], (place - below).to(wanted))
@@ -115,7 +118,8 @@ def match_covariance(image: Tensor, palette: Tensor, root: Literal["pca", "chole
     `pca`: A = Σ_p^½ Σ^−½ with symmetric roots; `cholesky`: A = L_p L⁻¹ with Σ = L Lᵀ (both from Gatys et al. 2016).
     ε·I is added to both covariances (our change: see EPSILON); results are clamped to [0, 1].
     """
-    x, p = image.reshape(3, -1).double(), palette.reshape(3, -1).double()
+    wide = widest_float(image.device)
+    x, p = image.reshape(3, -1).to(wide), palette.reshape(3, -1).to(wide)
     own, wanted = _root(x, root), _root(p, root)
     A = torch.linalg.solve(own, wanted, left=False)
     matched: Tensor = A @ (x - x.mean(1, keepdim=True)) + p.mean(1, keepdim=True)

@@ -1,7 +1,7 @@
 """The names of devices, as people write them in `devices`, NST_DEVICES and `--device`: without torch.
 
-`auto`: all GPUs, or the CPU if there is none. `cuda` or `gpu`: all GPUs. `cuda:0`: one GPU. `cpu`: the CPU. A single
-picture is painted on the first of them.
+`auto`: all GPUs, or the CPU if there is none. `cuda` or `gpu`: all GPUs of NVIDIA or AMD; torch names both `cuda`.
+`cuda:0`: one GPU. `mps`: Apple's GPU. `cpu`: the CPU. A single picture is painted on the first of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-ALLOWED = "use auto, cpu, cuda (all NVIDIA GPUs), cuda:0, cuda:1, … or a list of these"
+ALLOWED = "use auto, cpu, cuda (all NVIDIA or AMD GPUs), cuda:0, cuda:1, …, mps or a list of these"
 #: Names that the worker replaces by those of the devices that it finds.
 OPEN = ("auto", "cuda")
 
@@ -17,7 +17,7 @@ OPEN = ("auto", "cuda")
 def device_name_of(text: str) -> str:
     """The name of a device in its usual form: `CUDA:0` and `gpu:0` are `cuda:0`. Raises ValueError."""
     name = re.sub(r"^gpu(?=:|$)", "cuda", text.strip().lower())
-    if not re.fullmatch(r"auto|cpu|cuda|cuda:(0|[1-9]\d{0,3})", name):
+    if not re.fullmatch(r"auto|cpu|mps|cuda|cuda:(0|[1-9]\d{0,3})", name):
         raise ValueError(f"unknown device {text!r}: {ALLOWED}")
     return name
 

@@ -74,7 +74,19 @@ def free_memory(device: torch.device) -> float:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "mps":  # a part of the machine's memory
+        unused = torch.mps.driver_allocated_memory() - torch.mps.current_allocated_memory()
+        left = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return min(float(left + unused), machine.free_memory())
     return machine.free_memory()
+
+
+def empty_cache(device: torch.device) -> None:
+    """Return memory that torch keeps for reuse to a GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def trim_heap() -> None:

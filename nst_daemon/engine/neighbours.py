@@ -41,7 +41,7 @@ BORDER = 2
 #: Pixels of mirrored surroundings: what a cell of relu4_1 sees beyond itself, rounded up.
 MARGIN = 32
 #: Similarities that are computed at a time: on a CPU what its caches hold, on a GPU what keeps it busy.
-BLOCKS = {"cpu": 1 << 22, "cuda": 1 << 26}
+BLOCKS = {"cpu": 1 << 22, "cuda": 1 << 26, "mps": 1 << 24}
 
 #: Layer → (1, N, h, w).
 Maps = Mapping[str, Tensor]
@@ -287,10 +287,11 @@ def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int | Non
 def _directions(rows: Tensor) -> Tensor:
     """(M, N): the rows relative to their mean, of length 1.
 
-    On a GPU in float16, which has as many bits as TF32 and is multiplied at ten times the speed of float32.
+    On NVIDIA's GPUs in float16, which has as many bits as TF32 and is multiplied at ten times the speed of float32.
     """
     unit = nnf.normalize(rows - rows.mean(0), dim=1)
-    return unit.half() if unit.is_cuda and unit.dtype == torch.float32 else unit
+    nvidia = unit.is_cuda and torch.version.hip is None
+    return unit.half() if nvidia and unit.dtype == torch.float32 else unit
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:

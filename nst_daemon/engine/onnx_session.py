@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ class OnnxSession:
             part = onnx.utils.Extractor(onnx.load(file)).extract_model(inputs, outputs)
             with CAPTURE_LOCK:
                 self._session = onnxruntime.InferenceSession(
-                    part.SerializeToString(), options, providers=_providers(device)
+                    part.SerializeToString(),
+                    options,
+                    providers=providers(device, onnxruntime.get_available_providers()),
                 )
             del part
         except Exception as error:
@@ -128,9 +131,14 @@ def unusable(file: Path, error: Exception) -> NstError:
     )
 
 
-def _providers(device: torch.device) -> list[Any]:
-    """The providers to try, in order; onnxruntime uses the next if one does not load."""
-    if device.type != "cuda":
+def providers(device: torch.device, available: Sequence[str]) -> list[Any]:
+    """The providers to try, in order; onnxruntime uses the next if one does not load.
+
+    Args:
+        device: Where results are wanted.
+        available: The providers that this onnxruntime is built with.
+    """
+    if device.type != "cuda" or "CUDAExecutionProvider" not in available:
         return ["CPUExecutionProvider"]
     cuda = {
         "device_id": device.index or 0,

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.device import widest_float
+
 State = dict[str, Tensor]
 
 
@@ -23,7 +25,7 @@ class LBFGS:
 
     The direction is the compact form of the two-loop recursion (Byrd, Nocedal & Schnabel 1994, eq. 3.1) over the
     inner products of the history (the vector-free form of Chen et al., NIPS 2014): two products of the history with
-    single vectors per step, and one small triangular system in float64.
+    single vectors per step, and one small triangular system in float64 (see `widest_float`).
 
     Safeguards instead of a line search: a pair (s, y) is used only if sᵀy > ε‖s‖‖y‖; a direction that is non-finite or
     not a descent direction is replaced by −g; no step has a root mean square above `longest`; a point with a
@@ -51,7 +53,7 @@ class LBFGS:
         self.m, self.first, self.longest = m, first, longest
         self.step = torch.full((), step, device=device, dtype=dtype)
         self.pairs = torch.zeros(2 * m, n, device=device, dtype=dtype)  # S above Y, a ring buffer
-        self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=torch.float64)
+        self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=widest_float(device))
         self.valid = torch.zeros(m, dtype=torch.bool, device=device)
         self.count = torch.zeros((), dtype=torch.int64, device=device)  # number of points told
         self.base = start.clone()  # the last accepted point
@@ -94,7 +96,7 @@ class LBFGS:
         rows = torch.stack([slot, slot + m])
         new = torch.where(good, torch.stack([s, y]), 0.0)
         self.pairs.index_copy_(0, rows, new)
-        block = self._history_products(*new).double()  # (2m, 2)
+        block = self._history_products(*new).to(self.products.dtype)  # (2m, 2)
         self.products.index_copy_(1, rows, block)
         self.products.index_copy_(0, rows, block.T.contiguous())
         self.valid.index_copy_(0, slot[None], good[None])
@@ -124,11 +126,13 @@ class LBFGS:
         B = self.products[both][:, both]
         SY, YY = B[:m, m:], B[m:, m:]
         D = SY.diagonal()
-        R = SY.triu() + (~valid).double().diag()  # an empty pair has zeros, and a 1 on the diagonal
+        R = (
+            SY.triu() + (~valid).to(B.dtype).diag()
+        )  # an empty pair has zeros, and a 1 on the diagonal
         # keepdim: the host would read an index without dimensions.
         newest = torch.where(valid, torch.arange(m, device=g.device), -1).argmax(0, keepdim=True)
         gamma = torch.where(valid[newest], D[newest] / YY.diagonal()[newest], 1.0)[:, None]
-        Sg, Yg = (self.pairs @ g).double()[both][:, None].chunk(2)
+        Sg, Yg = (self.pairs @ g).to(B.dtype)[both][:, None].chunk(2)
         p = torch.linalg.solve_triangular(R, Sg, upper=True)
         q = torch.linalg.solve_triangular(
             R.T, (D.diag() + gamma * YY) @ p - gamma * Yg, upper=False

@@ -22,6 +22,7 @@ from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.iteration import Iteration
 from nst_daemon.engine.memory import (
     MemoryPlan,
+    empty_cache,
     exhausted,
     first_fitting,
     free_memory,
@@ -342,8 +343,7 @@ class _Loop:
         del before
         self._forget("optimizer", "iteration", "run")
         gc.collect()  # errors and their tracebacks are in cycles with what filled the memory
-        if self.scene.start.is_cuda:
-            torch.cuda.empty_cache()
+        empty_cache(self.scene.start.device)
         self._begin(self.good, moments)
 
     def _forget(self, *names: str) -> None:

@@ -89,8 +89,14 @@ def compute_dtype(
     if device.type == "cuda":
         faster = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        faster = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        faster = device.type == "cpu" and _cpu_has_bfloat16()
     return torch.bfloat16 if faster else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16. torch only has private functions for this, which a release may remove."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 class VGG(nn.Module):

@@ -43,6 +43,8 @@ Level = Literal["good", "warning", "bad"]
 
 #: Time limit of the probe in seconds; most of it is loading torch from a cold disk.
 PROBE_SECONDS = 300
+#: The packages that contain the module onnxruntime: for the CPU, and for NVIDIA's GPUs.
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _SYSCTL = Path("/proc/sys/fs/inotify")
 
 
@@ -129,23 +131,29 @@ def check_packages(
     wrong = [complaint for r in needed if (complaint := _complaint(r, _found(r.name, installed)))]
     for complaint in wrong:
         yield Finding("bad", "packages", complaint, "install nst-daemon again into its environment")
+    runtimes = [name for name in _RUNTIMES if _present(name, installed)]
     if not wrong:
-        yield Finding(
-            "good", "packages", f"all {len(needed)} are installed, torch {installed('torch')}"
-        )
-    if installed("onnxruntime") and installed("onnxruntime-gpu"):
+        versions = ", ".join(f"{name} {installed(name)}" for name in ("torch", *runtimes))
+        yield Finding("good", "packages", f"all {len(needed)} are installed, {versions}")
+    if len(runtimes) > 1:
         yield Finding(
             "warning",
             "packages",
             "onnxruntime and onnxruntime-gpu are both installed and share one module, so either may be used",
-            "pip uninstall both, then install onnxruntime-gpu",
+            f"`{sys.executable} -m pip uninstall {' '.join(_RUNTIMES)}`, then install nst-daemon again",
         )
 
 
+def _present(name: str, installed: Callable[[str], str]) -> str:
+    """The version of a package; empty for the empty package that takes the place of onnxruntime-gpu."""
+    version = installed(name)
+    return "" if name == "onnxruntime-gpu" and version.endswith("+cpu") else version
+
+
 def _found(name: str, installed: Callable[[str], str]) -> str:
-    """The version of a package, or of the one that takes its place: without a GPU onnxruntime does the same."""
-    substitutes = {"onnxruntime-gpu": "onnxruntime"}
-    return installed(name) or (installed(substitutes[name]) if name in substitutes else "")
+    """The version of a package; either onnxruntime will do, because without a GPU both do the same."""
+    names = [name, *_RUNTIMES] if name in _RUNTIMES else [name]
+    return next((version for each in names if (version := _present(each, installed))), "")
 
 
 def _complaint(requirement: Requirement, found: str) -> str:

@@ -132,15 +132,44 @@ def test_two_onnxruntimes_are_a_warning() -> None:
     """The CPU and the GPU package of onnxruntime installed together is a warning."""
     findings = list(doctor.check_packages([], installed=lambda name: "1.23.0"))
     assert [f.level for f in findings] == ["good", "warning"]
-    assert "pip uninstall" in findings[1].remedy
+    assert "pip uninstall onnxruntime onnxruntime-gpu" in findings[1].remedy
 
 
-def test_onnxruntime_takes_the_place_of_its_gpu_package() -> None:
-    """onnxruntime alone satisfies the requirement of onnxruntime-gpu if its version is right."""
-    versions = {"onnxruntime": "1.27.0"}
-    for line, level in (("onnxruntime-gpu>=1.27", "good"), ("onnxruntime-gpu>=1.28", "bad")):
-        found = doctor.check_packages([line], installed=lambda name: versions.get(name, ""))
-        assert only(found).level == level
+@pytest.mark.parametrize("needed", ["onnxruntime", "onnxruntime-gpu"])
+@pytest.mark.parametrize(
+    "versions",
+    [
+        {"onnxruntime": "1.27.0"},
+        {"onnxruntime-gpu": "1.27.0"},
+        {"onnxruntime": "1.27.0", "onnxruntime-gpu": "9999+cpu"},
+    ],
+)
+def test_either_onnxruntime_meets_the_requirement(needed: str, versions: dict[str, str]) -> None:
+    """One onnxruntime of the right version is good, and named; the empty package does not count."""
+    for line, level in ((f"{needed}>=1.27", "good"), (f"{needed}>=1.28", "bad")):
+        found = only(doctor.check_packages([line], lambda name: versions.get(name, "")))
+        assert found.level == level
+        assert f"{next(iter(versions))} " in found.message or level == "bad"
+        assert "9999" not in found.message
+
+
+def test_the_empty_package_alone_is_no_onnxruntime() -> None:
+    """The package in the place of onnxruntime-gpu without onnxruntime is a missing requirement."""
+    found = doctor.check_packages(
+        ["onnxruntime-gpu>=1.27"], lambda name: "9999+cpu" if name.endswith("gpu") else ""
+    )
+    assert only(found).message == "onnxruntime-gpu is not installed"
+
+
+@pytest.mark.parametrize(
+    ("device_type", "hip", "said"),
+    [("cpu", None, ""), ("cuda", None, ""), ("cuda", "7.1", "ROCm 7.1"), ("mps", None, "Apple")],
+)
+def test_untested_devices_are_told(device_type: str, hip: str | None, said: str) -> None:
+    """GPUs of AMD and Apple are named as untested, a CPU and NVIDIA's are not."""
+    from nst_daemon.probe import untested
+
+    assert untested(device_type, hip) == "" if not said else said in untested(device_type, hip)
 
 
 def test_folders_that_can_be_used_are_good(config: Config) -> None:
