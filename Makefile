@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 # RUNTIME: the packages that painting needs. STAMP: the packages for the checks too; `make demo` does not install these.
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
+# CPU=1, for machines without an NVIDIA GPU: torch without CUDA, and onnxruntime in the place of onnxruntime-gpu.
+CPU ?=
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+LEAN := $(if $(CPU),--extra-index-url $(CPU_INDEX) ./onnxruntime-cpu)
 
 .PHONY: demo test check lint types bench bench-full gpu torture year config docs docs-images graphs install install-files uninstall \
 	clean
@@ -75,7 +79,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 PIP_OPTIONS ?=
-# `make install EXTRAS=web` for the page and its API.
+# `make install EXTRAS=web` for the page and its API; CPU=1 as above.
 EXTRAS ?=
 LIB := $(DESTDIR)$(PREFIX)/lib
 UNITS := nst-daemon.service nst-batch.service nst-batch.timer nst-nvidia.service
@@ -86,7 +90,7 @@ install:  ## install the program, units, user, folders and configuration; see do
 install-files:
 	rm -rf build
 	$(PYTHON) -m venv $(LIB)/nst-daemon
-	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) ".$(EXTRAS:%=[%])"
+	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) $(LEAN) ".$(EXTRAS:%=[%])"
 	install -D -m 755 systemd/nst-daemon.sh $(DESTDIR)$(PREFIX)/bin/nst-daemon
 	install -d $(LIB)/systemd/system $(DESTDIR)$(SYSCONFDIR)/nst-daemon
 	for unit in $(UNITS); do \
@@ -114,7 +118,7 @@ clean:  ## remove everything that the targets above created
 $(RUNTIME): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet $(LEAN) --editable .
 	touch $@
 
 $(STAMP): $(RUNTIME)
