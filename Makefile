@@ -99,7 +99,7 @@ install-files:
 	done
 	install -D -m 644 systemd/nst-daemon.sysusers $(LIB)/sysusers.d/nst-daemon.conf
 	install -D -m 644 systemd/nst-daemon.tmpfiles $(LIB)/tmpfiles.d/nst-daemon.conf
-	for drop_in in cpu-only.conf notify.conf status-page.conf; do \
+	for drop_in in cpu-only.conf notify.conf public-results.conf status-page.conf; do \
 		install -D -m 644 systemd/$$drop_in $(DESTDIR)$(PREFIX)/share/nst-daemon/$$drop_in || exit 1; \
 	done
 	install -m 644 monitoring/alerts.yaml monitoring/grafana.json $(DESTDIR)$(PREFIX)/share/nst-daemon

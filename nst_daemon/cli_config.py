@@ -59,6 +59,8 @@ def init(
         print(f"  {printable(name):<16} {purpose}")
     for path, reason in made.kept:
         streams.notice(f"{printable(path)} {reason}", level=6)
+    if made.closing:
+        print(f"other users of this machine can read it; to close: {made.closing}")
     here = made.root.samefile(Path.cwd())
     option = "" if here else f" -c {shlex.quote(printable(str(folder)))}"
     print("next:")

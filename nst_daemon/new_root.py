@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nst_daemon import rights
 from nst_daemon.config import Folders, config_keys, find_file
 from nst_daemon.config_search import NAMES, SHARED_NAME
 from nst_daemon.errors import UsageError
@@ -25,12 +26,14 @@ class NewRoot:
         config: The configuration file.
         created: The names of the files and folders that did not exist before, each with its purpose.
         kept: Files that exist and were not touched, each with what to know about it.
+        closing: The command that closes the folders to other users of the machine; "" if they are closed.
     """
 
     root: Path
     config: Path
     created: tuple[tuple[str, str], ...]
     kept: tuple[tuple[str, str], ...] = ()
+    closing: str = ""
 
 
 def make_root(folder: Path) -> NewRoot:
@@ -62,7 +65,9 @@ def make_root(folder: Path) -> NewRoot:
     text = _TEMPLATE.read_text(encoding="utf-8").replace(_ROOT_LINE, "\n  root: .\n", 1)
     with storage(config), config.open("x", encoding="utf-8") as file:
         file.write(text)
-    return NewRoot(folder.absolute(), config, tuple(created), kept)
+    made = Folders(folder, **folders)
+    closing = rights.closing(made, [folder]) if rights.open_to_others(made) else ""
+    return NewRoot(folder.absolute(), config, tuple(created), kept, closing)
 
 
 def _config_file(folder: Path) -> tuple[Path, tuple[tuple[str, str], ...]]:

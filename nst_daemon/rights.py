@@ -29,13 +29,44 @@ _WRITABLE = "mount it writable; for a service, see ReadWritePaths= in its unit"
 
 
 def share_with_group(folders: Folders) -> None:
-    """Set the umask so that the group of a setgid folder gets the rights that the folder gives it."""
-    bits = 0
+    """Set the umask so that the group of a setgid folder gets the rights that the folder gives it.
+
+    Other users get none if the folder of the results is setgid and gives them none.
+    """
+    bits = closed = 0
     for folder in (folders.root, folders.inbox, folders.results, folders.state):
         with suppress(OSError):
             mode = folder.stat().st_mode
             bits |= mode & stat.S_IRWXG if mode & stat.S_ISGID else 0
-    os.umask(os.umask(0o077) & 0o077 & ~bits)
+            if folder == folders.results and mode & stat.S_ISGID and not mode & stat.S_IRWXO:
+                closed = stat.S_IRWXO
+    os.umask(os.umask(0o077) & 0o077 & ~bits | closed)
+
+
+def open_to_others(folders: Folders) -> list[Path]:
+    """The folders whose files users outside the group can open: they and all their parents let these users in."""
+    shown = (folders.inbox, folders.styles, folders.results, folders.done, folders.failed)
+    found = []
+    for folder in (*shown, folders.state):
+        with suppress(OSError):
+            place = folder.resolve()
+            if all(above.stat().st_mode & 0o001 for above in (place, *place.parents)):
+                found.append(folder)
+    return found
+
+
+def is_shared(folders: Folders) -> bool:
+    """Whether the root is made for a group: it is setgid."""
+    with suppress(OSError):
+        return bool(folders.root.stat().st_mode & stat.S_ISGID)
+    return False
+
+
+def closing(folders: Folders, opened: Sequence[Path]) -> str:
+    """The command that closes these folders to users outside the group."""
+    # Without sudo a user who is not a member of the group would clear the setgid bit with it.
+    sudo = "sudo " if is_shared(folders) else ""
+    return f"{sudo}chmod o-rwx {' '.join(shlex.quote(str(path)) for path in opened)}"
 
 
 def check_start(folders: Folders) -> None:

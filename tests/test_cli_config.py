@@ -58,6 +58,18 @@ def test_init_makes_a_root_that_commands_use(tmp_path: Path, name: str) -> None:
     assert set_by_file == ["folders.root"]
 
 
+def test_init_names_what_others_can_read(reachable: Path) -> None:
+    """If other users can reach the new folders, the command that closes them is printed; then it is not."""
+    made = nst("init", "open", cwd=reachable)
+    place = reachable / "open"
+    (line,) = [line for line in made.stdout.splitlines() if line.startswith("other users ")]
+    command = line.partition("to close: ")[2]
+    assert subprocess.run(command, shell=True, check=True, cwd=reachable).returncode == 0
+    assert place.stat().st_mode & 0o7777 == 0o750
+    (reachable / "closed").mkdir(mode=0o700)
+    assert "other users" not in nst("init", "closed", cwd=reachable).stdout
+
+
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     """A second init names the configuration and changes nothing; files of others in the folder stay."""
     (tmp_path / "inbox").mkdir()

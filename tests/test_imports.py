@@ -106,7 +106,7 @@ ALLOWED: dict[str, set[str]] = {
         "engine.settings",
         "pictures.output_formats",
     },
-    "new_root": {"config", "config_search", "errors", "files", "names"},
+    "new_root": {"config", "config_search", "errors", "files", "names", "rights"},
     "addresses": {"errors"},
     "job_settings": {
         "config",

@@ -66,6 +66,18 @@ def test_services_are_confined(units: Path, unit: str, drop_in: str | None, most
 
 
 @needs_systemd
+@pytest.mark.parametrize("unit", ["nst-daemon.service", "nst-batch.service"])
+def test_results_for_everybody_are_a_drop_in(units: Path, unit: str) -> None:
+    """A service closes its root to other users; the drop-in opens it, and systemd accepts it without a complaint."""
+    text = (units / unit).read_text()
+    assert {"UMask=0007", "StateDirectoryMode=2750"} <= set(text.splitlines())
+    (units / f"{unit}.d").mkdir()
+    shutil.copy(ROOT / "systemd" / "public-results.conf", units / f"{unit}.d")
+    done = analyze("verify", "--man=no", f"./{unit}", cwd=units)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_systemd
 def test_the_status_page_opens_little(units: Path) -> None:
     """The drop-in for the status page is clean, lets this machine's own addresses in, and costs at most 0.8."""
     folder = units / "nst-daemon.service.d"
@@ -230,6 +242,7 @@ def test_everything_is_in_place(installed: Path) -> None:
         "opt/nst/share/nst-daemon/cpu-only.conf",
         "opt/nst/share/nst-daemon/grafana.json",
         "opt/nst/share/nst-daemon/notify.conf",
+        "opt/nst/share/nst-daemon/public-results.conf",
         "opt/nst/share/nst-daemon/status-page.conf",
         "etc/nst-daemon/environment",
     }
@@ -245,21 +258,23 @@ def test_all_users_can_read_what_is_installed(installed: Path) -> None:
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="there is no systemd-sysusers")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and their folders")
 def test_users_and_folders(installed: Path, tmp_path: Path) -> None:
-    """systemd makes the user, and folders that belong to the group and hand it on."""
+    """systemd makes the user, and folders that only the group can enter and that hand it on; later changes stay."""
     lib, system = installed / "opt/nst/lib", tmp_path / "usr/lib"
     (tmp_path / "etc").mkdir()
     for kind in ("sysusers", "tmpfiles"):
         (system / f"{kind}.d").mkdir(parents=True)
         shutil.copy(lib / f"{kind}.d/nst-daemon.conf", system / f"{kind}.d")
-        extra = ["--create"] if kind == "tmpfiles" else []
-        command = [f"systemd-{kind}", f"--root={tmp_path}", *extra]
+    create = ["systemd-tmpfiles", f"--root={tmp_path}", "--create"]
+    for command in (["systemd-sysusers", f"--root={tmp_path}"], create):
         subprocess.run(command, check=True, capture_output=True)
     assert "nst:" in (tmp_path / "etc/passwd").read_text()
     root = tmp_path / "var/lib/nst-daemon"
-    modes = {p.name: oct(p.stat().st_mode & 0o7777) for p in [root, *root.iterdir()]}
-    assert modes["inbox"] == "0o2775"
-    assert modes["state"] == "0o2770"
-    assert modes["nst-daemon"] == "0o2755"
+    closed = dict.fromkeys(("inbox", "styles", "results", "done", "failed", "state"), 0o2770)
+    assert {p.name: p.stat().st_mode & 0o7777 for p in root.iterdir()} == closed
+    assert root.stat().st_mode & 0o7777 == 0o2750
+    (root / "results").chmod(0o2775)
+    subprocess.run(create, check=True, capture_output=True)  # as at each boot
+    assert (root / "results").stat().st_mode & 0o7777 == 0o2775
 
 
 def allowed_calls(unit: str) -> set[str]:

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,11 @@ class User:
     gid: int
     groups: Iterable[int] = ()
     umask: int = 0o022
+
+    def process(self) -> dict[str, Any]:
+        """The arguments of `subprocess.Popen` that start a process of this user."""
+        groups = list(self.groups)
+        return {"user": self.uid, "group": self.gid, "extra_groups": groups, "umask": self.umask}
 
     def run(self, part: Callable[[], object], *, killed: bool = False) -> None:
         """Run a part of a test in a process of this user (without root: the current one). What fails there fails.

@@ -84,6 +84,7 @@ def diagnose(config: Config, *, mounts: str | None = None) -> list[Finding]:
         *probe(config),
         *(Finding("bad", "folders", *overlap) for overlap in overlaps(config)),
         *check_folders(config.folders),
+        check_others(config.folders),
         *check_ledger(config.folders.ledger),
         *check_file_systems(config.folders, config.service.rescan_seconds, mounts),
         check_watching(config.folders.inbox),
@@ -226,6 +227,23 @@ def check_folders(folders: Folders) -> Iterator[Finding]:
         user = rights.user_name(rights.daemon_user(folders))
         message = f"{user} can read and write everything under {folders.root}"
         yield Finding("good", "folders", message)
+
+
+def check_others(folders: Folders) -> Finding:
+    """Check what users outside the group can read: nothing, or only the results, in a root that a group shares."""
+    opened = rights.open_to_others(folders)
+    if not opened:
+        return Finding("good", "rights", f"other users can read nothing under {folders.root}")
+    if rights.is_shared(folders) and opened == [folders.results]:
+        return Finding("good", "rights", f"other users can read {folders.results} and nothing else")
+    message = f"other users can read {', '.join(str(path) for path in opened)}"
+    remedy = rights.closing(folders, opened)
+    if not rights.is_shared(folders):
+        # The umask of a person who paints alone is that person's choice.
+        return Finding("good", "rights", message, f"to close: {remedy}")
+    if folders.results in opened:
+        remedy += f"; leave out {folders.results} if others shall read the results"
+    return Finding("warning", "rights", message, remedy)
 
 
 def check_ledger(path: Path) -> Iterator[Finding]:

@@ -14,8 +14,8 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    generate_latest,
     start_http_server,
-    write_to_textfile,
 )
 
 from nst_daemon.addresses import not_available
@@ -167,7 +167,11 @@ class PrometheusMetrics:
         """Write the text file. The log has each reason why that is impossible once."""
         problem = ""
         try:
-            write_to_textfile(str(file), self.registry)
+            # Not the umask: node_exporter is another user. Not `files.write_atomic`: a lost file is no loss.
+            part = file.with_name(f".{file.name}.part")
+            part.write_bytes(generate_latest(self.registry))
+            part.chmod(0o644)
+            part.replace(file)
         except OSError as error:
             problem = f"{printable(str(file))} cannot be written: {error.strerror}"
             if problem != self._problem:

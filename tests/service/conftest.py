@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.users import User
+
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE = 60.0  # seconds; a slow machine is not a failure
 
@@ -19,8 +21,9 @@ DEADLINE = 60.0  # seconds; a slow machine is not a failure
 class Served:
     """`tests.service.served` on a root of its own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, python: Path = Path(sys.executable)) -> None:
         self.root = root
+        self.python = python
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
@@ -32,16 +35,17 @@ class Served:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> None:
-        """Start the process."""
+    def start(self, *arguments: str, user: User | None = None) -> None:
+        """Start the process. user: who runs it; None for the user of the tests."""
         (self.root / "inbox").mkdir(parents=True, exist_ok=True)
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.service.served", *arguments],
+                [self.python, "-m", "tests.service.served", *arguments],
                 env=self.environment,
                 cwd=self.root,
                 stdout=log,
                 stderr=log,
+                **(user.process() if user else {}),
             )
 
     def pair(self, name: str, **script: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import urllib.request
 from collections.abc import Callable
@@ -233,6 +234,20 @@ def test_nothing_is_imported_unless_asked_for(tmp_path: Path) -> None:
     """Without a file and a port there are no metrics, and their library is not loaded."""
     bench = Bench(tmp_path)
     assert make_metrics(bench.config, bench.now) is None
+
+
+def test_other_users_read_the_textfile(tmp_path: Path) -> None:
+    """node_exporter can read the file whatever the umask of the daemon is, and no other file is left beside it."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    bench = Bench(tmp_path / "nst", metrics=Options(textfile=folder / "nst.prom"))
+    before = os.umask(0o077)
+    try:
+        bench.step(1)
+    finally:
+        os.umask(before)
+    assert [path.name for path in folder.iterdir()] == ["nst.prom"]
+    assert (folder / "nst.prom").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_file_that_cannot_be_written_stops_nothing(
