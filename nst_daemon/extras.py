@@ -17,8 +17,8 @@ def missing(*modules: str) -> list[str]:
 def install(extra: str) -> str:
     """The remedy for a missing module of an extra.
 
-    The command names the packages, and not the extra of nst-daemon: it then also works where nst-daemon was installed from a
-    checkout, a file or a system package that pip does not find.
+    The command names the packages, and not the extra of nst-daemon: it then also works where nst-daemon was installed
+    from a checkout, a file or a system package that pip does not find.
     """
     pip = f"{shlex.quote(sys.executable)} -m pip install"
     if missing("pip"):  # environments of uv
