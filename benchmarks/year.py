@@ -68,8 +68,9 @@ TROUBLES = (
     "reload",
     "kill",
 )
-#: A life without a break may take so much more at its end: bytes of memory, open files, threads.
-MORE_BYTES, MORE_FILES, MORE_THREADS = 8e6, 3, 0
+#: A life without a break may take so much more at its end: bytes of memory, open files (a request of the page has some),
+#: threads.
+MORE_BYTES, MORE_FILES, MORE_THREADS = 8e6, 10, 0
 #: Of all files in state/logs/.
 MOST_LOG_BYTES = 1e6
 #: What is timed, by its name in the table.

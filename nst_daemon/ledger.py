@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from nst_daemon.ledger_file import (
     translated,
     variant,
 )
-from nst_daemon.ledger_reader import LedgerReader, fingerprint_text, marks
+from nst_daemon.ledger_reader import Ended, LedgerReader, fingerprint_text, marks
 from nst_daemon.names import printable
 
 log = logging.getLogger(__name__)
@@ -237,6 +238,25 @@ class Ledger(LedgerReader):
                 (before, *ended, limit),
             )
         return gone.rowcount
+
+    def ended(
+        self, states: Sequence[JobState], after: Ended | None, before: float, *, limit: int
+    ) -> list[Ended]:
+        """Jobs with archived inputs in these states, by the time of their latest change, oldest first.
+
+        Args:
+            states: Of ended jobs.
+            after: The last job of the part before; None for the first part.
+            before: Seconds since the epoch.
+            limit: The most jobs.
+        """
+        last = after or Ended("", -math.inf, "")
+        rows = self._read(
+            f"SELECT id, updated, archive FROM jobs WHERE state IN ({marks(states)}) AND archive <> '' "  # noqa: S608 (question marks)
+            "AND updated >= ? AND (updated, id) > (?, ?) AND updated < ? ORDER BY updated, id LIMIT ?",
+            (*states, last.updated, last.updated, last.id, before, limit),
+        )
+        return [Ended(*row) for row in rows]
 
     def mark_unremovable(self, job_id: str, origins: Collection[str]) -> None:
         """Note which originals of a job are still in the inbox because they cannot be removed."""

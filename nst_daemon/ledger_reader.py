@@ -184,25 +184,6 @@ class LedgerReader:
             f"updated DESC, id LIMIT {limit:d}",
         )
 
-    def ended(
-        self, states: Sequence[JobState], after: Ended | None, before: float, *, limit: int
-    ) -> list[Ended]:
-        """Jobs with archived inputs in these states, by the time of their latest change, oldest first.
-
-        Args:
-            states: Of ended jobs.
-            after: The last job of the part before; None for the first part.
-            before: Seconds since the epoch.
-            limit: The most jobs.
-        """
-        last = after or Ended("", -math.inf, "")
-        rows = self._read(
-            f"SELECT id, updated, archive FROM jobs WHERE state IN ({marks(states)}) AND archive <> '' "  # noqa: S608 (question marks)
-            "AND updated >= ? AND (updated, id) > (?, ?) AND updated < ? ORDER BY updated, id LIMIT ?",
-            (*states, last.updated, last.updated, last.id, before, limit),
-        )
-        return [Ended(*row) for row in rows]
-
     def events(self, job_id: str) -> list[JobEvent]:
         """All events of a job, in order."""
         rows = self._read(
