@@ -68,8 +68,8 @@ TROUBLES = (
     "reload",
     "kill",
 )
-#: A life without a break may take so much more at its end: bytes of memory, open files (requests of the page have some),
-#: threads.
+#: A life without a break may take so much more at its end: bytes of memory, open files (requests of the page have
+#: some), threads.
 MORE_BYTES, MORE_FILES, MORE_THREADS = 8e6, 10, 0
 #: Of all files in state/logs/.
 MOST_LOG_BYTES = 1e6
