@@ -10,7 +10,7 @@ CPU ?=
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 LEAN := $(if $(CPU),--extra-index-url $(CPU_INDEX) ./onnxruntime-cpu)
 
-.PHONY: demo test check lint types bench bench-full gpu torture year config docs docs-images graphs install install-files uninstall \
+.PHONY: demo test check lint types bench bench-full gpu torture live year config docs docs-images graphs install install-files uninstall \
 	clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path of the picture
@@ -27,6 +27,11 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# LIVE: options of tests/live, such as `make live LIVE='--only paint reboot'`.
+LIVE ?=
+live:  ## as root: the service in a Debian with systemd, through kills, reboots, users, an upgrade (about 30 minutes)
+	$(PYTHON) -m tests.live $(LIVE)
 
 # `make torture TORTURE=--quick` takes three minutes.
 TORTURE ?=

@@ -1,0 +1,1 @@
+"""The service under a live systemd: `make live`, outside of `make test`."""
