@@ -225,8 +225,8 @@ class Daemon:
         """Its processes by name: main, worker, page, check (while pictures are checked)."""
         found = {"main": self.pid}
         for task in Path(f"/proc/{self.pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a thread or a process that has just ended
+                for child in (task / "children").read_text().split():
                     command = Path(f"/proc/{child}/cmdline").read_text()
                     name = next((name for name, word in PROCESSES.items() if word in command), "")
                     found[name or f"other {child}"] = int(child)

@@ -33,7 +33,7 @@ from nst_daemon.ledger_file import (
     translated,
     variant,
 )
-from nst_daemon.ledger_reader import Ended, LedgerReader, fingerprint_text, marks
+from nst_daemon.ledger_reader import ArchivedJob, LedgerReader, fingerprint_text, marks
 from nst_daemon.names import printable
 
 log = logging.getLogger(__name__)
@@ -240,8 +240,8 @@ class Ledger(LedgerReader):
         return gone.rowcount
 
     def ended(
-        self, states: Sequence[JobState], after: Ended | None, before: float, *, limit: int
-    ) -> list[Ended]:
+        self, states: Sequence[JobState], after: ArchivedJob | None, before: float, *, limit: int
+    ) -> list[ArchivedJob]:
         """Jobs with archived inputs in these states, by the time of their latest change, oldest first.
 
         Args:
@@ -250,13 +250,13 @@ class Ledger(LedgerReader):
             before: Seconds since the epoch.
             limit: The most jobs.
         """
-        last = after or Ended("", -math.inf, "")
+        last = after or ArchivedJob("", -math.inf, "")
         rows = self._read(
             f"SELECT id, updated, archive FROM jobs WHERE state IN ({marks(states)}) AND archive <> '' "  # noqa: S608 (question marks)
             "AND updated >= ? AND (updated, id) > (?, ?) AND updated < ? ORDER BY updated, id LIMIT ?",
             (*states, last.updated, last.updated, last.id, before, limit),
         )
-        return [Ended(*row) for row in rows]
+        return [ArchivedJob(*row) for row in rows]
 
     def mark_unremovable(self, job_id: str, origins: Collection[str]) -> None:
         """Note which originals of a job are still in the inbox because they cannot be removed."""

@@ -67,7 +67,7 @@ OPEN = tuple(state for state in JobState if not state.terminal)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ArchivedJob:
     """A job with archived inputs. updated: in seconds since the epoch; archive: below done/ or failed/."""
 
     id: str

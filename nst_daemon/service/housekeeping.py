@@ -13,7 +13,7 @@ from nst_daemon.intake import archive
 from nst_daemon.intake.batch import SUFFIX
 from nst_daemon.intake.drops import SETTINGS_SUFFIXES
 from nst_daemon.jobs import JobState
-from nst_daemon.ledger_reader import Ended
+from nst_daemon.ledger_reader import ArchivedJob
 from nst_daemon.mounts import free_bytes
 from nst_daemon.names import printable
 from nst_daemon.ops.batch_submission import SUBMITTING
@@ -51,7 +51,7 @@ class Housekeeping:
             state.began.steady + state.pacing.backup
         )  # opening the ledger has made one
         #: The last job whose archive was looked at, by the states of such jobs.
-        self._looked_at: dict[Sequence[JobState], Ended] = {}
+        self._looked_at: dict[Sequence[JobState], ArchivedJob] = {}
 
     def check_folders(self) -> None:
         """Raise StorageError if the ledger or a folder is missing."""
@@ -136,7 +136,7 @@ class Housekeeping:
             if len(ended) == LOOKS_A_ROUND:
                 yield
 
-    def _remove_archive(self, ended: Ended, root: Path) -> bool:
+    def _remove_archive(self, ended: ArchivedJob, root: Path) -> bool:
         """Remove the archive of a job; False if that is not possible, or was done before."""
         with contained(ended.archive, warn(log, "archived inputs cannot be removed: %s")):
             job = archive.is_there(ended.archive, root) and self._state.ledger.get(ended.id)
