@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.jobs import PICTURE_ROLES
@@ -30,5 +30,7 @@ def picture_identity(
         64 hex digits.
     """
     pictures = [[role, digest] for role, digest in inputs if role in PICTURE_ROLES]
-    whole = [pictures, asdict(settings), network, weights_sha256]
+    # Not `asdict`, whose deep copy takes ten times as long.
+    chosen = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    whole = [pictures, chosen, network, weights_sha256]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

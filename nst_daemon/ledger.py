@@ -239,6 +239,11 @@ class Ledger(LedgerReader):
             )
         return gone.rowcount
 
+    def not_archived(self) -> list[Job]:
+        """The jobs that have ended without a picture, and whose inputs are not in failed/ yet."""
+        ended = (JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED)
+        return self._select(f"state IN ({marks(ended)}) AND archive = '' AND NOT deleted", ended)
+
     def ended(
         self, states: Sequence[JobState], after: ArchivedJob | None, before: float, *, limit: int
     ) -> list[ArchivedJob]:

@@ -147,9 +147,9 @@ def prune_archive(job: Job, root: Path) -> bool:
 
 def card_json(job: Job) -> bytes:
     """The contents of the card."""
-    return json.dumps(
-        asdict(replace(job, settings=dict(job.settings), outputs=dict(job.outputs)))
-    ).encode()
+    # `asdict` would copy each setting.
+    settings = {"settings": dict(job.settings), "outputs": dict(job.outputs)}
+    return json.dumps(asdict(replace(job, settings={}, outputs={})) | settings).encode()
 
 
 def read_card(folder: Path) -> Job | None:

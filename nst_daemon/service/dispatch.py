@@ -407,9 +407,11 @@ class Dispatch:
     def _next(self) -> Job | None:
         """The next job in the queue, without the pictures of batches that another job is painting right now."""
         painting = {_file_identity(job) for job in self.running.values()}
-        queued = self._state.ledger.queue(1 + LOOK_AHEAD * bool(painting))
-        free = (job for job in queued if job.batch is None or _file_identity(job) not in painting)
-        return next(free, None)
+        for limit in (1, LOOK_AHEAD):  # mostly the first one is free, and reading many takes time
+            for job in self._state.ledger.queue(limit):
+                if job.batch is None or _file_identity(job) not in painting:
+                    return job
+        return None
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
         stage = self._empty_stage(job)

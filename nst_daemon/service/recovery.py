@@ -45,9 +45,8 @@ def recover(
         admission.resume(job)
     for job in ledger.jobs(S.STAGED, S.PUBLISHED):
         completion.add(job)
-    for job in ledger.jobs(S.FAILED, S.QUARANTINED, S.CANCELLED):
-        if not job.archive and not job.deleted:
-            completion.add(job)
+    for job in ledger.not_archived():
+        completion.add(job)
     in_use = ledger.open_ids()
     ended = (ledger.get(job_id) for job_id in claim.spooled(folders.spool) if job_id not in in_use)
     for job in filter(None, ended):  # some of its inputs could not be moved before
