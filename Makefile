@@ -79,6 +79,12 @@ docs-images: $(STAMP)  ## paint the pictures of the documentation from the sampl
 	$(BIN)/python -m docs.make_pages
 	$(BIN)/python -m benchmarks.experiments all --out docs/images/objective
 
+# With CPU=1 it is checked without the packages for GPUs.
+VERSION ?=
+.PHONY: release
+release: $(STAMP)  ## build VERSION from the last commit into dist/, install and paint with it; see CONTRIBUTING.md
+	$(BIN)/python -m release '$(VERSION)' --pip-options='$(LEAN) $(PIP_OPTIONS)'
+
 # The folders of `make install`. DESTDIR is put before each path, for packages.
 DESTDIR ?=
 PREFIX ?= /usr/local

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,68 @@ def test_wheel_holds_its_data(installed: Path, tmp_path: Path) -> None:
         "README.md",
         "vgg19-tinyimagenet.safetensors",
     }
+
+
+RIGHT = """
+from pathlib import Path
+
+from nst_daemon import NstError, RenderSettings, Result, Stylizer, stylize
+from nst_daemon.client import ApiError, Client
+
+result: Result = stylize("dog.jpg", [Path("a.jpg"), "b.jpg"], size=512, progress=True)
+saved: Path = result.save("painted.png")
+width: int = result.size[0]
+settings: RenderSettings = result.settings
+try:
+    with Stylizer(device="cpu") as stylizer:
+        stylizer.stylize("dog.jpg", "a.jpg", settings=settings).show()
+except NstError as error:
+    print(error.message, error.exit_code)
+with Client("http://127.0.0.1:8787", token="secret") as client:
+    (job,) = client.submit("dog.jpg", "starry", {"size": 512})
+    state: str = client.wait(job).state
+    try:
+        client.download(job, "painted.png")
+    except ApiError as error:
+        print(error.status)
+"""
+WRONG = """\
+from nst_daemon import Stilizer
+from nst_daemon import stylize
+from nst_daemon.client import Client
+number: int = stylize("dog.jpg", "a.jpg").save("painted.png")
+stylize("dog.jpg", "a.jpg", size="large")
+stylize("dog.jpg", "a.jpg", sizes=512)
+stylize("dog.jpg")
+Client(8787)
+Client("http://127.0.0.1:8787").wait(job=None)
+"""
+
+
+@pytest.mark.slow
+def test_wheel_is_typed(installed: Path, tmp_path: Path) -> None:
+    """Outside the checkout mypy accepts a program that uses the public API, and refuses each wrong line of another."""
+
+    def checked(program: str) -> str:
+        (tmp_path / "program.py").write_text(program)
+        mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+        command = [*mypy, "--config-file", "", "--python-executable", str(installed / "python")]
+        return subprocess.run(
+            [*command, "program.py"], capture_output=True, text=True, cwd=tmp_path, check=False
+        ).stdout
+
+    assert checked(RIGHT) == "Success: no issues found in 1 source file\n"
+    refused = re.findall(r"(?m)^program\.py:(\d+): error:.*\[([\w-]+)\]$", checked(WRONG))
+    kinds = [
+        "attr-defined",
+        "assignment",
+        "arg-type",
+        "call-arg",
+        "call-arg",
+        "arg-type",
+        "arg-type",
+    ]
+    assert refused == list(zip("1456789", kinds, strict=True))
 
 
 def test_every_package_is_listed() -> None:
