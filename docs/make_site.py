@@ -34,6 +34,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "benchmarks/RESULTS.md": "measurements.md",
     "benchmarks/NOTES.md": "speed.md",
     "nst_daemon/weights/README.md": "weights-card.md",
