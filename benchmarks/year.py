@@ -2,10 +2,10 @@
 
     python -m benchmarks.year [--jobs 50000] [--keep 120] [--minutes 600] [--in FOLDER]
 
-The real daemon with a fake painter (`tests.fakes`) gets 52 weeks of jobs: pairs, folders, pictures for a library style,
-a nightly batch, a submission by the command, broken files, jobs that fail or kill their worker once, cancels, retries
-and deletions. The page and the metrics are read all the time. Inputs of ended jobs are kept for KEEP seconds; the
-ledger is copied and the log rotated (as logrotate's copytruncate does) again and again.
+The real daemon with a fake painter (`tests.fakes`) gets 52 weeks of jobs (fewer below 13,000 jobs): pairs, folders,
+pictures for a library style, a nightly batch, a submission by the command, broken files, jobs that fail or kill their
+worker once, cancels, retries and deletions. The page and the metrics are read all the time. Inputs of ended jobs are
+kept for KEEP seconds; the ledger is copied and the log rotated (as logrotate's copytruncate does) again and again.
 
 In the weeks of the first half the daemon is stopped, killed or reloaded, also in the middle of a painting, alone or
 with its processes. In the second half it runs without a break, so that what grows is seen. Each week must end with all
@@ -389,7 +389,7 @@ def main() -> None:
     def say(line: str) -> None:
         print(f"{(time.monotonic() - began) / 60:6.1f} min, {line}", flush=True)
 
-    weeks = min(WEEKS, max(4, options.jobs // 100))
+    weeks = min(WEEKS, max(4, options.jobs // 250))
     run = Run(scratch / "root", jobs=options.jobs, keep=options.keep, weeks=weeks, say=say)
     run(began + 60 * options.minutes)
     console = Console(width=220)

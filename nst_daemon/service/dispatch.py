@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -407,11 +408,10 @@ class Dispatch:
     def _next(self) -> Job | None:
         """The next job in the queue, without the pictures of batches that another job is painting right now."""
         painting = {_file_identity(job) for job in self.running.values()}
-        for limit in (1, LOOK_AHEAD):  # mostly the first one is free, and reading many takes time
-            for job in self._state.ledger.queue(limit):
-                if job.batch is None or _file_identity(job) not in painting:
-                    return job
-        return None
+        # Mostly the first one is free, and reading many takes time.
+        queued = chain.from_iterable(map(self._state.ledger.queue, (1, LOOK_AHEAD)))
+        free = (job for job in queued if job.batch is None or _file_identity(job) not in painting)
+        return next(free, None)
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
         stage = self._empty_stage(job)
