@@ -51,7 +51,8 @@ MOST_DEATHS = 2
 PROGRESS_LOG_SECONDS = 30.0
 #: The longest pause before the job that met a disk error is tried again: the disk may be all right by then.
 LONGEST_DISK_PAUSE = 60.0
-#: How far down the queue to look for a job that may start, where others wait for the same picture.
+#: How far down the queue to look for a job that may start, where others wait for the same picture. Mostly the first
+#: job may start, so it is read alone before.
 LOOK_AHEAD = 16
 
 
@@ -408,7 +409,6 @@ class Dispatch:
     def _next(self) -> Job | None:
         """The next job in the queue, without the pictures of batches that another job is painting right now."""
         painting = {_file_identity(job) for job in self.running.values()}
-        # Mostly the first one is free, and reading many takes time.
         queued = chain.from_iterable(map(self._state.ledger.queue, (1, LOOK_AHEAD)))
         free = (job for job in queued if job.batch is None or _file_identity(job) not in painting)
         return next(free, None)
