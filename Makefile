@@ -100,8 +100,7 @@ install:  ## install the program, units, user, folders and configuration; see do
 
 install-files:
 	rm -rf build
-	$(PYTHON) -m venv $(LIB)/nst-daemon
-	$(LIB)/nst-daemon/bin/python -m pip install --quiet $(PIP_OPTIONS) $(LEAN) ".$(EXTRAS:%=[%])"
+	DESTDIR="$(DESTDIR)" systemd/program.sh install $(PYTHON) $(LIB)/nst-daemon --quiet $(PIP_OPTIONS) $(LEAN) ".$(EXTRAS:%=[%])"
 	install -D -m 755 systemd/nst-daemon.sh $(DESTDIR)$(PREFIX)/bin/nst-daemon
 	install -d $(LIB)/systemd/system $(DESTDIR)$(SYSCONFDIR)/nst-daemon
 	for unit in $(UNITS); do \
@@ -119,9 +118,11 @@ install-files:
 		sed 's|^  #root: nst$$|  root: /var/lib/nst-daemon|' $(CURDIR)/config.yaml > config.yaml
 
 uninstall:  ## remove what `install` installed, except the configuration and the pictures
-	rm -rf $(LIB)/nst-daemon $(DESTDIR)$(PREFIX)/share/nst-daemon
+	systemd/program.sh remove $(LIB)/nst-daemon
+	rm -rf $(DESTDIR)$(PREFIX)/share/nst-daemon
 	rm -f $(DESTDIR)$(PREFIX)/bin/nst-daemon $(UNITS:%=$(LIB)/systemd/system/%)
 	rm -f $(LIB)/sysusers.d/nst-daemon.conf $(LIB)/tmpfiles.d/nst-daemon.conf
+	@echo "kept: the configuration, the pictures and the user; docs/maintenance.md says how to remove them"
 
 clean:  ## remove everything that the targets above created
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
