@@ -444,7 +444,7 @@ class Painter:
         """Device, weights, versions and the onnxruntime providers that have loaded (none before `load`)."""
         with self._targets_lock:
             loaded = {p for targets in self._targets.values() for p in targets.providers}
-        packages = ("nst-daemon", "torch", "torchvision", "onnx", _onnxruntime_package())
+        packages = ("nst-daemon", "torch", "torchvision", "onnx", *_onnxruntime_packages())
         with current_device(self.device):
             precision = str(compute_dtype("auto", self.device)).removeprefix("torch.")
         return {
@@ -531,6 +531,6 @@ def _loaded(cache: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T
     return item
 
 
-def _onnxruntime_package() -> str:
-    """The name under which onnxruntime is installed (there is one for GPUs)."""
-    return packages_distributions()["onnxruntime"][0]
+def _onnxruntime_packages() -> list[str]:
+    """The names under which onnxruntime is installed: there is one for GPUs."""
+    return sorted(set(packages_distributions().get("onnxruntime", ())))

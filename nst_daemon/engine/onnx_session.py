@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,10 +22,18 @@ def load_onnxruntime() -> Any:
 
     From 1.29 on it reports to its maker unless told not to. It must be told before the import: later, only further
     reports are prevented.
+
+    Raises:
+        ModelError: It is not installed, or cannot be loaded.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime  # noqa: PLC0415 (slow; not needed for a cached style)
-
+    try:
+        import onnxruntime  # noqa: PLC0415 (slow; not needed for a cached style)
+    except ImportError as error:
+        raise ModelError(
+            f"onnxruntime cannot be loaded: {first_line(error)}",
+            remedy=f"`{sys.executable} -m pip install onnxruntime-gpu`, or onnxruntime without an NVIDIA GPU",
+        ) from error
     return onnxruntime
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
 from nst_daemon.engine import vgg
 from nst_daemon.engine.device import find_devices, runs_amd_code, runs_nvidia_code, widest_float
-from nst_daemon.engine.onnx_session import providers
-from nst_daemon.errors import NoDevice
+from nst_daemon.engine.onnx_session import load_onnxruntime, providers
+from nst_daemon.errors import ModelError, NoDevice
 
 #: `torch.cuda.get_arch_list()` of the builds for CUDA 12.6 and 13.0.
 CUDA_12 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
@@ -91,3 +93,14 @@ def test_the_cuda_provider_is_asked_for_where_it_is() -> None:
     assert (name, options["device_id"], rest) == (both[0], 1, both[1:])
     for device, available in ((cuda, both[1:]), (torch.device("cpu"), both)):
         assert providers(device, available) == both[1:]
+
+
+def test_a_missing_onnxruntime_is_one_error_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where neither onnxruntime can be loaded, the error names the command that installs one."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        ModelError, match=r"onnxruntime cannot be loaded: .*pip install onnxruntime-gpu"
+    ):
+        load_onnxruntime()
