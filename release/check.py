@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import venv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from release.artefacts import at, run
 
@@ -71,4 +73,20 @@ def bill_of_materials(python: Path, output: Path, seconds: int) -> None:
         seconds: its time, since 1970.
     """
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible"]
-    run([*command, "--output-file", output, python], cwd=output.parent, env=at(seconds))
+    document = json.loads(run([*command, python], cwd=output.parent, env=at(seconds)))
+    output.write_text(json.dumps(about_us(document), indent=1) + "\n", encoding="utf-8")
+
+
+def about_us(document: dict[str, Any]) -> dict[str, Any]:
+    """A CycloneDX document of an environment, as one about nst-daemon and the packages that it needs.
+
+    The tool lists nst-daemon as one package of many, and names the file from which it was installed.
+    """
+    (own,) = [part for part in document["components"] if part["name"] == "nst-daemon"]
+    others = [part for part in document["components"] if part is not own]
+    links = [
+        link for link in own.get("externalReferences", []) if not link["url"].startswith("file:")
+    ]
+    program = own | {"type": "application", "externalReferences": links}
+    metadata = document["metadata"] | {"component": program}
+    return document | {"metadata": metadata, "components": others}

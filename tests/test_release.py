@@ -16,6 +16,7 @@ import pytest
 from release.__main__ import checked, publishing
 from release.artefacts import normalise
 from release.changelog import KINDS, UNRELEASED, section_of, sections
+from release.check import about_us
 
 ROOT = Path(__file__).parent.parent
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -121,6 +122,17 @@ def test_an_sdist_does_not_depend_on_the_machine(tmp_path: Path) -> None:
         member = tar.extractfile("p/b")
         assert member is not None
         assert member.read() == b"p/b"
+
+
+def test_the_list_of_packages_is_about_this_program() -> None:
+    """The program is the subject of the list, its packages the rest, and no path of the machine is named."""
+    site = {"type": "website", "url": "https://example.com"}
+    file = {"type": "distribution", "url": "file:///home/me/dist/nst_daemon-1.2.3.whl"}
+    own = {"name": "nst-daemon", "type": "library", "externalReferences": [site, file]}
+    found = about_us({"metadata": {"timestamp": "t"}, "components": [{"name": "torch"}, own]})
+    program = {"name": "nst-daemon", "type": "application", "externalReferences": [site]}
+    assert found["metadata"] == {"timestamp": "t", "component": program}
+    assert found["components"] == [{"name": "torch"}]
 
 
 def test_the_last_commands_are_those_of_this_version() -> None:
