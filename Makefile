@@ -11,7 +11,7 @@ CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 LEAN := $(if $(CPU),--extra-index-url $(CPU_INDEX) ./onnxruntime-cpu)
 
 .PHONY: demo test check lint types bench bench-full gpu torture live year config docs docs-images graphs install install-files uninstall \
-	clean
+	deb clean
 
 demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path of the picture
 	$(BIN)/nst-daemon demo
@@ -123,6 +123,18 @@ uninstall:  ## remove what `install` installed, except the configuration and the
 	rm -f $(DESTDIR)$(PREFIX)/bin/nst-daemon $(UNITS:%=$(LIB)/systemd/system/%)
 	rm -f $(LIB)/sysusers.d/nst-daemon.conf $(LIB)/tmpfiles.d/nst-daemon.conf
 	@echo "kept: the configuration, the pictures and the user; docs/maintenance.md says how to remove them"
+
+# FLAVOUR=cuda: with the libraries for NVIDIA GPUs. EXTRAS and PIP_OPTIONS as above. It must be built on the release of
+# Debian or Ubuntu on which it is installed, because it uses that release's Python.
+FLAVOUR ?= cpu
+DEB_EXTRAS := web,notify,client
+DEBIAN_PYTHON := /usr/bin/python3
+deb:  ## build a Debian package in dist/
+	dpkg-checkbuilddeps
+	rm -rf build
+	$(DEBIAN_PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build $(PIP_OPTIONS) .
+	$(DEBIAN_PYTHON) debian/make_changelog.py build/nst_daemon-*.whl $(FLAVOUR)
+	umask 022 && DEB_RULES_REQUIRES_ROOT=no FLAVOUR=$(FLAVOUR) EXTRAS=$(or $(EXTRAS),$(DEB_EXTRAS)) debian/rules clean binary
 
 clean:  ## remove everything that the targets above created
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
