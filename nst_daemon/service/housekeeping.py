@@ -30,7 +30,8 @@ DAY = 86400.0
 #: Nothing is removed by age after the clock was set by more seconds than this.
 MOST_DRIFT = 3600.0
 #: Jobs whose inputs or history are removed, and jobs that are looked at, in one round.
-REMOVALS_A_ROUND, LOOKS_A_ROUND = 100, 2000
+REMOVALS_A_ROUND, LOOKS_A_ROUND = 25, 2000
+_DONE = object()
 #: Pictures that are being copied for a batch are kept for so many seconds at least.
 COPYING_SECONDS = 3600.0
 
@@ -47,6 +48,8 @@ class Housekeeping:
         self._next_retention = state.began.steady + state.pacing.retention
         #: What is left to do of a look for what has been kept for long enough.
         self._retention: Iterator[None] = iter(())
+        #: Whether something expired can be removed at once.
+        self.busy = False
         self._next_backup = (
             state.began.steady + state.pacing.backup
         )  # opening the ledger has made one
@@ -82,7 +85,8 @@ class Housekeeping:
         """Once an hour begin to do what `retain` does, a portion in each call. Raises StorageError."""
         if now.steady >= self._next_retention:
             self._retention = self._retain(now)
-        next(self._retention, None)
+        self.busy = False  # also after an error
+        self.busy = next(self._retention, _DONE) is not _DONE
 
     def retain(self, now: Moment) -> None:
         """Remove archived inputs and forget history as `keep` says; touch only what is the daemon's.

@@ -62,8 +62,8 @@ class Steering:
         pacing = self._state.pacing
         with self._state.ledger.together():  # each transaction waits for the disk
             more = self._do_portion(("priority",), pacing.priorities_a_round, now)
-        # These copy or remove files, so the workers are answered before the rest follows. A job that is retried and then
-        # cancelled must not reach a worker in between, so cancels come last.
+        # These copy or remove files, so the workers are answered before the rest follows. A job that is retried and
+        # then cancelled must not reach a worker in between, so cancels come last.
         more |= self._do_portion(("retry", "delete"), pacing.claims_a_round, now)
         more |= self._do_portion(("cancel",), pacing.cancels_a_round, now)
         self.busy = more

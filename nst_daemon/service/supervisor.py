@@ -259,9 +259,9 @@ class Supervisor:
         self._housekeeping.check_folders()
         # Before space is asked for: some of this frees some.
         self._steering.steer(now)
-        if self._steering.busy:
-            self._next_housekeeping = now.steady
         self._housekeeping.retain_when_due(now)
+        if self._steering.busy or self._housekeeping.busy:
+            self._next_housekeeping = now.steady
         self._housekeeping.check_space()
         self._dispatch.release_due(now)
         self._housekeeping.back_up(now)

@@ -30,10 +30,11 @@ REMEMBERED = 10_000
 
 
 class Checker:
-    """Decodes files and remembers which are whole, by content and limits."""
+    """Decodes files and remembers which are whole, by content, as long as the limits are the same."""
 
     def __init__(self) -> None:
-        self._whole: OrderedDict[tuple[object, ...], None] = OrderedDict()
+        self._whole: OrderedDict[str, None] = OrderedDict()
+        self._limits: tuple[object, ...] = ()
 
     def check(self, check: Check) -> Checked:
         """The answer for one job."""
@@ -52,12 +53,15 @@ class Checker:
 
     def _decode(self, check: Check, file: JobInput) -> None:
         limits = check.limits
-        key = (file.sha256, limits.max_pixels, limits.max_side, limits.formats)
-        if key in self._whole:
-            self._whole.move_to_end(key)
+        checked = (limits.max_pixels, limits.max_side, limits.formats)
+        if checked != self._limits:
+            self._whole.clear()
+            self._limits = checked
+        if file.sha256 in self._whole:
+            self._whole.move_to_end(file.sha256)
             return
         decode_file(check.spool / file.spooled, limits, name=file.name, used=lambda _: USED_SIDE)
-        self._whole[key] = None
+        self._whole[file.sha256] = None
         if len(self._whole) > REMEMBERED:
             self._whole.popitem(last=False)
 
