@@ -29,8 +29,8 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "render": {"size": 64, "iterations": 20},
     "service": {"settle_seconds": 0.5, "checkpoint_seconds": 1},
 }
-#: So many iterations for each of the three scales take some seconds to a minute: something happens to the service then.
-MINUTE = 300
+#: So many iterations for each of three scales take seconds to a minute, in which something happens to the service.
+MINUTE = 150
 
 
 class Service:

@@ -117,13 +117,30 @@ def drop_in_notify(service: Service) -> None:
 
 
 @step(300)
+def drop_in_public_results(service: Service) -> None:
+    """With public-results.conf every user can read results, also new ones, and nothing else; without it nothing."""
+    service.begin()
+    service.drop("private")
+    service.until_done("private")
+    for path in ("results/private.png", "done/private", "results", "inbox", "state"):
+        check(service.machine.answer(f"ls {DATA}/{path}", user="bob")[0], f"bob can read {path}")
+    for unit in ("nst-daemon.service", BATCH):
+        service.drop_in("public-results.conf", unit)
+    service.call(f"chmod -R o+rX {DATA}/results && systemctl restart nst-daemon")
+    service.drop("public")
+    service.until_done("public")
+    service.call(f"cat {DATA}/results/p*.png {DATA}/results/p*.json", user="bob")
+    for path in ("done/public", "inbox", "state", "styles", "failed", ""):
+        check(service.machine.answer(f"ls {DATA}/{path}", user="bob")[0], f"bob can read {path}")
+
+
+@step(300)
 def other_place(service: Service) -> None:
     """The documented steps move the folders to /srv/nst; the service paints there and cannot write to the old ones."""
     service.begin(start=False)
     service.call(
-        "install -d -m 2755 -o nst -g nst /srv/nst"
-        " && install -d -m 2775 -o nst -g nst /srv/nst/{inbox,styles,results,done,failed}"
-        " && install -d -m 2770 -o nst -g nst /srv/nst/state"
+        "install -d -m 2750 -o nst -g nst /srv/nst"
+        " && install -d -m 2770 -o nst -g nst /srv/nst/{inbox,styles,results,done,failed,state}"
     )
     service.configure({"folders": {"root": "/srv/nst"}})
     for unit in ("nst-daemon.service", BATCH):

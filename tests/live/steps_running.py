@@ -16,7 +16,7 @@ def reload_good(service: Service) -> None:
     before, log = service.pid(), service.mark()
     service.configure({"render": {"iterations": 7}})
     service.call("systemctl reload nst-daemon")
-    check("using the new configuration" in log(), f"log: {log()}")
+    until(lambda: "using the new configuration" in log(), "the line of the log")
     service.drop("seven")
     service.until_done("seven")
     check(service.result("seven")["settings"]["iterations"] == 7, "not the new setting")
