@@ -27,6 +27,13 @@ ENVIRONMENT = {
     "SYSTEMD_PAGER": "cat",
     "TERM": "dumb",
 }
+#: Else two machines would share the control groups of their services: what one stops or filters, the other would too.
+OWN_CGROUP = """
+for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+    [ ! -e $tree/cgroup.procs ] || { mkdir -p $tree/nst-live.$$ && echo $$ > $tree/nst-live.$$/cgroup.procs; } || exit 1
+done
+exec "$@"
+"""
 POLL = 0.2  # seconds
 
 
@@ -97,17 +104,32 @@ class Machine:
             "--machine=nst-live",
             "--boot",
             "--register=no",
-            "--keep-unit",
             # The units of the service set up sandboxes of their own, which needs what nspawn would withhold.
             "--capability=all",
             "--system-call-filter=@known",
             *(["--private-network"] if self.packages else []),
             *binds,
         ]
+        if not Path(
+            "/run/systemd/system"
+        ).exists():  # no systemd here can make a scope for the machine
+            command.insert(1, "--keep-unit")
+            command = ["sh", "-c", OWN_CGROUP, "sh", *command]
         with (self.folder / "boot.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        self.wait_for_boot()
+
+    def reboot(self) -> None:
+        """Let the systemd inside reboot, and wait until it has started its units again."""
+        assert self._process is not None
+        process = self._process
+        self.call("systemctl reboot", any_code=True)
+        until(lambda: not self.on(), "the end of the first boot")
+        until(lambda: process.poll() is not None or self.on(), "the second boot")
+        if process.poll() is not None:  # systemd-nspawn leaves the restart to what has started it
+            self.boot()
         self.wait_for_boot()
 
     def wait_for_boot(self) -> None:
@@ -143,6 +165,8 @@ class Machine:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for tree in Path("/sys/fs/cgroup").glob(f"**/nst-live.{self._process.pid}"):
+            subprocess.run(["find", tree, "-depth", "-type", "d", "-delete"], check=False)
         self._process = None
 
     def call(self, script: str, *, user: str = "root", any_code: bool = False) -> str:

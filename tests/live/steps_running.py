@@ -19,7 +19,7 @@ def reload_good(service: Service) -> None:
     until(lambda: "using the new configuration" in log(), "the line of the log")
     service.drop("seven")
     service.until_done("seven")
-    check(service.result("seven")["settings"]["iterations"] == 7, "not the new setting")
+    check(service.result("seven")["settings"]["iterations"] == [7], "not the new setting")
     check(service.pid() == before, "the daemon was restarted")
 
 
@@ -35,7 +35,7 @@ def reload_bad(service: Service) -> None:
     service.drop("old")
     sidecar = service.machine.path(f"{DATA}/results/old.json")
     until(sidecar.exists, "the picture")  # no command reads this configuration
-    check(service.result("old")["settings"]["iterations"] == 20, "not the old setting")
+    check(service.result("old")["settings"]["iterations"] == [20], "not the old setting")
     check(service.pid() == before and service.show("ActiveState") == "active", "not active")
     # A start with it fails, is not repeated, and says what to correct.
     service.call("systemctl restart nst-daemon", any_code=True)
@@ -129,9 +129,7 @@ def reboot(service: Service) -> None:
     service.begin()
     service.drop("night", iterations=MINUTE)
     service.until_painting("night")
-    service.call("systemctl reboot", any_code=True)
-    until(lambda: not service.machine.on(), "the end of the first boot")
-    service.machine.wait_for_boot()
+    service.machine.reboot()
     until(lambda: service.show("ActiveState") == "active", "the service after the boot")
     service.until_done("night")
     check(service.resumed_after("night"), "it did not continue from its checkpoint")

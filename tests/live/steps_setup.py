@@ -71,7 +71,7 @@ def paint(service: Service) -> None:
     service.drop("first")
     service.until_done("first")
     record = service.result("first")
-    check(record["settings"]["iterations"] == 20, f"settings: {record['settings']}")
+    check(record["settings"]["iterations"] == [20], f"settings: {record['settings']}")
     names = service.call(f"cd {DATA}/results && stat -c '%n %U:%G %a' first*").splitlines()
     check(len(names) == 4, f"results: {names}")
     check(all(line.endswith(" nst:nst 660") for line in names), f"rights: {names}")

@@ -33,7 +33,7 @@ def members(service: Service) -> None:
     until(lambda: service.states()["long"] == "cancelled", "the cancellation")
     service.nst("retry long --set iterations=5")
     until(lambda: service.states()["long"] == "done", "the retry")
-    check(service.result("long")["settings"]["iterations"] == 5, "not the setting of the retry")
+    check(service.result("long")["settings"]["iterations"] == [5], "not the setting of the retry")
     said = service.nst(f"rerun {DATA}/results/hers.png --wait")
     check("hers" in said, said)
     service.nst("delete hers --yes")
