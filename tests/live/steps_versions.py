@@ -15,6 +15,27 @@ LEDGER = f"{DATA}/state/ledger.sqlite"
 QUEUE = ("waiting-1", "waiting-2")
 
 
+@step(600)
+def uninstall(service: Service) -> None:
+    """`make uninstall` removes only the program and its units; a new installation finds pictures and history."""
+    service.begin()
+    service.drop("kept")
+    service.until_done("kept")
+    files = f"find {DATA} /etc/nst-daemon -type f ! -path '*/state/*' -exec sha256sum {{}} + | sort"
+    service.call("systemctl disable --now nst-daemon nst-batch.timer")
+    before = service.call(files)
+    service.call(f"cd {SOURCE} && make uninstall && systemctl daemon-reload")
+    check(service.call(files) == before, "pictures or the configuration have changed")
+    left = service.call("find /usr/local -name '*nst*'").split()
+    check(not left, f"left: {left}")
+    known = service.call(f"systemctl list-unit-files {' '.join(UNITS)} --no-legend", any_code=True)
+    check(not known.strip(), f"units: {known}")
+    service.install(sources())
+    service.call("systemctl daemon-reload && systemctl enable --now nst-daemon")
+    check(service.call(files) == before, "the installation changed pictures or the configuration")
+    check(service.states() == {"kept": "done"}, f"history: {service.states()}")
+
+
 @step(2400)
 def upgrade(service: Service) -> None:
     """A release that is stopped in a painting is replaced by the new one, which paints the queue."""
@@ -72,27 +93,6 @@ def downgrade(service: Service) -> None:
     service.call("systemctl stop nst-daemon")
     service.install(sources())
     service.call("systemctl daemon-reload")
-
-
-@step(600)
-def uninstall(service: Service) -> None:
-    """`make uninstall` removes only the program and its units; a new installation finds pictures and history."""
-    service.begin()
-    service.drop("kept")
-    service.until_done("kept")
-    files = f"find {DATA} /etc/nst-daemon -type f ! -path '*/state/*' -exec sha256sum {{}} + | sort"
-    service.call("systemctl disable --now nst-daemon nst-batch.timer")
-    before = service.call(files)
-    service.call(f"cd {SOURCE} && make uninstall && systemctl daemon-reload")
-    check(service.call(files) == before, "pictures or the configuration have changed")
-    left = service.call("find /usr/local -name '*nst*'").split()
-    check(not left, f"left: {left}")
-    known = service.call(f"systemctl list-unit-files {' '.join(UNITS)} --no-legend", any_code=True)
-    check(not known.strip(), f"units: {known}")
-    service.install(sources())
-    service.call("systemctl daemon-reload && systemctl enable --now nst-daemon")
-    check(service.call(files) == before, "the installation changed pictures or the configuration")
-    check(service.states() == {"kept": "done"}, f"history: {service.states()}")
 
 
 def _install_before(service: Service) -> None:
