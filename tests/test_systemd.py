@@ -258,7 +258,7 @@ def test_all_users_can_read_what_is_installed(installed: Path) -> None:
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="there is no systemd-sysusers")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and their folders")
 def test_users_and_folders(installed: Path, tmp_path: Path) -> None:
-    """systemd makes the user, and folders that only the group can enter and that hand it on; later changes stay."""
+    """systemd makes the user, and folders that only the group can enter and that hand it on; opened results stay."""
     lib, system = installed / "opt/nst/lib", tmp_path / "usr/lib"
     (tmp_path / "etc").mkdir()
     for kind in ("sysusers", "tmpfiles"):
@@ -273,7 +273,9 @@ def test_users_and_folders(installed: Path, tmp_path: Path) -> None:
     assert {p.name: p.stat().st_mode & 0o7777 for p in root.iterdir()} == closed
     assert root.stat().st_mode & 0o7777 == 0o2750
     (root / "results").chmod(0o2775)
+    (root / "inbox").chmod(0o755)  # as root makes it
     subprocess.run(create, check=True, capture_output=True)  # as at each boot
+    assert (root / "inbox").stat().st_mode & 0o7777 == 0o2770
     assert (root / "results").stat().st_mode & 0o7777 == 0o2775
 
 
