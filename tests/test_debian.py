@@ -103,6 +103,14 @@ def test_units_are_those_of_make_install() -> None:
     assert not [name for name in tracked if name.endswith(endings)]
 
 
+def test_each_override_has_a_reason() -> None:
+    """Each group of overrides of lintian begins with a comment."""
+    text = (DEBIAN / "nst-daemon.lintian-overrides").read_text()
+    for group in text.strip().split("\n\n"):
+        assert group.startswith("# ")
+        assert len(group.splitlines()) > 1
+
+
 @pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
 def test_the_maintainer_scripts_are_shell(script: str) -> None:
     """sh accepts each maintainer script, and debhelper finds the place for its lines."""
