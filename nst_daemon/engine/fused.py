@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def cosine_distances(
         window: The place of these positions in the picture's map.
     """
     T = unit[(..., *window)]
-    total: Tensor = _Cosine.apply(features, mean.contiguous(), T)  # type: ignore[no-untyped-call]
+    total: Tensor = cast("Any", _Cosine).apply(features, mean.contiguous(), T)
     return total
 
 
@@ -76,7 +76,7 @@ def max_pool2(x: Tensor) -> Tensor:
     The gradient goes to the first maximum of a window in row-major order. NaN is a maximum.
     """
     last = x.contiguous(memory_format=torch.channels_last)
-    y: Tensor = _MaxPool.apply(last)  # type: ignore[no-untyped-call]
+    y: Tensor = cast("Any", _MaxPool).apply(last)
     return y
 
 

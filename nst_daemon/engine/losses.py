@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as nnf
@@ -129,7 +129,7 @@ def style_sums(features: Tensor, guide: Tensor | None = None) -> StyleSums:
     """
     F = _precise(features).flatten(2)[0]  # (N, M)
     if guide is None:
-        products: Tensor = _Products.apply(F)  # type: ignore[no-untyped-call]
+        products: Tensor = cast("Any", _Products).apply(F)
         return StyleSums(products[None], F.sum(1)[None], F.new_full((1,), F.shape[1]))
     w = guide.to(F.dtype).flatten(2)[0]  # (R, M)
     return StyleSums(torch.stack([(F * row) @ F.T for row in w]), w @ F.T, w.sum(1))

@@ -11,7 +11,7 @@ torch has no such convolution for CPUs any more; for wide layers this one takes 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as nnf
@@ -84,7 +84,7 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (B, K, H, W), channels last.
     """
-    convolved: Tensor = _Convolution.apply(x, kernels, bias)  # type: ignore[no-untyped-call]
+    convolved: Tensor = cast("Any", _Convolution).apply(x, kernels, bias)
     return convolved
 
 
