@@ -210,13 +210,12 @@ class Machine:
         """Where a file of the machine is for us. Not for /tmp, /run and what is bound."""
         return self.root / inside.lstrip("/")
 
-    def copy_in(self, files: dict[str, bytes], folder: str) -> None:
-        """Write files into a folder of the machine, which is emptied first."""
-        _remove(self.path(folder))
-        for name, content in files.items():
-            path = self.path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+    def unpack(self, archive: bytes, folder: str) -> None:
+        """Unpack a tar archive into a folder of the machine, which is emptied first."""
+        path = self.path(folder)
+        _remove(path)
+        path.mkdir(parents=True)
+        subprocess.run(["tar", "-x", "--no-same-owner", "-C", path], input=archive, check=True)
 
     def _init(self) -> int | None:
         """The id, on this machine, of the systemd inside."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import subprocess
-import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -46,9 +45,9 @@ class Service:
 
     # What an administrator does.
 
-    def install(self, sources: Mapping[str, bytes]) -> str:
-        """`make install` of these sources, with root's umask at its narrowest; what it printed."""
-        self.machine.copy_in(dict(sources), SOURCE)
+    def install(self, archive: bytes) -> str:
+        """`make install` of the sources in an archive, with root's umask at its narrowest; what it printed."""
+        self.machine.unpack(archive, SOURCE)
         options = ""
         if self.machine.packages:
             self._use_packages()
@@ -223,29 +222,21 @@ def check(condition: object, message: str) -> None:
         raise Failure(message)
 
 
-def sources(revision: str = "") -> dict[str, bytes]:
-    """The files of the checkout as they are now, new ones included, or those of a revision."""
+def sources(revision: str = "") -> bytes:
+    """A tar archive of the checkout as it is now, new files included, or of a revision."""
     if revision:
-        packed = subprocess.run(
-            ["git", "archive", revision], cwd=CHECKOUT, capture_output=True, check=True
-        ).stdout
-        return dict(_unpacked(packed))
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    paths = [name for name in listed.split("\0") if name and (CHECKOUT / name).is_file()]
-    return {name: (CHECKOUT / name).read_bytes() for name in paths}
+        return _output(["git", "archive", revision])
+    listed = _output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+    names = [
+        name for name in listed.split(b"\0") if name and (CHECKOUT / os.fsdecode(name)).exists()
+    ]
+    return _output(["tar", "-c", "--null", "--files-from=-"], b"\0".join(names))
 
 
-def _unpacked(packed: bytes) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        for member in archive:
-            file = archive.extractfile(member)
-            if file:
-                yield member.name, file.read()
+def _output(command: Sequence[str], given: bytes = b"") -> bytes:
+    return subprocess.run(
+        command, cwd=CHECKOUT, input=given, stdout=subprocess.PIPE, check=True
+    ).stdout
 
 
 @dataclass(frozen=True)

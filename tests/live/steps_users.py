@@ -50,7 +50,6 @@ def members_before_the_service(service: Service) -> None:
     service.begin(start=False)
     service.nst(f"submit {PAIR} --name early")
     service.nst("status")
-    service.nst("history")
     service.call("systemctl start nst-daemon")
     service.until_done("early")
 
