@@ -30,7 +30,7 @@ types: $(STAMP)
 
 # LIVE: options of tests/live, such as `make live LIVE='--only paint reboot'`.
 LIVE ?=
-live:  ## as root: the service in a Debian with systemd, through kills, reboots, users, an upgrade (about 30 minutes)
+live:  ## as root: the service in a Debian with systemd, through kills, reboots, users, an upgrade (about 10 minutes)
 	$(PYTHON) -m tests.live $(LIVE)
 
 # `make torture TORTURE=--quick` takes three minutes.

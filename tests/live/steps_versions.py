@@ -79,7 +79,8 @@ def downgrade(service: Service) -> None:
     service.call("systemctl daemon-reload && systemctl start nst-daemon")
     service.drop("new")
     service.until_done("new")
-    service.call("systemctl stop nst-daemon")
+    # docs/maintenance.md, "Downgrade"
+    service.call(f"systemctl stop nst-daemon && make -C {SOURCE} uninstall")
     service.install(sources(BEFORE))
     service.call("systemctl daemon-reload; systemctl start nst-daemon", any_code=True)
     check(service.show("ExecMainStatus") == "10", f"exit code {service.show('ExecMainStatus')}")
