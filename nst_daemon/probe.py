@@ -44,9 +44,12 @@ def main() -> None:
     """Run all checks for the options in standard input, and print the findings."""
     options = json.load(sys.stdin)
     rows: list[Row] = []
-    for check in (_formats, _devices, _fused_kernels, _onnxruntime, _weights, _onnx_file):
-        known = {message for _, _, message, _ in rows}
-        rows += [row for row in _run(check, options) if row[2] not in known]
+    with tempfile.TemporaryDirectory() as folder:
+        # Of all kernels that the checks compile: the doctor leaves the cache as it is.
+        os.environ["TRITON_CACHE_DIR"] = folder
+        for check in (_formats, _devices, _fused_kernels, _onnxruntime, _weights, _onnx_file):
+            known = {message for _, _, message, _ in rows}
+            rows += [row for row in _run(check, options) if row[2] not in known]
     json.dump(rows, sys.stdout)
 
 
@@ -152,10 +155,7 @@ def _fused_kernels(options: Mapping[str, Any]) -> Iterator[Row]:
         return
     from nst_daemon.engine import fused  # noqa: PLC0415 (imports Triton)
 
-    with tempfile.TemporaryDirectory() as folder:  # the doctor leaves the cache as it is
-        os.environ["TRITON_CACHE_DIR"] = folder
-        problem = fused.problem()
-    if problem:
+    if problem := fused.problem():
         yield (
             "warning",
             "fused kernels",

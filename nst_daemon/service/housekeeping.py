@@ -50,9 +50,8 @@ class Housekeeping:
         self._retention: Iterator[None] = iter(())
         #: Whether something expired can be removed at once.
         self.busy = False
-        self._next_backup = (
-            state.began.steady + state.pacing.backup
-        )  # opening the ledger has made one
+        # Opening the ledger has made one.
+        self._next_backup = state.began.steady + state.pacing.backup
         #: The last job whose archive was looked at, by the states of such jobs.
         self._looked_at: dict[Sequence[JobState], ArchivedJob] = {}
 

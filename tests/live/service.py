@@ -206,9 +206,10 @@ class Service:
         check((folder / f"{name}.png").stat().st_size > 1000, f"{name}.png is nearly empty")
         return dict(json.loads((folder / f"{name}.json").read_text()))
 
-    def resumed_after(self, name: str) -> list[int]:
-        """The iterations after which the painting of a result was resumed."""
-        return list(self.result(name)["iterations"]["resumed_after"])
+    def check_resumed(self, name: str) -> None:
+        """Raise Failure unless the painting of a result was resumed from its checkpoint."""
+        resumed_after = self.result(name)["iterations"]["resumed_after"]
+        check(resumed_after, "it did not continue from its checkpoint")
 
 
 def _program(command: str) -> str:

@@ -57,7 +57,7 @@ def kill_worker(service: Service) -> None:
     service.until_done("struck")
     (job,) = service.jobs()
     check(job["attempts"] == 2, f"attempts: {job['attempts']}")
-    check(service.resumed_after("struck"), "it did not continue from its checkpoint")
+    service.check_resumed("struck")
     check(service.pid() == before, "the daemon was restarted")
 
 
@@ -74,7 +74,7 @@ def kill_daemon(service: Service) -> None:
     check(gone, "the worker outlived its daemon")
     check(service.show("NRestarts") == "1", f"restarts: {service.show('NRestarts')}")
     service.until_done("orphan")
-    check(service.resumed_after("orphan"), "it did not continue from its checkpoint")
+    service.check_resumed("orphan")
 
 
 @step(300)
@@ -90,7 +90,7 @@ def watchdog(service: Service) -> None:
     until(lambda: service.pid() not in {0, daemon}, "another daemon")
     check("Watchdog timeout" in log(), f"log: {log()}")
     service.until_done("hung")
-    check(service.resumed_after("hung"), "it did not continue from its checkpoint")
+    service.check_resumed("hung")
 
 
 @step(300)
@@ -104,7 +104,7 @@ def hanging_worker(service: Service) -> None:
     until(lambda: service.worker() not in {0, worker}, "another worker")
     service.until_done("stuck")
     check(service.pid() == before, "the daemon was restarted")
-    check(service.resumed_after("stuck"), "it did not continue from its checkpoint")
+    service.check_resumed("stuck")
 
 
 @step(300)
@@ -120,7 +120,7 @@ def stop_and_go_on(service: Service) -> None:
     check(job["state"] == "queued", f"the job is {job['state']}")
     service.call("systemctl start nst-daemon")
     service.until_done("paused")
-    check(service.resumed_after("paused"), "it did not continue from its checkpoint")
+    service.check_resumed("paused")
 
 
 @step(400)
@@ -132,4 +132,4 @@ def reboot(service: Service) -> None:
     service.machine.reboot()
     until(lambda: service.show("ActiveState") == "active", "the service after the boot")
     service.until_done("night")
-    check(service.resumed_after("night"), "it did not continue from its checkpoint")
+    service.check_resumed("night")

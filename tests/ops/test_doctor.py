@@ -418,7 +418,6 @@ def test_kernels_that_cannot_be_compiled_are_said(
     from nst_daemon import probe
     from nst_daemon.engine import fused
 
-    monkeypatch.setenv("TRITON_CACHE_DIR", "")
     monkeypatch.setattr(probe, "_device_names", lambda options: ["cuda:0"])
     monkeypatch.setattr(probe, "find_device", torch.device)
     monkeypatch.setattr(fused, "problem", lambda: problem)
