@@ -226,10 +226,9 @@ class Run:
                 time.sleep(0.02)  # as people do, files come one after the other
             if n == number // 2 and week < self._weeks // 2:
                 self._make_trouble(week)
-        self._wait()
-        self._year.retry_failed(since)
+        self._wait(since)
         self._year.delete_results(since)
-        self._wait()
+        self._wait(since)
         took = time.monotonic() - began
         self._part.jobs += number
         self._part.seconds += took
@@ -240,10 +239,13 @@ class Run:
             f"{main.resident / 1e6:.0f} MB, {main.files} files, {main.threads} threads"
         )
 
-    def _wait(self) -> None:
-        """Wait until all jobs have ended. Raises RuntimeError without progress."""
+    def _wait(self, since: float) -> None:
+        """Wait until all jobs have ended, also those that are retried. Raises RuntimeError without progress.
+
+        since: when the week began, in seconds since the epoch.
+        """
         left, deadline = -1, 0.0
-        while unfinished := self._year.unfinished():
+        while unfinished := self._year.retry_failed(since) + self._year.unfinished():
             self._daemon.check_alive()
             if unfinished != left:
                 left, deadline = unfinished, time.monotonic() + PATIENCE

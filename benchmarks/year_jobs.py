@@ -177,20 +177,22 @@ class Year:
         """Request the end of all jobs that are to be cancelled and are waiting."""
         self._request("cancel", "cancel", S.QUEUED)
 
-    def retry_failed(self, since: float) -> None:
-        """Request another attempt at the jobs that have failed once."""
-        self._request("retry", "again", S.FAILED, since=since)
+    def retry_failed(self, since: float) -> int:
+        """Request another attempt at the jobs that have failed once; their number. Later their inputs may be gone."""
+        return self._request("retry", "again", S.FAILED, since=since)
 
     def delete_results(self, since: float) -> None:
         """Request that the files of some results are deleted."""
         self._request("delete", "delete", S.DONE, since=since)
 
-    def _request(self, verb: Verb, kind: str, state: JobState, since: float = 0.0) -> None:
+    def _request(self, verb: Verb, kind: str, state: JobState, since: float = 0.0) -> int:
+        """Request it for the jobs of a kind for which it is not requested yet; their number."""
         with Ledger.attach(self.folders.ledger) as ledger:
             jobs = ledger.jobs(state) if not since else ledger.history(state, since=since, limit=-1)
             asked = requests.pending(ledger)
             chosen = [j for j in jobs if self.expected[j.name].kind == kind and j.id not in asked]
             requests.store(ledger, verb, chosen, NO_CHANGES)
+        return len(chosen)
 
     def unfinished(self) -> int:
         """How many jobs have not ended, and how many requests wait."""
