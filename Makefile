@@ -98,9 +98,12 @@ UNITS := nst-daemon.service nst-batch.service nst-batch.timer nst-nvidia.service
 install:  ## install the program, units, user, folders and configuration; see docs/operations.md
 	@umask 022 && $(MAKE) --no-print-directory install-files  # root's umask may be 077, and nst must be able to read the program
 
+# What pip leaves in the checkout. After `sudo make install` it would be root's, and stop the user's own `make test`.
+BUILT := build *.egg-info onnxruntime-cpu/build onnxruntime-cpu/*.egg-info
 install-files:
-	rm -rf build
+	rm -rf $(BUILT)
 	DESTDIR="$(DESTDIR)" systemd/program.sh install $(PYTHON) $(LIB)/nst-daemon --quiet $(PIP_OPTIONS) $(LEAN) ".$(EXTRAS:%=[%])"
+	rm -rf $(BUILT)
 	install -D -m 755 systemd/nst-daemon.sh $(DESTDIR)$(PREFIX)/bin/nst-daemon
 	install -d $(LIB)/systemd/system $(DESTDIR)$(SYSCONFDIR)/nst-daemon
 	for unit in $(UNITS); do \
@@ -137,7 +140,7 @@ deb:  ## build a Debian package in dist/
 	umask 022 && DEB_RULES_REQUIRES_ROOT=no FLAVOUR=$(FLAVOUR) EXTRAS=$(or $(EXTRAS),$(DEB_EXTRAS)) debian/rules clean binary
 
 clean:  ## remove everything that the targets above created
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BUILT) dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNTIME): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12")'

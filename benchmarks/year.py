@@ -386,6 +386,8 @@ def main() -> None:
     parser.add_argument("--in", type=Path, dest="where", help="a folder on the disk to use")
     options = parser.parse_args()
     load_before, began = os.getloadavg()[0], time.monotonic()
+    if options.where:
+        options.where.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="nst-year-", dir=options.where))
 
     def say(line: str) -> None:

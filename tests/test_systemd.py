@@ -200,6 +200,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dest"
 
 
+def test_an_installation_leaves_nothing_in_the_checkout(installed: Path) -> None:
+    """After `make install` the checkout has the files that it had: others would be root's, and stop `make test`."""
+    source = installed.parent / "source"
+    left = {path.relative_to(source) for path in source.rglob("*") if not path.is_dir()}
+    assert left == {path.relative_to(ROOT) for path in tracked()}
+
+
 def test_the_installed_program_starts(installed: Path, tmp_path: Path) -> None:
     """The launcher below DESTDIR runs the installed package, also after everything was moved somewhere else."""
     moved = tmp_path / "moved"

@@ -67,10 +67,10 @@ class Housekeeping:
         """Raise StorageError if there is too little space."""
         folders, least = self._state.folders, self._state.config.limits.min_free_disk
         for folder in (folders.state, folders.results):
-            free = free_bytes(folder)
-            if free < least:
+            if free_bytes(folder) < least:
+                # Without the free space, which changes all the time: the reason is a label of the metrics.
                 raise StorageError(
-                    f"{folder} has {size(free)} of free space, less than limits.min_free_disk ({size(least)})",
+                    f"{folder} has less free space than limits.min_free_disk ({size(least)})",
                     remedy="free some space",
                 )
 

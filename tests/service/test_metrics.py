@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nst_daemon.config import Metrics as Options
 from nst_daemon.config import load
 from nst_daemon.errors import ConfigError
+from nst_daemon.service import housekeeping
 from nst_daemon.service.live_status import STATES, LiveStatus
 from nst_daemon.service.metrics import PrometheusMetrics
 from nst_daemon.service.state import make_metrics
@@ -104,6 +105,20 @@ def test_the_state_is_one_of_all(tmp_path: Path) -> None:
     found = numbers(file.read_text())
     assert found["nst_min_free_disk_bytes"] == 1 << 60
     assert [name for name in found if name.startswith("nst_paused_since_timestamp_seconds")]
+
+
+def test_a_full_disk_is_one_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The label with the reason of a pause is the same for each amount of free space."""
+    file = tmp_path / "nst.prom"
+    bench = Bench(tmp_path / "nst", metrics=Options(textfile=file))
+    bench.change(limits={"min_free_disk": 1000})
+    reasons = set()
+    for free in (999, 500, 0):
+        monkeypatch.setattr(housekeeping, "free_bytes", lambda _, free=free: free)
+        bench.step(1)
+        found = numbers(file.read_text())
+        reasons |= {name for name in found if name.startswith("nst_paused_since_timestamp_")}
+    assert len(reasons) == 1
 
 
 def test_progress_is_an_iteration_or_a_picture(tmp_path: Path) -> None:
