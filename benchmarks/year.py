@@ -27,8 +27,8 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -301,9 +301,11 @@ class Run:
         part.timings = self._daemon.timings()
         part.timings["status"] = [self._timed_status() for _ in range(5)]
         part.timings["list"] = [fetch(self._page, f"{API}/jobs?limit=50")[1] for _ in range(5)]
-        part.ledger = sum(path.stat().st_size for path in folders.state.glob("ledger.sqlite*"))
-        part.archives = sum(1 for root in (folders.done, folders.failed) for _ in root.rglob(CARD))
-        part.logs = sum(path.stat().st_size for path in folders.logs.iterdir())
+        part.ledger = _bytes(folders.state.glob("ledger.sqlite*"))
+        # Unlike `rglob`, `walk` goes on where the daemon removes a folder.
+        walked = (entry for root in (folders.done, folders.failed) for entry in os.walk(root))
+        part.archives = sum(CARD in names for _, _, names in walked)
+        part.logs = _bytes(folders.logs.iterdir())
         self.parts.append(part)
         self._part = Part()
 
@@ -370,6 +372,15 @@ def tables(run: Run) -> list[Table]:
 def _spread(seconds: list[float]) -> str:
     """Median and longest, in milliseconds."""
     return f"{1e3 * median(seconds):.0f} / {1e3 * max(seconds):.0f}" if seconds else "-"
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    """The bytes of those files that the daemon does not remove meanwhile."""
+    total = 0
+    for path in paths:
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def main() -> None:

@@ -16,7 +16,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.live import steps_control, steps_running, steps_setup, steps_users, steps_versions
+from tests.live import (
+    steps_control,
+    steps_package,
+    steps_running,
+    steps_setup,
+    steps_users,
+    steps_versions,
+)
 from tests.live.machine import Failure, Machine, OverdueError
 from tests.live.service import STEPS, Service, Step
 
@@ -33,6 +40,14 @@ def main() -> int:
     )
     parser.add_argument(
         "--only", nargs="+", metavar="STEP", choices=[s.name for s in ORDERED], default=[]
+    )
+    parser.add_argument(
+        "--deb",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="test this Debian package instead of `make install`; with two, the upgrade from the first",
     )
     parser.add_argument("--list", action="store_true", help="print the names of the steps")
     parser.add_argument(
@@ -62,9 +77,11 @@ def main() -> int:
     signal.signal(signal.SIGALRM, _overdue)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the machine is switched off
     try:
-        failed = _run(
-            machine, [s for s in ORDERED if s.setup or not options.only or s.name in options.only]
-        )
+        if options.deb:
+            failed = _run(machine, steps_package.steps(options.deb))
+        else:
+            only = options.only
+            failed = _run(machine, [s for s in ORDERED if s.setup or not only or s.name in only])
     finally:
         machine.off()
     return 1 if failed else 0
