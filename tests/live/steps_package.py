@@ -27,7 +27,7 @@ def steps(files: Sequence[Path]) -> list[Step]:
     return [
         Step("package-install", 600, partial(_install, file=first), setup=True),
         Step("package-paint", 120, _paint, setup=True),
-        Step("package-upgrade", 600, partial(_upgrade, file=last)),
+        Step("package-upgrade", 1200, partial(_upgrade, file=last)),
         Step("package-remove", 300, partial(_remove, file=last)),
         Step("package-purge", 120, _purge),
     ]
@@ -61,7 +61,8 @@ def _upgrade(service: Service, file: Path) -> None:
     """An upgrade in a painting restarts the service, which goes on with it, and keeps a changed conffile."""
     service.configure(text=CONFFILE)
     service.call("systemctl restart nst-daemon")
-    service.drop("painting", iterations=MINUTE)
+    # The service paints while apt unpacks the package, which takes most of a minute.
+    service.drop("painting", iterations=20 * MINUTE)
     service.until_painting("painting")
     service.drop("waiting")
     until(lambda: "waiting" in service.states(), "the queue")
