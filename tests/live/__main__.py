@@ -63,8 +63,8 @@ def main() -> int:
         default=[],
         metavar="FOLDER",
         help="the site-packages of an environment of Python 3.11 with the program's packages, the extras "
-        "web and notify, setuptools and setuptools-scm; they are bound read-only, and the machine has no network. "
-        "Without it pip downloads them, as on any other machine",
+        "web and notify (all also for the release before), setuptools and setuptools-scm; they are bound read-only, "
+        "and the machine has no network. Without it pip downloads them, as on any other machine",
     )
     options = parser.parse_args()
     if options.list:
