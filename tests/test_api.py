@@ -8,8 +8,6 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -522,48 +520,3 @@ def test_no_configuration_is_read(
         32,
         24,
     )
-
-
-EXAMPLE = """
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-from nst_daemon import NstError, Result, Stylizer, stylize
-
-def paint(photo: Path) -> Result:
-    result = stylize(photo, ["a.jpg", Image.new("RGB", (9, 9))], size=512, preset="bold", seed=3)
-    with Stylizer(device="cpu") as stylizer:
-        again: Result = stylizer.stylize(result.array, np.ones((9, 9, 3)), start=photo, iterations=[3, 4])
-    try:
-        saved: Path = again.save("a.png", quality=9)
-    except NstError as error:
-        print(error.remedy)
-    return result
-"""
-
-
-@pytest.mark.slow
-def test_type_checkers_know_the_api(tmp_path: Path) -> None:
-    """mypy accepts a program that uses the API, and refuses a wrong value and a misspelt keyword."""
-    programs = {
-        "right.py": EXAMPLE,
-        "value.py": EXAMPLE.replace("size=512", 'size="big"'),
-        "name.py": EXAMPLE.replace("seed=3", "sed=3"),
-    }
-    for name, code in programs.items():
-        (tmp_path / name).write_text(code)
-    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nignore_missing_imports = true\n")
-    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", *programs]
-    environment = {**os.environ, "MYPYPATH": str(ROOT)}
-    run = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 1, run.stderr
-    problems = [line for line in run.stdout.splitlines() if ": error: " in line]
-    assert {line.partition(":")[0] for line in problems} == {"value.py", "name.py"}
-    for name, problem in (
-        ("value.py", "incompatible type \"Literal['big']\""),
-        ("name.py", 'Unexpected keyword argument "sed"'),
-    ):
-        assert any(line.startswith(name) and problem in line for line in problems), run.stdout

@@ -127,6 +127,9 @@ def test_wheel_holds_its_data(installed: Path, tmp_path: Path) -> None:
 RIGHT = """
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from nst_daemon import NstError, RenderSettings, Result, Stylizer, stylize
 from nst_daemon.client import ApiError, Client
 
@@ -137,8 +140,11 @@ settings: RenderSettings = result.settings
 try:
     with Stylizer(device="cpu") as stylizer:
         stylizer.stylize("dog.jpg", "a.jpg", settings=settings).show()
+        again = stylizer.stylize(result.array, np.ones((9, 9, 3)), start=Path("dog.jpg"), iterations=[3, 4])
+        again.save("again.jpg", quality=9)
+    stylize("dog.jpg", ["a.jpg", Image.new("RGB", (9, 9))], preset="bold", seed=3)
 except NstError as error:
-    print(error.message, error.exit_code)
+    print(error.message, error.remedy, error.exit_code)
 with Client("http://127.0.0.1:8787", token="secret") as client:
     (job,) = client.submit("dog.jpg", "starry", {"size": 512})
     state: str = client.wait(job).state
@@ -163,17 +169,18 @@ Client("http://127.0.0.1:8787").wait(job=None)
 @pytest.mark.slow
 def test_wheel_is_typed(installed: Path, tmp_path: Path) -> None:
     """Outside the checkout mypy accepts a program that uses the public API, and refuses each wrong line of another."""
-
-    def checked(program: str) -> str:
-        (tmp_path / "program.py").write_text(program)
-        mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
-        command = [*mypy, "--config-file", "", "--python-executable", str(installed / "python")]
-        return subprocess.run(
-            [*command, "program.py"], capture_output=True, text=True, cwd=tmp_path, check=False
-        ).stdout
-
-    assert checked(RIGHT) == "Success: no issues found in 1 source file\n"
-    refused = re.findall(r"(?m)^program\.py:(\d+): error:.*\[([\w-]+)\]$", checked(WRONG))
+    (tmp_path / "right.py").write_text(RIGHT)
+    (tmp_path / "wrong.py").write_text(WRONG)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    command = [*mypy, "--config-file", "", "--python-executable", str(installed / "python")]
+    said = subprocess.run(
+        [*command, "right.py", "wrong.py"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    ).stdout
+    refused = re.findall(r"(?m)^(\w+)\.py:(\d+): error:.*\[([\w-]+)\]$", said)
     kinds = [
         "attr-defined",
         "assignment",
@@ -183,7 +190,7 @@ def test_wheel_is_typed(installed: Path, tmp_path: Path) -> None:
         "arg-type",
         "arg-type",
     ]
-    assert refused == list(zip("1456789", kinds, strict=True))
+    assert refused == [("wrong", *pair) for pair in zip("1456789", kinds, strict=True)], said
 
 
 def test_every_package_is_listed() -> None:

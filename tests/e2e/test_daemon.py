@@ -94,7 +94,7 @@ def test_bad_input_costs_nothing_else(daemon: Daemon) -> None:
 def test_an_interrupted_job_goes_on(daemon: Daemon, number: int) -> None:
     """A signal in the middle of a painting ends the daemon with 0, and the next start finishes the job."""
     # The job keeps this number: settings are resolved once, at admission.
-    daemon.environment["NST_RENDER__ITERATIONS"] = "200"
+    daemon.environment["NST_RENDER__ITERATIONS"] = "80"
     drop_pair(daemon.root / "inbox")
     daemon.start()
     daemon.until(lambda: "painting" in daemon.text(), "painting")

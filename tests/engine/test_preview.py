@@ -17,10 +17,10 @@ def test_a_preview_predicts_the_larger_picture(scene_of: SceneMaker) -> None:
     `python -m benchmarks.preview` compares pictures four times the size, of three pairs; it takes minutes.
     """
     drawing, manner = PAIRS[0]
-    content = from_image(draw_scene(384, 288, scene=drawing)).rgb
-    painting = from_image(draw_painting(384, 288, style=manner)).rgb
+    content = from_image(draw_scene(256, 192, scene=drawing)).rgb
+    painting = from_image(draw_painting(256, 192, style=manner)).rgb
     pictures = []
-    for size in (192, 384):
+    for size in (128, 256):
         settings = resolve({"size": size, "iterations": (30, 8, 6)})
         scene, network = scene_of(settings, content=content, styles=[painting])
         *_, last = stylize(scene, network, settings)

@@ -188,8 +188,7 @@ def test_addresses_can_be_kept(gallery: Page) -> None:
     assert gallery.text("#title") == UNICODE
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1400, "light")])
 def test_dark_and_light_wide_and_narrow(gallery: Page, scheme: str, width: int) -> None:
     """The page follows the system's colours, text stands out against them, and nothing is wider than the window."""
     with gallery.looking(width=width, scheme=scheme):

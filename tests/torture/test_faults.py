@@ -236,15 +236,19 @@ def is_transition(point: str) -> bool:
 def places(what: str, recordings: Callable[[str], Recording]) -> list[str]:
     """The points to die at, when they are reached for the first time: each transition, and each kind of change.
 
-    A kind of change that several scenarios make is taken in the first of them only, except in `make torture`.
+    What several scenarios do is taken in the first of them only, except in `make torture`.
     """
-    found = dict.fromkeys(recordings(what).points)
     known: set[str] = set()
     if TORTURE not in os.environ:
-        earlier = takewhile(lambda other: other != what, SCENARIOS)
-        known.update(*(recordings(o).points for o in earlier if SCENARIOS[o].everything))
-    changes = SCENARIOS[what].everything
-    return [p for p in found if is_transition(p) or (changes and p not in known)]
+        for other in takewhile(lambda other: other != what, SCENARIOS):
+            known.update(_places(SCENARIOS[other], recordings(other)))
+    return [point for point in _places(SCENARIOS[what], recordings(what)) if point not in known]
+
+
+def _places(scenario: Scenario, recording: Recording) -> list[str]:
+    """All points of a scenario that are to be tried, each once."""
+    found = dict.fromkeys(recording.points)
+    return [point for point in found if scenario.everything or is_transition(point)]
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def sidecar(task: Task) -> dict[str, object]:
 def test_resumed_bytes_equal_uninterrupted_bytes(
     real: Harnesses, pair: Callable[..., Task]
 ) -> None:
-    """Paintings whose worker is killed at five random moments end in the same bytes as one left in peace."""
+    """Paintings whose worker is killed at three random moments end in the same bytes as one left in peace."""
     b = real(checkpoint_seconds=0.02)
     b.patience = 300.0
     b.ready()
@@ -77,11 +77,11 @@ def test_resumed_bytes_equal_uninterrupted_bytes(
     seed = random.randrange(1000)
     moments = random.Random(seed)
     task, deaths, takes = pair("killed"), 0, []
-    while deaths < 5 or not takes:
+    while deaths < 3 or not takes:
         b.until(b.executor.capacity)
         b.executor.submit(task)
         so_far = len(b.of(Progress))
-        kill_at = moments.uniform(0.0, duration) if deaths < 5 else math.inf
+        kill_at = moments.uniform(0.0, duration) if deaths < 3 else math.inf
         b.until(lambda n=so_far: len(b.of(Progress)) > n)  # type: ignore[misc]
         kill_at += time.monotonic()
         b.until(lambda at=kill_at: time.monotonic() > at or b.executor.capacity() == 2)  # type: ignore[misc]
