@@ -6,6 +6,7 @@ The points are not listed here: an undisturbed run of each scenario records them
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from tests.torture.root import Root, Victim
 from tests.torture.victim import SOME_FAILED
 
 S = JobState
+#: Of the changes of files, the part that is tried except in `make torture`.
+PART = 0.3
 
 
 def nothing(victim: Victim) -> None:
@@ -236,13 +239,18 @@ def is_transition(point: str) -> bool:
 def places(what: str, recordings: Callable[[str], Recording]) -> list[str]:
     """The points to die at, when they are reached for the first time: each transition, and each kind of change.
 
-    What several scenarios do is taken in the first of them only, except in `make torture`.
+    Except in `make torture`, what several scenarios do is taken in the first of them only, and of the changes a part,
+    another one each time.
     """
-    known: set[str] = set()
-    if TORTURE not in os.environ:
-        for other in takewhile(lambda other: other != what, SCENARIOS):
-            known.update(_places(SCENARIOS[other], recordings(other)))
-    return [point for point in _places(SCENARIOS[what], recordings(what)) if point not in known]
+    if TORTURE in os.environ:
+        return _places(SCENARIOS[what], recordings(what))
+    earlier = takewhile(lambda other: other != what, SCENARIOS)
+    known = {point for other in earlier for point in _places(SCENARIOS[other], recordings(other))}
+    return [
+        point
+        for point in _places(SCENARIOS[what], recordings(what))
+        if point not in known and (is_transition(point) or random.random() < PART)
+    ]
 
 
 def _places(scenario: Scenario, recording: Recording) -> list[str]:
@@ -272,7 +280,7 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(
         points = places(what, recordings)
         died = dict(zip(points, pool.map(kill_at, range(len(points)), points), strict=True))
     # What the workers say comes in another order each time, so that not every point of trouble is reached again.
-    assert sum(died.values()) >= 0.8 * len(died)
+    assert list(died.values()).count(False) <= max(1, 0.2 * len(died))
 
 
 @pytest.mark.slow
