@@ -102,8 +102,8 @@ install:  ## install the program, units, user, folders and configuration; see do
 BUILT := build *.egg-info onnxruntime-cpu/build onnxruntime-cpu/*.egg-info
 install-files:
 	rm -rf $(BUILT)
+	trap 'rm -rf $(BUILT)' EXIT; \
 	DESTDIR="$(DESTDIR)" systemd/program.sh install $(PYTHON) $(LIB)/nst-daemon --quiet $(PIP_OPTIONS) $(LEAN) ".$(EXTRAS:%=[%])"
-	rm -rf $(BUILT)
 	install -D -m 755 systemd/nst-daemon.sh $(DESTDIR)$(PREFIX)/bin/nst-daemon
 	install -d $(LIB)/systemd/system $(DESTDIR)$(SYSCONFDIR)/nst-daemon
 	for unit in $(UNITS); do \

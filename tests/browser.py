@@ -119,12 +119,8 @@ class Page:
         return found
 
     def complaints(self) -> list[str]:
-        """Messages of the console: script errors, policy violations, missing files.
-
-        Without missing previews: the daemon deletes one at the end of its painting, while the page may ask for it.
-        """
-        messages = [line["message"] for line in self.driver.get_log("browser")]
-        return [m for m in messages if not ("/preview?v=" in m and "404" in m)]
+        """Messages of the console: script errors, policy violations, missing files."""
+        return [line["message"] for line in self.driver.get_log("browser")]
 
     def violations(self) -> list[str]:
         """The rules of axe-core that the page breaks, with the elements that break them."""

@@ -20,11 +20,14 @@ DEADLINE = 120.0
 #: Commands and the codes with which they end. They do not paint.
 COMMANDS = [
     ("--help", 0),
+    ("presets", 0),
+    ("model list", 0),
     ("status", 0),
     ("history --json", 2),
     ("gallery", 7),
     ("submit none.jpg none.png", 2),
     ("batch none.batch.yaml", 4),
+    ("rerun none.png", 4),
     ("nonsense", 2),
 ]
 

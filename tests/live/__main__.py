@@ -38,10 +38,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--only", nargs="+", metavar="STEP", choices=[s.name for s in ORDERED], default=[]
     )
-    parser.add_argument(
+    which.add_argument(
         "--deb",
         type=Path,
         nargs="+",

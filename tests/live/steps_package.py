@@ -103,7 +103,7 @@ def _purge(service: Service) -> None:
 
 
 def _get(service: Service, file: Path) -> None:
-    """Install a package as its README says."""
+    """Install a package as docs/install.md says."""
     copy = service.machine.path(f"/var/cache/{file.name}")
     shutil.copyfile(file, copy)
     service.call(f"{APT} install --reinstall /var/cache/{file.name}")

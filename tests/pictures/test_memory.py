@@ -405,7 +405,7 @@ print(json.dumps([[path, used, *measured(path, used)] for path in sys.argv[1:] f
 
 def test_estimates_hold(tmp_path: Path) -> None:
     """For each kind of file, whole and reduced, decoding takes no more than is estimated, up to 24 MB."""
-    pixels = scene(1920, 1280)
+    pixels = scene(2400, 1600)
     for name, encode in ENCODERS.items():
         (tmp_path / name).write_bytes(encode(pixels))
     paths = [str(tmp_path / name) for name in ENCODERS]
