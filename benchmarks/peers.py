@@ -4,15 +4,20 @@
 
 classic: one scale, torch.optim.LBFGS with lr 1, history 100, no line search (Gatys' own program and most after it);
 from the content and from noise. multiscale-adam: √2 scales from 128 px, Adam 0.02, averaged iterates, twice as many
-iterations at the first scale (crowsonkb's style-transfer-pytorch). Both in float32 on contiguous tensors, at torch's
+iterations at the first scale (crowsonkb's style-transfer-pytorch). All in float32 on contiguous tensors, at torch's
 defaults.
 
-All minimise one objective: that of the defaults at full size, with the same weights and with the targets that belong to
-the content (`benchmarks.fixed`). Time is measured with the
-model loaded and the targets computed, and stops while the loss of a picture is computed: in float32 and clipped, as it
-would be saved. Ours has reached a peer when its picture has at most the loss of the peer's last one; it gets no more
-evaluations at full size than `classic`. Each method runs in a separate process, and its peak memory is reported. At the
-end, iterations of ours and of `classic` are timed alternately, because the speed of the machine may change between
+    python -m benchmarks.peers --peers spst --sizes 1024 --evaluations 90
+
+spst: for large pictures (`benchmarks.galerne`), only if named. EVALUATIONS are those of its coarsest scale, 600 in
+the paper. A picture larger than a tile (`--tile`) is painted in tiles by it and by ours, and judged in tiles.
+
+All minimise one objective, with the same weights and with the targets that belong to the content (`benchmarks.fixed`):
+that of the defaults at full size, and against spst that of the preset `spst`. Time is measured with the model loaded
+and the targets computed, and stops while the loss of a picture is computed: in float32 and clipped, as it would be
+saved. Ours has reached a peer when its picture has at most the loss of the peer's last one; it gets no more evaluations
+at full size than EVALUATIONS. Each method runs in a separate process, and its peak memory is reported. At the end,
+iterations of ours and of the first peer are timed alternately, because the speed of the machine may change between
 methods. Writes OUT-SIZE.json and OUT-SIZE.png.
 """
 
@@ -34,15 +39,20 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from benchmarks import galerne
 from benchmarks.curves import Curve, draw, reaches
 from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.fixed import fixed
+from benchmarks.plain_vgg import PlainVGG
 from nst_daemon.engine.images import from_image, resize
+from nst_daemon.engine.losses import Sums
+from nst_daemon.engine.memory import memory_plans
 from nst_daemon.engine.neighbours import Matching
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scene, scale_sizes
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.vgg import VGG
+from nst_daemon.engine.stylize import stylize
+from nst_daemon.engine.tiles import tiles
 from nst_daemon.painter import Painter, Prepared
 
 T, R = TypeVar("T"), TypeVar("R")
@@ -51,16 +61,24 @@ T, R = TypeVar("T"), TypeVar("R")
 JUDGE_OURS, JUDGE_PEERS = 2, 25
 #: Iterations of each that are timed alternately.
 ROUNDS = 20
+#: The same for a picture larger than this, and its number of iterations between two measurements.
+LARGE, ROUNDS_OF_LARGE, JUDGE_LARGE = 640, 4, 5
+#: The longest side of the sample pictures in pixels: larger ones would take more memory to draw than to paint.
+DRAWN = 1280
 
 
 @dataclass(frozen=True)
 class Task:
-    """The task of a process: name of the method, size in pixels, evaluations, and losses to reach."""
+    """The task of a process: name of the method, size in pixels, evaluations, and losses to reach.
+
+    `tile`: the longest side of tiles; 0 for none.
+    """
 
     contender: str
     size: int
     evaluations: int
     targets: tuple[float, ...] = ()
+    tile: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,28 +93,6 @@ class Outcome:
     def final(self) -> float:
         """The loss of the last picture."""
         return self.curve[-1][1]
-
-
-class PlainVGG(nn.Module):
-    """torchvision's layers in sequence on contiguous tensors, as in published programs."""
-
-    def __init__(self, network: VGG) -> None:
-        super().__init__()
-        self.padding, self.names, self.layers = network.padding, network.names, network.layers
-        self.features = network.features.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self.mean, self.std = network.mean, network.std
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        x, found = (image - self.mean) / self.std, {}
-        for i, (name, module) in enumerate(zip(self.names, self.features, strict=True)):
-            if i == 0 and self.padding == "replicate":
-                x = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
-                x = nn.functional.conv2d(x, module.weight, module.bias)
-            else:
-                x = module(x)
-            if name in self.layers:
-                found[name] = x
-        return found
 
 
 def classic(scene: Scene, network: PlainVGG, task: Task) -> Iterator[Tensor | None]:
@@ -148,6 +144,11 @@ def _enlarged(moments: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Te
     return {"step": moments["step"], "exp_avg": average, "exp_avg_sq": squares}
 
 
+def spst(scene: Scene, network: PlainVGG, task: Task) -> Iterator[Tensor | None]:
+    """`benchmarks.galerne`: torch's L-BFGS from coarse to fine, in blocks."""
+    yield from galerne.paint(scene, network, task.evaluations, task.tile or max(scene.size))
+
+
 def _total(objective: Pyramid | Matching, network: nn.Module, image: Tensor) -> Tensor:
     assert isinstance(objective, Pyramid), "the targets are not found"
     return objective(network, image) @ objective.weights
@@ -157,17 +158,29 @@ PEERS: dict[str, tuple[Callable[..., Iterator[Tensor | None]], dict[str, object]
     "classic, from content": (classic, {"scales": (1.0,)}),
     "classic, from noise": (classic, {"scales": (1.0,), "start": "noise"}),
     "multiscale-adam": (multiscale_adam, {}),
+    "spst": (spst, {"preset": "spst"}),
 }
+#: Those that run unless others are named.
+USUAL = ("classic, from content", "classic, from noise", "multiscale-adam")
 #: From noise, coarse scales help; from the content they do not.
 OURS: dict[str, dict[str, object]] = {
     "ours, from content": {"scales": (1.0,)},
     "ours, from noise": {"start": "noise", "coarsest": 32, "iterations": (30,)},
+    # Its objective, painted as the project's own presets are.
+    "ours, large": {
+        "preset": "spst",
+        "history": 20,
+        "precondition": 1.0,
+        "clamp": True,
+        "iterations": (30,),
+    },
 }
 #: The variant of ours that is compared with each peer.
 RIVALS = {
     "classic, from content": "ours, from content",
     "classic, from noise": "ours, from noise",
     "multiscale-adam": "ours, from content",
+    "spst": "ours, large",
 }
 
 
@@ -186,7 +199,7 @@ def run(task: Task) -> Outcome:
         settings = resolve({"size": task.size, **OURS[task.contender]})
         prepared = _prepare(painter, _longer(settings, task.evaluations))
         network = painter.network(settings)  # in float32, whatever it is painted in
-        steps = _ours(painter, prepared)
+        steps = _ours(painter, prepared, task.tile)
     return _timed(steps, prepared.scene, network, task)
 
 
@@ -206,13 +219,19 @@ def adam_scales(size: int) -> tuple[float, ...]:
 
 
 def _prepare(painter: Painter, settings: RenderSettings) -> Prepared:
-    content, style = from_image(draw_scene()), from_image(draw_painting())
+    width = min(max(640, int(settings.size)), DRAWN)
+    content, style = (
+        from_image(draw(width, width * 3 // 4)) for draw in (draw_scene, draw_painting)
+    )
     prepared = painter.prepare(content, [style], settings)
     return replace(prepared, scene=fixed(prepared.scene, painter.network(settings)))
 
 
-def _ours(painter: Painter, prepared: Prepared) -> Iterator[Tensor | None]:
-    for step in painter.paint(prepared):
+def _ours(painter: Painter, prepared: Prepared, tile: int = 0) -> Iterator[Tensor | None]:
+    settings = prepared.settings
+    plan = replace(memory_plans(settings)[0], tile=tile)
+    network = painter.network(settings)
+    for step in stylize(prepared.scene, network, settings, plans=[plan]):
         yield step.image() if step.scale == step.scales else None
 
 
@@ -221,6 +240,8 @@ def _timed(steps: Iterator[Tensor | None], scene: Scene, network: nn.Module, tas
     objective = scene.scales[-1].objective
     peer = task.contender in PEERS
     every = JUDGE_PEERS if peer else JUDGE_OURS
+    if max(scene.size) > LARGE:
+        every = JUDGE_LARGE if peer else JUDGE_OURS
     curve: Curve = []
     seconds, times, image = 0.0, [], scene.start
     start = perf_counter()
@@ -233,37 +254,54 @@ def _timed(steps: Iterator[Tensor | None], scene: Scene, network: nn.Module, tas
             seconds += now - start
             image = found
             if number % every == 0:
-                curve.append((seconds, judged(objective, network, image.clamp(0, 1))))
+                curve.append((seconds, judged(objective, network, image.clamp(0, 1), task.tile)))
                 if not peer and curve[-1][1] <= min(task.targets):
                     break
             start = perf_counter()
-    curve.append((seconds, judged(objective, network, image.clamp(0, 1))))
+    curve.append((seconds, judged(objective, network, image.clamp(0, 1), task.tile)))
     return Outcome(curve, median(times), peak())
 
 
-def judged(objective: Pyramid | Matching, network: nn.Module, image: Tensor) -> float:
-    """The objective's float32 value of a picture at full size."""
+def judged(
+    objective: Pyramid | Matching, network: nn.Module, image: Tensor, tile: int = 0
+) -> float:
+    """The objective's float32 value of a picture at full size; in tiles if it is larger than `tile` > 0."""
     with torch.no_grad():
-        return float(_total(objective, network, image.float()))
+        if not tile or max(image.shape) <= tile:
+            return float(_total(objective, network, image.float()))
+        assert isinstance(objective, Pyramid)
+        (level,), sums = objective.levels, Sums()
+        for each in tiles((image.shape[-2], image.shape[-1]), tile, network.names):
+            maps = network(image[(..., *each.area)].float())
+            cells = {layer: each.cells(layer) for layer in maps}
+            own = {layer: map_[(..., *cells[layer][1])] for layer, map_ in maps.items()}
+            sums += level.sums(own, {layer: cells[layer][0] for layer in maps})
+        return float(level.terms(sums, image) @ level.weights)
 
 
-def in_turns(size: int) -> float:
-    """Time of an iteration of ours divided by that of `classic`, measured alternately in one process."""
-    chosen = {"size": size, "scales": (1.0,), "iterations": (ROUNDS,)}
+def in_turns(task: Task) -> float:
+    """Time of an iteration of ours at full size divided by that of a peer, measured alternately in one process."""
+    rounds = ROUNDS if task.size <= LARGE else ROUNDS_OF_LARGE
+    loop, chosen = PEERS[task.contender]
+    one = {"size": task.size, "scales": (1.0,), "iterations": (rounds + 1,)}
     ours, theirs = Painter(), Painter()
-    runs = [_ours(ours, _prepare(ours, resolve(chosen)))]
-    settings = resolve({**chosen, "precision": "float32"})
+    prepared = _prepare(ours, resolve({**OURS[RIVALS[task.contender]], **one}))
+    settings = resolve({**chosen, "precision": "float32", **one})
     scene = _prepare(theirs, settings).scene
-    runs.append(classic(scene, PlainVGG(theirs.network(settings)), Task("classic", size, ROUNDS)))
+    enough = replace(task, evaluations=rounds + 1)
+    runs = [
+        _ours(ours, prepared, task.tile),
+        loop(scene, PlainVGG(theirs.network(settings)), enough),
+    ]
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for run, seconds in zip(runs, times, strict=True):
             start = perf_counter()
             next(run)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds.append(perf_counter() - start)
-    own, other = (median(seconds[ROUNDS // 4 :]) for seconds in times)  # without the warm-up
+    own, other = (median(seconds[rounds // 4 :]) for seconds in times)  # without the warm-up
     return own / other
 
 
@@ -274,13 +312,23 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def compare(size: int, evaluations: int, out: Path, peers: Sequence[str]) -> None:
-    """Run some peers and ours at one size, print the table, and write JSON and the plot."""
+def compare(size: int, evaluations: int, out: Path, peers: Sequence[str], tile: int) -> None:
+    """Run some peers and ours at one size, print the table, and write JSON and the plot.
+
+    Args:
+        size: In pixels.
+        evaluations: Of each peer.
+        out: Common stem of the files.
+        peers: Their names.
+        tile: The longest side of tiles against `spst`.
+    """
     outcomes: dict[str, Outcome] = {}
     rivals = {peer: RIVALS[peer] for peer in peers}
     for name in (*peers, *dict.fromkeys(rivals.values())):
         targets = tuple(outcomes[p].final for p, ours in rivals.items() if ours == name)
-        found = outcomes[name] = alone(run, Task(name, size, evaluations, targets))
+        large = name in ("spst", RIVALS["spst"])
+        task = Task(name, size, evaluations, targets, tile if large else 0)
+        found = outcomes[name] = alone(run, task)
         print(
             f"{size} px  {name:22} final {found.final:.5f} in {found.curve[-1][0]:7.1f} s, "
             f"iteration {found.iteration * 1e3:6.0f} ms, peak {found.memory:6.0f} MiB",
@@ -294,8 +342,9 @@ def compare(size: int, evaluations: int, out: Path, peers: Sequence[str]) -> Non
             points, seconds = level
             text = f"{whole / seconds:.2f} times sooner ({seconds:.1f} s, {JUDGE_OURS * points} evaluations)"
         print(f"{size} px  {ours} reaches {peer}: {text}", flush=True)
-    ratio = alone(in_turns, size)
-    print(f"{size} px  an iteration of ours takes {ratio:.2f} of the time of one of classic")
+    first = peers[0]
+    ratio = alone(in_turns, Task(first, size, evaluations, (), tile if first == "spst" else 0))
+    print(f"{size} px  an iteration of ours takes {ratio:.2f} of the time of one of {first}")
     stem = out.with_name(f"{out.name}-{size}")
     draw({name: outcome.curve for name, outcome in outcomes.items()}, stem.with_suffix(".png"))
     everything = {
@@ -322,10 +371,11 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("bench/peers"), help="common stem of the files"
     )
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(USUAL), metavar="NAME")
+    parser.add_argument("--tile", type=int, default=1024, help="longest side of tiles against spst")
     args = parser.parse_args()
     for size in args.sizes:
-        compare(size, args.evaluations, args.out, args.peers)
+        compare(size, args.evaluations, args.out, args.peers, args.tile)
 
 
 if __name__ == "__main__":
