@@ -20,7 +20,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -28,10 +28,11 @@ from rich.table import Table
 
 from nst_daemon.config import load
 from nst_daemon.digests import sha256_file
-from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.service.loop import serve
+from nst_daemon.service.state import Moment
+from nst_daemon.service.supervisor import Supervisor
 from nst_daemon.workers.executor import WorkerStatus
 from nst_daemon.workers.messages import Event, Ready, Staged, Stopped, Task
 from nst_daemon.workers.picture_check import DecodingCheck
@@ -100,7 +101,7 @@ class InstantExecutor:
 
 
 def run_daemon(root: Path) -> None:
-    """Run the daemon. The duration of each scan, and the number of jobs that it saw, are written to ROOT/scans."""
+    """Run the daemon. ROOT/rounds gets a line for each of its rounds: seconds, and flushes and commits so far."""
     config = load(
         None,
         {
@@ -109,17 +110,29 @@ def run_daemon(root: Path) -> None:
             "NST_LIMITS__MIN_FREE_DISK": "0",
         },
     )
-    real = Intake.scan
-    with (root / "scans").open("w", buffering=1) as log:
+    flush, transaction, step = os.fsync, Ledger._transaction, Supervisor.step
+    flushes = commits = 0
+    with (root / "rounds").open("w") as log:
 
-        def timed(self: Intake, now: float, wall: float) -> Scan:
+        def counted_flush(file: int) -> None:
+            nonlocal flushes
+            flushes += 1
+            flush(file)
+
+        def counted_transaction(self: Ledger) -> AbstractContextManager[None]:
+            nonlocal commits
+            commits += not self._db.in_transaction
+            return transaction(self)
+
+        def timed_step(self: Supervisor, now: Moment, *, woken: bool = False) -> None:
             began = time.perf_counter()
-            scan = real(self, now, wall)
-            seen = len(scan.requests) + len(scan.settling)
-            log.write(f"{time.perf_counter() - began} {seen}\n")
-            return scan
+            step(self, now, woken=woken)
+            log.write(f"{time.perf_counter() - began} {flushes} {commits}\n")
+            log.flush()
 
-        Intake.scan = timed  # type: ignore[method-assign]
+        os.fsync = counted_flush
+        Ledger._transaction = counted_transaction  # type: ignore[assignment,method-assign]
+        Supervisor.step = timed_step  # type: ignore[method-assign]
         serve(config, InstantExecutor(), DecodingCheck.on_this_machine(config.folders.logs))
 
 
@@ -189,12 +202,13 @@ def main() -> None:
                 [sys.executable, "-m", "benchmarks.inbox", "--serve", str(root)], stderr=log
             )
         try:
-            while not (root / "scans").exists() or not (root / "scans").stat().st_size:
+            while not (root / "rounds").exists() or not (root / "rounds").stat().st_size:
                 time.sleep(0.1)  # another process is watched: there is no clock to inject
             seconds = wait_until_done(daemon, root, options.pairs)
             processor = 1e3 * cpu_seconds(daemon.pid) / options.pairs
-            scans = [line.split() for line in (root / "scans").read_text().splitlines()]
-            full = [float(took) for took, seen in scans if int(seen) >= options.pairs // 2]
+            rounds = [line.split() for line in (root / "rounds").read_text().splitlines()]
+            held_for = sorted(1e3 * float(line[0]) for line in rounds)
+            flushes, commits = (int(number) / options.pairs for number in rounds[-1][1:])
             held = memory(daemon.pid)
             results = len(list((root / "results").glob("*.png")))
             archived = sum(1 for _ in (root / "done").iterdir())
@@ -214,9 +228,10 @@ def main() -> None:
         f"{seconds:.0f} s ({options.pairs / seconds:.0f} jobs/s)",
     )
     table.add_row("CPU time of the daemon per job", f"{processor:.1f} ms")
+    table.add_row("flushes / commits per job", f"{flushes:.1f} / {commits:.1f}")
     table.add_row(
-        "a scan of the full inbox, median / longest",
-        f"{statistics.median(full):.2f} / {max(full):.2f} s",
+        "a round of the daemon: median / one in a hundred / longest",
+        f"{statistics.median(held_for):.0f} / {held_for[-len(held_for) // 100]:.0f} / {held_for[-1]:.0f} ms",
     )
     table.add_row("peak memory of the daemon", held)
     table.add_row("from settled to claimed, one pair, median", f"{statistics.median(delays):.2f} s")

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nst_daemon.config import load
-from nst_daemon.intake.scan import Intake
 from nst_daemon.ledger import Ledger
 from nst_daemon.ops import logs
 from nst_daemon.service.housekeeping import Housekeeping
+from nst_daemon.service.looks import Looks
 from nst_daemon.service.loop import serve
 from nst_daemon.service.state import Pacing
 from nst_daemon.service.supervisor import Supervisor
@@ -35,7 +35,7 @@ from nst_daemon.workers.picture_check import DecodingCheck
 REPOSITORY = Path(__file__).parents[1]
 #: What is timed, by its name in the table.
 TIMED: Mapping[str, tuple[type, str]] = {
-    "scan": (Intake, "scan"),
+    "scan": (Looks, "go_on"),
     "backup": (Ledger, "back_up"),
     "retention": (Housekeeping, "retain_when_due"),
     "round": (Supervisor, "step"),

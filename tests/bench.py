@@ -163,6 +163,8 @@ class Bench:
             getattr(self.folders, name).mkdir(parents=True, exist_ok=True)
         self.time = 0.0
         self.drain = False
+        #: Measures how long something takes; where it stands still, nothing is interrupted.
+        self.measure: Callable[[], float] = lambda: 0.0
         self.begin()
 
     def begin(self, batch: Expansion | None = None) -> None:
@@ -181,6 +183,7 @@ class Bench:
             batch=batch,
             chores=self.chores,
             pacing=self.pacing,
+            clock=lambda: self.measure(),  # noqa: PLW0108 (a test may replace it later)
         )
         self.supervisor.recover(self.now)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from nst_daemon.intake.drops import JobSettings, suffix_of
 from nst_daemon.intake.parts import BARE, DropPart, DropSet
 from nst_daemon.intake.role_words import Guess, close_name, guess_role
+from nst_daemon.intake.steps import Steps
 from nst_daemon.jobs import Role
 from nst_daemon.names import clean_name, printable
 
@@ -65,7 +66,9 @@ class Advice(NamedTuple):
     remedy: str
 
 
-def advise(lacks: Sequence[Lack], styles: Sequence[str], *, by_order: bool = False) -> list[Advice]:
+def advise(
+    lacks: Sequence[Lack], styles: Sequence[str], *, by_order: bool = False
+) -> Steps[list[Advice]]:
     """What each of the incomplete sets of one folder waits for.
 
     Args:
@@ -74,38 +77,56 @@ def advise(lacks: Sequence[Lack], styles: Sequence[str], *, by_order: bool = Fal
         by_order: whether two pictures are paired by their order.
     """
     folder = _Folder(lacks, styles, by_order)
-    return [folder.advice(lack) for lack in lacks]
+    yield from folder.read()
+    advices = []
+    for lack in lacks:
+        advices.append(folder.advice(lack))
+        yield
+    return advices
 
 
 class _Folder:
-    """The incomplete sets of one folder."""
+    """The incomplete sets of one folder. `read` comes before `advice`."""
 
     def __init__(self, lacks: Sequence[Lack], styles: Sequence[str], by_order: bool) -> None:
         self._lacks, self._styles, self._by_order = lacks, styles, by_order
         self._order = _WHY_NO_ORDER if by_order else ""
         self._other_way = _library_way(styles) + self._order
-        self._lones = [lack for lack in lacks if lack.lone]
         self._half = _half_beside_picture(lacks)
+        self._lones: list[Lack] = []
         self._guesses: dict[str, Guess] = {}
         #: Files that seem to be the content or the style of a stem, by (stem, role).
         self._meant: dict[tuple[str, str], str] = {}
-        for lack in self._lones:
-            path = lack.picture.entry.path
-            if guess := guess_role(lack.picture.entry.stem, misspelt=len(lacks) <= MOST_SPELLED):
-                self._guesses[path] = guess
-                self._meant.setdefault((guess.stem.casefold(), guess.kind), path)
         #: The pictures that are probably a pair, if they are two.
-        self._two = self._lones
-        if len(lacks) > 2:
-            self._two = [one for one in self._lones if one.picture.entry.path not in self._guesses]
-        #: Halves with a role, by (stem, role).
-        self._halves = {
-            (lack.files.stem.casefold(), part.role.value): part.entry.path
-            for lack in lacks
-            if not lack.lone and lack.files.source == "pair"
-            for part in lack.files.parts
-            if part.role in {Role.CONTENT, Role.STYLE}
-        }
+        self._two: list[Lack] = []
+        #: Halves with a role, by (stem, role), and the set of each.
+        self._halves: dict[tuple[str, str], str] = {}
+        self._half_of: dict[str, Lack] = {}
+
+    def read(self) -> Steps[None]:
+        """Note what the names of all sets say."""
+        for lack in self._lacks:
+            if lack.lone:
+                self._read_lone(lack)
+            elif lack.files.source == "pair":
+                self._read_half(lack)
+            yield
+
+    def _read_lone(self, lack: Lack) -> None:
+        self._lones.append(lack)
+        path, stem = lack.picture.entry.path, lack.picture.entry.stem
+        guess = guess_role(stem, misspelt=len(self._lacks) <= MOST_SPELLED)
+        if guess:
+            self._guesses[path] = guess
+            self._meant.setdefault((guess.stem.casefold(), guess.kind), path)
+        if not guess or len(self._lacks) <= 2:
+            self._two.append(lack)
+
+    def _read_half(self, lack: Lack) -> None:
+        for part in lack.files.parts:
+            if part.role in {Role.CONTENT, Role.STYLE}:
+                self._halves[lack.files.stem.casefold(), part.role.value] = part.entry.path
+                self._half_of[part.entry.path] = lack
 
     def advice(self, lack: Lack) -> Advice:
         """What one of the sets waits for."""
@@ -122,8 +143,8 @@ class _Folder:
         if lack.files.masked and lack.role is Role.STYLE_MASK:
             remedy += ", or remove the masks"
         other = self._candidate(lack)
-        if other and other in self._halves.values():
-            return self._two_halves(lack, other)
+        if half := self._half_of.get(other):
+            return self._two_halves(lack, half)
         if other:
             target = _target(lack.files, lack.role, lack.number, other)
             remedy = f"rename {printable(other)} to {target}, or {remedy}"
@@ -176,9 +197,8 @@ class _Folder:
             return others[0] if len(others) == 1 else ""
         return ""
 
-    def _two_halves(self, lack: Lack, other: str) -> Advice:
+    def _two_halves(self, lack: Lack, half: Lack) -> Advice:
         """A content and a style that are probably a pair. The text is the same for both of them."""
-        half = next(found for found in self._lacks if other in found.files.paths)
         content, style = (half, lack) if lack.role is Role.CONTENT else (lack, half)
         names = [found.picture.entry.path for found in (content, style)]
         target = _target(content.files, Role.STYLE, old=names[1])

@@ -55,6 +55,7 @@ from nst_daemon.intake.parts import (
 )
 from nst_daemon.intake.role_words import close_name
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.steps import Steps, finish, release
 from nst_daemon.jobs import Role
 from nst_daemon.names import composed, printable
 from nst_daemon.pictures.formats import IMAGE_SUFFIXES
@@ -88,6 +89,13 @@ class Rules:
 
 
 def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules) -> Outcome:
+    """Do all of `interpretation` at once."""
+    return finish(interpretation(folder, entries, settled, rules))
+
+
+def interpretation(
+    folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
+) -> Steps[Outcome]:
     """Decide what the files directly in one folder are.
 
     Args:
@@ -101,16 +109,24 @@ def interpret(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
     """
     top = composed(folder.partition("/")[0])
     if top in rules.styles:
-        return _hot_folder(folder, entries, top, rules)
-    if folder and any(marks_job_folder(entry) for entry in entries):
-        return _job_folder(folder, entries, settled, rules)
-    return _loose(folder, entries, rules)
+        return (yield from _hot_folder(folder, entries, top, rules))
+    if folder and (yield from _is_job_folder(entries)):
+        return (yield from _job_folder(folder, entries, settled, rules))
+    return (yield from _loose(folder, entries, rules))
 
 
 # Three kinds of folders
 
 
-def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
+def _is_job_folder(entries: Iterable[Entry]) -> Steps[bool]:
+    for entry in entries:
+        if marks_job_folder(entry):
+            return True
+        yield
+    return False
+
+
+def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Steps[Outcome]:
     """Pairs, single pictures and batch files."""
     outcome = Outcome()
     group = group_of(folder.partition("/")[0])
@@ -131,8 +147,10 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
             single[stem].append(DropPart(entry, Role.CONTENT))
         else:
             _leave_alone([entry], outcome)
+        yield
     # Shorter stems first: dog-start.jpg is either a part of "dog", or a picture that dog-start_style.jpg belongs to.
     for stem in sorted(named, key=len):
+        yield
         parts, pictures = named[stem], single.get(stem, [])
         if not belong_together(parts, pictures):
             for part in parts:
@@ -155,7 +173,9 @@ def _loose(folder: str, entries: Sequence[Entry], rules: Rules) -> Outcome:
             _in(folder, stem, group, "default", [picture], rules.default_style, plain=True)
             for picture in pictures
         )
-    outcome.add(_judge_all(sets, rules))
+        yield
+    outcome.add((yield from _judge_all(sets, rules)))
+    yield from release(named, single, sets)
     return outcome
 
 
@@ -188,7 +208,7 @@ def _leave_alone(entries: Iterable[Entry], outcome: Outcome) -> None:
             outcome.settling.append(entry.path)
 
 
-def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules) -> Outcome:
+def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules) -> Steps[Outcome]:
     """Every picture is a job, in the style with the name of the folder."""
     outcome = Outcome()
     by_stem: dict[str, list[DropPart]] = defaultdict(list)
@@ -199,6 +219,7 @@ def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules)
             by_stem[entry.stem].append(DropPart(entry, Role.CONTENT))
         else:
             _leave_alone([entry], outcome)
+        yield
     sets: list[DropSet] = []
     for stem, parts in by_stem.items():
         group = group_of(style)
@@ -207,11 +228,15 @@ def _hot_folder(folder: str, entries: Sequence[Entry], style: str, rules: Rules)
             sets.append(_in(folder, stem, group, "hot", used, style))
         else:
             sets.extend(_in(folder, stem, group, "hot", [part], style) for part in parts)
-    outcome.add(_judge_all(sets, rules))
+        yield
+    outcome.add((yield from _judge_all(sets, rules)))
+    yield from release(by_stem, sets)
     return outcome
 
 
-def _job_folder(folder: str, entries: Sequence[Entry], settled: bool, rules: Rules) -> Outcome:
+def _job_folder(
+    folder: str, entries: Sequence[Entry], settled: bool, rules: Rules
+) -> Steps[Outcome]:
     """One job, after everything in the folder has settled."""
     if not settled:
         return Outcome(settling=[folder])
@@ -229,11 +254,12 @@ def _job_folder(folder: str, entries: Sequence[Entry], settled: bool, rules: Rul
             parts.append(DropPart(entry, Role.UNKNOWN))
         else:
             _leave_alone([entry], outcome)
+        yield
     parent, _, name = folder.rpartition("/")
     group = group_of(parent.partition("/")[0])
     parts = _with_unused(parts, outcome)
     job = DropSet(job_name(parent, name), group, "folder", parts, folder=folder)
-    outcome.add(_judge_all([job], rules))
+    outcome.add((yield from _judge_all([job], rules)))
     return outcome
 
 
@@ -254,20 +280,21 @@ def _in(  # noqa: PLR0917 (the fields of a DropSet)
 # One set of files
 
 
-def _judge_all(sets: Iterable[DropSet], rules: Rules) -> Outcome:
+def _judge_all(sets: Iterable[DropSet], rules: Rules) -> Steps[Outcome]:
     """The meaning of all sets of a folder. An unexpected exception costs a set, and nothing else."""
     outcome = Outcome()
     lacks: list[Lack] = []
     for files in sets:
         if lack := _judge_contained(files, rules, outcome):
             lacks.append(lack)
+        yield
     arriving = any(suffix_of(path) in IMAGE_SUFFIXES for path in outcome.settling)
     if rules.order_window is not None and not arriving:
         pair = paired_by_order(lacks, rules.order_window)
         if pair and _judge_contained(pair, rules, outcome) is None:
             return outcome
     if lacks:
-        _add_lacks(lacks, rules, outcome, arriving)
+        yield from _add_lacks(lacks, rules, outcome, arriving)
     return outcome
 
 
@@ -322,7 +349,9 @@ def _judge(files: DropSet, rules: Rules, outcome: Outcome) -> Lack | None:
     return None
 
 
-def _add_lacks(lacks: Sequence[Lack], rules: Rules, outcome: Outcome, arriving: bool) -> None:
+def _add_lacks(
+    lacks: Sequence[Lack], rules: Rules, outcome: Outcome, arriving: bool
+) -> Steps[None]:
     """The incomplete sets of a folder wait, with what to do about it, or are rejected when their time is over."""
     usable = [name for name, style in rules.styles.items() if not style.problem]
     by_order = rules.order_window is not None
@@ -330,7 +359,9 @@ def _add_lacks(lacks: Sequence[Lack], rules: Rules, outcome: Outcome, arriving: 
     # Pictures that may be paired by order leave together: two that remain would become a pair.
     together = min(lones) if len(lones) > 2 else None
     waiting: dict[Advice, list[tuple[DropSet, float]]] = {}
-    for lack, advice in zip(lacks, advise(lacks, usable, by_order=by_order), strict=True):
+    advices = yield from advise(lacks, usable, by_order=by_order)
+    for lack, advice in zip(lacks, advices, strict=True):
+        yield
         age = lack.files.age
         if together is not None and lack.lone:
             age = together
@@ -343,6 +374,7 @@ def _add_lacks(lacks: Sequence[Lack], rules: Rules, outcome: Outcome, arriving: 
             outcome.rejections.append(request.refuse(reason))
     for advice, alike in waiting.items():
         outcome.waiting.append(_waiting(advice, alike, rules.pair_timeout, arriving))
+        yield
 
 
 def _waiting(

@@ -1,7 +1,8 @@
 """One look at the whole inbox. The scan decides; events only say when to look.
 
-`Intake.scan` walks the inbox and the library by descriptor, follows no link, notes each file with the settler, and
-lets `pairing.interpret` decide what every folder means. Between scans it remembers only since when files have been
+`Intake.look` walks the inbox and the library by descriptor, follows no link, notes each file with the settler, and
+lets `pairing.interpretation` decide what every folder means. It does so in short steps, because there may be hundreds
+of thousands of files; `Intake.scan` does all of them. Between scans it remembers only since when files have been
 unchanged; after a restart they settle again.
 """
 
@@ -13,9 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nst_daemon import files
 from nst_daemon.errors import SettingsError
@@ -34,9 +34,18 @@ from nst_daemon.intake.drops import (
 )
 from nst_daemon.intake.ignore import ignored
 from nst_daemon.intake.library import read_library, style_problem
-from nst_daemon.intake.pairing import Rules, interpret
+from nst_daemon.intake.pairing import Rules, interpretation
 from nst_daemon.intake.role_words import close_name
 from nst_daemon.intake.settle import Arrival, Look, Settler
+from nst_daemon.intake.steps import (
+    Steps,
+    finish,
+    first_in_order,
+    in_order,
+    in_turns,
+    keep_only,
+    release,
+)
 from nst_daemon.intake.walk import (
     MAX_FOLDER_DEPTH,
     WalkedFolder,
@@ -53,8 +62,8 @@ from nst_daemon.pictures.formats import IMAGE_SUFFIXES
 from nst_daemon.unexpected import explain_one
 from nst_daemon.units import count
 
-T = TypeVar("T")
-
+#: The time in monotonic seconds, and in seconds since the epoch.
+Times = Callable[[], tuple[float, float]]
 #: Files of one folder that the log mentions one by one, because they are left alone; also the most such folders.
 MAX_MENTIONED = 20
 #: How long a file may arrive before the log mentions it.
@@ -88,10 +97,9 @@ class Scan:
 
 @dataclass(slots=True)
 class _Visit:
-    """The state of one scan: its time on both clocks, the keys of what it saw, and what it found besides requests."""
+    """The state of one scan: the time, the keys of what it saw, what it found, and what it could not read."""
 
-    now: float
-    wall: float
+    times: Times
     seen: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
@@ -153,7 +161,7 @@ class Intake:
         self._arriving: dict[str, float] = {}
 
     def scan(self, now: float, wall: float) -> Scan:
-        """Look at everything once, and create missing hot folders.
+        """Do all of a look at once.
 
         Args:
             now: monotonic seconds.
@@ -162,30 +170,50 @@ class Intake:
         Raises:
             StorageError: the inbox or the library is not there. Any other problem is part of the result.
         """
-        visit = _Visit(now, wall)
+        return finish(self.look(lambda: (now, wall)))
+
+    def look(self, times: Times) -> Steps[Scan]:
+        """Look at everything once, and create missing hot folders.
+
+        Files may come, change and disappear between two steps, as they may during a step: what is claimed later is the
+        version that was seen here, or nothing. Only one look may be under way, and nothing of this program may take
+        files out of the inbox meanwhile, or a pair would be seen as half of one.
+
+        Args:
+            times: the present time.
+
+        Raises:
+            StorageError: the inbox or the library is not there. Any other problem is part of the result.
+        """
+        visit = _Visit(times)
         rules = self._rules(visit)
         if not self.read_only:
             self._make_hot_folders(rules.styles.values(), visit)
         for folder in walk(self.inbox, visit.problems):
-            self._visit_folder(folder, rules, visit)
-        self._forget(visit.seen)
+            if folder is not None:
+                yield from self._visit_folder(folder, rules, visit)
+            yield
+        yield from self._forget(visit.seen)
         outcome = visit.outcome
-        visit.problems += self._slow_arrivals(outcome.settling, now)
+        yield from self._note_slow_arrivals(outcome.settling, visit)
+        requests = yield from in_order(outcome.requests, _by_name)
+        rejections = yield from in_order(outcome.rejections, _by_name)
+        waiting = yield from in_order(outcome.waiting, _by_name)
+        about = yield from _about(outcome.left_alone)
+        yield from release(visit.seen)
         return Scan(
-            requests=tuple(
-                _in_turns(sorted(outcome.requests, key=_by_name), lambda found: found.group)
-            ),
-            rejections=tuple(sorted(outcome.rejections, key=_by_name)),
-            waiting=tuple(_in_turns(sorted(outcome.waiting, key=_by_name), _folder)),
+            requests=(yield from in_turns(requests, lambda found: found.group)),
+            rejections=tuple(rejections),
+            waiting=(yield from in_turns(waiting, _folder)),
             settling=tuple(outcome.settling),
             left_alone=outcome.left_alone,
-            problems=(*visit.problems, *_about(outcome.left_alone)),
+            problems=(*visit.problems, *about),
             notes=tuple(visit.problems[:MAX_MENTIONED]),
         )
 
     def rules(self, now: float, wall: float) -> Rules:
         """The rules for files that do not come from the inbox, like those of a retry. Raises StorageError."""
-        return self._rules(_Visit(now, wall))
+        return self._rules(_Visit(lambda: (now, wall)))
 
     def leave(self, drops: Iterable[Drop]) -> None:
         """Ignore these versions of these files until they change or the daemon starts again."""
@@ -251,16 +279,21 @@ class Intake:
 
     # The inbox
 
-    def _visit_folder(self, folder: WalkedFolder, rules: Rules, visit: _Visit) -> None:
+    def _visit_folder(self, folder: WalkedFolder, rules: Rules, visit: _Visit) -> Steps[None]:
         """Note the files of one folder of the inbox and add their meaning to the outcome."""
         look = self._look(f"inbox/{folder.path}/", folder.fingerprint, always_complete, visit)
         if folder.too_deep:
             if look.settled:
                 visit.outcome.rejections.append(_too_deep(folder))
             return
-        entries = list(self._entries(folder, visit))
+        entries: list[Entry] = []
+        for entry in self._entries(folder, visit):
+            if entry is not None:
+                entries.append(entry)
+            yield
         try:
-            visit.outcome.add(interpret(folder.path, entries, look.settled, rules))
+            found = yield from interpretation(folder.path, entries, look.settled, rules)
+            visit.outcome.add(found)
         except Exception as error:  # noqa: BLE001 (the other folders are looked at)
             where = printable(folder.path or "inbox")
             visit.problems.append(f"the files in {where} stay there: {explain_one(error)}")
@@ -268,6 +301,7 @@ class Intake:
             self._filled.add(folder.path)
         elif folder.path and composed(folder.path.partition("/")[0]) not in rules.styles:
             self._visit_empty(folder, look, rules, visit)
+        yield from release(entries, folder.files)
 
     def _visit_empty(self, folder: WalkedFolder, look: Look, rules: Rules, visit: _Visit) -> None:
         """Remove a folder whose files were taken long ago; mention one that never had any."""
@@ -286,21 +320,28 @@ class Intake:
             )
             visit.problems.append(f"inbox/{printable(folder.path)} is an empty folder; {remedy}")
 
-    def _slow_arrivals(self, settling: Sequence[str], now: float) -> Iterator[str]:
+    def _note_slow_arrivals(self, settling: Sequence[str], visit: _Visit) -> Steps[None]:
         """A line for each of the first files that have been arriving for minutes."""
-        self._arriving = {path: self._arriving.get(path, now) for path in settling}
-        slow = [path for path, since in self._arriving.items() if now - since > ARRIVAL_SECONDS]
-        for path in slow[:MAX_MENTIONED]:
-            yield (
-                f"inbox/{printable(path)} has been arriving for more than {ARRIVAL_SECONDS / 60:.0f} minutes; "
-                "it is picked up once it is complete and does not change any more"
-            )
+        now, _ = visit.times()
+        arriving, mentioned = dict[str, float](), 0
+        for path in settling:
+            since = arriving[path] = self._arriving.get(path, now)
+            if now - since > ARRIVAL_SECONDS and mentioned < MAX_MENTIONED:
+                mentioned += 1
+                visit.problems.append(
+                    f"inbox/{printable(path)} has been arriving for more than {ARRIVAL_SECONDS / 60:.0f} minutes; "
+                    "it is picked up once it is complete and does not change any more"
+                )
+            yield
+        self._arriving = arriving
 
-    def _entries(self, folder: WalkedFolder, visit: _Visit) -> Iterator[Entry]:
+    def _entries(self, folder: WalkedFolder, visit: _Visit) -> Iterator[Entry | None]:
+        """The files of a folder, and None for each that is left in the inbox."""
         for name, status in folder.files:
             path, mark = folder.below(name), files.fingerprint(status)
             if self._left.get(path) == mark:
                 visit.seen.add(f"inbox/{path}")
+                yield None
                 continue
             problem = file_problem(status, name, self.max_bytes)
             arrival: Callable[[Writers], Arrival]
@@ -316,7 +357,8 @@ class Intake:
     ) -> Look:
         visit.seen.add(key)
         ask = partial(arrival_or_complete, arrival, visit.writers)
-        return self._settler.look(key, mark, ask, now=visit.now, wall=visit.wall)
+        now, wall = visit.times()
+        return self._settler.look(key, mark, ask, now=now, wall=wall)
 
     def _read_job_settings(self, entry: Entry) -> JobSettings:
         drop = Drop(Role.SETTINGS, entry.path, entry.fingerprint)
@@ -336,11 +378,12 @@ class Intake:
             raise result
         return result
 
-    def _forget(self, seen: set[str]) -> None:
+    def _forget(self, seen: set[str]) -> Steps[None]:
         """Forget files that the scan did not see any more."""
-        self._settler.forget_all_but(seen)
-        self._settings = {key: value for key, value in self._settings.items() if key in seen}
+        yield from self._settler.forget_all_but(seen)
+        yield from keep_only(self._settings, seen)
         self._left = {path: mark for path, mark in self._left.items() if f"inbox/{path}" in seen}
+        yield
         self._filled = {path for path in self._filled if f"inbox/{path}/" in seen}
         self._never_filled = {path for path in self._never_filled if f"inbox/{path}/" in seen}
 
@@ -395,22 +438,25 @@ def arrival_or_complete(arrival: Callable[[Writers], Arrival], writers: Writers)
         return always_complete(writers)
 
 
-def _about(left_alone: Mapping[str, str]) -> Iterator[str]:
+def _about(left_alone: Mapping[str, str]) -> Steps[list[str]]:
     """A line for each of the first files of the first folders that are left alone, and lines for the others."""
+    lines: list[str] = []
     folders: dict[str, list[str]] = defaultdict(list)
     for path in left_alone:
         folders[path.rpartition("/")[0]].append(path)
-    first = sorted(folders, key=natural_key)[:MAX_MENTIONED]
-    for folder in first:
-        paths = sorted(folders.pop(folder), key=natural_key)
-        for path in paths[:MAX_MENTIONED]:
+        yield
+    for folder in (yield from first_in_order(folders, MAX_MENTIONED, natural_key)):
+        paths = folders.pop(folder)
+        for path in (yield from first_in_order(paths, MAX_MENTIONED, natural_key)):
             # The reason begins with the name of the file.
             above, _, name = printable(path).rpartition("/")
             reason = left_alone[path]
             place = f"inbox/{above}/" if above else "inbox/"
-            yield f"left alone: {place}{reason if reason.startswith(name) else f'{name}: {reason}'}"
-        yield from _about_more(len(paths) - MAX_MENTIONED, printable(f"inbox/{folder}".rstrip("/")))
-    yield from _about_more(sum(map(len, folders.values())), "other folders of the inbox")
+            lines.append(
+                f"left alone: {place}{reason if reason.startswith(name) else f'{name}: {reason}'}"
+            )
+        lines += _about_more(len(paths) - MAX_MENTIONED, printable(f"inbox/{folder}".rstrip("/")))
+    return [*lines, *_about_more(sum(map(len, folders.values())), "other folders of the inbox")]
 
 
 def _about_more(number: int, where: str) -> Iterator[str]:
@@ -435,12 +481,3 @@ def _folder(found: Waiting) -> str:
 
 def _by_name(found: Request | Rejection | Waiting) -> list[tuple[bool, int, str]]:
     return natural_key(found.name)
-
-
-def _in_turns(found: Iterable[T], group: Callable[[T], str]) -> Iterator[T]:
-    """The first of each group, then the second of each, so that a full folder does not delay the others."""
-    groups: Mapping[str, list[T]] = defaultdict(list)
-    for one in found:
-        groups[group(one)].append(one)
-    for turn in zip_longest(*groups.values()):
-        yield from (one for one in turn if one is not None)

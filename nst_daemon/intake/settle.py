@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from nst_daemon.errors import InputError, Retry
+from nst_daemon.intake.steps import Steps, keep_only
 from nst_daemon.jobs import Fingerprint
 
 
@@ -92,7 +93,6 @@ class Settler:
             settled = track.arrival is Arrival.COMPLETE
         return Look(settled, quiet, track.age + quiet, track.arrival)
 
-    def forget_all_but(self, paths: Container[str]) -> None:
+    def forget_all_but(self, paths: Container[str]) -> Steps[None]:
         """Forget paths that this scan did not see, so that a path that comes back must settle again."""
-        for path in [path for path in self._tracks if path not in paths]:
-            del self._tracks[path]
+        return keep_only(self._tracks, paths)

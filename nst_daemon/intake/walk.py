@@ -47,8 +47,8 @@ class WalkedFolder:
         return f"{self.path}/{name}" if self.path else name
 
 
-def walk(root: Path, problems: list[str]) -> Iterator[WalkedFolder]:
-    """Every folder below `root`, the root first.
+def walk(root: Path, problems: list[str]) -> Iterator[WalkedFolder | None]:
+    """Every folder below `root`, the root first; None after each step of reading a folder.
 
     Args:
         root: may be reached through symbolic links: it comes from the configuration.
@@ -61,17 +61,20 @@ def walk(root: Path, problems: list[str]) -> Iterator[WalkedFolder]:
         yield from _walk(descriptor, "", problems)
 
 
-def _walk(descriptor: int, path: str, problems: list[str]) -> Iterator[WalkedFolder]:
+def _walk(descriptor: int, path: str, problems: list[str]) -> Iterator[WalkedFolder | None]:
     mark = files.fingerprint(os.fstat(descriptor))
     if path.count("/") >= MAX_FOLDER_DEPTH:
         yield WalkedFolder(path, descriptor, mark, too_deep=True)
         return
-    listing = list_folder(descriptor, path or "inbox", problems)
-    inner = [name for name, status in listing if stat.S_ISDIR(status.st_mode)]
-    others = [item for item in listing if not stat.S_ISDIR(item[1].st_mode)]
-    folder = WalkedFolder(path, descriptor, mark, others, inner)
+    folder = WalkedFolder(path, descriptor, mark)
+    for item in listed(descriptor, path or "inbox", problems):
+        if stat.S_ISDIR(item[1].st_mode):
+            folder.folders.append(item[0])
+        else:
+            folder.files.append(item)
+        yield None
     yield folder
-    for name in inner:
+    for name in folder.folders:
         below = folder.below(name)
         with open_inner(name, descriptor, below, problems) as opened_folder:
             if opened_folder is not None:
@@ -117,6 +120,13 @@ def _raise_unless_of_folder(error: OSError, label: str) -> None:
 
 
 def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
+    """All of `listed`."""
+    return list(listed(descriptor, label, problems))
+
+
+def listed(
+    descriptor: int, label: str, problems: list[str]
+) -> Iterator[tuple[str, os.stat_result]]:
     """The names in a folder that are not ignored; files that vanish meanwhile are left out.
 
     Args:
@@ -124,23 +134,24 @@ def list_folder(descriptor: int, label: str, problems: list[str]) -> Listing:
         label: its path, for messages.
         problems: gets a line for the folder, or for each name, that cannot be read.
     """
-    listing: Listing = []
     try:
         with os.scandir(descriptor) as items:
             for item in items:
                 try:
-                    if not ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
-                        listing.append((item.name, item.stat(follow_symlinks=False)))
+                    if ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
+                        continue
+                    status = item.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
                 except OSError as error:  # a mount whose server has gone, a damaged inode
                     where = printable(f"{label}/{item.name}")
                     problems.append(f"{where} cannot be read: {error.strerror}; {CHECK_THE_DISK}")
+                else:
+                    yield item.name, status
     except OSError as error:
         _raise_unless_of_folder(error, label)
         where = printable(label)
         problems.append(f"the folder {where} cannot be read: {error.strerror}; {CHECK_THE_DISK}")
-    return listing
 
 
 def file_problem(status: os.stat_result, name: str, max_bytes: int) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -21,6 +22,7 @@ from nst_daemon.intake.expansion import Expansion
 from nst_daemon.intake.pairing import Rules
 from nst_daemon.intake.scan import Intake, Scan
 from nst_daemon.intake.settle import ChangedMeanwhile
+from nst_daemon.intake.steps import Steps, release
 from nst_daemon.intake.strays import Strays
 from nst_daemon.job_settings import correction, resolve_job
 from nst_daemon.jobs import Job, JobState, Role
@@ -30,6 +32,7 @@ from nst_daemon.service.batches import Batches, weights_digest
 from nst_daemon.service.claim_review import ClaimReview, Decision
 from nst_daemon.service.completion import Completion
 from nst_daemon.service.containment import concerns_all, contained
+from nst_daemon.service.looks import Looks
 from nst_daemon.service.notices import WaitingLog
 from nst_daemon.service.state import Moment, State
 from nst_daemon.service.unremovable import Unremovable
@@ -38,8 +41,6 @@ from nst_daemon.workers.picture_check import PictureCheck
 log = logging.getLogger(__name__)
 
 S = JobState
-#: Seconds between two scans, however much changes in the inbox.
-SHORTEST_SCAN_INTERVAL = 0.2
 PAIR = frozenset({Role.CONTENT, Role.STYLE})
 #: Two jobs are created at least this many seconds apart, so that the queue keeps the order of one scan.
 CREATION_STEP = 1e-5
@@ -80,12 +81,11 @@ class Admission:
         self.seen: Scan | None = None
         #: When the last round ended, in seconds of the monotonic clock.
         self.last_round = state.began.steady
-        self._next_scan = -math.inf
-        self._last_scan = -math.inf
+        self._looks = Looks(state)
         self._last_created = 0.0
         #: Drops that stay in the inbox for a while because they cannot be read at the moment, by name.
         self.postponed: dict[str, Postponed] = {}
-        self._wanted: list[Request | Rejection] = []
+        self._wanted: deque[Request | Rejection] = deque()
         self._claimed: dict[str, Job] = {}
         self._batches = Batches(state, completion, self)
         self.reconfigure()
@@ -96,7 +96,8 @@ class Admission:
         """Take over what a reload may have changed; what was settling settles again."""
         config = self._state.config
         self._wanted.clear()
-        self._next_scan = -math.inf
+        self._looks.stop()
+        self._looks.due = -math.inf
         self._inbox = Intake(
             config.folders.inbox,
             config.folders.styles,
@@ -114,7 +115,9 @@ class Admission:
 
     @property
     def busy(self) -> bool:
-        """Whether there is more to admit at once."""
+        """Whether there is more to look at or to admit at once."""
+        if self._looks.under_way:
+            return True
         return self._review.has_room and bool(self._wanted or self._batches.busy)
 
     @property
@@ -125,7 +128,7 @@ class Admission:
     @property
     def due(self) -> float:
         """When the inbox is scanned next, in seconds of the monotonic clock: after what the last scan has found."""
-        return math.inf if self._wanted else self._next_scan
+        return math.inf if self._wanted else self._looks.due
 
     @property
     def drained(self) -> bool:
@@ -136,8 +139,12 @@ class Admission:
         return all(wanted.name in self.postponed for wanted in found)
 
     def wake(self) -> None:
-        """Something has changed in the inbox: scan soon."""
-        self._next_scan = min(self._next_scan, self._last_scan + SHORTEST_SCAN_INTERVAL)
+        """Something has changed in the inbox: look soon."""
+        self._looks.wake()
+
+    def stop_looking(self) -> None:
+        """End a look that is under way. The next one begins anew."""
+        self._looks.stop()
 
     def rules(self, now: Moment) -> Rules:
         """What the meaning of files depends on now. Raises StorageError."""
@@ -148,59 +155,84 @@ class Admission:
         self._claimed[job.id] = job
 
     def take_in(self, now: Moment) -> None:
-        """Do one round: scan when it is time, and admit a few jobs. Raises StorageError."""
+        """Do one round: look at the inbox when it is time, and admit a few jobs. Raises StorageError."""
+        self._looks.now = now
+        looking = self._looks.under_way
+        if not looking:
+            self._enter_claimed(now)
+        if looking or (not self._wanted and now.steady >= self._looks.due):
+            with contained("the scan of the inbox", partial(self._scan_failed, now)):
+                if not looking:
+                    self._looks.begin(self._look())
+                self._looks.go_on()
+        if looking and not self._looks.under_way:
+            self._enter_claimed(now)
+        self._admit_some(now)
+        if not self._wanted and not self._looks.under_way:
+            self._batches.expand(now)
+        self.last_round = now.steady
+
+    def _enter_claimed(self, now: Moment) -> None:
+        """Go on with the claimed jobs whose check is answered. Not during a look: nothing leaves the inbox then."""
         for job in list(self._claimed.values()):
             with contained(job.name, partial(self._fail_claimed, job.id, now)):
                 self._enter(job, now)
-        if not self._wanted and now.steady >= self._next_scan:
-            with contained("the scan of the inbox", partial(self._scan_failed, now)):
-                self._scan(now)
+
+    def _admit_some(self, now: Moment) -> None:
+        """Admit what the last look has found, for a short time. Raises StorageError."""
         room = self._state.pacing.claims_a_round if self._review.has_room else 0
-        for wanted in self._wanted[:room]:
+        end = self._state.clock() + self._state.pacing.slice_seconds
+        while self._wanted and room > 0:
+            wanted = self._wanted[0]
             with contained(wanted.name, partial(self.refuse, wanted, now)):
                 if isinstance(wanted, Request) and wanted.is_batch_file:
                     self._batches.open(wanted, now)
                 else:
                     self.admit(wanted, now)
-            self._wanted.remove(wanted)
-        if not self._wanted:
-            self._batches.expand(now)
-        self.last_round = now.steady
+            self._wanted.popleft()
+            room = room - 1 if self._state.clock() < end else 0
 
-    def _scan(self, now: Moment) -> None:
-        seen = Scan() if self._batch else self._inbox.scan(now.steady, now.wall)
-        if not self._batch and (strays := self._strays.lines(now.wall)):
-            seen = seen.with_notes(strays)
-        for problem in set(seen.problems) - (set(self.seen.problems) if self.seen else set()):
-            log.warning("%s", problem)
-        found: list[Request | Rejection] = [*seen.rejections, *seen.requests]
+    def _look(self) -> Steps[None]:
+        """Look at the inbox, and note what is to be admitted. Raises StorageError."""
+        looks = self._looks
         # Drops with a file, in this version or another, whose copy is being checked wait for the answer.
         inputs = [file for job in self._claimed.values() for file in job.inputs]
         checked = {file.origin for file in inputs if file.fingerprint}
-        self._wanted = [
-            wanted
-            for wanted in found
-            if not self._is_postponed(wanted, now)
-            and not any(file.root == "inbox" and file.path in checked for file in wanted.files)
-        ]
-        self.postponed = {
-            name: later for name, later in self.postponed.items() if name in {w.name for w in found}
-        }
-        self._waiting_log.report(seen.waiting, seen.settling, now.steady)
-        self.seen, self._last_scan = seen, now.steady
+        seen = Scan()
+        if not self._batch:
+            seen = yield from self._inbox.look(looks.times)
+            if strays := self._strays.lines(looks.now.wall):
+                seen = seen.with_notes(strays)
+        for problem in set(seen.problems) - (set(self.seen.problems) if self.seen else set()):
+            log.warning("%s", problem)
+        wanted: deque[Request | Rejection] = deque()
+        postponed = {}
+        found: list[Request | Rejection] = [*seen.rejections, *seen.requests]
+        for one in found:
+            if one.name in self.postponed:
+                postponed[one.name] = self.postponed[one.name]
+            if not self._is_postponed(one, looks.now) and not _has_any(one, checked):
+                wanted.append(one)
+            yield
+        yield from self._waiting_log.report(seen.waiting, seen.settling, looks.now.steady)
+        before = self.seen or Scan()
+        self._wanted, self.postponed = wanted, postponed
+        self.seen = seen
         self._unremovable.forget_removed()
         pause = self._state.config.service.rescan_seconds
         if seen.settling or self._wanted:
             # A file that has stopped changing needs only one more scan.
             settle = self._state.config.service.settle_seconds
-            pause = min(pause, max(settle / 2, SHORTEST_SCAN_INTERVAL))
-        self._next_scan = now.steady + pause
+            pause = min(pause, settle / 2)
+        looks.end(pause)
+        leaving = [*before.requests, *before.rejections, *before.waiting]
+        del before, seen, found, wanted
+        yield from release(leaving)
 
     def _scan_failed(self, now: Moment, reason: str, detail: str) -> None:
         """The log has the reason; what was seen before still counts."""
         self.seen = replace(self.seen or Scan(), problems=(reason,))
-        self._last_scan = now.steady
-        self._next_scan = now.steady + self._state.config.service.rescan_seconds
+        self._looks.end(self._state.config.service.rescan_seconds)
 
     # What cannot be admitted
 
@@ -373,3 +405,8 @@ class Admission:
         self._review.forget(job_id)
         if not self._claimed:
             self.wake()  # the last scan saw the files, and the watch does not report that they were removed
+
+
+def _has_any(wanted: Request | Rejection, paths: Set[str]) -> bool:
+    """Whether a drop has one of these files of the inbox."""
+    return bool(paths) and any(file.root == "inbox" and file.path in paths for file in wanted.files)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from nst_daemon.intake.drops import Waiting
+from nst_daemon.intake.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -21,18 +22,29 @@ class WaitingLog:
         self._window_began = float("-inf")
         self._lines = 0
 
-    def report(self, waiting: Sequence[Waiting], settling: Sequence[str], now: float) -> None:
-        """Log what a scan has found for the first time.
+    def report(
+        self, waiting: Sequence[Waiting], settling: Sequence[str], now: float
+    ) -> Steps[None]:
+        """Log what a scan has found for the first time, in steps.
 
         Args:
             waiting: all drops that wait.
             settling: paths that may still change; what was logged about them is not forgotten.
             now: monotonic seconds.
         """
-        new = [drop for drop in waiting if drop.announced and not self._knows(drop)]
-        seen = {path for drop in waiting for path in drop.paths} | set(settling)
-        self._logged &= seen
-        self._logged.update(path for drop in new for path in drop.paths)
+        new = []
+        logged: set[str] = set()
+        for drop in waiting:
+            if drop.announced and not self._knows(drop):
+                new.append(drop)
+                logged.update(drop.paths)
+            logged.update(path for path in drop.paths if path in self._logged)
+            yield
+        for path in settling:
+            if path in self._logged:
+                logged.add(path)
+            yield
+        self._logged = logged
         if now - self._window_began >= WINDOW:
             self._window_began, self._lines = now, 0
         room = max(0, LINES - self._lines)

@@ -6,7 +6,7 @@ Each part keeps its own jobs. What is here is either constant or a service to al
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,9 @@ class Pacing:
     """How much is done at once, and how soon again.
 
     Args:
-        claims_a_round: Copying 10,000 files at once would keep the workers waiting.
+        slice_seconds: What may be very much, as a look at the inbox, is left alone after this time, until the next
+            round.
+        claims_a_round: The most drops that are copied at once.
         cancels_a_round: The same for jobs that are cancelled by request.
         priorities_a_round: The same for priorities, which only the ledger has.
         back_off: Seconds before a transient error is tried again, doubled with each attempt.
@@ -58,6 +60,7 @@ class Pacing:
         backup: Seconds between two copies of the ledger.
     """
 
+    slice_seconds: float = 0.05
     claims_a_round: int = 16
     cancels_a_round: int = 50
     priorities_a_round: int = 500
@@ -78,6 +81,7 @@ class State:
         drain: End when the inbox is empty (`once` and `batch`).
         metrics: Where numbers for Prometheus go; None if they are not wanted.
         pacing: How much is done at once.
+        clock: Measures how long something takes, in seconds.
     """
 
     config: Config
@@ -86,6 +90,7 @@ class State:
     drain: bool = False
     metrics: PrometheusMetrics | None = None
     pacing: Pacing = Pacing()
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def folders(self) -> Folders:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
@@ -74,6 +75,7 @@ class Supervisor:
         chores: Runs the gallery and the contact sheets; commands of this program unless given.
         outbox: Sends the messages of `notify`.
         pacing: How much is done at once, and how soon again.
+        clock: Measures how long something takes, in seconds.
     """
 
     def __init__(
@@ -90,9 +92,10 @@ class Supervisor:
         chores: Chores | None = None,
         outbox: Outbox | None = None,
         pacing: Pacing | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         metrics = make_metrics(config, now)
-        self._state = State(config, ledger, now, drain, metrics, pacing or Pacing())
+        self._state = State(config, ledger, now, drain, metrics, pacing or Pacing(), clock)
         previews = Previews(config.folders.previews)
         chores = chores or Chores.of(config.source)
         self._notifications = Notifications(config, outbox or Outbox())
@@ -268,6 +271,7 @@ class Supervisor:
 
     def _pause(self, reason: str, now: Moment) -> None:
         """The queue waits. The log has the first reason only; the status has the present one."""
+        self._admission.stop_looking()
         if self.pause is None:
             log.error("paused: %s; the queue continues when that is fixed", reason)
             self._next_try = self._wait = 0.0

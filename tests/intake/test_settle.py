@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst_daemon.intake.settle import Arrival, Look, Settler
+from nst_daemon.intake.steps import finish
 from nst_daemon.jobs import Fingerprint
 
 FILE = Fingerprint(ino=2, size=3, mtime_ns=4, ctime_ns=100 * 10**9)
@@ -88,7 +89,7 @@ def test_a_file_that_was_away_begins_anew() -> None:
     """A path that was missing in one scan has to be seen twice again."""
     settler = Settler(2.0, 60.0)
     look(settler, 0.0)
-    settler.forget_all_but(set())
+    finish(settler.forget_all_but(set()))
     assert not look(settler, 5.0).settled
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from nst_daemon.config import Folders, load
 from nst_daemon.intake.drops import Waiting
+from nst_daemon.intake.steps import finish
 from nst_daemon.intake.strays import Strays
 from nst_daemon.jobs import Changes, JobState
 from nst_daemon.ops import status, tables
@@ -38,12 +39,12 @@ def test_a_drop_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     log = WaitingLog()
     for now in (0.0, 1.0, 100.0):
-        log.report(drops(1), [], now)
-    log.report([], ["0.jpg"], 101.0)
-    log.report(drops(2), [], 102.0)
+        finish(log.report(drops(1), [], now))
+    finish(log.report([], ["0.jpg"], 101.0))
+    finish(log.report(drops(2), [], 102.0))
     assert lines(caplog) == [f"waiting: {i}.jpg has no style: add" for i in (0, 1)]
-    log.report([], [], 103.0)
-    log.report(drops(1), [], 104.0)
+    finish(log.report([], [], 103.0))
+    finish(log.report(drops(1), [], 104.0))
     assert len(lines(caplog)) == 3
 
 
@@ -54,9 +55,9 @@ def test_a_drop_whose_partner_may_be_arriving_is_not_logged_yet(
     caplog.set_level(logging.INFO)
     log = WaitingLog()
     (drop,) = drops(1)
-    log.report([replace(drop, announced=False)], [], 0.0)
+    finish(log.report([replace(drop, announced=False)], [], 0.0))
     assert not lines(caplog)
-    log.report([drop], [], 1.0)
+    finish(log.report([drop], [], 1.0))
     assert len(lines(caplog)) == 1
 
 
@@ -65,10 +66,10 @@ def test_thousands_of_drops_are_a_few_lines(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.INFO)
     log = WaitingLog()
     for second in range(50):
-        log.report(drops(100 * (second + 1)), [], second)
+        finish(log.report(drops(100 * (second + 1)), [], second))
     assert len(lines(caplog)) == LINES + 1
     assert lines(caplog)[-1].startswith("80 more drops wait in the inbox")
-    log.report(drops(5001), [], WINDOW)
+    finish(log.report(drops(5001), [], WINDOW))
     assert len(lines(caplog)) == LINES + 2
 
 
