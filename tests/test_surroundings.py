@@ -1,4 +1,7 @@
-"""Commands as processes in surroundings that a shell, cron, a container or systemd may give them."""
+"""Commands as processes in surroundings that a shell, cron, a container or systemd may give them.
+
+The commands of one surrounding are processes that one process forks, which has loaded the program once.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,26 @@ COMMANDS = [
     ("rerun none.png", 4),
     ("nonsense", 2),
 ]
+#: Runs each line of its first argument as a command, and writes the codes into the file that the second names. A zero
+#: byte in the output, where there is any, follows what each has said.
+EACH = """
+import os, sys
+from contextlib import suppress
+from nst_daemon.cli import main
+codes = []
+for line in sys.argv[1].splitlines():
+    if not (child := os.fork()):
+        sys.argv[1:] = line.split()
+        # What the program restarts itself with where the locale is not UTF-8.
+        sys.orig_argv[1:] = ["-P", "-m", "nst_daemon", *line.split()]
+        sys.exit(main())
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    for stream in (1, 2):
+        with suppress(OSError):  # closed, or on a full disk
+            os.write(stream, bytes(1))
+with open(sys.argv[2], "w") as file:
+    print(*codes, file=file)
+"""
 
 
 @dataclass
@@ -48,10 +71,13 @@ class Surroundings:
 
     def run(self, folder: Path, line: str) -> subprocess.CompletedProcess[bytes]:
         """Run a command line of ours."""
+        return self.python(folder, "-m", "nst_daemon", *line.split())
+
+    def python(self, folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """Run Python."""
         root = {"NST_FOLDERS__ROOT": str(folder / "nst")}
-        program = [sys.executable, "-P", "-m", "nst_daemon", *line.split()]
         return subprocess.run(
-            ["/bin/sh", "-c", self.shell, "sh", *program],
+            ["/bin/sh", "-c", self.shell, "sh", sys.executable, "-P", *words],
             env=root | self.environment,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -109,11 +135,30 @@ def check(surroundings: Surroundings, folder: Path, line: str, code: int) -> str
     """Run a command, check that it works or ends in one line, and return what it printed."""
     run = surroundings.run(folder, line)
     said = (run.stdout + run.stderr).decode(errors="backslashreplace")
+    check_end(surroundings, said, run.returncode, code)
+    return said
+
+
+def check_end(surroundings: Surroundings, said: str, ended: int, code: int) -> None:
+    """Check that a command that should end with this code works or ends in one line."""
     assert "Traceback" not in said
-    assert run.returncode == surroundings.instead.get(code, code), said
+    assert ended == surroundings.instead.get(code, code), said
     ours = [words for words in said.splitlines() if words.startswith("nst-daemon: ")]
     assert len([words for words in ours if "warning: " not in words]) <= 1
-    return said
+
+
+def check_all(surroundings: Surroundings, folder: Path) -> None:
+    """The same for each of COMMANDS."""
+    lines = "\n".join(line for line, _ in COMMANDS)
+    run = surroundings.python(folder, "-c", EACH, lines, str(folder / "codes"))
+    assert run.returncode == 0, run.stderr
+    ended = (folder / "codes").read_text().split()
+    said = [
+        stream.decode(errors="backslashreplace").split("\0") for stream in (run.stdout, run.stderr)
+    ]
+    for number, (line, code) in enumerate(COMMANDS):
+        words = "".join(f"{stream[number]}\n" for stream in said if number < len(stream))
+        check_end(surroundings, f"{line}\n{words}", int(ended[number]), code)
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)
@@ -122,14 +167,12 @@ def test_commands_work_or_end_in_one_line(tmp_path: Path, name: str) -> None:
     surroundings = SURROUNDINGS[name]
     if "unshare" in surroundings.shell and surroundings.run(tmp_path, "--version").returncode:
         pytest.skip("user namespaces are not allowed here")
-    for line, code in COMMANDS:
-        check(surroundings, tmp_path, line, code)
+    check_all(surroundings, tmp_path)
 
 
 def test_commands_work_in_a_latin1_locale(tmp_path: Path, latin1: Surroundings) -> None:
     """Characters of the locale are written in its encoding, others are escaped, and names of files stay UTF-8."""
-    for line, code in COMMANDS:
-        check(latin1, tmp_path, line, code)
+    check_all(latin1, tmp_path)
     (tmp_path / "é").mkdir()
     (tmp_path / "é" / "→.png").write_bytes(b"no picture")
     run = latin1.run(tmp_path, "rerun é/→.png")

@@ -26,7 +26,7 @@ from tests.torture.victim import SOME_FAILED
 
 S = JobState
 #: Of the changes of files, the part that is tried except in `make torture`.
-PART = 0.3
+PART = 0.15
 
 
 def nothing(victim: Victim) -> None:
