@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nst_daemon.config import load
-from nst_daemon.ledger import Ledger
 from nst_daemon.ops import logs
+from nst_daemon.service import ledger_copy
 from nst_daemon.service.housekeeping import Housekeeping
 from nst_daemon.service.looks import Looks
 from nst_daemon.service.loop import serve
@@ -34,9 +34,9 @@ from nst_daemon.workers.picture_check import DecodingCheck
 
 REPOSITORY = Path(__file__).parents[1]
 #: What is timed, by its name in the table.
-TIMED: Mapping[str, tuple[type, str]] = {
+TIMED: Mapping[str, tuple[Any, str]] = {
     "scan": (Looks, "go_on"),
-    "backup": (Ledger, "back_up"),
+    "backup": (ledger_copy, "back_up"),
     "retention": (Housekeeping, "retain_when_due"),
     "round": (Supervisor, "step"),
 }

@@ -22,6 +22,7 @@ from nst_daemon.jobs import TRANSITIONS, Fingerprint, Job, JobInput, JobState
 from nst_daemon.ledger_file import (
     BUSY_SECONDS,
     MIGRATIONS,
+    back_up,
     connect,
     damage_of,
     file_identity,
@@ -31,7 +32,6 @@ from nst_daemon.ledger_file import (
     share,
     take_over,
     translated,
-    variant,
 )
 from nst_daemon.ledger_reader import ArchivedJob, LedgerReader, fingerprint_text, marks
 from nst_daemon.names import printable
@@ -79,7 +79,7 @@ class Ledger(LedgerReader):
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
-        """Open for the daemon: create, check, migrate, and keep a backup copy beside it (NAME.backup).
+        """Open for the daemon: create, check and migrate. `ledger_file.back_up` keeps a copy beside it (NAME.backup).
 
         Before a migration from version N a copy is kept as NAME.version-N, with which the older program can continue.
         A damaged file is kept as NAME.damaged-N and replaced by the backup, or by an empty ledger where there is
@@ -100,15 +100,11 @@ class Ledger(LedgerReader):
             ledger.repaired = repaired
             version = ledger._version()
             if 0 < version < len(MIGRATIONS):
-                ledger.back_up(f"version-{version}")
+                back_up(path, f"version-{version}")
             ledger._migrate()
         except BaseException:
             ledger.close()  # without the open transaction of a failed migration
             raise
-        try:
-            ledger.back_up()
-        except StorageError as error:  # no room: the daemon starts nevertheless, and waits
-            log.warning("the backup of the ledger could not be renewed: %s", error)
         return ledger
 
     def check(self) -> None:
@@ -120,17 +116,6 @@ class Ledger(LedgerReader):
                 f"the ledger {self.path} has been replaced by another file",
                 remedy="mount the right folder; if you replaced it on purpose, restart the daemon",
             )
-
-    def back_up(self, suffix: str = "backup") -> None:
-        """Keep a consistent copy beside the ledger, replaced atomically. Raises StorageError."""
-        backup, temporary = variant(self.path, suffix), variant(self.path, f"{suffix}.part")
-        with files.storage(backup):
-            temporary.unlink(missing_ok=True)
-            with translated(self.path):
-                self._db.execute("VACUUM INTO ?", (str(temporary),))
-            files.share(temporary)
-            temporary.replace(backup)
-            files.fsync_folder(backup.parent)
 
     def add(self, job: Job, *, note: str = "") -> None:
         """Enter a new job with its inputs; its state must be `claimed`. Raises LedgerError if the id is known."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from nst_daemon import files
@@ -224,6 +224,18 @@ def damage_of(path: Path) -> str:
     finally:
         database.close()
     return "" if problems == ["ok"] else "; ".join(problems)
+
+
+def back_up(path: Path, suffix: str = "backup") -> None:
+    """Keep a consistent copy beside the ledger, which may be in use, replaced atomically. Raises StorageError."""
+    backup, temporary = variant(path, suffix), variant(path, f"{suffix}.part")
+    with files.storage(backup):
+        temporary.unlink(missing_ok=True)
+        with translated(path), closing(connect(path)) as database:
+            database.execute("VACUUM INTO ?", (str(temporary),))
+        files.share(temporary)
+        temporary.replace(backup)
+        files.fsync_folder(backup.parent)
 
 
 def replace_damaged(path: Path, damage: str) -> str:

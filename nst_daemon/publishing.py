@@ -1,4 +1,4 @@
-"""Results and archives appear atomically, under an unused name."""
+"""Results and archives appear atomically, under an unused name. The caller makes the names durable (`files.flush`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from nst_daemon.files import (
     NO_LINKS,
     copy_durably,
     fsync_file,
-    fsync_folder,
     link_new,
     make_folder,
     missing_folder,
@@ -94,7 +93,6 @@ def _publish(
                 _remove_rest(folder, candidate, keep=suffixes)
             elif not _place_all(pairs):
                 continue
-            fsync_folder(folder)
             return targets[-1]
     raise AssertionError("unreachable: there is always another number")
 
@@ -188,5 +186,4 @@ def _move_folder(source: Path, root: Path, name: str) -> Path:
                     fsync_file(path)
             temporary.rename(target)
             shutil.rmtree(source)
-        fsync_folder(parent)
     return target

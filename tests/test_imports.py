@@ -261,6 +261,7 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | {
         "ledger",
+        "ledger_file",
         "ledger_reader",
         "rights",
         "config",

@@ -34,7 +34,7 @@ from nst_daemon.jobs import (
     Role,
 )
 from nst_daemon.ledger import Ledger
-from nst_daemon.ledger_file import connect
+from nst_daemon.ledger_file import back_up, connect
 from nst_daemon.ledger_listing import JobFilter, JobLists
 
 S = JobState
@@ -435,7 +435,7 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
     with Ledger.open(path) as ledger:
         for _ in range(50):
             ledger.add(job())
-        ledger.back_up()
+        back_up(path)
     data = bytearray(path.read_bytes())
     if damage == "text":
         data = bytearray(b"this is not a database\n" * 100)
@@ -463,7 +463,7 @@ def test_a_ledger_that_has_gone_is_replaced_by_its_backup(tmp_path: Path) -> Non
     with Ledger.open(path) as ledger:
         assert ledger.repaired == ""
         ledger.add(job())
-        ledger.back_up()
+        back_up(path)
     path.rename(tmp_path / "ledger.sqlite-wal")  # as good as any that is left behind
     for repaired in ("the ledger was missing; its backup ledger.sqlite.backup was restored", ""):
         with Ledger.open(path) as ledger:

@@ -1,7 +1,8 @@
 """From the inbox into the spool. Every step can be interrupted and repeated.
 
-    claim            copies by descriptor into spool/ID/, hashes and fsyncs; .job.json comes last
-    ledger.add       the ledger has the job
+    claim            copies by descriptor into spool/ID/ and hashes; .job.json comes last
+    make_durable     flushes the copies of a few jobs
+    ledger.add       the ledger has the jobs
     remove_originals removes the originals from the inbox
 
 `archive` then moves spool/ID/ to done/NAME/ or failed/NAME/.
@@ -23,6 +24,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from nst_daemon import files
+from nst_daemon.digests import sha256_file
 from nst_daemon.errors import InputError, Retry, StorageError
 from nst_daemon.intake.archive import CARD, ERROR_FILE, RESULT, card_json, read_card
 from nst_daemon.intake.drops import Drop, Rejection, Request, Root, new_job_id
@@ -62,7 +64,7 @@ def claim(
     now: float,
     job_id: str = "",
 ) -> Job:
-    """Copy the files of a request into spool/ID/. After an error nothing is left there.
+    """Copy the files of a request into spool/ID/. They are not durable yet. After an error nothing is left there.
 
     Args:
         request: what to claim.
@@ -98,15 +100,19 @@ def claim(
     )
     folder = spool / job.id
     try:
-        files.make_folder(folder)
+        if spool.is_dir():
+            with files.storage(folder):
+                folder.mkdir(exist_ok=True)  # `make_durable` flushes its name
+        else:
+            files.make_folder(folder)
         names = _spool_names(request.files)
         inputs = tuple(
             _copy(drop, roots[drop.root], folder / name, max_bytes)
             for drop, name in zip(request.files, names, strict=True)
         )
         job = replace(job, inputs=inputs)
-        # This fsyncs the folder, and with it the copies' names.
-        files.write_atomic(folder / CARD, card_json(job))
+        with files.storage(folder):
+            (folder / CARD).write_bytes(card_json(job))
     except BaseException:
         try:
             files.remove_tree(folder)
@@ -115,6 +121,16 @@ def claim(
             log.warning("an unfinished copy stays in the spool: %s", error)
         raise
     return job
+
+
+def make_durable(jobs: Sequence[Job], spool: Path) -> None:
+    """Make the copies of claimed jobs, their cards and their folders durable. Raises StorageError."""
+    copied = [job for job in jobs if not job.error]
+    if copied:
+        folders = [spool / job.id for job in copied]
+        names = [spool / job.id / file.spooled for job in copied for file in job.inputs]
+        cards = [folder / CARD for folder in folders]
+        files.flush([*names, *cards], [*folders, spool])
 
 
 def refuse(rejection: Rejection, *, now: float, job_id: str = "") -> Job:
@@ -174,7 +190,7 @@ def _copy(drop: Drop, root: Path, target: Path, max_bytes: int) -> JobInput:
 
 
 def _pour(source: int, target: Path, status: os.stat_result) -> str:
-    """Copy a descriptor into a new file, durably, with the original's mtime; returns the hex SHA-256."""
+    """Copy a descriptor into a new file with the original's mtime; returns the hex SHA-256."""
     digest = hashlib.sha256()
     with files.storage(target):
         # Unbuffered: closing a buffered file writes again, and its error would look like one of the original.
@@ -190,7 +206,6 @@ def _pour(source: int, target: Path, status: os.stat_result) -> str:
                 raise ChangedMeanwhile(f"{printable(target.name)} is growing")
         with files.storage(target):
             os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-            os.fsync(file.fileno())
     return digest.hexdigest()
 
 
@@ -428,7 +443,18 @@ def _orphan(folder: Path, inbox: Path) -> Job | None:
     job = read_card(folder)
     if job is None or job.id != folder.name or _can_be_claimed_again(job, inbox):
         return None
+    # A power cut may leave the card without the copies. The sources of a batch are still where they were.
+    if job.source == "batch" and not all(_is_whole(folder, file) for file in job.inputs):
+        return None
     return job
+
+
+def _is_whole(folder: Path, file: JobInput) -> bool:
+    """Whether the copy of an input has the contents that were copied."""
+    try:
+        return sha256_file(folder / file.spooled) == file.sha256
+    except OSError:
+        return False
 
 
 def spooled(spool: Path) -> list[str]:

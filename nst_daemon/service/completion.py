@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from nst_daemon import files
 from nst_daemon.intake import archive
@@ -13,7 +15,7 @@ from nst_daemon.jobs import TRANSITIONS, Job, JobState
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.publishing import SHEET, publish
 from nst_daemon.service.chores import Chores
-from nst_daemon.service.containment import contained, warn
+from nst_daemon.service.containment import contained, together_or_each, warn
 from nst_daemon.service.hooks import HookRunner
 from nst_daemon.service.notifications import Notifications
 from nst_daemon.service.previews import Previews
@@ -37,6 +39,28 @@ def ended_jobs(ended: Mapping[JobState, int]) -> str:
         ((number, what),) = found
         return f"{count(number, 'picture' if what == 'painted' else 'job')} {what}"
     return ", ".join(f"{number:,} {what}" for number, what in found)
+
+
+@dataclass(slots=True)
+class _Placed:
+    """A job whose files are in their place, and not noted in the ledger yet.
+
+    result: its picture, if it has just been published; root, archive: the folder of its inputs; ended: the job as the
+    ledger has it then, None if it had ended before.
+    """
+
+    job: Job
+    result: Path | None
+    root: Path
+    archive: str
+    ended: Job | None = None
+
+    @property
+    def folders(self) -> Iterator[Path]:
+        """The folders with new names."""
+        if self.result is not None:
+            yield self.result.parent
+        yield (self.root / self.archive).parent
 
 
 class Completion:
@@ -117,16 +141,21 @@ class Completion:
             self.fail(job, S.CANCELLED, now, error="cancelled by request")
 
     def finish(self, now: Moment) -> None:
-        """Publish what is staged and archive what has ended.
+        """Publish what is staged and archive what has ended, for a short time; the rest stays for the next round.
 
-        Raises StorageError if the disk fails; the rest stays for the next round.
+        Raises StorageError if the disk fails.
         """
-        for job in list(self._jobs.values()):
-            with contained(job.name, partial(self._give_up, job.id, now)):
-                published = self._publish(job, now) if job.state is S.STAGED else job
-                if published is not None:
-                    self._archive(published, now)
-                del self._jobs[job.id]
+        placed: list[_Placed] = []
+        try:
+            end = self._state.clock() + self._state.pacing.slice_seconds
+            for job in list(self._jobs.values()):
+                with contained(job.name, partial(self._give_up, job.id, now)):
+                    if one := self._place(job, now):
+                        placed.append(one)
+                if self._state.clock() >= end:
+                    break
+        finally:
+            self._note_placed(placed, now)
 
     def _give_up(self, job_id: str, now: Moment, reason: str, detail: str) -> None:
         """A job cannot be finished as it should be: a staged one fails, an ended one keeps its inputs in the spool."""
@@ -141,9 +170,9 @@ class Completion:
             return
         said.error("its inputs stay in %s: %s", self._state.folders.spool / job.id, reason)
         if job.state is S.PUBLISHED:
-            self._ended(self._state.move(job, S.DONE, now))
+            self._ended([self._state.move(job, S.DONE, now)])
         elif job.state is not S.DONE:
-            self._ended(job)
+            self._ended([job])
 
     def tend(self) -> None:
         """Look after hooks and chores; never waits."""
@@ -192,58 +221,99 @@ class Completion:
 
     # One job
 
-    def _publish(self, job: Job, now: Moment) -> Job | None:
-        """Move the staged files to results/. None if they are missing and the job is painted again."""
+    def _place(self, job: Job, now: Moment) -> _Placed | None:
+        """Put the files of a job where they belong. None if its finished picture is missing: it is painted again."""
         folders = self._state.folders
+        painted, result = job.state in {S.STAGED, S.PUBLISHED, S.DONE}, None
         stage = folders.stage / job.id
-        if not all((stage / name).is_file() for name in job.staged_files):
-            self._state.move(
-                job,
-                S.QUEUED,
-                now,
-                note="its finished picture was lost before it was published; painting it again",
+        if job.state is S.STAGED:
+            if not all((stage / name).is_file() for name in job.staged_files):
+                note = "its finished picture was lost before it was published; painting it again"
+                self._state.move(job, S.QUEUED, now, note=note)
+                del self._jobs[job.id]
+                return None
+            overwrite = self._state.config.outputs.overwrite
+            result = publish(
+                stage, job.staged_files, folders.results, job.name, overwrite=overwrite
             )
-            return None
-        picture = publish(
-            stage,
-            job.staged_files,
-            folders.results,
-            job.name,
-            overwrite=self._state.config.outputs.overwrite,
-        )
-        result = str(picture.relative_to(folders.results))
-        self._jobs[job.id] = self._state.move(job, S.PUBLISHED, now, result=result)
-        return self._jobs[job.id]
+        root = folders.done if painted else folders.failed
+        try:
+            place = archive.archive(
+                job,
+                folders.spool,
+                root,
+                error=job.error,
+                detail=self._details.get(job.id, ""),
+                # A finished picture that cannot be published is kept with the inputs.
+                pictures=[stage / n for n in job.staged_files] if job.state is S.FAILED else (),
+            )
+        except BaseException:
+            if (
+                result is not None
+            ):  # or it would be published again if somebody has moved it meanwhile
+                files.flush((), [result.parent])
+                self._jobs[job.id] = self._note_published(job, result, now)
+            raise
+        return _Placed(job, result, root, place)
 
-    def _archive(self, job: Job, now: Moment) -> None:
-        """Move the inputs to done/ or failed/, and remove what only the work needed."""
-        folders, painted = self._state.folders, job.state in {S.PUBLISHED, S.DONE}
-        stage = folders.stage / job.id
-        place = archive.archive(
-            job,
-            folders.spool,
-            folders.done if painted else folders.failed,
-            error=job.error,
-            detail=self._details.get(job.id, ""),
-            # A finished picture that cannot be published is kept with the inputs.
-            pictures=[stage / name for name in job.staged_files] if job.state is S.FAILED else (),
+    def _note_placed(self, placed: Sequence[_Placed], now: Moment) -> None:
+        """Make the new names durable, and note in one transaction what has ended. Raises StorageError.
+
+        The stage keeps the pictures until then: after a crash they are found in results/ by their contents.
+        """
+        if not placed:
+            return
+        files.flush((), list(dict.fromkeys(folder for one in placed for folder in one.folders)))
+        together_or_each(
+            self._state.ledger,
+            placed,
+            lambda one: self._note(one, now),
+            lambda one: contained(one.job.name, partial(self._give_up, one.job.id, now)),
         )
-        said = job_logger(log, job.name, job.id)
-        # The job has ended, even if something that only the work needed cannot be removed.
-        with contained(job.name, warn(said, "its temporary files cannot be removed: %s")):
-            self._previews.forget(job, remove=painted or job.state is S.CANCELLED)
-            files.remove_tree(stage)
-            (folders.checkpoints / job.id).unlink(missing_ok=True)
+        ended = []
+        for one in placed:
+            if self._jobs.get(one.job.id) is one.job:  # the ledger has taken it
+                del self._jobs[one.job.id]
+                self._clean_up(one.job)
+                if one.ended is not None:
+                    ended.append(one.ended)
+        self._ended(ended)
+
+    def _note_published(self, job: Job, result: Path, now: Moment) -> Job:
+        place = str(result.relative_to(self._state.folders.results))
+        return self._state.move(job, S.PUBLISHED, now, result=place)
+
+    def _note(self, one: _Placed, now: Moment) -> None:
+        """Change the ledger after the files of a job are in their place."""
+        job, one.ended = one.job, None
+        if one.result is not None:
+            job = self._note_published(job, one.result, now)
+        painted = job.state in {S.PUBLISHED, S.DONE}
         ended_before = job.state is S.DONE or job.deleted or (job.archive and not painted)
         if ended_before:  # only some inputs could not be moved then
-            self._state.ledger.note(job.id, now=now.wall, archive=place, deleted=False)
+            self._state.ledger.note(job.id, now=now.wall, archive=one.archive, deleted=False)
         elif painted:
-            self._ended(self._state.move(job, S.DONE, now, archive=place))
+            one.ended = self._state.move(job, S.DONE, now, archive=one.archive)
         else:
-            self._ended(self._state.ledger.note(job.id, now=now.wall, archive=place))
+            one.ended = self._state.ledger.note(job.id, now=now.wall, archive=one.archive)
 
-    def _ended(self, job: Job) -> None:
-        """Nothing more happens to the job: tell the log, the gallery, the batch, metrics and hooks."""
+    def _clean_up(self, job: Job) -> None:
+        """Remove what only the work needed. The job has ended, even if that is not possible."""
+        folders, said = self._state.folders, job_logger(log, job.name, job.id)
+        with contained(job.name, warn(said, "its temporary files cannot be removed: %s")):
+            keep = job.state in {S.FAILED, S.QUARANTINED}
+            self._previews.forget(job, remove=not keep)
+            files.remove_tree(folders.stage / job.id)
+            (folders.checkpoints / job.id).unlink(missing_ok=True)
+
+    def _ended(self, jobs: Sequence[Job]) -> None:
+        """Nothing more happens to the jobs: tell the log, the gallery, the batches, metrics and hooks."""
+        for job in jobs:
+            self._announce(job)
+        for batch in dict.fromkeys(job.group for job in jobs if job.source == "batch"):
+            self._sum_up(batch)
+
+    def _announce(self, job: Job) -> None:
         said = job_logger(log, job.name, job.id)
         if job.state is S.DONE:
             if self._state.config.outputs.gallery:
@@ -255,8 +325,6 @@ class Completion:
             )
         else:
             said.error("%s: %s", job.state, job.error)
-        if job.source == "batch":
-            self._sum_up(job.group)
         self._tell(job)
         self.ended[job.state] += 1
         self._details.pop(job.id, None)

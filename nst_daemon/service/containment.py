@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from nst_daemon.errors import DamagedLedger, NstError, PathError, StorageError
+from nst_daemon.ledger import Ledger
 from nst_daemon.unexpected import explain
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def concerns_all(error: BaseException) -> bool:
@@ -46,6 +50,36 @@ def contained(subject: str, fail: Callable[[str, str], object]) -> Iterator[None
             if concerns_all(again):
                 raise
             log.error("%s stays as it is: %s", subject, explain(again))
+
+
+def together_or_each(
+    ledger: Ledger,
+    items: Sequence[T],
+    act: Callable[[T], object],
+    contain: Callable[[T], AbstractContextManager[None]],
+) -> None:
+    """Change the ledger for all items in one transaction; if one of them is refused, for each in its own.
+
+    Args:
+        ledger: The ledger.
+        items: What is changed.
+        act: Changes the ledger for an item, and nothing else.
+        contain: `contained` for an item.
+
+    Raises:
+        StorageError: The disk fails; nothing is changed.
+        DamagedLedger: The ledger is damaged.
+    """
+    try:
+        with ledger.together():
+            for item in items:
+                act(item)
+    except Exception as error:
+        if concerns_all(error):
+            raise
+        for item in items:
+            with contain(item):
+                act(item)
 
 
 def warn(

@@ -414,7 +414,7 @@ class Dispatch:
         return next(free, None)
 
     def _hand_out_one(self, job: Job, now: Moment) -> None:
-        stage = self._empty_stage(job)
+        stage = _emptied(self._state.folders.stage / job.id)
         waiting = {"attempts": job.attempts, "note": "next in a worker that is painting"}
         job = self._state.move(job, S.RUNNING, now, **(waiting if self.running else {}))
         if self.running:
@@ -436,7 +436,7 @@ class Dispatch:
         found = find_reusable(job, self._state.ledger, results, self._outputs(job))
         if found is None:
             return False
-        names = found.stage(job, self._empty_stage(job))
+        names = found.stage(job, _emptied(self._state.folders.stage / job.id))
         note = f"the same picture as {found.name}"
         changes = {"staged_files": names, "staged_sha256": found.sha256, "note": note}
         self._completion.add(self._state.move(job, S.STAGED, now, **changes))
@@ -445,13 +445,6 @@ class Dispatch:
     def _outputs(self, job: Job) -> Outputs:
         """How a job's files are written. Raises SettingsError where another version wrote the ledger."""
         return with_overrides(self._state.config.outputs, job.outputs)
-
-    def _empty_stage(self, job: Job) -> Path:
-        """The job's stage folder, without what an earlier attempt has left there."""
-        stage = self._state.folders.stage / job.id
-        files.remove_tree(stage)
-        files.make_folder(stage)
-        return stage
 
     def _task(self, job: Job, settings: RenderSettings, stage: Path) -> Task:
         config, folders = self._state.config, self._state.folders
@@ -479,6 +472,14 @@ class Dispatch:
             return False
         self.executor.cancel(job.id)
         return True
+
+
+def _emptied(stage: Path) -> Path:
+    """A job's stage folder, without what an earlier attempt has left there. Whoever fills it makes it durable."""
+    files.remove_tree(stage)
+    with files.storage(stage):
+        stage.mkdir(parents=True)
+    return stage
 
 
 def _file_identity(job: Job) -> tuple[object, ...]:

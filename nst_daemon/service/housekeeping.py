@@ -19,6 +19,7 @@ from nst_daemon.names import printable
 from nst_daemon.ops.batch_submission import SUBMITTING
 from nst_daemon.ops.logs import job_logger
 from nst_daemon.service.containment import contained, warn
+from nst_daemon.service.ledger_copy import LedgerCopy
 from nst_daemon.service.state import Moment, State
 from nst_daemon.units import count, duration, size
 
@@ -40,7 +41,7 @@ UPLOADS_DAYS = 2.0
 
 
 class Housekeeping:
-    """Checks the folders, removes what `keep` allows to remove, and renews the copy of the ledger."""
+    """Checks the folders, removes what `keep` allows to remove, and has the copy of the ledger renewed."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -50,8 +51,7 @@ class Housekeeping:
         self._retention: Iterator[None] = iter(())
         #: Whether something expired can be removed at once.
         self.busy = False
-        # Opening the ledger has made one.
-        self._next_backup = state.began.steady + state.pacing.backup
+        self.ledger_copy = LedgerCopy(state.ledger.path, state.pacing.backup, state.began.steady)
         #: The last job whose archive was looked at, by the states of such jobs.
         self._looked_at: dict[Sequence[JobState], ArchivedJob] = {}
 
@@ -73,12 +73,6 @@ class Housekeeping:
                     f"{folder} has less free space than limits.min_free_disk ({size(least)})",
                     remedy="free some space",
                 )
-
-    def back_up(self, now: Moment) -> None:
-        """Renew the copy of the ledger once a day. Raises StorageError."""
-        if now.steady >= self._next_backup:
-            self._next_backup = now.steady + self._state.pacing.backup
-            self._state.ledger.back_up()
 
     def retain_when_due(self, now: Moment) -> None:
         """Once an hour begin to do what `retain` does, a portion in each call. Raises StorageError."""

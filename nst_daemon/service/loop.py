@@ -119,6 +119,7 @@ def serve(
             pacing=pacing,
         )
         supervisor.recover(now)
+        supervisor.copy_ledger()
         notifier = Notifier(os.environ)
         if 0 < notifier.patience <= config.service.stall_seconds:
             log.warning(

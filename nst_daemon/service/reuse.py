@@ -60,6 +60,7 @@ class Reusable:
                 # Not a link: a file with two names is not taken from the inbox.
                 files.write_atomic(folder / (stem + suffix), data)
                 names.append(stem + suffix)
+        files.flush((), [folder.parent])
         return tuple(names)
 
 

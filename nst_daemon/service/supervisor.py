@@ -156,6 +156,10 @@ class Supervisor:
             recover(self._state, self._admission, self._completion, self._dispatch, now)
             self._recovered = True
 
+    def copy_ledger(self) -> None:
+        """Begin to renew the copy of the ledger; the rounds go on meanwhile."""
+        self._housekeeping.ledger_copy.renew()
+
     def reconfigure(self, config: Config) -> None:
         """Continue with another configuration. What needs a restart stays as it was, and the log names it."""
         old = self._state.config
@@ -267,7 +271,7 @@ class Supervisor:
             self._next_housekeeping = now.steady
         self._housekeeping.check_space()
         self._dispatch.release_due(now)
-        self._housekeeping.back_up(now)
+        self._housekeeping.ledger_copy.tend(now.steady)
 
     def _pause(self, reason: str, now: Moment) -> None:
         """The queue waits. The log has the first reason only; the status has the present one."""
@@ -286,9 +290,13 @@ class Supervisor:
         """Let the workers write their checkpoints and end; what is staged is still published."""
         self._try(lambda _: self._check.stop(), now)
         self._try(self._dispatch.stop, now)
-        if self._try(self._completion.finish, now) and self._state.drain:
+        finished = self._try(self._completion.finish, now)
+        while finished and self._completion.busy:
+            finished = self._try(self._completion.finish, now)
+        if finished and self._state.drain:
             # `once` seldom runs until the time for that comes.
             self._try(self._housekeeping.retain, now)
+        self._housekeeping.ledger_copy.close()
         self._report(now, self._reporting.publish_end)
         self._page.close()
         self._completion.close()

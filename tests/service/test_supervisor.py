@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from nst_daemon import config as configuration
 from nst_daemon.errors import DeviceError, Retry, StorageError
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_file import back_up
 from nst_daemon.publishing import publish
-from nst_daemon.service import housekeeping
+from nst_daemon.service import housekeeping, ledger_copy
 from nst_daemon.service.housekeeping import DAY
 from nst_daemon.service.state import Moment, Pacing
 from nst_daemon.workers.messages import (
@@ -376,8 +379,9 @@ def test_what_needs_a_restart_is_said(bench: Bench, caplog: pytest.LogCaptureFix
 
 def test_the_ledger_is_copied_each_day(bench: Bench) -> None:
     """After a day the copy beside the ledger knows a job that came after the start, and not before."""
-    bench.drop()
     path = bench.ledger.path
+    back_up(path)
+    bench.drop()
     copy = path.with_name(f"{path.name}.backup")
 
     def known() -> int:
@@ -387,7 +391,33 @@ def test_the_ledger_is_copied_each_day(bench: Bench) -> None:
     bench.step(DAY / 2)
     assert known() == 0
     bench.step(DAY)
+    bench.supervisor.stop(bench.now)  # waits for the thread
     assert known() == 1
+
+
+def test_a_copy_of_the_ledger_that_fails_pauses_the_queue_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the thread is the reason of a pause, and the next round goes on."""
+    copying: list[Future[None]] = []
+
+    def fail(path: Path) -> None:
+        raise StorageError("the disk is full")
+
+    def submit(pool: object, call: Callable[..., None], *arguments: object) -> Future[None]:
+        copying.append(real(pool, call, *arguments))
+        return copying[-1]
+
+    real = ThreadPoolExecutor.submit
+    monkeypatch.setattr(ledger_copy, "back_up", fail)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    bench.step(DAY)
+    assert not bench.supervisor.paused
+    wait(copying)
+    bench.step(1.0)
+    assert bench.supervisor.paused == "the disk is full"
+    bench.step(1.0)
+    assert not bench.supervisor.paused
 
 
 def test_nothing_is_removed_by_default(bench: Bench) -> None:

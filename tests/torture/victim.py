@@ -14,6 +14,7 @@ they see their pipe end.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -21,7 +22,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,7 @@ def main() -> int:
     from tests.bench import FakeCheck
 
     record = Path(plan["record"]) if "record" in plan else None
-    together = plan.get("together", False)
-    points = Points(root, plan.get("die_at"), record, together=together)
+    points = Points(root, plan.get("die_at"), record, together=plan.get("together", False))
     points.fail_at = plan.get("fail_at", "")
 
     def after(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,13 +149,34 @@ def main() -> int:
                 raise ValueError("a fault of the ledger")
             result = call(ledger, *arguments, **options)
             job = result or subject
-            points.reach(f"{before.state if before else 'seen'}>{job.state}")
+            committed.append(f"{before.state if before else 'seen'}>{job.state}")
+            if not ledger._db.in_transaction:
+                reach_committed()
             return result
 
         return wrapped
 
+    #: Transitions in the order of the calls; those of one transaction are reached after it.
+    committed: list[str] = []
+
+    def reach_committed() -> None:
+        names = committed.copy()
+        committed.clear()
+        for name in names:
+            points.reach(name)
+
+    def together(ledger: Ledger) -> Iterator[None]:
+        try:
+            with ledger._transaction():
+                yield
+        except BaseException:
+            committed.clear()
+            raise
+        reach_committed()
+
     for name in ("add", "move", "readmit"):
         setattr(Ledger, name, after(getattr(Ledger, name)))
+    Ledger.together = contextlib.contextmanager(together)  # type: ignore[method-assign]
     config = load(None)
     logs.setup(config.log.format, config.log.level)
     options = WorkerOptions(

@@ -58,9 +58,7 @@ class FinishedAttempt:
         painted = replace(self.painted, seconds=seconds)
         document.write_bytes(sidecar.encode(sidecar.build(painted, written, datetime.now(UTC))))
         staged = [document, *others, picture]
-        for path in staged:
-            files.fsync_file(path)
-        files.fsync_folder(stage)
+        files.flush(staged, [stage, stage.parent])
         names = tuple(path.name for path in staged)
         return Staged(self.worker, self.task.job_id, names, written.sha256)
 
