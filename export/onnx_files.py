@@ -22,8 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nst_daemon import errors
-from nst_daemon.engine.memory import trim_heap
+from nst_daemon import errors, machine
 from nst_daemon.errors import ModelError, OutOfMemory
 from nst_daemon.files import make_folder, nearest, write_atomic
 from nst_daemon.machine import cpu_seconds
@@ -96,7 +95,7 @@ class OnnxFiles:
                 else:
                     self._report("writing the ONNX file")
                     write_atomic(path, filled(graph, spec, state))
-                    trim_heap()
+                    machine.trim_heap()
                 self._remove_others(path)
         return path
 

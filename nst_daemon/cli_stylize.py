@@ -332,6 +332,7 @@ def _styles(
 def _stylizer(config: Config, device: str | None) -> Stylizer:
     """The engine, loaded as the configuration says."""
     machine.wait_passively()  # before torch is imported
+    machine.keep_freed_memory()
 
     from nst_daemon.api.stylizer import Stylizer
     from nst_daemon.engine.device_names import first_device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,45 @@ def test_a_process_can_raise_its_own_oom_score() -> None:
     code = (
         "from nst_daemon.machine import *; end_first();"
         "assert int(open('/proc/self/oom_score_adj').read()) >= 500"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc offers it")
+def test_freed_memory_goes_back_to_the_machine() -> None:
+    """Of 64 MB that were freed below a block in use, more than half leave the process."""
+
+    def resident() -> float:
+        return machine.proc_bytes(Path("/proc/self/status"))["VmRSS"]
+
+    blocks = [bytearray(64_000) for _ in range(1000)]
+    above = bytearray(64_000)
+    blocks.clear()
+    before = resident()
+    machine.trim_heap()
+    assert before - resident() > 32e6
+    assert len(above) == 64_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc offers it")
+def test_freed_memory_is_kept_and_counts_as_free() -> None:
+    """A block of 200 MB that a painting process frees stays in it, counts as free, and leaves it when asked to."""
+    code = (
+        "import ctypes, resource\n"
+        "from pathlib import Path\n"
+        "from nst_daemon import machine\n"
+        "def resident(): return machine.proc_bytes(Path('/proc/self/status'))['VmRSS']\n"
+        "machine.keep_freed_memory()\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))\n"
+        "start, free = resident(), machine.free_memory()\n"
+        "block = bytearray(b'1') * 200_000_000\n"
+        "above = ctypes.create_string_buffer(1 << 20)\n"
+        "assert machine.free_memory() < free - 150e6\n"
+        "del block\n"
+        "assert resident() > start + 150e6, 'is kept'\n"
+        "assert machine.free_memory() > free - 50e6, 'counts as free'\n"
+        "machine.trim_heap()\n"
+        "assert resident() < start + 50e6, 'is returned'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,7 +1,7 @@
 """Which operations of an evaluation are fused into one, and the convolution with its ReLU.
 
-On a GPU most of an evaluation's time is that of reading and writing maps, so it pays to do several operations in one
-pass. This module makes the decisions; a CPU, an export and an unsuitable GPU use torch's own operations.
+Much of an evaluation's time is that of reading and writing maps, on a GPU most of it, so it pays to do several
+operations in one pass. This module makes the decisions; an export and an unsuitable device use torch's own operations.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_daemon.engine import fused_cpu
 from nst_daemon.errors import first_line
 
 log = logging.getLogger(__name__)
@@ -24,21 +25,29 @@ INDEXED = 1 << 31
 
 
 def kernels(device: torch.device, dtype: torch.dtype) -> Any:
-    """`engine.fused`, for maps of this dtype on this device; None if torch's operations are to be used.
+    """`engine.fused` or `fused_cpu`, for maps of this dtype on this device; None if torch's operations are to be used.
 
     The first call for a GPU compiles, so it must not be part of a capture.
     """
     if not _possible(device, dtype):
         return None
+    if device.type == "cpu":
+        return fused_cpu
     from nst_daemon.engine import fused  # noqa: PLC0415 (imports Triton, which a CPU does not need)
 
     return None if fused.problem() else fused
 
 
 def kernels_for(x: Tensor) -> Any:
-    """As `kernels`, for a map (B, N, h, w): None also if it is not channels last or N is no power of two."""
+    """As `kernels`, for a map (B, N, h, w): on a GPU None also if it is not channels last or N is no power of two."""
     found = kernels(x.device, x.dtype)
-    return found if found and x.stride(1) == 1 and x.shape[1].bit_count() == 1 else None
+    suitable = x.device.type == "cpu" or (x.stride(1) == 1 and x.shape[1].bit_count() == 1)
+    return found if suitable else None
+
+
+def pools_mask(x: Tensor) -> bool:
+    """Whether the gradient that the fused pooling of a map x (B, N, h, w) returns is 0 where a ReLU's output is."""
+    return kernels_for(x) is fused_cpu
 
 
 def convolves(device: torch.device, dtype: torch.dtype) -> bool:
@@ -46,9 +55,12 @@ def convolves(device: torch.device, dtype: torch.dtype) -> bool:
 
     cuDNN's operation may choose an algorithm that sums in no fixed order, so `deterministic` does without it.
     """
+    if not _possible(device, dtype):
+        return False
+    if device.type == "cpu":
+        return _onednn_fuses(dtype)
     return (
-        _possible(device, dtype)
-        and torch.backends.cudnn.enabled
+        torch.backends.cudnn.enabled
         and not torch.are_deterministic_algorithms_enabled()
         and _cudnn_fuses(device, dtype, torch.backends.cudnn.allow_tf32)
     )
@@ -62,7 +74,9 @@ def convolves_for(x: Tensor, convolution: nn.Conv2d) -> bool:
     return x.numel() // convolution.in_channels * most < INDEXED
 
 
-def conv_relu(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+def conv_relu(
+    x: Tensor, weight: Tensor, bias: Tensor, padding: int, *, masked: bool = False
+) -> Tensor:
     """max(W ∗ x + b, 0) (B, O, h', w'), of which only x gets a gradient.
 
     NaN may become 0: cuDNN's ReLU need not keep it. `Objective.terms` finds a non-finite picture by itself.
@@ -72,31 +86,39 @@ def conv_relu(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         weight: W (O, C, 3, 3).
         bias: b (O,).
         padding: Zeros on each side.
+        masked: The result only goes into a pooling whose gradient is 0 where the result is 0 (`pools_mask`).
     """
-    y: Tensor = cast("Any", _ConvRelu).apply(x, weight, bias, padding)
+    y: Tensor = cast("Any", _ConvRelu).apply(x, weight, bias, (padding, masked))
     return y
 
 
 class _ConvRelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        y = _convolution_relu(x, weight, bias, padding)
-        ctx.save_for_backward(y, weight)  # not x: of a pooled map nothing is kept then
-        ctx.padding = padding
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, how: tuple[int, bool]) -> Tensor:
+        ctx.padding, masked = how
+        y = _convolution_relu(x, weight, bias, ctx.padding)
+        # Not x: of a pooled map nothing is kept then.
+        ctx.save_for_backward(weight, *(() if masked else (y,)))
         return y
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
-        y, weight = ctx.saved_tensors
-        masked = torch.ops.aten.threshold_backward(slope, y, 0)
-        # With a stride of 1 this is what convolution_backward computes, by the same function of cuDNN, but it does not
-        # ask for x to know its size.
-        return F.conv_transpose2d(masked, weight, padding=ctx.padding), None, None, None
+        weight, *outputs = ctx.saved_tensors
+        for y in outputs:
+            slope = torch.ops.aten.threshold_backward(slope, y, 0)
+        # With a stride of 1 this is what convolution_backward computes, by the same function of cuDNN or oneDNN, but it
+        # does not ask for x to know its size.
+        return F.conv_transpose2d(slope, weight, padding=ctx.padding), None, None, None
 
 
 def _convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     """The operation itself."""
     one = [1, 1]
+    if x.device.type == "cpu":
+        on_cpu: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, [padding, padding], one, one, 1, "relu", [], ""
+        )
+        return on_cpu
     found: Tensor = torch.ops.aten.cudnn_convolution_relu(
         x, weight, bias, one, [padding, padding], one, 1
     )
@@ -104,13 +126,10 @@ def _convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> 
 
 
 def _possible(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there are fused operations for maps of this dtype on this device: on NVIDIA's GPUs, not ROCm's."""
-    return (
-        device.type == "cuda"
-        and torch.version.hip is None
-        and dtype in DTYPES
-        and not torch.compiler.is_exporting()
-    )
+    """Whether there are fused operations for maps of this dtype on this device: a CPU or an NVIDIA GPU, not ROCm's."""
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    known = nvidia or device.type == "cpu"
+    return known and dtype in DTYPES and not torch.compiler.is_exporting()
 
 
 @cache
@@ -126,6 +145,19 @@ def _cudnn_fuses(device: torch.device, dtype: torch.dtype, tf32: bool) -> bool:
     """
     if not torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
         return False
+    return _fuses_rightly(device, dtype, f"cuDNN's operation (TF32: {tf32})")
+
+
+@cache
+def _onednn_fuses(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has the operation on this CPU, and it is right. torch has it for its own compiler."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return _fuses_rightly(torch.device("cpu"), dtype, "oneDNN's operation")
+
+
+def _fuses_rightly(device: torch.device, dtype: torch.dtype, operation: str) -> bool:
+    """Whether a convolution with its ReLU, of maps of this dtype on this device, is that of torch's two operations."""
     last = torch.channels_last
     try:
         values = torch.linspace(-1, 1, 64 * 32 * 32, device=device, dtype=dtype)
@@ -140,8 +172,6 @@ def _cudnn_fuses(device: torch.device, dtype: torch.dtype, tf32: bool) -> bool:
         log.warning("convolutions and ReLUs are separate: %s", first_line(error))
         return False
     if not difference < 0.02:  # also NaN
-        log.warning(
-            "convolutions and ReLUs are separate: cuDNN's operation is wrong (TF32: %s)", tf32
-        )
+        log.warning("convolutions and ReLUs are separate: %s is wrong", operation)
         return False
     return True

@@ -6,9 +6,7 @@ recomputed activations, then smaller and smaller tiles. The picture keeps its si
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import floor, sqrt
 
@@ -82,17 +80,13 @@ def free_memory(device: torch.device) -> float:
 
 
 def empty_cache(device: torch.device) -> None:
-    """Return memory that torch keeps for reuse to a GPU."""
+    """Return memory that torch or the C library keeps for reuse: to a GPU, or to the system."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
-
-
-def trim_heap() -> None:
-    """Return freed memory that the C library keeps to the operating system, where it can (glibc)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    else:
+        machine.trim_heap()
 
 
 @dataclass(frozen=True)
@@ -177,8 +171,8 @@ def bytes_per_pixel(network: VGG, *, recompute: bool, cosine: bool = False) -> f
     Counts all that the backward pass needs and the largest gradient; memory freed in between is not subtracted,
     because allocators return it late. Within a tenth of what `python -m benchmarks.memory` measures.
 
-    It depends on the network's device: with the operations that `engine.fusion` has on a GPU, pooling keeps no indices,
-    cosine distances no sums in float32, and convolutions no inputs, so that pooled maps are freed.
+    It depends on the network's device: with the operations that `engine.fusion` has on a GPU and on a CPU, pooling
+    keeps no indices, cosine distances no sums in float32, and convolutions no inputs, so that pooled maps are freed.
 
     Args:
         network: Its layers, dtype and device.

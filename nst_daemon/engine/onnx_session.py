@@ -12,8 +12,9 @@ from typing import Any
 import torch  # before onnxruntime: both must use torch's CUDA libraries
 from torch import Tensor
 
+from nst_daemon import machine
 from nst_daemon.engine.cuda_graph import CAPTURE_LOCK
-from nst_daemon.engine.memory import exhausted, trim_heap
+from nst_daemon.engine.memory import exhausted
 from nst_daemon.errors import ModelError, NstError, OutOfMemory, first_line
 
 
@@ -85,7 +86,7 @@ class OnnxSession:
             del part
         except Exception as error:
             raise unusable(file, error) from error
-        trim_heap()  # the graph has been in memory several times
+        machine.trim_heap()  # the graph has been in memory several times
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         on_gpu = self.providers[0] == "CUDAExecutionProvider"
         if on_gpu:

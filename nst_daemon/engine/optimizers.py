@@ -76,18 +76,23 @@ class LBFGS:
         limit = self.least + self.slack * self.least.abs()
         finite = loss.isfinite() & gradient.isfinite().all()
         accepted = finite & ((self.count == 0) | (loss <= limit))
+        change = gradient - self.base_gradient
+        self.base_gradient.copy_(torch.where(accepted, gradient, self.base_gradient))
         # The curvature along a rejected step is valid too, if it is finite.
-        self._remember(self.move, gradient - self.base_gradient, finite & (self.count > 0))
+        along = self._remember(self.move, change, finite & (self.count > 0), self.base_gradient)
         self.accepted.copy_(accepted)
         self.base.copy_(torch.where(accepted, self.base + self.move, self.base))
         self.least.copy_(torch.where(accepted, torch.minimum(loss, self.least), self.least))
-        self.base_gradient.copy_(torch.where(accepted, gradient, self.base_gradient))
         self.damping.copy_(torch.where(accepted, 1.0, self.damping * self.shorten))
-        self.move.copy_(self.damping * self._step(self.base_gradient))
+        self.move.copy_(self.damping * self._step(self.base_gradient, along))
         self.count += 1
 
-    def _remember(self, s: Tensor, y: Tensor, wanted: Tensor) -> None:
-        """Put a pair into the next slot and update the inner products; an unusable pair leaves the slot empty."""
+    def _remember(self, s: Tensor, y: Tensor, wanted: Tensor, g: Tensor) -> Tensor:
+        """Put a pair into the next slot and update the inner products; an unusable pair leaves the slot empty.
+
+        Returns:
+            (2m,), the products of all pairs with g: the history is read once for them and for the new pair.
+        """
         m = self.m
         sy, ss, yy = s @ y, s @ s, y @ y
         good = wanted & (sy > self.epsilon * (ss * yy).sqrt())
@@ -96,28 +101,33 @@ class LBFGS:
         rows = torch.stack([slot, slot + m])
         new = torch.where(good, torch.stack([s, y]), 0.0)
         self.pairs.index_copy_(0, rows, new)
-        block = self._history_products(*new).to(self.products.dtype)  # (2m, 2)
+        found = self._history_products(*new, g)  # (2m, 3)
+        block = found[:, :2].to(self.products.dtype)
         self.products.index_copy_(1, rows, block)
         self.products.index_copy_(0, rows, block.T.contiguous())
         self.valid.index_copy_(0, slot[None], good[None])
+        return found[:, 2]
 
     def _history_products(self, *vectors: Tensor) -> Tensor:
         """The inner products (2m, k) of all pairs with k vectors (n,)."""
         if self.pairs.is_cuda:
-            # cuBLAS multiplies by one vector at the speed of the memory, by two at a fifth of it.
+            # cuBLAS multiplies by one vector at the speed of the memory, by several at a fifth of it.
             return torch.stack([self.pairs @ vector for vector in vectors], 1)
         return self.pairs @ torch.stack(vectors).T
 
-    def _step(self, g: Tensor) -> Tensor:
-        """−step·H·g (n,), or −g if that is not a descent direction, limited in length."""
-        newton = -self._times_inverse_hessian(g)
+    def _step(self, g: Tensor, along: Tensor) -> Tensor:
+        """−step·H·g (n,), or −g if that is not a descent direction, limited in length.
+
+        along: The products (2m,) of the pairs with g.
+        """
+        newton = -self._times_inverse_hessian(g, along)
         descent = newton.isfinite().all() & (newton @ g < 0) & self.valid.any()
         move = torch.where(descent, self.step * newton, -g)
         rms = move.square().mean().sqrt().clamp_min(1e-30)
         # −g has no natural length: it is scaled to `first`.
         return move * torch.where(descent, (self.longest / rms).clamp_max(1.0), self.first / rms)
 
-    def _times_inverse_hessian(self, g: Tensor) -> Tensor:
+    def _times_inverse_hessian(self, g: Tensor, along: Tensor) -> Tensor:
         """H·g = γg + S·R⁻ᵀ((D + γYᵀY)·p − γYᵀg) − γY·p with p = R⁻¹Sᵀg, R the upper triangle of SᵀY, D its diagonal."""
         m = self.m
         order = (self.count + torch.arange(m, device=g.device)) % m  # oldest first
@@ -132,7 +142,7 @@ class LBFGS:
         # keepdim: the host would read an index without dimensions.
         newest = torch.where(valid, torch.arange(m, device=g.device), -1).argmax(0, keepdim=True)
         gamma = torch.where(valid[newest], D[newest] / YY.diagonal()[newest], 1.0)[:, None]
-        Sg, Yg = (self.pairs @ g).to(B.dtype)[both][:, None].chunk(2)
+        Sg, Yg = along.to(B.dtype)[both][:, None].chunk(2)
         p = torch.linalg.solve_triangular(R, Sg, upper=True)
         q = torch.linalg.solve_triangular(
             R.T, (D.diag() + gamma * YY) @ p - gamma * Yg, upper=False

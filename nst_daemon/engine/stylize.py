@@ -307,6 +307,8 @@ class _Loop:
             base = self._enlarged(finer)
             moments = self._enlarged_moments(finer.size)
         self._forget("iteration", "run", "objective", "good_values")  # they hold memory
+        if base.device.type == "cpu":
+            empty_cache(base.device)  # blocks of other sizes are needed now
         self.scale += 1
         self.done, self.ended = 0, False
         self.begun = base

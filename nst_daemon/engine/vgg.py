@@ -188,7 +188,7 @@ class VGG(nn.Module):
             elif not name.startswith("conv"):
                 x = module(x)
             elif i + 1 in modules and self._fuses(i, x):
-                x = self._convolve_relu(i, x)
+                x = self._convolve_relu(i, x, masked=i + 2 in modules and self._masks(i + 2, x))
                 name = self.names[next(indices)]
             else:
                 x = self._convolve(i, x)
@@ -216,16 +216,27 @@ class VGG(nn.Module):
         conv = self.features[index]
         assert isinstance(conv, nn.Conv2d)
         # In a VGG each convolution has a ReLU after it.
-        return self.names[index] not in self.layers and fusion.convolves_for(x, conv)
+        alone = self.names[index] in self.layers or _transforms(conv, x)
+        return not alone and fusion.convolves_for(x, conv)
 
-    def _convolve_relu(self, index: int, x: Tensor) -> Tensor:
-        """(B, O, H, W): x (B, C, H, W) through the convolution at `index` and the ReLU after it, at once."""
+    def _masks(self, index: int, x: Tensor) -> bool:
+        """Whether the module at `index`, after a convolution of x and its ReLU, is a pooling that does the ReLU's part
+        of the backward pass.
+        """
+        pools = self.names[index].startswith("pool") and self.pooling == "max"
+        return pools and self.names[index - 1] not in self.layers and fusion.pools_mask(x)
+
+    def _convolve_relu(self, index: int, x: Tensor, *, masked: bool) -> Tensor:
+        """(B, O, H, W): x (B, C, H, W) through the convolution at `index` and the ReLU after it, at once.
+
+        masked: A pooling follows that masks the gradient.
+        """
         conv = self.features[index]
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         if index == 0 and self.padding == "replicate":
             x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-            return fusion.conv_relu(x, conv.weight, conv.bias, padding=0)
-        return fusion.conv_relu(x, conv.weight, conv.bias, padding=1)
+            return fusion.conv_relu(x, conv.weight, conv.bias, padding=0, masked=masked)
+        return fusion.conv_relu(x, conv.weight, conv.bias, padding=1, masked=masked)
 
     def _convolve(self, index: int, x: Tensor) -> Tensor:
         """(B, O, H, W): x (B, C, H, W) through the convolution at `index`."""
@@ -233,9 +244,7 @@ class VGG(nn.Module):
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         if index == 0 and self.padding == "replicate":
             return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), conv.weight, conv.bias)
-        on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-        # An exported graph must hold for all sizes, and onnxruntime has its own algorithms.
-        if torch.compiler.is_exporting() or not on_cpu or not winograd.pays(conv, x):
+        if not _transforms(conv, x):
             return F.conv2d(x, conv.weight, conv.bias, padding=1)
         if index not in self._kernels:
             self._kernels[index] = winograd.transformed(conv.weight)
@@ -253,6 +262,13 @@ class VGG(nn.Module):
                 # The small constant keeps the root's derivative finite for windows of zeros.
                 y = (F.avg_pool2d(x.square(), 2) + 1e-12).sqrt()
         return y if self.pool_factor == 1.0 else y * self.pool_factor
+
+
+def _transforms(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether Winograd's algorithm convolves x (B, C, H, W)."""
+    # An exported graph must hold for all sizes, and onnxruntime has its own algorithms.
+    suitable = x.device.type == "cpu" and x.dtype == torch.float32
+    return suitable and not torch.compiler.is_exporting() and winograd.pays(conv, x)
 
 
 def _with_weights(

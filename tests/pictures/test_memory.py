@@ -382,8 +382,7 @@ from nst_daemon.config import Limits
 from nst_daemon.engine import images
 from nst_daemon.pictures import memory
 from nst_daemon.pictures.camera_raw import recognise
-from nst_daemon.engine.memory import trim_heap
-from nst_daemon.machine import proc_bytes
+from nst_daemon.machine import proc_bytes, trim_heap
 
 def measured(path, used):
     with open(path, "rb") as file:

@@ -195,6 +195,7 @@ class Worker:
 
     def _next(self) -> _Job | None:
         """The next job, once it can be painted; None when it is time to end."""
+        idle = True
         with self._changed:
             while not self._stopping and self._leaving is None:
                 job = self._first_waiting()
@@ -202,6 +203,9 @@ class Worker:
                     job.taken = True
                     self._announce(job)
                     return job
+                if idle:
+                    machine.trim_heap()
+                idle = False
                 # A signal may set _stopping just before this.
                 self._changed.wait(ALIVE_SECONDS)
         return None
@@ -338,6 +342,7 @@ def main() -> None:
     end = managed_process.begin()
     machine.end_first()
     machine.wait_passively()  # before torch is imported
+    machine.keep_freed_memory()
     hello = messages.receive(end)
     if not isinstance(hello, messages.Hello):
         sys.exit("only nst-daemon itself starts this")
