@@ -1,4 +1,4 @@
-"""init, config, settings and presets, as real processes, and what shells complete."""
+"""init, config, settings and presets, as processes, and what shells complete."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nst_daemon.errors import StorageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
 from nst_daemon.new_root import make_root
+from tests.forked import loaded
 from tests.users import User, needs_root
 
 FOLDERS = {"inbox", "styles", "results", "done", "failed", "state"}
@@ -30,10 +31,7 @@ def nst(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, without the variables of this process that are settings."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("NST_")}
-    command = [Path(sys.executable).with_name("nst-daemon"), *map(str, words)]
-    return subprocess.run(
-        command, cwd=cwd, env={**clean, **(env or {})}, capture_output=True, text=True, check=False
-    )
+    return loaded().run(*words, cwd=cwd, env={**clean, **(env or {})})
 
 
 @pytest.mark.parametrize("name", ["plain", "my pictures", "a: b #c", 'it\'s "quoted"', "é/deep/er"])

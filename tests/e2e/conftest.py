@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.drawings import draw_painting, draw_scene
+from tests.forked import loaded
 
 DEADLINE = 180.0  # seconds; a slow machine is not a failure
 
@@ -96,12 +97,4 @@ def nst(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
         "NST_RENDER__ITERATIONS": "2",
         "NST_DEVICES": "cpu",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "nst_daemon", *map(str, words)],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    return loaded("nst_daemon.api.stylizer").run(*map(str, words), cwd=folder, env=environment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,9 @@ from tests.pictures.corpus.case import CONTAINERS, cases_of, judge
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_every_file_is_right_or_refused_with_its_cause(container: str) -> None:
+def test_every_file_is_right_or_refused_with_its_cause(container: str, tmp_path: Path) -> None:
     """Each file of the format becomes the values that were encoded, or is refused with the true cause."""
-    verdicts = [judge(case) for case in cases_of(container)]
+    verdicts = [judge(case, tmp_path) for case in cases_of(container)]
     assert verdicts
     assert [f"{v.case.name}: {v.why}" for v in verdicts if v.kind == "wrong"] == []
 

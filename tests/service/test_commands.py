@@ -15,6 +15,7 @@ import pytest
 
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
+from tests.forked import loaded
 from tests.torture.root import Root, Victim
 
 S = JobState
@@ -35,12 +36,17 @@ def daemon(root: Root) -> Iterator[Victim]:
         victim.kill()
 
 
+def environment(root: Root) -> dict[str, str]:
+    """The variables of a command of this root."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NST_")}
+    return {**clean, "NST_FOLDERS__ROOT": str(root.path)}
+
+
 def start(root: Root, *arguments: str) -> subprocess.Popen[str]:
     """Begin a command of this root, in a folder of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NST_")}
     return subprocess.Popen(
         [sys.executable, "-m", "nst_daemon", *arguments],
-        env={**environment, "NST_FOLDERS__ROOT": str(root.path)},
+        env=environment(root),
         cwd=root.path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -50,9 +56,8 @@ def start(root: Root, *arguments: str) -> subprocess.Popen[str]:
 
 def call(root: Root, *arguments: str) -> tuple[int, str, str]:
     """The exit code, output and messages of a command."""
-    process = start(root, *arguments)
-    out, messages = process.communicate(timeout=120)
-    return process.returncode, out, messages
+    done = loaded().run(*arguments, cwd=root.path, env=environment(root))
+    return done.returncode, done.stdout, done.stderr
 
 
 def state_of(root: Root, name: str) -> JobState | None:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 from time import monotonic
 
 from tests.pictures.corpus.case import CONTAINERS, cases_of, judge
@@ -19,7 +21,8 @@ def main(arguments: list[str]) -> int:
     rows: list[tuple[str, Counter[str], float]] = []
     for container in containers:
         began = monotonic()
-        verdicts = [judge(case) for case in cases_of(container)]
+        with tempfile.TemporaryDirectory() as folder:
+            verdicts = [judge(case, Path(folder)) for case in cases_of(container)]
         rows.append((container, Counter(v.kind for v in verdicts), monotonic() - began))
         for verdict in verdicts:
             if verdict.kind == "wrong":

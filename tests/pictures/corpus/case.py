@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -69,19 +68,18 @@ def cases_of(container: str) -> Iterator[Case]:
     yield from import_module(f"tests.pictures.corpus.{container}").cases()
 
 
-def judge(case: Case) -> Verdict:
-    """Decode a file and compare."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "picture")
-        path.write_bytes(case.make())
-        try:
-            found = decode_file(path, name="picture")
-        except (PictureError, OutOfMemory) as error:
-            if case.refused and re.search(case.refused, str(error)):
-                return Verdict(case, "refused")
-            return Verdict(case, "wrong", f"refused: {error}")
-        except Exception as error:  # noqa: BLE001 (any other exception is a fault)
-            return Verdict(case, "wrong", f"{type(error).__name__}: {error}")
+def judge(case: Case, folder: Path) -> Verdict:
+    """Decode a file, which is written into a folder, and compare."""
+    path = folder / "picture"
+    path.write_bytes(case.make())
+    try:
+        found = decode_file(path, name="picture")
+    except (PictureError, OutOfMemory) as error:
+        if case.refused and re.search(case.refused, str(error)):
+            return Verdict(case, "refused")
+        return Verdict(case, "wrong", f"refused: {error}")
+    except Exception as error:  # noqa: BLE001 (any other exception is a fault)
+        return Verdict(case, "wrong", f"{type(error).__name__}: {error}")
     why = "it must be refused" if case.colours is None else _difference(case, found)
     return Verdict(case, "wrong" if why else "right", why)
 
