@@ -10,7 +10,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,16 @@ from PIL import Image
 
 from nst_daemon.errors import Retry
 from nst_daemon.samples import CONTENT, STYLE
-from nst_daemon.workers.messages import Died, Note, Progress, Staged, Stopped, Task
-from tests.workers.conftest import Harness, Jobs
+from nst_daemon.workers.messages import (
+    Died,
+    Note,
+    Progress,
+    Staged,
+    Stopped,
+    Task,
+    WorkerOptions,
+)
+from tests.workers.conftest import ROOT, Harness, Jobs, local
 
 pytestmark = pytest.mark.slow
 
@@ -42,9 +50,32 @@ def picture(seed: int, width: int = 96, height: int = 70) -> bytes:
 @pytest.fixture
 def real(harness: Harnesses, tmp_path_factory: pytest.TempPathFactory) -> Harnesses:
     """A maker of executors with the real engine; all share one cache, so the network is exported once."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
+    return partial(harness, **engine(tmp_path_factory))
+
+
+def engine(folders: pytest.TempPathFactory) -> dict[str, Any]:
+    """The options of the real engine."""
     renderer = "nst_daemon.workers.process.renderer:Renderer"
-    return partial(harness, renderer=renderer, weights="bundled", cache_dir=cache)
+    cache = folders.getbasetemp() / "cache"
+    return {"renderer": renderer, "weights": "bundled", "cache_dir": cache}
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    """One worker for several tests, which is replaced when they kill it: each start loads torch for seconds."""
+    options = WorkerOptions(
+        logs=tmp_path_factory.mktemp("logs"),
+        threads=2,
+        checkpoint_seconds=0.02,
+        stall_seconds=200,
+        **engine(tmp_path_factory),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        made = Harness(local("cpu", options), patience=300.0)
+        made.ready()
+        yield made
+        made.executor.stop(0.0)
 
 
 @pytest.fixture
@@ -65,12 +96,10 @@ def sidecar(task: Task) -> dict[str, object]:
 
 @pytest.mark.timeout(900)
 def test_resumed_bytes_equal_uninterrupted_bytes(
-    real: Harnesses, pair: Callable[..., Task]
+    lasting: Harness, pair: Callable[..., Task]
 ) -> None:
     """Paintings whose worker is killed at three random moments end in the same bytes as one left in peace."""
-    b = real(checkpoint_seconds=0.02)
-    b.patience = 300.0
-    b.ready()
+    b = lasting
     began = time.monotonic()
     whole = b.paint(pair("whole"))
     duration = time.monotonic() - began
@@ -97,11 +126,9 @@ def test_resumed_bytes_equal_uninterrupted_bytes(
     assert sum(takes) > 0, "no painting was ever taken up"
 
 
-def test_signals_and_neighbours(real: Harnesses, pair: Callable[..., Task]) -> None:
+def test_signals_and_neighbours(lasting: Harness, pair: Callable[..., Task]) -> None:
     """A segmentation fault and a hang cost one attempt of the job that was painted; its neighbour is painted too."""
-    b = real(stall_seconds=200)
-    b.patience = 300.0
-    b.ready()
+    b = lasting
     for number, words in (
         (signal.SIGSEGV, "was killed by signal 11 (SIGSEGV)"),
         (signal.SIGSTOP, "made no progress for"),
@@ -113,35 +140,28 @@ def test_signals_and_neighbours(real: Harnesses, pair: Callable[..., Task]) -> N
         so_far = len(b.of(Progress))
         b.until(lambda n=so_far: len(b.of(Progress)) > n)  # type: ignore[misc]
         os.kill(b.pid(), number)
-        died = b.answer(first.job_id, ahead=300 if number is signal.SIGSTOP else 0)
+        died = b.answer(first.job_id, ahead=b.ahead + 300 if number is signal.SIGSTOP else 0)
         assert died.reason.startswith(words)
         assert isinstance(b.answer(second.job_id), Stopped)
         for task in (first, second):
             assert isinstance(b.paint(task), Staged)
 
 
-def test_too_large_a_picture_is_out_of_memory(real: Harnesses, pair: Callable[..., Task]) -> None:
-    """A picture that no way of painting can fit is refused with the size that would, and its worker lives."""
-    b = real(max_memory=2 << 30)
+def test_what_does_not_fit_is_painted_in_tiles_or_refused(
+    real: Harnesses, pair: Callable[..., Task]
+) -> None:
+    """Within a limit of memory a picture that no way of painting can fit is refused with the size that would, one that
+    does not fit whole is painted at its size, in tiles, which is told, and the worker lives.
+    """
+    b = real(max_memory=7 << 28)
     b.patience = 300.0
     b.ready()
-    failed = b.paint(pair("large", size=4000))
+    failed = b.paint(pair("huge", size=4000))
     assert failed.retry is Retry.ALONE
     assert "do not fit into memory" in failed.message
     fits = re.search(r"about (\d+) px should fit", failed.message)
     assert fits is not None
     assert 64 < int(fits[1]) < 4000
-    assert isinstance(b.paint(pair("another")), Staged)
-    assert not b.of(Died)
-
-
-def test_what_does_not_fit_whole_is_painted_in_tiles(
-    real: Harnesses, pair: Callable[..., Task]
-) -> None:
-    """Within a limit that is too low for all at once a picture is painted at its size, in tiles, which is told."""
-    b = real(max_memory=7 << 28)
-    b.patience = 300.0
-    b.ready()
     layers = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_1": 1.0}}
     task = pair("large", size=1000, scales=[1.0], iterations=[1], style_loss="gram", **layers)
     assert isinstance(b.paint(task), Staged)
@@ -152,17 +172,14 @@ def test_what_does_not_fit_whole_is_painted_in_tiles(
 
 
 def test_a_rollback_at_the_last_check_stages_the_last_good_picture(
-    real: Harnesses, jobs: Jobs
+    lasting: Harness, jobs: Jobs
 ) -> None:
     """A painting whose last check rolls back is staged, with finite losses and a note that says so."""
-    b = real()
-    b.patience = 300.0
-    b.ready()
     settings = {
         "preset": "gatys-pytorch", "size": 64, "iterations": [11], "scales": [1.0], "step": 30.0
     }  # fmt: skip
     task = jobs.of("dog", CONTENT.read_bytes(), STYLE.read_bytes(), settings=settings)
-    assert isinstance(b.paint(task), Staged)
+    assert isinstance(lasting.paint(task), Staged)
     found = sidecar(task)
     assert found["losses"]["total"] > 0  # type: ignore[index]
     assert found["notes"][-1].endswith("the result is the last good picture")  # type: ignore[index]
@@ -170,24 +187,18 @@ def test_a_rollback_at_the_last_check_stages_the_last_good_picture(
 
 
 def test_an_engine_that_finds_only_nan_fails_its_job(
-    real: Harnesses, pair: Callable[..., Task]
+    lasting: Harness, pair: Callable[..., Task]
 ) -> None:
     """A painting that stays non-finite in spite of rolling back fails for good, with a remedy."""
-    b = real()
-    b.patience = 300.0
-    b.ready()
-    failed = b.paint(pair("nan", optimizer="adam", step=1e30, clamp=False, iterations=[100]))
+    failed = lasting.paint(pair("nan", optimizer="adam", step=1e30, clamp=False, iterations=[100]))
     assert failed.retry is Retry.NEVER
     assert "rollbacks; try" in failed.message
-    assert isinstance(b.paint(pair("good")), Staged)
+    assert isinstance(lasting.paint(pair("good")), Staged)
 
 
-def test_a_bad_picture_fails_with_its_name(real: Harnesses, jobs: Jobs) -> None:
+def test_a_bad_picture_fails_with_its_name(lasting: Harness, jobs: Jobs) -> None:
     """A file that is no picture fails its job for good, in one line."""
-    b = real()
-    b.patience = 300.0
-    b.ready()
-    failed = b.paint(jobs.of("bad", b"this is no picture", picture(0)))
+    failed = lasting.paint(jobs.of("bad", b"this is no picture", picture(0)))
     assert failed.retry is Retry.NEVER
     assert "\n" not in failed.message
 
@@ -208,14 +219,11 @@ def test_two_workers_share_a_queue(real: Harnesses, pair: Callable[..., Task]) -
     assert len({event.worker for event in staged}) == 2
 
 
-def test_preparing_gives_way_to_painting(real: Harnesses) -> None:
+def test_preparing_gives_way_to_painting(lasting: Harness) -> None:
     """onnxruntime's threads, which prepare, are nicer than the main thread, which paints."""
-    b = real(threads=2)
-    b.patience = 300.0
-    b.ready()
-    tasks = Path(f"/proc/{b.pid()}/task")
+    tasks = Path(f"/proc/{lasting.pid()}/task")
     nice = {int(t.name): os.getpriority(os.PRIO_PROCESS, int(t.name)) for t in tasks.iterdir()}
-    painting = nice.pop(b.pid())
+    painting = nice.pop(lasting.pid())
     nicer = [value for value in nice.values() if value == min(19, painting + 10)]
     assert len(nicer) > 1, nice  # the one that prepares, and what onnxruntime has started from it
 
