@@ -31,7 +31,15 @@ class SmallCluster:
 
         self.cache = folder / "cache" / "nst-daemon"
         self._patches = ExitStack()
+        self._latest: Node | None = None  # the node that was started last, also if its start failed
+        start = Node.start_ray_processes
+
+        def remembered(node: Node) -> None:
+            self._latest = node
+            start(node)
+
         for patch in (
+            mock.patch.object(Node, "start_ray_processes", remembered),
             mock.patch.object(services, "get_node", patient(services.get_node)),
             # `--include-dashboard=false` leaves a process that takes long to start and does nothing here.
             mock.patch.object(Node, "start_api_server"),
@@ -45,9 +53,14 @@ class SmallCluster:
     def _start_head(self, **where: int) -> dict[str, int]:
         """Start a head, and nothing beside it that nobody here asks; where: its ports, by default free ones."""
         where = where or {key: free_port() for key in ("gcs_server_port", "ray_client_server_port")}
-        self._cluster.add_node(
-            num_cpus=0, no_monitor=True, include_log_monitor=False, **where, **ports()
-        )
+        try:
+            self._cluster.add_node(
+                num_cpus=0, no_monitor=True, include_log_monitor=False, **where, **ports()
+            )
+        except Exception:
+            if self._latest:  # else what it has started keeps the ports from the next try
+                self._latest.kill_all_processes(check_alive=False, allow_graceful=False)
+            raise
         return where
 
     def add_node(self) -> None:
@@ -68,7 +81,7 @@ class SmallCluster:
         """A new head where the old one was; it has forgotten the nodes, so they end, and there is a new one."""
         for node in list(self._cluster.worker_nodes):
             self._cluster.remove_node(node, allow_graceful=False)
-        self._start_head(**self._head)
+        tried(lambda: self._start_head(**self._head))
         self.add_node()
 
     def close(self) -> None:

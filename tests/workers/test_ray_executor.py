@@ -90,10 +90,12 @@ def ray_harness(tmp_path: Path, cluster: SmallCluster) -> Iterator[Callable[...,
 
 
 @needs_ray
-def test_a_job_travels_by_value(
+def test_jobs_travel_by_value_and_are_cancelled_and_stopped(
     ray_harness: Callable[..., Harness], jobs: Jobs, cluster: SmallCluster
 ) -> None:
-    """A job on a node becomes a staged picture with its sidecar, though the node sees no folder of the daemon."""
+    """A job on a node becomes a staged picture with its sidecar, though the node sees no folder of the daemon; one that
+    is cancelled is answered so; one that is stopped leaves its checkpoint, and the next start goes on there.
+    """
     b = ray_harness()
     assert b.executor.capacity() == 0
     b.ready(workers=2)
@@ -113,6 +115,25 @@ def test_a_job_travels_by_value(
     # The model was laid down once, in the cache of the node; nothing of the job is left there.
     assert (cluster.cache / "fake" / "model").read_bytes() == (ROOT / "tests/fakes.py").read_bytes()
     assert list(cluster.cache.glob("work/*/[0-9]*")) == []
+
+    cancelled = jobs("cancelled", iterations=10_000, seconds=0.02)
+    stopped = jobs("stopped", iterations=300, seconds=0.02)
+    for task in (cancelled, stopped):
+        b.executor.submit(task)
+    for task in (cancelled, stopped):
+        b.until(lambda t=task: [e for e in b.of(Progress) if e.job_id == t.job_id and e.done > 10])
+    b.executor.cancel("cancelled-id")
+    assert b.answer("cancelled-id").cancelled
+    b.events += b.executor.stop(60.0)
+    assert isinstance(stopped_answer := b.answer("stopped-id"), Stopped)
+    assert not stopped_answer.cancelled
+    assert stopped.checkpoint.is_file()
+    assert not cancelled.checkpoint.exists()
+    b.ready(workers=2)
+    b.paint(stopped)
+    resumed = json.loads((stopped.stage / "stopped.json").read_bytes())["iterations"]
+    assert resumed["done"] == 300
+    assert resumed["resumed_after"][0] > 10
 
 
 @needs_ray
@@ -164,32 +185,6 @@ def test_a_wrong_token_is_said(
     b.until(lambda: b.of(DeviceLost))
     assert "token" in b.of(DeviceLost)[0].reason
     assert b.executor.capacity() == 0
-
-
-@needs_ray
-def test_cancel_and_stop(ray_harness: Callable[..., Harness], jobs: Jobs, tmp_path: Path) -> None:
-    """A cancelled job is answered so; one that is stopped leaves its checkpoint, and the next start goes on there."""
-    b = ray_harness()
-    b.ready(workers=2)
-    b.until(lambda: b.executor.capacity() == 4)
-    cancelled = jobs("cancelled", iterations=10_000, seconds=0.02)
-    stopped = jobs("stopped", iterations=300, seconds=0.02)
-    for task in (cancelled, stopped):
-        b.executor.submit(task)
-    for task in (cancelled, stopped):
-        b.until(lambda t=task: [e for e in b.of(Progress) if e.job_id == t.job_id and e.done > 10])
-    b.executor.cancel("cancelled-id")
-    assert b.answer("cancelled-id").cancelled
-    b.events += b.executor.stop(60.0)
-    assert isinstance(stopped_answer := b.answer("stopped-id"), Stopped)
-    assert not stopped_answer.cancelled
-    assert stopped.checkpoint.is_file()
-    assert not cancelled.checkpoint.exists()
-    b.ready(workers=2)
-    b.paint(stopped)
-    resumed = json.loads((stopped.stage / "stopped.json").read_bytes())["iterations"]
-    assert resumed["done"] == 300
-    assert resumed["resumed_after"][0] > 10
 
 
 class Daemon:
@@ -267,48 +262,37 @@ def drop(config: configuration.Config, name: str, seed: int) -> None:
 
 @needs_ray
 @pytest.mark.slow
-def test_a_node_dies_among_ten_jobs(
+def test_a_node_and_the_head_die_among_twelve_jobs(
     ray_harness: Callable[..., Harness],
     harness: Callable[..., Harness],
     cluster: SmallCluster,
     tmp_path: Path,
 ) -> None:
-    """With a node killed in the middle each of 10 jobs has one result, the same bytes as from the local executor."""
-    seeds = {f"job{i:02}": i for i in range(10)}
-    there = ray_harness(renderer="tests.fakes:Slow").executor
-    with daemon(there, a_root(tmp_path / "there", seeds)) as one:
-        one.until(lambda: one.count(JobState.DONE) >= 3)
+    """With a node and later the head killed each of 12 jobs has one result, the same bytes as from the local executor.
+
+    Without its head the cluster is away in the status, and drops are taken in still.
+    """
+    seeds = {f"job{i:02}": i for i in range(12)}
+    there = a_root(tmp_path / "there", {name: seeds[name] for name in list(seeds)[:-1]})
+    with daemon(ray_harness(renderer="tests.fakes:Slow").executor, there) as one:
+        one.until(lambda: one.count(JobState.DONE) >= 2)
         cluster.kill_a_node()
-        one.until(lambda: one.count(JobState.DONE) == 10)
-        pictures = one.end()
-    assert sorted(pictures) == [f"{name}.png" for name in seeds]
-    assert len(set(pictures.values())) == 10
-    here = harness(["cpu", "cpu"], renderer="tests.fakes:Slow").executor
-    assert paint_all(here, a_root(tmp_path / "here", seeds), 10) == pictures
-
-
-@needs_ray
-@pytest.mark.slow
-def test_the_head_dies_and_comes_back(
-    ray_harness: Callable[..., Harness],
-    cluster: SmallCluster,
-    tmp_path: Path,
-) -> None:
-    """Without its head the cluster is away in the status, drops are taken in still, and all of it is painted later."""
-    config = a_root(tmp_path / "root", {f"job{i:02}": i for i in range(6)})
-    with daemon(ray_harness(renderer="tests.fakes:Slow").executor, config) as one:
-        one.until(lambda: one.count(JobState.DONE) >= 1 and one.count(JobState.RUNNING))
+        one.until(lambda: one.count(JobState.DONE) >= 3 and one.count(JobState.RUNNING))
         cluster.kill_the_head()
         one.until(lambda: one.live().state == "lost")
         assert cluster.address in one.live().reason
         assert one.count(JobState.RUNNING) == 0
         done = one.count(JobState.DONE)
-        drop(config, "job06", 6)
-        one.until(lambda: one.count(JobState.QUEUED) == 7 - done)
+        drop(there, "job11", 11)
+        one.until(lambda: one.count(JobState.QUEUED) == 12 - done)
         cluster.start_again()
-        one.until(lambda: one.count(JobState.DONE) == 7)
+        one.until(lambda: one.count(JobState.DONE) == 12)
         assert one.live().state != "lost"
-        assert len(one.end()) == 7
+        pictures = one.end()
+    assert sorted(pictures) == [f"{name}.png" for name in seeds]
+    assert len(set(pictures.values())) == 12
+    here = harness(["cpu", "cpu"], renderer="tests.fakes:Slow").executor
+    assert paint_all(here, a_root(tmp_path / "here", seeds), 12) == pictures
 
 
 @needs_ray
