@@ -75,19 +75,24 @@ def resolved(tmp_path: Path, indexes: tuple[str, str], *more: str) -> dict[str, 
     return {item["metadata"]["name"]: item["metadata"]["version"] for item in items}
 
 
-def test_the_index_for_cpus_wins(indexes: tuple[str, str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def plain(indexes: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The versions without anything more."""
+    return resolved(tmp_path_factory.mktemp("plain"), indexes)
+
+
+def test_the_index_for_cpus_wins(plain: dict[str, str]) -> None:
     """With the second index, pip takes torch and torchvision of it although the first has the same versions."""
-    found = resolved(tmp_path, indexes)
-    assert found["torch"].endswith("+cpu")
-    assert found["torchvision"].endswith("+cpu")
+    assert plain["torch"].endswith("+cpu")
+    assert plain["torchvision"].endswith("+cpu")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="others need no onnxruntime-gpu")
 def test_the_empty_package_takes_the_place_of_onnxruntime_gpu(
-    indexes: tuple[str, str], tmp_path: Path
+    indexes: tuple[str, str], plain: dict[str, str], tmp_path: Path
 ) -> None:
     """Without it pip takes onnxruntime-gpu; with it only onnxruntime, and no module comes from the empty package."""
-    assert "onnxruntime" not in resolved(tmp_path, indexes)
+    assert "onnxruntime" not in plain
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
     source = shutil.copytree(ROOT / "onnxruntime-cpu", tmp_path / "source")
     subprocess.run([*build, str(tmp_path), str(source)], check=True, cwd=tmp_path)

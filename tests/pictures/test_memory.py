@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -38,13 +39,16 @@ WIDTH, HEIGHT, USED = 1601, 1201, 200
 Encoder = Callable[[Array], bytes]
 
 
+@cache
 def scene(width: int = WIDTH, height: int = HEIGHT) -> Array:
     """(H, W, 4) in [0, 1]: waves of several lengths with some noise; the last channel is an opacity above 1/8."""
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     noise = np.random.default_rng(0).normal(0, 0.02, (height, width, 3))
     waves = np.stack([np.sin(40 * x), np.cos(90 * y), np.sin(25 * (x + y))], -1)
     colours = (0.5 + 0.4 * waves + noise).clip(0, 1)
-    return np.concatenate([colours, (0.2 + 0.8 * x)[..., None].clip(0, 1)], -1)
+    made = np.concatenate([colours, (0.2 + 0.8 * x)[..., None].clip(0, 1)], -1)
+    made.flags.writeable = False  # it serves many tests
+    return made
 
 
 FAST = Image.Quantize.FASTOCTREE
