@@ -7,9 +7,11 @@ Each row is measured in a separate process, with a random 4:3 picture, the layer
 weights. Memory is the peak of the process (on a GPU, of torch's allocations) minus its use before; it excludes the
 network (about 100 MB) and the optimiser's history.
 
-`--paint` computes the targets of a square sample picture and paints it with the default settings, with --repeat
-iterations in each pass, in a process that is limited to --limit GiB, and prints the peak of the whole process and the
-memory plan.
+`--paint` paints a 4:3 sample picture with a preset, with --repeat iterations in each pass, in a process that is limited
+to --limit GiB of data, and prints the peak of the whole process, the seconds of each iteration and the memory plan.
+`--one-scale` leaves out the smaller scales, which take little time and memory:
+
+    python -m benchmarks.memory --paint 8000 --limit 8 --preset spst --repeat 2 --one-scale
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,7 +33,6 @@ from safetensors.torch import load_file
 import nst_daemon
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
-from nst_daemon.engine.images import from_image
 from nst_daemon.engine.losses import Objective, statistics
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import resolve
@@ -39,6 +41,8 @@ from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.painter import Painter
 
 MB = 1_000_000
+#: Size of the drawn pictures of `--paint`; drawing larger ones would take more memory than painting them.
+DRAWN = (1280, 960)
 
 
 def evaluation(name: str) -> Evaluation:
@@ -72,24 +76,40 @@ def measure(name: str, size: int, repeat: int, precision: str, device: str) -> d
     return {"seconds": min(seconds), "bytes": peak(gpu) - before}
 
 
-def paint(size: int, limit: float, iterations: int) -> None:
-    """Paint on the CPU in this process, including the targets. `limit`: limit of its data in GiB."""
-    resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30),) * 2)
-    settings = resolve({"size": size, "scales": (1.0,), "iterations": iterations})
+def paint(a: argparse.Namespace) -> None:
+    """Paint on the CPU in this process, from files, including the targets."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(a.limit * 2**30),) * 2)
+    chosen = {"size": a.paint, "preset": a.preset, "iterations": a.repeat, **one_scale(a)}
+    settings = resolve({**chosen, "style_scale": a.style_scale})
     painter = Painter(device="cpu", cache_bytes=0)
-    content, style = (from_image(draw(size, size)) for draw in (draw_scene, draw_painting))
-    prepared = painter.prepare(content, [style], settings)
-    print(f"{size} x {size} px, prepared: peak {peak(painter.device) / MB:.0f} MB", flush=True)
     began = time.perf_counter()
-    for step in painter.paint(prepared):
-        total = step.losses["total"]
+
+    def report(what: str) -> None:
+        seconds = time.perf_counter() - began
         print(
-            f"iteration {step.iteration}: total {total:.4f} after {time.perf_counter() - began:.0f} s, "
+            f"{what} after {seconds:.0f} s, {time.process_time():.0f} s of processor time, "
             f"peak {peak(painter.device) / MB:.0f} MB",
-            *step.events,
-            sep="\n  ",
             flush=True,
         )
+
+    with tempfile.TemporaryDirectory() as folder:
+        content, style = Path(folder) / "content.jpg", Path(folder) / "style.jpg"
+        size = a.paint, a.paint * 3 // 4
+        draw_scene(*DRAWN).resize(size).save(content)
+        draw_painting(*DRAWN).save(style)
+        report("drawn")
+        prepared = painter.prepare(content, [style], settings)
+    report(f"{size[0]} x {size[1]} px, prepared")
+    for step in painter.paint(prepared):
+        report(f"iteration {step.iteration}: total {step.losses['total']:.4f}")
+    print(*step.events, sep="\n")
+    rendering = painter.finish(prepared, step)
+    report(f"finished, {rendering.losses['total']:.4f}")
+
+
+def one_scale(a: argparse.Namespace) -> dict[str, object]:
+    """The settings for `--one-scale`."""
+    return {"scales": (1.0,)} if a.one_scale else {}
 
 
 def in_use(device: torch.device) -> int:
@@ -115,7 +135,7 @@ def main() -> None:
         print(json.dumps(measure(a.child, a.sizes[0], a.repeat, a.precision, a.device)))
         return
     if a.paint:
-        paint(a.paint, a.limit, a.repeat)
+        paint(a)
         return
     table = Table(title=f"an evaluation in {a.precision} on {a.device}")
     for heading in ("size", "", "s", "MB", "bytes/pixel", "time", "memory"):
@@ -147,8 +167,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--paint", type=int, help="the side of a square picture to paint instead")
+    parser.add_argument("--paint", type=int, help="the longer side of a picture to paint instead")
     parser.add_argument("--limit", type=float, default=4.0, help="memory limit of --paint in GiB")
+    parser.add_argument("--preset", default="painting", help="of --paint")
+    parser.add_argument("--style-scale", type=float, default=1.0, help="of --paint")
+    parser.add_argument("--one-scale", action="store_true", help="--paint only at full size")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 

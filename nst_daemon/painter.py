@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nst_daemon.config import Cache, Limits, Outputs
 from nst_daemon.engine.device import (
@@ -78,13 +79,15 @@ class Prepared:
     """A picture that is ready to be painted: its files are decoded and its targets computed.
 
     Attributes:
-        content: As decoded, perhaps reduced; the result takes over its alpha and metadata.
+        alpha: Of the content, (1, H, W), or None; the result takes it over.
+        metadata: Of the content; the result takes it over.
         notes: What was converted or chosen, one line each.
     """
 
     scene: Scene
     settings: RenderSettings
-    content: Picture
+    alpha: Tensor | None
+    metadata: Mapping[str, str]
     notes: tuple[str, ...]
 
     def sketch(self, step: Step, side: int) -> Image.Image:
@@ -96,9 +99,8 @@ class Prepared:
         factor = min(1.0, side / max(width, height))
         size = max(1, round(height * factor)), max(1, round(width * factor))
         rgb = resize(step.image().detach().float(), size)[0].cpu()
-        alpha = self.content.alpha
-        if alpha is not None:
-            shown = resize(alpha, size)
+        if self.alpha is not None:
+            shown = resize(self.alpha, size)
             rgb = rgb * shown + (1 - shown)
         return to_image(rgb)
 
@@ -379,7 +381,7 @@ class Painter:
         decoded = (
             note for p in (picture, *references, over, *masks, first) if p for note in p.notes
         )
-        return Prepared(scene, settings, picture, (*decoded, *scene.notes))
+        return Prepared(scene, settings, picture.alpha, picture.metadata, (*decoded, *scene.notes))
 
     def paint(
         self, prepared: Prepared, state: Mapping[str, object] | None = None
@@ -412,12 +414,12 @@ class Painter:
         with current_device(self.device):
             step.settle()
             rgb = step.image()[0].detach().float().cpu()
-        alpha = prepared.content.alpha
+        alpha = prepared.alpha
         if alpha is not None:
             alpha = resize(alpha, (rgb.shape[1], rgb.shape[2]))
         notes = (*prepared.notes, *step.events)
         return Rendering(
-            Picture(rgb, alpha, prepared.content.metadata, notes),
+            Picture(rgb, alpha, prepared.metadata, notes),
             dict(step.losses),
             (step.iteration, step.iterations),
             prepared.settings,

@@ -40,6 +40,12 @@ def before(
     return content, [_match(style, content, settings.keep_colors) for style in styles]
 
 
+def needs_content_after(settings: RenderSettings) -> bool:
+    """Whether `after` uses the content."""
+    matched = settings.keep_colors != "off" and settings.keep_colors_when == "after"
+    return matched or settings.keep_colors == "luminance"
+
+
 def after(image: Tensor, content: Tensor, settings: RenderSettings) -> Tensor:
     """The result in the content's colours if the settings say so, else as it is.
 
@@ -48,10 +54,10 @@ def after(image: Tensor, content: Tensor, settings: RenderSettings) -> Tensor:
         content: In its own colours, of the same size.
         settings: Say by which method.
     """
+    if settings.keep_colors == "off" or not needs_content_after(settings):
+        return image
     if settings.keep_colors == "luminance":
         return with_chroma(image, content)
-    if settings.keep_colors == "off" or settings.keep_colors_when == "before":
-        return image
     return _match(image, content, settings.keep_colors)
 
 

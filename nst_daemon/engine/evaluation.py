@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nst_daemon.engine.losses import Objective, Sums, Window
+from nst_daemon.engine.directions import Window
+from nst_daemon.engine.losses import Objective, Sums
 from nst_daemon.engine.pyramid import AtLevels, Evaluated, Pyramid
 from nst_daemon.engine.vgg import VGG
 

@@ -23,7 +23,7 @@ LEAST = 1e-12
 def cosine_distances(
     features: Tensor, mean: Tensor, unit: Tensor, window: tuple[slice, slice]
 ) -> Tensor:
-    """Σ_p (1 − cos(F_p − μ, T_p)) () over positions p, float32, as `losses.cosine_distances`.
+    """Σ_p (1 − cos(F_p − μ, T_p)) () over positions p, float32, as `directions.cosine_distances`.
 
     Only the features get a gradient.
 

@@ -50,21 +50,25 @@ class Iteration:
 
     def __call__(self) -> None:
         """Do an iteration."""
-        values, total, gradient = self.evaluate(self._optimizer.propose())
+        values, total, gradient = self.evaluate()
         self._optimizer.tell(total, gradient)
         accepted = self._optimizer.accepted
         self.told.copy_(values)
         self._values.copy_(torch.where(accepted, values, self._values))
         self._moved.logical_or_(accepted)
 
-    def evaluate(self, z: Tensor) -> Evaluated:
-        """Terms (terms,), total () and gradient with respect to the optimiser's coordinates z (n,)."""
-        unclamped = self._preconditioner.picture(z)
-        image = unclamped.clamp(0, 1) if self._clamp else unclamped
-        values, total, gradient = self._evaluate(image)
-        if self._clamp:
+    def evaluate(self) -> Evaluated:
+        """Terms (terms,), total () and gradient with respect to the optimiser's coordinates, at its next point."""
+        image = self._preconditioner.picture(self._optimizer.propose())
+        if not self._clamp:
+            values, total, gradient = self._evaluate(image)
+        else:
+            outside = (image < 0).logical_or_(image > 1)
+            values, total, gradient = self._evaluate(image.clamp_(0, 1))
             # The objective is that of the picture as it is saved. At a clamped pixel the part of the gradient that
             # leads further out is dropped (projected gradient; Bertsekas 1982).
-            outwards = torch.where(unclamped < 0, gradient > 0, (unclamped > 1) & (gradient < 0))
-            gradient = gradient.masked_fill(outwards, 0.0)
+            outwards = torch.where(image > 0.5, gradient < 0, gradient > 0).logical_and_(outside)
+            gradient = gradient.masked_fill_(outwards, 0.0)
+            del outside, outwards
+        del image  # the gradient needs room
         return values, total, self._preconditioner.gradient(gradient)

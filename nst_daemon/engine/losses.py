@@ -17,13 +17,17 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst_daemon.engine import fusion
+from nst_daemon.engine.directions import (
+    WHOLE,
+    Directions,
+    SharedDirections,
+    Window,
+    cosine_distances,
+    precise,
+)
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
 
-#: Rows and columns of a map, or of the pixels of a picture.
-Window = tuple[slice, slice]
-WHOLE: Window = (slice(None), slice(None))
 #: The least energy of a covariance as a divisor, relative to that of the Gram matrix.
 LEAST_COVARIANCE = 0.01
 
@@ -79,19 +83,6 @@ class StyleSums:
 
 
 @dataclass(frozen=True)
-class Directions:
-    """What the features of one layer are drawn towards, as directions from a mean.
-
-    Attributes:
-        mean: (N,), of the style.
-        unit: (1, N, h, w), of length 1 at each position of the picture.
-    """
-
-    mean: Tensor
-    unit: Tensor
-
-
-@dataclass(frozen=True)
 class Sums:
     """What the terms need of the activations.
 
@@ -127,7 +118,7 @@ def style_sums(features: Tensor, guide: Tensor | None = None) -> StyleSums:
         features: (1, N, h, w).
         guide: (1, R, h, w), weights w ≥ 0; None for one region of equal weights.
     """
-    F = _precise(features).flatten(2)[0]  # (N, M)
+    F = precise(features).flatten(2)[0]  # (N, M)
     if guide is None:
         products: Tensor = cast("Any", _Products).apply(F)
         return StyleSums(products[None], F.sum(1)[None], F.new_full((1,), F.shape[1]))
@@ -144,9 +135,11 @@ def statistics(features: Tensor, guide: Tensor | None = None) -> StyleStatistics
     return style_sums(features, guide).statistics()
 
 
-def _precise(x: Tensor) -> Tensor:
-    """In float32, or in float64 if it is float64."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _energy(x: Tensor) -> Tensor:
+    """Σ x² (), without memory for the squares, and summed as `precise` says."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=wide)
+    return norm.square()
 
 
 class _Products(torch.autograd.Function):
@@ -164,22 +157,6 @@ class _Products(torch.autograd.Function):
             F.T @ (slope + slope.T)
         ).T  # in this order its memory layout is that of the maps
         return gradient
-
-
-def cosine_distances(features: Tensor, target: Directions, window: Window) -> Tensor:
-    """Σ_p (1 − cos(F_p − μ, T_p)) () over positions p (Kolkin et al. 2022, eq. 1).
-
-    Args:
-        features: (1, N, h, w).
-        target: μ and the directions T of the whole picture.
-        window: The place of these positions in the picture's map.
-    """
-    if fused := fusion.kernels_for(features):
-        total: Tensor = fused.cosine_distances(features, target.mean, target.unit, window)
-        return total
-    centred = _precise(features) - target.mean[:, None, None]
-    similarity = (nnf.normalize(centred, dim=1) * target.unit[(..., *window)]).sum(1)
-    return (1 - similarity).sum()
 
 
 def content_loss(squares: Tensor, count: int, form: str) -> Tensor:
@@ -341,7 +318,7 @@ class Objective:
     An objective may be one level of a pyramid (`engine.pyramid`): then it has a share in each term.
 
     Args:
-        content: Content layer → P (1, N, h, w); layers without a share may be missing.
+        content: Content layer → P (1, N, h, w), kept in float16 if it is; layers without a share may be missing.
         style: Style layer → statistics; those of several styles are already blended. Layers without a share may be
             missing.
         settings: Weights and forms.
@@ -364,14 +341,16 @@ class Objective:
         guides: Mapping[str, Tensor] | None = None,
         *,
         shares: Mapping[str, float] | None = None,
-        directions: Mapping[str, Directions] | None = None,
+        directions: Mapping[str, Directions | SharedDirections] | None = None,
     ) -> None:
         self.settings = settings
         weights = settings.term_weights
         self.names = tuple(weights)
         self.shares = dict.fromkeys(weights, 1.0) if shares is None else dict(shares)
         self.content = {
-            layer: _precise(content[layer])
+            layer: content[layer]
+            if content[layer].dtype == torch.float16
+            else precise(content[layer])
             for layer in settings.content_layers
             if f"content {layer}" in self.shares
         }
@@ -380,7 +359,7 @@ class Objective:
             for layer in settings.style_layers
             if f"style {layer}" in self.shares and not directions
         }
-        self.directions = directions or {}
+        self.directions = dict(directions or {})
         self.guides = guides or {}
         means = [target.mean for target in self.style.values()]
         means += [target.mean for target in self.directions.values()]
@@ -414,7 +393,7 @@ class Objective:
         """
         at = windows or dict.fromkeys(features, WHOLE)
         distances = {
-            layer: (_precise(features[layer]) - P[(..., *at[layer])]).square().sum()
+            layer: (precise(features[layer]) - P[(..., *at[layer])]).square().sum()
             for layer, P in self.content.items()
             if layer in features
         }
@@ -434,7 +413,7 @@ class Objective:
         """The unweighted terms (terms,) times their shares, from the sums over the whole picture."""
         terms = {f"content {k}": self._content(k, sums.distances[k]) for k in self.content}
         for layer, D in self.directions.items():
-            terms[f"style {layer}"] = sums.distances[layer] / D.unit[0, 0].numel()
+            terms[f"style {layer}"] = sums.distances[layer] / D.positions
         terms |= {f"style {k}": self._style(k, sums.style[k]) for k in self.style}
         if "tv" in self.shares:
             terms["tv"] = self._tv(image)
@@ -459,10 +438,9 @@ class Objective:
             positions = (image.shape[-2] // stride) * (image.shape[-1] // stride)
             weight = positions * self._areas(layer)
             style[layer] = StyleSums(torch.zeros_like(A.gram), torch.zeros_like(A.mean), weight)
-        distances = {layer: P.square().sum() for layer, P in self.content.items()}
+        distances = {layer: _energy(P) for layer, P in self.content.items()}
         for layer, D in self.directions.items():
-            nothing = torch.zeros_like(D.unit[:, :, :1, :1]).expand_as(D.unit)
-            distances[layer] = cosine_distances(nothing, D, WHOLE)
+            distances[layer] = D.distance_at_zero()
         return self.terms(Sums(distances, style), image)
 
     def by_name(self, values: Tensor) -> dict[str, float]:
@@ -527,7 +505,7 @@ class Objective:
 
     def _energies(self) -> dict[str, Tensor]:
         """The squares of the targets' norms, 1 in place of 0; all 1 without calibration."""
-        energies = {f"content {k}": P.square().sum() for k, P in self.content.items()}
+        energies = {f"content {k}": _energy(P) for k, P in self.content.items()}
         energies |= {f"style {k}": self._style_energy(A) for k, A in self.style.items()}
         energies["tv"] = torch.ones_like(self.weights[0])
         if not self.calibrated:

@@ -29,14 +29,22 @@ SHARE = 0.9
 FIXED_BYTES = 160 << 20
 #: Bytes of one of the optimiser's vectors per pixel: three channels in float32.
 VECTOR_BYTES = 12
-#: Vectors besides L-BFGS's pairs: point, step and gradients, copies of the picture, spectra, temporaries.
-VECTORS = 24
+#: Further vectors of a picture in one piece: the temporaries of total variation, which in tiles is computed in strips.
+WHOLE_VECTORS = 12
+#: Vectors besides L-BFGS's pairs in tiles: the content at all scales in float16, the start and the best picture, the
+#: optimiser's point, gradient and step, the picture that is evaluated with its gradient and mask; less the decoded
+#: content, which exists when the memory is compared, and not when it is painted.
+VECTORS = 7.5
 #: Maps that exist besides the kept activations at the worst moment of a backward pass: a gradient and the one before.
 TRANSIENT_MAPS = 2
 #: The same where a convolution and its ReLU are one operation: there is the masked gradient too.
 FUSED_TRANSIENT_MAPS = 3
 #: Pairs that L-BFGS keeps at least.
 MINIMUM_HISTORY = 5
+#: The same in bfloat16, for tiles of at most this side: then a picture is so large that vectors fill the memory.
+HALF_HISTORY, HALF_SIDE = 2, 512
+#: Bytes that `style_loss: neighbours` takes per pixel, and at any size, if its styles are samples (`engine.sampled`).
+SAMPLED_BYTES, SAMPLED_FIXED = 6.0, 448 << 20
 #: Longest sides of tiles in pixels. Below the last one, halos would be most of the work.
 TILE_SIDES = (4096, 2048, 1024, 512, 256, 128)
 
@@ -97,16 +105,23 @@ class MemoryPlan:
         history: Pairs that L-BFGS keeps; 0 for Adam.
         recompute: Recompute activations in the backward pass.
         tile: Longest side of tiles in pixels; 0 for the whole picture at once.
-        features: Bytes per pixel of the features that `style_loss: neighbours` keeps and compares.
+        features: Bytes per pixel of the features that are kept and compared.
+        fixed: Bytes that the painting takes at any size.
+        half: L-BFGS stores its pairs in bfloat16.
+        cosine: The objective compares directions only.
     """
 
     history: int
     recompute: bool = False
     tile: int = 0
     features: float = 0.0
+    fixed: int = FIXED_BYTES
+    half: bool = False
+    cosine: bool = False
 
     def __str__(self) -> str:
-        history = f"a history of {self.history}" if self.history else ""
+        half = " in bfloat16" if self.half else ""
+        history = f"a history of {self.history}{half}" if self.history else ""
         recomputed = "recomputed activations" if self.recompute else ""
         tiles = f"tiles of {self.tile} px" if self.tile else ""
         return ", ".join(filter(None, (history, recomputed, tiles))) or "everything in memory"
@@ -120,8 +135,15 @@ class MemoryPlan:
 
     def optimizer_bytes(self, size: Size) -> float:
         """Bytes of everything that is as large as the picture and not in tiles: vectors, copies and features."""
-        vectors = (2 * self.history + VECTORS) * VECTOR_BYTES
-        return (vectors + self.features) * size[0] * size[1] + FIXED_BYTES
+        pairs = 2 * self.history * (0.5 if self.half else 1.0)
+        others = VECTORS if self.tile else VECTORS + WHOLE_VECTORS
+        vectors = (pairs + others) * VECTOR_BYTES
+        return (vectors + self.features) * size[0] * size[1] + self.fixed
+
+    @property
+    def stored(self) -> torch.dtype | None:
+        """The type of L-BFGS's pairs; None for that of its vectors."""
+        return torch.bfloat16 if self.half else None
 
     def activation_bytes(self, size: Size, network: VGG) -> float:
         """Peak bytes of the network's activations."""
@@ -129,37 +151,58 @@ class MemoryPlan:
         if self.tile:
             around = 2 * margin(network.names)
             h, w = min(h, self.tile + around), min(w, self.tile + around)
-        # Only `neighbours` keeps features, and it compares nothing but cosines.
-        cosine = self.features > 0
+        cosine = self.cosine
         return h * w * bytes_per_pixel(network, recompute=self.recompute, cosine=cosine)
 
     def largest_side(self, memory: float) -> int:
         """The longer side, in tens of pixels, of the largest 4:3 picture whose optimiser fits into `memory` bytes."""
-        pixels = max(0.0, memory - FIXED_BYTES) / (self.optimizer_bytes((1, 1)) - FIXED_BYTES)
+        pixels = max(0.0, memory - self.fixed) / (self.optimizer_bytes((1, 1)) - self.fixed)
         return 10 * floor(sqrt(pixels * 4 / 3) / 10)
 
 
 def memory_plans(
-    settings: RenderSettings, tile_sides: Sequence[int] = TILE_SIDES
+    settings: RenderSettings, tile_sides: Sequence[int] = TILE_SIDES, *, sampled: bool = False
 ) -> list[MemoryPlan]:
-    """The plans from the fastest to the one that takes least memory."""
+    """The plans from the fastest to the one that takes least memory.
+
+    Args:
+        settings: Of the picture.
+        tile_sides: Longest sides of tiles, largest first.
+        sampled: The styles of `style_loss: neighbours` are samples.
+    """
     history = settings.history if settings.optimizer == "lbfgs" else 0
-    plans = [MemoryPlan(history, features=_feature_bytes(settings))]
+    cosine = settings.style_loss == "neighbours"
+    plans = [MemoryPlan(history, features=_feature_bytes(settings), cosine=cosine)]
+    if sampled:
+        fixed = FIXED_BYTES + SAMPLED_FIXED
+        plans = [replace(plans[0], features=SAMPLED_BYTES, fixed=fixed)]
     while (history := max(MINIMUM_HISTORY, history // 4)) < plans[-1].history:
         plans.append(replace(plans[-1], history=history))
-    tiled = (replace(plans[-1], tile=side) for side in tile_sides)
-    return [*plans, replace(plans[-1], recompute=True), *tiled]
+    last = plans[-1]
+    short = replace(last, history=min(last.history, HALF_HISTORY), half=last.history > 0)
+    if settings.style_loss != "neighbours":
+        short = replace(short, features=last.features / 2)  # in float16
+    tiled = (replace(short if side <= HALF_SIDE else last, tile=side) for side in tile_sides)
+    return [*plans, replace(last, recompute=True), *tiled]
+
+
+def memory_is_short(settings: RenderSettings, size: Size, memory: float) -> bool:
+    """Whether the vectors and features of a picture, kept as they are computed, do not fit into `memory` bytes."""
+    plan = memory_plans(settings, (HALF_SIDE + 1,))[-1]
+    return plan.optimizer_bytes(size) > SHARE * memory
 
 
 def _feature_bytes(settings: RenderSettings) -> float:
-    """Bytes per pixel of the features for `style_loss: neighbours`, in float32; 0 for other losses.
+    """Bytes per pixel of the features that are kept, in float32: those of the content at all scales.
 
-    These are targets, features and temporaries of the picture, the maps of the network's first block, and the features
-    of each style at all scales, which together have at most 4/3 of the size of those at the last one. The temporaries
-    of an evaluation do not exist where cosine distances are fused; those of the search for targets exist on any device.
+    For `style_loss: neighbours` they are targets, features and temporaries of the picture, the maps of the network's
+    first block, and the features of each style at all scales, which together have at most 4/3 of the size of those at
+    the last one. The temporaries of an evaluation do not exist where cosine distances are fused; those of the search
+    for targets exist on any device.
     """
     if settings.style_loss != "neighbours":
-        return 0.0
+        layers = settings.content_layers
+        return 4 * sum(channels(layer) / minimum_side([layer]) ** 2 for layer in layers) * 4 / 3
     values = sum(channels(layer) / minimum_side([layer]) ** 2 for layer in settings.style_layers)
     styles = max(1, len(settings.style_weights)) * settings.style_scale**2 * 4 / 3
     return 4 * (values * (3 + styles) + 3 * channels("relu1_1"))

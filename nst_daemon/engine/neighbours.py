@@ -14,17 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from nst_daemon.engine.directions import Directions
 from nst_daemon.engine.images import resize, size_of
-from nst_daemon.engine.losses import Directions, Objective
+from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.pictures.raster import Size
+
+if TYPE_CHECKING:
+    from nst_daemon.engine.sampled import SampledMatching
 
 #: Side of a cell, in pixels: hypercolumns are compared at a quarter of the size (Kolkin et al. 2022, §3.1).
 CELL = 4
@@ -100,18 +105,8 @@ class Matching:
             if self.by_layer:
                 directions = self._by_layer(maps_within(network, picture))
             else:
-                directions = self._by_hypercolumn(maps_within(network, self._query(picture)))
+                directions = self._by_hypercolumn(maps_within(network, query(self, picture)))
         return Pyramid((Objective({}, {}, self.settings, directions=directions),))
-
-    def _query(self, picture: Tensor) -> Tensor:
-        """What is searched for: the content, and the coarser picture with the content's fine detail."""
-        if not self.coarser:
-            return self.content
-        weight = self.settings.content_weight
-        alpha = weight / (1 + weight) * 0.5 ** (self.coarser - 1)
-        h, w = size_of(picture)
-        blurred = resize(resize(self.content, (max(1, h // 2), max(1, w // 2))), (h, w))
-        return (1 - alpha) * (picture + self.content - blurred) + alpha * self.content
 
     def _by_hypercolumn(self, maps: Maps) -> dict[str, Directions]:
         """Targets at the places of the nearest hypercolumns."""
@@ -191,6 +186,20 @@ class Matching:
         total = sum(style.share for style in self.styles)
         means = [style.share / total * style.maps[layer].mean((0, 2, 3)) for style in self.styles]
         return torch.stack(means).sum(0)
+
+
+def query(matching: Matching | SampledMatching, picture: Tensor) -> Tensor:
+    """What is searched for: the content, and the coarser picture (1, 3, h, w) with the content's fine detail."""
+    content = matching.content.to(picture.dtype)
+    if not matching.coarser:
+        return content
+    weight = matching.settings.content_weight
+    alpha = weight / (1 + weight) * 0.5 ** (matching.coarser - 1)
+    h, w = size_of(picture)
+    blurred = resize(resize(content, (max(1, h // 2), max(1, w // 2))), (h, w))
+    # In place: these are large.
+    detailed = blurred.neg_().add_(picture).add_(content)
+    return detailed.mul_(1 - alpha).add_(content, alpha=alpha)
 
 
 def maps_within(network: Callable[[Tensor], Maps], picture: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ The state is changed in place, so that an iteration can be repeated as a CUDA gr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from nst_daemon.engine.device import widest_float
 
 State = dict[str, Tensor]
+
+#: Elements of long vectors that L-BFGS works on at a time on a CPU, where memory is short before time is.
+PART = 1 << 22
 
 
 class LBFGS:
@@ -38,6 +41,8 @@ class LBFGS:
         history: Number of pairs.
         first: Root mean square of the first step.
         longest: Largest root mean square of any step.
+        stored: The type in which pairs are stored, that of `start` unless given. The inner products are those of the
+            stored pairs, so that a rounded pair is only a slightly different one.
     """
 
     epsilon = 1e-6
@@ -47,12 +52,20 @@ class LBFGS:
     shorten = 0.3
 
     def __init__(
-        self, start: Tensor, *, step: float = 1.0, history: int = 20, first: float, longest: float
+        self,
+        start: Tensor,
+        *,
+        step: float = 1.0,
+        history: int = 20,
+        first: float,
+        longest: float,
+        stored: torch.dtype | None = None,
     ) -> None:
         n, m, device, dtype = start.numel(), history, start.device, start.dtype
         self.m, self.first, self.longest = m, first, longest
         self.step = torch.full((), step, device=device, dtype=dtype)
-        self.pairs = torch.zeros(2 * m, n, device=device, dtype=dtype)  # S above Y, a ring buffer
+        # S above Y, a ring buffer.
+        self.pairs = torch.zeros(2 * m, n, device=device, dtype=stored or dtype)
         self.products = torch.zeros(2 * m, 2 * m, device=device, dtype=widest_float(device))
         self.valid = torch.zeros(m, dtype=torch.bool, device=device)
         self.count = torch.zeros((), dtype=torch.int64, device=device)  # number of points told
@@ -76,60 +89,107 @@ class LBFGS:
         limit = self.least + self.slack * self.least.abs()
         finite = loss.isfinite() & gradient.isfinite().all()
         accepted = finite & ((self.count == 0) | (loss <= limit))
-        change = gradient - self.base_gradient
-        self.base_gradient.copy_(torch.where(accepted, gradient, self.base_gradient))
         # The curvature along a rejected step is valid too, if it is finite.
-        along = self._remember(self.move, change, finite & (self.count > 0), self.base_gradient)
+        along = self._remember(gradient, accepted, finite & (self.count > 0))
         self.accepted.copy_(accepted)
-        self.base.copy_(torch.where(accepted, self.base + self.move, self.base))
+        for part in self._parts():
+            base, old = self.base[part], self.base_gradient[part]
+            base.copy_(torch.where(accepted, base + self.move[part], base))
+            old.copy_(torch.where(accepted, gradient[part], old))
         self.least.copy_(torch.where(accepted, torch.minimum(loss, self.least), self.least))
         self.damping.copy_(torch.where(accepted, 1.0, self.damping * self.shorten))
-        self.move.copy_(self.damping * self._step(self.base_gradient, along))
+        self._move(along)
         self.count += 1
 
-    def _remember(self, s: Tensor, y: Tensor, wanted: Tensor, g: Tensor) -> Tensor:
-        """Put a pair into the next slot and update the inner products; an unusable pair leaves the slot empty.
+    def _parts(self) -> Iterator[slice]:
+        """Parts of the vectors that are worked on at a time, so that no step needs another vector of their length."""
+        n = self.base.numel()
+        longest = PART if self.base.device.type == "cpu" else n
+        return (slice(start, min(start + longest, n)) for start in range(0, n, longest))
+
+    def _remember(self, gradient: Tensor, accepted: Tensor, wanted: Tensor) -> Tensor:
+        """Put the last step's pair into the next slot and update the inner products.
+
+        An unusable pair leaves the slot empty.
+
+        Args:
+            gradient: (n,), at the point that is told.
+            accepted: Whether that point becomes the base.
+            wanted: Whether there is a pair.
 
         Returns:
-            (2m,), the products of all pairs with g: the history is read once for them and for the new pair.
+            (2m,), the products of all pairs with the base's gradient: the history is read once for them and for the
+            new pair.
         """
+
+        def pair(part: slice) -> Tensor:  # (2, length)
+            return torch.stack([self.move[part], gradient[part] - self.base_gradient[part]])
+
         m = self.m
-        sy, ss, yy = s @ y, s @ s, y @ y
+        sy, ss, yy = (torch.zeros_like(self.least) for _ in range(3))
+        for part in self._parts():
+            s, y = pair(part)
+            sy, ss, yy = sy + s @ y, ss + s @ s, yy + y @ y
         good = wanted & (sy > self.epsilon * (ss * yy).sqrt())
         # The first point has no predecessor: its empty pair goes into slot m − 1, the last to be filled.
         slot = (self.count - 1) % m
         rows = torch.stack([slot, slot + m])
-        new = torch.where(good, torch.stack([s, y]), 0.0)
-        self.pairs.index_copy_(0, rows, new)
-        found = self._history_products(*new, g)  # (2m, 3)
-        block = found[:, :2].to(self.products.dtype)
+        found = torch.zeros_like(self.products[:, :3])  # (2m, 3)
+        for part in self._parts():
+            new = torch.where(good, pair(part), 0.0).to(self.pairs.dtype)
+            self.pairs[:, part].index_copy_(0, rows, new)
+            g = torch.where(accepted, gradient[part], self.base_gradient[part])
+            found += self._history_products(part, *new.to(g.dtype), g).to(found.dtype)
+        block = found[:, :2]
         self.products.index_copy_(1, rows, block)
         self.products.index_copy_(0, rows, block.T.contiguous())
         self.valid.index_copy_(0, slot[None], good[None])
         return found[:, 2]
 
-    def _history_products(self, *vectors: Tensor) -> Tensor:
-        """The inner products (2m, k) of all pairs with k vectors (n,)."""
-        if self.pairs.is_cuda:
-            # cuBLAS multiplies by one vector at the speed of the memory, by several at a fifth of it.
-            return torch.stack([self.pairs @ vector for vector in vectors], 1)
-        return self.pairs @ torch.stack(vectors).T
+    def _stored(self, part: slice) -> Tensor:
+        """A part (2m, length) of the pairs, in the type of the vectors."""
+        return self.pairs[:, part].to(self.base.dtype)
 
-    def _step(self, g: Tensor, along: Tensor) -> Tensor:
-        """−step·H·g (n,), or −g if that is not a descent direction, limited in length.
+    def _history_products(self, part: slice, *vectors: Tensor) -> Tensor:
+        """The inner products (2m, k) of a part of all pairs with that of k vectors (length,)."""
+        pairs = self._stored(part)
+        if pairs.is_cuda:
+            # cuBLAS multiplies by one vector at the speed of the memory, by several at a fifth of it.
+            return torch.stack([pairs @ vector for vector in vectors], 1)
+        return pairs @ torch.stack(vectors).T
+
+    def _move(self, along: Tensor) -> None:
+        """Set the move to −step·H·g, or −g if that is not a descent direction, limited in length and damped.
 
         along: The products (2m,) of the pairs with g.
         """
-        newton = -self._times_inverse_hessian(g, along)
-        descent = newton.isfinite().all() & (newton @ g < 0) & self.valid.any()
-        move = torch.where(descent, self.step * newton, -g)
-        rms = move.square().mean().sqrt().clamp_min(1e-30)
+        g, move = self.base_gradient, self.move
+        finite = torch.ones((), dtype=torch.bool, device=g.device)
+        slope, squares, steepest = (torch.zeros_like(self.least) for _ in range(3))
+        gamma, coefficients = self._inverse_hessian(along)
+        for part in self._parts():
+            newton = -(gamma * g[part] + coefficients @ self._stored(part))
+            finite = finite & newton.isfinite().all()
+            slope, squares = slope + newton @ g[part], squares + newton.square().sum()
+            steepest = steepest + g[part].square().sum()
+            move[part] = newton
+        descent = finite & (slope < 0) & self.valid.any()
+        squares = torch.where(descent, self.step.square() * squares, steepest)
+        rms = (squares / g.numel()).sqrt().clamp_min(1e-30)
         # −g has no natural length: it is scaled to `first`.
-        return move * torch.where(descent, (self.longest / rms).clamp_max(1.0), self.first / rms)
+        factor = torch.where(descent, (self.longest / rms).clamp_max(1.0), self.first / rms)
+        factor = self.damping * factor * torch.where(descent, self.step, -1.0)
+        for part in self._parts():
+            move[part] = factor * torch.where(descent, move[part], g[part])
 
-    def _times_inverse_hessian(self, g: Tensor, along: Tensor) -> Tensor:
-        """H·g = γg + S·R⁻ᵀ((D + γYᵀY)·p − γYᵀg) − γY·p with p = R⁻¹Sᵀg, R the upper triangle of SᵀY, D its diagonal."""
-        m = self.m
+    def _inverse_hessian(self, along: Tensor) -> tuple[Tensor, Tensor]:
+        """γ () and coefficients c (2m,) with H·g = γg + cᵀ(S above Y) at the last accepted point.
+
+        H·g = γg + S·R⁻ᵀ((D + γYᵀY)·p − γYᵀg) − γY·p with p = R⁻¹Sᵀg, R the upper triangle of SᵀY, D its diagonal.
+
+        along: The products (2m,) of the pairs with g.
+        """
+        g, m = self.base_gradient, self.m
         order = (self.count + torch.arange(m, device=g.device)) % m  # oldest first
         both = torch.cat([order, order + m])
         valid = self.valid[order]
@@ -142,14 +202,18 @@ class LBFGS:
         # keepdim: the host would read an index without dimensions.
         newest = torch.where(valid, torch.arange(m, device=g.device), -1).argmax(0, keepdim=True)
         gamma = torch.where(valid[newest], D[newest] / YY.diagonal()[newest], 1.0)[:, None]
-        Sg, Yg = along.to(B.dtype)[both][:, None].chunk(2)
+        Sg, Yg = along[both][:, None].chunk(2)
         p = torch.linalg.solve_triangular(R, Sg, upper=True)
         q = torch.linalg.solve_triangular(
             R.T, (D.diag() + gamma * YY) @ p - gamma * Yg, upper=False
         )
         coefficients = torch.zeros_like(self.products[0])
         coefficients.index_copy_(0, both, torch.cat([q, -gamma * p])[:, 0])
-        return gamma[0].to(g.dtype) * g + coefficients.to(g.dtype) @ self.pairs
+        return gamma[0, 0].to(g.dtype), coefficients.to(g.dtype)
+
+    def release(self) -> None:
+        """Free all but the solution: nothing more will be told."""
+        del self.pairs, self.move, self.base_gradient
 
     def set_step(self, step: float) -> None:
         self.step.fill_(step)
@@ -219,6 +283,9 @@ class Adam:
     def solution(self) -> Tensor:
         averaged = self.average / (1 - self.missing)
         return torch.where(self.missing < 1, averaged, self.told)  # nothing told yet: the start
+
+    def release(self) -> None:
+        """Nothing is freed: the moments and the average are needed for the next scale."""
 
     def set_step(self, step: float) -> None:
         for group in self.inner.param_groups:

@@ -20,7 +20,7 @@ class Preconditioner:
     def __init__(self, base: Tensor, exponent: float) -> None:
         self.shape = base.shape
         self.exponent = exponent
-        self.base = base if exponent else torch.zeros_like(base)
+        self.base = base
         self.start = (torch.zeros_like(base) if exponent else base).flatten()
         if exponent:
             h, w = base.shape[-2:]
@@ -29,15 +29,22 @@ class Preconditioner:
             self.gain = (0.52 / ((fy.square() + fx.square()).sqrt() + 0.02)) ** exponent
 
     def picture(self, z: Tensor) -> Tensor:
-        """The picture (1, 3, h, w) of z (n,)."""
-        return self.base + self._filtered(z.view(self.shape))
+        """The picture (1, 3, h, w) of z (n,), in memory of its own."""
+        if not self.exponent:
+            return z.view(self.shape).clone()
+        return self._filtered(z.view(self.shape)).add_(self.base)
 
     def gradient(self, g: Tensor) -> Tensor:
         """The gradient (n,) with respect to z, from g (1, 3, h, w) with respect to the picture."""
-        return self._filtered(g).flatten()
+        return (self._filtered(g) if self.exponent else g).flatten()
 
     def _filtered(self, x: Tensor) -> Tensor:
-        if not self.exponent:
-            return x
-        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * self.gain, s=x.shape[-2:])
-        return filtered
+        if x.device.type != "cpu":
+            filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * self.gain, s=x.shape[-2:])
+            return filtered
+        # One channel at a time: three spectra of a large picture would take as much memory as the picture.
+        out = torch.empty_like(x)
+        for channel, into in zip(x[0], out[0], strict=True):
+            spectrum = torch.fft.rfft2(channel).mul_(self.gain)
+            into.copy_(torch.fft.irfft2(spectrum, s=channel.shape))
+        return out

@@ -14,10 +14,11 @@ from nst_daemon.engine import color, pyramid
 from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
-from nst_daemon.engine.memory import free_memory, memory_plans, out_of_memory
-from nst_daemon.engine.neighbours import Matching, StyleMaps, cell_labels
+from nst_daemon.engine.memory import free_memory, memory_is_short, memory_plans, out_of_memory
+from nst_daemon.engine.neighbours import CELL, Matching, StyleMaps, cell_labels
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
+from nst_daemon.engine.sampled import CELLS, SampledMatching, StyleSample, sampled
 from nst_daemon.engine.settings import AUTO_SIZE, RenderSettings, scale_fractions
 from nst_daemon.engine.vgg import MEAN
 from nst_daemon.errors import PictureError, SettingsError
@@ -33,7 +34,7 @@ class Scale:
 
     Attributes:
         size: Height and width in pixels.
-        content: (1, 3, h, w), as the network sees it.
+        content: (1, 3, h, w), as the network sees it; in float16 if memory is short.
         colors: (1, 3, h, w), the content in its own colours, for `color.after`.
         objective: What is minimised at this size.
     """
@@ -41,7 +42,7 @@ class Scale:
     size: Size
     content: Tensor
     colors: Tensor
-    objective: Pyramid | Matching
+    objective: Pyramid | Matching | SampledMatching
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class Scene:
         scales: From coarse to fine.
         start: (1, 3, h, w), the initial image at the coarsest scale.
         notes: One line each, for the log and the sidecar.
+        sampled: The styles of `style_loss: neighbours` are samples, because their features do not fit into memory.
     """
 
     size: Size
     scales: tuple[Scale, ...]
     start: Tensor
     notes: tuple[str, ...]
+    sampled: bool = False
 
     @property
     def calibration(self) -> list[dict[str, float | list[float]]]:
@@ -111,26 +114,37 @@ def prepare(
     content_size = content_size or size_of(content)
     size = picture_size(content_size, settings.size, device)
     sizes = scale_sizes(size, settings)
-    _check_memory(size, settings, free(device))
+    memory = free(device)
+    short = memory_is_short(settings, size, memory)
+    by_sample = short and settings.style_loss == "neighbours"
+    _check_memory(size, settings, memory, by_sample)
     reference = _Styles(styles, shares, regions)
-    objectives: Sequence[Pyramid | Matching]
+    kept = torch.float16 if short else None
+    objectives: Sequence[Pyramid | Matching | SampledMatching]
     if settings.style_loss == "neighbours":
         pixels = torch.cat([style.flatten(1) for style in styles], 1)
         content = color.match_covariance(content, pixels, "pca")
         sizes = sizes + [size] * settings.layer_passes
         contents = [resize(content[None], scale_size) for scale_size in sizes]
-        objectives = _matchings(contents, reference, settings, targets, device)
+        objectives = _matchings(contents, reference, settings, targets, device, by_sample=by_sample)
     else:
         contents = [resize(content[None], scale_size) for scale_size in sizes]
-        objectives = [_objective(c, reference, settings, targets, device) for c in contents]
+        objectives = [
+            _objective(c, reference, settings, targets, device, kept=kept) for c in contents
+        ]
     scales = []
+    as_shown = colors is content or not color.needs_content_after(settings)
     for small, objective in zip(contents, objectives, strict=True):
-        shown = small.to(device)
-        own = shown if colors is content else resize(colors[None], size_of(small)).to(device)
+        shown = small.to(device, kept)
+        own = shown if as_shown else resize(colors[None], size_of(small)).to(device)
         scales.append(Scale(size_of(small), shown, own, objective))
-    first = _start(settings, scales[0].content, styles[0], start)
+    first = _start(settings, scales[0].content.float(), styles[0], start)
     return Scene(
-        size, tuple(scales), first.to(device), _notes(content_size, styles, size, settings)
+        size,
+        tuple(scales),
+        first.to(device),
+        _notes(content_size, styles, size, settings),
+        by_sample,
     )
 
 
@@ -195,9 +209,9 @@ def used_side(style: Size, painted: Size, settings: RenderSettings) -> float:
     return max(side, *painted) if settings.start == "style" else side
 
 
-def _check_memory(size: Size, settings: RenderSettings, free: float) -> None:
+def _check_memory(size: Size, settings: RenderSettings, free: float, by_sample: bool) -> None:
     """Raise OutOfMemory if picture and optimiser alone do not fit, instead of failing after hours."""
-    plan = memory_plans(settings)[-1]
+    plan = memory_plans(settings, sampled=by_sample)[-1]
     if plan.optimizer_bytes(size) > free:
         raise out_of_memory(
             size,
@@ -242,8 +256,19 @@ def _objective(
     settings: RenderSettings,
     targets: TargetSource,
     device: torch.device,
+    *,
+    kept: torch.dtype | None,
 ) -> Pyramid:
-    """The objective of a scale, whose content is (1, 3, h, w)."""
+    """The objective of a scale.
+
+    Args:
+        content: (1, 3, h, w).
+        styles: What the style is taken from.
+        settings: How to paint.
+        targets: Computes features.
+        device: Where the scene will be painted.
+        kept: The type in which the content's features are kept; as they are computed unless given.
+    """
     size, regions = size_of(content), styles.regions
     shown = [resize(s[None], style_size(size_of(s), size, settings)) for s in styles.pictures]
     guides = [
@@ -262,7 +287,7 @@ def _objective(
             layer: StyleStatistics(S.gram.to(device), S.mean.to(device))
             for layer, S in _blend(each, styles.shares, regions).items()
         }
-        features = {layer: map_.to(device) for layer, map_ in P.items()}
+        features = {layer: map_.to(device, kept) for layer, map_ in P.items()}
         here = _content_guides(regions, size_of(picture), settings, device)
         levels.append(Objective(features, statistics, settings, here, shares=own))
         shown = [pyramid.reduced(style) for style in shown]
@@ -276,23 +301,58 @@ def _matchings(
     settings: RenderSettings,
     targets: TargetSource,
     device: torch.device,
-) -> list[Matching]:
-    """The objectives of all scales with `style_loss: neighbours`; the last `layer_passes` match layers."""
-    found: list[Matching] = []
+    *,
+    by_sample: bool,
+) -> list[Matching | SampledMatching]:
+    """The objectives of all scales with `style_loss: neighbours`; the last `layer_passes` match layers.
+
+    Args:
+        contents: (1, 3, h, w), of all scales and passes.
+        styles: What the style is taken from.
+        settings: How to paint.
+        targets: Computes features.
+        device: Where the scene will be painted.
+        by_sample: Keep samples of the styles instead of all of their features.
+    """
+    found: list[Matching | SampledMatching] = []
     for i, content in enumerate(contents):
         if i >= len(contents) - settings.layer_passes:
             found.append(replace(found[-1], by_layer=True))
             continue
-        size, regions, each = size_of(content), styles.regions, []
+        size, regions = size_of(content), styles.regions
+        # Of a small scale all cells are kept: its features take little memory.
+        here_by_sample = by_sample and size[0] * size[1] > CELLS * CELL**2
+        maps: list[StyleMaps] = []
+        samples: list[StyleSample] = []
         for picture, share, own in zip(styles.pictures, styles.shares, regions.styles, strict=True):
-            if share:
-                shown = resize(picture[None], style_size(size_of(picture), size, settings))
-                maps = {layer: map_.to(device) for layer, map_ in targets.content(shown).items()}
-                each.append(StyleMaps(maps, _style_labels(own, size_of(shown)), share))
-        labels = None
+            if not share:
+                continue
+            shown = resize(picture[None], style_size(size_of(picture), size, settings))
+            labels = _style_labels(own, size_of(shown))
+            if here_by_sample:
+                relative = share / max(styles.shares)
+                samples.append(
+                    sampled(
+                        shown,
+                        targets.content,
+                        settings.map_layers,
+                        labels=labels,
+                        share=share,
+                        relative=relative,
+                    )
+                )
+            else:
+                features = {k: map_.to(device) for k, map_ in targets.content(shown).items()}
+                maps.append(StyleMaps(features, labels, share))
+        here = None
         if regions.content is not None:
-            labels = cell_labels(regions.content(size), range(regions.count)).to(device)
-        found.append(Matching(settings, content.to(device), each, labels, len(found)))
+            here = cell_labels(regions.content(size), range(regions.count)).to(device)
+        shown = content.to(device, torch.float16 if by_sample else None)
+        found.append(
+            SampledMatching(settings, shown, samples, here, len(found))
+            if here_by_sample
+            else Matching(settings, shown, maps, here, len(found))
+        )
     return found
 
 

@@ -147,7 +147,7 @@ def stylize(
             scene,
             network,
             settings,
-            plans=plans or memory_plans(settings),
+            plans=plans or memory_plans(settings, sampled=scene.sampled),
             free=free,
             repeat=repeat,
         )
@@ -306,6 +306,7 @@ class _Loop:
             finer = self.scene.scales[self.scale + 1]
             base = self._enlarged(finer)
             moments = self._enlarged_moments(finer.size)
+            self.optimizer.release()
         self._forget("iteration", "run", "objective", "good_values")  # they hold memory
         if base.device.type == "cpu":
             empty_cache(base.device)  # blocks of other sizes are needed now
@@ -368,6 +369,7 @@ class _Loop:
                 history=self.plans[self.plan].history,
                 first=FIRST_STEP,
                 longest=LONGEST_STEP,
+                stored=self.plans[self.plan].stored,
             )
         else:
             self.optimizer = Adam(
@@ -457,7 +459,7 @@ class _Loop:
         """Take the last good picture as the result, with its losses. Raises PaintingError if there is none."""
         self._begin(self.good)
         if not self.values.isfinite().all():  # only an earlier scale had a good picture
-            self.values.copy_(self.iteration.evaluate(self.optimizer.propose())[0])
+            self.values.copy_(self.iteration.evaluate()[0])
         if not self.values.isfinite().all():
             raise PaintingError(
                 f"{reason}, and no earlier picture had a finite loss", remedy=_REMEDY
@@ -471,9 +473,9 @@ class _Loop:
     def _enlarged(self, finer: Scale) -> Tensor:
         """The picture at the next size, with some of the content's detail that enlarging cannot add."""
         larger = resize(self.picture(), finer.size)
-        if not self.settings.content_weight:
+        if not self.settings.content_weight or not self.settings.detail:
             return larger
-        blurred = resize(self.now.content, finer.size)
+        blurred = resize(self.now.content.to(larger.dtype), finer.size)
         return larger + self.settings.detail * (finer.content - blurred)
 
     def _enlarged_moments(self, size: Size) -> Mapping[str, Tensor] | None:

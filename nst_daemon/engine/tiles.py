@@ -9,6 +9,7 @@ the picture. Padding at a tile's other borders reaches no further than the halo.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
@@ -16,12 +17,16 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.directions import Window
 from nst_daemon.engine.evaluation import sums_of
-from nst_daemon.engine.losses import Objective, Sums, Window
+from nst_daemon.engine.losses import Objective, Sums, tv_loss
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import AtLevels, Evaluated, Pyramid
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import SettingsError
+
+#: Rows of a picture whose total variation is computed at a time.
+STRIP = 256
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,10 @@ def _spans(length: int, side: int, stride: int, around: int) -> Iterator[tuple[s
 class Tiled:
     """An `Evaluation` in tiles whose cores are at most `side` pixels long.
 
-    The total is a function of sums over positions. A first pass, without gradient, adds these sums up over the tiles'
-    cores, which gives the derivative by the sums. A second pass backpropagates it through each tile from the tile's
-    own sums, and adds the gradient of its pixels, including the halo, to the picture's gradient.
+    The total is a function of sums over positions. Its derivative by the sums is the same for any picture if the
+    objective only adds up distances. If it compares statistics, a first pass without gradient adds up the sums over the
+    tiles' cores. The other pass backpropagates the derivative through each tile from the tile's own sums, and adds the
+    gradient of its pixels, including the halo, to the picture's gradient. Total variation is computed in strips.
     """
 
     side: int
@@ -116,23 +122,73 @@ class Tiled:
         """One level."""
         image = image.detach()
         plan = list(tiles((image.shape[-2], image.shape[-1]), self.side, network.names))
-        sums = Sums()
-        with torch.no_grad():
-            for tile in plan:
-                sums += self._sums(network, objective, tile, image[(..., *tile.area)])
+        apart = _without_tv(objective)
+        distances = {
+            layer: image.new_zeros(()) for layer in (*objective.content, *objective.directions)
+        }
+        sums = Sums() if objective.style else Sums(distances)
+        if objective.style:
+            with torch.no_grad():
+                for tile in plan:
+                    sums += self._sums(network, objective, tile, image[(..., *tile.area)])
         with torch.enable_grad():
-            leaves = [leaf.requires_grad_() for leaf in (*sums.tensors(), image.clone())]
-            values = objective.terms(sums, leaves[-1])
-            total = values @ objective.weights
-            *slopes, gradient = torch.autograd.grad(total, leaves, materialize_grads=True)
-            for tile in plan:
-                pixels = image[(..., *tile.area)].clone().requires_grad_()
-                part = self._sums(network, objective, tile, pixels).tensors()
-                (found,) = torch.autograd.grad(part, pixels, slopes)
-                gradient[(..., *tile.area)] += found
-        return values.detach(), total.detach(), gradient
+            leaves = [leaf.requires_grad_() for leaf in sums.tensors()]
+            values = apart.terms(sums, image)
+            slopes = torch.autograd.grad(values @ objective.weights, leaves, materialize_grads=True)
+        variation, gradient = _total_variation(objective, image)
+        for tile in plan:
+            pixels = image[(..., *tile.area)].clone().requires_grad_()
+            with torch.enable_grad():
+                part = self._sums(network, objective, tile, pixels)
+                (found,) = torch.autograd.grad(part.tensors(), pixels, slopes)
+            gradient[(..., *tile.area)] += found
+            for layer, distance in part.distances.items():
+                distances[layer] = distances[layer].detach() + distance.detach()
+        if not objective.style:
+            values = apart.terms(Sums(distances), image)
+        values = values.detach() + variation
+        return values, values @ objective.weights, gradient
 
     def _sums(self, network: VGG, objective: Objective, tile: Tile, pixels: Tensor) -> Sums:
         """The sums over the tile's core; pixels (1, 3, h, w) are its area."""
         cells = {layer: tile.cells(layer) for layer in network.layers}
         return sums_of(network, objective, pixels, cells=cells)
+
+
+def _without_tv(objective: Objective) -> Objective:
+    """The same objective without its total variation."""
+    other = copy(objective)
+    other.shares = {name: share for name, share in objective.shares.items() if name != "tv"}
+    return other
+
+
+def _total_variation(objective: Objective, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The objective's terms (terms,) with nothing but the total variation, and the gradient of their weighted sum.
+
+    A strip and the row below it have the variation of that row, and what the strip adds to it.
+    """
+    gradient, total = torch.zeros_like(image), image.new_zeros(())
+    settings, number = objective.settings, objective.names.index("tv")
+    mean, share = settings.tv == "nine-point", objective.shares.get("tv", 0.0)
+    values = torch.zeros_like(objective.weights)
+    if not share:
+        return values, gradient
+    factor = share / (image.numel() if mean or objective.calibrated else 1)
+
+    def added_up(rows: Tensor) -> Tensor:
+        loss = tv_loss(rows, settings.tv)
+        return loss * rows.numel() if mean else loss
+
+    for top in range(0, image.shape[-2], STRIP):
+        end = top + STRIP
+        rows = image[..., top : end + 1, :].clone().requires_grad_(settings.tv_weight != 0)
+        with torch.enable_grad():
+            found = factor * added_up(rows)
+            if end < image.shape[-2]:
+                found = found - factor * added_up(rows[..., STRIP:, :])
+            if settings.tv_weight:
+                slope = settings.tv_weight * torch.autograd.grad(found, rows)[0]
+                gradient[..., top : end + 1, :] += slope
+        total += found.detach()
+    values[number] = total
+    return values, gradient

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nst_daemon.engine import fused
 from nst_daemon.engine.cuda_graph import cuda_graph
-from nst_daemon.engine.losses import WHOLE, Directions, Window, cosine_distances
+from nst_daemon.engine.directions import WHOLE, Directions, Window, cosine_distances
 
 pytest.importorskip("triton")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

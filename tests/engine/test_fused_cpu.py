@@ -10,7 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from nst_daemon.engine import fused_cpu, fusion
-from nst_daemon.engine.losses import WHOLE, Directions, cosine_distances
+from nst_daemon.engine.directions import WHOLE, Directions, cosine_distances
 from nst_daemon.engine.vgg import VGG
 from tests.engine.conftest import CPU
 from tests.engine.test_fusion import LAYERS, maps_and_gradient, picture, relative, without_fusion

@@ -15,9 +15,10 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nst_daemon.engine import fusion, losses, memory
+from nst_daemon.engine import fusion, memory
 from nst_daemon.engine.cuda_graph import cuda_graph
-from nst_daemon.engine.losses import WHOLE, Directions, Objective
+from nst_daemon.engine.directions import WHOLE, Directions, cosine_distances
+from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.vgg import VGG, Padding
 from tests.engine.conftest import CPU, TorchTargets
@@ -155,7 +156,7 @@ def test_other_poolings_are_torchs(weights: Weights, fused: Calls) -> None:
 def test_which_maps_have_fused_cosine_distances(fused: Calls, features: Tensor, fits: bool) -> None:
     """Distances are fused for channels-last maps, also windows, with a power of two of channels; on a CPU for all."""
     target = Directions(torch.zeros_like(features[0, :, 0, 0]), torch.ones_like(features))
-    losses.cosine_distances(features, target, WHOLE)
+    cosine_distances(features, target, WHOLE)
     assert (fused.distances == 1) is fits
 
 
@@ -171,7 +172,7 @@ def test_a_cpu_loads_no_triton() -> None:
     """An evaluation on a CPU imports neither Triton nor the module that uses it."""
     code = (
         "import sys, torch\n"
-        "from nst_daemon.engine.losses import WHOLE, Directions, cosine_distances\n"
+        "from nst_daemon.engine.directions import WHOLE, Directions, cosine_distances\n"
         "from nst_daemon.engine.vgg import VGG, bare_features\n"
         "state = {f'features.{k}': torch.zeros(v.shape) for k, v in bare_features().state_dict().items()}\n"
         "x = torch.rand(1, 3, 16, 16, requires_grad=True)\n"

@@ -143,12 +143,12 @@ def test_a_painting_steps_down_while_it_runs(scene_of: SceneMaker, extra: dict[s
     assert step.iteration == 12
     history = [] if extra else ["a history of 5"]
     found = [event.partition("): ")[2] for event in step.events]
-    last = "a history of 5, " if history else ""
+    last, short = ("a history of 5, ", "a history of 2 in bfloat16, ") if history else ("", "")
     assert found == [
         *history,
         f"{last}recomputed activations",
-        f"{last}tiles of 32 px",
-        f"{last}tiles of 16 px",
+        f"{short}tiles of 32 px",
+        f"{short}tiles of 16 px",
     ]
     assert all("out of memory" in event for event in step.events)
     assert step.losses["total"] < 1.2 * clean.losses["total"]
@@ -178,7 +178,7 @@ def test_a_plan_chosen_beforehand_never_runs_out(scene_of: SceneMaker) -> None:
         free=lambda _: 0.0,
     )
     assert step.events == (
-        "scale 1, iteration 0: 0 bytes of memory is free: a history of 5, tiles of 16 px",
+        "scale 1, iteration 0: 0 bytes of memory is free: a history of 2 in bfloat16, tiles of 16 px",
     )
 
 

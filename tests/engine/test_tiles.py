@@ -78,6 +78,13 @@ def test_tiles_give_the_gradient_of_the_whole(
     assert error(Tiled(48), network, objective, image) < 1e-12
 
 
+@pytest.fixture
+def narrow_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Total variation in strips of 16 rows: several in a small picture."""
+    monkeypatch.setattr(module, "STRIP", 16)
+
+
+@pytest.mark.usefixtures("narrow_strips")
 @pytest.mark.parametrize(
     ("extra", "tolerance"),
     [
