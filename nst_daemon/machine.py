@@ -15,6 +15,8 @@ from math import ceil, inf
 from pathlib import Path
 
 ROOT = Path("/")
+#: Bytes from which on a limit of a control group of version 1 means that there is none.
+UNLIMITED = 1 << 60
 #: A worker's oom_score_adj (-1000 to 1000): if memory runs out, the kernel ends a worker and not the daemon.
 WORKER_OOM_SCORE = 500
 #: More threads for each CPU only cost time: 1024 on two CPUs need minutes to start.
@@ -218,7 +220,10 @@ def _group_memory(root: Path) -> Iterator[tuple[float, float]]:
         cached = ("total_inactive_file", "total_active_file")
         for name in names:
             with suppress(OSError, ValueError):  # no such file, or "max"
-                limit, used = float((folder / name).read_text()), float(usage.read_text())
+                limit = float((folder / name).read_text())
+                if limit >= UNLIMITED:
+                    continue  # the rest is read for every picture that is decoded
+                used = float(usage.read_text())
                 lines = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
                 wanted = cached if version == 1 else ("inactive_file", "active_file")
                 caches = sum(float(line[1]) for line in lines if line and line[0] in wanted)

@@ -80,4 +80,4 @@ def statistics_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     painter = Painter(device="cpu", cache_dir=tmp_path_factory.mktemp("cache"), cache_bytes=0)
     five = {f"relu{i}_1": 0.2 for i in range(1, 6)}
     chosen = {"style_loss": "gram", "style_layers": five, "content_layers": {"relu4_2": 1.0}}
-    return painter.export(resolve(chosen))
+    return painter.targets(resolve(chosen)).file

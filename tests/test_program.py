@@ -179,7 +179,6 @@ def test_a_small_tmp_is_enough(prefix: Prefix, served: str, tmp_path: Path) -> N
     small = tmp_path / "small"
     small.mkdir()
     alone = prefix.place.parent / "alone"
-    subprocess.run([sys.executable, "-m", "venv", alone], check=True)
     mounted = f"mount --make-rprivate / && mount -t tmpfs -o size=1M none {small} && exec "
     options = f"--no-deps --no-cache-dir --disable-pip-version-check {served}"
 
@@ -190,7 +189,9 @@ def test_a_small_tmp_is_enough(prefix: Prefix, served: str, tmp_path: Path) -> N
 
     if run("true").returncode:
         pytest.skip("nothing can be mounted here")
-    assert "No space left" in run(f"{alone}/bin/python -m pip install {options}").stderr
+    assert (
+        "No space left" in run(f"{sys.executable} -m pip install --target {alone} {options}").stderr
+    )
     done = run(f"{SYSTEMD}/program.sh install {sys.executable} {prefix.place} {options}")
     assert done.returncode == 0, done.stderr
     assert finish(prefix.start()[0]) == "1"
