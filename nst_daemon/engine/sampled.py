@@ -113,7 +113,7 @@ class StyleSample:
 
 
 @dataclass(frozen=True)
-class Tile:
+class FeatureTile:
     """A part of a picture: its pixels, and the maps (1, N, h, w) of its layers in a window that contains them."""
 
     core: Window
@@ -374,7 +374,7 @@ class _Search:
 
 def _tiles(
     picture: Tensor, features: Callable[[Tensor], Maps], around: int, *, mirrored: bool
-) -> Iterator[Tile]:
+) -> Iterator[FeatureTile]:
     """A picture (1, 3, h, w) part by part.
 
     Args:
@@ -401,7 +401,7 @@ def _tiles(
             top, left = rows.edge // stride, columns.edge // stride
             inside = map_[..., top : top + height, left : left + width]
             maps[layer] = inside.to(torch.promote_types(map_.dtype, torch.float32))
-        yield Tile((rows.core, columns.core), window, maps)
+        yield FeatureTile((rows.core, columns.core), window, maps)
 
 
 @dataclass(frozen=True)
