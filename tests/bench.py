@@ -145,7 +145,9 @@ class Bench:
         executor: FakeExecutor | None = None,
         **sections: object,
     ) -> None:
-        self.pacing, self._first_executor = pacing, executor
+        self.pacing, self._first_executor = pacing or Pacing(), executor
+        #: Each job goes on alone, unless a test is about groups: no time passes by itself.
+        self.group_seconds = 0.0
         loaded = configuration.load(None, {"NST_FOLDERS__ROOT": str(root)})
         limits = dataclasses.replace(loaded.limits, min_free_disk=0)
         self.config = dataclasses.replace(loaded, limits=limits, **sections)  # type: ignore[arg-type]
@@ -182,7 +184,7 @@ class Bench:
             drain=self.drain or batch is not None,
             batch=batch,
             chores=self.chores,
-            pacing=self.pacing,
+            pacing=dataclasses.replace(self.pacing, group_seconds=self.group_seconds),
             clock=lambda: self.measure(),  # noqa: PLW0108 (a test may replace it later)
         )
         self.supervisor.recover(self.now)

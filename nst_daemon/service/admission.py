@@ -77,6 +77,8 @@ class Admission:
         self.last_round = state.began.steady
         self._looks = Looks(state)
         self._wanted: deque[Request | Rejection] = deque()
+        #: How many drops are admitted in a round: the disk decides how long they take.
+        self._group = state.pacing.claims_a_round
         self._batches = Batches(state, completion, self)
         self.reconfigure()
         if batch:
@@ -122,8 +124,8 @@ class Admission:
 
     @property
     def due(self) -> float:
-        """When the inbox is scanned next, in seconds of the monotonic clock: after what the last scan has found."""
-        return math.inf if self._wanted else self._looks.due
+        """When there is more to do, in seconds of the monotonic clock. What a look has found comes before the next."""
+        return min(self._claimed.due, math.inf if self._wanted else self._looks.due)
 
     @property
     def drained(self) -> bool:
@@ -154,14 +156,14 @@ class Admission:
         self._looks.now = now
         looking = self._looks.under_way
         if not looking:  # nothing leaves the inbox during a look
-            self._claimed.enter(now)
+            self._claimed.tend(now)
         if looking or (not self._wanted and now.steady >= self._looks.due):
             with contained("the scan of the inbox", partial(self._scan_failed, now)):
                 if not looking:
                     self._looks.begin(self._look())
                 self._looks.go_on()
         if looking and not self._looks.under_way:
-            self._claimed.enter(now)
+            self._claimed.tend(now)
         self._admit_some(now)
         if not self._wanted and not self._looks.under_way:
             self._batches.expand(now)
@@ -169,8 +171,9 @@ class Admission:
 
     def _admit_some(self, now: Moment) -> None:
         """Admit what the last look has found, for a short time. Raises StorageError."""
-        room = self._state.pacing.claims_a_round if self._claimed.review.has_room else 0
-        end = self._state.clock() + self._state.pacing.slice_seconds
+        room = self._group if self._claimed.review.has_room else 0
+        began = self._state.clock()
+        end = began + self._state.pacing.slice_seconds
         copied: list[_Copied] = []
         try:
             while self._wanted and room > 0:
@@ -185,7 +188,15 @@ class Admission:
                 self._wanted.popleft()
                 room = room - 1 if self._state.clock() < end else 0
         finally:
+            many = bool(copied)
             self._add_or_put_back(copied, now)
+        if many:
+            self._adapt(self._state.clock() - began)
+
+    def _adapt(self, took: float) -> None:
+        """Admit fewer drops in the next round if this one took longer than two slices, else one more."""
+        most, two_slices = self._state.pacing.claims_a_round, 2 * self._state.pacing.slice_seconds
+        self._group = max(1, self._group // 2) if took > two_slices else min(most, self._group + 1)
 
     def _add_or_put_back(self, copied: list[_Copied], now: Moment) -> None:
         """Do `_add`, and empty the list. Where the disk prevents that, the next round copies the files again."""
@@ -307,7 +318,7 @@ class Admission:
         jobs = [one.job for one in copied if one.job.id not in refused]
         for job in jobs:
             self._claimed.add(job)
-        self._claimed.enter(now, jobs)
+        self._claimed.enter(jobs, now)
 
     def _id_for(self, wanted: Request | Rejection) -> tuple[str, str]:
         """The id that a settings file asks for, "" for a new one; and a note for the history. Raises StorageError."""

@@ -73,6 +73,11 @@ class ClaimReview:
         return self._check.waiting < ROUNDS_AHEAD * self._state.pacing.claims_a_round
 
     @property
+    def unanswered(self) -> int:
+        """How many checks are under way."""
+        return self._check.waiting
+
+    @property
     def held(self) -> dict[str, str]:
         """Jobs that wait for the rest of a picture, by name, and why."""
         return {held.job.name: held.reason for held in self._held.values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -44,6 +45,9 @@ class ClaimedJobs:
         self._state, self._completion, self._unremovable = state, completion, unremovable
         self._wake = wake
         self._jobs: dict[str, Job] = {}
+        self._entered = -math.inf
+        #: When to go on at the latest, in seconds of the monotonic clock, although no more checks are answered.
+        self.due = math.inf
         self.review = ClaimReview(state, check)
 
     def __bool__(self) -> bool:
@@ -59,14 +63,23 @@ class ClaimedJobs:
         inputs = (file for job in self._jobs.values() for file in job.inputs)
         return frozenset(file.origin for file in inputs if file.fingerprint)
 
-    def enter(self, now: Moment, jobs: Iterable[Job] | None = None) -> None:
-        """Go on with these jobs, or with all, as far as their checks are answered. Raises StorageError.
+    def tend(self, now: Moment) -> None:
+        """Go on with all jobs, but not with each alone while others are being checked. Raises StorageError."""
+        due = self._entered + self._state.pacing.group_seconds
+        if self.review.unanswered and now.steady < due:
+            self.due = due
+        else:
+            self._entered, self.due = now.steady, math.inf
+            self.enter(list(self._jobs.values()), now)
+
+    def enter(self, jobs: Iterable[Job], now: Moment) -> None:
+        """Go on with these jobs as far as their checks are answered. Raises StorageError.
 
         Those that join the queue do so in one transaction. Their originals are gone then: a job whose originals are
         gone is queued at the next start.
         """
         ready = []
-        for job in list(self._jobs.values() if jobs is None else jobs):
+        for job in jobs:
             with contained(job.name, partial(self._fail, job.id, now)):
                 if self._decide(job, now):
                     ready.append(job)

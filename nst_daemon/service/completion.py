@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,12 +93,20 @@ class Completion:
         self._jobs: dict[str, Job] = {}
         self._details: dict[str, str] = {}  # what follows the reason in error.txt, by job
         self._open_batches: set[str] = set()
+        self._finished = (
+            -math.inf
+        )  # when jobs were finished last, in seconds of the monotonic clock
         self._hooks = HookRunner()
 
     @property
     def busy(self) -> bool:
         """Whether there are jobs to finish."""
         return bool(self._jobs)
+
+    @property
+    def due(self) -> float:
+        """When there are jobs to finish, in seconds of the monotonic clock: not each alone where many end."""
+        return self._finished + self._state.pacing.group_seconds if self._jobs else math.inf
 
     @property
     def summary(self) -> str:
@@ -141,10 +150,13 @@ class Completion:
             self.fail(job, S.CANCELLED, now, error="cancelled by request")
 
     def finish(self, now: Moment) -> None:
-        """Publish what is staged and archive what has ended, for a short time; the rest stays for the next round.
+        """Publish what is staged and archive what has ended when it is time. Raises StorageError if the disk fails."""
+        if now.steady >= self.due:
+            self._finished = now.steady
+            self.finish_some(now)
 
-        Raises StorageError if the disk fails.
-        """
+    def finish_some(self, now: Moment) -> None:
+        """Publish and archive for a short time; the rest stays for the next round. Raises StorageError."""
         placed: list[_Placed] = []
         try:
             end = self._state.clock() + self._state.pacing.slice_seconds

@@ -51,6 +51,8 @@ class Pacing:
     Args:
         slice_seconds: What may be very much, as a look at the inbox, is left alone after this time, until the next
             round.
+        group_seconds: Where more jobs follow, those of so many seconds join the queue or end together, in one
+            transaction.
         claims_a_round: The most drops that are copied at once.
         cancels_a_round: The same for jobs that are cancelled by request.
         priorities_a_round: The same for priorities, which only the ledger has.
@@ -61,6 +63,7 @@ class Pacing:
     """
 
     slice_seconds: float = 0.05
+    group_seconds: float = 0.1
     claims_a_round: int = 16
     cancels_a_round: int = 50
     priorities_a_round: int = 500

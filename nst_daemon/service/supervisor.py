@@ -239,9 +239,10 @@ class Supervisor:
         """Seconds until `step` has something to do, if no news comes before."""
         if self.pause:
             return max(0.0, self._next_housekeeping - now.steady)
-        if self._admission.busy or self._completion.busy:
+        if self._admission.busy:
             return 0.0
-        return max(0.0, min(self._admission.due, self._next_housekeeping) - now.steady)
+        due = min(self._admission.due, self._completion.due, self._next_housekeeping)
+        return max(0.0, due - now.steady)
 
     def _report(self, now: Moment, publish: Callable[[Moment], None]) -> None:
         """Write the status; a full disk is no reason to stop."""
@@ -290,9 +291,9 @@ class Supervisor:
         """Let the workers write their checkpoints and end; what is staged is still published."""
         self._try(lambda _: self._check.stop(), now)
         self._try(self._dispatch.stop, now)
-        finished = self._try(self._completion.finish, now)
+        finished = True
         while finished and self._completion.busy:
-            finished = self._try(self._completion.finish, now)
+            finished = self._try(self._completion.finish_some, now)
         if finished and self._state.drain:
             # `once` seldom runs until the time for that comes.
             self._try(self._housekeeping.retain, now)

@@ -14,6 +14,7 @@ from nst_daemon.errors import StorageError
 from nst_daemon.intake import archive
 from nst_daemon.jobs import JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.workers.messages import Checked
 from tests.bench import PNG, Bench
 
 S = JobState
@@ -194,3 +195,67 @@ def test_two_drops_with_one_id_are_two_jobs(watched: Watched) -> None:
     assert jobs["a"].id == "0f" * 16
     assert jobs["b"].id != jobs["a"].id
     assert {job.state for job in jobs.values()} == {S.RUNNING}
+
+
+def test_pictures_that_end_soon_after_another_are_finished_together(watched: Watched) -> None:
+    """The first picture is published at once; two that follow within 0.1 s share one transaction when that is over."""
+    bench = watched.bench
+    bench.group_seconds, bench.executor.room = 0.1, 3
+    bench.begin()
+    bench.executor.room = 3
+    watched.put("a", "b", "c")
+    bench.step(1.5, times=4)
+    watched.commits.clear()
+    bench.executor.paint()
+    bench.step(0.01)
+    assert bench.ledger.counts()[S.DONE] == 1
+    for _ in range(2):
+        bench.executor.paint()
+        bench.step(0.01)
+    assert bench.ledger.counts()[S.STAGED] == 2
+    assert 0.0 < bench.supervisor.due(bench.now) <= 0.1
+    bench.step(0.1)
+    assert [moves for moves, _ in watched.commits if S.DONE in moves] == [
+        [S.PUBLISHED, S.DONE],
+        [S.PUBLISHED, S.DONE] * 2,
+    ]
+
+
+def test_the_end_of_the_daemon_waits_for_no_group(watched: Watched) -> None:
+    """A picture that would be finished a moment later is published before the daemon ends."""
+    bench = watched.bench
+    bench.group_seconds = 0.1
+    bench.begin()
+    watched.put("a", "b")
+    bench.step(1.5, times=4)
+    for _ in range(2):
+        bench.executor.paint()
+        bench.step(0.01)
+    assert bench.ledger.counts()[S.STAGED] == 1
+    bench.supervisor.stop(bench.now)
+    assert bench.ledger.counts()[S.DONE] == 2
+
+
+def test_jobs_whose_checks_are_answered_one_by_one_are_queued_together(watched: Watched) -> None:
+    """While checks are under way, answered jobs are queued every 0.1 s; with the last answer all are, at once."""
+    bench = watched.bench
+    bench.group_seconds = 0.1
+    bench.begin()
+    names = ("a", "b", "c", "d")
+    bench.check.answers = dict.fromkeys(names)
+    watched.put(*names)
+    bench.step(1.5, times=4)
+    ids = {job.name: job.id for job in bench.ledger.jobs(S.CLAIMED)}
+
+    def answer(name: str) -> int:
+        """How many jobs wait for the others after this one is answered, 10 ms later."""
+        bench.check.answers[name] = Checked(ids[name])
+        bench.step(0.01)
+        return bench.ledger.counts()[S.CLAIMED]
+
+    bench.step(0.1)
+    assert [answer("a"), answer("b")] == [4, 4]
+    assert 0.0 < bench.supervisor.due(bench.now) <= 0.1
+    bench.step(0.1)
+    assert bench.ledger.counts()[S.CLAIMED] == 2
+    assert [answer("c"), answer("d")] == [2, 0]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from nst_daemon.jobs import JobState
+from nst_daemon.intake import claim
+from nst_daemon.jobs import Job, JobState
 from nst_daemon.service.state import Pacing
 from nst_daemon.workers.messages import Checked
 from tests.bench import PNG, Bench
@@ -180,3 +182,27 @@ def test_few_drops_are_admitted_in_a_slice(bench: Bench) -> None:
     for number in (1, 2, 3):
         rounds(bench, lambda number=number: len(bench.ledger.jobs()) == number)  # type: ignore[misc]
     assert [job.name for job in bench.ledger.jobs()] == ["a", "b", "c"]
+
+
+def test_fewer_drops_are_admitted_at_once_on_a_slow_disk(tmp_path: Path) -> None:
+    """A round that took longer than two slices is followed by half as many drops, and a fast one by one more."""
+    bench = Bench(tmp_path, Pacing(claims_a_round=8, slice_seconds=1.0))
+    time = 0.0
+    bench.measure = lambda: time
+    put(bench, *map(str, range(8 + 4 + 5)))
+    bench.step(1.5, times=2)
+    real = claim.make_durable
+
+    def flush(jobs: Sequence[Job], spool: Path, *, seconds: float) -> None:
+        nonlocal time
+        real(jobs, spool)
+        time += seconds
+
+    admitted = []
+    with pytest.MonkeyPatch.context() as patch:
+        for seconds in (3.0, 0.1, 0.1):
+            before = len(bench.ledger.jobs())
+            patch.setattr(claim, "make_durable", partial(flush, seconds=seconds))
+            bench.step(1.5 if not before else 0.0)
+            admitted.append(len(bench.ledger.jobs()) - before)
+    assert admitted == [8, 4, 5]
