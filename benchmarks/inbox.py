@@ -1,6 +1,7 @@
 """The cost of the inbox: thousands of pairs at once, a single pair, and an idle daemon.
 
     python -m benchmarks.inbox [--pairs 10000] [--idle 30]
+    python -m benchmarks.inbox --pairs 100000 --look
 
 The daemon is the real one in a separate process. Its executor returns a picture immediately, so only scanning,
 claiming, the ledger, publishing and archiving are measured.
@@ -19,7 +20,7 @@ import tempfile
 import time
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def noise(side: int = 80) -> bytes:
 
 
 STYLE = noise()
+#: The smallest file that looks like a whole picture.
+TINY = b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xae\x42\x60\x82"
+CLAIMED = [state for state in JobState if state is not JobState.DONE]
 
 
 class InstantExecutor:
@@ -155,14 +159,42 @@ def memory(pid: int) -> str:
     return f"{kib / 1024:.0f} MiB"
 
 
-def wait_until_done(daemon: subprocess.Popen[bytes], root: Path, count: int) -> float:
-    """Wait until `count` jobs are done. Returns the seconds."""
+def read_rounds(root: Path) -> list[tuple[float, int, int]]:
+    """What `run_daemon` has written."""
+    lines = (line.split() for line in (root / "rounds").read_text().splitlines())
+    return [(float(took), int(flushes), int(commits)) for took, flushes, commits in lines]
+
+
+def row_of_rounds(rounds: Sequence[tuple[float, int, int]]) -> tuple[str, str]:
+    """How long the rounds took, as a row of the table."""
+    took = sorted(1e3 * line[0] for line in rounds)
+    text = f"{statistics.median(took):.0f} / {took[-len(took) // 100]:.0f} / {took[-1]:.0f} ms"
+    return "a round of the daemon: median / one in a hundred / longest", text
+
+
+def print_looks(pairs: int, processor: float, rounds: Sequence[tuple[float, int, int]]) -> None:
+    """Print what it took until the first pair was claimed."""
+    table = Table("measured", "value", title=f"{pairs:,} pairs until the first is claimed")
+    table.add_row("rounds", f"{len(rounds):,}")
+    table.add_row(*row_of_rounds(rounds))
+    table.add_row("CPU time of the daemon", f"{processor:.1f} s")
+    Console().print(table)
+
+
+def wait_until_done(
+    daemon: subprocess.Popen[bytes],
+    root: Path,
+    count: int,
+    states: Collection[JobState] = (JobState.DONE,),
+) -> float:
+    """Wait until `count` jobs are done, or in one of these states. Returns the seconds."""
     began = time.monotonic()
     while True:
         if daemon.poll() is not None:
             sys.exit((root / "log").read_text())
         with Ledger.attach(root / "state" / "ledger.sqlite") as ledger:
-            if ledger.counts()[JobState.DONE] >= count:
+            counts = ledger.counts()
+            if sum(counts[state] for state in states) >= count:
                 return time.monotonic() - began
         time.sleep(1.0)  # another process is watched: there is no clock to inject
 
@@ -184,6 +216,9 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument(
+        "--look", action="store_true", help="only until the first pair is claimed, with tiny files"
+    )
+    parser.add_argument(
         "--idle", type=float, default=30.0, help="seconds for which the idle daemon is measured"
     )
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
@@ -196,7 +231,7 @@ def main() -> None:
         root = Path(scratch)
         (root / "inbox").mkdir()
         for number in range(options.pairs):
-            drop(root / "inbox", f"p{number}")
+            drop(root / "inbox", f"p{number}", TINY if options.look else b"")
         with (root / "log").open("w") as log:
             daemon = subprocess.Popen(  # noqa: S603 (ourselves)
                 [sys.executable, "-m", "benchmarks.inbox", "--serve", str(root)], stderr=log
@@ -204,11 +239,14 @@ def main() -> None:
         try:
             while not (root / "rounds").exists() or not (root / "rounds").stat().st_size:
                 time.sleep(0.1)  # another process is watched: there is no clock to inject
+            if options.look:
+                wait_until_done(daemon, root, 1, CLAIMED)
+                print_looks(options.pairs, cpu_seconds(daemon.pid), read_rounds(root))
+                return
             seconds = wait_until_done(daemon, root, options.pairs)
             processor = 1e3 * cpu_seconds(daemon.pid) / options.pairs
-            rounds = [line.split() for line in (root / "rounds").read_text().splitlines()]
-            held_for = sorted(1e3 * float(line[0]) for line in rounds)
-            flushes, commits = (int(number) / options.pairs for number in rounds[-1][1:])
+            rounds = read_rounds(root)
+            flushes, commits = (number / options.pairs for number in rounds[-1][1:])
             held = memory(daemon.pid)
             results = len(list((root / "results").glob("*.png")))
             archived = sum(1 for _ in (root / "done").iterdir())
@@ -229,10 +267,7 @@ def main() -> None:
     )
     table.add_row("CPU time of the daemon per job", f"{processor:.1f} ms")
     table.add_row("flushes / commits per job", f"{flushes:.1f} / {commits:.1f}")
-    table.add_row(
-        "a round of the daemon: median / one in a hundred / longest",
-        f"{statistics.median(held_for):.0f} / {held_for[-len(held_for) // 100]:.0f} / {held_for[-1]:.0f} ms",
-    )
+    table.add_row(*row_of_rounds(rounds))
     table.add_row("peak memory of the daemon", held)
     table.add_row("from settled to claimed, one pair, median", f"{statistics.median(delays):.2f} s")
     table.add_row("CPU usage while idle (of one core)", f"{100 * idle:.2f} %")

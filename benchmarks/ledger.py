@@ -25,7 +25,7 @@ from unittest import mock
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.inbox import drop
+from benchmarks.inbox import TINY, drop
 from nst_daemon.intake.scan import Intake
 from nst_daemon.jobs import Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.ledger import Ledger
@@ -111,7 +111,7 @@ def measure_scan(table: Table, folder: Path, jobs: int) -> None:
     for name in ("inbox", "styles"):
         (folder / name).mkdir()
     for number in range(jobs):
-        drop(folder / "inbox", f"p{number}", b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xae\x42\x60\x82")
+        drop(folder / "inbox", f"p{number}", TINY)
     intake = Intake(
         folder / "inbox",
         folder / "styles",

@@ -145,7 +145,7 @@ class Bench:
         executor: FakeExecutor | None = None,
         **sections: object,
     ) -> None:
-        self.pacing, self._first_executor = pacing or Pacing(), executor
+        self.pacing, self._first_executor = pacing, executor
         #: Each job goes on alone, unless a test is about groups: no time passes by itself.
         self.group_seconds = 0.0
         loaded = configuration.load(None, {"NST_FOLDERS__ROOT": str(root)})
@@ -184,7 +184,7 @@ class Bench:
             drain=self.drain or batch is not None,
             batch=batch,
             chores=self.chores,
-            pacing=dataclasses.replace(self.pacing, group_seconds=self.group_seconds),
+            pacing=dataclasses.replace(self.pacing or Pacing(), group_seconds=self.group_seconds),
             clock=lambda: self.measure(),  # noqa: PLW0108 (a test may replace it later)
         )
         self.supervisor.recover(self.now)
