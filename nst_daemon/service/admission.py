@@ -37,6 +37,9 @@ from nst_daemon.workers.picture_check import PictureCheck
 
 log = logging.getLogger(__name__)
 
+#: However slow the disk is, it is faster with so many drops at once than with each alone.
+LEAST_GROUP = 4
+
 
 @dataclass(frozen=True, slots=True)
 class _Copied:
@@ -195,8 +198,9 @@ class Admission:
 
     def _adapt(self, took: float) -> None:
         """Admit fewer drops in the next round if this one took longer than two slices, else one more."""
-        most, two_slices = self._state.pacing.claims_a_round, 2 * self._state.pacing.slice_seconds
-        self._group = max(1, self._group // 2) if took > two_slices else min(most, self._group + 1)
+        fewer = took > 2 * self._state.pacing.slice_seconds
+        wanted = max(LEAST_GROUP, self._group // 2) if fewer else self._group + 1
+        self._group = min(wanted, self._state.pacing.claims_a_round)
 
     def _add_or_put_back(self, copied: list[_Copied], now: Moment) -> None:
         """Do `_add`, and empty the list. Where the disk prevents that, the next round copies the files again."""

@@ -63,7 +63,7 @@ class Pacing:
     """
 
     slice_seconds: float = 0.05
-    group_seconds: float = 0.1
+    group_seconds: float = 0.25
     claims_a_round: int = 16
     cancels_a_round: int = 50
     priorities_a_round: int = 500
