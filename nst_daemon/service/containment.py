@@ -70,6 +70,8 @@ def together_or_each(
         StorageError: The disk fails; nothing is changed.
         DamagedLedger: The ledger is damaged.
     """
+    if not items:
+        return
     try:
         with ledger.together():
             for item in items:
