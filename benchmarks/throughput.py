@@ -7,15 +7,19 @@
 A square picture is painted with the default settings at one scale, with targets that are found before. The first
 iterations are not counted. `graph` paints as usual: on a GPU, with CUDA graphs; `direct` without. The limit is the time
 of the convolutions up to relu4_1, forward and backward, at the rate of a large matrix product in bfloat16, which is
-measured first. Memory is the peak of torch's allocations on a GPU, and of the process on a CPU.
+measured first. The same convolutions are also timed with torch's own functions and nothing else, alternately with the
+painting: some iterations, then as many times all convolutions. Memory is the peak of torch's allocations on a GPU, and
+of the process on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -23,10 +27,12 @@ import torch
 from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.fixed import fixed
 from benchmarks.peers import peak
+from nst_daemon import machine
 from nst_daemon.engine.cuda_graph import Repeated
 from nst_daemon.engine.device import current_device
 from nst_daemon.engine.images import Picture, from_image, resize
 from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.pictures.raster import Size
 
@@ -36,8 +42,8 @@ CHANNELS = ((3, 64, 0), (64, 64, 0), (64, 128, 1), (128, 128, 1), (128, 256, 2),
 FLOP_PER_PIXEL = 2 * sum(18 * inputs * outputs / 4**block for inputs, outputs, block in CHANNELS)
 #: Iterations that are not counted: memory is allocated, graphs are captured.
 WARM_UP = 12
-#: Iterations between two looks at the clock.
-CHUNK = 10
+#: Iterations between two looks at a GPU's clock, and the least number of looks.
+CHUNK, ROUNDS = 10, 4
 PROFILED = 10
 #: The longest side that is drawn.
 DRAWN = 512
@@ -50,11 +56,14 @@ MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}
 def main() -> None:
     """Measure and print a table."""
     args = parse()
+    machine.keep_freed_memory()
     painter = Painter()
     with current_device(painter.device):
         rate = matrix_rate(painter.device)
+        bandwidth = ceiling(painter.device)
+        machine.trim_heap()  # what is painted shall not use what these have freed
         print(
-            f"{painter.info()['device_name']}: {rate / 1e12:.3g} TFLOP/s, {ceiling(painter.device)}"
+            f"{painter.info()['device_name']}: {rate / 1e12:.3g} TFLOP/s, {bandwidth}"
         )
         for size in args.sizes:
             try:
@@ -76,10 +85,11 @@ def measure_size(painter: Painter, size: int, rate: float, args: argparse.Namesp
         if args.profile:
             print(f"{size} px, {precision}, {way}\n{profile(painter, chosen)}", flush=True)
             continue
-        seconds, memory, notes = paint(painter, chosen, args.seconds)
+        seconds, floor, memory, notes = paint(painter, chosen, args.seconds)
         print(
             f"{size:5} px {precision:8} {way:6} {1 / seconds:8.2f} iterations/s, {1e3 * seconds:8.3f} ms, "
-            f"{seconds / limit:5.2f} times the limit, {memory:6.0f} MiB{notes}",
+            f"{seconds / limit:5.2f} times the limit, {seconds / floor:5.2f} times its convolutions, "
+            f"{memory:6.0f} MiB{notes}",
             flush=True,
         )
 
@@ -101,8 +111,11 @@ def drawn(shape: Size) -> tuple[Picture, Picture]:
     return content, style
 
 
-def paint(painter: Painter, prepared: Prepared, seconds: float) -> tuple[float, float, str]:
-    """Seconds per iteration, peak memory in MiB, and what the painting noted, after at least some seconds."""
+def paint(painter: Painter, prepared: Prepared, seconds: float) -> tuple[float, float, float, str]:
+    """Seconds of an iteration and of its convolutions, medians; peak memory in MiB, and what the painting noted.
+
+    seconds: To paint at least.
+    """
     if painter.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -110,16 +123,44 @@ def paint(painter: Painter, prepared: Prepared, seconds: float) -> tuple[float, 
     for _ in range(WARM_UP):
         step = next(steps)
     wait(painter.device)
-    count, start = 0, perf_counter()
-    while perf_counter() < start + seconds:
-        for _ in range(CHUNK):
-            step = next(steps)
-        count += CHUNK
-        wait(painter.device)
-    spent = perf_counter() - start
+    memory = peak()
+    settings = prepared.settings
+    alone = convolutions(
+        prepared.scene.size, compute_dtype(settings.precision, painter.device), painter.device
+    )
+    alone()
+    times: tuple[list[float], list[float]] = ([], [])
+    chunk = CHUNK if painter.device.type == "cuda" else 1
+    while sum(times[0]) * chunk < seconds or len(times[0]) < ROUNDS:
+        for run, found in zip((lambda: next(steps), alone), times, strict=True):
+            start = perf_counter()
+            for _ in range(chunk):
+                step = run() or step
+            wait(painter.device)
+            found.append((perf_counter() - start) / chunk)
     steps.close()
     notes = "".join(f"; {event}" for event in step.events)
-    return spent / count, peak(), notes
+    return median(times[0]), median(times[1]), memory, notes
+
+
+def convolutions(size: Size, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+    """All convolutions up to relu4_1, forward and backward by the map, as a function; channels last."""
+    layers = []
+    for inputs, outputs, halvings in CHANNELS:
+        h, w = (side >> halvings for side in size)
+        shapes = (1, inputs, h, w), (outputs, inputs, 3, 3), (1, outputs, h, w)
+        x, weight, slope = (
+            torch.randn(shape).to(device, dtype, memory_format=torch.channels_last)
+            for shape in shapes
+        )
+        layers.append((x.requires_grad_(), weight, torch.zeros_like(slope[0, :, 0, 0]), slope))
+
+    def run() -> None:
+        for x, weight, bias, slope in layers:
+            y = torch.nn.functional.conv2d(x, weight, bias, padding=1)
+            torch.autograd.grad(y, x, slope)
+
+    return run
 
 
 def profile(painter: Painter, prepared: Prepared) -> str:
