@@ -62,9 +62,7 @@ def main() -> None:
         rate = matrix_rate(painter.device)
         bandwidth = ceiling(painter.device)
         machine.trim_heap()  # what is painted shall not use what these have freed
-        print(
-            f"{painter.info()['device_name']}: {rate / 1e12:.3g} TFLOP/s, {bandwidth}"
-        )
+        print(f"{painter.info()['device_name']}: {rate / 1e12:.3g} TFLOP/s, {bandwidth}")
         for size in args.sizes:
             try:
                 measure_size(painter, size, rate, args)
