@@ -118,7 +118,8 @@ def test_free_memory_obeys_the_limits_of_the_process() -> None:
         before = resource.getrlimit(limited)
         resource.setrlimit(limited, (int(used) + (1 << 30), before[1]))
         try:
-            assert 0 < free_memory(CPU) <= (1 << 30) + machine._free_in_heap()
+            # Between the two looks at the heap a few kilobytes are allocated or freed.
+            assert 0 < free_memory(CPU) <= (1 << 30) + machine._free_in_heap() + (1 << 20)
         finally:
             resource.setrlimit(limited, before)
 
