@@ -18,6 +18,7 @@ from nst_daemon.config import Folders
 from nst_daemon.errors import NstError, StorageError, UsageError
 from nst_daemon.jobs import Job, JobState
 from nst_daemon.ledger import Ledger
+from nst_daemon.ledger_file import back_up
 from nst_daemon.ledger_reader import LedgerReader
 from nst_daemon.ops import doctor, requests, status
 from tests.shared_root import GROUP, MEMBER, OUTSIDER, SERVICE, configured, installed, modes, shell
@@ -74,6 +75,7 @@ def test_the_group_can_write_to_the_ledger(folders: Folders, umask: int) -> None
 
     def start() -> Ledger:
         ledger = started(folders)
+        back_up(folders.ledger)
         wanted = {"ledger.sqlite": "", "ledger.sqlite-wal": "", "ledger.sqlite-shm": ""}
         wanted["ledger.sqlite.backup"] = ""
         found = modes(folders.state)
