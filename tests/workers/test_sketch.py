@@ -15,9 +15,7 @@ from nst_daemon.painter import Prepared
 
 def sketch(pixels: torch.Tensor, side: int, alpha: torch.Tensor | None = None) -> Image.Image:
     """The sketch of a step of a 64 × 48 picture."""
-    prepared: Any = SimpleNamespace(
-        content=SimpleNamespace(alpha=alpha), scene=SimpleNamespace(size=(48, 64))
-    )
+    prepared: Any = SimpleNamespace(alpha=alpha, scene=SimpleNamespace(size=(48, 64)))
     step: Any = SimpleNamespace(image=lambda: pixels)
     return Prepared.sketch(prepared, step, side)
 
