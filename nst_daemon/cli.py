@@ -293,7 +293,6 @@ def health(config: ConfigOption = None) -> None:
 def export(config: ConfigOption = None) -> None:
     """Write the ONNX file for the configured network and compare it with torch."""
     machine.wait_passively()  # before torch is imported
-    machine.keep_freed_memory()
 
     from nst_daemon.export.parity import TOLERANCE, require_parity
     from nst_daemon.painter import Painter

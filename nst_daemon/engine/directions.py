@@ -108,7 +108,7 @@ def cosine_distances(
         window: The place of these positions in the picture's map.
     """
     if fused := fusion.kernels_for(features):
-        total: Tensor = fused.cosine_distances(features, target.mean, target.at(window), WHOLE)
+        total: Tensor = fused.cosine_distances(features, target.mean, target.at(window))
         return total
     centred = precise(features) - target.mean[:, None, None]
     similarity = (nnf.normalize(centred, dim=1) * target.at(window)).sum(1)

@@ -44,7 +44,7 @@ def problem() -> str:
         with torch.enable_grad():
             x = torch.zeros(1, 64, 2, 2, dtype=torch.bfloat16, device="cuda", requires_grad=True)
             mean, unit = x.detach()[0, :, 0, 0].float(), x.detach()
-            total = cosine_distances(max_pool2(x), mean, unit, (slice(1), slice(1)))
+            total = cosine_distances(max_pool2(x), mean, unit[..., :1, :1])
             torch.autograd.grad(total, x)
     except Exception as error:  # noqa: BLE001 (torch's own functions do the same)
         log.warning("fused GPU kernels are not used: %s", first_line(error))
@@ -52,9 +52,7 @@ def problem() -> str:
     return ""
 
 
-def cosine_distances(
-    features: Tensor, mean: Tensor, unit: Tensor, window: tuple[slice, slice]
-) -> Tensor:
+def cosine_distances(features: Tensor, mean: Tensor, unit: Tensor) -> Tensor:
     """Σ_p (1 − cos(F_p − μ, T_p)) () over positions p, float32, as `directions.cosine_distances`.
 
     Only the features get a gradient.
@@ -62,11 +60,9 @@ def cosine_distances(
     Args:
         features: F (1, N, h, w), float32 or bfloat16; may be a window of a larger map.
         mean: μ (N,), float32.
-        unit: T (1, N, H, W), directions of length 1 for the whole picture, float32 or bfloat16.
-        window: The place of these positions in the picture's map.
+        unit: T (1, N, h, w), directions of length 1 at the same positions, float32 or bfloat16.
     """
-    T = unit[(..., *window)]
-    total: Tensor = cast("Any", _Cosine).apply(features, mean.contiguous(), T)
+    total: Tensor = cast("Any", _Cosine).apply(features, mean.contiguous(), unit)
     return total
 
 

@@ -20,9 +20,7 @@ BLOCK = 1 << 20
 LEAST = 1e-12
 
 
-def cosine_distances(
-    features: Tensor, mean: Tensor, unit: Tensor, window: tuple[slice, slice]
-) -> Tensor:
+def cosine_distances(features: Tensor, mean: Tensor, unit: Tensor) -> Tensor:
     """Σ_p (1 − cos(F_p − μ, T_p)) () over positions p, float32, as `directions.cosine_distances`.
 
     Only the features get a gradient.
@@ -30,10 +28,9 @@ def cosine_distances(
     Args:
         features: F (1, N, h, w), float32 or bfloat16; may be a window of a larger map.
         mean: μ (N,), float32.
-        unit: T (1, N, H, W), directions of length 1 for the whole picture.
-        window: The place of these positions in the picture's map.
+        unit: T (1, N, h, w), directions of length 1 at the same positions.
     """
-    total: Tensor = cast("Any", _CosineInBlocks).apply(features, mean, unit[(..., *window)])
+    total: Tensor = cast("Any", _CosineInBlocks).apply(features, mean, unit)
     return total
 
 

@@ -58,7 +58,7 @@ def with_gradient(function: Callable[[Tensor], Tensor], x: Tensor, slope: Tensor
 def check_cosine(F: Tensor, T: Tensor, window: Window, tolerance: float) -> None:
     mean = maps(1, F.shape[1], 1, 1, device=str(F.device)).flatten() * 0.3
     slope = torch.tensor(0.7, device=F.device)
-    found = with_gradient(lambda x: fused.cosine_distances(x, mean, T, window), F, slope)
+    found = with_gradient(lambda x: fused.cosine_distances(x, mean, T[(..., *window)]), F, slope)
     exact = Directions(mean.double(), T.double())
     wanted = with_gradient(lambda x: cosine_distances(x, exact, window), F.double(), slope)
     assert found[0].dtype == torch.float32 and found[1].dtype == F.dtype
@@ -87,7 +87,7 @@ def test_a_position_at_the_mean(dtype: torch.dtype, tolerance: float) -> None:
     F, mean = torch.zeros(1, 64, 1, 1, dtype=dtype), torch.zeros(64)
     T = nnf.normalize(maps(1, 64, 1, 1), dim=1)
     one = torch.tensor(1.0)
-    found = with_gradient(lambda x: fused.cosine_distances(x, mean, T, WHOLE), F, one)
+    found = with_gradient(lambda x: fused.cosine_distances(x, mean, T), F, one)
     plain = Directions(mean, T)
     wanted = with_gradient(lambda x: cosine_distances(x, plain, WHOLE), F, one)
     assert float(found[0]) == 1.0 and found[1].isfinite().all()
@@ -200,7 +200,7 @@ def test_in_a_captured_graph() -> None:
     def run() -> None:
         x = image.detach().requires_grad_()
         y = fused.max_pool2(x)
-        total = fused.cosine_distances(y, mean, T, WHOLE)
+        total = fused.cosine_distances(y, mean, T)
         (gradient,) = torch.autograd.grad(total, x)
         made[:] = total.detach(), y.detach(), gradient
 

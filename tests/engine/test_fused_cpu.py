@@ -45,7 +45,9 @@ def test_cosine_distances_and_their_gradient(
         (slice(2, 7), slice(4, 71)),
     )
     exact = Directions(mean.double(), T.double())
-    found = with_gradient(lambda x: fused_cpu.cosine_distances(x, mean, T, window), F, slope)
+    found = with_gradient(
+        lambda x: fused_cpu.cosine_distances(x, mean, T[(..., *window)]), F, slope
+    )
     wanted = with_gradient(lambda x: cosine_distances(x, exact, window), F.double(), slope)
     assert found[0].dtype == torch.float32 and found[1].dtype == dtype
     assert relative(found[0], wanted[0]) < 2e-6
@@ -57,9 +59,7 @@ def test_a_position_at_the_mean() -> None:
     F, mean = torch.zeros(1, 64, 1, 1), torch.zeros(64)
     plain = Directions(mean, nnf.normalize(maps(1, 64, 1, 1), dim=1))
     for slope in (torch.tensor(1.0), torch.tensor(0.0)):
-        found = with_gradient(
-            lambda x: fused_cpu.cosine_distances(x, mean, plain.unit, WHOLE), F, slope
-        )
+        found = with_gradient(lambda x: fused_cpu.cosine_distances(x, mean, plain.unit), F, slope)
         with without_fusion():
             wanted = with_gradient(lambda x: cosine_distances(x, plain, WHOLE), F, slope)
         assert float(found[0]) == 1.0
