@@ -373,8 +373,7 @@ def share(path: Path) -> None:
 
 def write_atomic(
     path: Path,
-    data: bytes | memoryview,
-    *,
+    *data: bytes | memoryview,
     replace: bool = True,
     mode: int = 0o666,
     owner: tuple[int, int] | None = None,
@@ -383,7 +382,7 @@ def write_atomic(
 
     Args:
         path: The file.
-        data: Its contents.
+        *data: Its contents, one part after the other.
         replace: Whether an existing file is replaced.
         mode: Its rights, before the umask.
         owner: User and group of a file that root writes for another user; None for those of this process.
@@ -400,7 +399,7 @@ def write_atomic(
             with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
                 if owner and owner[0] != os.geteuid():
                     os.fchown(file.fileno(), *owner)
-                file.write(data)
+                file.writelines(data)
                 file.flush()
                 os.fsync(file.fileno())
             if replace:

@@ -175,10 +175,10 @@ class Renderer:
         _obey(prepared.script, 0)
         return prepared
 
-    def paint(self, prepared: Prepared, state: bytes | None) -> Generator[Step]:
+    def paint(self, prepared: Prepared, state: bytes | memoryview | None) -> Generator[Step]:
         script = prepared.script
         total = int(script.get("iterations", 20))
-        done, digest = json.loads(state) if state else (0, prepared.digest)
+        done, digest = json.loads(bytes(state)) if state else (0, prepared.digest)
         for i in range(done + 1, total + 1):
             _obey(script, i)
             time.sleep(script.get("seconds", 0.0))

@@ -28,7 +28,7 @@ def cosine_distances(features: Tensor, mean: Tensor, unit: Tensor) -> Tensor:
     Args:
         features: F (1, N, h, w), float32 or bfloat16; may be a window of a larger map.
         mean: μ (N,), float32.
-        unit: T (1, N, h, w), directions of length 1 at the same positions.
+        unit: T (1, N, h, w), directions of length 1 at the same positions, float32 or bfloat16.
     """
     total: Tensor = cast("Any", _CosineInBlocks).apply(features, mean, unit)
     return total
@@ -49,9 +49,9 @@ class _CosineInBlocks(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, mean: Tensor, unit: Tensor) -> Tensor:
         F, T = _last(features), _last(unit)
         lengths, cosines = mean.new_empty(F.shape[:2]), mean.new_empty(F.shape[:2])
-        for here, centred in _centred(F, mean):
+        for here, centred, directions in _blocks(F, mean, T):
             torch.linalg.vector_norm(centred, dim=2, out=lengths[here])
-            torch.sum(centred.mul_(T[here]), 2, out=cosines[here])
+            torch.sum(centred.mul_(directions), 2, out=cosines[here])
         cosines /= lengths.clamp_min(LEAST)
         ctx.save_for_backward(features, mean, unit, lengths, cosines)
         return cosines.numel() - cosines.sum()
@@ -67,9 +67,9 @@ class _CosineInBlocks(torch.autograd.Function):
         along = torch.where(lengths >= LEAST, slope * cosines * inverse.square(), 0.0)
         found = torch.empty_like(features, memory_format=torch.channels_last)
         into = _last(found)
-        for here, centred in _centred(F, mean):
+        for here, centred, directions in _blocks(F, mean, T):
             centred.mul_(along[here][..., None])
-            into[here] = centred.addcmul_(T[here], across[here][..., None])
+            into[here] = centred.addcmul_(directions, across[here][..., None])
         return found, None, None
 
 
@@ -104,14 +104,22 @@ def _last(x: Tensor) -> Tensor:
     return x[0].permute(1, 2, 0)
 
 
-def _centred(F: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows of F (h, w, N) at a time, less μ (N,); each in the memory of the one before."""
+def _blocks(F: Tensor, mean: Tensor, T: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some rows of F less μ (N,), and of T, both (h, w, N), at a time; each in the memory of the ones before.
+
+    They are converted at once: operations of mixed types are not vectorised.
+    """
     h, w, N = F.shape
     step = min(h, max(1, BLOCK // (w * N)))
     block = mean.new_empty(step, w, N)
+    converted = block if T.dtype == block.dtype else torch.empty_like(block)
     for start in range(0, h, step):
         here = slice(start, min(h, start + step))
-        yield here, block[: here.stop - start].copy_(F[here]).sub_(mean)
+        length = here.stop - start
+        directions = T[here]
+        if T.dtype != block.dtype:
+            directions = converted[:length].copy_(directions)
+        yield here, block[:length].copy_(F[here]).sub_(mean), directions
 
 
 def _maxima(x: Tensor) -> Tensor:

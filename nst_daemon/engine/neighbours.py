@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst_daemon.engine.directions import Directions
+from nst_daemon.engine.directions import Directions, precise
 from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.networks import minimum_side
@@ -57,7 +58,7 @@ class StyleMaps:
     """A style at the size of one scale.
 
     Attributes:
-        maps: Layer → its features (1, N, h, w).
+        maps: Layer → its features (1, N, h, w). What is copied from them has their type.
         labels: (h, w) in cells, the number of each cell's region; None for region 0.
         share: Of the blend, > 0.
     """
@@ -113,17 +114,19 @@ class Matching:
         size = size_of(self.content)
         cells, side = cells_of(size), 3 if max(size) <= PATCHED_SIDE else 1
         scales = _scales([style.maps for style in self.styles])
-        own = _scales([maps])
-        queries = patches(hypercolumns(maps, own, cells), side)
-        keys = [patches(hypercolumns(s.maps, scales, s.cells), side) for s in self.styles]
         candidates = [self._candidates(style) for style in self.styles]
-        offsets = [0]
-        for key in keys:
-            offsets.append(offsets[-1] + len(key))
+        offsets = [0, *accumulate(style.cells[0] * style.cells[1] for style in self.styles)]
         rows = torch.cat([c + o for c, o in zip(candidates, offsets[:-1], strict=True)])
         labels = torch.cat([_labels_at(s.labels, s.cells, rows.device) for s in self.styles])
         here = _labels_at(self.labels, cells, rows.device)
-        found = rows[matched(queries, torch.cat(keys)[rows], here, labels[rows])].view(cells)
+
+        queries = patches(hypercolumns(maps, _scales([maps]), cells), side)
+        each = zip(self.styles, candidates, strict=True)
+        keys = torch.cat(
+            [patches(hypercolumns(s.maps, scales, s.cells), side)[own] for s, own in each]
+        )
+        found = rows[matched(queries, keys, here, labels[rows])].view(cells)
+        del queries, keys
         return {layer: self._copied(layer, found, offsets, maps[layer]) for layer in maps}
 
     def _candidates(self, style: StyleMaps) -> Tensor:
@@ -154,19 +157,22 @@ class Matching:
             (x // CELL).clamp_max(found.shape[1] - 1),
         )
         each = found[rows][:, columns]
-        target = torch.zeros_like(like, dtype=mean.dtype)
-        for style, begin, end in zip(self.styles, offsets, offsets[1:], strict=False):
-            width = style.cells[1]
-            cell = (each - begin).clamp(0, end - begin - 1)
-            map_ = style.maps[layer][0]
-            top = (cell // width * CELL + (y % CELL)[:, None]) // stride
-            left = (cell % width * CELL + (x % CELL)[None]) // stride
-            top, left = top.clamp_max(map_.shape[1] - 1), left.clamp_max(map_.shape[2] - 1)
-            here = (each >= begin) & (each < end)
-            target = torch.where(here, map_[:, top, left], target)
-        unit = nnf.normalize(target - mean[:, None, None], dim=1)
         # In the memory order of the maps: mixed orders slow every comparison down.
-        return Directions(mean, unit.contiguous(memory_format=torch.channels_last))
+        kept = self.styles[0].maps[layer].dtype
+        unit = torch.empty_like(like, dtype=kept, memory_format=torch.channels_last)
+        for here in _blocks(like):
+            target = torch.zeros_like(like[0][:, here], dtype=mean.dtype)
+            for style, begin, end in zip(self.styles, offsets, offsets[1:], strict=False):
+                width = style.cells[1]
+                cell = (each[here] - begin).clamp(0, end - begin - 1)
+                map_ = style.maps[layer][0]
+                top = (cell // width * CELL + (y[here] % CELL)[:, None]) // stride
+                left = (cell % width * CELL + (x % CELL)[None]) // stride
+                top, left = top.clamp_max(map_.shape[1] - 1), left.clamp_max(map_.shape[2] - 1)
+                own = (each[here] >= begin) & (each[here] < end)
+                target = torch.where(own, map_[:, top, left].to(mean.dtype), target)
+            unit[0][:, here] = nnf.normalize(target.sub_(mean[:, None, None]), dim=0).to(kept)
+        return Directions(mean, unit)
 
     def _by_layer(self, maps: Maps) -> dict[str, Directions]:
         """Targets for each layer by itself."""
@@ -176,15 +182,18 @@ class Matching:
             each = [_sampled(style, layer, self._relative(style)) for style in self.styles]
             table, labels = (torch.cat(parts) for parts in zip(*each, strict=True))
             here = _labels_at(self.labels, size_of(map_), map_.device)
-            index = matched(map_[0].flatten(1).T, table, here, labels)
-            target = (table - mean)[index].T.reshape(map_.shape)
-            found[layer] = Directions(mean, nnf.normalize(target, dim=1))
+            index = matched(precise(map_[0].flatten(1).T), table, here, labels)
+            unit = nnf.normalize(table - mean, dim=1).to(self.styles[0].maps[layer].dtype)
+            found[layer] = Directions(mean, unit[index].T.reshape(map_.shape))
         return found
 
     def _mean(self, layer: str) -> Tensor:
         """(N,), the styles' mean by their shares."""
         total = sum(style.share for style in self.styles)
-        means = [style.share / total * style.maps[layer].mean((0, 2, 3)) for style in self.styles]
+        means = [
+            style.share / total * precise(style.maps[layer]).mean((0, 2, 3))
+            for style in self.styles
+        ]
         return torch.stack(means).sum(0)
 
 
@@ -203,7 +212,7 @@ def query(matching: Matching | SampledMatching, picture: Tensor) -> Tensor:
 
 
 def maps_within(network: Callable[[Tensor], Maps], picture: Tensor) -> dict[str, Tensor]:
-    """The maps (1, N, h, w), at least float32, of a picture with mirrored surroundings.
+    """The maps (1, N, h, w) of a picture with mirrored surroundings.
 
     Without them the network's padding would be part of the features, and no part of the style resembles it.
     """
@@ -214,8 +223,7 @@ def maps_within(network: Callable[[Tensor], Maps], picture: Tensor) -> dict[str,
     for layer, map_ in maps.items():
         stride = minimum_side([layer])
         first, rows, columns = around // stride, h // stride, w // stride
-        inner = map_[..., first : first + rows, first : first + columns]
-        found[layer] = inner.to(torch.promote_types(inner.dtype, torch.float32))
+        found[layer] = map_[..., first : first + rows, first : first + columns]
     return found
 
 
@@ -232,13 +240,12 @@ def hypercolumns(maps: Maps, scales: Mapping[str, tuple[Tensor, Tensor]], cells:
     columns = []
     for layer, map_ in maps.items():
         mean, deviation = scales[layer]
-        values = (map_ - mean) / (deviation * map_.shape[1] ** 0.5)
-        stride = minimum_side([layer])
-        if stride < CELL:
+        values = precise(map_)
+        if minimum_side([layer]) < CELL:
             values = nnf.adaptive_avg_pool2d(values, cells)
         elif size_of(values) != cells:
             values = nnf.interpolate(values, size=cells, mode="bilinear", align_corners=False)
-        columns.append(values)
+        columns.append((values - mean) / (deviation * map_.shape[1] ** 0.5))
     return torch.cat(columns, 1)
 
 
@@ -265,7 +272,10 @@ def matched(queries: Tensor, keys: Tensor, query_labels: Tensor, key_labels: Ten
         columns = (key_labels == label).nonzero()[:, 0]
         if not len(columns):
             columns = torch.arange(len(keys), device=keys.device)
-        found[rows] = columns[nearest(queries[rows], keys[columns])]
+        # Large: no copies for a single region.
+        own = queries if len(rows) == len(queries) else queries[rows]
+        theirs = keys if len(columns) == len(keys) else keys[columns]
+        found[rows] = columns[nearest(own, theirs)]
     return found
 
 
@@ -298,7 +308,8 @@ def _directions(rows: Tensor) -> Tensor:
 
     On NVIDIA's GPUs in float16, which has as many bits as TF32 and is multiplied at ten times the speed of float32.
     """
-    unit = nnf.normalize(rows - rows.mean(0), dim=1)
+    unit = rows - rows.mean(0)
+    unit /= unit.norm(dim=1, keepdim=True).clamp_min(1e-12)
     nvidia = unit.is_cuda and torch.version.hip is None
     return unit.half() if nvidia and unit.dtype == torch.float32 else unit
 
@@ -314,9 +325,17 @@ def _scales(pictures: Sequence[Maps]) -> dict[str, tuple[Tensor, Tensor]]:
     """Layer → mean (1, N, 1, 1) and root mean square deviation () over the positions of several pictures."""
     found = {}
     for layer in pictures[0]:
-        flat = torch.cat([maps[layer].flatten(2) for maps in pictures], 2)
-        mean = flat.mean(2, keepdim=True)
-        deviation = (flat - mean).square().mean().sqrt().clamp_min(1e-12)
+        counts, means, variances = [], [], []
+        for maps in pictures:
+            flat = precise(maps[layer]).flatten(2)
+            variance, mean = torch.var_mean(flat, 2, correction=0, keepdim=True)
+            counts.append(flat.shape[2])
+            means.append(mean)
+            variances.append(variance)
+        shares = torch.tensor(counts).to(means[0]) / sum(counts)
+        mean = (torch.stack(means, 3) * shares).sum(3)
+        spread = [v + (m - mean).square() for v, m in zip(variances, means, strict=True)]
+        deviation = (torch.stack(spread, 3) * shares).sum(3).mean().sqrt().clamp_min(1e-12)
         found[layer] = mean[..., None], deviation
     return found
 
@@ -333,7 +352,14 @@ def _sampled(style: StyleMaps, layer: str, share: float) -> tuple[Tensor, Tensor
     index = _inner(size_of(map_), map_.device)
     rows = _thinned(index, max(1.0, len(index) / max(1, round(SAMPLE * share))))
     labels = _labels_at(style.labels, size_of(map_), map_.device)
-    return map_[0].flatten(1).T[rows], labels[rows]
+    return precise(map_[0].flatten(1).T[rows]), labels[rows]
+
+
+def _blocks(map_: Tensor) -> list[slice]:
+    """Some rows of a map (1, N, h, w) at a time, of about a MiB of values."""
+    h = map_.shape[2]
+    step = max(1, (h << 20) // map_.numel())
+    return [slice(start, min(h, start + step)) for start in range(0, h, step)]
 
 
 def _inner(size: Size, device: torch.device) -> Tensor:

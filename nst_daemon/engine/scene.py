@@ -20,7 +20,7 @@ from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.sampled import CELLS, SampledMatching, StyleSample, sampled
 from nst_daemon.engine.settings import AUTO_SIZE, RenderSettings, scale_fractions
-from nst_daemon.engine.vgg import MEAN
+from nst_daemon.engine.vgg import MEAN, compute_dtype
 from nst_daemon.errors import PictureError, SettingsError
 from nst_daemon.pictures.raster import Size
 
@@ -342,7 +342,8 @@ def _matchings(
                     )
                 )
             else:
-                features = {k: map_.to(device) for k, map_ in targets.content(shown).items()}
+                kept = compute_dtype(settings.precision, device)
+                features = {k: map_.to(device, kept) for k, map_ in targets.content(shown).items()}
                 maps.append(StyleMaps(features, labels, share))
         here = None
         if regions.content is not None:

@@ -92,9 +92,12 @@ class Step:
         scale = next(s for s in loop.scene.scales if s.size == size_of(picture))
         return color.after(picture, scale.colors, loop.settings)
 
-    def state(self) -> dict[str, Any]:
-        """Everything needed to resume from here: plain values and CPU tensors, for torch.save."""
-        return self._loop.state()
+    def state(self, *, copied: bool = True) -> dict[str, Any]:
+        """Everything needed to resume from here: plain values and CPU tensors, for torch.save.
+
+        copied: False for the painting's own tensors, which change with the next step.
+        """
+        return self._loop.state(copied=copied)
 
     def settle(self) -> None:
         """Replace a non-finite picture by the last good one, with its losses and one more event.
@@ -308,14 +311,19 @@ class _Loop:
             moments = self._enlarged_moments(finer.size)
             self.optimizer.release()
         self._forget("iteration", "run", "objective", "good_values")  # they hold memory
-        if base.device.type == "cpu":
-            empty_cache(base.device)  # blocks of other sizes are needed now
+        self._return_freed()
         self.scale += 1
         self.done, self.ended = 0, False
         self.begun = base
         self._choose_plan()
         self._find_targets()
+        self._return_freed()
         self._begin(base, moments)
+
+    def _return_freed(self) -> None:
+        """On a CPU, return freed memory to the system: blocks of other sizes are needed next."""
+        if self.scene.start.device.type == "cpu":
+            empty_cache(self.scene.start.device)
 
     def _find_targets(self) -> None:
         """Make the scale's objective; from one picture it is the same to the bit, also after a rollback."""
@@ -489,13 +497,14 @@ class _Loop:
             moments[name] = torch.nn.functional.interpolate(map_, size=size, mode=mode).flatten()
         return moments
 
-    def state(self) -> dict[str, Any]:
+    def state(self, *, copied: bool) -> dict[str, Any]:
         tensors = {name: getattr(self, name) for name in (*self._TENSORS, *self._IN_PLACE)}
+        optimizer = self.optimizer.state()
         return {
             "settings": asdict(self.settings),
             "sizes": [list(scale.size) for scale in self.scene.scales],
-            "tensors": _copied(tensors),
-            "optimizer": _copied(self.optimizer.state()),
+            "tensors": _copied(tensors) if copied else tensors,
+            "optimizer": _copied(optimizer) if copied else optimizer,
             **{name: copy.copy(getattr(self, name)) for name in self._VALUES},
         }
 

@@ -37,7 +37,7 @@ def test_cosine_distances_and_their_gradient(
 ) -> None:
     """The sum and its gradient agree with float64 for windows of features and directions, in one block or in many."""
     monkeypatch.setattr(fused_cpu, "BLOCK", block)
-    T = nnf.normalize(maps(1, 64, 7, 71), dim=1)
+    T = nnf.normalize(maps(1, 64, 7, 71), dim=1).to(dtype)
     F = maps(1, 64, 6, 77, dtype=dtype)[..., 1:6, 3:70]
     mean, slope, window = (
         maps(1, 64, 1, 1).flatten() * 0.3,

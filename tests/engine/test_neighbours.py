@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nst_daemon.engine import neighbours
+from nst_daemon.engine.directions import WHOLE
 from nst_daemon.engine.evaluation import checkpointed, whole
 from nst_daemon.engine.masks import Regions, StyleRegions
 from nst_daemon.engine.memory import memory_plans
@@ -228,6 +229,26 @@ def test_two_styles_are_matched_by_their_shares(network: VGG) -> None:
     many, few = (len(matching._candidates(style)) for style in styles)
     assert many == (20 - 4) ** 2
     assert few == pytest.approx(many / 10, abs=1)
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_targets_have_the_type_of_the_style_s_features(network: VGG, by_layer: bool) -> None:
+    """From features in bfloat16, directions are in bfloat16, and 99 of 100 are within a hundredth of float32's."""
+    network.compute_in(torch.float32)
+    content, picture = random(1, 3, 45, 61, seed=1).float(), random(1, 3, 45, 61, seed=2).float()
+    maps = network(random(1, 3, 39, 53, seed=3).float())
+    rounded = {layer: map_.bfloat16() for layer, map_ in maps.items()}
+    found, wanted = (
+        Matching(settings_of(), content, [StyleMaps(own, None, 1.0)], by_layer=by_layer)
+        .begin(network, picture)
+        .levels[0]
+        .directions
+        for own in (rounded, maps)
+    )
+    for layer, target in found.items():
+        assert target.at(WHOLE).dtype == torch.bfloat16
+        cosines = (target.at(WHOLE).float() * wanted[layer].at(WHOLE)).sum(1)
+        assert float((cosines > 0.99).float().mean()) > 0.99
 
 
 def test_the_search_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,9 @@ class Trial:
         outer = self
 
         class Slow(fakes.Renderer):
-            def paint(self, prepared: fakes.Prepared, state: bytes | None) -> Generator[fakes.Step]:
+            def paint(
+                self, prepared: fakes.Prepared, state: bytes | memoryview | None
+            ) -> Generator[fakes.Step]:
                 for step in super().paint(prepared, state):
                     outer.now += outer.step_seconds
                     outer.before_step(step)

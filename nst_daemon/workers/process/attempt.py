@@ -111,7 +111,7 @@ class Attempt:
         machine = {key: self._info.get(key) for key in ("device_name", "threads", "versions")}
         return checkpoint.Owner(picture, machine)
 
-    def _resumed_state(self) -> bytes | None:
+    def _resumed_state(self) -> memoryview | None:
         """The state of a checkpoint that belongs to this picture, if there is one."""
         exactly = self._prepared.settings.deterministic
         try:
@@ -174,7 +174,9 @@ class Attempt:
         self._writing = self._writer.submit(self._write, owner, reached, state)
         return self._writing
 
-    def _write(self, owner: checkpoint.Owner, reached: checkpoint.Reached, state: bytes) -> None:
+    def _write(
+        self, owner: checkpoint.Owner, reached: checkpoint.Reached, state: bytes | memoryview
+    ) -> None:
         try:
             checkpoint.save(self._task.checkpoint, owner, reached, state)
         except StorageError as error:

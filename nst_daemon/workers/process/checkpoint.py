@@ -56,7 +56,7 @@ class Reached:
     resumed: tuple[int, ...] = field(default=())
 
 
-def save(path: Path, owner: Owner, reached: Reached, state: bytes) -> None:
+def save(path: Path, owner: Owner, reached: Reached, state: bytes | memoryview) -> None:
     """Write the checkpoint, durably and atomically.
 
     Raises:
@@ -64,13 +64,14 @@ def save(path: Path, owner: Owner, reached: Reached, state: bytes) -> None:
     """
     frames = [b64encode(frame).decode() for frame in reached.frames]
     values = {"owner": asdict(owner), "reached": asdict(reached) | {"frames": frames}}
-    head = json.dumps(values, default=str)
-    rest = head.encode() + b"\n" + state
-    digest = hashlib.sha256(rest).hexdigest().encode()
-    files.write_atomic(path, _MAGIC + digest + b"\n" + rest)
+    head = json.dumps(values, default=str).encode() + b"\n"
+    digest = hashlib.sha256(head)
+    digest.update(state)  # not joined to the head: it is large
+    first = _MAGIC + digest.hexdigest().encode() + b"\n"
+    files.write_atomic(path, first, head, state)
 
 
-def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[Reached, bytes] | None:
+def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[Reached, memoryview] | None:
     """How far the painting was and the engine's state; None if there is no checkpoint.
 
     Args:
@@ -98,13 +99,14 @@ def load(path: Path, owner: Owner, *, exactly: bool) -> tuple[Reached, bytes] | 
     return reached, state
 
 
-def _verified(data: bytes) -> tuple[dict[str, Any], bytes]:
+def _verified(data: bytes) -> tuple[dict[str, Any], memoryview]:
     """Header and state. Raises UnusableCheckpoint if the digest differs."""
-    first, _, rest = data.partition(b"\n")
-    if first != _MAGIC + hashlib.sha256(rest).hexdigest().encode():
+    start = data.find(b"\n") + 1
+    rest = memoryview(data)[start:]  # a slice of the bytes would be a copy
+    if data[:start] != _MAGIC + hashlib.sha256(rest).hexdigest().encode() + b"\n":
         raise UnusableCheckpoint("is damaged")
-    head, _, state = rest.partition(b"\n")
-    return json.loads(head), state
+    end = data.index(b"\n", start)
+    return json.loads(data[start:end]), rest[end + 1 - start :]
 
 
 def _compare(found: dict[str, object], wanted: Mapping[str, object]) -> None:

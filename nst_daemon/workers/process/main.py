@@ -195,7 +195,6 @@ class Worker:
 
     def _next(self) -> _Job | None:
         """The next job, once it can be painted; None when it is time to end."""
-        idle = True
         with self._changed:
             while not self._stopping and self._leaving is None:
                 job = self._first_waiting()
@@ -203,11 +202,10 @@ class Worker:
                     job.taken = True
                     self._announce(job)
                     return job
-                if idle:
-                    machine.trim_heap()
-                idle = False
                 # A signal may set _stopping just before this.
-                self._changed.wait(ALIVE_SECONDS)
+                notified = self._changed.wait(ALIVE_SECONDS)
+                if not notified and not self._jobs:
+                    machine.trim_heap()  # the last picture is written by now
         return None
 
     def _first_waiting(self) -> _Job | None:

@@ -90,10 +90,10 @@ class RendererProtocol(Protocol):
     def prepare(self, task: Task) -> Any:
         """Decode the inputs, compute the targets: a `PreparedProtocol`. Called in one thread while another paints."""
 
-    def paint(self, prepared: Any, state: bytes | None) -> Generator[Any]:
+    def paint(self, prepared: Any, state: bytes | memoryview | None) -> Generator[Any]:
         """Paint, yielding a `StepProtocol` after each iteration; state: from `dump`."""
 
-    def dump(self, step: Any) -> bytes:
+    def dump(self, step: Any) -> bytes | memoryview:
         """The state from which `paint` continues after this step."""
 
     def finish(self, prepared: Any, step: Any) -> RenderingProtocol:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import mmap
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO, Any, cast
 
 import torch
 from PIL import Image
@@ -19,6 +21,9 @@ from nst_daemon.painter import NamedFile, Painter, Prepared, Rendering
 from nst_daemon.pictures.destination import Destination
 from nst_daemon.workers.messages import Provisioning, Task, WorkerOptions
 from nst_daemon.workers.process.protocols import Report
+
+#: Bytes of a saved state besides its tensors, at most.
+DUMP_ROOM = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class Renderer:
         )
         return RenderJob(prepared)
 
-    def paint(self, job: RenderJob, state: bytes | None) -> Generator[Step]:
+    def paint(self, job: RenderJob, state: bytes | memoryview | None) -> Generator[Step]:
         """Paint, yielding after each iteration."""
         loaded = None
         if state is not None:
@@ -133,11 +138,15 @@ class Renderer:
         device = self._painter.device
         return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
 
-    def dump(self, step: Step) -> bytes:
-        """The step's state as torch writes it."""
-        buffer = io.BytesIO()
-        torch.save(step.state(), buffer)
-        return buffer.getvalue()
+    def dump(self, step: Step) -> memoryview:
+        """The step's state as torch writes it.
+
+        In memory of its own: as a block of the C library's heap it would leave a gap that nothing else fills.
+        """
+        state = step.state(copied=False)
+        room = mmap.mmap(-1, DUMP_ROOM + _bytes(state))
+        torch.save(state, cast("IO[bytes]", room))
+        return memoryview(room)[: room.tell()]
 
     def finish(self, job: RenderJob, step: Step) -> Rendering:
         """The last good picture of a painting. Raises PaintingError if there is none."""
@@ -150,3 +159,11 @@ class Renderer:
     def explain(self, error: BaseException) -> NstError | None:
         """What an exception of a library means."""
         return explain(error)
+
+
+def _bytes(state: Mapping[str, Any]) -> int:
+    """The bytes of all tensors of a state."""
+    parts = [
+        _bytes(v) if isinstance(v, Mapping) else getattr(v, "nbytes", 0) for v in state.values()
+    ]
+    return sum(parts)

@@ -1,0 +1,131 @@
+"""What a user waits for before the first iteration, and the memory of a worker.
+
+    python -m benchmarks.first [--size 512] [--repeat 3]
+
+A worker: seconds from its start to its being ready, each step of it, and from there to the first iteration of its first
+job; its resident memory when it is ready, at most during two jobs, and when it is idle again. The command `stylize`:
+its seconds without those of the painting. Every process starts with an empty folder for ONNX files and style
+statistics, but with its files in the system's cache. Printed are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from benchmarks.drawings import draw_painting, draw_scene
+from benchmarks.workers import Tasks, events
+from nst_daemon.machine import proc_bytes
+from nst_daemon.workers.local import LocalExecutor
+from nst_daemon.workers.messages import (
+    Died,
+    Failed,
+    Loading,
+    Progress,
+    Ready,
+    Staged,
+    WorkerOptions,
+)
+
+#: Seconds after the last job until a worker counts as idle.
+IDLE = 3.0
+#: Iterations of each job.
+ITERATIONS = 8
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--repeat", type=int, default=3)
+    args = parser.parse_args()
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in range(args.repeat):
+        for measure in (worker, command):
+            with tempfile.TemporaryDirectory() as folder:
+                for name, figure in measure(Path(folder), args.size).items():
+                    found[name].append(figure)
+    for name, figures in found.items():
+        print(f"{name:50} {median(figures):8.2f}")
+
+
+def worker(folder: Path, size: int) -> dict[str, float]:
+    """Seconds and MB of a worker that paints two pictures."""
+    executor = LocalExecutor(["cpu"], WorkerOptions(weights="bundled", cache_dir=folder / "cache"))
+    found: dict[str, float] = {}
+    memory, step, left = [0.0], "starting the process", 2
+    began = since = time.monotonic()
+    executor.start()
+    for event in events(executor):
+        now = time.monotonic()
+        match event:
+            case Loading(step=said) if said != step:
+                found[f"worker: {step}, s"] = now - since
+                step, since = said, now
+            case Ready():
+                found[f"worker: {step}, s"] = now - since
+                found["worker: start to ready, s"] = now - began
+                found["worker: memory when ready, MB"] = resident()
+                for task in Tasks(folder, size, ITERATIONS)(left):
+                    executor.submit(task)
+                since = time.monotonic()
+            case Progress(done=1):
+                found.setdefault("worker: ready to first iteration, s", now - since)
+            case Staged():
+                left -= 1
+            case Failed() | Died():
+                raise SystemExit(f"cannot go on: {event}")
+        memory.append(resident())
+        if not left:
+            break
+    found["worker: memory at most while it paints, MB"] = max(memory)
+    time.sleep(IDLE)
+    found["worker: memory when idle, MB"] = resident()
+    executor.stop(10.0)
+    return found
+
+
+def resident() -> float:
+    """Resident MB of this process's child."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    each = [proc_bytes(Path(f"/proc/{pid}/status")).get("VmRSS", 0.0) for pid in children]
+    return max(each, default=0.0) / 1e6
+
+
+def command(folder: Path, size: int) -> dict[str, float]:
+    """Seconds of `nst-daemon stylize` that it does not paint."""
+    content, style = folder / "content.jpg", folder / "style.jpg"
+    draw_scene(1024, 768).save(content)
+    draw_painting(1024, 768).save(style)
+    began = time.monotonic()
+    done = subprocess.run(  # noqa: S603 (our own program)
+        [
+            *(sys.executable, "-m", "nst_daemon", "stylize", content, style),
+            *("-o", folder / "out.png", "--size", str(size), "--json", "--quiet"),
+            *("--set", "scales=[1.0]", "--set", f"iterations={ITERATIONS}"),
+        ],
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.monotonic() - began
+    spent = json.loads(done.stdout)["seconds"]
+    return {
+        "stylize: all but painting, s": seconds - spent["paint"],
+        "stylize: preparing, s": spent["prepare"],
+    }
+
+
+if __name__ == "__main__":
+    main()
