@@ -118,10 +118,10 @@ def style_sums(features: Tensor, guide: Tensor | None = None) -> StyleSums:
         features: (1, N, h, w).
         guide: (1, R, h, w), weights w ≥ 0; None for one region of equal weights.
     """
-    F = precise(features).flatten(2)[0]  # (N, M)
     if guide is None:
-        products: Tensor = cast("Any", _Products).apply(F)
-        return StyleSums(products[None], F.sum(1)[None], F.new_full((1,), F.shape[1]))
+        products, added = cast("Any", _Moments).apply(features)
+        return StyleSums(products[None], added[None], added.new_full((1,), features[0, 0].numel()))
+    F = precise(features).flatten(2)[0]  # (N, M)
     w = guide.to(F.dtype).flatten(2)[0]  # (R, M)
     return StyleSums(torch.stack([(F * row) @ F.T for row in w]), w @ F.T, w.sum(1))
 
@@ -142,21 +142,26 @@ def _energy(x: Tensor) -> Tensor:
     return norm.square()
 
 
-class _Products(torch.autograd.Function):
-    """F Fᵀ of F (N, M). The general derivative of a matrix product would cost twice as much."""
+class _Moments(torch.autograd.Function):
+    """F Fᵀ (N, N) and the sums (N,) over the positions of a map (1, N, h, w), as `precise` says.
+
+    The general derivatives would cost twice as much. The gradient is computed in the type of the map, which it has
+    anyway.
+    """
 
     @staticmethod
-    def forward(ctx: Any, F: Tensor) -> Tensor:
-        ctx.save_for_backward(F)
-        return F @ F.T
+    def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(features)
+        F = precise(features).flatten(2)[0]
+        return F @ F.T, F.sum(1)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        (F,) = ctx.saved_tensors
-        gradient: Tensor = (
-            F.T @ (slope + slope.T)
-        ).T  # in this order its memory layout is that of the maps
-        return gradient
+    def backward(ctx: Any, products: Tensor, added: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        F = features.flatten(2)[0]
+        factors = (products + products.T).to(F.dtype)
+        gradient = torch.addmm(added.to(F.dtype)[None], F.T, factors)  # (M, N), in the maps' order
+        return gradient.T.reshape(features.shape)
 
 
 def content_loss(squares: Tensor, count: int, form: str) -> Tensor:

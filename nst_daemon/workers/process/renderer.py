@@ -144,7 +144,9 @@ class Renderer:
         In memory of its own: as a block of the C library's heap it would leave a gap that nothing else fills.
         """
         state = step.state(copied=False)
-        room = mmap.mmap(-1, DUMP_ROOM + _bytes(state))
+        size = DUMP_ROOM + _bytes(state)
+        # Private, so that it counts for this process's limit.
+        room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         torch.save(state, cast("IO[bytes]", room))
         return memoryview(room)[: room.tell()]
 
