@@ -2,10 +2,11 @@
 
     python -m benchmarks.first [--size 512] [--repeat 3]
 
-A worker: seconds from its start to its being ready, each step of it, and from there to the first iteration of its first
-job; its resident memory when it is ready, at most during two jobs, and when it is idle again. The command `stylize`:
-its seconds without those of the painting. Every process starts with an empty folder for ONNX files and style
-statistics, but with its files in the system's cache. Printed are medians.
+A worker: seconds from its start to its being ready, and from there to the first iteration of its first job; its
+resident memory when it is ready, at most during two jobs with the default settings, of which the second is prepared
+while the first is painted, and when it is idle again. The command `stylize`: its seconds without those of the painting.
+Every process starts with an empty folder for ONNX files and style statistics, but with its files in the system's cache.
+Printed are medians.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks.drawings import draw_painting, draw_scene
 from benchmarks.workers import Tasks, events
+from nst_daemon.engine.settings import resolve
 from nst_daemon.machine import proc_bytes
 from nst_daemon.workers.local import LocalExecutor
 from nst_daemon.workers.messages import (
     Died,
     Failed,
-    Loading,
     Progress,
     Ready,
     Staged,
@@ -37,7 +39,7 @@ from nst_daemon.workers.messages import (
 
 #: Seconds after the last job until a worker counts as idle.
 IDLE = 3.0
-#: Iterations of each job.
+#: Iterations of the command at each size.
 ITERATIONS = 8
 
 
@@ -63,21 +65,16 @@ def worker(folder: Path, size: int) -> dict[str, float]:
     """Seconds and MB of a worker that paints two pictures."""
     executor = LocalExecutor(["cpu"], WorkerOptions(weights="bundled", cache_dir=folder / "cache"))
     found: dict[str, float] = {}
-    memory, step, left = [0.0], "starting the process", 2
-    began = since = time.monotonic()
+    left, since = 2, time.monotonic()
     executor.start()
     for event in events(executor):
         now = time.monotonic()
         match event:
-            case Loading(step=said) if said != step:
-                found[f"worker: {step}, s"] = now - since
-                step, since = said, now
             case Ready():
-                found[f"worker: {step}, s"] = now - since
-                found["worker: start to ready, s"] = now - began
-                found["worker: memory when ready, MB"] = resident()
+                found["worker: start to ready, s"] = now - since
+                found["worker: memory when ready, MB"] = memory("VmRSS")
                 for task in Tasks(folder, size, ITERATIONS)(left):
-                    executor.submit(task)
+                    executor.submit(replace(task, settings=resolve({"size": size})))
                 since = time.monotonic()
             case Progress(done=1):
                 found.setdefault("worker: ready to first iteration, s", now - since)
@@ -85,20 +82,19 @@ def worker(folder: Path, size: int) -> dict[str, float]:
                 left -= 1
             case Failed() | Died():
                 raise SystemExit(f"cannot go on: {event}")
-        memory.append(resident())
         if not left:
             break
-    found["worker: memory at most while it paints, MB"] = max(memory)
+    found["worker: memory at most, MB"] = memory("VmHWM")
     time.sleep(IDLE)
-    found["worker: memory when idle, MB"] = resident()
+    found["worker: memory when idle, MB"] = memory("VmRSS")
     executor.stop(10.0)
     return found
 
 
-def resident() -> float:
-    """Resident MB of this process's child."""
+def memory(field: str) -> float:
+    """A field of /proc/PID/status in MB, of the child of this process that has most."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    each = [proc_bytes(Path(f"/proc/{pid}/status")).get("VmRSS", 0.0) for pid in children]
+    each = [proc_bytes(Path(f"/proc/{pid}/status")).get(field, 0.0) for pid in children]
     return max(each, default=0.0) / 1e6
 
 
@@ -112,7 +108,7 @@ def command(folder: Path, size: int) -> dict[str, float]:
         [
             *(sys.executable, "-m", "nst_daemon", "stylize", content, style),
             *("-o", folder / "out.png", "--size", str(size), "--json", "--quiet"),
-            *("--set", "scales=[1.0]", "--set", f"iterations={ITERATIONS}"),
+            *("--set", f"iterations={ITERATIONS}"),
         ],
         env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
         check=True,
