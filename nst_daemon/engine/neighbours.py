@@ -12,25 +12,24 @@ the picture are held back (`HUB`), which prevents large areas of one repeated pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst_daemon.engine.directions import Directions, precise
+from nst_daemon.engine.directions import Directions, SharedDirections, precise
 from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings
+from nst_daemon.engine.vgg import VGG
 from nst_daemon.pictures.raster import Size
-
-if TYPE_CHECKING:
-    from nst_daemon.engine.sampled import SampledMatching
 
 #: Side of a cell, in pixels: hypercolumns are compared at a quarter of the size (Kolkin et al. 2022, §3.1).
 CELL = 4
@@ -51,6 +50,7 @@ BLOCKS = {"cpu": 1 << 22, "cuda": 1 << 26, "mps": 1 << 24}
 
 #: Layer → (1, N, h, w).
 Maps = Mapping[str, Tensor]
+Targets = Mapping[str, Directions | SharedDirections]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,10 @@ class StyleMaps:
     labels: Tensor | None
     share: float
 
+    def mean(self, layer: str) -> Tensor:
+        """(N,), of the features of a layer."""
+        return precise(self.maps[layer]).mean((0, 2, 3))
+
     @property
     def cells(self) -> Size:
         """Rows and columns of cells."""
@@ -76,8 +80,22 @@ class StyleMaps:
         return cells_of((h * stride, w * stride))
 
 
+class StyleAtScale(Protocol):
+    """What is known of a style at the size of one scale."""
+
+    @property
+    def share(self) -> float:
+        """Of the blend, > 0."""
+
+    def mean(self, layer: str) -> Tensor:
+        """(N,), of the features of a layer."""
+
+
+S = TypeVar("S", bound=StyleAtScale)
+
+
 @dataclass(frozen=True, eq=False)
-class Matching:
+class TargetSearch(ABC, Generic[S]):
     """The objective of one scale, whose targets are found when the scale begins.
 
     Attributes:
@@ -92,7 +110,7 @@ class Matching:
 
     settings: RenderSettings
     content: Tensor
-    styles: Sequence[StyleMaps]
+    styles: Sequence[S]
     labels: Tensor | None = None
     coarser: int = 0
     by_layer: bool = False
@@ -100,18 +118,49 @@ class Matching:
     #: Cosine distances need no divisors.
     energies: Mapping[str, Tensor] = field(default_factory=dict, init=False)
 
-    def begin(self, network: Callable[[Tensor], Maps], picture: Tensor) -> Pyramid:
+    def begin(self, network: VGG, picture: Tensor) -> Pyramid:
         """Find the targets for a picture (1, 3, h, w), with which the scale begins."""
         with torch.no_grad():
-            if self.by_layer:
-                directions = self._by_layer(maps_within(network, picture))
-            else:
-                directions = self._by_hypercolumn(maps_within(network, query(self, picture)))
+            directions = (
+                self._by_layer(network, picture)
+                if self.by_layer
+                else self._by_hypercolumn(network, self._query(picture))
+            )
         return Pyramid((Objective({}, {}, self.settings, directions=directions),))
 
-    def _by_hypercolumn(self, maps: Maps) -> dict[str, Directions]:
+    @abstractmethod
+    def _by_hypercolumn(self, network: VGG, picture: Tensor) -> Targets:
         """Targets at the places of the nearest hypercolumns."""
-        size = size_of(self.content)
+
+    @abstractmethod
+    def _by_layer(self, network: VGG, picture: Tensor) -> Targets:
+        """Targets for each layer by itself."""
+
+    def _query(self, picture: Tensor) -> Tensor:
+        """What is searched for: the content, and the coarser picture (1, 3, h, w) with the content's fine detail."""
+        content = self.content.to(picture.dtype)
+        if not self.coarser:
+            return content
+        weight = self.settings.content_weight
+        alpha = weight / (1 + weight) * 0.5 ** (self.coarser - 1)
+        h, w = size_of(picture)
+        blurred = resize(resize(content, (max(1, h // 2), max(1, w // 2))), (h, w))
+        # In place: these are large.
+        detailed = blurred.neg_().add_(picture).add_(content)
+        return detailed.mul_(1 - alpha).add_(content, alpha=alpha)
+
+    def _mean(self, layer: str) -> Tensor:
+        """(N,), the styles' mean by their shares."""
+        total = sum(style.share for style in self.styles)
+        means = [style.share / total * style.mean(layer) for style in self.styles]
+        return torch.stack(means).sum(0)
+
+
+class Matching(TargetSearch[StyleMaps]):
+    """A search among all features of the styles."""
+
+    def _by_hypercolumn(self, network: VGG, picture: Tensor) -> dict[str, Directions]:
+        maps, size = maps_within(network, picture), size_of(picture)
         cells, side = cells_of(size), 3 if max(size) <= PATCHED_SIDE else 1
         scales = _scales([style.maps for style in self.styles])
         candidates = [self._candidates(style) for style in self.styles]
@@ -174,10 +223,9 @@ class Matching:
             unit[0][:, here] = nnf.normalize(target.sub_(mean[:, None, None]), dim=0).to(kept)
         return Directions(mean, unit)
 
-    def _by_layer(self, maps: Maps) -> dict[str, Directions]:
-        """Targets for each layer by itself."""
+    def _by_layer(self, network: VGG, picture: Tensor) -> dict[str, Directions]:
         found = {}
-        for layer, map_ in maps.items():
+        for layer, map_ in maps_within(network, picture).items():
             mean = self._mean(layer)
             each = [_sampled(style, layer, self._relative(style)) for style in self.styles]
             table, labels = (torch.cat(parts) for parts in zip(*each, strict=True))
@@ -187,31 +235,8 @@ class Matching:
             found[layer] = Directions(mean, unit[index].T.reshape(map_.shape))
         return found
 
-    def _mean(self, layer: str) -> Tensor:
-        """(N,), the styles' mean by their shares."""
-        total = sum(style.share for style in self.styles)
-        means = [
-            style.share / total * precise(style.maps[layer]).mean((0, 2, 3))
-            for style in self.styles
-        ]
-        return torch.stack(means).sum(0)
 
-
-def query(matching: Matching | SampledMatching, picture: Tensor) -> Tensor:
-    """What is searched for: the content, and the coarser picture (1, 3, h, w) with the content's fine detail."""
-    content = matching.content.to(picture.dtype)
-    if not matching.coarser:
-        return content
-    weight = matching.settings.content_weight
-    alpha = weight / (1 + weight) * 0.5 ** (matching.coarser - 1)
-    h, w = size_of(picture)
-    blurred = resize(resize(content, (max(1, h // 2), max(1, w // 2))), (h, w))
-    # In place: these are large.
-    detailed = blurred.neg_().add_(picture).add_(content)
-    return detailed.mul_(1 - alpha).add_(content, alpha=alpha)
-
-
-def maps_within(network: Callable[[Tensor], Maps], picture: Tensor) -> dict[str, Tensor]:
+def maps_within(network: VGG, picture: Tensor) -> dict[str, Tensor]:
     """The maps (1, N, h, w) of a picture with mirrored surroundings.
 
     Without them the network's padding would be part of the features, and no part of the style resembles it.

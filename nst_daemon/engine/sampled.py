@@ -9,7 +9,7 @@ from the sample the targets are those of `engine.neighbours`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from nst_daemon.engine.directions import SharedDirections, Window
 from nst_daemon.engine.images import size_of
-from nst_daemon.engine.losses import Objective
 from nst_daemon.engine.neighbours import (
     BLOCKS,
     BORDER,
@@ -28,12 +27,10 @@ from nst_daemon.engine.neighbours import (
     MARGIN,
     SAMPLE,
     Maps,
+    TargetSearch,
     cells_of,
-    query,
 )
 from nst_daemon.engine.networks import minimum_side
-from nst_daemon.engine.pyramid import Pyramid
-from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.tiles import margin
 from nst_daemon.engine.vgg import VGG, layer_names
 from nst_daemon.pictures.raster import Size
@@ -110,6 +107,10 @@ class StyleSample:
     columns: Keys
     features: Mapping[str, Tensor]
     single: Mapping[str, Keys]
+
+    def mean(self, layer: str) -> Tensor:
+        """(N,), of the features of a layer."""
+        return self.moments[layer].mean
 
 
 @dataclass(frozen=True)
@@ -207,32 +208,10 @@ def sampled(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class SampledMatching:
-    """As `neighbours.Matching`, of samples of the styles; the attributes are the same."""
-
-    settings: RenderSettings
-    content: Tensor
-    styles: Sequence[StyleSample]
-    labels: Tensor | None = None
-    coarser: int = 0
-    by_layer: bool = False
-
-    #: Cosine distances need no divisors.
-    energies: Mapping[str, Tensor] = field(default_factory=dict, init=False)
-
-    def begin(self, network: VGG, picture: Tensor) -> Pyramid:
-        """Find the targets for a picture (1, 3, h, w), with which the scale begins."""
-        with torch.no_grad():
-            directions = (
-                self._by_layer(network, picture)
-                if self.by_layer
-                else self._by_hypercolumn(network, query(self, picture))
-            )
-        return Pyramid((Objective({}, {}, self.settings, directions=directions),))
+class SampledMatching(TargetSearch[StyleSample]):
+    """A search among samples of the styles, from tile to tile."""
 
     def _by_hypercolumn(self, network: VGG, picture: Tensor) -> dict[str, SharedDirections]:
-        """Targets at the places of the nearest hypercolumns."""
         size, styles = size_of(picture), self.styles
         together = {
             layer: sum((style.moments[layer] for style in styles), Moments())
@@ -250,7 +229,7 @@ class SampledMatching:
             search.find(*tile.columns())
         found = {}
         for layer in together:
-            mean, stride = self._mean(layer, picture), minimum_side([layer])
+            mean, stride = self._mean(layer).to(picture), minimum_side([layer])
             features = torch.cat([style.features[layer] for style in styles]).flatten(0, 1)
             found[layer] = SharedDirections(
                 mean,
@@ -263,7 +242,6 @@ class SampledMatching:
         return found
 
     def _by_layer(self, network: VGG, picture: Tensor) -> dict[str, SharedDirections]:
-        """Targets for each layer by itself."""
         size, searches, tables = size_of(picture), {}, {}
         for layer in self.styles[0].single:
             keys = _joined([style.single[layer] for style in self.styles])
@@ -280,7 +258,7 @@ class SampledMatching:
                 search.find(*tile.rows(layer))
         found = {}
         for layer, search in searches.items():
-            mean = self._mean(layer, picture)
+            mean = self._mean(layer).to(picture)
             found[layer] = SharedDirections(
                 mean,
                 _unit(tables[layer], mean),
@@ -290,12 +268,6 @@ class SampledMatching:
                 size=_map_size(size, layer),
             )
         return found
-
-    def _mean(self, layer: str, like: Tensor) -> Tensor:
-        """(N,), the styles' mean by their shares."""
-        total = sum(style.share for style in self.styles)
-        means = [style.share / total * style.moments[layer].mean for style in self.styles]
-        return torch.stack(means).sum(0).to(like)
 
 
 class _Search:

@@ -369,7 +369,7 @@ class _Loop:
         self.origin = base
         self.good, self.good_loss, self.fresh = base, float("inf"), True
         self.preconditioner = Preconditioner(base, s.precondition)
-        start, step = self.preconditioner.start, self._step()
+        start, step = self.preconditioner.start(), self._step()
         if s.optimizer == "lbfgs":
             self.optimizer = LBFGS(
                 start,

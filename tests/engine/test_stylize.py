@@ -578,7 +578,7 @@ def test_the_preconditioner_is_self_adjoint_and_full() -> None:
     right = a @ preconditioner.gradient(b.view(base.shape))
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
     assert preconditioner.gain.min() > 0.7
-    assert torch.equal(preconditioner.picture(preconditioner.start), base)
+    assert torch.equal(preconditioner.picture(preconditioner.start()), base)
 
 
 def test_bfloat16_paints_almost_the_same(scene_of: SceneMaker) -> None:
