@@ -82,7 +82,7 @@ def test_the_result_keeps_what_belongs_to_the_content(painter: Painter) -> None:
 
 #: The last check of this painting finds no further improvement, and rolls back.
 ROLLED_BACK: dict[str, Any] = {
-    "preset": "gatys-pytorch", "size": 64, "iterations": [11], "scales": [1.0], "step": 30.0
+    "preset": "gatys-pytorch", "size": 64, "iterations": [11], "scales": [1.0], "step": 10.0
 }  # fmt: skip
 
 

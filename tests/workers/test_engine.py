@@ -176,7 +176,7 @@ def test_a_rollback_at_the_last_check_stages_the_last_good_picture(
 ) -> None:
     """A painting whose last check rolls back is staged, with finite losses and a note that says so."""
     settings = {
-        "preset": "gatys-pytorch", "size": 64, "iterations": [11], "scales": [1.0], "step": 30.0
+        "preset": "gatys-pytorch", "size": 64, "iterations": [11], "scales": [1.0], "step": 10.0
     }  # fmt: skip
     task = jobs.of("dog", CONTENT.read_bytes(), STYLE.read_bytes(), settings=settings)
     assert isinstance(lasting.paint(task), Staged)
