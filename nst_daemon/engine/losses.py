@@ -28,6 +28,8 @@ from nst_daemon.engine.directions import (
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.settings import RenderSettings
 
+#: Values that are converted to a wider type at a time.
+CONVERTED = 1 << 26
 #: The least energy of a covariance as a divisor, relative to that of the Gram matrix.
 LEAST_COVARIANCE = 0.01
 
@@ -136,10 +138,15 @@ def statistics(features: Tensor, guide: Tensor | None = None) -> StyleStatistics
 
 
 def _energy(x: Tensor) -> Tensor:
-    """Σ x² (), without memory for the squares, and summed as `precise` says."""
+    """Σ x² () of a tensor (…, h, w), summed as `precise` says, without memory for the squares.
+
+    A large tensor of a narrower type is converted some rows at a time.
+    """
     wide = torch.promote_types(x.dtype, torch.float32)
-    norm: Tensor = torch.linalg.vector_norm(x, dtype=wide)
-    return norm.square()
+    rows = max(1, (x.shape[-2] * CONVERTED) // x.numel())
+    parts = torch.split(x, rows, -2)
+    norms = torch.stack([torch.linalg.vector_norm(part, dtype=wide) for part in parts])
+    return norms.square().sum()
 
 
 class _Moments(torch.autograd.Function):
@@ -433,7 +440,7 @@ class Objective:
         # these, but a fused convolution's ReLU may make 0 of NaN (`fusion.conv_relu`), and tv may have no weight.
         # Squares are infinite from 1e19 on, far below the pixels whose activations overflow: these grow by some
         # powers of ten through a network, and float32 and bfloat16 end at 3e38.
-        return values + 0 * image.detach().square().sum()
+        return values + 0 * _energy(image.detach())
 
     def terms_at_zero(self, image: Tensor) -> Tensor:
         """The terms (terms,) for activations that are all zero; image (1, 3, H, W) gives the size and tv."""

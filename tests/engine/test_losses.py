@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nst_daemon.engine import losses
 from nst_daemon.engine.losses import Objective, StyleStatistics, statistics, tv_loss
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.vgg import VGG
@@ -374,3 +375,11 @@ def test_terms_at_zero_are_those_of_zero_activations(calibrate: str, gram_norm: 
     objective = Objective(P, {k: statistics(P[k]) for k in settings.style_layers}, settings)
     nothing = objective({layer: torch.zeros_like(m) for layer, m in P.items()}, image)
     torch.testing.assert_close(objective.terms_at_zero(image), nothing)
+
+
+def test_an_energy_is_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Σ x² of float16 values, converted a few rows at a time, is that in float64."""
+    x = torch.randn(1, 8, 50, 40, generator=torch.Generator().manual_seed(0)).half()
+    monkeypatch.setattr(losses, "CONVERTED", 700)
+    wanted = float(x.double().square().sum())
+    assert float(losses._energy(x)) == pytest.approx(wanted, rel=1e-6)
