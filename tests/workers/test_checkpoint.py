@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +16,7 @@ from nst_daemon.errors import StorageError
 from nst_daemon.report.history import Sample
 from nst_daemon.workers.process import checkpoint
 from nst_daemon.workers.process.checkpoint import Owner, Reached, UnusableCheckpoint
+from nst_daemon.workers.process.renderer import Renderer
 
 OWNER = Owner({"inputs": [("content", "ab")], "settings": {"betas": (0.9, 0.99)}}, {"threads": 2})
 REACHED = Reached(
@@ -76,3 +81,15 @@ def test_what_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     """A folder that is not there is a StorageError, which pauses the queue, and not a crash."""
     with pytest.raises(StorageError):
         checkpoint.save(tmp_path / "none" / "c", OWNER, REACHED, b"")
+
+
+def test_a_state_of_views_is_dumped_whole() -> None:
+    """Tensors that are small parts of large ones, which torch saves as well, come back from a dump."""
+    large = torch.arange(4 << 20, dtype=torch.float32)
+    state = {"scale": 1, "tensors": {"good": large[:5]}, "optimizer": {"base": large[7:9]}}
+    step: Any = SimpleNamespace(state=lambda *, copied: state)
+    renderer: Any = None  # the dump needs none
+    dumped = Renderer.dump(renderer, step)
+    found = torch.load(io.BytesIO(dumped), weights_only=True)
+    assert found["tensors"]["good"].tolist() == [0, 1, 2, 3, 4]
+    assert (found["scale"], found["optimizer"]["base"].tolist()) == (1, [7, 8])

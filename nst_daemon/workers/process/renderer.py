@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.device_errors import explain
@@ -164,8 +165,11 @@ class Renderer:
 
 
 def _bytes(state: Mapping[str, Any]) -> int:
-    """The bytes of all tensors of a state."""
-    parts = [
-        _bytes(v) if isinstance(v, Mapping) else getattr(v, "nbytes", 0) for v in state.values()
-    ]
-    return sum(parts)
+    """The bytes of a state's tensors as torch saves them: with all of the memory that a view is a part of."""
+    found = 0
+    for value in state.values():
+        if isinstance(value, Mapping):
+            found += _bytes(value)
+        elif isinstance(value, Tensor):
+            found += value.untyped_storage().nbytes()
+    return found
