@@ -85,7 +85,7 @@ def worker(folder: Path, size: int) -> dict[str, float]:
         if not left:
             break
     found["worker: memory at most, MB"] = memory("VmHWM")
-    time.sleep(IDLE)
+    time.sleep(IDLE)  # another process is watched: there is no clock to inject
     found["worker: memory when idle, MB"] = memory("VmRSS")
     executor.stop(10.0)
     return found

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nst_daemon.engine.blocks import blocks
+
 #: Values in a block of positions.
 BLOCK = 1 << 20
 #: Lengths below this are divided by it (`torch.nn.functional.normalize`).
@@ -49,7 +51,7 @@ class _CosineInBlocks(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, mean: Tensor, unit: Tensor) -> Tensor:
         F, T = _last(features), _last(unit)
         lengths, cosines = mean.new_empty(F.shape[:2]), mean.new_empty(F.shape[:2])
-        for here, centred, directions in _blocks(F, mean, T):
+        for here, centred, directions in _rows(F, mean, T):
             torch.linalg.vector_norm(centred, dim=2, out=lengths[here])
             torch.sum(centred.mul_(directions), 2, out=cosines[here])
         cosines /= lengths.clamp_min(LEAST)
@@ -67,7 +69,7 @@ class _CosineInBlocks(torch.autograd.Function):
         along = torch.where(lengths >= LEAST, slope * cosines * inverse.square(), 0.0)
         found = torch.empty_like(features, memory_format=torch.channels_last)
         into = _last(found)
-        for here, centred, directions in _blocks(F, mean, T):
+        for here, centred, directions in _rows(F, mean, T):
             centred.mul_(along[here][..., None])
             into[here] = centred.addcmul_(directions, across[here][..., None])
         return found, None, None
@@ -104,22 +106,17 @@ def _last(x: Tensor) -> Tensor:
     return x[0].permute(1, 2, 0)
 
 
-def _blocks(F: Tensor, mean: Tensor, T: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Some rows of F less μ (N,), and of T, both (h, w, N), at a time; each in the memory of the ones before.
+def _rows(F: Tensor, mean: Tensor, T: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some rows of F less μ (N,), and of T, both (h, w, N), at a time; those of F in the memory of the ones before.
 
-    They are converted at once: operations of mixed types are not vectorised.
+    Both in μ's type: operations of mixed types are not vectorised.
     """
     h, w, N = F.shape
     step = min(h, max(1, BLOCK // (w * N)))
     block = mean.new_empty(step, w, N)
-    converted = block if T.dtype == block.dtype else torch.empty_like(block)
-    for start in range(0, h, step):
-        here = slice(start, min(h, start + step))
-        length = here.stop - start
-        directions = T[here]
-        if T.dtype != block.dtype:
-            directions = converted[:length].copy_(directions)
-        yield here, block[:length].copy_(F[here]).sub_(mean), directions
+    for here in blocks(h, step):
+        centred = block[: here.stop - here.start].copy_(F[here]).sub_(mean)
+        yield here, centred, T[here].to(block.dtype)
 
 
 def _maxima(x: Tensor) -> Tensor:

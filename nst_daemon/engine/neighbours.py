@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from nst_daemon.engine.blocks import blocks
 from nst_daemon.engine.directions import Directions, SharedDirections, precise
 from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective
@@ -48,8 +49,12 @@ MARGIN = 32
 #: Similarities that are computed at a time: on a CPU what its caches hold, on a GPU what keeps it busy.
 BLOCKS = {"cpu": 1 << 22, "cuda": 1 << 26, "mps": 1 << 24}
 
+#: Values of a target that are copied at a time.
+COPIED = 1 << 20
+
 #: Layer → (1, N, h, w).
 Maps = Mapping[str, Tensor]
+#: Layer → its target.
 Targets = Mapping[str, Directions | SharedDirections]
 
 
@@ -209,7 +214,7 @@ class Matching(TargetSearch[StyleMaps]):
         # In the memory order of the maps: mixed orders slow every comparison down.
         kept = self.styles[0].maps[layer].dtype
         unit = torch.empty_like(like, dtype=kept, memory_format=torch.channels_last)
-        for here in _blocks(like):
+        for here in blocks(h, max(1, COPIED // like[0, :, 0].numel())):
             target = torch.zeros_like(like[0][:, here], dtype=mean.dtype)
             for style, begin, end in zip(self.styles, offsets, offsets[1:], strict=False):
                 width = style.cells[1]
@@ -378,13 +383,6 @@ def _sampled(style: StyleMaps, layer: str, share: float) -> tuple[Tensor, Tensor
     rows = _thinned(index, max(1.0, len(index) / max(1, round(SAMPLE * share))))
     labels = _labels_at(style.labels, size_of(map_), map_.device)
     return precise(map_[0].flatten(1).T[rows]), labels[rows]
-
-
-def _blocks(map_: Tensor) -> list[slice]:
-    """Some rows of a map (1, N, h, w) at a time, of about a MiB of values."""
-    h = map_.shape[2]
-    step = max(1, (h << 20) // map_.numel())
-    return [slice(start, min(h, start + step)) for start in range(0, h, step)]
 
 
 def _inner(size: Size, device: torch.device) -> Tensor:

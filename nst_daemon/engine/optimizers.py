@@ -9,12 +9,13 @@ The state is changed in place, so that an iteration can be repeated as a CUDA gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.blocks import blocks
 from nst_daemon.engine.device import widest_float
 
 State = dict[str, Tensor]
@@ -101,11 +102,10 @@ class LBFGS:
         self._move(along)
         self.count += 1
 
-    def _parts(self) -> Iterator[slice]:
+    def _parts(self) -> list[slice]:
         """Parts of the vectors that are worked on at a time, so that no step needs another vector of their length."""
         n = self.base.numel()
-        longest = PART if self.base.device.type == "cpu" else n
-        return (slice(start, min(start + longest, n)) for start in range(0, n, longest))
+        return blocks(n, PART if self.base.device.type == "cpu" else n)
 
     def _remember(self, gradient: Tensor, accepted: Tensor, wanted: Tensor) -> Tensor:
         """Put the last step's pair into the next slot and update the inner products.

@@ -499,12 +499,12 @@ class _Loop:
 
     def state(self, *, copied: bool) -> dict[str, Any]:
         tensors = {name: getattr(self, name) for name in (*self._TENSORS, *self._IN_PLACE)}
-        optimizer = self.optimizer.state()
+        taken = _copied if copied else dict
         return {
             "settings": asdict(self.settings),
             "sizes": [list(scale.size) for scale in self.scene.scales],
-            "tensors": _copied(tensors) if copied else tensors,
-            "optimizer": _copied(optimizer) if copied else optimizer,
+            "tensors": taken(tensors),
+            "optimizer": taken(self.optimizer.state()),
             **{name: copy.copy(getattr(self, name)) for name in self._VALUES},
         }
 
