@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nst_daemon.engine.blocks import blocks
 from nst_daemon.engine.optimizers import LBFGS, Adam
 from nst_daemon.engine.preconditioner import Preconditioner
 from nst_daemon.engine.pyramid import Evaluated
@@ -64,11 +65,26 @@ class Iteration:
             values, total, gradient = self._evaluate(image)
         else:
             outside = (image < 0).logical_or_(image > 1)
+            # The objective is that of the picture as it is saved.
             values, total, gradient = self._evaluate(image.clamp_(0, 1))
-            # The objective is that of the picture as it is saved. At a clamped pixel the part of the gradient that
-            # leads further out is dropped (projected gradient; Bertsekas 1982).
-            outwards = torch.where(image > 0.5, gradient < 0, gradient > 0).logical_and_(outside)
-            gradient = gradient.masked_fill_(outwards, 0.0)
-            del outside, outwards
+            _project(gradient, image, outside)
+            del outside
         del image  # the gradient needs room
         return values, total, self._preconditioner.gradient(gradient)
+
+
+def _project(gradient: Tensor, image: Tensor, clamped: Tensor) -> None:
+    """Drop the part of a gradient that leads further out where the picture was clamped to [0, 1].
+
+    This is a projected gradient (Bertsekas 1982). Done channel by channel on a CPU: four masks of a large picture would
+    take more memory than the picture.
+
+    Args:
+        gradient: (1, 3, h, w), changed in place.
+        image: (1, 3, h, w) in [0, 1].
+        clamped: (1, 3, h, w) bool.
+    """
+    channels = blocks(3, 1 if image.device.type == "cpu" else 3)
+    for x, g, outside in ((t[:, part] for t in (image, gradient, clamped)) for part in channels):
+        outwards = torch.where(x > 0.5, g < 0, g > 0).logical_and_(outside)
+        g.masked_fill_(outwards, 0.0)

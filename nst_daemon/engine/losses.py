@@ -376,7 +376,8 @@ class Objective:
         means = [target.mean for target in self.style.values()]
         means += [target.mean for target in self.directions.values()]
         some = next(iter([*self.content.values(), *means]))
-        self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=some.dtype)
+        wide = torch.promote_types(some.dtype, torch.float32)
+        self.weights = torch.tensor(list(weights.values()), device=some.device, dtype=wide)
         self.calibrated = settings.calibrate == "auto"
         self.energies = self._energies()
         self.covariances = {

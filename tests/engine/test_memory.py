@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nst_daemon import machine
 from nst_daemon.engine import memory
+from nst_daemon.engine import scene as scene_module
 from nst_daemon.engine.evaluation import whole
 from nst_daemon.engine.memory import (
     FIXED_BYTES,
@@ -181,6 +182,23 @@ def test_a_plan_chosen_beforehand_never_runs_out(scene_of: SceneMaker) -> None:
     assert step.events == (
         "scale 1, iteration 0: 0 bytes of memory is free: a history of 2 in bfloat16, tiles of 16 px",
     )
+
+
+@pytest.mark.parametrize("style_loss", ["gram", "covariance", "wasserstein", "neighbours"])
+def test_a_picture_that_hardly_fits_is_painted(
+    scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch, style_loss: str
+) -> None:
+    """If memory is short from the start each kind of objective ends, in the last plan, near the loss of the first."""
+    settings = resolve(SINGLE, {"style_loss": style_loss})
+    whole_scene, network = scene_of(settings)
+    *_, expected = stylize(whole_scene, network, settings)
+    monkeypatch.setattr(scene_module, "memory_is_short", lambda *_: True)
+    scene, network = scene_of(settings)
+    assert scene.scales[0].content.dtype == torch.float16
+    plan = memory_plans(settings, (16,), sampled=scene.sampled)[-1]
+    *_, step = stylize(scene, network, settings, plans=[plan])
+    assert step.iteration == expected.iteration
+    assert step.losses["total"] < 1.2 * expected.losses["total"]
 
 
 def test_a_plan_is_kept_over_a_restart(scene_of: SceneMaker) -> None:
