@@ -11,6 +11,7 @@ import os
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from math import ceil, inf
 from pathlib import Path
 
@@ -145,13 +146,19 @@ def limit_memory(limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    """The C library."""
+    return ctypes.CDLL(None)
+
+
 def return_freed_memory(threshold: int = 1 << 16) -> None:
     """Let the C library return freed blocks of this many bytes or more to the system at once.
 
     Without this, glibc keeps blocks of up to 32 MiB for reuse after the first one was freed. (mallopt(3))
     """
     with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, threshold)
+        _libc().mallopt(_M_MMAP_THRESHOLD, threshold)
 
 
 def keep_freed_memory() -> None:
@@ -166,13 +173,13 @@ def keep_freed_memory() -> None:
             (_M_TRIM_THRESHOLD, _KEPT),
             (_M_ARENA_MAX, 1),
         ):
-            ctypes.CDLL(None).mallopt(option, value)
+            _libc().mallopt(option, value)
 
 
 def trim_heap() -> None:
     """Return freed memory that the C library keeps to the operating system, where it can (glibc)."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        _libc().malloc_trim(0)
 
 
 class _HeapFigures(ctypes.Structure):
@@ -186,7 +193,7 @@ class _HeapFigures(ctypes.Structure):
 def _free_in_heap() -> int:
     """Bytes that the C library keeps for reuse; 0 where it does not say (not glibc, or older than 2.33)."""
     with suppress(OSError, AttributeError):
-        figures = ctypes.CDLL(None).mallinfo2
+        figures = _libc().mallinfo2
         figures.restype = _HeapFigures
         return int(figures().free)
     return 0

@@ -24,6 +24,8 @@ REDUCED_FROM = 4.0
 REDUCED_PIXELS = 1 << 20
 #: The share of the memory (`machine.memory_limit`) that decoding one file may take.
 SHARE = 0.5
+#: Decoding that takes fewer bytes than this is not checked: looking at the memory would take longer than decoding.
+LITTLE = 16 << 20
 #: Pillow reduces by whole numbers to this many times the wanted size, then resamples.
 REDUCING_GAP = 3.0
 
@@ -76,7 +78,7 @@ def require_memory(
     """Refuse a file before it is decoded if that would take too much memory.
 
     Args:
-        needed: Bytes.
+        needed: Bytes; nothing is checked below `LITTLE`.
         label: Names the file in messages.
         limit: Bytes that this process may have; `machine.memory_limit` if None.
         free: Bytes that are free now; `machine.free_memory` if None.
@@ -85,6 +87,8 @@ def require_memory(
         PictureError: It would take more than the share of the memory that one file may take.
         OutOfMemory: It would take more than is free now.
     """
+    if needed < LITTLE:
+        return
     allowed = SHARE * (machine.memory_limit() if limit is None else limit)
     if needed > allowed:
         raise PictureError(

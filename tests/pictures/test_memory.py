@@ -28,7 +28,7 @@ from nst_daemon.engine.onnx_session import unusable
 from nst_daemon.engine.settings import resolve
 from nst_daemon.errors import InputError, ModelError, OutOfMemory, PictureError, Retry
 from nst_daemon.painter import Painter, decode
-from nst_daemon.pictures.memory import MARGIN, REDUCED_FROM, reduced_size, require_memory
+from nst_daemon.pictures.memory import LITTLE, MARGIN, REDUCED_FROM, reduced_size, require_memory
 from nst_daemon.pictures.raster import Array
 from tests.corpus import chunk
 from tests.pictures import jxl_writer
@@ -424,7 +424,10 @@ def test_estimates_hold(tmp_path: Path) -> None:
 
 
 def test_a_file_that_takes_too_much_is_refused_by_the_numbers() -> None:
-    """Above half of the limit a file is refused for good; above what is free it is a lack of memory. Both name keys."""
+    """Above half of the limit a file is refused for good; above what is free it is a lack of memory. Both name keys.
+
+    Nothing is asked for small files.
+    """
     with pytest.raises(PictureError) as refused:
         require_memory(3e9, "a.jpg", limit=4e9, free=8e9)
     assert str(refused.value) == (
@@ -439,6 +442,7 @@ def test_a_file_that_takes_too_much_is_refused_by_the_numbers() -> None:
         require_memory(3e9, "a.jpg", limit=8e9, free=1e9)
     assert later.value.retry is Retry.ALONE
     require_memory(3e9, "a.jpg", limit=8e9, free=4e9)
+    require_memory(LITTLE - 1, "a.jpg", limit=0, free=0)
 
 
 LIMITED = """
