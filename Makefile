@@ -17,7 +17,7 @@ demo: $(RUNTIME)  ## paint a sample pair with the real daemon and print the path
 	$(BIN)/nst-daemon demo
 
 test: $(STAMP)  ## all tests, up to four files in parallel
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: lint types test  ## what CI runs
 

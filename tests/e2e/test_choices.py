@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks.drawings import draw_scene
@@ -42,6 +43,7 @@ def warmth(path: Path) -> tuple[float, float]:
     return float(difference[:, :24].mean()), float(difference[:, 40:].mean())
 
 
+@pytest.mark.slow
 def test_masks_weights_and_colours_reach_picture_and_json(daemon: Daemon) -> None:
     """A masked pair keeps to its regions, a blend has its weights, kept colours keep their hue; the JSON says all of
     it, and `rerun` of it paints the same bytes.

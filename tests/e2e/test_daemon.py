@@ -9,10 +9,13 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from benchmarks.drawings import draw_painting, draw_scene
 from tests.e2e.conftest import Daemon
+
+pytestmark = pytest.mark.slow
 
 
 def drop_pair(inbox: Path, name: str = "dog") -> None:

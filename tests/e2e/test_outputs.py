@@ -77,6 +77,7 @@ def test_submit_checks_outputs_together_with_the_styles(
     assert "png has 8 or 16 bits per channel, not 10" in refused.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_each_job_of_the_daemon_has_its_format_and_rerun_repeats_it(
     daemon: Daemon, pair: tuple[Path, Path]
 ) -> None:
