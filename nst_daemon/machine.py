@@ -157,8 +157,7 @@ def return_freed_memory(threshold: int = 1 << 16) -> None:
 
     Without this, glibc keeps blocks of up to 32 MiB for reuse after the first one was freed. (mallopt(3))
     """
-    with suppress(AttributeError, OSError):  # another C library
-        _libc().mallopt(_M_MMAP_THRESHOLD, threshold)
+    _set_options({_M_MMAP_THRESHOLD: threshold, _M_TRIM_THRESHOLD: threshold})
 
 
 def keep_freed_memory() -> None:
@@ -167,12 +166,13 @@ def keep_freed_memory() -> None:
     Without this, glibc returns large blocks at once, and the system clears each page when it is used again: that took a
     seventh of the time of an iteration on a CPU. One arena, because another one has no block above 32 MiB.
     """
-    with suppress(AttributeError, OSError):  # another C library
-        for option, value in (
-            (_M_MMAP_THRESHOLD, _KEPT),
-            (_M_TRIM_THRESHOLD, _KEPT),
-            (_M_ARENA_MAX, 1),
-        ):
+    _set_options({_M_MMAP_THRESHOLD: _KEPT, _M_TRIM_THRESHOLD: _KEPT, _M_ARENA_MAX: 1})
+
+
+def _set_options(options: Mapping[int, int]) -> None:
+    """Set options of mallopt(3), where the C library has it."""
+    with suppress(AttributeError, OSError):
+        for option, value in options.items():
             _libc().mallopt(option, value)
 
 

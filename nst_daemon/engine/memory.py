@@ -30,11 +30,10 @@ FIXED_BYTES = 160 << 20
 #: Bytes of one of the optimiser's vectors per pixel: three channels in float32.
 VECTOR_BYTES = 12
 #: Further vectors of a picture in one piece: the temporaries of total variation, which in tiles is computed in strips.
-WHOLE_VECTORS = 12
+WHOLE_VECTORS = 14.5
 #: Vectors besides L-BFGS's pairs in tiles: the content at all scales in float16, the start and the best picture, the
-#: optimiser's point, gradient and step, the picture that is evaluated with its gradient and mask, and what libraries
-#: keep of the preparation. With 7.5 a picture of 8000 × 6000 pixels ran out of 8 GiB.
-VECTORS = 11.0
+#: optimiser's point, gradient and step, the picture that is evaluated with its gradient and mask, and a spectrum.
+VECTORS = 8.5
 #: Maps that exist besides the kept activations at the worst moment of a backward pass: a gradient and the one before.
 TRANSIENT_MAPS = 2
 #: The same where a convolution and its ReLU are one operation: there is the masked gradient too.

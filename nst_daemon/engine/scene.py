@@ -9,7 +9,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from nst_daemon import units
+from nst_daemon import machine, units
 from nst_daemon.engine import color, pyramid
 from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
@@ -24,6 +24,8 @@ from nst_daemon.engine.vgg import MEAN, compute_dtype
 from nst_daemon.errors import PictureError, SettingsError
 from nst_daemon.pictures.raster import Size
 
+#: Freed blocks of this many bytes are returned to the system at once if memory is short.
+RETURNED = 32 << 20
 #: The least sum of a style region's weights at its deepest layer, in positions.
 MINIMUM_REGION = 0.1
 
@@ -62,6 +64,15 @@ class Scene:
     start: Tensor
     notes: tuple[str, ...]
     sampled: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory of the start, of the contents and of their features, which `MemoryPlan` counts too."""
+        held = [self.start, *(scale.content for scale in self.scales)]
+        for scale in self.scales:
+            if isinstance(scale.objective, Pyramid):
+                held += [P for level in scale.objective.levels for P in level.content.values()]
+        return sum({tensor.data_ptr(): tensor.nbytes for tensor in held}.values())
 
     @property
     def calibration(self) -> list[dict[str, float | list[float]]]:
@@ -116,6 +127,10 @@ def prepare(
     sizes = scale_sizes(size, settings)
     memory = free(device)
     short = memory_is_short(settings, size, memory)
+    if short and device.type == "cpu":
+        # What is kept counts for the limit of the process, and vectors do not fit into the holes between it.
+        machine.return_freed_memory(RETURNED)
+        machine.trim_heap()
     by_sample = short and settings.style_loss == "neighbours"
     _check_memory(size, settings, memory, by_sample)
     reference = _Styles(styles, shares, regions)

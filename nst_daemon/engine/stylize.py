@@ -338,7 +338,8 @@ class _Loop:
     def _choose_plan(self) -> None:
         """Use the first plan that the scale fits by estimate."""
         memory = self.free(self.scene.start.device)
-        fitting = first_fitting(self.plans, self.now.size, self._network(), memory)
+        room = memory + self.scene.held_bytes
+        fitting = first_fitting(self.plans, self.now.size, self._network(), room)
         before, self.plan = self.plan, max(fitting, self.first_plan)
         if self.plan and self.plan != before:
             self._note(f"{size(memory)} of memory is free: {self.plans[self.plan]}")

@@ -184,6 +184,26 @@ def test_a_plan_chosen_beforehand_never_runs_out(scene_of: SceneMaker) -> None:
     )
 
 
+def test_what_the_scene_holds_is_not_counted_twice(scene_of: SceneMaker) -> None:
+    """The first plan is chosen where the free memory lacks half of what the scene has allocated already, and not where
+    it lacks twice as much.
+    """
+    settings = resolve(SINGLE, {"iterations": 1})
+    scene, network = scene_of(settings)
+    assert scene.held_bytes >= scene.start.nbytes + scene.scales[0].content.numel()
+    plans = memory_plans(settings)
+    size = scene.size
+    needed = plans[0].optimizer_bytes(size) + plans[0].activation_bytes(size, network)
+
+    def events(lacking: float) -> tuple[str, ...]:
+        free = needed / SHARE - lacking * scene.held_bytes
+        *_, step = stylize(scene, network, settings, free=lambda _: free)
+        return step.events
+
+    assert events(0.5) == ()
+    assert len(events(2.0)) == 1
+
+
 @pytest.mark.parametrize("style_loss", ["gram", "covariance", "wasserstein", "neighbours"])
 def test_a_picture_that_hardly_fits_is_painted(
     scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch, style_loss: str
