@@ -112,7 +112,7 @@ let away = false, renewed = false;
 async function lookForUpdate() {
   const response = await fetch("/").catch(() => null);
   if (!response?.ok) return;
-  renewed = !(await response.text()).includes(new URL(".", import.meta.url).pathname);
+  renewed ||= !(await response.text()).includes(new URL(".", import.meta.url).pathname); // an earlier answer may come later
   if (renewed) showState(store);
 }
 
