@@ -269,11 +269,11 @@ def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert default_cache_dir() == Path.home() / ".cache" / "nst-daemon"
 
 
-def test_another_network_paints(tmp_path: Path) -> None:
-    """A picture is painted by EfficientNet, with the default preset's layers translated."""
+@pytest.mark.parametrize("network", ["vgg16", "efficientnet_b0"])
+def test_other_networks_paint(network: str, tmp_path: Path) -> None:
+    """A picture is painted by each of the other networks, with the default preset's layers translated."""
     from safetensors.torch import save_file
 
-    network = "efficientnet_b0"
     save_file(random_weights(network), tmp_path / "random.safetensors")
     painter = Painter(
         network, tmp_path / "random.safetensors", device="cpu", cache_dir=tmp_path / "cache"

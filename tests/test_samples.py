@@ -66,8 +66,8 @@ def test_other_seeds_give_other_pictures(name: str) -> None:
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_sizes_are_obeyed(name: str) -> None:
-    """Odd upright and flat sizes are drawn exactly, in RGB."""
-    for size in ((33, 47), (80, 32)):
+    """Odd upright, wide and the smallest sizes are drawn exactly, in RGB."""
+    for size in ((41, 57), (90, 34), (32, 32)):
         image = draw(name, *size)
         assert (image.size, image.mode) == (size, "RGB")
 
@@ -75,8 +75,9 @@ def test_sizes_are_obeyed(name: str) -> None:
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_a_larger_picture_is_the_same_picture(name: str) -> None:
     """Reduced to half its size, a picture correlates with the one that was drawn at half the size."""
-    small, large = draw(name), draw(name, 128, 96).resize((64, 48), Image.Resampling.BOX)
-    assert np.corrcoef(pixels(small).ravel(), pixels(large).ravel())[0, 1] > 0.8
+    small = draw(name, 96, 72)
+    large = draw(name, 192, 144).resize((96, 72), Image.Resampling.BOX)
+    assert np.corrcoef(pixels(small).ravel(), pixels(large).ravel())[0, 1] > 0.85
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
@@ -165,18 +166,17 @@ def test_the_river_mirrors_darker_than_the_sky() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [(samples.CONTENT, "riverside"), (samples.STYLE, "swirls")]
+    ("path", "name"),
+    [
+        pytest.param(samples.CONTENT, "riverside", marks=pytest.mark.slow),
+        (samples.STYLE, "swirls"),
+    ],
 )
 def test_the_shipped_pair_is_what_the_code_draws(path: Path, name: str) -> None:
-    """A PNG file of the package, reduced, is the drawing of that size, and not that of another seed."""
-    with Image.open(path) as whole:
-        assert whole.size == (640, 480)
-        shipped = pixels(whole.resize((160, 120), Image.Resampling.BOX)).ravel()
-    same, other = (
-        np.corrcoef(shipped, pixels(draw(name, 160, 120, seed)).ravel())[0, 1] for seed in (0, 1)
-    )
-    assert same > 0.95
-    assert other < 0.8
+    """A PNG file of the package is the drawing at 640 × 480, up to rounding by another numpy."""
+    with Image.open(path) as shipped:
+        difference = np.abs(pixels(shipped) - pixels(draw(name, 640, 480)))
+    assert difference.mean() < 1 / 255
 
 
 def test_laid_out_pair_is_a_pair_of_the_inbox(tmp_path: Path) -> None:

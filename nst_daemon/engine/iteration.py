@@ -84,7 +84,7 @@ def _project(gradient: Tensor, image: Tensor, clamped: Tensor) -> None:
         image: (1, 3, h, w) in [0, 1].
         clamped: (1, 3, h, w) bool.
     """
-    channels = blocks(3, 1 if image.device.type == "cpu" else 3)
-    for x, g, outside in ((t[:, part] for t in (image, gradient, clamped)) for part in channels):
-        outwards = torch.where(x > 0.5, g < 0, g > 0).logical_and_(outside)
+    for part in blocks(3, 1 if image.device.type == "cpu" else 3):
+        x, g = image[:, part], gradient[:, part]
+        outwards = torch.where(x > 0.5, g < 0, g > 0).logical_and_(clamped[:, part])
         g.masked_fill_(outwards, 0.0)
