@@ -230,7 +230,7 @@ def _prepare(painter: Painter, settings: RenderSettings) -> Prepared:
 
 def _ours(painter: Painter, prepared: Prepared, tile: int = 0) -> Iterator[Tensor | None]:
     settings = prepared.settings
-    plan = replace(memory_plans(settings)[0], tile=tile)
+    plan = replace(memory_plans(settings, torch.device("cpu"))[0], tile=tile)
     network = painter.network(settings)
     for step in stylize(prepared.scene, network, settings, plans=[plan]):
         yield step.image() if step.scale == step.scales else None

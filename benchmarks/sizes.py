@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -30,13 +30,14 @@ import torch
 from benchmarks.drawings import draw_painting, draw_scene
 from nst_daemon import units
 from nst_daemon.config import Outputs
-from nst_daemon.engine.memory import MemoryPlan, memory_plans
+from nst_daemon.engine.memory import memory_plans
 from nst_daemon.engine.settings import RenderSettings, resolve
-from nst_daemon.engine.vgg import VGG
+from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.painter import Painter, save
 
 PROGRAM_BYTES = 600 << 20  # of the program itself, with its libraries
 STYLE_PIXELS = (1600, 1200)
+CUDA = torch.device("cuda")
 
 
 @dataclass(frozen=True)
@@ -107,23 +108,22 @@ def paint(folder: Path, size: int, preset: str, device: str, iterations: int = 0
 def predicted(sizes: Sequence[int], settings: RenderSettings) -> str:
     """A table of the memory that the program expects for 4:3 pictures, by `nst_daemon.engine.memory`."""
     network = Painter(device="cpu", cache_bytes=0).network(settings)
-    plans = memory_plans(settings)
+    exact, mixed = (replace(settings, precision=name) for name in ("float32", "bfloat16"))
     rows = ["| longer side | float32 | bfloat16 | with the least memory |", "|---|---|---|---|"]
     for size in sizes:
-        cells = [
-            _expected(plans[0], size, network.computing_in(t))
-            for t in (torch.float32, torch.bfloat16)
-        ]
-        cells.append(
-            min(_expected(plan, size, network.computing_in(torch.float32)) for plan in plans)
-        )
-        rows.append(f"| {size:,} px | " + " | ".join(units.size(c) for c in cells) + " |")
+        cells = _expected(exact, size, network)[0], _expected(mixed, size, network)[0]
+        least = min(_expected(mixed, size, network, sampled=True))
+        rows.append(f"| {size:,} px | " + " | ".join(map(units.size, (*cells, least))) + " |")
     return "\n".join(rows)
 
 
-def _expected(plan: MemoryPlan, size: int, network: VGG) -> float:
-    shape = (size * 3 // 4, size)
-    return plan.optimizer_bytes(shape) + plan.activation_bytes(shape, network)
+def _expected(
+    settings: RenderSettings, size: int, network: VGG, *, sampled: bool = False
+) -> list[float]:
+    """The bytes that each plan takes on a GPU, for a 4:3 picture."""
+    network = network.computing_in(compute_dtype(settings.precision, CUDA))
+    plans = memory_plans(settings, CUDA, sampled=sampled)
+    return [plan.peak_bytes((size * 3 // 4, size), network) for plan in plans]
 
 
 def measure(folder: Path, args: argparse.Namespace) -> str:

@@ -6,7 +6,7 @@ recomputed activations, then smaller and smaller tiles. The picture keeps its si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import floor, sqrt
 
@@ -16,10 +16,11 @@ from torch import nn
 from nst_daemon import machine
 from nst_daemon.engine import fusion
 from nst_daemon.engine.evaluation import Evaluation, checkpointed, whole
+from nst_daemon.engine.neighbours import BLOCKS, CELL
 from nst_daemon.engine.networks import channels, minimum_side
 from nst_daemon.engine.settings import RenderSettings
 from nst_daemon.engine.tiles import Tiled, margin
-from nst_daemon.engine.vgg import VGG
+from nst_daemon.engine.vgg import VGG, compute_dtype
 from nst_daemon.errors import NstError, OutOfMemory
 from nst_daemon.pictures.raster import Size
 
@@ -105,6 +106,8 @@ class MemoryPlan:
         recompute: Recompute activations in the backward pass.
         tile: Longest side of tiles in pixels; 0 for the whole picture at once.
         features: Bytes per pixel of the features that are kept and compared.
+        search: Bytes per pixel of the search for neighbours, which ends before activations are kept.
+        block: Bytes of that search at any size.
         fixed: Bytes that the painting takes at any size.
         half: L-BFGS stores its pairs in bfloat16.
         cosine: The objective compares directions only.
@@ -114,6 +117,8 @@ class MemoryPlan:
     recompute: bool = False
     tile: int = 0
     features: float = 0.0
+    search: float = 0.0
+    block: int = 0
     fixed: int = FIXED_BYTES
     half: bool = False
     cosine: bool = False
@@ -144,6 +149,19 @@ class MemoryPlan:
         """The type of L-BFGS's pairs; None for that of its vectors."""
         return torch.bfloat16 if self.half else None
 
+    def least_bytes(self, size: Size) -> float:
+        """Bytes of everything that is not in tiles."""
+        return self.optimizer_bytes(size) + self.search_bytes(size)
+
+    def search_bytes(self, size: Size) -> float:
+        """Peak bytes of the search for neighbours, besides the features that are kept. It is not in tiles."""
+        return self.search * size[0] * size[1] + self.block
+
+    def peak_bytes(self, size: Size, network: VGG) -> float:
+        """Peak bytes of the painting, without what the libraries take."""
+        working = max(self.search_bytes(size), self.activation_bytes(size, network))
+        return self.optimizer_bytes(size) + working
+
     def activation_bytes(self, size: Size, network: VGG) -> float:
         """Peak bytes of the network's activations."""
         h, w = size
@@ -155,26 +173,36 @@ class MemoryPlan:
 
     def largest_side(self, memory: float) -> int:
         """The longer side, in tens of pixels, of the largest 4:3 picture whose optimiser fits into `memory` bytes."""
-        pixels = max(0.0, memory - self.fixed) / (self.optimizer_bytes((1, 1)) - self.fixed)
+        at_any_size = self.least_bytes((0, 0))
+        pixels = max(0.0, memory - at_any_size) / (self.least_bytes((1, 1)) - at_any_size)
         return 10 * floor(sqrt(pixels * 4 / 3) / 10)
 
 
 def memory_plans(
-    settings: RenderSettings, tile_sides: Sequence[int] = TILE_SIDES, *, sampled: bool = False
+    settings: RenderSettings,
+    device: torch.device,
+    tile_sides: Sequence[int] = TILE_SIDES,
+    *,
+    styles: int = 1,
+    sampled: bool = False,
 ) -> list[MemoryPlan]:
     """The plans from the fastest to the one that takes least memory.
 
     Args:
         settings: Of the picture.
+        device: Where it is painted.
         tile_sides: Longest sides of tiles, largest first.
+        styles: The number of style pictures.
         sampled: The styles of `style_loss: neighbours` are samples.
     """
     history = settings.history if settings.optimizer == "lbfgs" else 0
-    cosine = settings.style_loss == "neighbours"
-    plans = [MemoryPlan(history, features=_feature_bytes(settings), cosine=cosine)]
-    if sampled:
+    if settings.style_loss != "neighbours":
+        plans = [MemoryPlan(history, features=_content_bytes(settings))]
+    elif sampled:
         fixed = FIXED_BYTES + SAMPLED_FIXED
-        plans = [replace(plans[0], features=SAMPLED_BYTES, fixed=fixed)]
+        plans = [MemoryPlan(history, features=SAMPLED_BYTES, fixed=fixed, cosine=True)]
+    else:
+        plans = [_searching(MemoryPlan(history, cosine=True), settings, device, styles)]
     while (history := max(MINIMUM_HISTORY, history // 4)) < plans[-1].history:
         plans.append(replace(plans[-1], history=history))
     last = plans[-1]
@@ -185,26 +213,44 @@ def memory_plans(
     return [*plans, replace(last, recompute=True), *tiled]
 
 
-def memory_is_short(settings: RenderSettings, size: Size, memory: float) -> bool:
-    """Whether the vectors and features of a picture, kept as they are computed, do not fit into `memory` bytes."""
-    plan = memory_plans(settings, (HALF_SIDE + 1,))[-1]
-    return plan.optimizer_bytes(size) > SHARE * memory
+def memory_is_short(
+    settings: RenderSettings, size: Size, device: torch.device, memory: float, *, styles: int = 1
+) -> bool:
+    """Whether what is not in tiles does not fit into `memory` bytes if features are kept as they are computed."""
+    plan = memory_plans(settings, device, (HALF_SIDE + 1,), styles=styles)[-1]
+    return plan.least_bytes(size) > SHARE * memory
 
 
-def _feature_bytes(settings: RenderSettings) -> float:
-    """Bytes per pixel of the features that are kept, in float32: those of the content at all scales.
+def _content_bytes(settings: RenderSettings) -> float:
+    """Bytes per pixel of the content's features in float32 at all scales, which have 4/3 of the last one's at most."""
+    return 4 * _values(settings.content_layers) * 4 / 3
 
-    For `style_loss: neighbours` they are targets, features and temporaries of the picture, the maps of the network's
-    first block, and the features of each style at all scales, which together have at most 4/3 of the size of those at
-    the last one. The temporaries of an evaluation do not exist where cosine distances are fused; those of the search
-    for targets exist on any device.
+
+def _searching(
+    plan: MemoryPlan, settings: RenderSettings, device: torch.device, styles: int
+) -> MemoryPlan:
+    """The plan with what `style_loss: neighbours` takes, if the styles are no samples.
+
+    The targets of a scale and the features of each style at all scales are kept. The search has the picture's features
+    and, in float32, the hypercolumns of picture and styles, twice: as they are and with length 1. The network's first
+    maps and the features of its first layer, twice, exist at other times and take less.
     """
-    if settings.style_loss != "neighbours":
-        layers = settings.content_layers
-        return 4 * sum(channels(layer) / minimum_side([layer]) ** 2 for layer in layers) * 4 / 3
-    values = sum(channels(layer) / minimum_side([layer]) ** 2 for layer in settings.style_layers)
-    styles = max(1, len(settings.style_weights)) * settings.style_scale**2 * 4 / 3
-    return 4 * (values * (3 + styles) + 3 * channels("relu1_1"))
+    values = _values(settings.style_layers)
+    itemsize = compute_dtype(settings.precision, device).itemsize
+    area = styles * settings.style_scale**2
+    hypercolumn = sum(channels(layer) for layer in settings.style_layers) / CELL**2
+    compared = max(2 * hypercolumn * (1 + area), 3 * channels("relu1_1"))
+    return replace(
+        plan,
+        features=itemsize * values * (1 + area * 4 / 3),
+        search=itemsize * values + 4 * compared,
+        block=4 * BLOCKS[device.type],
+    )
+
+
+def _values(layers: Iterable[str]) -> float:
+    """Features per pixel of a picture."""
+    return sum(channels(layer) / minimum_side([layer]) ** 2 for layer in layers)
 
 
 def bytes_per_pixel(network: VGG, *, recompute: bool, cosine: bool = False) -> float:
@@ -249,7 +295,9 @@ def _stage_bytes(network: VGG, stage: range, cosine: bool) -> tuple[float, float
             here += handed
         if pooled and network.pooling == "max" and not kernels:
             here += 8 * values  # int64 indices of the maxima
-        if wanted and size < 4 and not (cosine and kernels):
+        if wanted and cosine and not kernels:
+            here += 8 * values  # relative to the mean, and of length 1, in float32
+        elif wanted and size < 4 and not cosine:
             here += 4 * values  # sums are taken in float32
     return here, handed, widest
 
@@ -271,9 +319,10 @@ def _channels_at(network: VGG, index: int) -> int:
 
 
 def first_fitting(plans: Sequence[MemoryPlan], size: Size, network: VGG, memory: float) -> int:
-    """The index of the first plan that fits into `memory` bytes; the last index if none does."""
+    """The index of the first plan that fits into `memory` bytes; the last index if none does.
 
-    def fits(plan: MemoryPlan) -> bool:
-        return plan.optimizer_bytes(size) + plan.activation_bytes(size, network) <= SHARE * memory
-
-    return next((i for i, plan in enumerate(plans) if fits(plan)), len(plans) - 1)
+    The search for neighbours does not count: it takes the same with any plan (`memory_is_short`).
+    """
+    needs = (plan.optimizer_bytes(size) + plan.activation_bytes(size, network) for plan in plans)
+    fits = (need <= SHARE * memory for need in needs)
+    return next((i for i, fitting in enumerate(fits) if fitting), len(plans) - 1)

@@ -13,7 +13,7 @@ the picture are held back (`HUB`), which prevents large areas of one repeated pa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
@@ -322,15 +322,50 @@ def nearest(queries: Tensor, keys: Tensor, *, hub: float = HUB, block: int | Non
     """
     block = block or BLOCKS[queries.device.type]
     q, k = (_directions(rows) for rows in (queries, keys))
-    penalty = torch.zeros(len(k), device=k.device, dtype=queries.dtype)
-    if hub:
-        sample = q[:: max(1, -(-len(q) // SAMPLE))]
-        count = min(HUB_NEIGHBOURS, len(sample))
-        parts = torch.split(k, max(1, block // len(sample)))
-        nearby = [_products(part, sample).topk(count, dim=1).values.mean(1) for part in parts]
-        penalty = hub * torch.cat(nearby)
-    parts = torch.split(q, max(1, block // len(k)))
-    return torch.cat([_products(part, k).sub_(penalty).max(1).indices for part in parts])
+    sample = q[:: max(1, -(-len(q) // SAMPLE))]
+    return most_similar(q, k, hub * nearby(k, sample, block), block)
+
+
+def nearby(keys: Tensor, queries: Tensor, block: int) -> Tensor:
+    """(K,), the mean similarity of each key to the queries nearest to it; 0 without queries.
+
+    Args:
+        keys: (K, N), of length 1.
+        queries: (M, N), of length 1.
+        block: The number of similarities that are computed at a time.
+    """
+    if not (count := min(HUB_NEIGHBOURS, len(queries))):
+        return keys.new_zeros(len(keys))
+    parts = [
+        similar.topk(count, dim=1).values.mean(1) for similar in _similar(keys, queries, block)
+    ]
+    return torch.cat(parts)
+
+
+def most_similar(queries: Tensor, keys: Tensor, penalty: Tensor, block: int) -> Tensor:
+    """For each query the index (M,) of the key with the largest similarity, less its penalty.
+
+    Args:
+        queries: (M, N), of length 1.
+        keys: (K, N), of length 1.
+        penalty: (K,).
+        block: The number of similarities that are computed at a time.
+    """
+    return torch.cat([s.sub_(penalty).max(1).indices for s in _similar(queries, keys, block)])
+
+
+def _similar(a: Tensor, b: Tensor, block: int) -> Iterator[Tensor]:
+    """The similarities (M', K) of all rows (M, N) to the rows (K, N), for some of the M at a time.
+
+    Each is overwritten by the next: if they were freed, what is allocated in between would settle in their place in a
+    CPU's heap, and at 1024 px the search would take a gigabyte more.
+    """
+    step = max(1, block // max(1, len(b)))
+    space = a.new_empty(
+        min(step, len(a)), len(b), dtype=torch.promote_types(a.dtype, torch.float32)
+    )
+    for part in torch.split(a, step):
+        yield _products(part, b, space[: len(part)])
 
 
 def _directions(rows: Tensor) -> Tensor:
@@ -344,11 +379,17 @@ def _directions(rows: Tensor) -> Tensor:
     return unit.half() if nvidia and unit.dtype == torch.float32 else unit
 
 
-def _products(a: Tensor, b: Tensor) -> Tensor:
-    """The inner products (M, K) of rows (M, N) and (K, N), added up in float32 if these are float16."""
+def _products(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """The inner products (M, K) of rows (M, N) and (K, N), added up in float32 if these are float16.
+
+    Args:
+        a: The rows.
+        b: The others.
+        out: Where they are written.
+    """
     if a.dtype == torch.float16:
-        return torch.mm(a, b.T, out_dtype=torch.float32)
-    return a @ b.T
+        return torch.mm(a, b.T, out_dtype=torch.float32, out=out)
+    return torch.mm(a, b.T, out=out)
 
 
 def _scales(pictures: Sequence[Maps]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -23,12 +23,13 @@ from nst_daemon.engine.neighbours import (
     BORDER,
     CELL,
     HUB,
-    HUB_NEIGHBOURS,
     MARGIN,
     SAMPLE,
     Maps,
     TargetSearch,
     cells_of,
+    most_similar,
+    nearby,
 )
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.tiles import margin
@@ -318,11 +319,7 @@ class _Search:
             mean = moments.mean.to(scaled) * self.factors
             sample = torch.cat(self._samples.pop(label)) * self.factors - mean
             sample = nnf.normalize(sample, dim=1)
-            penalty = keys.new_zeros(len(keys))
-            if count := min(HUB_NEIGHBOURS, len(sample)):
-                parts = torch.split(keys, self._block(len(sample)))
-                nearby = [(part @ sample.T).topk(count, dim=1).values.mean(1) for part in parts]
-                penalty = HUB * torch.cat(nearby)
+            penalty = HUB * nearby(keys, sample, self._block)
             self._ready[label] = numbers, keys, penalty, mean
 
     def find(self, rows: Tensor, at: Window) -> None:
@@ -333,15 +330,14 @@ class _Search:
             numbers, keys, penalty, mean = self._ready[label]
             here = labels == label
             queries = nnf.normalize(rows[here] * self.factors - mean, dim=1)
-            parts = torch.split(queries, self._block(len(keys)))
-            best = [(part @ keys.T).sub_(penalty).max(1).indices for part in parts]
-            found[here] = numbers[torch.cat(best)]
+            found[here] = numbers[most_similar(queries, keys, penalty, self._block)]
         height, width = (axis.stop - axis.start for axis in at)
         self.found[at] = found.view(height, width).to(torch.int32)
 
-    def _block(self, others: int) -> int:
-        """How many rows are compared with `others` rows at a time."""
-        return max(1, BLOCKS[self.found.device.type] // max(1, others))
+    @property
+    def _block(self) -> int:
+        """The number of similarities that are computed at a time."""
+        return BLOCKS[self.found.device.type]
 
 
 def _tiles(

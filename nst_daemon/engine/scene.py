@@ -14,7 +14,13 @@ from nst_daemon.engine import color, pyramid
 from nst_daemon.engine.images import resize, size_of
 from nst_daemon.engine.losses import Objective, StyleStatistics, TargetSource
 from nst_daemon.engine.masks import Regions, StyleRegions, at_layer
-from nst_daemon.engine.memory import free_memory, memory_is_short, memory_plans, out_of_memory
+from nst_daemon.engine.memory import (
+    MemoryPlan,
+    free_memory,
+    memory_is_short,
+    memory_plans,
+    out_of_memory,
+)
 from nst_daemon.engine.neighbours import CELL, Matching, StyleMaps, cell_labels
 from nst_daemon.engine.networks import minimum_side
 from nst_daemon.engine.pyramid import Pyramid
@@ -56,22 +62,21 @@ class Scene:
         scales: From coarse to fine.
         start: (1, 3, h, w), the initial image at the coarsest scale.
         notes: One line each, for the log and the sidecar.
-        sampled: The styles of `style_loss: neighbours` are samples, because their features do not fit into memory.
+        plans: How to paint it, from the fastest to the one that takes least memory.
     """
 
     size: Size
     scales: tuple[Scale, ...]
     start: Tensor
     notes: tuple[str, ...]
-    sampled: bool = False
+    plans: tuple[MemoryPlan, ...]
 
     @property
     def held_bytes(self) -> int:
-        """The memory of the start, of the contents and of their features, which `MemoryPlan` counts too."""
+        """The memory of the start, of the contents and of features, which `MemoryPlan` counts too."""
         held = [self.start, *(scale.content for scale in self.scales)]
         for scale in self.scales:
-            if isinstance(scale.objective, Pyramid):
-                held += [P for level in scale.objective.levels for P in level.content.values()]
+            held += _features(scale.objective)
         return sum({tensor.data_ptr(): tensor.nbytes for tensor in held}.values())
 
     @property
@@ -79,6 +84,15 @@ class Scene:
         """The divisor of each term, for each scale; a list of divisors where there are several regions."""
         energies = (scale.objective.energies for scale in self.scales)
         return [{name: e.squeeze().tolist() for name, e in each.items()} for each in energies]
+
+
+def _features(objective: Pyramid | Matching | SampledMatching) -> list[Tensor]:
+    """The features that an objective holds from the start."""
+    if isinstance(objective, Pyramid):
+        return [P for level in objective.levels for P in level.content.values()]
+    if isinstance(objective, Matching):
+        return [map_ for style in objective.styles for map_ in style.maps.values()]
+    return [sample for style in objective.styles for sample in style.features.values()]
 
 
 def prepare(
@@ -126,13 +140,15 @@ def prepare(
     size = picture_size(content_size, settings.size, device)
     sizes = scale_sizes(size, settings)
     memory = free(device)
-    short = memory_is_short(settings, size, memory)
+    used = sum(share > 0 for share in shares)
+    short = memory_is_short(settings, size, device, memory, styles=used)
     if short and device.type == "cpu":
         # What is kept counts for the limit of the process, and vectors do not fit into the holes between it.
         machine.return_freed_memory(RETURNED)
         machine.trim_heap()
     by_sample = short and settings.style_loss == "neighbours"
-    _check_memory(size, settings, memory, by_sample)
+    plans = memory_plans(settings, device, styles=used, sampled=by_sample)
+    _check_memory(size, settings, plans[-1], memory)
     reference = _Styles(styles, shares, regions)
     kept = torch.float16 if short else None
     objectives: Sequence[Pyramid | Matching | SampledMatching]
@@ -159,7 +175,7 @@ def prepare(
         tuple(scales),
         first.to(device),
         _notes(content_size, styles, size, settings),
-        by_sample,
+        tuple(plans),
     )
 
 
@@ -224,10 +240,9 @@ def used_side(style: Size, painted: Size, settings: RenderSettings) -> float:
     return max(side, *painted) if settings.start == "style" else side
 
 
-def _check_memory(size: Size, settings: RenderSettings, free: float, by_sample: bool) -> None:
-    """Raise OutOfMemory if picture and optimiser alone do not fit, instead of failing after hours."""
-    plan = memory_plans(settings, sampled=by_sample)[-1]
-    if plan.optimizer_bytes(size) > free:
+def _check_memory(size: Size, settings: RenderSettings, plan: MemoryPlan, free: float) -> None:
+    """Raise OutOfMemory if what is not in tiles does not fit, instead of failing after hours."""
+    if plan.least_bytes(size) > free:
         raise out_of_memory(
             size,
             f"{units.size(free)} is free",

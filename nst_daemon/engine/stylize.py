@@ -26,7 +26,6 @@ from nst_daemon.engine.memory import (
     exhausted,
     first_fitting,
     free_memory,
-    memory_plans,
     out_of_memory,
 )
 from nst_daemon.engine.optimizers import LBFGS, Adam
@@ -132,7 +131,7 @@ def stylize(
         settings: Those of the scene.
         state: Of an earlier `Step` of the same scene and settings. On a CPU, or with `deterministic`, the result is
             the same to the bit.
-        plans: From the fastest to the one with the least memory; those of the settings unless given.
+        plans: From the fastest to the one with the least memory; the scene's unless given.
         free: Bytes of memory that are free on a device.
         repeat: Makes a function that repeats an iteration; `cuda_graph.Repeated` on a GPU unless given.
 
@@ -150,7 +149,7 @@ def stylize(
             scene,
             network,
             settings,
-            plans=plans or memory_plans(settings, sampled=scene.sampled),
+            plans=plans or scene.plans,
             free=free,
             repeat=repeat,
         )

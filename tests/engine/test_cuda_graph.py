@@ -169,7 +169,7 @@ def on_gpu(scene: Scene) -> Scene:
         return Scale(scale.size, scale.content.cuda(), scale.colors.cuda(), objective)
 
     scales = tuple(on_device(scale) for scale in scene.scales)
-    return Scene(scene.size, scales, scene.start.cuda(), scene.notes)
+    return Scene(scene.size, scales, scene.start.cuda(), scene.notes, scene.plans)
 
 
 @pytest.mark.gpu

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from nst_daemon import machine
 from nst_daemon.engine import memory
 from nst_daemon.engine import scene as scene_module
 from nst_daemon.engine.evaluation import whole
+from nst_daemon.engine.images import size_of
 from nst_daemon.engine.memory import (
     FIXED_BYTES,
     MINIMUM_HISTORY,
@@ -28,6 +30,7 @@ from nst_daemon.engine.memory import (
     free_memory,
     memory_plans,
 )
+from nst_daemon.engine.neighbours import Matching, StyleMaps
 from nst_daemon.engine.settings import resolve
 from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.vgg import VGG
@@ -60,14 +63,14 @@ def narrow(network: VGG, room: int) -> VGG:
 
 def test_the_plans_go_from_history_to_recomputation_to_tiles() -> None:
     """First the history of L-BFGS is shortened, then activations are recomputed, then tiles shrink."""
-    plans = memory_plans(resolve({"history": 100}))
+    plans = memory_plans(resolve({"history": 100}), CPU)
     assert [plan.history for plan in plans[:3]] == [100, 25, 6]
     assert plans[3] == replace(plans[0], history=MINIMUM_HISTORY)
     assert plans[4] == replace(plans[3], recompute=True)
     assert [plan.tile for plan in plans[5:]] == sorted(memory.TILE_SIDES, reverse=True)
-    few = memory_plans(resolve({"history": 3}))
+    few = memory_plans(resolve({"history": 3}), CPU)
     assert few[1] == replace(few[0], recompute=True)
-    assert [plan.history for plan in memory_plans(resolve({"optimizer": "adam"}))] == [0] * 8
+    assert [plan.history for plan in memory_plans(resolve({"optimizer": "adam"}), CPU)] == [0] * 8
 
 
 @pytest.mark.parametrize(("style_loss", "least"), [("gram", 1 / 4), ("neighbours", 2 / 3)])
@@ -75,10 +78,7 @@ def test_each_plan_needs_less(weights: Mapping[str, Tensor], style_loss: str, le
     """For a picture larger than any tile no plan is estimated to take more than the one before."""
     settings, size = resolve({"style_loss": style_loss}), (6000, 8000)
     network = VGG(weights, settings.layers)
-    needs = [
-        plan.optimizer_bytes(size) + plan.activation_bytes(size, network)
-        for plan in memory_plans(settings)
-    ]
+    needs = [plan.peak_bytes(size, network) for plan in memory_plans(settings, CPU)]
     assert needs == sorted(needs, reverse=True)
     assert needs[-1] < needs[0] * least
 
@@ -100,9 +100,57 @@ def test_the_estimate_holds(weights: Mapping[str, Tensor]) -> None:
     assert 0.4 * estimate < sum(kept.values()) < estimate
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("styles", "by_layer"), [(1, False), (3, False), (1, True)])
+def test_the_estimate_of_a_search_holds(
+    weights: Mapping[str, Tensor], precision: str, styles: int, by_layer: bool
+) -> None:
+    """What the search for neighbours allocates is between half of the estimate and all of it, with its targets."""
+    settings, size = resolve({"precision": precision}), (192, 256)
+    dtype = getattr(torch, precision)
+    network = VGG(weights, settings.layers).compute_in(dtype)
+    picture, other = torch.rand(2, 1, 3, *size)
+    with torch.no_grad():
+        style = {layer: map_.to(dtype) for layer, map_ in network(other).items()}
+    own = [StyleMaps(style, None, 1.0)] * styles
+    search = Matching(settings, picture, own, None, 1, by_layer)
+    allocated = most_allocated(lambda: search.begin(network, picture))
+    targets = sum(map_.nbytes for map_ in style.values())
+    estimate = memory_plans(settings, CPU, styles=styles)[0].search_bytes(size) + targets
+    assert 0.5 * estimate < allocated < estimate
+
+
+def most_allocated(work: Callable[[], object]) -> int:
+    """The largest sum of all bytes that torch had allocated and not freed yet while it did some work."""
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:
+        work()
+    assert profiler.profiler is not None
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(accumulate(change for _, change in changes))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_features_of_a_scene_are_those_of_the_estimate(
+    scene_of: SceneMaker, precision: str
+) -> None:
+    """The features of three styles at all scales, and targets, take 0.95 to 1 of what the plan counts."""
+    settings = resolve({"size": 256, "coarsest": 32, "precision": precision})
+    content, *styles = torch.rand(4, 3, 192, 256)
+    scene, _ = scene_of(settings, content=content, styles=styles)
+    searches = [s.objective for s in scene.scales if isinstance(s.objective, Matching)]
+    maps = [map_ for search in searches for style in search.styles for map_ in style.maps.values()]
+    held = {map_.data_ptr(): map_.nbytes for map_ in maps}  # passes at full size share theirs
+    targets = sum(map_.nbytes for map_ in searches[-1].styles[0].maps.values())
+    counted = scene.plans[0].features * size_of(content)[0] * size_of(content)[1]
+    assert 0.95 * counted < sum(held.values()) + targets <= counted
+
+
 def test_a_plan_leaves_room(weights: Mapping[str, Tensor]) -> None:
     """A plan is chosen if optimiser and activations are within SHARE of the free memory; the last if none fits."""
-    plans, size = memory_plans(resolve()), (768, 1024)
+    plans, size = memory_plans(resolve(), CPU), (768, 1024)
     network = VGG(weights, resolve().layers)
     needs = plans[1].optimizer_bytes(size) + plans[1].activation_bytes(size, network)
     assert first_fitting(plans, size, network, 1.01 * needs / SHARE) == 1
@@ -127,11 +175,11 @@ def test_free_memory_obeys_the_limits_of_the_process() -> None:
 
 def test_the_largest_side_fits_and_no_more() -> None:
     """A 4:3 picture of `largest_side` fits into the memory; one a tenth longer does not."""
-    plan = memory_plans(resolve())[-1]
+    plan = memory_plans(resolve(), CPU)[-1]
     side = plan.largest_side(2e9)
-    assert plan.optimizer_bytes((side * 3 // 4, side)) <= 2e9
-    assert plan.optimizer_bytes((int(1.1 * side) * 3 // 4, int(1.1 * side))) > 2e9
-    assert plan.largest_side(FIXED_BYTES) == 0
+    assert plan.least_bytes((side * 3 // 4, side)) <= 2e9
+    assert plan.least_bytes((int(1.1 * side) * 3 // 4, int(1.1 * side))) > 2e9
+    assert plan.largest_side(plan.least_bytes((0, 0))) == 0
 
 
 @pytest.mark.parametrize("extra", [{}, {"optimizer": "adam"}], ids=["lbfgs", "adam"])
@@ -140,7 +188,7 @@ def test_a_painting_steps_down_while_it_runs(scene_of: SceneMaker, extra: dict[s
     settings = resolve(SINGLE, extra)
     scene, network = scene_of(settings)
     *_, clean = stylize(scene, network, settings)
-    plans = memory_plans(settings, (32, 16))
+    plans = memory_plans(settings, CPU, (32, 16))
     *_, step = stylize(scene, narrow(network, 730), settings, plans=plans)
     assert step.iteration == 12
     history = [] if extra else ["a history of 5"]
@@ -163,7 +211,10 @@ def test_a_painting_that_fits_no_plan_is_out_of_memory(scene_of: SceneMaker) -> 
     with pytest.raises(OutOfMemory, match="48 × 40 pixels do not fit"):
         list(
             stylize(
-                scene, narrow(network, 20 * 20), settings, plans=memory_plans(settings, (32, 16))
+                scene,
+                narrow(network, 20 * 20),
+                settings,
+                plans=memory_plans(settings, CPU, (32, 16)),
             )
         )
 
@@ -176,7 +227,7 @@ def test_a_plan_chosen_beforehand_never_runs_out(scene_of: SceneMaker) -> None:
         scene,
         narrow(network, 32 * 32),
         settings,
-        plans=memory_plans(settings, (32, 16)),
+        plans=memory_plans(settings, CPU, (32, 16)),
         free=lambda _: 0.0,
     )
     assert step.events == (
@@ -184,14 +235,15 @@ def test_a_plan_chosen_beforehand_never_runs_out(scene_of: SceneMaker) -> None:
     )
 
 
-def test_what_the_scene_holds_is_not_counted_twice(scene_of: SceneMaker) -> None:
+@pytest.mark.parametrize("style_loss", ["gram", "neighbours"])
+def test_what_the_scene_holds_is_not_counted_twice(scene_of: SceneMaker, style_loss: str) -> None:
     """The first plan is chosen where the free memory lacks half of what the scene has allocated already, and not where
     it lacks twice as much.
     """
-    settings = resolve(SINGLE, {"iterations": 1})
+    settings = resolve(SINGLE, {"iterations": 1, "style_loss": style_loss})
     scene, network = scene_of(settings)
     assert scene.held_bytes >= scene.start.nbytes + scene.scales[0].content.numel()
-    plans = memory_plans(settings)
+    plans = memory_plans(settings, CPU)
     size = scene.size
     needed = plans[0].optimizer_bytes(size) + plans[0].activation_bytes(size, network)
 
@@ -212,10 +264,10 @@ def test_a_picture_that_hardly_fits_is_painted(
     settings = resolve(SINGLE, {"style_loss": style_loss})
     whole_scene, network = scene_of(settings)
     *_, expected = stylize(whole_scene, network, settings)
-    monkeypatch.setattr(scene_module, "memory_is_short", lambda *_: True)
+    monkeypatch.setattr(scene_module, "memory_is_short", lambda *_, **__: True)
     scene, network = scene_of(settings)
     assert scene.scales[0].content.dtype == torch.float16
-    plan = memory_plans(settings, (16,), sampled=scene.sampled)[-1]
+    plan = replace(scene.plans[-1], tile=16)
     *_, step = stylize(scene, network, settings, plans=[plan])
     assert step.iteration == expected.iteration
     assert step.losses["total"] < 1.2 * expected.losses["total"]
@@ -224,7 +276,7 @@ def test_a_picture_that_hardly_fits_is_painted(
 def test_a_plan_is_kept_over_a_restart(scene_of: SceneMaker) -> None:
     """A restored painting goes on with the plan that it had come to, and ends in the same bits."""
     settings = resolve(SINGLE)
-    plans = memory_plans(settings, (32, 16))
+    plans = memory_plans(settings, CPU, (32, 16))
     scene, network = scene_of(settings)
     steps = stylize(scene, narrow(network, 32 * 32), settings, plans=plans)
     *_, at = islice(steps, 5)

@@ -23,7 +23,7 @@ from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.tiles import Tiled
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import SettingsError
-from tests.engine.conftest import SceneMaker, last
+from tests.engine.conftest import CPU, SceneMaker, last
 
 LAYERS = {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.3, "relu4_1": 0.3}
 SETTINGS = resolve({"style_layers": LAYERS, "precision": "float32"})
@@ -125,9 +125,9 @@ def test_a_sample_has_no_more_cells_than_allowed(
 def test_memory_is_short_when_the_features_do_not_fit() -> None:
     """8 GB hold the features of 1000 × 750 pixels, not those of 8000 × 6000; with samples these take under 9 GB."""
     settings = resolve({})
-    assert not memory_is_short(settings, (750, 1000), 8e9)
-    assert memory_is_short(settings, (6000, 8000), 8e9)
-    assert memory_plans(settings, sampled=True)[-1].optimizer_bytes((6000, 8000)) < 9e9
+    assert not memory_is_short(settings, (750, 1000), CPU, 8e9)
+    assert memory_is_short(settings, (6000, 8000), CPU, 8e9)
+    assert memory_plans(settings, CPU, sampled=True)[-1].optimizer_bytes((6000, 8000)) < 9e9
 
 
 def test_a_network_that_sees_the_whole_picture_is_refused(network: VGG) -> None:
@@ -145,11 +145,11 @@ def test_a_picture_beyond_the_memory_is_painted_from_samples(
         {"precision": "float32", "tv": "squared"},
     )
     scene, network = scene_of(settings)
-    assert not scene.sampled
+    assert isinstance(scene.scales[-1].objective, Matching)
     full = last(stylize(scene, network, settings))
-    monkeypatch.setattr(scene_module, "memory_is_short", lambda *_: True)
+    monkeypatch.setattr(scene_module, "memory_is_short", lambda *_, **__: True)
     monkeypatch.setattr(scene_module, "CELLS", 0)
     scene, network = scene_of(settings)
-    assert scene.sampled
+    assert isinstance(scene.scales[-1].objective, SampledMatching)
     step = last(stylize(scene, network, settings))
     assert step.losses["total"] < 1.1 * full.losses["total"]
