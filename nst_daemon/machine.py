@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from math import ceil, inf
 from pathlib import Path
@@ -28,6 +30,8 @@ PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 #: Options of mallopt(3), and what `keep_freed_memory` sets: larger blocks than this are returned all the same.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT = 1 << 30
+#: What `ShortMemory` sets: blocks of this size and more are returned.
+_RETURNED = 32 << 20
 #: Texts by which oneDNN, CUDA and its libraries, onnxruntime, torch and decoders report a lack of memory.
 _OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -166,7 +170,41 @@ def keep_freed_memory() -> None:
     Without this, glibc returns large blocks at once, and the system clears each page when it is used again: that took a
     seventh of the time of an iteration on a CPU. One arena, because another one has no block above 32 MiB.
     """
-    _set_options({_M_MMAP_THRESHOLD: _KEPT, _M_TRIM_THRESHOLD: _KEPT, _M_ARENA_MAX: 1})
+    _heap.keeps = True
+    if not _heap.short:
+        _set_options({_M_MMAP_THRESHOLD: _KEPT, _M_TRIM_THRESHOLD: _KEPT, _M_ARENA_MAX: 1})
+
+
+class ShortMemory:
+    """While an object of this class exists, freed memory is returned at once, for work that hardly fits.
+
+    What is kept counts for the limit of the process, and large blocks do not fit into the holes between it. After the
+    last such object the process is as before.
+    """
+
+    def __init__(self) -> None:
+        _heap.short.add(id(self))
+        weakref.finalize(self, _enough_memory, id(self))
+        return_freed_memory(_RETURNED)
+        trim_heap()
+
+
+@dataclass
+class _Heap:
+    """`keeps`: the process keeps freed memory (`keep_freed_memory`); `short`: the numbers of all `ShortMemory`."""
+
+    keeps: bool = False
+    short: set[int] = field(default_factory=set)
+
+
+_heap = _Heap()
+
+
+def _enough_memory(number: int) -> None:
+    """An object of `ShortMemory` is gone."""
+    _heap.short.discard(number)
+    if _heap.keeps:
+        keep_freed_memory()
 
 
 def _set_options(options: Mapping[int, int]) -> None:

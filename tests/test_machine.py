@@ -215,6 +215,35 @@ def test_freed_memory_is_kept_and_counts_as_free() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc offers it")
+def test_freed_memory_is_returned_while_memory_is_short() -> None:
+    """A process that keeps freed memory returns it as long as one of two `ShortMemory` exists, and no longer."""
+    code = (
+        "import ctypes\n"
+        "from pathlib import Path\n"
+        "from nst_daemon import machine\n"
+        "def resident(): return machine.proc_bytes(Path('/proc/self/status'))['VmRSS']\n"
+        "def kept():\n"
+        "    machine.trim_heap()\n"
+        "    start = resident()\n"
+        "    block = ctypes.create_string_buffer(b'1' * 1000, 200_000_000)\n"
+        "    ctypes.memset(block, 1, 200_000_000)\n"
+        "    above = ctypes.create_string_buffer(1 << 20)\n"
+        "    del block\n"
+        "    return resident() > start + 150e6\n"
+        "machine.keep_freed_memory()\n"
+        "assert kept()\n"
+        "one, other = machine.ShortMemory(), machine.ShortMemory()\n"
+        "assert not kept()\n"
+        "del one\n"
+        "machine.keep_freed_memory()\n"
+        "assert not kept(), 'the other one exists'\n"
+        "del other\n"
+        "assert kept()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -30,8 +30,6 @@ from nst_daemon.engine.vgg import MEAN, compute_dtype
 from nst_daemon.errors import PictureError, SettingsError
 from nst_daemon.pictures.raster import Size
 
-#: Freed blocks of this many bytes are returned to the system at once if memory is short.
-RETURNED = 32 << 20
 #: The least sum of a style region's weights at its deepest layer, in positions.
 MINIMUM_REGION = 0.1
 
@@ -63,6 +61,7 @@ class Scene:
         start: (1, 3, h, w), the initial image at the coarsest scale.
         notes: One line each, for the log and the sidecar.
         plans: How to paint it, from the fastest to the one that takes least memory.
+        short_memory: As long as the scene exists, if it hardly fits into the memory of a CPU.
     """
 
     size: Size
@@ -70,6 +69,7 @@ class Scene:
     start: Tensor
     notes: tuple[str, ...]
     plans: tuple[MemoryPlan, ...]
+    short_memory: machine.ShortMemory | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -142,10 +142,7 @@ def prepare(
     memory = free(device)
     used = sum(share > 0 for share in shares)
     short = memory_is_short(settings, size, device, memory, styles=used)
-    if short and device.type == "cpu":
-        # What is kept counts for the limit of the process, and vectors do not fit into the holes between it.
-        machine.return_freed_memory(RETURNED)
-        machine.trim_heap()
+    short_memory = machine.ShortMemory() if short and device.type == "cpu" else None
     by_sample = short and settings.style_loss == "neighbours"
     plans = memory_plans(settings, device, styles=used, sampled=by_sample)
     _check_memory(size, settings, plans[-1], memory)
@@ -176,6 +173,7 @@ def prepare(
         first.to(device),
         _notes(content_size, styles, size, settings),
         tuple(plans),
+        short_memory,
     )
 
 

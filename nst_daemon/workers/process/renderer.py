@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nst_daemon import machine
 from nst_daemon.digests import sha256_file
 from nst_daemon.engine.device_errors import explain
 from nst_daemon.engine.settings import RenderSettings
@@ -104,7 +103,6 @@ class Renderer:
 
     def prepare(self, task: Task) -> RenderJob:
         """Decode the inputs and compute the targets. Raises SettingsError, PictureError, StorageError."""
-        machine.keep_freed_memory()  # for the picture before, memory may have been too short for it
 
         def files(role: Role) -> list[NamedFile]:
             return [
