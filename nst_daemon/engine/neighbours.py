@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import isqrt
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -336,9 +337,8 @@ def nearby(keys: Tensor, queries: Tensor, block: int) -> Tensor:
     """
     if not (count := min(HUB_NEIGHBOURS, len(queries))):
         return keys.new_zeros(len(keys))
-    parts = [
-        similar.topk(count, dim=1).values.mean(1) for similar in _similar(keys, queries, block)
-    ]
+    space = _space(keys, queries, block)
+    parts = [s.topk(count, dim=1).values.mean(1) for s in _similar(keys, queries, space)]
     return torch.cat(parts)
 
 
@@ -351,21 +351,38 @@ def most_similar(queries: Tensor, keys: Tensor, penalty: Tensor, block: int) -> 
         penalty: (K,).
         block: The number of similarities that are computed at a time.
     """
-    return torch.cat([s.sub_(penalty).max(1).indices for s in _similar(queries, keys, block)])
+    best = penalty.new_full((len(queries),), -torch.inf)
+    found = torch.zeros_like(best, dtype=torch.int64)
+    # Square blocks: products of few rows and many take twice as long on a CPU.
+    side = max(1, isqrt(block))
+    space = _space(queries, keys[:side], block)
+    for some in blocks(len(keys), side):
+        each = [s.sub_(penalty[some]).max(1) for s in _similar(queries, keys[some], space)]
+        value, index = (torch.cat(parts) for parts in zip(*each, strict=True))
+        found = torch.where(value > best, index + some.start, found)
+        best = torch.maximum(value, best)
+    return found
 
 
-def _similar(a: Tensor, b: Tensor, block: int) -> Iterator[Tensor]:
+def _similar(a: Tensor, b: Tensor, space: Tensor) -> Iterator[Tensor]:
     """The similarities (M', K) of all rows (M, N) to the rows (K, N), for some of the M at a time.
 
     Each is overwritten by the next: if they were freed, what is allocated in between would settle in their place in a
     CPU's heap, and at 1024 px the search would take a gigabyte more.
+
+    Args:
+        a: The rows.
+        b: The others.
+        space: (S,), where similarities are written.
     """
-    step = max(1, block // max(1, len(b)))
-    space = a.new_empty(
-        min(step, len(a)), len(b), dtype=torch.promote_types(a.dtype, torch.float32)
-    )
-    for part in torch.split(a, step):
-        yield _products(part, b, space[: len(part)])
+    for part in torch.split(a, max(1, len(space) // max(1, len(b)))):
+        yield _products(part, b, space[: len(part) * len(b)].view(len(part), len(b)))
+
+
+def _space(a: Tensor, b: Tensor, block: int) -> Tensor:
+    """(S,), for at most `block` similarities of rows (M, N) to rows (K, N), or for those of one row."""
+    size = max(len(b), min(block, len(a) * len(b)))
+    return a.new_empty(size, dtype=torch.promote_types(a.dtype, torch.float32))
 
 
 def _directions(rows: Tensor) -> Tensor:
