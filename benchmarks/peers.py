@@ -46,7 +46,6 @@ from benchmarks.fixed import fixed
 from benchmarks.plain_vgg import PlainVGG
 from nst_daemon.engine.images import from_image, resize
 from nst_daemon.engine.losses import Sums
-from nst_daemon.engine.memory import memory_plans
 from nst_daemon.engine.neighbours import Matching
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.scene import Scene, scale_sizes
@@ -230,7 +229,7 @@ def _prepare(painter: Painter, settings: RenderSettings) -> Prepared:
 
 def _ours(painter: Painter, prepared: Prepared, tile: int = 0) -> Iterator[Tensor | None]:
     settings = prepared.settings
-    plan = replace(memory_plans(settings, torch.device("cpu"))[0], tile=tile)
+    plan = replace(prepared.scene.plans[0], tile=tile)
     network = painter.network(settings)
     for step in stylize(prepared.scene, network, settings, plans=[plan]):
         yield step.image() if step.scale == step.scales else None

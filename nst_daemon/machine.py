@@ -179,7 +179,7 @@ class ShortMemory:
     """While an object of this class exists, freed memory is returned at once, for work that hardly fits.
 
     What is kept counts for the limit of the process, and large blocks do not fit into the holes between it. After the
-    last such object the process is as before.
+    last such object, a process that kept freed memory (`keep_freed_memory`) does so again.
     """
 
     def __init__(self) -> None:

@@ -192,14 +192,19 @@ def test_freed_memory_goes_back_to_the_machine() -> None:
     assert len(above) == 64_000
 
 
+#: The beginning of programs that look at their own memory.
+RESIDENT = """
+import ctypes, resource
+from pathlib import Path
+from nst_daemon import machine
+def resident(): return machine.proc_bytes(Path('/proc/self/status'))['VmRSS']
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc offers it")
 def test_freed_memory_is_kept_and_counts_as_free() -> None:
     """A block of 200 MB that a painting process frees stays in it, counts as free, and leaves it when asked to."""
     code = (
-        "import ctypes, resource\n"
-        "from pathlib import Path\n"
-        "from nst_daemon import machine\n"
-        "def resident(): return machine.proc_bytes(Path('/proc/self/status'))['VmRSS']\n"
         "machine.keep_freed_memory()\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))\n"
         "start, free = resident(), machine.free_memory()\n"
@@ -212,17 +217,13 @@ def test_freed_memory_is_kept_and_counts_as_free() -> None:
         "machine.trim_heap()\n"
         "assert resident() < start + 50e6, 'is returned'\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", RESIDENT + code], check=True)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc offers it")
 def test_freed_memory_is_returned_while_memory_is_short() -> None:
     """A process that keeps freed memory returns it as long as one of two `ShortMemory` exists, and no longer."""
     code = (
-        "import ctypes\n"
-        "from pathlib import Path\n"
-        "from nst_daemon import machine\n"
-        "def resident(): return machine.proc_bytes(Path('/proc/self/status'))['VmRSS']\n"
         "def kept():\n"
         "    machine.trim_heap()\n"
         "    start = resident()\n"
@@ -241,7 +242,7 @@ def test_freed_memory_is_returned_while_memory_is_short() -> None:
         "del other\n"
         "assert kept()\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", RESIDENT + code], check=True)
 
 
 def test_waiting_threads_sleep_unless_the_environment_says_otherwise(

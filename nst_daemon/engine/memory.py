@@ -158,9 +158,12 @@ class MemoryPlan:
         return self.search * size[0] * size[1] + self.block
 
     def peak_bytes(self, size: Size, network: VGG) -> float:
-        """Peak bytes of the painting, without what the libraries take."""
-        working = max(self.search_bytes(size), self.activation_bytes(size, network))
-        return self.optimizer_bytes(size) + working
+        """Peak bytes of the painting: of a search, or of the iterations after it."""
+        return max(self.least_bytes(size), self.iteration_bytes(size, network))
+
+    def iteration_bytes(self, size: Size, network: VGG) -> float:
+        """Peak bytes of an iteration."""
+        return self.optimizer_bytes(size) + self.activation_bytes(size, network)
 
     def activation_bytes(self, size: Size, network: VGG) -> float:
         """Peak bytes of the network's activations."""
@@ -172,7 +175,7 @@ class MemoryPlan:
         return h * w * bytes_per_pixel(network, recompute=self.recompute, cosine=cosine)
 
     def largest_side(self, memory: float) -> int:
-        """The longer side, in tens of pixels, of the largest 4:3 picture whose optimiser fits into `memory` bytes."""
+        """The longer side, in tens of pixels, of the largest 4:3 picture of which `memory` bytes hold `least_bytes`."""
         at_any_size = self.least_bytes((0, 0))
         pixels = max(0.0, memory - at_any_size) / (self.least_bytes((1, 1)) - at_any_size)
         return 10 * floor(sqrt(pixels * 4 / 3) / 10)
@@ -323,6 +326,5 @@ def first_fitting(plans: Sequence[MemoryPlan], size: Size, network: VGG, memory:
 
     The search for neighbours does not count: it takes the same with any plan (`memory_is_short`).
     """
-    needs = (plan.optimizer_bytes(size) + plan.activation_bytes(size, network) for plan in plans)
-    fits = (need <= SHARE * memory for need in needs)
+    fits = (plan.iteration_bytes(size, network) <= SHARE * memory for plan in plans)
     return next((i for i, fitting in enumerate(fits) if fitting), len(plans) - 1)

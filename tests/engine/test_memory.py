@@ -152,7 +152,7 @@ def test_a_plan_leaves_room(weights: Mapping[str, Tensor]) -> None:
     """A plan is chosen if optimiser and activations are within SHARE of the free memory; the last if none fits."""
     plans, size = memory_plans(resolve(), CPU), (768, 1024)
     network = VGG(weights, resolve().layers)
-    needs = plans[1].optimizer_bytes(size) + plans[1].activation_bytes(size, network)
+    needs = plans[1].iteration_bytes(size, network)
     assert first_fitting(plans, size, network, 1.01 * needs / SHARE) == 1
     assert first_fitting(plans, size, network, 0.99 * needs / SHARE) > 1
     assert first_fitting(plans, size, network, 1e12) == 0
@@ -245,7 +245,7 @@ def test_what_the_scene_holds_is_not_counted_twice(scene_of: SceneMaker, style_l
     assert scene.held_bytes >= scene.start.nbytes + scene.scales[0].content.numel()
     plans = memory_plans(settings, CPU)
     size = scene.size
-    needed = plans[0].optimizer_bytes(size) + plans[0].activation_bytes(size, network)
+    needed = plans[0].iteration_bytes(size, network)
 
     def events(lacking: float) -> tuple[str, ...]:
         free = needed / SHARE - lacking * scene.held_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ from nst_daemon.engine import neighbours
 from nst_daemon.engine.directions import WHOLE
 from nst_daemon.engine.evaluation import checkpointed, whole
 from nst_daemon.engine.masks import Regions, StyleRegions
+from nst_daemon.engine.memory import memory_plans
 from nst_daemon.engine.neighbours import Matching, StyleMaps, matched, nearest
 from nst_daemon.engine.pyramid import Pyramid
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -21,7 +23,7 @@ from nst_daemon.engine.stylize import stylize
 from nst_daemon.engine.tiles import Tiled
 from nst_daemon.engine.vgg import VGG
 from nst_daemon.errors import OutOfMemory, SettingsError
-from tests.engine.conftest import SceneMaker, TorchTargets, last, pyramid_of
+from tests.engine.conftest import CPU, SceneMaker, TorchTargets, last, pyramid_of
 
 LAYERS = {"relu1_1": 0.25, "relu2_1": 0.75}
 
@@ -269,7 +271,7 @@ def test_the_search_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_memory_that_does_not_suffice_for_the_search_is_a_clear_error(
     scene_of: SceneMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the features do not fit, the error names the size."""
+    """If the features do not fit, the error names the size; and the preflight counts them."""
     settings = settings_of()
     scene, network = scene_of(settings)
 
@@ -279,6 +281,9 @@ def test_memory_that_does_not_suffice_for_the_search_is_a_clear_error(
     monkeypatch.setattr(neighbours, "nearest", full)
     with pytest.raises(OutOfMemory, match="24 × 20 pixels"):
         next(stylize(scene, network, settings))
+    other = replace(settings, style_loss="gram")
+    needs = [memory_plans(s, CPU)[-1].least_bytes((1000, 1000)) for s in (settings, other)]
+    assert needs[0] > needs[1] + 4 * 1e6 * (64 + 128 / 4) * 4
 
 
 def test_a_network_without_blocks_of_equal_stride_is_refused() -> None:
