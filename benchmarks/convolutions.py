@@ -1,9 +1,10 @@
 """Convolutions on a CPU, layer by layer: torch's direct ones, and Winograd's.
 
     python -m benchmarks.convolutions --size 512
+    python -m benchmarks.convolutions --size 512 --precision bfloat16
 
-Forward and backward pass, measured alternately, float32, channels last: the shortest of several times, and their ratio.
-Layers for which `winograd.pays` selects torch are marked.
+Forward and backward pass, measured alternately, channels last: the shortest of several times, and their ratio. Layers
+for which `winograd.pays` selects torch are marked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from nst_daemon import machine
 from nst_daemon.engine import winograd
 from nst_daemon.engine.vgg import bare_features
 
@@ -38,7 +40,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, default=256, help="of a square picture")
-    side = parser.parse_args().size
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    args = parser.parse_args()
+    machine.keep_freed_memory()
+    side, dtype = args.size, getattr(torch, args.precision)
     seen = set()
     for module in bare_features()[:29]:  # up to conv5_1
         if isinstance(module, nn.MaxPool2d):
@@ -46,16 +51,18 @@ def main() -> None:
         if not isinstance(module, nn.Conv2d) or (module.weight.shape, side) in seen:
             continue
         seen.add((module.weight.shape, side))
-        compare(module, side)
+        compare(module, side, dtype)
 
 
-def compare(conv: nn.Conv2d, side: int) -> None:
+def compare(conv: nn.Conv2d, side: int, dtype: torch.dtype) -> None:
     """Print one line for a layer on a map of side × side."""
-    x = torch.randn(1, conv.in_channels, side, side).to(memory_format=torch.channels_last)
-    x.requires_grad_()
-    weight = torch.randn(conv.weight.shape).to(memory_format=torch.channels_last)
-    bias, kernels = torch.zeros(conv.out_channels), winograd.transformed(weight)
-    slope = torch.randn(1, conv.out_channels, side, side).to(memory_format=torch.channels_last)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape).to(dtype, memory_format=torch.channels_last)
+
+    x = drawn(1, conv.in_channels, side, side).requires_grad_()
+    weight, slope = drawn(*conv.weight.shape), drawn(1, conv.out_channels, side, side)
+    bias, kernels = slope.new_zeros(conv.out_channels), winograd.transformed(weight)
 
     def gradient(y: Tensor) -> None:
         torch.autograd.grad(y, x, slope)

@@ -158,6 +158,14 @@ def device_name(device: torch.device) -> str:
     return platform.machine()
 
 
+def cpu_supports(*instructions: str) -> bool:
+    """Whether the CPU has one of these sets of instructions, such as `avx512_bf16`.
+
+    torch only has private functions for this, which a release may remove.
+    """
+    return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in instructions)
+
+
 def widest_float(device: torch.device) -> torch.dtype:
     """float64, or float32 on Apple's GPUs, which have nothing wider."""
     return torch.float32 if device.type == "mps" else torch.float64

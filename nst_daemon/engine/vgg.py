@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nst_daemon.engine import fusion, winograd
+from nst_daemon.engine.device import cpu_supports
 from nst_daemon.engine.networks import NETWORKS
 from nst_daemon.errors import ModelError, SettingsError
 
@@ -89,14 +90,8 @@ def compute_dtype(
     if device.type == "cuda":
         faster = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        faster = device.type == "cpu" and _cpu_has_bfloat16()
+        faster = device.type == "cpu" and cpu_supports("avx512_bf16", "amx_tile")
     return torch.bfloat16 if faster else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16. torch only has private functions for this, which a release may remove."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 class VGG(nn.Module):
@@ -188,7 +183,8 @@ class VGG(nn.Module):
             elif not name.startswith("conv"):
                 x = module(x)
             elif i + 1 in modules and self._fuses(i, x):
-                x = self._convolve_relu(i, x, masked=i + 2 in modules and self._masks(i + 2, x))
+                masked = i + 2 in modules and self._masks(i + 2, x)
+                x = self._convolve(i, x, relu=True, masked=masked)
                 name = self.names[next(indices)]
             else:
                 x = self._convolve(i, x)
@@ -200,6 +196,7 @@ class VGG(nn.Module):
         """Convolve, and return maps, in `dtype` from now on. Returns itself."""
         self.features.to(dtype)
         self.dtype = dtype
+        self._kernels = {}
         return self
 
     def computing_in(self, dtype: torch.dtype) -> VGG:
@@ -215,9 +212,10 @@ class VGG(nn.Module):
         """Whether the convolution at `index`, applied to x, and the ReLU after it are one operation."""
         conv = self.features[index]
         assert isinstance(conv, nn.Conv2d)
+        if self.names[index] in self.layers:
+            return False
         # In a VGG each convolution has a ReLU after it.
-        alone = self.names[index] in self.layers or _transforms(conv, x)
-        return not alone and fusion.convolves_for(x, conv)
+        return _transforms(conv, x) or fusion.convolves_for(x, conv)
 
     def _masks(self, index: int, x: Tensor) -> bool:
         """Whether the module at `index`, after a convolution of x and its ReLU, is a pooling that does the ReLU's part
@@ -226,29 +224,30 @@ class VGG(nn.Module):
         pools = self.names[index].startswith("pool") and self.pooling == "max"
         return pools and self.names[index - 1] not in self.layers and fusion.pools_mask(x)
 
-    def _convolve_relu(self, index: int, x: Tensor, *, masked: bool) -> Tensor:
-        """(B, O, H, W): x (B, C, H, W) through the convolution at `index` and the ReLU after it, at once.
+    def _convolve(
+        self, index: int, x: Tensor, *, relu: bool = False, masked: bool = False
+    ) -> Tensor:
+        """(B, O, H, W): x (B, C, H, W) through the convolution at `index`.
 
-        masked: A pooling follows that masks the gradient.
+        Args:
+            index: Of the module.
+            x: Its input.
+            relu: Through the ReLU after it as well.
+            masked: A pooling follows that masks the gradient.
         """
         conv = self.features[index]
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        if _transforms(conv, x):
+            if index not in self._kernels:
+                self._kernels[index] = winograd.transformed(conv.weight)
+            kernels = self._kernels[index]
+            return winograd.convolve(x, kernels, conv.bias, relu=relu, masked=masked)
+        padding = 1
         if index == 0 and self.padding == "replicate":
-            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-            return fusion.conv_relu(x, conv.weight, conv.bias, padding=0, masked=masked)
-        return fusion.conv_relu(x, conv.weight, conv.bias, padding=1, masked=masked)
-
-    def _convolve(self, index: int, x: Tensor) -> Tensor:
-        """(B, O, H, W): x (B, C, H, W) through the convolution at `index`."""
-        conv = self.features[index]
-        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-        if index == 0 and self.padding == "replicate":
-            return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), conv.weight, conv.bias)
-        if not _transforms(conv, x):
-            return F.conv2d(x, conv.weight, conv.bias, padding=1)
-        if index not in self._kernels:
-            self._kernels[index] = winograd.transformed(conv.weight)
-        return winograd.convolve(x, self._kernels[index], conv.bias)
+            x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 0
+        if relu:
+            return fusion.conv_relu(x, conv.weight, conv.bias, padding, masked=masked)
+        return F.conv2d(x, conv.weight, conv.bias, padding=padding)
 
     def _pool(self, x: Tensor) -> Tensor:
         """Halve (B, C, H, W) with the chosen pooling."""
@@ -267,8 +266,8 @@ class VGG(nn.Module):
 def _transforms(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether Winograd's algorithm convolves x (B, C, H, W)."""
     # An exported graph must hold for all sizes, and onnxruntime has its own algorithms.
-    suitable = x.device.type == "cpu" and x.dtype == torch.float32
-    return suitable and not torch.compiler.is_exporting() and winograd.pays(conv, x)
+    suitable = x.device.type == "cpu" and not torch.compiler.is_exporting()
+    return suitable and winograd.pays(conv, x)
 
 
 def _with_weights(
