@@ -283,7 +283,8 @@ def in_turns(task: Task) -> float:
     """Time of an iteration of ours at full size divided by that of a peer, measured alternately in one process."""
     rounds = ROUNDS if task.size <= LARGE else ROUNDS_OF_LARGE
     loop, chosen = PEERS[task.contender]
-    one = {"size": task.size, "scales": (1.0,), "iterations": (rounds + 1,)}
+    planned = max(rounds + 1, task.evaluations)
+    one = {"size": task.size, "scales": (1.0,), "iterations": (planned,)}
     ours, theirs = Painter(), Painter()
     prepared = _prepare(ours, resolve({**OURS[RIVALS[task.contender]], **one}))
     settings = resolve({**chosen, "precision": "float32", **one})

@@ -5,11 +5,11 @@
     python -m benchmarks.throughput --sizes 512 --profile              # the operations that take most of the time
 
 A square picture is painted with the default settings at one scale, with targets that are found before. The first
-iterations are not counted. `graph` paints as usual: on a GPU, with CUDA graphs; `direct` without. The limit is the time
-of the convolutions up to relu4_1, forward and backward, at the rate of a large matrix product in bfloat16, which is
-measured first. The same convolutions are also timed with torch's own functions and nothing else, alternately with the
-painting: some iterations, then as many times all convolutions. Memory is the peak of torch's allocations on a GPU, and
-of the process on a CPU.
+iterations are not counted, and on a CPU there are no more than paintings have (`stylize.QUICK_ITERATIONS`). `graph`
+paints as usual: on a GPU, with CUDA graphs; `direct` without. The limit is the time of the convolutions up to relu4_1,
+forward and backward, at the rate of a large matrix product in bfloat16, which is measured first. The same convolutions
+are also timed with torch's own functions and nothing else, alternately with the painting: some iterations, then as many
+times all convolutions. Memory is the peak of torch's allocations on a GPU, and of the process on a CPU.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from nst_daemon.engine.cuda_graph import Repeated
 from nst_daemon.engine.device import current_device
 from nst_daemon.engine.images import Picture, from_image, resize
 from nst_daemon.engine.settings import resolve
+from nst_daemon.engine.stylize import QUICK_ITERATIONS
 from nst_daemon.engine.vgg import compute_dtype
 from nst_daemon.painter import Painter, Prepared
 from nst_daemon.pictures.raster import Size
@@ -94,7 +95,8 @@ def measure_size(painter: Painter, size: int, rate: float, args: argparse.Namesp
 
 def prepare(painter: Painter, size: int) -> Prepared:
     """A square picture at one scale, with its targets."""
-    settings = resolve({"size": size, "scales": (1.0,), "iterations": 1_000_000})
+    iterations = QUICK_ITERATIONS if painter.device.type == "cpu" else 1_000_000
+    settings = resolve({"size": size, "scales": (1.0,), "iterations": iterations})
     content, style = drawn((size, size))
     prepared = painter.prepare(content, [style], settings)
     return replace(prepared, scene=fixed(prepared.scene, painter.network(settings)))
@@ -129,7 +131,7 @@ def paint(painter: Painter, prepared: Prepared, seconds: float) -> tuple[float, 
     alone()
     times: tuple[list[float], list[float]] = ([], [])
     chunk = CHUNK if painter.device.type == "cuda" else 1
-    while sum(times[0]) * chunk < seconds or len(times[0]) < ROUNDS:
+    while (sum(times[0]) * chunk < seconds or len(times[0]) < ROUNDS) and not step.last:
         for run, found in zip((lambda: next(steps), alone), times, strict=True):
             start = perf_counter()
             for _ in range(chunk):

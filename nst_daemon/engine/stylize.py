@@ -48,6 +48,10 @@ DIVERGENCE_FACTOR = 4.0
 #: Root mean square of L-BFGS's first step and of its longest, in units of the pixels' range.
 FIRST_STEP, LONGEST_STEP = 0.01, 0.5
 
+#: With `style_loss: neighbours` a scale of at most this many iterations is painted with `VGG.quick`: so long the loss
+#: falls as fast as without. Later its errors slow it down, and they add up in Gram matrices (benchmarks/NOTES.md).
+QUICK_ITERATIONS = 100
+
 _REMEDY = "try other settings (a smaller step, precision float32) or other weights"
 
 
@@ -299,7 +303,12 @@ class _Loop:
         return self.repeat(iteration) if self.repeat and capturable else iteration
 
     def _network(self) -> VGG:
-        return self.network if self.rollbacks else self.fast_network
+        """For the iterations of the scale."""
+        if self.rollbacks:
+            return self.network
+        few = self.planned[self.scale] <= QUICK_ITERATIONS
+        quick = few and self.settings.style_loss == "neighbours"
+        return self.fast_network.quick() if quick else self.fast_network
 
     def _next_scale(self) -> None:
         if self.scale < 0:

@@ -142,6 +142,7 @@ class VGG(nn.Module):
             if isinstance(module, nn.ReLU):
                 module.inplace = before not in self.layers  # conv4_2 and relu4_2 may both be needed
         self._kernels: dict[int, Tensor] = {}  # transformed for Winograd, by index
+        self._quick = False
         self._others: dict[torch.dtype, VGG] = {}  # see computing_in
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
@@ -208,6 +209,15 @@ class VGG(nn.Module):
             self._others.setdefault(dtype, copy.deepcopy(self).compute_in(dtype))
         return self._others[dtype]
 
+    def quick(self) -> VGG:
+        """This network, with the same weights in memory, for evaluations of which errors of a few per cent are no harm.
+
+        It differs on a CPU in bfloat16 only, where it convolves by Winograd's algorithm too (`engine.winograd`).
+        """
+        other = copy.copy(self)
+        other._quick = True
+        return other
+
     def _fuses(self, index: int, x: Tensor) -> bool:
         """Whether the convolution at `index`, applied to x, and the ReLU after it are one operation."""
         conv = self.features[index]
@@ -215,7 +225,7 @@ class VGG(nn.Module):
         if self.names[index] in self.layers:
             return False
         # In a VGG each convolution has a ReLU after it.
-        return _transforms(conv, x) or fusion.convolves_for(x, conv)
+        return self._transforms(conv, x) or fusion.convolves_for(x, conv)
 
     def _masks(self, index: int, x: Tensor) -> bool:
         """Whether the module at `index`, after a convolution of x and its ReLU, is a pooling that does the ReLU's part
@@ -237,7 +247,7 @@ class VGG(nn.Module):
         """
         conv = self.features[index]
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-        if _transforms(conv, x):
+        if self._transforms(conv, x):
             if index not in self._kernels:
                 self._kernels[index] = winograd.transformed(conv.weight)
             kernels = self._kernels[index]
@@ -248,6 +258,13 @@ class VGG(nn.Module):
         if relu:
             return fusion.conv_relu(x, conv.weight, conv.bias, padding, masked=masked)
         return F.conv2d(x, conv.weight, conv.bias, padding=padding)
+
+    def _transforms(self, conv: nn.Conv2d, x: Tensor) -> bool:
+        """Whether Winograd's algorithm convolves x (B, C, H, W)."""
+        # An exported graph must hold for all sizes, and onnxruntime has its own algorithms.
+        suitable = x.device.type == "cpu" and not torch.compiler.is_exporting()
+        enough = self._quick or x.dtype == torch.float32
+        return suitable and enough and winograd.pays(conv, x)
 
     def _pool(self, x: Tensor) -> Tensor:
         """Halve (B, C, H, W) with the chosen pooling."""
@@ -261,13 +278,6 @@ class VGG(nn.Module):
                 # The small constant keeps the root's derivative finite for windows of zeros.
                 y = (F.avg_pool2d(x.square(), 2) + 1e-12).sqrt()
         return y if self.pool_factor == 1.0 else y * self.pool_factor
-
-
-def _transforms(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether Winograd's algorithm convolves x (B, C, H, W)."""
-    # An exported graph must hold for all sizes, and onnxruntime has its own algorithms.
-    suitable = x.device.type == "cpu" and not torch.compiler.is_exporting()
-    return suitable and winograd.pays(conv, x)
 
 
 def _with_weights(

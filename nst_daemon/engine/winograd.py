@@ -3,7 +3,7 @@
 A tile of 4×4 outputs needs 6×6 inputs d. With the matrices A, B, G of the paper it is Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A: one
 product for each of 36 transformed positions instead of 144. Over channels the ⊙ becomes 36 matrix products of
 (tiles, C) with (C, K), which are fast on a CPU. In float32 the result is within 1e-5 of the largest value. In bfloat16
-its error is 1.7 % (root mean square, direct: 0.3 %), which does not change how fast a picture's loss falls.
+its error is 1.7 % (root mean square; direct: 0.3 %), which is harmless at the beginning of an optimisation only.
 
 torch has no such convolution for CPUs any more; for wide layers this one takes about half the time of its direct one
 (`python -m benchmarks.convolutions`).
@@ -66,11 +66,12 @@ def pays(conv: nn.Conv2d, x: Tensor) -> bool:
     """True if it is faster than the direct convolution of x (B, C, H, W), and worth its kernels' memory (measured).
 
     For narrow layers the transforms cost too much. Wide layers have large transformed kernels, which do not pay for
-    small maps: at 160 px, block 4 would take 108 MB in float32 to save a tenth of the time. With AMX torch's direct
-    convolutions in bfloat16 are several times as fast as without.
+    small maps: at 160 px, block 4 would take 108 MB in float32 to save a tenth of the time. In bfloat16 it is for
+    CPUs with AVX512-BF16: with AMX direct convolutions are several times as fast, and without either torch's products
+    are slow.
     """
     if x.dtype == torch.bfloat16:
-        outputs, suitable = 128, not cpu_supports("amx_tile")
+        outputs, suitable = 128, cpu_supports("avx512_bf16") and not cpu_supports("amx_tile")
     else:
         outputs, suitable = 256, x.dtype == torch.float32
     wide = conv.in_channels >= 128 and conv.out_channels >= outputs

@@ -56,6 +56,26 @@ def test_painting_lowers_the_loss(scene_of: SceneMaker, extra: dict[str, Any]) -
     assert totals[59] < totals[30]
 
 
+@pytest.mark.parametrize(
+    ("preset", "iterations", "quick"),
+    [("painting", 100, True), ("painting", 101, False), ("texture", 100, False)],
+)
+def test_few_iterations_with_cosine_distances_are_quick(
+    scene_of: SceneMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+    iterations: int,
+    quick: bool,
+) -> None:
+    """The quick network paints scales of up to 100 iterations that compare directions, and no others."""
+    calls: list[VGG] = []
+    monkeypatch.setattr(VGG, "quick", lambda network: calls.append(network) or network)
+    chosen = {"preset": preset, "size": 48, "scales": [1.0], "iterations": iterations}
+    scene, network = scene_of(resolve(chosen))
+    next(stylize(scene, network, resolve(chosen)))
+    assert bool(calls) == quick
+
+
 def shown_loss(scene: Scene, network: VGG, step: Step) -> float:
     """The total of the picture as a step shows it."""
     objective, image = scene.scales[-1].objective, step.image()

@@ -84,25 +84,46 @@ def test_the_network_uses_it_where_it_pays(
     within: float,
 ) -> None:
     """A 64 px picture's relu3_1 passes through it, and is that of direct convolutions, to 1e-4 or 5 % in bfloat16."""
-    monkeypatch.setattr(winograd, "cpu_supports", lambda *_: False)
+    monkeypatch.setattr(winograd, "cpu_supports", {"avx512_bf16"}.__contains__)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    network = VGG(weights, ["relu1_2", "relu3_1"]).computing_in(dtype).quick()
     with torch.no_grad():
-        fast = VGG(weights, ["relu1_2", "relu3_1"]).computing_in(dtype)(image)
+        fast = network(image)
         monkeypatch.setattr(winograd, "pays", lambda conv, x: False)
-        direct = VGG(weights, ["relu1_2", "relu3_1"]).computing_in(dtype)(image)
+        direct = network(image)
     assert not torch.equal(fast["relu3_1"], direct["relu3_1"])
     for layer, wanted in direct.items():
         assert (fast[layer] - wanted).norm() < within * wanted.norm()
 
 
-def test_each_precision_has_its_own_kernels(weights: Mapping[str, Tensor]) -> None:
+def test_only_a_quick_network_uses_it_in_bfloat16(
+    weights: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 a network convolves directly, and one that is `quick` does not, of which it remains independent."""
+    monkeypatch.setattr(winograd, "cpu_supports", {"avx512_bf16"}.__contains__)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    network = VGG(weights, ["relu3_1"]).computing_in(torch.bfloat16)
+    with torch.no_grad():
+        before, quick, after = (each(image) for each in (network, network.quick(), network))
+        monkeypatch.setattr(winograd, "pays", lambda conv, x: False)
+        direct = network(image)
+    assert torch.equal(before["relu3_1"], direct["relu3_1"])
+    assert torch.equal(after["relu3_1"], direct["relu3_1"])
+    assert not torch.equal(quick["relu3_1"], direct["relu3_1"])
+
+
+def test_each_precision_has_its_own_kernels(
+    weights: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A network that has convolved in float32 returns, when made to compute in bfloat16, maps in bfloat16."""
+    monkeypatch.setattr(winograd, "cpu_supports", {"avx512_bf16"}.__contains__)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     network = VGG(weights, ["relu3_1"])
     with torch.no_grad():
-        maps = network(image), network.computing_in(torch.bfloat16)(image), network(image)
-    dtypes = [each["relu3_1"].dtype for each in maps]
-    assert dtypes == [torch.float32, torch.bfloat16, torch.float32]
+        first = network(image)["relu3_1"]
+        other = network.computing_in(torch.bfloat16).quick()(image)["relu3_1"]
+    assert (first.dtype, other.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(network(image)["relu3_1"], first)
 
 
 def test_narrow_layers_and_small_maps_are_left_to_torch() -> None:
@@ -113,12 +134,15 @@ def test_narrow_layers_and_small_maps_are_left_to_torch() -> None:
     assert not winograd.pays(narrow, torch.empty(1, 64, 64, 64))
 
 
-@pytest.mark.parametrize(("amx", "pays"), [(False, True), (True, False)])
-def test_bfloat16_is_left_to_torch_on_a_cpu_with_amx(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, pays: bool
+@pytest.mark.parametrize(
+    ("instructions", "pays"),
+    [({"avx512_bf16"}, True), ({"avx512_bf16", "amx_tile"}, False), (set(), False)],
+)
+def test_bfloat16_pays_with_one_set_of_instructions(
+    monkeypatch: pytest.MonkeyPatch, instructions: set[str], pays: bool
 ) -> None:
-    """In bfloat16 narrower layers pay than in float32, but none does on a CPU with AMX."""
-    monkeypatch.setattr(winograd, "cpu_supports", lambda name: amx and name == "amx_tile")
+    """In bfloat16 narrower layers pay than in float32, and none does with AMX or without AVX512-BF16."""
+    monkeypatch.setattr(winograd, "cpu_supports", instructions.__contains__)
     conv, x = nn.Conv2d(128, 128, 3), torch.empty(1, 128, 64, 64)
     assert winograd.pays(conv, x.bfloat16()) is pays
     assert not winograd.pays(conv, x)
