@@ -210,7 +210,7 @@ class VGG(nn.Module):
         return self._others[dtype]
 
     def quick(self) -> VGG:
-        """This network, with the same weights in memory, for evaluations of which errors of a few per cent are no harm.
+        """This network, with the same weights in memory, for evaluations in which errors of a few per cent do no harm.
 
         It differs on a CPU in bfloat16 only, where it convolves by Winograd's algorithm too (`engine.winograd`).
         """

@@ -12,6 +12,7 @@ torch has no such convolution for CPUs any more; for wide layers this one takes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any, cast
 
 import torch
@@ -164,12 +165,8 @@ def _adjoint(g: Tensor, kernels: Tensor) -> Tensor:
         tiles = _tiles(padded[4 * here :], k, columns, 4).reshape(16, -1)
         products = torch.bmm((to_tiles @ tiles).view(36, k * columns, K), kernels.mT)
         shares = (from_tiles @ products.view(36, -1)).view(6, 6, k, columns, C)
-        for i, j in (
-            (0, 0),
-            (0, 4),
-            (4, 0),
-            (4, 4),
-        ):  # the first rows and columns in this tile, the rest in the next
+        # The first four rows and columns lie in the tile's own place, the last two in the next tile's.
+        for i, j in product((0, 4), repeat=2):
             part = shares[i : i + 4, j : j + 4]
             into = _tiles(out[4 * here + i :, j:], k, columns, 4)
             into[: part.shape[0], : part.shape[1]] += part
