@@ -3,8 +3,8 @@
     python -m benchmarks.convolutions --size 512
     python -m benchmarks.convolutions --size 512 --precision bfloat16
 
-Forward and backward pass, measured alternately, channels last: the shortest of several times, and their ratio. Layers
-for which `winograd.pays` selects torch are marked.
+Forward and backward pass, without the ReLU, measured alternately, channels last: the shortest of several times, and
+their ratio. Layers for which `winograd.pays` selects torch are marked.
 """
 
 from __future__ import annotations

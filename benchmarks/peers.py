@@ -283,7 +283,7 @@ def in_turns(task: Task) -> float:
     """Time of an iteration of ours at full size divided by that of a peer, measured alternately in one process."""
     rounds = ROUNDS if task.size <= LARGE else ROUNDS_OF_LARGE
     loop, chosen = PEERS[task.contender]
-    planned = max(rounds + 1, task.evaluations)
+    planned = max(rounds + 1, task.evaluations)  # it decides how ours convolves
     one = {"size": task.size, "scales": (1.0,), "iterations": (planned,)}
     ours, theirs = Painter(), Painter()
     prepared = _prepare(ours, resolve({**OURS[RIVALS[task.contender]], **one}))

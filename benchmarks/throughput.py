@@ -5,7 +5,7 @@
     python -m benchmarks.throughput --sizes 512 --profile              # the operations that take most of the time
 
 A square picture is painted with the default settings at one scale, with targets that are found before. The first
-iterations are not counted, and on a CPU there are no more than paintings have (`stylize.QUICK_ITERATIONS`). `graph`
+iterations are not counted. On a CPU at most `stylize.QUICK_ITERATIONS` are measured, as paintings have no more. `graph`
 paints as usual: on a GPU, with CUDA graphs; `direct` without. The limit is the time of the convolutions up to relu4_1,
 forward and backward, at the rate of a large matrix product in bfloat16, which is measured first. The same convolutions
 are also timed with torch's own functions and nothing else, alternately with the painting: some iterations, then as many

@@ -26,7 +26,8 @@ from nst_daemon.pictures.raster import Size
 
 #: The share of the free memory that a plan may take: estimates are inexact, and other processes may allocate.
 SHARE = 0.9
-#: Bytes that a painting takes at any size: Gram matrices, the libraries' working memory.
+#: Bytes that a painting takes at any size: Gram matrices, kernels and strips of `engine.winograd` (40 MB in bfloat16,
+#: 65 MB in float32 with the default's layers), the libraries' working memory.
 FIXED_BYTES = 160 << 20
 #: Bytes of one of the optimiser's vectors per pixel: three channels in float32.
 VECTOR_BYTES = 12

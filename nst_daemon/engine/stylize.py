@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import logging
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -48,8 +49,9 @@ DIVERGENCE_FACTOR = 4.0
 #: Root mean square of L-BFGS's first step and of its longest, in units of the pixels' range.
 FIRST_STEP, LONGEST_STEP = 0.01, 0.5
 
-#: With `style_loss: neighbours` a scale of at most this many iterations is painted with `VGG.quick`: so long the loss
-#: falls as fast as without. Later its errors slow it down, and they add up in Gram matrices (benchmarks/NOTES.md).
+#: With `style_loss: neighbours` a picture of one size is painted with `VGG.quick` if it has at most this many
+#: iterations: up to then the loss falls as fast as with direct convolutions, but the end of a long run takes more
+#: iterations. Gram matrices add up the errors (benchmarks/NOTES.md).
 QUICK_ITERATIONS = 100
 
 _REMEDY = "try other settings (a smaller step, precision float32) or other weights"
@@ -228,6 +230,7 @@ class _Loop:
         self.fast_network = network.computing_in(dtype)
         counts = settings.iterations
         self.planned = [counts[min(i, len(counts) - 1)] for i in range(len(scene.scales))]
+        self.quick = _quick_scales(scene, settings, self.planned)
         self.events: list[str] = []
         self.rollbacks = 0
         self.plans = plans
@@ -303,12 +306,9 @@ class _Loop:
         return self.repeat(iteration) if self.repeat and capturable else iteration
 
     def _network(self) -> VGG:
-        """For the iterations of the scale."""
         if self.rollbacks:
             return self.network
-        few = self.planned[self.scale] <= QUICK_ITERATIONS
-        quick = few and self.settings.style_loss == "neighbours"
-        return self.fast_network.quick() if quick else self.fast_network
+        return self.fast_network.quick() if self.quick[self.scale] else self.fast_network
 
     def _next_scale(self) -> None:
         if self.scale < 0:
@@ -546,3 +546,12 @@ class _Loop:
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def _quick_scales(scene: Scene, settings: RenderSettings, planned: Sequence[int]) -> list[bool]:
+    """For each scale, whether it is painted with `VGG.quick`: `QUICK_ITERATIONS` is for all passes at its size."""
+    totals: Counter[Size] = Counter()
+    for scale, count in zip(scene.scales, planned, strict=True):
+        totals[scale.size] += count
+    suitable = settings.style_loss == "neighbours"
+    return [suitable and totals[scale.size] <= QUICK_ITERATIONS for scale in scene.scales]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -194,7 +194,7 @@ class VGG(nn.Module):
         return x, out
 
     def compute_in(self, dtype: torch.dtype) -> VGG:
-        """Convolve, and return maps, in `dtype` from now on. Returns itself."""
+        """Convolve, and return maps, in `dtype` from now on. Returns itself. Not after `quick`: it shares weights."""
         self.features.to(dtype)
         self.dtype = dtype
         self._kernels = {}
@@ -206,16 +206,18 @@ class VGG(nn.Module):
             return self
         if dtype not in self._others:
             # setdefault: two threads that make one get the same.
-            self._others.setdefault(dtype, copy.deepcopy(self).compute_in(dtype))
+            # The memo, so that what is of no use to the copy is not copied.
+            memo: dict[int, Any] = {id(self._kernels): {}, id(self._others): {}}
+            self._others.setdefault(dtype, copy.deepcopy(self, memo).compute_in(dtype))
         return self._others[dtype]
 
     def quick(self) -> VGG:
-        """This network, with the same weights in memory, for evaluations in which errors of a few per cent do no harm.
+        """This network, with the same weights in memory, for iterations whose gradients need not be very exact.
 
         It differs on a CPU in bfloat16 only, where it convolves by Winograd's algorithm too (`engine.winograd`).
         """
         other = copy.copy(self)
-        other._quick = True
+        other._quick, other._others = True, {}
         return other
 
     def _fuses(self, index: int, x: Tensor) -> bool:
@@ -249,7 +251,7 @@ class VGG(nn.Module):
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         if self._transforms(conv, x):
             if index not in self._kernels:
-                self._kernels[index] = winograd.transformed(conv.weight)
+                self._kernels.setdefault(index, winograd.transformed(conv.weight))
             kernels = self._kernels[index]
             return winograd.convolve(x, kernels, conv.bias, relu=relu, masked=masked)
         padding = 1

@@ -48,9 +48,9 @@ def test_float32_is_accurate_to_a_ten_thousandth() -> None:
     _assert_equal(*_drawn((1, 256, 16, 16), 256, torch.float32), within=1e-4)
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 3e-6), (torch.bfloat16, 0.025)])
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 2e-6), (torch.bfloat16, 0.025)])
 def test_its_error_is_small(dtype: torch.dtype, most: float) -> None:
-    """With 256 channels the error is below 3e-6 of the result in float32, and below 2.5 % in bfloat16."""
+    """With 256 channels the error is below 2e-6 of the result in float32, and below 2.5 % in bfloat16."""
     x, weight, bias = _drawn((1, 256, 16, 16), 256, dtype)
     found = winograd.convolve(x, winograd.transformed(weight), bias)
     wanted = nnf.conv2d(x.double(), weight.double(), bias.double(), padding=1)
@@ -76,14 +76,14 @@ def test_the_result_is_channels_last() -> None:
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 def test_the_network_uses_it_where_it_pays(
     weights: Mapping[str, Tensor],
     monkeypatch: pytest.MonkeyPatch,
     dtype: torch.dtype,
     within: float,
 ) -> None:
-    """A 64 px picture's relu3_1 passes through it, and is that of direct convolutions, to 1e-4 or 5 % in bfloat16."""
+    """A 64 px picture's relu3_1 passes through it, and is that of direct convolutions, to 1e-5 or 5 % in bfloat16."""
     monkeypatch.setattr(winograd, "cpu_supports", {"avx512_bf16"}.__contains__)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     network = VGG(weights, ["relu1_2", "relu3_1"]).computing_in(dtype).quick()
@@ -99,7 +99,7 @@ def test_the_network_uses_it_where_it_pays(
 def test_only_a_quick_network_uses_it_in_bfloat16(
     weights: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In bfloat16 a network convolves directly, and one that is `quick` does not, of which it remains independent."""
+    """In bfloat16 only the quick copy of a network uses it, and using the copy does not change the original."""
     monkeypatch.setattr(winograd, "cpu_supports", {"avx512_bf16"}.__contains__)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     network = VGG(weights, ["relu3_1"]).computing_in(torch.bfloat16)
