@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
@@ -51,14 +51,8 @@ def test_float32_is_accurate_to_a_ten_thousandth() -> None:
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 2e-6), (torch.bfloat16, 0.025)])
 def test_its_error_is_small(dtype: torch.dtype, most: float) -> None:
     """With 256 channels the error is below 2e-6 of the result in float32, and below 2.5 % in bfloat16."""
-    x, weight, bias = _drawn((1, 256, 16, 16), 256, dtype)
-    found = winograd.convolve(x, winograd.transformed(weight), bias)
-    wanted = nnf.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    slope = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
-    (gradient,) = torch.autograd.grad(found, x, slope)
-    (expected,) = torch.autograd.grad(wanted, x, slope.double())
-    for a, b in ((found.double(), wanted), (gradient.double(), expected.double())):
-        assert (a - b).norm() < most * b.norm()
+    for found, wanted in _compared(*_drawn((1, 256, 16, 16), 256, dtype)):
+        assert (found - wanted).norm() < most * wanted.norm()
 
 
 def test_the_factors_are_exact_in_bfloat16() -> None:
@@ -76,40 +70,35 @@ def test_the_result_is_channels_last() -> None:
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 def test_the_network_uses_it_where_it_pays(
-    weights: Mapping[str, Tensor],
-    monkeypatch: pytest.MonkeyPatch,
-    dtype: torch.dtype,
-    within: float,
+    weights: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A 64 px picture's relu3_1 passes through it, and is that of direct convolutions, to 1e-5 or 5 % in bfloat16."""
-    monkeypatch.setattr(winograd, "cpu_supports", {"avx512_bf16"}.__contains__)
+    """A 64 px picture's relu3_1 passes through it; maps agree with the direct ones to 1e-4, or 1e-5 of their norm."""
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    network = VGG(weights, ["relu1_2", "relu3_1"]).computing_in(dtype).quick()
     with torch.no_grad():
-        fast = network(image)
+        fast = VGG(weights, ["relu1_2", "relu3_1"])(image)
         monkeypatch.setattr(winograd, "pays", lambda conv, x: False)
-        direct = network(image)
+        direct = VGG(weights, ["relu1_2", "relu3_1"])(image)
     assert not torch.equal(fast["relu3_1"], direct["relu3_1"])
+    torch.testing.assert_close(fast, direct, rtol=1e-4, atol=1e-4)
     for layer, wanted in direct.items():
-        assert (fast[layer] - wanted).norm() < within * wanted.norm()
+        assert (fast[layer] - wanted).norm() < 1e-5 * wanted.norm()
 
 
 def test_only_a_quick_network_uses_it_in_bfloat16(
     weights: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In bfloat16 only the quick copy of a network uses it, and using the copy does not change the original."""
+    """In bfloat16 only a network's quick copy uses it, within 5 % of the original, which the copy does not change."""
     monkeypatch.setattr(winograd, "cpu_supports", {"avx512_bf16"}.__contains__)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     network = VGG(weights, ["relu3_1"]).computing_in(torch.bfloat16)
     with torch.no_grad():
-        before, quick, after = (each(image) for each in (network, network.quick(), network))
+        maps = [each(image)["relu3_1"] for each in (network, network.quick(), network)]
         monkeypatch.setattr(winograd, "pays", lambda conv, x: False)
-        direct = network(image)
-    assert torch.equal(before["relu3_1"], direct["relu3_1"])
-    assert torch.equal(after["relu3_1"], direct["relu3_1"])
-    assert not torch.equal(quick["relu3_1"], direct["relu3_1"])
+        direct = network(image)["relu3_1"]
+    before, quick, after = maps
+    assert torch.equal(before, direct) and torch.equal(after, direct)
+    assert 0 < (quick - direct).norm() < 0.05 * direct.norm()
 
 
 def test_each_precision_has_its_own_kernels(
@@ -163,10 +152,16 @@ def _drawn(
 
 def _assert_equal(x: Tensor, weight: Tensor, bias: Tensor, *, within: float) -> None:
     """Values and gradient agree, relative to the largest."""
+    for found, wanted in _compared(x, weight, bias):
+        assert (found - wanted).abs().max() <= within * wanted.abs().max()
+
+
+def _compared(x: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Values and gradient, and those of the direct convolution in float64."""
     found = winograd.convolve(x, winograd.transformed(weight), bias)
     wanted = nnf.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    slope = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    slope = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(2)).to(x.dtype)
     (gradient,) = torch.autograd.grad(found, x, slope)
     (expected,) = torch.autograd.grad(wanted, x, slope.double())
-    for a, b in ((found, wanted), (gradient, expected)):
-        assert (a - b).abs().max() <= within * b.abs().max()
+    yield found.double(), wanted
+    yield gradient.double(), expected.double()
