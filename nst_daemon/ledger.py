@@ -24,14 +24,15 @@ from nst_daemon.ledger_file import (
     MIGRATIONS,
     back_up,
     connect,
+    create,
     damage_of,
     file_identity,
-    other_version,
+    migrate,
     replace_damaged,
     replace_missing,
+    set_journal_mode,
     share,
     take_over,
-    translated,
 )
 from nst_daemon.ledger_reader import ArchivedJob, LedgerReader, fingerprint_text, marks
 from nst_daemon.names import printable
@@ -94,6 +95,10 @@ class Ledger(LedgerReader):
                 repaired = replace_missing(path)
             elif damage := damage_of(path):
                 repaired = replace_damaged(path, damage)
+            if path.exists():
+                set_journal_mode(path)
+            else:
+                create(path)
         ledger = cls(path)
         try:
             share(path)
@@ -101,7 +106,7 @@ class Ledger(LedgerReader):
             version = ledger._version()
             if 0 < version < len(MIGRATIONS):
                 back_up(path, f"version-{version}")
-            ledger._migrate()
+            migrate(ledger._db, path)
         except BaseException:
             ledger.close()  # without the open transaction of a failed migration
             raise
@@ -296,16 +301,6 @@ class Ledger(LedgerReader):
             'ON CONFLICT ("group") DO UPDATE SET turn = excluded.turn',
             (group,),
         )
-
-    def _migrate(self) -> None:
-        version = self._version()
-        if version > len(MIGRATIONS):
-            raise other_version(self.path, newer=True)
-        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-            with translated(self.path):
-                self._db.executescript(
-                    f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
-                )
 
 
 def _check_changes(changes: Mapping[str, Any]) -> None:

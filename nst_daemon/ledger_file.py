@@ -145,13 +145,9 @@ def connect(
         database.row_factory = sqlite3.Row
         # SQLite's own functions ignore the case of ASCII letters only.
         database.create_function("casefold", 1, str.casefold, deterministic=True)
-        if unchanged:
-            return database
-        # WAL needs shared memory, which network file systems do not have; the rollback journal works there.
-        mode = "DELETE" if network_file_system(path.parent) else "WAL"
-        database.execute(f"PRAGMA journal_mode = {mode}")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA foreign_keys = ON")
+        if not unchanged:
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA foreign_keys = ON")
     return database
 
 
@@ -162,6 +158,54 @@ def connect_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Co
     return connect(
         path, busy_seconds, unchanged=not may_create and not side_files(path)[0].exists()
     )
+
+
+def create(path: Path) -> None:
+    """Make a new ledger. It gets its name when it is complete, so that no process sees a part of it.
+
+    Raises LedgerError, StorageError, OSError.
+    """
+    new = variant(path, "new")
+    # They come from an interrupted call, or belong to a ledger that has gone.
+    for part in (new, *side_files(new), *side_files(path)):
+        part.unlink(missing_ok=True)
+    set_journal_mode(new)
+    with closing(connect(new)) as database:
+        migrate(database, new)
+    files.share(new)
+    new.rename(path)
+    files.fsync_folder(path.parent)
+
+
+def set_journal_mode(path: Path) -> None:
+    """Set WAL, or the rollback journal on network file systems: they lack the shared memory that WAL needs.
+
+    The mode is stored in the file. Only for the holder of the root's lock. Raises LedgerError.
+    """
+    mode = "delete" if network_file_system(path.parent) else "wal"
+    with translated(path), closing(connect(path)) as database:
+        (current,) = database.execute("PRAGMA journal_mode").fetchone()
+        if current == mode:
+            return
+        # SQLite waits for other processes to get a lock, but not to change the mode, so the lock comes first.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("COMMIT")
+        database.execute(f"PRAGMA journal_mode = {mode}")
+
+
+def migrate(database: sqlite3.Connection, path: Path) -> None:
+    """Bring a ledger to the newest version, all steps in one transaction. Raises LedgerError if it is newer."""
+    with translated(path):
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        newest = len(MIGRATIONS)
+        if version > newest:
+            raise other_version(path, newer=True)
+        if version < newest:
+            steps = "; ".join(MIGRATIONS[version:])
+            database.executescript(
+                f"BEGIN IMMEDIATE; {steps}; PRAGMA user_version = {newest}; COMMIT;"
+            )
 
 
 def file_identity(path: Path) -> tuple[int, int]:
@@ -202,28 +246,38 @@ def other_version(path: Path, *, newer: bool) -> LedgerError:
 
 
 def damage_of(path: Path) -> str:
-    """What is wrong with an existing ledger file; "" if it is not damaged or does not exist."""
+    """What is wrong with an existing ledger file; "" if it is not damaged or does not exist.
+
+    Raises StorageError if that cannot be told, because the file is locked or the disk or the rights prevent it.
+    """
     if not path.exists():
         return ""
     if path.stat().st_size < HEADER_BYTES and variant(path, "backup").exists():
         return "the file is empty"  # as a power cut may leave it; to SQLite it is a new file
     try:
-        database = connect(path)
-    except LedgerError as error:
-        return error.message
-    try:
-        problems = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
-        tables = {row[0] for row in database.execute("SELECT name FROM sqlite_schema")}
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if missing := TABLES - tables if version else set():
-            problems = [f"it has no table {min(missing)}"]
-        if version < 0:
-            problems = [f"its version is {version}"]
-    except sqlite3.DatabaseError as error:
-        problems = [str(error)]
-    finally:
-        database.close()
-    return "" if problems == ["ok"] else "; ".join(problems)
+        with translated(path), closing(connect(path)) as database:
+            return _problems(database)
+    except (DamagedLedger, StorageError) as error:
+        cause = error.__cause__
+        # SQLite's general error means here that the file has an unknown format.
+        if (
+            isinstance(cause, sqlite3.OperationalError)
+            and cause.sqlite_errorcode != sqlite3.SQLITE_ERROR
+        ):
+            raise
+        return str(cause)
+
+
+def _problems(database: sqlite3.Connection) -> str:
+    """What SQLite's check and the names of the tables show; "" for nothing. Raises errors of sqlite3."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version < 0:
+        return f"its version is {version}"
+    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_schema")}
+    if version and (missing := TABLES - tables):
+        return f"it has no table {min(missing)}"
+    ((problem,),) = database.execute("PRAGMA integrity_check(1)")
+    return "" if problem == "ok" else str(problem)
 
 
 def back_up(path: Path, suffix: str = "backup") -> None:
@@ -247,7 +301,6 @@ def replace_damaged(path: Path, damage: str) -> str:
     for part, aside in zip((*side_files(path), path), (*side_files(kept), kept), strict=True):
         if part.exists():
             part.rename(aside)
-    damage = damage.removeprefix(f"the ledger {path} is damaged: ")
     return f"the ledger was damaged ({damage}) and was renamed to {kept.name}; {_restore(path)}"
 
 

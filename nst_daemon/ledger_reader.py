@@ -129,7 +129,7 @@ class LedgerReader:
             ledger.close()
             if version == 0:
                 raise LedgerError(
-                    f"the ledger {path} is empty: a daemon is creating it, or it is damaged",
+                    f"the ledger {path} is empty",
                     remedy="start the daemon: it restores a damaged ledger",
                 )
             raise other_version(path, newer=version > len(MIGRATIONS))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -427,7 +427,8 @@ def test_it_is_written_for_power_cuts(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["head", "middle", "text", "empty page", "empty", "one byte", "no table"]
+    "damage",
+    ["head", "file format", "middle", "text", "empty page", "empty", "one byte", "no table"],
 )
 def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, damage: str) -> None:
     """Whatever is damaged, opening keeps the file, restores the last backup and says so."""
@@ -446,6 +447,8 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
             database.execute("DROP TABLE requests")
         database.close()
         data = bytearray(path.read_bytes())
+    elif damage == "file format":
+        data[44:48] = (99).to_bytes(4)
     else:
         start = {"head": 0, "middle": len(data) // 8192 * 4096, "empty page": 4096}[damage]
         data[start : start + 3000] = bytes(3000) if damage == "empty page" else os.urandom(3000)
@@ -455,6 +458,22 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
         assert "its backup ledger.sqlite.backup was restored" in ledger.repaired
         assert len(ledger.jobs()) == 50
     assert (tmp_path / "ledger.sqlite.damaged-1").read_bytes() == bytes(data)
+
+
+def test_a_locked_ledger_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    """While another program has the ledger locked, opening raises StorageError and leaves the file in its place."""
+    path = tmp_path / "ledger.sqlite"
+    Ledger.open(path).close()
+    before = path.read_bytes()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with (
+            mock.patch.object(connect, "__defaults__", (0.01,)),
+            pytest.raises(StorageError, match="is locked by another process"),
+        ):
+            Ledger.open(path)
+        assert path.read_bytes() == before
 
 
 def test_a_ledger_that_has_gone_is_replaced_by_its_backup(tmp_path: Path) -> None:
@@ -631,6 +650,6 @@ def test_an_empty_ledger_is_not_a_root_without_a_daemon(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"x")
     with pytest.raises(
-        LedgerError, match=r"ledger\.sqlite is empty: .*; start the daemon: it restores"
+        LedgerError, match=r"ledger\.sqlite is empty; start the daemon: it restores"
     ):
         Ledger.attach(path)
