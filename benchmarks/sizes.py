@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -28,7 +29,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.drawings import draw_painting, draw_scene
-from nst_daemon import units
+from nst_daemon import machine, units
 from nst_daemon.config import Outputs
 from nst_daemon.engine.memory import memory_plans
 from nst_daemon.engine.settings import RenderSettings, resolve
@@ -67,6 +68,7 @@ def paint_here(
     if iterations:
         chosen["iterations"] = iterations
     settings = resolve(chosen)
+    machine.keep_freed_memory()  # as `stylize` and workers do
     painter = Painter(device=device, cache_bytes=0)
     prepared = painter.prepare(folder / f"content-{size}.png", [folder / "style.png"], settings)
     *_, step = painter.paint(prepared)
@@ -100,7 +102,9 @@ def paint(folder: Path, size: int, preset: str, device: str, iterations: int = 0
     command = [sys.executable, "-m", __spec__.name, *map(str, words)]
     print(f"{size} px, {preset}", file=sys.stderr, flush=True)
     began = time.perf_counter()
-    answer = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 (this module)
+    answer = subprocess.run(  # noqa: S603 (this module)
+        command, env=machine.BRIEF_WAITING | os.environ, stdout=subprocess.PIPE, check=True
+    )
     seconds = time.perf_counter() - began
     return Painted(seconds=seconds, **json.loads(answer.stdout.splitlines()[-1]))
 

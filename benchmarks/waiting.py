@@ -1,9 +1,9 @@
-"""How fast is an iteration if waiting threads spin, and if they sleep (`machine.PASSIVE_WAITING`)?
+"""How fast is an iteration if waiting threads spin, sleep, or spin briefly and then sleep (`machine.BRIEF_WAITING`)?
 
     python -m benchmarks.waiting                # nothing else running
     python -m benchmarks.waiting --load 2       # beside two processes that each keep a core busy
 
-Each painting is a process of its own, spinning and sleeping in turn. Printed are the medians and their ratio.
+Each painting is a process of its own, waiting in another way in turn. Printed are the medians and their ratios.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import time
 from itertools import pairwise
 from statistics import median
 
-from nst_daemon.machine import PASSIVE_WAITING, usable_cpus
+from nst_daemon.machine import BRIEF_WAITING, usable_cpus
 
 WAYS = {
     "spinning": {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "infinite"},
     "default": {},
-    "sleeping": dict(PASSIVE_WAITING),
+    "sleeping": {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"},
+    "briefly": dict(BRIEF_WAITING),
 }
 
 
@@ -42,7 +43,7 @@ def paint(size: int, iterations: int, threads: int) -> None:
 
 def measured(way: str, args: argparse.Namespace) -> float:
     """Seconds per iteration, of a process with these variables."""
-    environment = {k: v for k, v in os.environ.items() if k not in PASSIVE_WAITING} | WAYS[way]
+    environment = {k: v for k, v in os.environ.items() if k not in BRIEF_WAITING} | WAYS[way]
     shown = [str(n) for n in (args.size, args.iterations, args.threads)]
     command = [sys.executable, "-m", "benchmarks.waiting", "--paint", *shown]
     done = subprocess.run(  # noqa: S603 (our own program)

@@ -292,7 +292,7 @@ def health(config: ConfigOption = None) -> None:
 @app.command()
 def export(config: ConfigOption = None) -> None:
     """Write the ONNX file for the configured network and compare it with torch."""
-    machine.wait_passively()  # before torch is imported
+    machine.wait_briefly()  # before torch is imported
 
     from nst_daemon.export.parity import TOLERANCE, require_parity
     from nst_daemon.painter import Painter

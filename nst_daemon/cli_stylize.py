@@ -331,7 +331,7 @@ def _styles(
 
 def _stylizer(config: Config, device: str | None) -> Stylizer:
     """The engine, loaded as the configuration says."""
-    machine.wait_passively()  # before torch is imported
+    machine.wait_briefly()  # before torch is imported
     machine.keep_freed_memory()
 
     from nst_daemon.api.stylizer import Stylizer

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -245,13 +246,26 @@ def test_freed_memory_is_returned_while_memory_is_short() -> None:
     subprocess.run([sys.executable, "-c", RESIDENT + code], check=True)
 
 
-def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Every variable is set where it is missing, and one that is set is kept."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    monkeypatch.setenv("KMP_BLOCKTIME", "")
-    monkeypatch.delenv("KMP_BLOCKTIME")
-    machine.wait_passively()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
-    assert os.environ["KMP_BLOCKTIME"] == "0"
+@pytest.mark.parametrize("chosen", [{}, *({name: "1"} for name in machine.BRIEF_WAITING)])
+def test_threads_wait_briefly_unless_the_environment_says_how(chosen: dict[str, str]) -> None:
+    """Without any of the variables all are set; with one of them, the environment stays as it is."""
+    others = {k: v for k, v in os.environ.items() if k not in machine.BRIEF_WAITING}
+    with mock.patch.dict(os.environ, others | chosen, clear=True):
+        machine.wait_briefly()
+        assert dict(os.environ) == others | (chosen or machine.BRIEF_WAITING)
+
+
+def test_gnu_openmp_reads_how_to_wait() -> None:
+    """The library that torch loads takes over the number of spins, although the policy is to sleep."""
+    code = (
+        "from nst_daemon import machine; machine.wait_briefly(); import torch; torch.ones(9).sum()"
+    )
+    others = {k: v for k, v in os.environ.items() if k not in machine.BRIEF_WAITING}
+    shown = {"OMP_DISPLAY_ENV": "verbose"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=others | shown, check=True, capture_output=True, text=True
+    )
+    if "GOMP_SPINCOUNT" not in ended.stderr:
+        pytest.skip("torch uses another OpenMP library")
+    assert "GOMP_SPINCOUNT = '1000'" in ended.stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in ended.stderr

@@ -339,7 +339,7 @@ def main() -> None:
     """Serve the daemon at the other end of the descriptor that the first argument names."""
     end = managed_process.begin()
     machine.end_first()
-    machine.wait_passively()  # before torch is imported
+    machine.wait_briefly()  # before torch is imported
     machine.keep_freed_memory()
     hello = messages.receive(end)
     if not isinstance(hello, messages.Hello):
