@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+#: A colon in a name, and what stands for it in archives and on Samba.
+_COLON = r"[:\uf022\uf03a]"
+#: Windows' previews of the pictures in a folder; Thumbs.db may have a stream, as a file of its own.
+_WINDOWS_PREVIEWS = rf"(?:thumbs|ehthumbs(?:_vista)?)\.db(?:{_COLON}.*)?"
 _PATTERNS = (
     # Hidden: temporaries of rsync (.NAME.Xy12Ab), Syncthing, ProFTPD and Pure-FTPd, .nfs…, ._NAME, .DS_Store
     r"\.",
@@ -12,7 +16,7 @@ _PATTERNS = (
     r"#.*#$",  # Emacs
     r"@eadir$|@tmp$|#recycle$|#snapshot$|@recycle$|@recently-snapshot$",  # Synology, QNAP
     r".*@syno(eastream|resource)$|synofile_thumb",
-    r"\$recycle\.bin$|system volume information$|recycler$|thumbs\.db|ehthumbs|desktop\.ini$",  # Windows
+    rf"\$recycle\.bin$|system volume information$|recycler$|{_WINDOWS_PREVIEWS}$|desktop\.ini$",  # Windows
     r"__macosx$|icon\r$|network trash folder$|temporary items$",  # macOS
     r"lost\+found$",
     r"4913$",  # Vim's test for a writable folder
@@ -24,8 +28,8 @@ _PATTERNS = (
     r".*\.part-\d+$|.*\.part\.met$|.*\.filepart\.\d+$",
     r".*~$|.*\.~\w{1,8}$",  # editors, Unison
     r".*\.sb-\w{8}-\w{6}$|\(a document being saved by",  # macOS' saving
-    # Windows' and macOS' streams as files (WSL, Samba, unpacked archives); U+F022 and U+F03A stand for the colon
-    r".*[:\uf022\uf03a](zone\.identifier|smartscreen|afp_|com\.(apple|dropbox|google)\.|\$data|ms-properties)",
+    # Windows' and macOS' streams as files (WSL, Samba, unpacked archives)
+    rf".*{_COLON}(zone\.identifier|smartscreen|afp_|com\.(apple|dropbox|google)\.|\$data|ms-properties)",
     r".*[._]zone\.identifier$",
 )
 #: Google Photos cuts this part of a name off anywhere.
@@ -50,7 +54,7 @@ _IGNORED = _any_of((*_PATTERNS, *_SIDECARS))
 _IGNORED_FOLDERS = _any_of(_PATTERNS)
 #: Files that no person made and that belong to nothing: they are removed together with their folder.
 _LITTER = re.compile(
-    r"\.ds_store|\._.*|thumbs\.db.*|ehthumbs.*|desktop\.ini|icon\r|@eadir|.*[:\uf022\uf03a._]zone\.identifier",
+    rf"\.ds_store|\._.*|{_WINDOWS_PREVIEWS}|desktop\.ini|icon\r|@eadir|.*(?:{_COLON}|[._])zone\.identifier",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nst_daemon.intake.ignore import ignored
+from nst_daemon.intake.ignore import ignored, is_litter
 
 PARTIAL = [
     "dog.jpg.part", "dog.jpg.crdownload", "Unconfirmed 12345.crdownload", "dog.jpg.download", "dog.jpg.opdownload",
@@ -18,6 +18,7 @@ LITTER = [
     "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".nfs00000000012", ".stfolder",
     ".Trash-1000", ".nst-daemon", ".snapshot", "@tmp",
     "@Recycle", "dog.jpg@SynoEAStream", "dog.jpg.rclone_chunk.001", "dog.jpg.!sync", "dog.jpg:com.apple.quarantine",
+    "Thumbs.db:encryptable", "thumbs.db\uf03aencryptable", "ehthumbs_vista.db",
     "dog.jpg.sb-1a2b3c4d-Ab12Cd", "dog.jpg:$DATA", "dog.jpg_Zone.Identifier",
 ]  # fmt: skip
 SIDECARS = [
@@ -30,6 +31,7 @@ WANTED = [
     "dog.jpg", "dog.content.jpg", "partial.jpg", "temp.png", "in.jpg", "part.jpg", "lock.jpg", "a~b.jpg", "#1.jpg",
     "12:30.jpg", "dog.json", "dog.content.json", "notes.txt", "dog.yaml", "dog.jpg.nextcloud", "dog.jpg.icloud",
     "xmp.jpg", "49131.jpg", "dog part 1.jpg", "icon.png", "download.jpg", "$100.jpg", "@home.jpg",
+    "thumbs.dbx.png", "Thumbs.db2.jpg", "ehthumbs-old.png", "thumbs.jpg",
 ]  # fmt: skip
 
 
@@ -53,5 +55,6 @@ def test_temporary_folders_are_ignored(name: str) -> None:
 
 @pytest.mark.parametrize("name", WANTED)
 def test_similar_names_are_not_ignored(name: str) -> None:
-    """Names that only resemble those are not ignored."""
+    """Names that only resemble those are not ignored, and their files are not removed with a folder."""
     assert not ignored(name)
+    assert not is_litter(name)

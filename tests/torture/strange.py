@@ -115,6 +115,20 @@ class Dropped:
         if key is not None and not is_litter(os.fsdecode(os.path.basename(path))):
             self.names[key] = self.names.get(key, 0) + 1
 
+    def rename(self, path: bytes, target: bytes) -> None:
+        """Give a file another name. Only then must it not be lost if it looked like a file manager's."""
+        os.rename(path, target)
+        if is_litter(os.fsdecode(os.path.basename(path))):
+            self.note(target)
+
+    def withdraw_with_others(self, path: bytes) -> None:
+        """A file is going to be changed: where it cannot be removed, it is painted again, with what belongs to it."""
+        top = os.path.dirname(path)
+        self.withdraw(path)
+        if not os.access(top, os.W_OK):
+            for last in os.listdir(top):
+                self.withdraw(os.path.join(top, last))
+
     def withdraw(self, path: bytes) -> None:
         """A file is going to be changed or removed by others than the daemon."""
         with suppress(OSError):
@@ -440,18 +454,16 @@ def disturb(chance: Random, dropped: Dropped, folder: bytes) -> None:
                 shutil.rmtree(top, ignore_errors=True)
             return
         if kind == "rename":
-            os.rename(path, folder + stem(chance) + b".png")
+            dropped.rename(path, folder + stem(chance) + b".png")
             return
-        if kind == "touch":  # what cannot be removed is painted once more, with what belongs to it
-            top = os.path.dirname(path)
-            for last in os.listdir(top):
-                dropped.withdraw(os.path.join(top, last))
+        if kind == "touch":
+            dropped.withdraw_with_others(path)
             os.utime(path, follow_symlinks=False)
             return
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             return  # a change would reach all names of a file with hard links
-        dropped.withdraw(path)
+        dropped.withdraw_with_others(path)
         if kind == "remove":
             os.unlink(path)
             return
