@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_daemon import files
-from nst_daemon.errors import StorageError
+from nst_daemon.errors import PathError, StorageError
 from nst_daemon.jobs import BatchCell, Changes, Fingerprint, Job, JobInput, JobState, Role
 from nst_daemon.names import numbered, printable, spellings
 from nst_daemon.publishing import move_folder
@@ -153,9 +153,17 @@ def card_json(job: Job) -> bytes:
 
 
 def read_card(folder: Path) -> Job | None:
-    """The job whose files are in a folder, in state `claimed`; None if the card is missing or damaged."""
+    """The job whose files are in a folder, in state `claimed`; None if the card is missing or damaged.
+
+    Raises StorageError if it cannot be read.
+    """
+    with files.storage(folder / CARD):
+        try:
+            text = files.read_file(folder / CARD)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
     try:
-        card = json.loads(files.read_file(folder / CARD))
+        card = json.loads(text)
         inputs = tuple(_input_from_json(file) for file in card.pop("inputs"))
         card["staged_files"] = tuple(card["staged_files"])
         card["changes"] = Changes.from_json(card.get("changes", {}))
@@ -166,9 +174,14 @@ def read_card(folder: Path) -> Job | None:
 
 
 def card_id(folder: Path) -> str:
-    """The id of the job whose files are in a folder of the spool or the archive; "" if there is no card."""
-    job = read_card(folder)
-    return job.id if job else ""
+    """The id of the job whose files are in a folder of the archive; "" if there is no card that can be read.
+
+    Raises StorageError.
+    """
+    with suppress(PathError):
+        if job := read_card(folder):
+            return job.id
+    return ""
 
 
 def _input_from_json(values: dict[str, Any]) -> JobInput:

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from nst_daemon import files
 from nst_daemon.digests import sha256_file
-from nst_daemon.errors import InputError, Retry, StorageError
+from nst_daemon.errors import InputError, PathError, Retry, StorageError
 from nst_daemon.intake.archive import CARD, ERROR_FILE, RESULT, card_json, read_card
 from nst_daemon.intake.drops import Drop, Rejection, Request, Root, new_job_id
 from nst_daemon.intake.ignore import is_litter
@@ -408,6 +408,8 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
         known: ids of the ledger's jobs.
         inbox: the inbox.
 
+    A folder whose card cannot be read stays until a later start.
+
     Returns:
         The jobs to add to the ledger.
 
@@ -419,7 +421,12 @@ def recover_spool(spool: Path, known: Iterable[str], inbox: Path) -> list[Job]:
     with files.storage(spool):
         folders = [path for path in spool.iterdir() if path.is_dir() and path.name not in known]
     for folder in sorted(folders):
-        if orphan := _orphan(folder, inbox):
+        try:
+            orphan = _orphan(folder, inbox)
+        except PathError as error:
+            log.warning("it stays in the spool: %s", error)
+            continue
+        if orphan:
             orphans.append(orphan)
         else:
             files.remove_tree(folder)
@@ -439,7 +446,10 @@ def is_free(job_id: str, spool: Path, inbox: Path) -> bool:
 
 
 def _orphan(folder: Path, inbox: Path) -> Job | None:
-    """The job of a folder of the spool that the ledger does not know; None for an unfinished claim."""
+    """The job of a folder of the spool that the ledger does not know; None for an unfinished claim.
+
+    Raises StorageError if that cannot be told.
+    """
     job = read_card(folder)
     if job is None or job.id != folder.name or _can_be_claimed_again(job, inbox):
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import stat
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -301,6 +303,29 @@ def test_pruning_takes_only_what_is_the_jobs(pair: House) -> None:
     assert archive.prune_archive(job, pair.done)
     assert tree(pair.done) == {"dog/", "dog/mine.txt"}
     assert not archive.prune_archive(job, pair.done)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_what_cannot_be_read_is_not_removed(
+    pair: House, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """While a card cannot be read, neither recovery nor pruning removes anything or takes the folder for empty."""
+    job = pair.claim(ask(pair))
+    pair.remove(job)
+    before = tree(pair.spool)
+
+    def fail(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(files, "read_file", fail)
+        one_file_only = number == errno.EACCES
+        with nullcontext() if one_file_only else pytest.raises(StorageError):
+            assert claim.recover_spool(pair.spool, set(), pair.inbox) == []
+        with pytest.raises(StorageError):
+            archive.prune_archive(replace(job, archive=job.id), pair.spool)
+    assert tree(pair.spool) == before
+    assert claim.recover_spool(pair.spool, set(), pair.inbox) == [job]
 
 
 def test_an_unfinished_claim_is_swept_and_claimed_again(pair: House) -> None:
