@@ -41,10 +41,7 @@ def check_outcomes(
         count(root, archived)
     for path in count(folders.inbox, left):
         parts = os.fsdecode(os.path.relpath(path, dropped.inbox_bytes)).split("/")
-        if not any(
-            ignored(part, folder=part is not parts[-1]) or said(printable(part))
-            for part in reversed(parts)
-        ):
+        if not _is_mentioned(parts, said):
             raise OutcomeError(f"left in the inbox without a word: {path!r}")
     for key in dropped.names.keys() - dropped.withdrawn:
         names = dropped.names[key]
@@ -57,6 +54,17 @@ def check_outcomes(
     if left_over := [*folders.spool.iterdir(), *folders.stage.iterdir()]:
         raise OutcomeError(f"left over: {left_over}")
     return Counter({"left": sum(left.values())}) + check_jobs(folders, ledger)
+
+
+def _is_mentioned(parts: list[str], said: Callable[[str], bool]) -> bool:
+    """Whether a path below the inbox is ignored or was mentioned, alone or among many of its folder."""
+    folder = printable("/".join(("inbox", *parts[:-1])))
+    return any(
+        ignored(part, folder=part is not parts[-1]) or said(printable(part))
+        for part in reversed(parts)
+    ) or any(
+        said(f" in {where} stay where they are") for where in (folder, "other folders of the inbox")
+    )
 
 
 def check_jobs(folders: Folders, ledger: Ledger) -> Counter[str]:
