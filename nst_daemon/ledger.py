@@ -95,7 +95,7 @@ class Ledger(LedgerReader):
                 repaired = replace_missing(path)
             elif damage := damage_of(path):
                 repaired = replace_damaged(path, damage)
-            if path.exists():
+            if path.exists() and path.stat().st_size:
                 set_journal_mode(path)
             else:
                 create(path)

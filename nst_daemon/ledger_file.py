@@ -128,7 +128,7 @@ BUSY_SECONDS = 10.0
 def connect(
     path: Path, busy_seconds: float = BUSY_SECONDS, *, unchanged: bool = False
 ) -> sqlite3.Connection:
-    """Open the file.
+    """Open the file, which must exist.
 
     Args:
         path: The ledger.
@@ -140,7 +140,7 @@ def connect(
         StorageError: The file cannot be opened.
     """
     with translated(path):
-        name = path.absolute().as_uri() + ("?immutable=1" if unchanged else "")
+        name = path.absolute().as_uri() + ("?immutable=1" if unchanged else "?mode=rw")
         database = sqlite3.connect(name, uri=True, timeout=busy_seconds, isolation_level=None)
         database.row_factory = sqlite3.Row
         # SQLite's own functions ignore the case of ASCII letters only.
@@ -163,24 +163,29 @@ def connect_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Co
 def create(path: Path) -> None:
     """Make a new ledger. It gets its name when it is complete, so that no process sees a part of it.
 
-    Raises LedgerError, StorageError, OSError.
+    Raises LedgerError, StorageError.
     """
+    path = path.resolve()  # a link stays
     new = variant(path, "new")
-    # They come from an interrupted call, or belong to a ledger that has gone.
-    for part in (new, *side_files(new), *side_files(path)):
-        part.unlink(missing_ok=True)
-    set_journal_mode(new)
-    with closing(connect(new)) as database:
-        migrate(database, new)
-    files.share(new)
-    new.rename(path)
-    files.fsync_folder(path.parent)
+    with files.storage(path):
+        # They come from an interrupted call, or belong to a ledger that has gone.
+        for part in (new, *side_files(new), *side_files(path)):
+            part.unlink(missing_ok=True)
+        new.touch()
+        with closing(connect(new)) as database:
+            migrate(database, new)
+        set_journal_mode(
+            new
+        )  # last: with WAL, a full disk would leave the tables in a file beside it
+        files.share(new)
+        new.rename(path)
+        files.fsync_folder(path.parent)
 
 
 def set_journal_mode(path: Path) -> None:
     """Set WAL, or the rollback journal on network file systems: they lack the shared memory that WAL needs.
 
-    The mode is stored in the file. Only for the holder of the root's lock. Raises LedgerError.
+    The mode is stored in the file. Only for the holder of the root's lock. Raises LedgerError, StorageError.
     """
     mode = "delete" if network_file_system(path.parent) else "wal"
     with translated(path), closing(connect(path)) as database:
@@ -195,7 +200,10 @@ def set_journal_mode(path: Path) -> None:
 
 
 def migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Bring a ledger to the newest version, all steps in one transaction. Raises LedgerError if it is newer."""
+    """Bring a ledger to the newest version, all steps in one transaction.
+
+    Raises LedgerError if it is of a newer version, StorageError.
+    """
     with translated(path):
         (version,) = database.execute("PRAGMA user_version").fetchone()
         newest = len(MIGRATIONS)
@@ -225,7 +233,10 @@ def translated(path: Path) -> Iterator[None]:
     except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in _LOCKED:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:  # Python's own: a text is not UTF-8
+            raise _damaged(path, error) from error
+        if code & 0xFF in _LOCKED:
             raise LockedLedger(
                 f"the ledger {path} is locked by another process", remedy="try again in a moment"
             ) from error
@@ -234,9 +245,13 @@ def translated(path: Path) -> Iterator[None]:
             remedy="check free space, rights and the mount",
         ) from error
     except sqlite3.DatabaseError as error:
-        raise DamagedLedger(
-            f"the ledger {path} is damaged: {error}", remedy="restart the daemon: it restores it"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> DamagedLedger:
+    return DamagedLedger(
+        f"the ledger {path} is damaged: {error}", remedy="restart the daemon: it restores it"
+    )
 
 
 def other_version(path: Path, *, newer: bool) -> LedgerError:
@@ -259,20 +274,24 @@ def damage_of(path: Path) -> str:
             return _problems(database)
     except (DamagedLedger, StorageError) as error:
         cause = error.__cause__
-        # SQLite's general error means here that the file has an unknown format.
+        # SQLite's general error means here that the format or the schema is unknown.
         if (
             isinstance(cause, sqlite3.OperationalError)
             and cause.sqlite_errorcode != sqlite3.SQLITE_ERROR
         ):
             raise
         return str(cause)
+    except UnicodeDecodeError:  # of a message of SQLite that quotes the schema
+        return "its schema is not text"
 
 
 def _problems(database: sqlite3.Connection) -> str:
-    """What SQLite's check and the names of the tables show; "" for nothing. Raises errors of sqlite3."""
+    """What the version, the names of the tables and SQLite's check show; "" for nothing. Raises errors of sqlite3."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version < 0:
         return f"its version is {version}"
+    if version > len(MIGRATIONS):
+        return ""  # its schema is unknown here, and `migrate` refuses it
     tables = {row[0] for row in database.execute("SELECT name FROM sqlite_schema")}
     if version and (missing := TABLES - tables):
         return f"it has no table {min(missing)}"

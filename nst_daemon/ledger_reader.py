@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from nst_daemon import rights
-from nst_daemon.errors import LedgerError, UsageError, first_line
+from nst_daemon.errors import LedgerError, StorageError, UsageError, first_line
 from nst_daemon.jobs import (
     NO_CHANGES,
     BatchCell,
@@ -123,7 +123,12 @@ class LedgerReader:
         rights.check_member(path)
         if not path.exists():
             raise _no_ledger(path)
-        ledger = cls(path, busy_seconds=busy_seconds)
+        try:
+            ledger = cls(path, busy_seconds=busy_seconds)
+        except StorageError:
+            if not path.exists():  # the daemon replaces a damaged one at this moment
+                raise _no_ledger(path) from None
+            raise
         version = ledger._version()
         if version != len(MIGRATIONS):
             ledger.close()

@@ -26,7 +26,8 @@ WORKER_OOM_SCORE = 500
 MOST_THREADS_PER_CPU = 8
 #: What makes waiting OpenMP threads sleep: of GNU's, LLVM's and Intel's library, which read it when they are loaded. On
 #: contended cores, a spinning thread takes the time of those that it waits for. With GNU's library, which torch has on
-#: Linux, they spin some microseconds before: most waits of an iteration are shorter than it takes to wake a thread.
+#: Linux, threads first spin for some microseconds, because most waits of an iteration are shorter than it takes to wake
+#: a thread.
 BRIEF_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 #: Options of mallopt(3), and what `keep_freed_memory` sets: larger blocks than this are returned all the same.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -124,10 +125,12 @@ def cpu_seconds(pid: int, root: Path = ROOT) -> float:
 def wait_briefly() -> None:
     """Make OpenMP threads of this process sleep if they wait for long, unless the environment says how to wait.
 
-    Must be called before torch is imported. Child processes inherit it.
+    OMP_WAIT_POLICY decides for every library, the other variables for one. Must be called before torch is imported.
+    Child processes inherit it.
     """
-    if not os.environ.keys() & BRIEF_WAITING.keys():
-        os.environ.update(BRIEF_WAITING)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        for name, value in BRIEF_WAITING.items():
+            os.environ.setdefault(name, value)
 
 
 def end_first(score: int = WORKER_OOM_SCORE, file: Path = Path("/proc/self/oom_score_adj")) -> None:

@@ -428,7 +428,17 @@ def test_it_is_written_for_power_cuts(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ["head", "file format", "middle", "text", "empty page", "empty", "one byte", "no table"],
+    [
+        "head",
+        "file format",
+        "schema",
+        "middle",
+        "text",
+        "empty page",
+        "empty",
+        "one byte",
+        "no table",
+    ],
 )
 def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, damage: str) -> None:
     """Whatever is damaged, opening keeps the file, restores the last backup and says so."""
@@ -447,6 +457,8 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
             database.execute("DROP TABLE requests")
         database.close()
         data = bytearray(path.read_bytes())
+    elif damage == "schema":
+        data = data.replace(b"ON events (job)", b"ON events (j\xffb)")
     elif damage == "file format":
         data[44:48] = (99).to_bytes(4)
     else:
@@ -502,6 +514,14 @@ def test_without_a_sound_backup_a_new_ledger_is_begun(tmp_path: Path) -> None:
         assert ledger.jobs() == []
         ledger.add(job())
     assert (tmp_path / "ledger.sqlite.damaged-1").exists()
+
+
+def test_a_text_that_is_not_utf8_is_damage(ledger: Ledger) -> None:
+    """A row with damaged text is a LedgerError, and no other exception."""
+    ledger.add(job())
+    ledger._db.execute("UPDATE jobs SET name = CAST(x'ff' AS TEXT)")
+    with pytest.raises(LedgerError, match="is damaged"):
+        ledger.jobs()
 
 
 def test_damage_noticed_later_says_what_to_do(ledger: Ledger) -> None:
@@ -580,8 +600,8 @@ def test_settings_are_json(ledger: Ledger) -> None:
 def test_the_painting_order_is_the_order_of_painting(tmp_path: Path, seed: int) -> None:
     """The list of the queue, whole or its beginning, is the order in which jobs are then taken one by one."""
     chance = random.Random(seed)
-    with JobLists(tmp_path / "ledger.sqlite", connect=connect) as lists:
-        ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger, JobLists(path, connect=connect) as lists:
         for number in range(25):
             group, priority = chance.choice("abcd"), chance.choice((0, 0, 1))
             added = job(f"{number}", group=group, priority=priority, created=chance.random())
@@ -596,7 +616,6 @@ def test_the_painting_order_is_the_order_of_painting(tmp_path: Path, seed: int) 
         while following := ledger.next_queued():
             painted.append(following.id)
             ledger.move(following.id, S.RUNNING, now=4.0)
-        ledger.close()
     assert whole == painted
     assert first == painted[:7]
 

@@ -6,15 +6,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from nst_daemon import ledger_file
-from nst_daemon.errors import UsageError
+from nst_daemon.errors import LedgerError, StorageError, UsageError
 from nst_daemon.ledger import Ledger
 from nst_daemon.ledger_file import back_up
+from nst_daemon.ledger_reader import LedgerReader
+from tests.conftest import largest_file
 
 OPEN_MANY = """
 import sys
@@ -61,6 +63,51 @@ def test_a_ledger_is_opened_while_others_have_it_open(tmp_path: Path) -> None:
     with Ledger.attach(path) as other:
         other.jobs()
         Ledger.open(path).close()
+
+
+@pytest.mark.parametrize("kilobytes", range(0, 160, 12))
+def test_a_disk_that_is_full_at_the_first_start_leaves_no_ledger(
+    tmp_path: Path, kilobytes: int
+) -> None:
+    """However much a new ledger can be written of, it is complete or not there, and the next start makes it."""
+    path = tmp_path / "ledger.sqlite"
+    with largest_file(1024 * kilobytes), suppress(StorageError):
+        Ledger.open(path).close()
+    assert not path.exists() or journal_mode(path) == "wal"
+    with Ledger.open(path) as ledger:
+        assert (ledger.jobs(), ledger.repaired) == ([], "")
+
+
+def test_an_empty_file_becomes_a_ledger(tmp_path: Path) -> None:
+    """A ledger of no bytes, without a backup, is replaced by a new one; another process sees it empty or whole."""
+    path = tmp_path / "ledger.sqlite"
+    path.touch()
+    with pytest.raises(LedgerError, match="is empty"):
+        Ledger.attach(path)
+    before = path.stat().st_ino
+    Ledger.open(path).close()
+    assert path.stat().st_ino != before
+    Ledger.attach(path).close()
+
+
+def test_a_link_to_the_ledger_stays(tmp_path: Path) -> None:
+    """A ledger that is a link is made where it points; if that disk is not mounted, opening fails and makes nothing."""
+    path, disk = tmp_path / "ledger.sqlite", tmp_path / "disk"
+    path.symlink_to(disk / "real.sqlite")
+    with pytest.raises(StorageError, match="disk"):
+        Ledger.open(path)
+    disk.mkdir()
+    Ledger.open(path).close()
+    assert path.is_symlink()
+    assert (disk / "real.sqlite").is_file()
+
+
+def test_a_reader_makes_no_ledger(tmp_path: Path) -> None:
+    """Opening for reading what has gone a moment ago leaves no empty file."""
+    path = tmp_path / "ledger.sqlite"
+    with pytest.raises(StorageError):
+        LedgerReader(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_an_interrupted_creation_left_is_removed(tmp_path: Path) -> None:

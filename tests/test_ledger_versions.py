@@ -133,6 +133,10 @@ def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:
     Ledger.open(path).close()
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
+        database.execute("DROP TABLE turns")  # it may have another schema
+        database.create_function("fold2", 1, str.casefold, deterministic=True)
+        database.execute("INSERT INTO requests (job, verb, at) VALUES ('id', 'retry', 1)")
+        database.execute("CREATE INDEX later ON requests (fold2(job))")
     database.close()
     with pytest.raises(LedgerError, match="upgrade this one"):
         Ledger.open(path)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 #: A colon in a name, and what stands for it in archives and on Samba.
 _COLON = r"[:\uf022\uf03a]"
-#: Windows' previews of the pictures in a folder; Thumbs.db may have a stream, as a file of its own.
-_WINDOWS_PREVIEWS = rf"(?:thumbs|ehthumbs(?:_vista)?)\.db(?:{_COLON}.*)?"
+#: Windows' previews of the pictures in a folder; Thumbs.db may have a stream, which some programs make a file of.
+_WINDOWS_PREVIEWS = rf"(?:thumbs|ehthumbs(?:_vista)?)\.db(?:{_COLON}.*|[._]encryptable)?"
 _PATTERNS = (
     # Hidden: temporaries of rsync (.NAME.Xy12Ab), Syncthing, ProFTPD and Pure-FTPd, .nfs…, ._NAME, .DS_Store
     r"\.",

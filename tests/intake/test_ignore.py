@@ -18,7 +18,7 @@ LITTER = [
     "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".nfs00000000012", ".stfolder",
     ".Trash-1000", ".nst-daemon", ".snapshot", "@tmp",
     "@Recycle", "dog.jpg@SynoEAStream", "dog.jpg.rclone_chunk.001", "dog.jpg.!sync", "dog.jpg:com.apple.quarantine",
-    "Thumbs.db:encryptable", "thumbs.db\uf03aencryptable", "ehthumbs_vista.db",
+    "Thumbs.db:encryptable", "thumbs.db\uf03aencryptable", "ehthumbs_vista.db", "Thumbs.db_encryptable",
     "dog.jpg.sb-1a2b3c4d-Ab12Cd", "dog.jpg:$DATA", "dog.jpg_Zone.Identifier",
 ]  # fmt: skip
 SIDECARS = [
