@@ -121,14 +121,8 @@ class LedgerReader:
         to read it.
         """
         rights.check_member(path)
-        if not path.exists():
-            raise _no_ledger(path)
-        try:
+        with _existing(path):
             ledger = cls(path, busy_seconds=busy_seconds)
-        except StorageError:
-            if not path.exists():  # the daemon replaces a damaged one at this moment
-                raise _no_ledger(path) from None
-            raise
         version = ledger._version()
         if version != len(MIGRATIONS):
             ledger.close()
@@ -463,6 +457,19 @@ def _request_from_row(row: sqlite3.Row) -> SteeringRequest:
 
 def _changes_text(changes: Changes) -> str:
     return json.dumps(asdict(changes))
+
+
+@contextmanager
+def _existing(path: Path) -> Iterator[None]:
+    """Raise UsageError if there is no ledger to be opened, or none any more."""
+    if not path.exists():
+        raise _no_ledger(path)
+    try:
+        yield
+    except StorageError:
+        if path.exists():
+            raise
+        raise _no_ledger(path) from None
 
 
 def _no_ledger(path: Path) -> UsageError:
