@@ -3,7 +3,7 @@
     python -m benchmarks.waiting                # nothing else running
     python -m benchmarks.waiting --load 2       # beside two processes that each keep a core busy
 
-Each painting is a process of its own, waiting in another way in turn. Printed are the medians and their ratios.
+Each painting is a process of its own, and the ways of waiting take turns. Printed are the medians and their ratios.
 """
 
 from __future__ import annotations

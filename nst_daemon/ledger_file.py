@@ -174,9 +174,8 @@ def create(path: Path) -> None:
         new.touch()
         with closing(connect(new)) as database:
             migrate(database, new)
-        set_journal_mode(
-            new
-        )  # last: with WAL, a full disk would leave the tables in a file beside it
+        # WAL comes last: with it, the tables would be in another file if the disk became full.
+        set_journal_mode(new)
         files.share(new)
         new.rename(path)
         files.fsync_folder(path.parent)

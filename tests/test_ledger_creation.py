@@ -49,7 +49,7 @@ def read_until_there(path: Path, process: subprocess.Popen[bytes]) -> bool:
 
 
 def test_a_new_ledger_is_complete_as_soon_as_it_is_there(tmp_path: Path) -> None:
-    """A process that reads all the time while another makes 40 ledgers sees none or a whole one, and stops nobody."""
+    """While a process makes 40 ledgers, another that keeps trying to read each finds none or a complete one."""
     process = subprocess.Popen([sys.executable, "-c", OPEN_MANY, str(tmp_path), "40"])
     ledgers = [tmp_path / str(number) / "ledger.sqlite" for number in range(40)]
     assert all(read_until_there(path, process) for path in ledgers)
@@ -132,9 +132,8 @@ def test_a_restored_ledger_waits_for_those_that_read_it(tmp_path: Path) -> None:
         reader.execute("SELECT * FROM jobs").fetchall()
         opening.start()
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            while (
-                opening.is_alive()
-            ):  # until it waits for the reader, when nobody else may begin to read
+            # As soon as `open` waits for the reader, nobody else can begin to read.
+            while opening.is_alive():
                 with closing(sqlite3.connect(path, timeout=0)) as other:
                     other.execute("SELECT * FROM jobs").fetchall()
         assert opening.is_alive()

@@ -57,7 +57,7 @@ def check_outcomes(
 
 
 def _is_mentioned(parts: list[str], said: Callable[[str], bool]) -> bool:
-    """Whether a path below the inbox is ignored or was mentioned, alone or among many of its folder."""
+    """Whether a path below the inbox is ignored, or the log names it or counts it with others of its folder."""
     folder = printable("/".join(("inbox", *parts[:-1])))
     return any(
         ignored(part, folder=part is not parts[-1]) or said(printable(part))

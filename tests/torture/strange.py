@@ -116,7 +116,7 @@ class Dropped:
             self.names[key] = self.names.get(key, 0) + 1
 
     def rename(self, path: bytes, target: bytes) -> None:
-        """Give a file another name. Only then must it not be lost if it looked like a file manager's."""
+        """Give a file another name. A file manager's file counts as a drop from then on."""
         os.rename(path, target)
         if is_litter(os.fsdecode(os.path.basename(path))):
             self.note(target)
