@@ -271,15 +271,14 @@ def damage_of(path: Path) -> str:
     try:
         with translated(path), closing(connect(path)) as database:
             return _problems(database)
-    except (DamagedLedger, StorageError) as error:
+    except DamagedLedger as error:
+        return str(error.__cause__)
+    except StorageError as error:
         cause = error.__cause__
         # SQLite's general error means here that the format or the schema is unknown.
-        if (
-            isinstance(cause, sqlite3.OperationalError)
-            and cause.sqlite_errorcode != sqlite3.SQLITE_ERROR
-        ):
-            raise
-        return str(cause)
+        if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            return str(cause)
+        raise
     except UnicodeDecodeError:  # of a message of SQLite that quotes the schema
         return "its schema is not text"
 

@@ -432,6 +432,7 @@ def test_it_is_written_for_power_cuts(ledger: Ledger) -> None:
         "head",
         "file format",
         "schema",
+        "name",
         "middle",
         "text",
         "empty page",
@@ -459,6 +460,8 @@ def test_a_damaged_ledger_is_kept_and_replaced_by_its_backup(tmp_path: Path, dam
         data = bytearray(path.read_bytes())
     elif damage == "schema":
         data = data.replace(b"ON events (job)", b"ON events (j\xffb)")
+    elif damage == "name":
+        data = data.replace(b"jobs_in_queue", b"jobs_in_queu\xff")
     elif damage == "file format":
         data[44:48] = (99).to_bytes(4)
     else:
